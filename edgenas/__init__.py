@@ -1,0 +1,63 @@
+"""Hardware-aware neural architecture search for edge deployment.
+
+The public names are loaded on first use: ``import edgenas`` itself imports
+neither torch nor any other heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Architecture": "edgenas.space",
+    "MobileNetV3": "edgenas.space",
+    "Budget": "edgenas.costs",
+    "Supernet": "edgenas.ofa",
+    "Target": "edgenas.devices",
+    "load_profile": "edgenas.devices",
+    "connect": "edgenas.devices",
+    "Measurement": "edgenas.profilers",
+    "LatencyTable": "edgenas.profilers",
+    "measure": "edgenas.profilers",
+    "Front": "edgenas.search",
+    "Bundle": "edgenas.export",
+    "record": "edgenas.regression",
+    "check": "edgenas.regression",
+    "Run": "edgenas.pipeline",
+    "EdgeNASError": "edgenas.errors",
+}
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from edgenas.costs import Budget as Budget
+    from edgenas.devices import Target as Target
+    from edgenas.devices import connect as connect
+    from edgenas.devices import load_profile as load_profile
+    from edgenas.errors import EdgeNASError as EdgeNASError
+    from edgenas.export import Bundle as Bundle
+    from edgenas.ofa import Supernet as Supernet
+    from edgenas.pipeline import Run as Run
+    from edgenas.profilers import LatencyTable as LatencyTable
+    from edgenas.profilers import Measurement as Measurement
+    from edgenas.profilers import measure as measure
+    from edgenas.regression import check as check
+    from edgenas.regression import record as record
+    from edgenas.search import Front as Front
+    from edgenas.space import Architecture as Architecture
+    from edgenas.space import MobileNetV3 as MobileNetV3
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edgenas' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,79 @@
+"""What can go wrong, as a tree.
+
+::
+
+    EdgeNASError                exit code 1
+    ├── UsageError              exit code 2: a flag, value, config, profile or name is wrong
+    │   ├── FormatError         a file is damaged, too old, too new or of another kind
+    │   ├── SpaceError          an architecture or a space breaks a rule
+    │   ├── RunError            a run folder of another space, or steps in the wrong order
+    │   ├── BudgetError         a budget that nothing can meet
+    │   └── ModelError          a model file that the runtime refuses or that kills its process
+    ├── DeviceError             a device vanished, timed out or answered nonsense
+    ├── MeasurementError        a measurement that cannot be taken or trusted
+    ├── TrainingError           training diverged
+    ├── VerificationError       an exported file disagrees with the network it came from
+    ├── NoChoiceError           no candidate met the budget on the device
+    └── MissingExtraError       an optional library is not installed
+
+Every message names what, where, which rule and what to do. The command line
+prints it on one line, without a traceback, and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class EdgeNASError(Exception):
+    """The root of all errors that edgenas raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeNASError):
+    """The caller gave something wrong: a flag, value, config, profile or name."""
+
+    exit_code = 2
+
+
+class FormatError(UsageError):
+    """A file is damaged, too old, too new or of another kind."""
+
+
+class SpaceError(UsageError):
+    """An architecture or a search space breaks a rule."""
+
+
+class RunError(UsageError):
+    """A run folder belongs to something else, or a step is missing or taken."""
+
+
+class BudgetError(UsageError):
+    """A budget that no architecture of the space can meet."""
+
+
+class ModelError(UsageError):
+    """A model file that the runtime refuses or that kills its process."""
+
+
+class DeviceError(EdgeNASError):
+    """A device vanished, timed out or answered nonsense."""
+
+
+class MeasurementError(EdgeNASError):
+    """A measurement that could not be taken, or that cannot be trusted."""
+
+
+class TrainingError(EdgeNASError):
+    """Training diverged."""
+
+
+class VerificationError(EdgeNASError):
+    """An exported file disagrees with the network it came from."""
+
+
+class NoChoiceError(EdgeNASError):
+    """No candidate met the budget when it was measured on the device."""
+
+
+class MissingExtraError(EdgeNASError):
+    """An optional library is not installed; the message names the pip command."""

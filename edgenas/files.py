@@ -1,0 +1,229 @@
+"""Files that say what they are, are written whole or not at all, and are read with suspicion.
+
+Every edgenas file begins with ``{"format": "edgenas.<kind>", "version": n}``
+and carries a checksum of its body, so that a cut, flipped or foreign file is
+refused with the remedy instead of being believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import json
+import os
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from edgenas.errors import EdgeNASError, FormatError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+TEMPORARY = ".edgenas-tmp"  # how the names of files end while they are being written
+_REMEDY = "move it away and run the command that made it again"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary name beside it, fsync, rename.
+
+    Raises EdgeNASError when the folder cannot be written or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = f"cannot be written ({error.strerror})"
+        raise EdgeNASError(f"{path}: {reason}; free space or choose another folder") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises UsageError naming it when it is absent or unreadable."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as hex text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def write_document(path: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
+    """Write a JSON document with header and checksum. Bodies of equal content and order give equal bytes."""
+    header = {"format": f"edgenas.{kind}", "version": version, "sha256": digest(canonical_json(body))}
+    write_bytes(path, (json.dumps({**header, **body}, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _check_header(header: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
+    if header.get("format") != f"edgenas.{kind}":
+        raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {header.get('format')!r}; {_REMEDY}")
+    found = header.get("version")
+    if not isinstance(found, int) or found > version:
+        raise FormatError(
+            f"{path}: has schema version {found}, this edgenas reads up to {version};"
+            " upgrade edgenas (pip install -U edgenas)"
+        )
+    if found < version:
+        raise FormatError(f"{path}: has schema version {found}, this edgenas reads {version}; {_REMEDY}")
+
+
+def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
+    """Read what ``write_document`` wrote, without its header.
+
+    Raises FormatError when it is damaged, of another kind, or of another version.
+    """
+    try:
+        document = json.loads(read_bytes(path))
+    except (ValueError, RecursionError):
+        raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
+    if not isinstance(document, dict):
+        raise FormatError(f"{path}: is not an edgenas file; {_REMEDY}")
+    _check_header(document, path, kind, version)
+    body = {key: value for key, value in document.items() if key not in ("format", "version", "sha256")}
+    try:
+        intact = document.get("sha256") == digest(canonical_json(body))
+    except ValueError:
+        intact = False
+    if not intact:
+        raise FormatError(f"{path}: is damaged or was edited (its checksum does not match); {_REMEDY}")
+    return body
+
+
+def write_tensors(
+    path: Path, kind: str, version: int, tensors: Mapping[str, np.ndarray], body: Mapping[str, Any]
+) -> None:
+    """Write arrays and a JSON body as one safetensors file; equal content gives equal bytes."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
+    header = {
+        "format": f"edgenas.{kind}",
+        "version": version,
+        "sha256": _digest_tensors(arrays, body),
+        "body": dict(body),
+    }
+    # One metadata key only: safetensors writes several in random order.
+    write_bytes(path, save(arrays, metadata={"edgenas": canonical_json(header).decode()}))
+
+
+def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what ``write_tensors`` wrote: arrays and body. Raises FormatError like ``read_document``."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    data = read_bytes(path)
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = dict(json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["edgenas"]))
+        arrays, body = load(data), dict(header["body"])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        raise FormatError(f"{path}: is damaged or no edgenas file (its header cannot be read); {_REMEDY}") from None
+    _check_header(header, path, kind, version)
+    if header.get("sha256") != _digest_tensors(arrays, body):
+        raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
+    return arrays, body
+
+
+def _digest_tensors(arrays: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> str:
+    hasher = hashlib.sha256(canonical_json(body))
+    for name, array in sorted(arrays.items()):
+        hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML or JSON without constructing objects; raises FormatError with the place of a syntax error."""
+    import yaml
+
+    try:
+        return yaml.safe_load(read_bytes(path))
+    # PyYAML lets ValueError through for an impossible date, AttributeError for a malformed tagged one.
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise FormatError(f"{path}{place}: is not valid YAML ({problem}); correct it") from None
+
+
+@functools.cache
+def _adapter(cls: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+def parse(cls: type[T], data: Any, where: str) -> T:
+    """Make a frozen dataclass from plain data, with types checked and unknown keys refused by name.
+
+    ``where`` names the file or argument in the message. Raises UsageError on one line,
+    or the kind of it that the dataclass itself raised.
+    """
+    from pydantic import ValidationError
+
+    try:
+        result: T = _adapter(cast("Any", cls)).validate_python(data)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_first_problem(cls, error)}") from None
+    except UsageError as error:
+        raise type(error)(f"{where}: {error}") from None
+    return result
+
+
+def _first_problem(cls: type[Any], error: Any) -> str:
+    problems = error.errors()
+    # A misspelt key is also a missing one; its name helps more.
+    problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
+    place = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] in _UNKNOWN_KEY:
+        known = sorted(_known_keys(cls, problem["loc"][:-1]))
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"key {place!r} is missing"
+    if problem["type"] == "dataclass_type":
+        return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
+    return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"
+
+
+def _known_keys(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
+    """The keys that the dataclass at ``path`` below ``cls`` knows."""
+    import dataclasses
+    import typing
+
+    for step in path:
+        if isinstance(step, str) and dataclasses.is_dataclass(cls):
+            hint: Any = typing.get_type_hints(cls).get(step)
+            while hint is not None and not dataclasses.is_dataclass(hint):
+                candidates = [arg for arg in typing.get_args(hint) if arg is not type(None) and arg is not Ellipsis]
+                hint = candidates[-1] if candidates else None
+            if hint is None:
+                return []
+            cls = cast("type[Any]", hint)
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The tail of a message about an unknown word: the nearest known one, and all of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} known: {', '.join(known)}"

@@ -1,0 +1,67 @@
+"""Parsing and printing of quantities with units: 15ms, 64MB, +5%."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from edgenas.errors import UsageError
+
+_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)\s*")
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    if not match:
+        raise UsageError(f"{what} must be a positive number with a unit, but got {text!r}; write for example {example}")
+    number, unit = match.groups()
+    if unit not in units:
+        problem = f"unknown unit {unit!r}" if unit else "no unit"
+        raise UsageError(
+            f"{what} {text!r} has {problem}; the units are {', '.join(units)};"
+            f" for example {number}{example.lstrip('0123456789.')}"
+        )
+    value = float(number) * units[unit]
+    if not 0 < value < math.inf:
+        raise UsageError(f"{what} must be above zero and finite, but got {text!r}; write for example {example}")
+    return value
+
+
+def parse_ms(text: str, what: str = "duration") -> float:
+    """``"15ms"`` -> 15.0. Units: us, ms, s, min. Raises UsageError for anything else."""
+    return _parse(text, _MS, what, "15ms")
+
+
+def parse_bytes(text: str, what: str = "memory") -> int:
+    """``"64MB"`` -> 64_000_000. Units: B, kB, MB, GB (powers of ten), KiB, MiB, GiB. Raises UsageError."""
+    value = round(_parse(text, _BYTES, what, "64MB"))
+    if not value:
+        raise UsageError(f"{what} must be at least one byte, but got {text!r}; write for example 64MB")
+    return value
+
+
+def parse_change(text: str, what: str = "tolerance") -> float:
+    """``"+5%"`` -> 0.05, a fraction. Raises UsageError for anything else."""
+    match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
+    if not match:
+        raise UsageError(f"{what} must be a percentage, but got {text!r}; write for example +5%")
+    return float(match.group(1)) / 100
+
+
+def format_ms(value: float) -> str:
+    """Milliseconds as text, three significant digits: ``0.532 ms``, ``12.4 ms``."""
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f} ms"
+
+
+def format_bytes(value: float) -> str:
+    """Bytes as text in powers of ten: ``812 B``, ``64.0 kB``, ``1.25 MB``."""
+    if value < 1000:
+        return f"{value:.0f} B"
+    for unit, scale in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
+        if value < 1000 * scale or unit == "GB":
+            number = value / scale
+            return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
+    raise AssertionError("unreachable")

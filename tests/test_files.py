@@ -1,0 +1,338 @@
+"""Files are written whole or not at all, and read with suspicion."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas import files
+from edgenas.errors import EdgeNASError, FormatError, SpaceError, UsageError
+
+BODY: dict[str, Any] = {"name": "café", "count": 3, "rows": [[1, 2.5], []], "nested": {"none": None, "yes": True}}
+TENSORS: dict[str, np.ndarray[Any, Any]] = {
+    "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "counts": np.array([1, -2, 3], dtype=np.int64),
+    "empty": np.zeros((0, 4), dtype=np.float64),
+}
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(
+    st.text().filter(lambda key: key not in ("format", "version", "sha256")), JSON_VALUES, max_size=4
+)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a property test."""
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="session")
+def document(folder: Path) -> bytes:
+    """The bytes of a JSON document."""
+    files.write_document(folder / "whole.json", "test", 2, BODY)
+    return (folder / "whole.json").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def tensor_file(folder: Path) -> bytes:
+    """The bytes of a tensor file."""
+    files.write_tensors(folder / "whole.safetensors", "test", 2, TENSORS, BODY)
+    return (folder / "whole.safetensors").read_bytes()
+
+
+def flip(data: bytes, position: int, mask: int) -> bytes:
+    damaged = bytearray(data)
+    damaged[position % len(data)] ^= mask
+    return bytes(damaged)
+
+
+# -- writing ----------------------------------------------------------------------------
+
+
+def test_folders_are_made_on_the_way(tmp_path: Path) -> None:
+    """Writing makes the folders above the file, and leaves nothing beside it."""
+    files.write_bytes(tmp_path / "a" / "b" / "file", b"content")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk fails before the file is whole, the old one stays and no temporary one is left."""
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeNASError, match="file: cannot be written \\(No space left on device\\); free space"):
+        files.write_bytes(path, b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_killed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    """A process that dies while it writes leaves the old file as it was."""
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+    code = (
+        "import os, sys, signal, pathlib\nfrom edgenas import files\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_bytes(pathlib.Path(sys.argv[1]), b'new')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["file/below", "n" * 300])
+def test_unwritable_place_is_named(tmp_path: Path, name: str) -> None:
+    """A path below a file, or one too long, is an error of edgenas that names the path."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgeNASError, match="cannot be written"):
+        files.write_bytes(tmp_path / name, b"content")
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    """Reading a file that is not there says so."""
+    with pytest.raises(UsageError, match=r"gone: cannot be read \(No such file or directory\)"):
+        files.read_bytes(tmp_path / "gone")
+
+
+# -- JSON documents -----------------------------------------------------------------------
+
+
+@given(body=BODIES)
+def test_document_round_trips(folder: Path, body: dict[str, Any]) -> None:
+    """What is written is read back."""
+    files.write_document(folder / "trip.json", "test", 1, body)
+    assert files.read_document(folder / "trip.json", "test", 1) == body
+
+
+@given(position=st.integers(0, 10_000), mask=st.integers(1, 255))
+def test_flipped_byte_of_a_document_is_never_believed(folder: Path, document: bytes, position: int, mask: int) -> None:
+    """A document with one byte changed is refused, or still says the very same."""
+    (folder / "flipped.json").write_bytes(flip(document, position, mask))
+    try:
+        body = files.read_document(folder / "flipped.json", "test", 2)
+    except FormatError:
+        return
+    assert body == BODY
+
+
+@given(length=st.integers(0, 10_000))
+def test_truncated_document_is_refused(folder: Path, document: bytes, length: int) -> None:
+    """A document that lacks its end is refused as damaged."""
+    (folder / "cut.json").write_bytes(document[: length % (len(document) - 1)])
+    with pytest.raises(FormatError, match=r"cut.json: is damaged \(not JSON\); move it away and run the command"):
+        files.read_document(folder / "cut.json", "test", 2)
+
+
+@given(data=st.binary(max_size=60) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
+def test_foreign_document_is_refused(folder: Path, data: bytes) -> None:
+    """Anything that is not one of our documents is refused with a FormatError."""
+    (folder / "foreign.json").write_bytes(data)
+    with pytest.raises(FormatError):
+        files.read_document(folder / "foreign.json", "test", 1)
+
+
+def test_edited_document_is_refused(tmp_path: Path) -> None:
+    """A number changed by hand is noticed."""
+    path = tmp_path / "table.json"
+    files.write_document(path, "test", 1, {"latency_ms": 1.5})
+    path.write_text(path.read_text().replace("1.5", "0.5"))
+    with pytest.raises(FormatError, match="was edited"):
+        files.read_document(path, "test", 1)
+
+
+def test_newer_document_asks_for_an_upgrade(tmp_path: Path) -> None:
+    """A file of a newer schema is refused with the command that upgrades edgenas."""
+    files.write_document(tmp_path / "new.json", "test", 3, {})
+    with pytest.raises(FormatError, match=r"version 3, this edgenas reads up to 2; .*pip install -U edgenas"):
+        files.read_document(tmp_path / "new.json", "test", 2)
+
+
+def test_older_document_asks_to_be_made_again(tmp_path: Path) -> None:
+    """A file of an older schema is refused with the way to replace it."""
+    files.write_document(tmp_path / "old.json", "test", 1, {})
+    with pytest.raises(FormatError, match="has schema version 1, this edgenas reads 2; move it away and run"):
+        files.read_document(tmp_path / "old.json", "test", 2)
+
+
+def test_document_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """A file of another kind is refused, naming both kinds."""
+    files.write_document(tmp_path / "front.json", "front", 1, {})
+    with pytest.raises(FormatError, match=r"expected format edgenas\.table, but it says 'edgenas\.front'"):
+        files.read_document(tmp_path / "front.json", "table", 1)
+
+
+# -- tensor files -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tensor_file")
+def test_tensors_round_trip(folder: Path) -> None:
+    """Arrays come back with value, type and shape, and the body with them."""
+    arrays, body = files.read_tensors(folder / "whole.safetensors", "test", 2)
+    assert body == BODY
+    assert arrays.keys() == TENSORS.keys()
+    for name, array in TENSORS.items():
+        np.testing.assert_array_equal(arrays[name], array, strict=True)
+
+
+@given(position=st.integers(0, 10_000), mask=st.integers(1, 255))
+def test_flipped_byte_of_tensors_is_never_believed(folder: Path, tensor_file: bytes, position: int, mask: int) -> None:
+    """A tensor file with one byte changed, in header, body or data, is refused or still says the very same."""
+    (folder / "flipped").write_bytes(flip(tensor_file, position, mask))
+    try:
+        arrays, body = files.read_tensors(folder / "flipped", "test", 2)
+    except FormatError:
+        return
+    assert body == BODY
+    for name, array in TENSORS.items():
+        np.testing.assert_array_equal(arrays[name], array, strict=True)
+
+
+@given(length=st.integers(0, 10_000))
+def test_truncated_tensors_are_refused(folder: Path, tensor_file: bytes, length: int) -> None:
+    """A tensor file that lacks its end is refused."""
+    (folder / "cut").write_bytes(tensor_file[: length % len(tensor_file)])
+    with pytest.raises(FormatError, match="is damaged"):
+        files.read_tensors(folder / "cut", "test", 2)
+
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    """Weights that something else wrote are refused."""
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(FormatError, match="no edgenas file"):
+        files.read_tensors(tmp_path / "foreign.safetensors", "test", 1)
+
+
+def test_newer_tensors_ask_for_an_upgrade(tmp_path: Path) -> None:
+    """Tensors of a newer schema are refused like documents."""
+    files.write_tensors(tmp_path / "new", "test", 3, TENSORS, {})
+    with pytest.raises(FormatError, match="this edgenas reads up to 2; upgrade"):
+        files.read_tensors(tmp_path / "new", "test", 2)
+
+
+def test_equal_tensors_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    """The same content gives the same file whatever the hash seed and the order of insertion."""
+    code = (
+        "import sys, pathlib, numpy as np\nfrom edgenas import files\n"
+        "names = sys.argv[2].split(',')\n"
+        "tensors = {name: np.arange(ord(name), dtype=np.float32) for name in names}\n"
+        "files.write_tensors(pathlib.Path(sys.argv[1]), 'test', 1, tensors, {name: 1 for name in names})"
+    )
+    for seed, names in (("1", "a,b,c"), ("2", "c,b,a")):
+        command = [sys.executable, "-c", code, str(tmp_path / seed), names]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+# -- YAML and plain data --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1, 2", "a: b: c", "when: 2020-99-99", "x: !!timestamp y", "!!python/object:os.system {}"]
+)
+def test_wrong_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    """A syntax error, an impossible value or a Python object in YAML is refused, naming the file."""
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(FormatError, match=r"config\.yaml.*is not valid YAML"):
+        files.read_yaml(tmp_path / "config.yaml")
+
+
+def test_yaml_error_names_the_line(tmp_path: Path) -> None:
+    """A syntax error is placed."""
+    (tmp_path / "config.yaml").write_text("good: 1\nbad: b: c\n")
+    with pytest.raises(FormatError, match="line 2: is not valid YAML"):
+        files.read_yaml(tmp_path / "config.yaml")
+
+
+@given(data=st.binary(max_size=40) | st.text(alphabet="{}[]&*!%-:,>|'\"\n ab1", max_size=40).map(str.encode))
+def test_any_yaml_is_read_or_refused(folder: Path, data: bytes) -> None:
+    """No content makes reading YAML fail with anything but FormatError."""
+    (folder / "any.yaml").write_bytes(data)
+    try:
+        files.read_yaml(folder / "any.yaml")
+    except FormatError as error:
+        assert_one_line(error)
+
+
+def assert_one_line(error: Exception) -> None:
+    assert "\n" not in str(error)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A part of a configuration."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    diameter: int
+
+    def __post_init__(self) -> None:
+        if self.diameter < 0:
+            raise SpaceError(f"diameter must not be negative, but got {self.diameter}")
+
+
+@dataclass(frozen=True)
+class Car:
+    """A configuration with parts."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    wheels: tuple[Wheel, ...]
+    colour: str = "red"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"wheels": [], "color": "blue"},
+            "car.yaml: unknown key 'color'; did you mean 'colour'? known: colour, wheels",
+        ),
+        ({"wheels": [], "xyz": 1}, "car.yaml: unknown key 'xyz'; known: colour, wheels"),
+        (
+            {"wheels": [{"diameter": 1, "diametre": 2}]},
+            "car.yaml: unknown key 'wheels.0.diametre'; did you mean 'diameter'? known: diameter",
+        ),
+        ({"wheelz": []}, "car.yaml: unknown key 'wheelz'; did you mean 'wheels'?"),
+        ({}, "car.yaml: key 'wheels' is missing"),
+        ({"wheels": [{"diameter": "big"}]}, "car.yaml: wheels.0.diameter: input should be a valid integer"),
+        ({"wheels": [3]}, "car.yaml: wheels.0: must be a mapping with keys, but got 3"),
+        ([], "car.yaml: must be a mapping with keys, but got []"),
+    ],
+)
+def test_wrong_data_is_refused_by_name(data: Any, message: str) -> None:
+    """A wrong key or value is named with its place; an unknown key with the nearest known one."""
+    with pytest.raises(UsageError) as caught:
+        files.parse(Car, data, "car.yaml")
+    assert str(caught.value).startswith(message)
+    assert_one_line(caught.value)
+
+
+def test_rule_of_the_dataclass_is_placed_in_its_file() -> None:
+    """An error that the dataclass itself raises keeps its kind and gains the name of the file."""
+    with pytest.raises(SpaceError, match=r"car\.yaml: diameter must not be negative, but got -1"):
+        files.parse(Car, {"wheels": [{"diameter": -1}]}, "car.yaml")
+
+
+@given(data=JSON_VALUES | st.dictionaries(st.sampled_from(["wheels", "colour"]) | st.integers(), JSON_VALUES))
+def test_any_data_is_parsed_or_refused(data: Any) -> None:
+    """No data fails with anything but UsageError, on one line."""
+    try:
+        files.parse(Car, data, "car.yaml")
+    except UsageError as error:
+        assert_one_line(error)
