@@ -1,0 +1,225 @@
+"""An ONNX file as plain values: nodes in file order, and what is known of each tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgenas.errors import ModelError
+from edgenas.files import read_bytes
+
+if TYPE_CHECKING:
+    import onnx
+
+_OFFICIAL_DOMAINS = ("", "ai.onnx")
+_LONGEST_REASON = 200
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Shape of a tensor, the symbolic batch taken as 1, and the bytes of one of its numbers."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its numbers."""
+        return self.size * self.itemsize
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. Absent optional inputs are ``""``; ``captured`` are tensors that only its subgraphs read."""
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    captured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model: ``tensors`` has every tensor whose shape is known; ``constants`` are those stored in the file."""
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def read_graph(model: Path | bytes) -> Graph:
+    """Read an ONNX file, or its bytes, with all shapes that onnx's inference finds.
+
+    A symbolic first dimension of an input is taken as 1. Raises ModelError on
+    one line when the file is damaged, keeps its weights elsewhere, or has an
+    input with another unknown dimension.
+    """
+    where = str(model) if isinstance(model, Path) else "the model"
+    proto = _parse(read_bytes(model) if isinstance(model, Path) else model, where)
+    stored = {initializer.name for initializer in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in stored]
+    for value in inputs:
+        _fix_batch(value, where)
+    inferred = _infer_shapes(proto, where).graph
+    nodes = tuple(_node(node) for node in inferred.node)
+    constants = {tensor.name: _stored(tensor, where) for tensor in inferred.initializer}
+    constants |= {node.outputs[0]: _constant(node, where) for node in nodes if node.operator == "Constant"}
+    known = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = _tensor(value, where)
+        if tensor is not None:
+            known[value.name] = tensor
+    names = tuple(value.name for value in inputs)
+    graph = Graph(nodes, {**known, **constants}, constants, names, tuple(value.name for value in inferred.output))
+    _check_order(graph, where)
+    return graph
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise ModelError(f"{where}: is damaged or no ONNX file ({_one_line(error)}); export it again") from None
+    if not proto.graph.node or not proto.opset_import or not all(node.output for node in proto.graph.node):
+        raise ModelError(
+            f"{where}: is damaged or no ONNX file (operator set, nodes or outputs are missing); export it again"
+        )
+    return proto
+
+
+def _fix_batch(value: onnx.ValueInfoProto, where: str) -> None:
+    if not value.type.tensor_type.HasField("shape") or not value.type.tensor_type.elem_type:
+        raise ModelError(
+            f"{where}: input {value.name!r} is no tensor of known type and rank; export it with fixed sizes"
+        )
+    for index, dimension in enumerate(value.type.tensor_type.shape.dim):
+        if dimension.HasField("dim_value") and dimension.dim_value > 0:
+            continue
+        if index > 0:
+            raise ModelError(
+                f"{where}: input {value.name!r} has no fixed size in dimension {index}"
+                f" ({dimension.dim_param or 'unnamed'}); export it with fixed sizes, only the first may vary"
+            )
+        dimension.dim_value = 1
+
+
+def _infer_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    import onnx
+
+    reason = ""
+    # A stale shape in the file stops strict inference; the runtimes only warn of it.
+    for strict in (True, False):
+        try:
+            return onnx.shape_inference.infer_shapes(proto, check_type=strict, strict_mode=strict, data_prop=True)
+        except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+            reason = _one_line(error)
+    raise ModelError(f"{where}: its shapes cannot be inferred ({reason}); export it again")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST_REASON]
+
+
+def _node(proto: onnx.NodeProto) -> Node:
+    import onnx
+
+    official = proto.domain in _OFFICIAL_DOMAINS
+    operator = proto.op_type if official else f"{proto.domain}.{proto.op_type}"
+    return Node(
+        proto.name or f"{operator}:{next(iter(proto.output), '')}",
+        operator,
+        tuple(proto.input),
+        tuple(proto.output),
+        {part.name: onnx.helper.get_attribute_value(part) for part in proto.attribute if part.type},
+        tuple(sorted(set(_captured(proto)))),
+    )
+
+
+def _captured(proto: onnx.NodeProto) -> Iterator[str]:
+    """Names that the subgraphs of a node read; those made inside are harmless, for they are no one else's."""
+    for attribute in proto.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in body.output)
+            for node in body.node:
+                yield from node.input
+                yield from _captured(node)
+
+
+def _itemsize(element_type: int, whose: str) -> int:
+    import onnx
+
+    try:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(element_type).itemsize)
+    except KeyError:
+        raise ModelError(f"{whose} is damaged (unknown element type {element_type}); export it again") from None
+
+
+def _stored(proto: onnx.TensorProto, where: str) -> Tensor:
+    import onnx
+
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError(f"{where}: keeps {proto.name!r} in another file; save the model as one file (onnx.save)")
+    tensor = Tensor(tuple(proto.dims), _itemsize(proto.data_type, f"{where}: {proto.name!r}"))
+    if proto.HasField("raw_data") and tensor.itemsize > 1 and len(proto.raw_data) != tensor.nbytes:
+        raise ModelError(
+            f"{where}: is damaged ({proto.name!r} of shape {list(tensor.shape)} needs {tensor.nbytes} bytes,"
+            f" but has {len(proto.raw_data)}); export it again"
+        )
+    return tensor
+
+
+def _constant(node: Node, where: str) -> Tensor:
+    import onnx
+
+    value, whose = next(iter(node.attributes.values()), 0.0), f"{where}: {node.name!r}"
+    if isinstance(value, onnx.TensorProto):
+        return Tensor(tuple(value.dims), _itemsize(value.data_type, whose))
+    if isinstance(value, onnx.SparseTensorProto):
+        return Tensor(tuple(value.dims), _itemsize(value.values.data_type, whose))
+    array = np.asarray(value)
+    return Tensor(array.shape, 4 if array.dtype.kind == "f" else 8)
+
+
+def _tensor(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
+    """What is known of a tensor; None when its type or any of its sizes is not."""
+    kind = value.type.tensor_type
+    dimensions = kind.shape.dim
+    if not kind.elem_type or not kind.HasField("shape"):
+        return None
+    if any(not size.HasField("dim_value") or size.dim_value < 0 for size in dimensions):
+        return None
+    return Tensor(tuple(size.dim_value for size in dimensions), _itemsize(kind.elem_type, f"{where}: {value.name!r}"))
+
+
+def _check_order(graph: Graph, where: str) -> None:
+    """That every name is text (protobuf gives bytes when it is no UTF-8), and made before it is read."""
+    made = {"", *graph.inputs, *graph.constants}
+    for node in graph.nodes:
+        for text in (*graph.inputs, node.name, node.operator, *node.inputs, *node.outputs):
+            if not isinstance(text, str):
+                raise ModelError(f"{where}: is damaged (name {text!r} is no UTF-8); export it again")
+        for name in node.inputs:
+            if name not in made:
+                reads = f"node {node.name!r} reads {name!r}, which nothing before it makes"
+                raise ModelError(f"{where}: is damaged ({reads}); export it again")
+        made.update(node.outputs)
+    for name in graph.outputs:
+        if name not in made:
+            raise ModelError(f"{where}: is damaged (no node makes the output {name!r}); export it again")
