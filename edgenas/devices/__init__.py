@@ -1,0 +1,9 @@
+"""Devices: how to reach one (profile), what to measure there (target), and the live connection."""
+
+from __future__ import annotations
+
+from edgenas.devices.base import Completed, Deadline, Device
+from edgenas.devices.profile import DeviceProfile, Target, load_profile
+from edgenas.devices.registry import connect
+
+__all__ = ["Completed", "Deadline", "Device", "DeviceProfile", "Target", "connect", "load_profile"]

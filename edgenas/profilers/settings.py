@@ -1,0 +1,50 @@
+"""How long and how often a model is run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from edgenas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """When a measurement is warm, when it is precise enough, and what it may cost at most.
+
+    Runs are timed until half the 95% interval of the median is at most
+    ``relative_half_width`` of it, and they span ``min_seconds`` (the noise of a
+    machine changes within tenths of a second), or until ``max_seconds`` or
+    ``max_runs`` are used up; never fewer than ``min_runs``. Of a model so fast
+    that ``max_runs`` would not span ``min_seconds``, every n-th run is kept. A model that takes
+    longer than ``model_timeout_seconds`` in all is given up. Raises UsageError.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    relative_half_width: float = 0.02
+    min_runs: int = 10
+    max_runs: int = 2000
+    min_seconds: float = 0.2
+    max_seconds: float = 3.0
+    warmup_runs: int = 3
+    warmup_seconds: float = 0.5
+    model_timeout_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.relative_half_width < 1, "0 < relative_half_width < 1", self.relative_half_width)
+        _require(2 <= self.min_runs <= self.max_runs, "2 <= min_runs <= max_runs", (self.min_runs, self.max_runs))
+        seconds = (self.min_seconds, self.max_seconds)
+        _require(0 <= self.min_seconds <= self.max_seconds, "0 <= min_seconds <= max_seconds", seconds)
+        _require(self.warmup_runs >= 1, "warmup_runs >= 1", self.warmup_runs)
+        _require(self.warmup_seconds >= 0, "warmup_seconds >= 0", self.warmup_seconds)
+        _require(self.model_timeout_seconds > 0, "model_timeout_seconds > 0", self.model_timeout_seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain data."""
+        return asdict(self)
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise UsageError(f"{rule} must hold, but got {value}")
