@@ -1,0 +1,19 @@
+"""Accuracy of subnets: evaluated, and predicted from those that were."""
+
+from typing import TYPE_CHECKING, Any
+
+from edgenas.accuracy.predictor import AccuracyPredictor
+
+if TYPE_CHECKING:
+    from edgenas.accuracy.evaluate import Evaluator as Evaluator
+
+__all__ = ["AccuracyPredictor", "Evaluator"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: a predictor must work where torch is not installed.
+    if name == "Evaluator":
+        from edgenas.accuracy.evaluate import Evaluator
+
+        return Evaluator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

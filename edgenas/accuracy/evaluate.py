@@ -1,0 +1,52 @@
+"""The accuracy of subnets, each with batch-norm statistics of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgenas.data import DataSet, Images, Split
+from edgenas.ofa import Subnet, Supernet, calibrate
+from edgenas.space import Architecture
+
+CALIBRATION_IMAGES = 512
+_BATCH = 128
+
+
+class Evaluator:
+    """Extracts, calibrates and evaluates subnets of one supernet on one data set.
+
+    Batch norm is calibrated on the same ``CALIBRATION_IMAGES`` training images
+    for every subnet, drawn from ``seed``: an architecture always gives the
+    same weights and the same accuracy.
+    """
+
+    def __init__(self, supernet: Supernet, data: DataSet, seed: int = 0) -> None:
+        self._supernet = supernet
+        self._data = data
+        order = np.random.default_rng([seed, 1]).permutation(len(data.train))
+        self._calibration = data.train.images[order[:CALIBRATION_IMAGES]]
+
+    def subnet(self, architecture: Architecture) -> Subnet:
+        """The stand-alone, calibrated module of an architecture, in eval mode."""
+        subnet = self._supernet.extract(architecture)
+        subnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
+        calibrate(subnet, self._batches(self._calibration, architecture.resolution))
+        return subnet
+
+    def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
+        """Logits (N, classes) of images (N, H, W) at a resolution."""
+        with torch.inference_mode():
+            return torch.cat([subnet(batch) for batch in self._batches(images, resolution)]).numpy()
+
+    def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
+        """The share of a split's images that are classified rightly, from 0 to 1."""
+        return float((self.logits(subnet, split.images, resolution).argmax(1) == split.labels).mean())
+
+    def __call__(self, architecture: Architecture) -> float:
+        """The accuracy of an architecture on the validation split, from 0 to 1."""
+        return self.accuracy(self.subnet(architecture), self._data.validation, architecture.resolution)
+
+    def _batches(self, images: Images, resolution: int) -> list[torch.Tensor]:
+        inputs = torch.from_numpy(self._data.inputs(images, resolution))
+        return list(inputs.contiguous(memory_format=torch.channels_last).split(_BATCH))

@@ -1,0 +1,162 @@
+"""Data sets by name, their fixed splits, and how images become network inputs.
+
+The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
+(UCI optical recognition of handwritten digits, by way of scikit-learn).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgenas.errors import UsageError
+from edgenas.files import nearest
+
+if TYPE_CHECKING:
+    import torch
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Inputs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image to an input: times ``scale``, grey repeated to ``channels``, minus ``mean``, over ``std``.
+
+    The input is NCHW float32. Before that the image is resized to the
+    network's resolution, bilinear with half-pixel centres and no antialiasing.
+    """
+
+    channels: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_dict(self, resolution: int) -> dict[str, Any]:
+        """As plain data, for a network of this resolution."""
+        return {"size": resolution, **asdict(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``images`` (N, H, W) uint8, grey, and ``labels`` (N,); ``indices`` (N,) into the original data set."""
+
+    images: Images
+    labels: Labels
+    indices: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named data set in memory with a fixed, stratified split."""
+
+    name: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.labels)
+
+    def inputs(self, images: Images, resolution: int) -> Inputs:
+        """Images (N, H, W) as network inputs (N, C, resolution, resolution)."""
+        rows = resize_matrix(images.shape[1], resolution)
+        columns = resize_matrix(images.shape[2], resolution)
+        resized = np.einsum("rh,nhw,cw->nrc", rows, images.astype(np.float32), columns, optimize=True)
+        return self._normalise(resized)
+
+    def _normalise(self, resized: Inputs) -> Inputs:
+        preprocessing = self.preprocessing
+        mean, std = (
+            np.array(values, dtype=np.float32)[None, :, None, None]
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        grey = (resized * np.float32(preprocessing.scale))[:, None]
+        normalised: Inputs = ((np.repeat(grey, preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
+        return normalised
+
+    def augmented(self, images: Images, resolution: int, rng: np.random.Generator) -> torch.Tensor:
+        """As ``inputs``, each image slightly turned, scaled and shifted at random; a float32 tensor."""
+        import torch
+        from torch.nn import functional
+
+        count = len(images)
+        angle = rng.uniform(-math.pi / 12, math.pi / 12, count)
+        scale = rng.uniform(0.9, 1.1, count)
+        shift = rng.uniform(-0.15, 0.15, (count, 2))
+        turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
+        theta = np.concatenate([turn * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
+        grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, resolution, resolution], align_corners=False)
+        pixels = torch.from_numpy(images.astype(np.float32))[:, None]
+        warped = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        return torch.from_numpy(self._normalise(warped[:, 0].numpy()))
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data that says which images are in which part, so that others can check our numbers."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "preprocessing": asdict(self.preprocessing),
+            "indices": {name: split.indices.tolist() for name, split in splits.items()},
+        }
+
+
+def resize_matrix(size: int, resolution: int) -> Inputs:
+    """Bilinear resizing of one axis as a matrix (resolution, size): half-pixel centres, edges clamped."""
+    centres = np.clip((np.arange(resolution) + 0.5) * size / resolution - 0.5, 0, size - 1)
+    low = np.minimum(centres.astype(np.int64), max(size - 2, 0))
+    weight = centres - low
+    matrix = np.zeros((resolution, size), dtype=np.float32)
+    matrix[np.arange(resolution), low] = 1 - weight
+    matrix[np.arange(resolution), np.minimum(low + 1, size - 1)] += weight
+    return matrix
+
+
+def _stratified(labels: Labels, shares: tuple[float, float], rng: np.random.Generator) -> tuple[Labels, Labels, Labels]:
+    """Indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
+    parts: list[list[Labels]] = [[], [], []]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(shares) * len(members)).astype(np.int64)
+        for part, chunk in zip(parts, np.split(members, cuts), strict=True):
+            part.append(chunk)
+    first, second, third = (np.sort(np.concatenate(part)) for part in parts)
+    return first, second, third
+
+
+def _digits() -> DataSet:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
+    train, validation, test = (
+        Split(images[chosen], labels[chosen], chosen)
+        for chosen in _stratified(labels, (0.6, 0.2), np.random.default_rng(1797))
+    )
+    # Mean and deviation of the 8x8 training pixels after scaling, rounded.
+    preprocessing = Preprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)
+    return DataSet("digits", tuple(str(digit) for digit in range(10)), preprocessing, train, validation, test)
+
+
+_DATA_SETS: dict[str, Callable[[], DataSet]] = {"digits": _digits}
+
+
+def load_data(name: str) -> DataSet:
+    """A data set by name. Raises UsageError listing the known ones."""
+    if name not in _DATA_SETS:
+        raise UsageError(f"unknown data set {name!r}{nearest(name, sorted(_DATA_SETS))}")
+    return _DATA_SETS[name]()

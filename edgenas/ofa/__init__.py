@@ -1,0 +1,24 @@
+"""Once-for-All supernets: elastic layers, progressive training, extraction of subnets."""
+
+from edgenas.ofa.calibration import calibrate
+from edgenas.ofa.checkpoint import Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
+from edgenas.ofa.subnet import Subnet
+from edgenas.ofa.supernet import Supernet
+from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep
+
+__all__ = [
+    "SCHEDULES",
+    "Phase",
+    "Position",
+    "Schedule",
+    "Subnet",
+    "Supernet",
+    "Trainer",
+    "TrainingFiles",
+    "TrainingStep",
+    "calibrate",
+    "load_checkpoint",
+    "load_schedule",
+    "save_checkpoint",
+]

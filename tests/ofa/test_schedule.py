@@ -1,0 +1,127 @@
+"""Schedules: what may be sampled when, at what rate, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas.errors import UsageError
+from edgenas.ofa import SCHEDULES, Phase, Schedule, load_schedule
+from edgenas.space import MobileNetV3
+
+_FULL = {"name": "full", "epochs": 4, "learning_rate": 0.1, "distill": False}
+_SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+
+
+@given(
+    kernel_sizes=st.integers(1, 3),
+    depths=st.integers(1, 3),
+    expand_ratios=st.integers(1, 4),
+    subnets=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_a_phase_samples_only_what_is_open(
+    kernel_sizes: int, depths: int, expand_ratios: int, subnets: int, seed: int
+) -> None:
+    """Live genes are among the largest so many of their values, rows are canonical and share a resolution."""
+    phase = Phase("any", 1, 0.1, kernel_sizes, depths, expand_ratios, subnets)
+    genes = phase.sample(_SPACE, np.random.default_rng(seed))
+    opened = {"kernel_size": kernel_sizes, "depth": depths, "expand_ratio": expand_ratios, "resolution": 3}
+    lowest = np.array([max(0, len(gene.values) - opened[gene.kind]) for gene in _SPACE.genes])
+    assert genes.shape == (subnets, len(_SPACE.genes))
+    assert (genes < _SPACE.radices).all()
+    assert (_SPACE.dead_genes(genes) | (genes >= lowest)).all()
+    assert np.array_equal(_SPACE.canonical(genes), genes)
+    assert len(set(genes[:, 0].tolist())) == 1
+
+
+def test_a_phase_reaches_all_that_is_open() -> None:
+    """Over many samples every open value of every gene occurs, and every resolution."""
+    phase = Phase("all", 1, 0.1, 2, 2, 2, subnets=4)
+    rng = np.random.default_rng(0)
+    genes = np.concatenate([phase.sample(_SPACE, rng) for _ in range(100)])
+    live = ~_SPACE.dead_genes(genes)
+    for column, gene in enumerate(_SPACE.genes):
+        expected = {0, 1, 2} if gene.kind == "resolution" else {1, 2}
+        assert set(genes[live[:, column], column].tolist()) == expected, gene.name
+
+
+def test_the_first_phase_trains_the_largest_network() -> None:
+    """With nothing open every gene but the resolution is at its largest."""
+    genes = Phase("full", 1, 0.1, distill=False).sample(_SPACE, np.random.default_rng(0))
+    assert np.array_equal(genes[0, 1:], np.array(_SPACE.largest.genes[1:]))
+
+
+def test_rates_warm_up_and_fall_to_zero_as_a_cosine() -> None:
+    """One warm-up epoch of four: 1/2, then full, 3/4 of the way down the cosine in six steps."""
+    phase = Phase("full", 4, 0.8, warmup_epochs=1, distill=False)
+    rates = [phase.rate(step, steps_per_epoch=2) for step in range(8)]
+    # warm-up 0.8 * 1/2 and 0.8 * 2/2; then 0.4 * (1 + cos(pi k / 6)), k = 0 to 5
+    assert rates == pytest.approx([0.4, 0.8, 0.8, 0.746410, 0.6, 0.4, 0.2, 0.053590], abs=1e-6)
+
+
+def test_a_phase_may_be_all_warm_up() -> None:
+    """With as many warm-up epochs as epochs the rate only rises."""
+    phase = Phase("full", 1, 1.0, warmup_epochs=1, distill=False)
+    assert [phase.rate(step, 4) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_a_named_schedule_opens_the_whole_space_step_by_step(name: str) -> None:
+    """Each phase opens at least what the one before it did, and the last opens everything."""
+    schedule = load_schedule(name)
+    opened = [(phase.kernel_sizes, phase.depths, phase.expand_ratios) for phase in schedule.phases]
+    assert opened[0] == (1, 1, 1)
+    assert opened[-1] == (3, 3, 3)
+    assert all(before <= after for one, two in zip(opened, opened[1:], strict=False) for before, after in zip(one, two, strict=True))
+
+
+def test_a_schedule_is_equal_after_a_way_through_json() -> None:
+    """Plain data of a schedule, through JSON, makes the same schedule and the same plain data."""
+    schedule = SCHEDULES["shrink-small"]
+    data = json.loads(json.dumps(schedule.to_dict()))
+    assert load_schedule(data) == schedule
+    assert data == schedule.to_dict()
+
+
+def test_an_unknown_schedule_lists_the_known() -> None:
+    """A name that is unknown gets the nearest known one."""
+    with pytest.raises(UsageError, match=r"unknown schedule 'shrink-smal'; did you mean 'shrink-small'\?"):
+        load_schedule("shrink-smal")
+
+
+def _config(**changes: Any) -> dict[str, Any]:
+    return {"name": "own", "phases": [_FULL], **changes}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (_config(batchsize=32), "unknown key 'batchsize'; did you mean 'batch_size'?"),
+        (_config(phases=[{**_FULL, "kernel_size": 2}]), "kernel_size'; did you mean 'kernel_sizes'?"),
+        (_config(phases=[]), "the first phase must exist and must not distill"),
+        (_config(phases=[{**_FULL, "distill": True}]), "the first phase must exist and must not distill"),
+        (_config(phases=[{**_FULL, "epochs": 0}]), "phase full: epochs must be above 0 and finite, but got 0"),
+        (_config(phases=[{**_FULL, "learning_rate": float("nan")}]), "learning_rate must be above 0 and finite"),
+        (_config(phases=[{**_FULL, "learning_rate": float("inf")}]), "learning_rate must be above 0 and finite"),
+        (_config(phases=[{**_FULL, "subnets": -1}]), "subnets must be above 0 and finite, but got -1"),
+        (_config(phases=[{**_FULL, "warmup_epochs": 5}]), "0 <= warmup_epochs <= epochs must hold, but got 5 and 4"),
+        (_config(phases=[{**_FULL, "epochs": "many"}]), "phases.0.epochs"),
+        (_config(batch_size=1), "batch_size must be at least 2, but got 1"),
+        (_config(momentum=0), "0 < momentum < 1 must hold, but got 0"),
+        (_config(weight_decay=-1e-5), "weight_decay must be 0 or more, but got -1e-05"),
+        (_config(label_smoothing=1), "0 <= label_smoothing < 1 must hold, but got 1"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_on_one_line(config: dict[str, Any], message: str) -> None:
+    """Unknown keys and impossible values are named, with the file they stand in."""
+    with pytest.raises(UsageError) as caught:
+        load_schedule(config, "train.yaml")
+    assert str(caught.value).startswith("train.yaml: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
