@@ -1,0 +1,47 @@
+"""A space and its cost models as a problem for pymoo, and genes as what its operators vary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pymoo.core.mutation import Mutation
+from pymoo.core.problem import Problem
+from pymoo.core.repair import Repair
+
+from edgenas.costs import CostModel
+from edgenas.space import SearchSpace
+
+
+class ArchitectureProblem(Problem):  # type: ignore[misc] # pymoo has no types
+    """Minimise every cost model over the genes of a space, a whole population at a time."""
+
+    def __init__(self, space: SearchSpace, costs: list[CostModel]) -> None:
+        super().__init__(n_var=len(space.genes), n_obj=len(costs), xl=0, xu=space.radices - 1, vtype=int)
+        self._costs = costs
+
+    def _evaluate(self, x: Any, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        out["F"] = np.column_stack([cost(x) for cost in self._costs])
+
+
+class Canonical(Repair):  # type: ignore[misc] # pymoo has no types
+    """Clears dead genes, so that equal networks are equal to pymoo too."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self._space = space
+
+    def _do(self, problem: Problem, X: Any, **kwargs: Any) -> Any:  # noqa: N803 - pymoo's name
+        return self._space.canonical(X.astype(np.int64))
+
+
+class Redraw(Mutation):  # type: ignore[misc] # pymoo has no types
+    """Draws each gene anew with probability 1/G: genes are categories, a step up or down has no meaning."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self._radices = space.radices
+
+    def _do(self, problem: Problem, X: Any, *args: Any, random_state: Any, **kwargs: Any) -> Any:  # noqa: N803
+        redrawn = random_state.integers(0, self._radices, size=X.shape)
+        return np.where(random_state.random(X.shape) < 1 / X.shape[1], redrawn, X)
