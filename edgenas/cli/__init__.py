@@ -1,0 +1,64 @@
+"""The command line: each command parses, calls one public function, prints, and sets the exit code.
+
+Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from edgenas.cli import choose, demo, evaluate, export, measure, profile, search, train
+from edgenas.errors import EdgeNASError
+
+# typer brings its own copy of click, or uses the installed one: this finds the class of either.
+_ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="edgenas",
+    help="Find, prove and ship the best network for an edge device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (demo, train, evaluate, profile, search, choose, export, measure):
+    app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from edgenas import __version__
+
+        typer.echo(f"edgenas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Find, prove and ship the best network for an edge device."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(standalone_mode=False)
+    except EdgeNASError as error:
+        _fail(str(error), error.exit_code)
+    except _ClickException as error:
+        _fail(error.format_message(), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

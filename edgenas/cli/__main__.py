@@ -1,0 +1,5 @@
+"""``python -m edgenas.cli``."""
+
+from edgenas.cli import main
+
+main()

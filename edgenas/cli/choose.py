@@ -1,0 +1,65 @@
+"""``edgenas choose``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgenas.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RunOption,
+    RuntimeOption,
+    ThreadsOption,
+    make_target,
+    print_json,
+    print_table,
+)
+from edgenas.units import format_bytes, format_ms
+
+EXAMPLE = "Example: edgenas choose --run runs/digits --device localhost --latency 0.2ms"
+
+
+def command(
+    run: RunOption,
+    device: DeviceOption = "localhost",
+    runtime: RuntimeOption = None,
+    threads: ThreadsOption = None,
+    latency: Annotated[str | None, typer.Option(help="Budget of the median latency, for example 15ms.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Budget of the process's peak memory, for example 64MB.")] = None,
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy that the file may lose.")] = 1.0,
+    json: JsonOption = False,
+) -> None:
+    """Choose the most accurate subnet for a budget, and prove it on the device."""
+    from edgenas.costs import Budget
+    from edgenas.pipeline import Run
+
+    budget = Budget(latency=latency, memory=memory)
+    target = make_target(device, runtime, threads)
+    choice = Run(run).choose({target: budget}, max_drop / 100)
+    if json:
+        print_json({"run": str(run), **choice.to_dict()})
+        return
+    low, high = choice.measured.interval_ms
+    measured_peak = choice.measured.peak_bytes
+    rows = [
+        (
+            "predicted",
+            f"{choice.predicted.accuracy:.2%}",
+            format_ms(choice.predicted.latency_ms),
+            "",
+            format_bytes(choice.predicted.peak_bytes),
+        ),
+        (
+            "measured",
+            f"{choice.measured.accuracy:.2%}",
+            format_ms(choice.measured.latency_ms),
+            f"{format_ms(low)} to {format_ms(high)}",
+            "not measured" if measured_peak is None else format_bytes(measured_peak),
+        ),
+    ]
+    columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
+    print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}")
+    print(f"verdict: {choice.measured.verdict}")
+    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {device} --out ship")

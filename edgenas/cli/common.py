@@ -1,0 +1,49 @@
+"""What commands share: options, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edgenas.devices import Target
+
+RunOption = Annotated[Path, typer.Option("--run", help="The run folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="A device profile: a shipped name or a YAML file.")]
+RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="The runtime; by default the profile's.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default the profile's.")]
+
+
+def make_target(device: str, runtime: str | None, threads: int | None) -> Target:
+    """The target that the options name. Raises UsageError listing what exists."""
+    from edgenas.devices import Target, load_profile
+
+    return Target(load_profile(device), runtime=runtime, threads=threads)
+
+
+def print_json(document: Any) -> None:
+    """The command's one JSON document."""
+    json.dump(document, sys.stdout, indent=1, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """A table on standard output, as wide as it needs to be where that is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    if title:
+        console.print(title, markup=False)
+    console.print(table)

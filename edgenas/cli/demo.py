@@ -1,0 +1,58 @@
+"""``edgenas demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgenas.cli.common import DeviceOption, JsonOption, RunOption, make_target, print_json, print_table
+from edgenas.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.demo import Demo
+
+EXAMPLE = "Example: edgenas demo --run runs/demo"
+
+
+def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhost", json: JsonOption = False) -> None:
+    """Do the whole road on real digits in about four minutes: train, profile, search, choose, export."""
+    from edgenas.pipeline.demo import demo
+    from edgenas.report import Marker, draw_front
+
+    result = demo(run, make_target(device, None, None))
+    picture = result.run.layout.picture(result.target.name)
+    markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.rows]
+    draw_front(result.front, picture, markers=markers, budget_ms=result.choice.budget.latency_ms)
+    if json:
+        print_json({**result.to_dict(), "picture": str(picture)})
+    else:
+        _print(result, picture)
+
+
+def _print(result: Demo, picture: Path) -> None:
+    columns = ("subnet", "test accuracy", "predicted", "measured", "95% interval", "peak memory", "activations", "id")
+    rows = [
+        (
+            row.name,
+            f"{row.test_accuracy:.2%}",
+            format_ms(row.predicted_ms),
+            format_ms(row.measured_ms),
+            f"{format_ms(row.interval_ms[0])} to {format_ms(row.interval_ms[1])}",
+            "not measured" if row.peak_bytes is None else format_bytes(row.peak_bytes),
+            format_bytes(row.activation_bytes),
+            row.architecture,
+        )
+        for row in result.rows
+    ]
+    print()
+    print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}")
+    print(f"\nverdict: {result.choice.measured.verdict}")
+    for row in result.rows:
+        print(f"{row.name:<8}  {row.model}")
+    print(f"front     {picture}")
+    root, chosen = result.run.layout.root, next(row for row in result.rows if row.name == "chosen")
+    print("\nNext:")
+    print(f"  python {Path(chosen.model).parent / 'run.py'}")
+    print(f"  edgenas measure {chosen.model} --device {result.target.profile.name}")
+    print(f"  edgenas choose --run {root} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
+    print(f"  edgenas export --run {root} --arch {chosen.architecture} --out ship")

@@ -1,0 +1,28 @@
+"""``edgenas evaluate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgenas.cli.common import JsonOption, RunOption, print_json
+
+EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
+
+
+def command(
+    run: RunOption,
+    subnets: Annotated[int, typer.Option(help="How many subnets to evaluate in all.")] = 200,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate sampled subnets on the validation split and fit the accuracy predictor."""
+    from edgenas.pipeline import Run
+
+    predictor = Run(run).evaluate(subnets)
+    if json:
+        accuracy = {"lowest": float(predictor.accuracy.min()), "highest": float(predictor.accuracy.max())}
+        cross_validated = {"rmse": predictor.rmse, "kendall_tau": predictor.kendall_tau}
+        print_json({"run": str(run), "subnets": len(predictor.genes), "accuracy": accuracy, **cross_validated})
+    else:
+        print(f"{predictor}\nnext: edgenas profile --run {run}")

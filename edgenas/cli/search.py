@@ -1,0 +1,73 @@
+"""``edgenas search``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgenas.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RunOption,
+    RuntimeOption,
+    ThreadsOption,
+    make_target,
+    print_json,
+    print_table,
+)
+from edgenas.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from edgenas.search import Front
+
+EXAMPLE = "Example: edgenas search --run runs/digits --device localhost"
+_SHOWN = 12
+
+
+def command(
+    run: RunOption,
+    device: DeviceOption = "localhost",
+    runtime: RuntimeOption = None,
+    threads: ThreadsOption = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Search the accuracy-latency-memory front of a device with NSGA-II."""
+    from edgenas.pipeline import Run
+
+    target = make_target(device, runtime, threads)
+    opened = Run(run)
+    front = opened.search([target], seed)
+    if json:
+        print_json({"run": str(run), "target": target.to_dict(), "front": _rows(front)})
+        return
+    _print(front)
+    middle = front.latency_ms[len(front) // 2]
+    print(f"all {len(front)}: {opened.layout.front(target.name)}")
+    print(f"next: edgenas choose --run {run} --device {device} --latency {middle:.2g}ms")
+
+
+def _rows(front: Front) -> list[dict[str, float | str]]:
+    columns = zip(front.architectures(), front.accuracy, front.latency_ms, front.peak_bytes, strict=True)
+    return [
+        {"architecture": each.id, "accuracy": float(accuracy), "latency_ms": float(latency), "peak_bytes": float(peak)}
+        for each, accuracy, latency, peak in columns
+    ]
+
+
+def _print(front: Front) -> None:
+    """A dozen subnets evenly from the fastest to the slowest."""
+    rows = _rows(front)
+    chosen = sorted({round(number * (len(rows) - 1) / (_SHOWN - 1)) for number in range(_SHOWN)})
+    lines = [
+        (
+            str(rows[index]["architecture"]),
+            f"{rows[index]['accuracy']:.2%}",
+            format_ms(float(rows[index]["latency_ms"])),
+            format_bytes(float(rows[index]["peak_bytes"])),
+        )
+        for index in chosen
+    ]
+    title = f"{len(chosen)} of {len(rows)} subnets on the front of {front.target}, predicted"
+    print_table(("architecture", "accuracy", "latency", "peak memory"), lines, title)

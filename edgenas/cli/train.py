@@ -1,0 +1,33 @@
+"""``edgenas train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgenas.cli.common import JsonOption, RunOption, print_json
+
+EXAMPLE = "Example: edgenas train --run runs/digits --config examples/digits.yaml"
+
+
+def command(
+    run: RunOption,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a run's supernet; goes on where it was interrupted."""
+    from edgenas.pipeline import Run
+    from edgenas.pipeline.config import DEFAULT, TrainingConfig
+
+    settings = DEFAULT if config is None else TrainingConfig.load(config)
+    opened = Run(run, settings.make_space(str(config or "the default config")))
+    opened.train(settings.data, settings.schedule, settings.seed)
+    if json:
+        print_json({"run": str(run), "space": opened.space.to_dict(), **opened.recipe})
+    else:
+        print(f"{run}: trained on {settings.data}; next: edgenas evaluate --run {run}")

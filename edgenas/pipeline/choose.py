@@ -1,0 +1,186 @@
+"""The step that chooses a subnet for a budget and proves it on the target."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgenas.costs import Budget
+from edgenas.devices import Target
+from edgenas.errors import NoChoiceError
+from edgenas.export import accuracy, run_onnx
+from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.pipeline.export import build_model
+from edgenas.pipeline.measurements import SETTINGS, Measurer
+from edgenas.pipeline.run import Run, made_from
+from edgenas.profilers import Measurement
+from edgenas.search import Front, candidates
+from edgenas.space import Architecture, SearchSpace
+from edgenas.units import format_bytes, format_ms
+
+_KIND, _VERSION = "choice", 1
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the front said: accuracy in 0..1, median latency in ms, peak memory of the process in bytes."""
+
+    accuracy: float
+    latency_ms: float
+    peak_bytes: float
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was found by running the file: validation accuracy of the subnet and of the file, and the measurement."""
+
+    subnet_accuracy: float
+    accuracy: float
+    latency_ms: float
+    interval_ms: tuple[float, float]
+    peak_bytes: int | None
+    verdict: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A candidate that was tried first, and why it was not kept."""
+
+    architecture: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An architecture for a budget on a target, with what was predicted and what was measured there."""
+
+    arch: Architecture
+    target: str
+    budget: Budget
+    predicted: Predicted
+    measured: Proven
+    rejected: tuple[Rejection, ...]
+    made_from: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as plain data."""
+        return {
+            "made_from": self.made_from,
+            "target": self.target,
+            "budget": asdict(self.budget),
+            "architecture": self.arch.to_dict(),
+            "predicted": asdict(self.predicted),
+            "measured": asdict(self.measured),
+            "rejected": [asdict(rejection) for rejection in self.rejected],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the choice as a JSON document."""
+        write_document(path, _KIND, _VERSION, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path, space: SearchSpace) -> Choice:
+        """Read a choice of ``space``. Raises FormatError when it is damaged."""
+        body = read_document(path, _KIND, _VERSION)
+        return cls(
+            space.from_id(body["architecture"]["id"]),
+            body["target"],
+            parse(Budget, body["budget"], str(path)),
+            parse(Predicted, body["predicted"], str(path)),
+            parse(Proven, body["measured"], str(path)),
+            tuple(parse(Rejection, rejection, str(path)) for rejection in body["rejected"]),
+            body["made_from"],
+        )
+
+
+def choose(run: Run, target: Target, budget: Budget, max_drop: float) -> Choice:
+    """Try the front's candidates, the most accurate first, until one keeps the budget on the device."""
+    front = run.front(target)
+    order = candidates(front, budget)
+    current = made_from(digest(read_bytes(run.layout.front(target.name))), str(budget), max_drop, SETTINGS.to_dict())
+    path = run.layout.choice(target.name, _file_name(budget))
+    with run.layout.writing():
+        if path.exists():
+            choice = Choice.load(path, run.space)
+            if choice.made_from == current:
+                run.progress.say(f"choose    already done ({choice.arch})")
+                return choice
+        choice = _try_candidates(run, target, budget, max_drop, front, order.tolist(), current)
+        choice.save(path)
+    return choice
+
+
+def _try_candidates(
+    run: Run, target: Target, budget: Budget, max_drop: float, front: Front, order: list[int], current: str
+) -> Choice:
+    rejected: list[Rejection] = []
+    with (
+        Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer,
+        run.progress.step("choose", len(order)) as bar,
+    ):
+        for index in order:
+            architecture = run.space.decode(front.genes[index : index + 1])[0]
+            bar(len(rejected), f"trying {architecture}")
+            measured = _prove(run, architecture, measurer)
+            reason = _shortfall(measured, budget, max_drop)
+            if reason is None:
+                predicted = Predicted(
+                    float(front.accuracy[index]), float(front.latency_ms[index]), float(front.peak_bytes[index])
+                )
+                return Choice(architecture, target.name, budget, predicted, measured, tuple(rejected), current)
+            rejected.append(Rejection(architecture.id, reason))
+            run.progress.say(f"choose    {architecture} not kept: {reason}; taking the next one")
+    raise NoChoiceError(
+        f"none of {len(rejected)} candidates kept the budget ({budget}) on {target.name} when measured; the last,"
+        f" {rejected[-1].architecture}: {rejected[-1].reason}; raise the budget or profile longer"
+    )
+
+
+def _prove(run: Run, architecture: Architecture, measurer: Measurer) -> Proven:
+    """Export a candidate, run its file on the validation images here and measure it on the device."""
+    subnet = run.evaluator.subnet(architecture)
+    split, resolution = run.data.validation, architecture.resolution
+    model = build_model(architecture, subnet)
+    found = accuracy(run_onnx(model, run.data.inputs(split.images, resolution)), split.labels)
+    measurement: Measurement = measurer.measure([model])[0]
+    return Proven(
+        subnet_accuracy=run.evaluator.accuracy(subnet, split, resolution),
+        accuracy=found,
+        latency_ms=measurement.median_ms,
+        interval_ms=measurement.interval_ms,
+        peak_bytes=measurement.peak_bytes,
+        verdict=str(measurement.verdict),
+        synthetic=measurement.synthetic,
+    )
+
+
+def _shortfall(measured: Proven, budget: Budget, max_drop: float) -> str | None:
+    """Why a candidate is not kept; None when it is."""
+    upper = measured.interval_ms[1]
+    if upper > budget.latency_ms:
+        return (
+            f"its median latency is {format_ms(measured.latency_ms)}, at 95% up to {format_ms(upper)},"
+            f" over the budget of {format_ms(budget.latency_ms)}"
+        )
+    if budget.memory is not None and measured.peak_bytes is None:
+        return "the device does not say how much memory it took; give a budget without memory"
+    if measured.peak_bytes is not None and measured.peak_bytes > budget.memory_bytes:
+        peak, limit = format_bytes(measured.peak_bytes), format_bytes(budget.memory_bytes)
+        return f"its peak memory is {peak}, over the budget of {limit}"
+    if measured.subnet_accuracy - measured.accuracy > max_drop + 1e-9:  # 1e-9: the difference of two shares rounds
+        return (
+            f"its file has accuracy {measured.accuracy:.2%}, the subnet {measured.subnet_accuracy:.2%},"
+            f" over {100 * max_drop:g} points less"
+        )
+    return None
+
+
+def _file_name(budget: Budget) -> str:
+    limits = []
+    if budget.latency is not None:
+        limits.append(f"latency-{budget.latency_ms:g}ms")
+    if budget.memory is not None:
+        limits.append(f"memory-{budget.memory_bytes:.0f}B")
+    return "_".join(limits)

@@ -1,0 +1,40 @@
+"""Training configs: what a run is trained from, as a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgenas.errors import UsageError
+from edgenas.files import parse, read_yaml
+from edgenas.space import SearchSpace, space_from_dict
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """``space`` as in ``space_from_dict``, a data set's name, a schedule's name or phases, and the seed."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    space: dict[str, Any]
+    data: str = "digits"
+    schedule: str | dict[str, Any] = field(default="shrink-small")
+    seed: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingConfig:
+        """Read a config; raises UsageError naming the file and the first wrong key or value."""
+        data = read_yaml(path)
+        if not isinstance(data, Mapping):
+            raise UsageError(f"{path}: a training config must be a mapping that begins with 'space:'")
+        return parse(cls, dict(data), str(path))
+
+    def make_space(self, where: str) -> SearchSpace:
+        """The config's space; raises UsageError naming ``where``."""
+        return space_from_dict(self.space, f"{where}: space")
+
+
+# The demo's: real digits, small enough for two cores.
+DEFAULT = TrainingConfig({"family": "mobilenet_v3", "width": 0.35, "resolutions": [24, 28, 32], "classes": 10})

@@ -1,0 +1,104 @@
+"""The whole road on the embedded digits: train, evaluate, profile, search, choose, export, measure again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgenas.costs import Budget
+from edgenas.devices import Target
+from edgenas.export import Bundle
+from edgenas.pipeline.choose import Choice
+from edgenas.pipeline.measurements import SETTINGS, Measurer
+from edgenas.pipeline.progress import Progress
+from edgenas.pipeline.run import Run
+from edgenas.profilers import LatencyTable
+from edgenas.search import Front
+from edgenas.space import Architecture, MobileNetV3
+
+SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+SUBNETS = 80
+MINUTES = 0.6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subnet of the closing table: what its file reaches and costs."""
+
+    name: str
+    architecture: str
+    test_accuracy: float
+    predicted_ms: float
+    measured_ms: float
+    interval_ms: tuple[float, float]
+    peak_bytes: int | None
+    activation_bytes: int
+    verdict: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo ends with."""
+
+    run: Run
+    target: Target
+    table: LatencyTable
+    front: Front
+    choice: Choice
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The closing table and the choice as plain data."""
+        return {
+            "run": str(self.run.layout.root),
+            "target": self.target.to_dict(),
+            "certificate": asdict(self.table.certificate),
+            "choice": self.choice.to_dict(),
+            "subnets": [asdict(row) for row in self.rows],
+        }
+
+
+def demo(folder: str | Path, target: Target, progress: Progress | None = None) -> Demo:
+    """Do every step on digits in a run folder, each skipped when its result lies there.
+
+    The latency budget is the middle between the fastest and the slowest subnet
+    that were measured for the table.
+    """
+    run = Run(folder, SPACE, progress=progress)
+    run.train()
+    predictor = run.evaluate(SUBNETS)
+    run.progress.say(f"predictor {predictor}")
+    table = run.profile(target, MINUTES)
+    run.progress.say(f"table     {table.certificate}")
+    front = run.search([target])
+    middle = (table.certificate.fastest_ms + table.certificate.slowest_ms) / 2
+    choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
+    subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
+    with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
+        rows = tuple(_row(name, run, each, target, table, measurer) for name, each in subnets.items())
+    return Demo(run, target, table, front, choice, rows)
+
+
+def _row(
+    name: str, run: Run, architecture: Architecture, target: Target, table: LatencyTable, measurer: Measurer
+) -> Row:
+    from edgenas.pipeline.export import build_model
+
+    model = build_model(architecture, run.evaluator.subnet(architecture))
+    measurement = measurer.measure([model])[0]
+    bundle: Bundle = run.export(architecture, target, run.layout.bundle(target.name, architecture.id))
+    genes = run.space.encode([architecture])
+    return Row(
+        name=name,
+        architecture=architecture.id,
+        test_accuracy=bundle.card["accuracy"]["test"],
+        predicted_ms=float(table.latency_ms(genes)[0]),
+        measured_ms=measurement.median_ms,
+        interval_ms=measurement.interval_ms,
+        peak_bytes=measurement.peak_bytes,
+        activation_bytes=bundle.card["activation_bytes"],
+        verdict=str(measurement.verdict),
+        model=str(bundle.model),
+    )

@@ -1,0 +1,54 @@
+"""The step that evaluates subnets and fits the accuracy predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgenas.accuracy import AccuracyPredictor
+from edgenas.errors import RunError, UsageError
+from edgenas.files import read_document, write_document
+from edgenas.pipeline.run import Run, made_from
+
+_KIND, _VERSION = "evaluated", 1
+
+
+def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
+    """Evaluate at least ``subnets`` subnets in all, each stored at once, and fit the predictor."""
+    if subnets < 10:
+        raise UsageError(f"subnets must be at least 10, but got {subnets}")
+    with run.layout.writing():
+        current = made_from(run.weights_digest if run.recipe else "")
+        accuracy = _load(run, current)
+        genes = run.space.sample_distinct(subnets, np.random.default_rng([run.recipe["seed"], 2]))
+        missing = [architecture for architecture in run.space.decode(genes) if architecture.id not in accuracy]
+        if not missing:
+            run.progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
+            return _predictor(run, accuracy)
+        with run.progress.step("evaluate", len(genes)) as bar:
+            for architecture in missing:
+                accuracy[architecture.id] = run.evaluator(architecture)
+                body = {"made_from": current, "accuracy": accuracy}
+                write_document(run.layout.evaluated, _KIND, _VERSION, body)
+                bar(len(accuracy), f"{architecture}  accuracy {accuracy[architecture.id]:.1%}")
+    return _predictor(run, accuracy)
+
+
+def load_predictor(run: Run) -> AccuracyPredictor:
+    """The predictor of the subnets that were evaluated. Raises RunError when there are none yet."""
+    if not run.layout.evaluated.exists():
+        root = run.layout.root
+        raise RunError(f"{root}: has no evaluated subnets yet; run: edgenas evaluate --run {root}")
+    return _predictor(run, read_document(run.layout.evaluated, _KIND, _VERSION)["accuracy"])
+
+
+def _load(run: Run, current: str) -> dict[str, float]:
+    if not run.layout.evaluated.exists():
+        return {}
+    body = read_document(run.layout.evaluated, _KIND, _VERSION)
+    accuracy: dict[str, float] = body["accuracy"] if body["made_from"] == current else {}
+    return accuracy
+
+
+def _predictor(run: Run, accuracy: dict[str, float]) -> AccuracyPredictor:
+    genes = run.space.encode([run.space.from_id(text) for text in accuracy])
+    return AccuracyPredictor(run.space, genes, np.array(list(accuracy.values())))

@@ -1,0 +1,95 @@
+"""How long work tells how far it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+LINE_SECONDS = 10.0
+
+
+class Bar(Protocol):
+    """Shows one step's progress; ``done`` counts from 0 to the step's total."""
+
+    def __call__(self, done: float, note: str = "", /) -> None: ...
+
+
+class Progress:
+    """Progress on standard error: a bar with the time left on a terminal, else a line every ten seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        print(text, file=self._stream, flush=True)
+
+    @contextmanager
+    def step(self, name: str, total: float) -> Iterator[Bar]:
+        """Show a step while it runs; call the bar with how much is done and a short note."""
+        show = self._bar(name, total) if self._stream.isatty() else self._lines(name, total)
+        with show as bar:
+            yield bar
+
+    @contextmanager
+    def _lines(self, name: str, total: float) -> Iterator[Bar]:
+        began = shown = time.monotonic()
+
+        def bar(done: float, note: str = "") -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown >= LINE_SECONDS and done > 0:
+                shown = now
+                left = (now - began) * (total - done) / done
+                self.say(f"{name} {done / total:4.0%}  {note}  {left:.0f} s left")
+
+        yield bar
+        self.say(f"{name} done in {time.monotonic() - began:.1f} s")
+
+    @contextmanager
+    def _bar(self, name: str, total: float) -> Iterator[Bar]:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(file=self._stream)) as display:
+            task = display.add_task(name, total=total, note="")
+
+            def bar(done: float, note: str = "") -> None:
+                display.update(task, completed=done, note=note)
+
+            yield bar
+
+
+class Silent(Progress):
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    @contextmanager
+    def step(self, name: str, total: float) -> Iterator[Bar]:
+        """A bar that shows nothing."""
+
+        def bar(done: float, note: str = "") -> None:
+            pass
+
+        yield bar

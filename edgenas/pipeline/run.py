@@ -1,0 +1,191 @@
+"""A run: the folder that holds all of one search space, and the steps on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgenas.costs import Budget
+from edgenas.devices import Target
+from edgenas.errors import RunError, UsageError
+from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
+from edgenas.layout import Layout
+from edgenas.pipeline.progress import Progress
+from edgenas.space import Architecture, SearchSpace, space_from_dict
+
+if TYPE_CHECKING:
+    from edgenas.accuracy import AccuracyPredictor, Evaluator
+    from edgenas.data import DataSet
+    from edgenas.export import Bundle
+    from edgenas.ofa import Schedule
+    from edgenas.pipeline.choose import Choice
+    from edgenas.profilers import LatencyTable
+    from edgenas.search import Front
+
+_KIND, _VERSION = "run", 1
+
+
+class Run:
+    """All of one search space in a folder: training, accuracy, tables, fronts, choices, bundles.
+
+    Opens the folder, or creates it for ``space``. Every step skips what is
+    already there, goes on where it was killed, and takes the run's lock, so
+    that one process writes at a time. Raises RunError when the folder is of
+    another space, or is none and no space is given.
+    """
+
+    def __init__(
+        self, folder: str | Path, space: SearchSpace | None = None, *, progress: Progress | None = None
+    ) -> None:
+        self.layout = Layout(Path(folder))
+        self.progress = Progress() if progress is None else progress
+        self.space = self._open(space)
+
+    def _open(self, space: SearchSpace | None) -> SearchSpace:
+        path = self.layout.run
+        if not path.exists():
+            if space is None:
+                raise RunError(f"{path.parent}: is no run folder; make one with: edgenas train --run {path.parent}")
+            with self.layout.writing():
+                write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
+            return space
+        found = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
+        if space is not None and space != found:
+            raise RunError(
+                f"{path.parent}: is a run of space {found.short_hash}, not of {space.short_hash};"
+                " use another run folder"
+            )
+        return found
+
+    # -- steps ----------------------------------------------------------------------
+
+    def train(
+        self, data: str = "digits", schedule: str | Mapping[str, Any] | Schedule = "shrink-small", seed: int = 0
+    ) -> None:
+        """Train the supernet. Raises RunError when the run was trained from other values."""
+        from edgenas.pipeline.train import train
+
+        train(self, data, schedule, seed)
+
+    def evaluate(self, subnets: int = 200) -> AccuracyPredictor:
+        """Evaluate subnets on the validation split, at least ``subnets`` in all, and fit a predictor to them."""
+        from edgenas.pipeline.evaluate import evaluate
+
+        return evaluate(self, subnets)
+
+    def profile(self, target: Target, minutes: float = 2.0) -> LatencyTable:
+        """The latency table of a target from at most ``minutes`` of device time."""
+        from edgenas.pipeline.profile import profile
+
+        return profile(self, target, minutes)
+
+    def search(self, targets: Sequence[Target], seed: int = 0) -> Front:
+        """The front of a target; so far of one target at a time (UsageError otherwise)."""
+        from edgenas.pipeline.search import search
+
+        return search(self, _only(targets, "search"), seed)
+
+    def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01) -> Choice:
+        """The most accurate subnet that keeps the budget when its file is measured on the target.
+
+        ``max_drop`` is how much accuracy (0.01 is one point) the file may lose
+        against the subnet. Raises BudgetError when no subnet is predicted to
+        fit and NoChoiceError when none proved to.
+        """
+        from edgenas.pipeline.choose import choose
+
+        target = _only(list(budgets), "choose")
+        return choose(self, target, budgets[target], max_drop)
+
+    def export(self, architecture: Architecture, target: Target, out: str | Path) -> Bundle:
+        """A bundle of an architecture in the folder ``out``, its file verified against PyTorch."""
+        from edgenas.pipeline.export import export
+
+        return export(self, architecture, target, Path(out))
+
+    # -- what steps share -------------------------------------------------------------
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the supernet was trained from: data, schedule and seed. Raises RunError before training has ended."""
+        return self._trained[1]
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The data set that the supernet was trained on."""
+        from edgenas.data import load_data
+
+        return load_data(self.recipe["data"])
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Subnets of the trained supernet and their accuracy."""
+        from edgenas.accuracy import Evaluator
+
+        return Evaluator(self._trained[0], self.data, self.recipe["seed"])
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the trained checkpoint: what evaluated accuracies belong to."""
+        return digest(read_bytes(self.layout.checkpoint))
+
+    @cached_property
+    def _trained(self) -> tuple[Any, dict[str, Any]]:
+        from edgenas.ofa import load_checkpoint
+
+        path = self.layout.checkpoint
+        if not path.exists():
+            raise RunError(
+                f"{self.layout.root}: has no trained supernet yet; run: edgenas train --run {self.layout.root}"
+            )
+        supernet, position, _, recipe = load_checkpoint(path)
+        if supernet.space != self.space:
+            raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
+        if position.phase < len(recipe["schedule"]["phases"]):
+            raise RunError(f"{self.layout.root}: training has not ended; run: edgenas train --run {self.layout.root}")
+        return supernet.eval(), recipe
+
+    def predictor(self) -> AccuracyPredictor:
+        """The accuracy predictor of the evaluated subnets. Raises RunError when there are none yet."""
+        from edgenas.pipeline.evaluate import load_predictor
+
+        return load_predictor(self)
+
+    def table(self, target: Target) -> LatencyTable:
+        """The latency table of a target. Raises RunError when there is none yet."""
+        from edgenas.profilers import LatencyTable
+
+        path = self.layout.table(target.name)
+        if not path.exists():
+            root = self.layout.root
+            raise RunError(
+                f"{root}: has no latency table of {target.name} yet;"
+                f" run: edgenas profile --run {root} --device {target.profile.name}"
+            )
+        return LatencyTable.load(path, self.space)
+
+    def front(self, target: Target) -> Front:
+        """The front of a target. Raises RunError when there is none yet."""
+        from edgenas.search import Front
+
+        path = self.layout.front(target.name)
+        if not path.exists():
+            root = self.layout.root
+            raise RunError(
+                f"{root}: has no front of {target.name} yet;"
+                f" run: edgenas search --run {root} --device {target.profile.name}"
+            )
+        return Front.load(path, self.space)
+
+
+def made_from(*inputs: Any) -> str:
+    """A digest of a step's inputs (JSON values): its result is current while this is equal."""
+    return digest(canonical_json(list(inputs)))[:16]
+
+
+def _only(targets: Sequence[Target], step: str) -> Target:
+    if len(targets) != 1:
+        raise UsageError(f"{step} takes one target at a time, but got {len(targets)}")
+    return targets[0]

@@ -1,0 +1,35 @@
+"""The step that searches a target's front."""
+
+from __future__ import annotations
+
+from edgenas.devices import Target
+from edgenas.files import digest, read_bytes
+from edgenas.pipeline.run import Run, made_from
+from edgenas.search import Front, search_front
+
+
+def search(run: Run, target: Target, seed: int) -> Front:
+    """The front from the run's predictor and the target's table; skipped while both and the seed are the same."""
+    predictor, table = run.predictor(), run.table(target)
+    path = run.layout.front(target.name)
+    inputs = [digest(read_bytes(file)) for file in (run.layout.evaluated, run.layout.table(target.name))]
+    current = made_from(*inputs, seed)
+    with run.layout.writing():
+        if path.exists():
+            front = Front.load(path, run.space)
+            if front.made_from == current:
+                run.progress.say(f"search    already done ({len(front)} subnets on the front)")
+                return front
+        with run.progress.step("search", 1.0) as bar:
+            front = search_front(
+                run.space,
+                predictor,
+                table.latency_ms,
+                table.peak_bytes,
+                target=target.name,
+                seed=seed,
+                made_from=current,
+                on_generation=lambda done, total: bar(done / total),
+            )
+        front.save(path)
+    return front

@@ -1,0 +1,159 @@
+"""What bad input gets: one clear line, exit code 2, no traceback, nothing changed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def refused(call: Call) -> Callable[..., str]:
+    """Run ``edgenas`` with wrong arguments and return the one line that it answers with."""
+
+    def edgenas(*arguments: object) -> str:
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("edgenas: ")
+        assert err.count("\n") == 1
+        return err
+
+    return edgenas
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_unknown_key_in_a_config(refused: Callable[..., str], tmp_path: Path) -> None:
+    """A misspelt key is named with the nearest valid one."""
+    config = tmp_path / "config.yaml"
+    config.write_text("space: {width: 0.35}\nshedule: shrink-small\n")
+    assert "unknown key 'shedule'; did you mean 'schedule'?" in refused("train", "--run", tmp_path, "--config", config)
+
+
+def test_unknown_key_in_a_space(refused: Callable[..., str], tmp_path: Path) -> None:
+    """A misspelt key of the space is named with the nearest valid one."""
+    config = tmp_path / "config.yaml"
+    config.write_text("space: {widht: 0.35}\n")
+    assert "did you mean 'width'?" in refused("train", "--run", tmp_path / "run", "--config", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_key_in_a_profile(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:
+    """A misspelt key of a device profile is named with the nearest valid one."""
+    profile = tmp_path / "board.yaml"
+    text = "name: board\nconnection: {kind: local}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
+    profile.write_text(text + "corse: 4\n")
+    answer = refused("profile", "--run", finished, "--device", profile)
+    assert "unknown key 'corse'; did you mean 'cores'?" in answer
+
+
+def test_unknown_device(refused: Callable[..., str], finished: Path) -> None:
+    """An unknown device's name is answered with those that exist."""
+    assert "localhost" in refused("profile", "--run", finished, "--device", "locahost")
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--latency", "15"), ("--memory", "64")])
+def test_budget_without_a_unit(refused: Callable[..., str], finished: Path, flag: str, value: str) -> None:
+    """A budget without a unit is refused with the units that there are."""
+    assert "has no unit; the units are" in refused("choose", "--run", finished, flag, value)
+
+
+def test_budget_below_the_fastest(refused: Callable[..., str], finished: Path) -> None:
+    """A budget below the fastest subnet says which is the fastest and how fast."""
+    front = json.loads(next((finished / "fronts").glob("*.json")).read_text())
+    answer = refused("choose", "--run", finished, "--latency", "1us")
+    assert f"the fastest is {front['architectures'][0]} with {front['latency_ms'][0]:.3f} ms" in answer
+
+
+def test_run_of_another_space(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:
+    """A run folder of another space is refused, naming both."""
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"space": {"width": 0.5, "classes": 10, "resolutions": [24]}}))
+    answer = refused("train", "--run", finished, "--config", config)
+    assert "is a run of space" in answer
+    assert "use another run folder" in answer
+
+
+def test_run_of_a_newer_schema(refused: Callable[..., str], copy: Path) -> None:
+    """A run folder that a newer edgenas wrote asks for an upgrade."""
+    document = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**document, "version": 99}))
+    assert "upgrade edgenas" in refused("evaluate", "--run", copy)
+
+
+def test_no_run_folder(refused: Callable[..., str], tmp_path: Path) -> None:
+    """A folder that is no run is answered with the command that makes one."""
+    assert "make one with: edgenas train" in refused("evaluate", "--run", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "command"),
+    [
+        ("training/checkpoint.safetensors", ("evaluate", "--subnets", 30)),
+        ("accuracy/evaluated.json", ("search",)),
+        ("tables/*.json", ("search",)),
+        ("fronts/*.json", ("choose", "--latency", "50ms")),
+        ("choices/*/*.json", ("choose", "--latency", "50ms")),
+        ("run.json", ("search",)),
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_file(
+    refused: Callable[..., str], copy: Path, pattern: str, command: tuple[object, ...], damage: str
+) -> None:
+    """A file of the run that is cut or has one flipped byte is named, with what to do."""
+    path = next(copy.glob(pattern))
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    else:
+        data[len(data) * 2 // 3] ^= 1
+    path.write_bytes(data)
+    answer = refused(command[0], "--run", copy, *command[1:])
+    assert str(path) in answer
+    assert "damaged" in answer
+
+
+def test_model_that_the_runtime_refuses(refused: Callable[..., str], tmp_path: Path) -> None:
+    """A file that is no model is refused in the runtime's words."""
+    model = tmp_path / "broken.onnx"
+    model.write_bytes(b"no model at all")
+    assert str(model) in refused("measure", model)
+
+
+@pytest.mark.parametrize(
+    "name", ["person_detect.tflite", "mobilenet_v1_0.25_128_quant_edgetpu.tflite", "person_detect_vela.tflite"]
+)
+def test_published_broken_models(refused: Callable[..., str], data_folder: Path, tmp_path: Path, name: str) -> None:
+    """Published models that no CPU runtime can run are refused, also under an .onnx name."""
+    source = data_folder / "models" / "broken" / name
+    assert str(source) in refused("measure", source)
+    disguised = tmp_path / "model.onnx"
+    disguised.write_bytes(source.read_bytes())
+    assert str(disguised) in refused("measure", disguised)
+
+
+def test_wrong_flags(refused: Callable[..., str]) -> None:
+    """An unknown flag or a missing one is one line too."""
+    assert "--runn" in refused("evaluate", "--runn", "x")
+    assert "--run" in refused("evaluate")
+
+
+def test_choose_without_a_budget(refused: Callable[..., str], finished: Path) -> None:
+    """choose without a limit says how to give one."""
+    assert "needs a limit" in refused("choose", "--run", finished)
+
+
+@pytest.mark.parametrize("name", ["nothing", "zzzzzz-000", "min.json"])
+def test_unknown_architecture(refused: Callable[..., str], finished: Path, tmp_path: Path, name: str) -> None:
+    """An architecture that is no id, no name and no file is refused."""
+    assert name in refused("export", "--run", finished, "--arch", name, "--out", tmp_path / "ship")
+    assert not (tmp_path / "ship").exists()

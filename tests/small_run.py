@@ -1,0 +1,98 @@
+"""Does a run's steps in a process of its own: a small real run on digits, which may kill itself on the way.
+
+    python small_run.py FOLDER [STEP:N]
+
+With STEP:N it dies by SIGKILL at the N-th sign of progress of a step, or, for
+``replace``, when it is about to rename its N-th file.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import edgenas as en
+import edgenas.ofa.training
+from edgenas.pipeline.progress import Bar, Progress
+from edgenas.space import Stage
+
+SPACE = en.MobileNetV3(
+    width=0.25,
+    resolutions=(8, 12),
+    classes=10,
+    kernel_sizes=(3, 5),
+    expand_ratios=(2, 3),
+    depths=(1, 2),
+    stem_stride=1,
+    stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
+    head=(96, 128),
+)
+SCHEDULE = {
+    "name": "tiny",
+    "batch_size": 32,
+    "phases": [
+        {"name": "full", "epochs": 3, "learning_rate": 0.1, "distill": False},
+        {"name": "all", "epochs": 1, "learning_rate": 0.05, "kernel_sizes": 2, "depths": 2, "expand_ratios": 2},
+    ],
+}
+BUDGET = en.Budget(latency="50ms")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deadly(Progress):
+    """Counts the signs of progress of one step and dies at the given one."""
+
+    def __init__(self, step: str, at: int) -> None:
+        super().__init__()
+        self._deadly, self._left = step, at
+
+    @contextmanager
+    def step(self, name: str, total: float) -> Iterator[Bar]:
+        with super().step(name, total) as bar:
+
+            def counting(done: float, note: str = "") -> None:
+                bar(done, note)
+                if name == self._deadly:
+                    self._left -= 1
+                    if self._left == 0:
+                        die()
+
+            yield counting
+
+
+def die_at_rename(at: int) -> None:
+    """Die when the ``at``-th file has been written under its temporary name, before it gets its own."""
+    left, rename = at, os.replace
+
+    def replace(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            die()
+        rename(*arguments)
+
+    os.replace = replace
+
+
+def main() -> None:
+    edgenas.ofa.training.CHECKPOINT_SECONDS = 0.3
+    folder, step, at = sys.argv[1], *(sys.argv[2].split(":") if len(sys.argv) > 2 else ("none", "0"))
+    if step == "replace":
+        die_at_rename(int(at))
+    run = en.Run(folder, SPACE, progress=Deadly(step, int(at)))
+    run.train(schedule=SCHEDULE)
+    run.evaluate(12)
+    target = en.Target(en.load_profile("localhost"))
+    run.profile(target, minutes=0.01)
+    run.search([target])
+    choice = run.choose({target: BUDGET})
+    run.export(choice.arch, target, run.layout.bundle(target.name, choice.arch.id))
+
+
+if __name__ == "__main__":
+    main()
