@@ -85,10 +85,10 @@ class _Writer:
             place, source, self.weights[f"{place}.weight"], self.weights.get(f"{place}.bias"), stride, groups
         )
 
-    def normalised(self, place: str, source: str, stride: int = 1, groups: int = 1) -> str:
+    def normalised(self, place: str, source: str, eps: float, stride: int = 1, groups: int = 1) -> str:
         """The convolution ``{place}.conv`` with the batch norm ``{place}.bn`` folded in."""
         norm = {tensor: self.weights[f"{place}.bn.{tensor}"] for tensor in _BATCH_NORM}
-        kernel, bias = fold_batch_norm(self.weights[f"{place}.conv.weight"], norm)
+        kernel, bias = fold_batch_norm(self.weights[f"{place}.conv.weight"], norm, eps)
         return self._convolution(f"{place}.conv", source, kernel, bias, stride, groups)
 
     def _convolution(
@@ -114,27 +114,61 @@ def _identity(writer: _Writer, name: str, source: str) -> str:
     return source
 
 
-_ACTIVATIONS: dict[str, Callable[[_Writer, str, str], str]] = {"relu": _relu, "hswish": _hswish, "none": _identity}
+def _relu6(writer: _Writer, name: str, source: str) -> str:
+    bounds = [writer.constant(f"{name}.{end}", np.array(value, np.float32)) for end, value in _RELU6]
+    return writer.node("Clip", name, [source, *bounds])
+
+
+_RELU6 = (("min", 0.0), ("max", 6.0))
+_ACTIVATIONS: dict[str, Callable[[_Writer, str, str], str]] = {
+    "relu": _relu,
+    "relu6": _relu6,
+    "hswish": _hswish,
+    "none": _identity,
+}
 
 
 def _conv(writer: _Writer, place: str, part: Part, source: str) -> str:
     if part.batch_norm:
-        name = writer.normalised(place, source, part.stride)
+        name = writer.normalised(place, source, part.bn_eps, part.stride)
     else:
         name = writer.convolution(f"{place}.conv", source, part.stride)
-    return _ACTIVATIONS[part.activation](writer, f"{place}.act", name)
+    name = _ACTIVATIONS[part.activation](writer, f"{place}.act", name)
+    return writer.node("Add", f"{place}.add", [name, source]) if part.shortcut else name
 
 
 def _mbconv(writer: _Writer, place: str, part: Part, source: str) -> str:
-    activate, name = _ACTIVATIONS[part.activation], source
+    activate, eps, name = _ACTIVATIONS[part.activation], part.bn_eps, source
     if part.expand:
-        name = activate(writer, f"{place}.expand.act", writer.normalised(f"{place}.expand", name))
-    name = writer.normalised(f"{place}.depthwise", name, part.stride, groups=part.mid_channels)
+        name = activate(writer, f"{place}.expand.act", writer.normalised(f"{place}.expand", name, eps))
+    name = writer.normalised(f"{place}.depthwise", name, eps, part.stride, groups=part.mid_channels)
     name = activate(writer, f"{place}.depthwise.act", name)
     if part.se_channels:
         name = _squeeze_excite(writer, f"{place}.se", name)
-    name = writer.normalised(f"{place}.project", name)
+    name = writer.normalised(f"{place}.project", name, eps)
     return writer.node("Add", f"{place}.add", [name, source]) if part.shortcut else name
+
+
+def _bottleneck(writer: _Writer, place: str, part: Part, source: str) -> str:
+    activate, eps = _ACTIVATIONS[part.activation], part.bn_eps
+    name = activate(writer, f"{place}.reduce.act", writer.normalised(f"{place}.reduce", source, eps))
+    name = activate(writer, f"{place}.filter.act", writer.normalised(f"{place}.filter", name, eps, part.stride))
+    name = writer.normalised(f"{place}.project", name, eps)
+    if part.projected:
+        source = writer.normalised(f"{place}.shortcut", _average_pool(writer, place, part, source), eps)
+    return activate(writer, f"{place}.act", writer.node("Add", f"{place}.add", [name, source]))
+
+
+def _average_pool(writer: _Writer, place: str, part: Part, source: str) -> str:
+    if part.stride == 1:
+        return source
+    shape = {"kernel_shape": [part.stride] * 2, "strides": [part.stride] * 2}
+    return writer.node("AveragePool", f"{place}.pool", [source], ceil_mode=1, count_include_pad=0, **shape)
+
+
+def _max_pool(writer: _Writer, place: str, part: Part, source: str) -> str:
+    shape = {"kernel_shape": [part.kernel] * 2, "strides": [part.stride] * 2, "pads": [part.kernel // 2] * 4}
+    return writer.node("MaxPool", place, [source], **shape)
 
 
 def _squeeze_excite(writer: _Writer, place: str, source: str) -> str:
@@ -159,6 +193,8 @@ def _linear(writer: _Writer, place: str, part: Part, source: str) -> str:
 _EMITTERS: dict[str, Callable[[_Writer, str, Part, str], str]] = {
     "conv": _conv,
     "mbconv": _mbconv,
+    "bottleneck": _bottleneck,
+    "max_pool": _max_pool,
     "pool": _pool,
     "linear": _linear,
 }

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgenas.errors import UsageError, VerificationError
 from edgenas.files import nearest
 from edgenas.space import Architecture
-from edgenas.space.parts import BN_EPS, weight_shapes
+from edgenas.space.parts import weight_shapes
 
 Weights = Mapping[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
@@ -86,13 +86,13 @@ def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floa
     return values
 
 
-def fold_batch_norm(kernel: Floats, norm: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+def fold_batch_norm(kernel: Floats, norm: Mapping[str, Floats], eps: float) -> tuple[Floats, Floats]:
     """Kernel and bias of the one convolution that equals a convolution without bias and its batch norm.
 
     ``kernel`` is (M, C, k, k); ``norm`` has weight, bias, running_mean and
     running_var, each (M,). The statistics are those of evaluation mode.
     """
-    scale = norm["weight"] / np.sqrt(norm["running_var"].astype(np.float64) + BN_EPS)
+    scale = norm["weight"] / np.sqrt(norm["running_var"].astype(np.float64) + eps)
     bias = norm["bias"] - norm["running_mean"] * scale
     with np.errstate(over="ignore", invalid="ignore"):  # the writer refuses what is not finite, by name
         return kernel * scale.astype(np.float32)[:, None, None, None], bias.astype(np.float32)

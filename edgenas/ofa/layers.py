@@ -7,13 +7,13 @@ are those of ``edgenas.space.parts.weight_shapes``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgenas.space.parts import BN_EPS, Part
+from edgenas.space import Part
 
 BN_MOMENTUM = 0.1
 
@@ -22,6 +22,8 @@ def activate(x: Tensor, name: str) -> Tensor:
     """Apply an activation by its name in a part."""
     if name == "relu":
         return functional.relu(x, inplace=True)
+    if name == "relu6":
+        return functional.relu6(x, inplace=True)
     if name == "hswish":
         return functional.hardswish(x)
     return x
@@ -37,8 +39,9 @@ class ElasticBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
+        self._eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -54,7 +57,7 @@ class ElasticBatchNorm(nn.Module):
             self.bias[:n],
             self.training,
             BN_MOMENTUM,
-            BN_EPS,
+            self._eps,
         )
 
 
@@ -82,26 +85,37 @@ class KernelTransform(nn.Module):
         return weight
 
 
+def _narrow(conv: nn.Conv2d, in_channels: int, out_channels: int) -> tuple[Tensor, Tensor | None]:
+    """The leading channels of a convolution's weight and bias."""
+    bias = None if conv.bias is None else conv.bias[:out_channels]
+    return conv.weight[:out_channels, :in_channels], bias
+
+
 class ElasticConv(nn.Module):
-    """A ``conv`` part: convolution, batch norm if it has one, activation; elastic in resolution only."""
+    """A ``conv`` part: convolution, batch norm if it has one, activation; elastic in its channels."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            part.in_channels, part.out_channels, part.kernel, part.stride, part.kernel // 2, bias=part.bias
-        )
-        self.bn = ElasticBatchNorm(part.out_channels) if part.batch_norm else None
+        self.conv = nn.Conv2d(part.in_channels, part.out_channels, part.kernel, bias=part.bias)
+        self.bn = ElasticBatchNorm(part.out_channels, part.bn_eps) if part.batch_norm else None
 
     def forward(self, x: Tensor, part: Part) -> Tensor:
-        x = self.conv(x)
-        return activate(x if self.bn is None else self.bn(x), part.activation)
+        weight, bias = _narrow(self.conv, x.shape[1], part.out_channels)
+        out = functional.conv2d(x, weight, bias, part.stride, part.kernel // 2)
+        out = activate(out if self.bn is None else self.bn(out), part.activation)
+        return out + x if part.shortcut else out
 
 
 class _ConvBatchNorm(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, groups: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, eps: float, kernel: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=False)
-        self.bn = ElasticBatchNorm(out_channels)
+        self.bn = ElasticBatchNorm(out_channels, eps)
+
+    def forward(self, x: Tensor, out_channels: int, stride: int = 1) -> Tensor:
+        weight, _ = _narrow(self.conv, x.shape[1], out_channels)
+        result: Tensor = self.bn(functional.conv2d(x, weight, None, stride, weight.shape[-1] // 2))
+        return result
 
 
 class _SqueezeExcite(nn.Module):
@@ -113,15 +127,9 @@ class _SqueezeExcite(nn.Module):
     def forward(self, x: Tensor, squeezed: int) -> Tensor:
         n = x.shape[1]
         gate = x.mean((2, 3), keepdim=True)
-        gate = functional.relu(
-            functional.conv2d(gate, self.reduce.weight[:squeezed, :n], _leading(self.reduce, squeezed))
-        )
-        gate = functional.conv2d(gate, self.expand.weight[:n, :squeezed], _leading(self.expand, n))
+        gate = functional.relu(functional.conv2d(gate, *_narrow(self.reduce, n, squeezed)))
+        gate = functional.conv2d(gate, *_narrow(self.expand, squeezed, n))
         return x * functional.hardsigmoid(gate)
-
-
-def _leading(conv: nn.Conv2d, count: int) -> Tensor | None:
-    return None if conv.bias is None else conv.bias[:count]
 
 
 class ElasticMBConv(nn.Module):
@@ -129,27 +137,51 @@ class ElasticMBConv(nn.Module):
 
     def __init__(self, part: Part, kernel_sizes: Sequence[int]) -> None:
         super().__init__()
-        mid = part.mid_channels
-        self.expand = _ConvBatchNorm(part.in_channels, mid) if part.expand else None
-        self.depthwise = _ConvBatchNorm(mid, mid, part.kernel, groups=mid)
+        mid, eps = part.mid_channels, part.bn_eps
+        self.expand = _ConvBatchNorm(part.in_channels, mid, eps) if part.expand else None
+        self.depthwise = _ConvBatchNorm(mid, mid, eps, part.kernel, groups=mid)
         self.transform = KernelTransform(kernel_sizes)
         self.se = _SqueezeExcite(mid, part.se_channels) if part.se_channels else None
-        self.project = _ConvBatchNorm(mid, part.out_channels)
+        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
 
     def forward(self, x: Tensor, part: Part) -> Tensor:
         mid, kernel = part.mid_channels, part.kernel
-        out = x
-        if self.expand is not None:
-            out = functional.conv2d(out, self.expand.conv.weight[:mid])
-            out = activate(self.expand.bn(out), part.activation)
+        out = x if self.expand is None else activate(self.expand(x, mid), part.activation)
         filters = self.transform(self.depthwise.conv.weight[:mid], kernel)
         out = functional.conv2d(out, filters, None, part.stride, kernel // 2, groups=mid)
         out = activate(self.depthwise.bn(out), part.activation)
         if self.se is not None:
             out = self.se(out, part.se_channels)
-        out = self.project.bn(functional.conv2d(out, self.project.conv.weight[:, :mid]))
-        result: Tensor = out + x if part.shortcut else out
-        return result
+        out = self.project(out, part.out_channels)
+        return out + x if part.shortcut else out
+
+
+class ElasticBottleneck(nn.Module):
+    """A ``bottleneck`` part, elastic in its channels: coming in, in the middle, going out."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        mid, eps = part.mid_channels, part.bn_eps
+        self.reduce = _ConvBatchNorm(part.in_channels, mid, eps)
+        self.filter = _ConvBatchNorm(mid, mid, eps, part.kernel)
+        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
+        self.shortcut = _ConvBatchNorm(part.in_channels, part.out_channels, eps) if part.projected else None
+
+    def forward(self, x: Tensor, part: Part) -> Tensor:
+        out = activate(self.reduce(x, part.mid_channels), part.activation)
+        out = activate(self.filter(out, part.mid_channels, part.stride), part.activation)
+        out = self.project(out, part.out_channels)
+        if self.shortcut is not None:
+            pooled = functional.avg_pool2d(x, part.stride, ceil_mode=True) if part.stride > 1 else x
+            x = self.shortcut(pooled, part.out_channels)
+        return activate(out + x, part.activation)
+
+
+class MaxPool(nn.Module):
+    """A ``max_pool`` part."""
+
+    def forward(self, x: Tensor, part: Part) -> Tensor:
+        return functional.max_pool2d(x, part.kernel, part.stride, part.kernel // 2)
 
 
 class GlobalPool(nn.Module):
@@ -160,21 +192,26 @@ class GlobalPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A ``linear`` part on a 1x1 feature map."""
+    """A ``linear`` part on a 1x1 feature map, elastic in the channels coming in."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()
         self.linear = nn.Linear(part.in_channels, part.out_channels)
 
     def forward(self, x: Tensor, part: Part) -> Tensor:
-        result: Tensor = self.linear(x.flatten(1))
-        return result
+        return functional.linear(x.flatten(1), self.linear.weight[:, : x.shape[1]], self.linear.bias)
+
+
+_LAYERS: dict[str, Callable[[Part, Sequence[int]], nn.Module]] = {
+    "conv": lambda part, kernel_sizes: ElasticConv(part),
+    "mbconv": ElasticMBConv,
+    "bottleneck": lambda part, kernel_sizes: ElasticBottleneck(part),
+    "max_pool": lambda part, kernel_sizes: MaxPool(),
+    "pool": lambda part, kernel_sizes: GlobalPool(),
+    "linear": lambda part, kernel_sizes: Classifier(part),
+}
 
 
 def make_layer(part: Part, kernel_sizes: Sequence[int]) -> nn.Module:
     """The elastic layer for a place whose largest part is ``part`` and whose kernels may be ``kernel_sizes``."""
-    if part.operator == "conv":
-        return ElasticConv(part)
-    if part.operator == "mbconv":
-        return ElasticMBConv(part, kernel_sizes)
-    return GlobalPool() if part.operator == "pool" else Classifier(part)
+    return _LAYERS[part.operator](part, kernel_sizes)

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgenas.space import Architecture, Part
-from edgenas.space.parts import BN_EPS
 
-_ACTIVATIONS = {"relu": nn.ReLU, "hswish": nn.Hardswish, "none": nn.Identity}
+_ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish, "none": nn.Identity}
 
 
-class _Conv(nn.Module):
+class _ConvBatchNorm(nn.Module):
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        eps: float,
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
         activation: str = "none",
-        batch_norm: bool = True,
-        bias: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
-        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS) if batch_norm else nn.Identity()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=eps)
         self.act = _ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.act(self.bn(self.conv(x)))
         return result
+
+
+class _Conv(nn.Module):
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        padding = part.kernel // 2
+        channels = part.in_channels, part.out_channels
+        self.conv = nn.Conv2d(*channels, part.kernel, part.stride, padding, bias=part.bias)
+        self.bn = nn.BatchNorm2d(part.out_channels, eps=part.bn_eps) if part.batch_norm else nn.Identity()
+        self.act = _ACTIVATIONS[part.activation]()
+        self.has_shortcut = part.shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out + x if self.has_shortcut else out
 
 
 class _SqueezeExcite(nn.Module):
@@ -53,17 +66,33 @@ class _SqueezeExcite(nn.Module):
 class _MBConv(nn.Module):
     def __init__(self, part: Part) -> None:
         super().__init__()
-        mid = part.mid_channels
-        act = part.activation
-        self.expand = _Conv(part.in_channels, mid, activation=act) if part.expand else nn.Identity()
-        self.depthwise = _Conv(mid, mid, part.kernel, part.stride, groups=mid, activation=act)
+        mid, eps, act = part.mid_channels, part.bn_eps, part.activation
+        self.expand = _ConvBatchNorm(part.in_channels, mid, eps, activation=act) if part.expand else nn.Identity()
+        self.depthwise = _ConvBatchNorm(mid, mid, eps, part.kernel, part.stride, groups=mid, activation=act)
         self.se = _SqueezeExcite(mid, part.se_channels) if part.se_channels else nn.Identity()
-        self.project = _Conv(mid, part.out_channels)
-        self.shortcut = part.shortcut
+        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
+        self.has_shortcut = part.shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.se(self.depthwise(self.expand(x))))
-        return out + x if self.shortcut else out
+        return out + x if self.has_shortcut else out
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        mid, eps, act = part.mid_channels, part.bn_eps, part.activation
+        self.reduce = _ConvBatchNorm(part.in_channels, mid, eps, activation=act)
+        self.filter = _ConvBatchNorm(mid, mid, eps, part.kernel, part.stride, activation=act)
+        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
+        pools = part.projected and part.stride > 1
+        self.pool = nn.AvgPool2d(part.stride, ceil_mode=True) if pools else nn.Identity()
+        self.shortcut = _ConvBatchNorm(part.in_channels, part.out_channels, eps) if part.projected else nn.Identity()
+        self.act = _ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.act(self.project(self.filter(self.reduce(x))) + self.shortcut(self.pool(x)))
+        return result
 
 
 class _Linear(nn.Module):
@@ -76,20 +105,14 @@ class _Linear(nn.Module):
         return result
 
 
-def _plain(part: Part) -> nn.Module:
-    if part.operator == "conv":
-        return _Conv(
-            part.in_channels,
-            part.out_channels,
-            part.kernel,
-            part.stride,
-            activation=part.activation,
-            batch_norm=part.batch_norm,
-            bias=part.bias,
-        )
-    if part.operator == "mbconv":
-        return _MBConv(part)
-    return nn.AdaptiveAvgPool2d(1) if part.operator == "pool" else _Linear(part)
+_MODULES: dict[str, Callable[[Part], nn.Module]] = {
+    "conv": _Conv,
+    "mbconv": _MBConv,
+    "bottleneck": _Bottleneck,
+    "max_pool": lambda part: nn.MaxPool2d(part.kernel, part.stride, part.kernel // 2),
+    "pool": lambda part: nn.AdaptiveAvgPool2d(1),
+    "linear": _Linear,
+}
 
 
 def attach(root: nn.Module, name: str, module: nn.Module) -> None:
@@ -113,7 +136,7 @@ class Subnet(nn.Module):
         self._places = tuple(architecture.parts)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for name, part in architecture.parts.items():
-                attach(self, name, _plain(part))
+                attach(self, name, _MODULES[part.operator](part))
 
     def forward(self, x: Tensor) -> Tensor:
         for name in self._places:

@@ -76,7 +76,7 @@ class Supernet(nn.Module):
                 nn.init.normal_(module.weight, std=0.01, generator=generator)
                 nn.init.zeros_(module.bias)
         for name, part in self.space.largest.parts.items():
-            if part.operator == "mbconv" and part.shortcut:
+            if part.operator in ("mbconv", "bottleneck") and part.shortcut:
                 norm = self.get_submodule(f"{name}.project.bn")
                 assert isinstance(norm, ElasticBatchNorm)
                 nn.init.zeros_(norm.weight)

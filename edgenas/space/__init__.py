@@ -8,10 +8,13 @@ from typing import Any
 from edgenas.errors import UsageError
 from edgenas.files import nearest
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
-from edgenas.space.mobilenet_v3 import MobileNetV3, Stage
+from edgenas.space.inverted_residual import Stage
+from edgenas.space.mobilenet_v3 import MobileNetV3
 from edgenas.space.parts import Part
+from edgenas.space.proxyless import ProxylessNAS
+from edgenas.space.resnet import ResNet50D
 
-FAMILIES = {MobileNetV3.family: MobileNetV3}
+FAMILIES: dict[str, type[SearchSpace]] = {space.family: space for space in (MobileNetV3, ProxylessNAS, ResNet50D)}
 
 
 def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
@@ -19,7 +22,19 @@ def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
     family = data.get("family", MobileNetV3.family)
     if not isinstance(family, str) or family not in FAMILIES:
         raise UsageError(f"{where}: unknown family {family!r}{nearest(str(family), sorted(FAMILIES))}")
-    return FAMILIES[family].from_dict(data, where)
+    space: SearchSpace = FAMILIES[family].from_dict(data, where)
+    return space
 
 
-__all__ = ["Architecture", "Gene", "MobileNetV3", "Part", "SearchSpace", "Slot", "Stage", "space_from_dict"]
+__all__ = [
+    "Architecture",
+    "Gene",
+    "MobileNetV3",
+    "Part",
+    "ProxylessNAS",
+    "ResNet50D",
+    "SearchSpace",
+    "Slot",
+    "Stage",
+    "space_from_dict",
+]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.errors import SpaceError
-from edgenas.files import canonical_json, digest
+from edgenas.errors import SpaceError, UsageError
+from edgenas.files import canonical_json, digest, parse, read_yaml
 from edgenas.space import parts as part_costs
 from edgenas.space.parts import Part
 
@@ -25,7 +26,7 @@ class Gene:
     """One choice of a space: its name and the values it may take, ascending. A gene is an index into them."""
 
     name: str
-    values: tuple[int, ...]
+    values: tuple[float, ...]
 
     @property
     def kind(self) -> str:
@@ -77,13 +78,35 @@ class SearchSpace(ABC):
     def size(self) -> int:
         """The exact number of different networks."""
 
-    @abstractmethod
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> Self:
+        """The inverse of ``to_dict``; raises UsageError naming ``where`` for unknown keys and wrong values."""
+        return parse(cls, {key: value for key, value in data.items() if key != "family"}, where)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """A space of one's own from a YAML file with any of the fields of this class."""
+        data = read_yaml(Path(path))
+        if not isinstance(data, dict):
+            raise UsageError(f"{path}: a space must be a mapping, for example 'classes: 10'")
+        return cls.from_dict(data, str(path))
+
     def to_dict(self) -> dict[str, Any]:
         """The space as plain data, ``family`` included."""
+        fields: Any = self  # every space is a dataclass
+        return {"family": self.family, **asdict(fields)}
 
     @abstractmethod
     def describe(self, architecture: Architecture) -> dict[str, Any]:
         """The live choices of an architecture as plain, readable data."""
+
+    @abstractmethod
+    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+        """An architecture from Once-for-All's lists; skipped blocks may have any value. Raises UsageError."""
+
+    @abstractmethod
+    def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
+        """Once-for-All's lists, and the resolution ``r``; skipped blocks have the smallest values."""
 
     @abstractmethod
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
@@ -159,6 +182,27 @@ class SearchSpace(ABC):
         architecture = Architecture(self, tuple(reversed(genes)))
         if value or architecture.id != text:
             raise SpaceError(f"{text!r} is no architecture id of this space: it decodes to no canonical genes")
+        return architecture
+
+    # -- readable forms ---------------------------------------------------------------
+
+    def _values(self, architecture: Architecture) -> dict[str, float]:
+        return {gene.name: gene.values[index] for gene, index in zip(self.genes, architecture.genes, strict=True)}
+
+    def _from_values(self, values: Mapping[str, float], where: str) -> Architecture:
+        genes = []
+        for gene in self.genes:
+            value = values.get(gene.name, gene.values[0])
+            if value not in gene.values:
+                allowed = ", ".join(map(str, gene.values))
+                raise SpaceError(f"{where}: {gene.name} must be one of {allowed}, but got {value}")
+            genes.append(gene.values.index(value))
+        return Architecture(self, tuple(genes))
+
+    def _checked_id(self, architecture: Architecture, data: Mapping[str, Any], where: str) -> Architecture:
+        """The architecture of a description, refused when the description has another's id."""
+        if data.get("id", architecture.id) != architecture.id:
+            raise SpaceError(f"{where}: the id {data['id']!r} belongs to other choices; correct or remove it")
         return architecture
 
     # -- costs ------------------------------------------------------------------
@@ -259,7 +303,7 @@ class Architecture:
     @property
     def resolution(self) -> int:
         """Height and width of the input, pixels."""
-        return self.space.genes[0].values[self.genes[0]]
+        return self.space.resolutions[self.genes[0]]
 
     def at_resolution(self, resolution: int) -> Architecture:
         """The same network for another input size; raises SpaceError when the space does not have it."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 BYTES_PER_FLOAT = 4
-BN_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,11 @@ class Part:
 
     ``operator`` is ``conv`` (convolution, batch norm, activation), ``mbconv``
     (inverted bottleneck: 1x1 expansion, depthwise, squeeze-excite, 1x1
-    projection), ``pool`` (global average) or ``linear``. Sizes are the height
-    and width of square feature maps in pixels.
+    projection), ``bottleneck`` (1x1, kernel with stride, 1x1, sum, activation),
+    ``max_pool``, ``pool`` (global average) or ``linear``. Sizes are the height
+    and width of square feature maps in pixels. ``shortcut`` adds the input to
+    the output; ``projected`` brings it to the output's shape before, by average
+    pooling and a 1x1 convolution.
     """
 
     operator: str
@@ -37,8 +39,10 @@ class Part:
     se_channels: int = 0
     expand: bool = False
     shortcut: bool = False
+    projected: bool = False
     batch_norm: bool = True
     bias: bool = False
+    bn_eps: float = 1e-5
 
     @cached_property
     def key(self) -> str:
@@ -48,13 +52,15 @@ class Part:
             f"in{self.in_size}x{self.in_size}x{self.in_channels}",
             f"out{self.out_size}x{self.out_size}x{self.out_channels}",
         ]
-        if self.operator in ("conv", "mbconv"):
+        if self.operator in ("conv", "mbconv", "bottleneck", "max_pool"):
             words += [f"k{self.kernel}", f"s{self.stride}", self.activation]
         if self.operator == "conv":
             words += ["plain"] * (not self.batch_norm)
         if self.operator == "mbconv":
             words += [f"mid{self.mid_channels}", f"se{self.se_channels}"]
-            words += ["expand"] * self.expand + ["shortcut"] * self.shortcut
+        if self.operator == "bottleneck":
+            words += [f"mid{self.mid_channels}"]
+        words += ["expand"] * self.expand + ["shortcut"] * self.shortcut + ["projected"] * self.projected
         return "-".join(words)
 
 
@@ -134,6 +140,21 @@ def _mbconv_weights(part: Part) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _bottleneck_weights(part: Part) -> dict[str, tuple[int, ...]]:
+    convolutions = {
+        "reduce": (part.mid_channels, part.in_channels, 1, 1),
+        "filter": (part.mid_channels, part.mid_channels, part.kernel, part.kernel),
+        "project": (part.out_channels, part.mid_channels, 1, 1),
+    }
+    if part.projected:
+        convolutions["shortcut"] = (part.out_channels, part.in_channels, 1, 1)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in convolutions.items():
+        shapes[f"{name}.conv.weight"] = shape
+        shapes |= _batch_norm(f"{name}.bn", shape[0])
+    return shapes
+
+
 def _linear_weights(part: Part) -> dict[str, tuple[int, ...]]:
     return {"linear.weight": (part.out_channels, part.in_channels), "linear.bias": (part.out_channels,)}
 
@@ -145,6 +166,8 @@ def _no_weights(part: Part) -> dict[str, tuple[int, ...]]:
 _WEIGHTS: dict[str, Callable[[Part], dict[str, tuple[int, ...]]]] = {
     "conv": _conv_weights,
     "mbconv": _mbconv_weights,
+    "bottleneck": _bottleneck_weights,
+    "max_pool": _no_weights,
     "pool": _no_weights,
     "linear": _linear_weights,
 }
@@ -163,9 +186,17 @@ def _mbconv_macs(part: Part) -> int:
     return expansion + depthwise + squeeze_excite + projection
 
 
+def _bottleneck_macs(part: Part) -> int:
+    before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
+    main = before * part.in_channels * mid + after * mid * (mid * part.kernel**2 + part.out_channels)
+    return main + (after * part.in_channels * part.out_channels if part.projected else 0)
+
+
 _MACS: dict[str, Callable[[Part], int]] = {
     "conv": _conv_macs,
     "mbconv": _mbconv_macs,
+    "bottleneck": _bottleneck_macs,
+    "max_pool": lambda part: 0,
     "pool": lambda part: 0,
     "linear": lambda part: part.in_channels * part.out_channels,
 }
@@ -193,9 +224,23 @@ def _mbconv_activations(part: Part) -> int:
     return max(moments)
 
 
+def _bottleneck_activations(part: Part) -> int:
+    """The main branch runs first: the input waits for it, then becomes the shortcut."""
+    before, after = part.in_size**2, part.out_size**2
+    entry, out = before * part.in_channels, after * part.out_channels
+    reduced, filtered = before * part.mid_channels, after * part.mid_channels
+    moments = [entry + reduced + filtered, entry + filtered + out]
+    if part.projected:
+        pooled = after * part.in_channels
+        moments += [entry + 2 * out] if part.stride == 1 else [entry + out + pooled, pooled + 2 * out]
+    return max(moments)
+
+
 _ACTIVATIONS: dict[str, Callable[[Part], int]] = {
     "conv": _in_and_out,
     "mbconv": _mbconv_activations,
+    "bottleneck": _bottleneck_activations,
+    "max_pool": _in_and_out,
     "pool": _in_and_out,
     "linear": _in_and_out,
 }

@@ -1,0 +1,313 @@
+"""The ResNet-50D space of Once-for-All (arXiv 1812.01187, 1908.09791): elastic depth, expand ratio and width."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgenas.costs import Genes
+from edgenas.files import parse
+from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
+from edgenas.space.parts import Part
+from edgenas.space.rules import FORBID_UNKNOWN, block_name, choices, make_divisible, require, strided
+
+_STEM = 64
+_WIDTHS = (256, 512, 1024, 2048)
+_STRIDES = (1, 2, 2, 2)
+_BASE_DEPTHS = (2, 2, 4, 2)
+
+
+@dataclass(frozen=True)
+class ResNet50D(SearchSpace):
+    """Bottleneck blocks, elastic in resolution, depth and width per stage, and expand ratio per block.
+
+    ``depths`` are the numbers of blocks added to the base of 2, 2, 4, 2; the
+    stem's residual block is there or not. ``width_mults`` multiply the widths
+    256 to 2048 and the stem's 64; a gene of width counts the different channel
+    numbers that they give. Raises SpaceError when a choice is empty, repeated
+    or impossible.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+    family: ClassVar[str] = "resnet50d"
+
+    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
+    classes: int = 1000
+    depths: tuple[int, ...] = (0, 1, 2)
+    expand_ratios: tuple[float, ...] = (0.2, 0.25, 0.35)
+    width_mults: tuple[float, ...] = (0.65, 0.8, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("resolutions", "expand_ratios", "width_mults"):
+            object.__setattr__(self, name, choices(name, getattr(self, name)))
+        shifted = choices("depths", tuple(depth + 1 for depth in self.depths))
+        object.__setattr__(self, "depths", tuple(depth - 1 for depth in shifted))
+        require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
+
+    # -- widths -----------------------------------------------------------------------
+
+    def _widths(self, base: int) -> tuple[int, ...]:
+        """The channels for each multiplier, ascending, repeated where two multipliers give the same."""
+        return tuple(make_divisible(base * mult) for mult in self.width_mults)
+
+    @cached_property
+    def _stem_mids(self) -> tuple[int, ...]:
+        return tuple(make_divisible(width // 2) for width in self._widths(_STEM))
+
+    @cached_property
+    def _channels(self) -> tuple[tuple[int, ...], ...]:
+        """The channels to choose from in each place with a width: stem middle, stem, four stages."""
+        lists = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
+        return tuple(tuple(sorted(set(widths))) for widths in lists)
+
+    @cached_property
+    def _blocks(self) -> tuple[tuple[int, int], ...]:
+        """(stage, place in the stage) of every block, in the order of Once-for-All's lists."""
+        most = self.depths[-1]
+        return tuple((stage, place) for stage, base in enumerate(_BASE_DEPTHS) for place in range(base + most))
+
+    # -- genes: resolution, stem depth and widths, stage depths, stage widths, expand per block -
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        stem = (0, 1) if len(self.depths) > 1 else (1,)
+        return (
+            Gene("resolution", self.resolutions),
+            Gene("stem.depth", stem),
+            *(Gene(f"stage{i + 1}.depth", tuple(b + d for d in self.depths)) for i, b in enumerate(_BASE_DEPTHS)),
+            Gene("stem.mid.width", self._channels[0]),
+            Gene("stem.width", self._channels[1]),
+            *(Gene(f"stage{stage + 1}.width", self._channels[2 + stage]) for stage in range(len(_WIDTHS))),
+            *(Gene(f"{block_name(*block)}.expand_ratio", self.expand_ratios) for block in self._blocks),
+        )
+
+    # Columns of the genes matrix.
+    _DEPTH: ClassVar[int] = 2
+    _WIDTH: ClassVar[int] = 8
+    _EXPAND: ClassVar[int] = 12
+
+    def dead_genes(self, genes: Genes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        dead = np.zeros(genes.shape, dtype=bool)
+        for number, (stage, place) in enumerate(self._blocks):
+            depths = np.array(self.genes[self._DEPTH + stage].values)
+            dead[:, self._EXPAND + number] = depths[genes[:, self._DEPTH + stage]] <= place
+        return dead
+
+    def canonical(self, genes: Genes) -> Genes:
+        """As everywhere; besides, of expand ratios that give the same middle channels the smallest stands for all."""
+        genes = super().canonical(genes).copy()
+        for number, (stage, _) in enumerate(self._blocks):
+            column = self._EXPAND + number
+            genes[:, column] = self._first_of_equals[stage][genes[:, self._WIDTH + stage], genes[:, column]]
+        return genes
+
+    @cached_property
+    def _first_of_equals(self) -> tuple[Genes, ...]:
+        """Per stage, (width, expand ratio) -> the smallest expand ratio with the same middle channels."""
+        tables = []
+        for stage in range(len(_WIDTHS)):
+            mids = [[self._mid(out, ratio) for ratio in self.expand_ratios] for out in self._channels[2 + stage]]
+            tables.append(np.array([[row.index(mid) for mid in row] for row in mids], dtype=np.int64))
+        return tuple(tables)
+
+    def _mid(self, out: int, ratio: float) -> int:
+        return make_divisible(round(out * ratio))
+
+    @property
+    def size(self) -> int:
+        size = len(self.resolutions) * len(self.genes[1].values) * len(self._channels[0]) * len(self._channels[1])
+        for stage, base in enumerate(_BASE_DEPTHS):
+            mids = [len({self._mid(out, ratio) for ratio in self.expand_ratios}) for out in self._channels[2 + stage]]
+            size *= sum(mid ** (base + depth) for mid in mids for depth in self.depths)
+        return size
+
+    # -- parts ------------------------------------------------------------------------
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        blocks = (self._block_slot(number, *block) for number, block in enumerate(self._blocks))
+        return (*self._stem_slots(), *blocks, *self._head_slots())
+
+    def _stem_slots(self) -> tuple[Slot, ...]:
+        """Convolution with stride 2, residual convolution or none, convolution, max-pool with stride 2."""
+        mids, stems = self._channels[:2]
+        halves = [strided(size, 2) for size in self.resolutions]
+        first = [
+            Part("conv", size, 3, strided(size, 2), mid, 3, 2, "relu") for size, mid in _product(self.resolutions, mids)
+        ]
+        residual = [
+            Part("conv", half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
+            for half, depth, mid in _product(halves, self.genes[1].values, mids)
+        ]
+        last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in _product(halves, mids, stems)]
+        pool = [Part("max_pool", half, stem, strided(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)]
+        return (
+            Slot("stem.conv1", (0, 6), tuple(first)),
+            Slot("stem.residual", (0, 1, 6), tuple(residual)),
+            Slot("stem.conv2", (0, 6, 7), tuple(last)),
+            Slot("stem.pool", (0, 7), tuple(pool)),
+        )
+
+    def _block_slot(self, number: int, stage: int, place: int) -> Slot:
+        """One bottleneck block; a stage's first has the stride and a projected shortcut."""
+        width, depth = self._WIDTH + stage, self._DEPTH + stage
+        entries = self._channels[1 + stage] if place == 0 else (0,)
+        parts: list[Part | None] = []
+        for resolution, blocks, entry, out, ratio in _product(
+            self.resolutions, self.genes[depth].values, entries, self._channels[2 + stage], self.expand_ratios
+        ):
+            if blocks <= place:
+                parts.append(None)
+                continue
+            size = self._entry_size(resolution, stage if place == 0 else stage + 1)
+            stride = _STRIDES[stage] if place == 0 else 1
+            part = Part(
+                "bottleneck",
+                size,
+                entry or out,
+                strided(size, stride),
+                out,
+                3,
+                stride,
+                "relu",
+                mid_channels=self._mid(out, ratio),
+                shortcut=True,
+                projected=place == 0,
+            )
+            parts.append(part)
+        before = (width - 1,) if place == 0 else ()
+        return Slot(block_name(stage, place), (0, depth, *before, width, self._EXPAND + number), tuple(parts))
+
+    def _entry_size(self, resolution: int, stage: int) -> int:
+        """The size of the feature map that enters a stage."""
+        size = strided(strided(resolution, 2), 2)
+        for stride in _STRIDES[:stage]:
+            size = strided(size, stride)
+        return size
+
+    def _head_slots(self) -> tuple[Slot, ...]:
+        last, width = self._channels[-1], self._WIDTH + len(_WIDTHS) - 1
+        sizes = [self._entry_size(resolution, len(_WIDTHS)) for resolution in self.resolutions]
+        pool = [Part("pool", size, channels, 1, channels) for size, channels in _product(sizes, last)]
+        linear = [Part("linear", 1, channels, 1, self.classes, bias=True) for channels in last]
+        return (Slot("pool", (0, width), tuple(pool)), Slot("classifier", (width,), tuple(linear)))
+
+    # -- readable forms ---------------------------------------------------------------
+
+    def describe(self, architecture: Architecture) -> dict[str, Any]:
+        values = self._values(architecture)
+        stages = [
+            {
+                "width": values[f"stage{stage + 1}.width"],
+                "expand_ratios": [
+                    values[f"{block_name(stage, place)}.expand_ratio"]
+                    for place in range(int(values[f"stage{stage + 1}.depth"]))
+                ],
+            }
+            for stage in range(len(_WIDTHS))
+        ]
+        stem = {"residual": bool(values["stem.depth"]), "mid": values["stem.mid.width"], "width": values["stem.width"]}
+        return {"resolution": architecture.resolution, "stem": stem, "stages": stages}
+
+    def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
+        description = parse(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        require(
+            len(description.stages) == len(_WIDTHS),
+            f"{where}: this space has {len(_WIDTHS)} stages, but got {len(description.stages)}",
+        )
+        values: dict[str, float] = {
+            "resolution": description.resolution,
+            "stem.depth": int(description.stem.residual),
+            "stem.mid.width": description.stem.mid,
+            "stem.width": description.stem.width,
+        }
+        for number, stage in enumerate(description.stages):
+            values[f"stage{number + 1}.depth"] = len(stage.expand_ratios)
+            values[f"stage{number + 1}.width"] = stage.width
+            for place, ratio in enumerate(stage.expand_ratios):
+                values[f"{block_name(number, place)}.expand_ratio"] = ratio
+        return self._checked_id(self._from_values(values, where), data, where)
+
+    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+        """An architecture from Once-for-All's lists ``d`` (stem, four stages), ``e`` (blocks) and ``w`` (six places).
+
+        Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
+        """
+        lists = parse(_OfaLists, dict(config), where)
+        for name, length in (("d", 1 + len(_WIDTHS)), ("e", len(self._blocks)), ("w", 2 + len(_WIDTHS))):
+            found = len(getattr(lists, name))
+            require(found == length, f"{where}: {name!r} must have {length} entries, but got {found}")
+        require(
+            all(0 <= index < len(self.width_mults) for index in lists.w),
+            f"{where}: 'w' must be indices from 0 to {len(self.width_mults) - 1}, but got {list(lists.w)}",
+        )
+        require(lists.d[0] in self.depths, f"{where}: 'd' must be among {list(self.depths)}, but got {lists.d[0]}")
+        widths = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
+        mid, stem, *stages = (widths[place][index] for place, index in enumerate(lists.w))
+        residual = int(lists.d[0] == self.depths[-1])
+        values: dict[str, float] = {"resolution": resolution, "stem.depth": residual}
+        values |= {"stem.mid.width": mid, "stem.width": stem}
+        for number, (base, depth, width) in enumerate(zip(_BASE_DEPTHS, lists.d[1:], stages, strict=True)):
+            values[f"stage{number + 1}.depth"] = base + depth
+            values[f"stage{number + 1}.width"] = width
+        for (stage, place), ratio in zip(self._blocks, lists.e, strict=True):
+            if place < values[f"stage{stage + 1}.depth"]:
+                values[f"{block_name(stage, place)}.expand_ratio"] = ratio
+        return self._from_values(values, where)
+
+    def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
+        """Once-for-All's lists ``d``, ``e``, ``w`` and the resolution ``r``, the smallest that give the network."""
+        values = self._values(architecture)
+        depths = [values[f"stage{number + 1}.depth"] - base for number, base in enumerate(_BASE_DEPTHS)]
+        widths = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
+        names = ("stem.mid.width", "stem.width", *(f"stage{number + 1}.width" for number in range(len(_WIDTHS))))
+        return {
+            "d": [self.depths[-1] if values["stem.depth"] else self.depths[0], *depths],
+            "e": [values[f"{block_name(*block)}.expand_ratio"] for block in self._blocks],
+            "w": [channels.index(int(values[name])) for channels, name in zip(widths, names, strict=True)],
+            "r": architecture.resolution,
+        }
+
+
+@dataclass(frozen=True)
+class _StemDescription:
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+
+    residual: bool
+    mid: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _StageDescription:
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+
+    width: int
+    expand_ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Description:
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+
+    resolution: int
+    stem: _StemDescription
+    stages: tuple[_StageDescription, ...]
+
+
+@dataclass(frozen=True)
+class _OfaLists:
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+
+    d: tuple[int, ...]
+    e: tuple[float, ...]
+    w: tuple[int, ...]
+
+
+def _product(*lists: Any) -> list[tuple[Any, ...]]:
+    return list(itertools.product(*lists))

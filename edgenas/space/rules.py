@@ -1,0 +1,41 @@
+"""Rules that all families share: divisible widths, valid choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from edgenas.errors import SpaceError
+
+FORBID_UNKNOWN = {"extra": "forbid"}
+Number = TypeVar("Number", int, float)
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise SpaceError with ``message`` unless the rule holds."""
+    if not holds:
+        raise SpaceError(message)
+
+
+def choices(name: str, values: Sequence[Number]) -> tuple[Number, ...]:
+    """The values of a choice, ascending; raises SpaceError when there are none, or one is repeated or not positive."""
+    require(bool(values), f"{name} must name at least one choice")
+    require(len(set(values)) == len(values), f"{name} must not repeat a choice, but got {list(values)}")
+    require(min(values) > 0, f"{name} must be above 0, but got {min(values)}")
+    return tuple(sorted(values))
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """The multiple of ``divisor`` nearest to ``value``, never below nine tenths of it (MobileNetV2's rule)."""
+    result = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return result + divisor if result < 0.9 * value else result
+
+
+def strided(size: int, stride: int) -> int:
+    """Output size of a convolution with odd kernel k and padding k // 2."""
+    return (size - 1) // stride + 1
+
+
+def block_name(stage: int, place: int) -> str:
+    """The name of an elastic block, both counted from 0: ``stage1.block1`` is the first."""
+    return f"stage{stage + 1}.block{place + 1}"
