@@ -91,7 +91,9 @@ class Schedule:
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"schedule {self.name}: weight_decay must be 0 or more, but got {self.weight_decay}")
         if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"schedule {self.name}: 0 <= label_smoothing < 1 must hold, but got {self.label_smoothing}")
+            raise UsageError(
+                f"schedule {self.name}: 0 <= label_smoothing < 1 must hold, but got {self.label_smoothing}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The schedule as plain data, equal to what JSON gives back."""
