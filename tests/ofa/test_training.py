@@ -124,6 +124,16 @@ def test_a_killed_training_ends_with_the_same_bits(
     assert _bytes(tmp_path) == _bytes(unbroken)
 
 
+def test_distillation_adds_the_teachers_opinion_to_the_loss(train: Train, brief: Schedule, tmp_path: Path) -> None:
+    """On equal weights and images the loss is the label loss plus a cross-entropy with the teacher."""
+    plain = dataclasses.replace(brief.phases[1], distill=False)
+    with_teacher = train(tmp_path / "with")[4]
+    without = train(tmp_path / "without", dataclasses.replace(brief, phases=(brief.phases[0], plain)))[4]
+    assert with_teacher.accuracy == without.accuracy
+    # The entropy of ten equally likely classes is 2.3; a teacher of four steps is nearly as undecided.
+    assert with_teacher.loss - without.loss == pytest.approx(np.log(10), abs=0.3)
+
+
 def test_a_finished_training_is_not_repeated(
     train: Train, unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule
 ) -> None:
@@ -142,9 +152,7 @@ def test_a_training_that_never_began_is_not_finished(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_recipe_is_refused_by_name(
-    unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule
-) -> None:
+def test_another_recipe_is_refused_by_name(unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule) -> None:
     """A run with another seed, schedule or data set does not go on from this checkpoint, and says which differs."""
     files = _files(unbroken)
     longer = dataclasses.replace(brief, weight_decay=0.0)
