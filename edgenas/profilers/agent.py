@@ -125,9 +125,9 @@ def measure(runtime: Any, request: dict[str, Any], path: str) -> dict[str, Any]:
     run = runtime.prepare(model, SEED)
     gc.collect()
     gc.disable()
-    expected_ns, waited = warm_up(run, settings), cpu_times()
+    expected_ns, begun = warm_up(run, settings), cpu_times()
     samples = sample(run, expected_ns, settings)
-    waited = wait_share(waited, cpu_times())
+    waited = wait_share(begun, cpu_times())
     peak = memory("VmHWM")
     del session
     return {
