@@ -75,7 +75,7 @@ class Layout:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("w")  # noqa: SIM115 - closed below, which also unlocks
+            lock = (self.root / ".lock").open("w")
         except OSError as error:
             raise EdgeNASError(
                 f"{self.root}: cannot be written ({error.strerror}); choose another run folder"

@@ -52,7 +52,7 @@ def parse_change(text: str, what: str = "tolerance") -> float:
 
 def format_ms(value: float) -> str:
     """Milliseconds as text, three significant digits: ``0.532 ms``, ``12.4 ms``."""
-    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    digits = 4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} ms"
 
 

@@ -76,12 +76,13 @@ def die_at_rename(at: int) -> None:
             die()
         rename(*arguments)
 
-    os.replace = replace
+    setattr(os, "replace", replace)  # noqa: B010 - plain assignment does not fit the stub
 
 
 def main() -> None:
     edgenas.ofa.training.CHECKPOINT_SECONDS = 0.3
-    folder, step, at = sys.argv[1], *(sys.argv[2].split(":") if len(sys.argv) > 2 else ("none", "0"))
+    folder = sys.argv[1]
+    step, _, at = (sys.argv[2] if len(sys.argv) > 2 else "none:0").partition(":")
     if step == "replace":
         die_at_rename(int(at))
     run = en.Run(folder, SPACE, progress=Deadly(step, int(at)))

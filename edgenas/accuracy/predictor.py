@@ -14,6 +14,7 @@ from edgenas.errors import UsageError
 from edgenas.space import SearchSpace
 
 _FOLDS = 5
+_MARGIN = 1e-3  # accuracies of 0 and 1 have no finite log-odds
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,9 @@ class AccuracyPredictor:
     """A Gaussian process on one-hot genes, fitted to evaluated subnets: ``genes`` (N, G), ``accuracy`` (N,) in 0..1.
 
     On the published ImageNet accuracies of Once-for-All, Gaussian processes
-    beat MLPs, forests and ridge at hundreds of samples. Raises UsageError for
-    fewer than ten subnets.
+    beat MLPs, forests and ridge at hundreds of samples. It is fitted to
+    log-odds: near 100%, where small sets saturate, a plain fit promises more
+    than 100%. Raises UsageError for fewer than ten subnets.
     """
 
     space: SearchSpace
@@ -37,8 +39,7 @@ class AccuracyPredictor:
 
     def __call__(self, genes: Genes) -> Vector:
         """Predicted accuracy (M,) of genes (M, G)."""
-        predicted: Vector = self._model.predict(self._features(genes))
-        return np.clip(predicted, 0.0, 1.0)
+        return _predict(self._model, self._features(genes))
 
     @property
     def rmse(self) -> float:
@@ -67,7 +68,7 @@ class AccuracyPredictor:
         features = self._features(self.genes)
         for number in range(_FOLDS):
             seen = fold != number
-            predicted[~seen] = _fit(features[seen], self.accuracy[seen]).predict(features[~seen])
+            predicted[~seen] = _predict(_fit(features[seen], self.accuracy[seen]), features[~seen])
         return predicted
 
     @cached_property
@@ -92,7 +93,13 @@ def _fit(features: Vector, accuracy: Vector) -> Any:
     scale = np.sqrt(features.shape[1])
     kernel = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(scale, (0.1 * scale, 100 * scale)) + WhiteKernel(0.3, (1e-4, 1e1))
     model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+    bounded = np.clip(accuracy, _MARGIN, 1 - _MARGIN)
     with warnings.catch_warnings():
         # A hyperparameter at its bound is an answer here (all noise, or no noise), not a fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(features, accuracy)
+        return model.fit(features, np.log(bounded / (1 - bounded)))
+
+
+def _predict(model: Any, features: Vector) -> Vector:
+    accuracy: Vector = 1 / (1 + np.exp(-model.predict(features)))
+    return accuracy

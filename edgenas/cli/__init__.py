@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -13,7 +14,7 @@ from edgenas.cli import choose, demo, evaluate, export, measure, profile, search
 from edgenas.errors import EdgeNASError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
-_ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="edgenas",

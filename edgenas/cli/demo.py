@@ -22,7 +22,13 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
     result = demo(run, make_target(device, None, None))
     picture = result.run.layout.picture(result.target.name)
     markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.rows]
-    draw_front(result.front, picture, markers=markers, budget_ms=result.choice.budget.latency_ms)
+    draw_front(
+        result.front,
+        picture,
+        markers=markers,
+        budget_ms=result.choice.budget.latency_ms,
+        synthetic=result.table.certificate.synthetic,
+    )
     if json:
         print_json({**result.to_dict(), "picture": str(picture)})
     else:

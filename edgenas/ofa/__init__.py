@@ -1,7 +1,7 @@
 """Once-for-All supernets: elastic layers, progressive training, extraction of subnets."""
 
 from edgenas.ofa.calibration import calibrate
-from edgenas.ofa.checkpoint import Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
 from edgenas.ofa.supernet import Supernet
@@ -9,6 +9,7 @@ from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep
 
 __all__ = [
     "SCHEDULES",
+    "Checkpoint",
     "Phase",
     "Position",
     "Schedule",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,36 @@ class Position:
     step: int
 
 
-def save_checkpoint(
-    path: Path, supernet: Supernet, position: Position, momenta: dict[str, Tensor], recipe: dict[str, Any]
-) -> None:
-    """Write weights, momenta, position, recipe (data, schedule, seed) and the space as one safetensors file."""
-    tensors = {f"weights/{name}": tensor for name, tensor in supernet.state_dict().items()}
-    tensors |= {f"momenta/{name}": tensor for name, tensor in momenta.items()}
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A supernet in training: where in the schedule, with which momenta, from which recipe (data, schedule, seed).
+
+    ``threads`` is how many computed it: sums in another order are other bits.
+    """
+
+    supernet: Supernet
+    position: Position
+    momenta: dict[str, Tensor]
+    recipe: dict[str, Any]
+    threads: int
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, its space included, as one safetensors file."""
+    tensors = {f"weights/{name}": tensor for name, tensor in checkpoint.supernet.state_dict().items()}
+    tensors |= {f"momenta/{name}": tensor for name, tensor in checkpoint.momenta.items()}
     body = {
-        "space": supernet.space.to_dict(),
-        "position": {"phase": position.phase, "step": position.step},
-        "recipe": recipe,
+        "space": checkpoint.supernet.space.to_dict(),
+        "position": asdict(checkpoint.position),
+        "recipe": checkpoint.recipe,
+        "threads": checkpoint.threads,
     }
     arrays = {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
     write_tensors(path, _KIND, _VERSION, arrays, body)
 
 
-def load_checkpoint(path: Path) -> tuple[Supernet, Position, dict[str, Tensor], dict[str, Any]]:
-    """What ``save_checkpoint`` wrote: supernet, position, momenta, recipe. Raises FormatError when it is damaged."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """What ``save_checkpoint`` wrote. Raises FormatError when it is damaged."""
     arrays, body = read_tensors(path, _KIND, _VERSION)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     supernet = Supernet(space_from_dict(body["space"], str(path)))
@@ -54,4 +67,4 @@ def load_checkpoint(path: Path) -> tuple[Supernet, Position, dict[str, Tensor], 
         raise FormatError(
             f"{path}: its weights do not fit its space ({reason}); train again in a new run folder"
         ) from None
-    return supernet, Position(**body["position"]), momenta, body["recipe"]
+    return Checkpoint(supernet, Position(**body["position"]), momenta, body["recipe"], body["threads"])

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from edgenas.data import DataSet
 from edgenas.errors import RunError, TrainingError, UsageError
-from edgenas.ofa.checkpoint import Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.schedule import Phase, Schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.space import SearchSpace
@@ -67,35 +67,48 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether the checkpoint is at the end of the schedule. Raises RunError when it belongs to other arguments."""
-        return self._files.checkpoint.exists() and self._restore()[1].phase == len(self._schedule.phases)
+        return self._files.checkpoint.exists() and self._restore().position.phase == len(self._schedule.phases)
 
     def run(self, on_step: Callable[[TrainingStep], None]) -> Supernet:
-        """Train to the end of the schedule and return the supernet in eval mode."""
-        supernet, position, momenta = self._restore()
+        """Train to the end of the schedule and return the supernet in eval mode.
+
+        Training that goes on uses as many threads as the one that began.
+        """
+        begun = self._restore()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(begun.threads)
+        try:
+            self._train_from(begun, on_step)
+        finally:
+            torch.set_num_threads(threads)
+        return begun.supernet.eval()
+
+    def _train_from(self, begun: Checkpoint, on_step: Callable[[TrainingStep], None]) -> None:
+        supernet, position = begun.supernet, begun.position
         for number in range(position.phase, len(self._schedule.phases)):
             first = position.step if number == position.phase else 0
-            self._train_phase(supernet, number, first, momenta if first else {}, on_step)
+            self._train_phase(supernet, number, first, begun.momenta if first else {}, on_step)
             if number == 0:
                 self._save(self._files.teacher, supernet, Position(1, 0), {})
             self._save(self._files.checkpoint, supernet, Position(number + 1, 0), {})
-        return supernet.eval()
 
-    def _restore(self) -> tuple[Supernet, Position, dict[str, Tensor]]:
+    def _restore(self) -> Checkpoint:
         path = self._files.checkpoint
         if not path.exists():
-            return Supernet(self._space, self._seed), Position(0, 0), {}
-        supernet, position, momenta, recipe = load_checkpoint(path)
-        if supernet.space != self._space:
+            supernet = Supernet(self._space, self._seed)
+            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, torch.get_num_threads())
+        begun = load_checkpoint(path)
+        if begun.supernet.space != self._space:
             raise RunError(f"{path}: is of another space; use another run folder")
-        if recipe != self._recipe:
-            changed = [key for key in self._recipe if recipe.get(key) != self._recipe[key]]
+        if begun.recipe != self._recipe:
+            changed = [key for key in self._recipe if begun.recipe.get(key) != self._recipe[key]]
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
             )
-        return supernet, position, momenta
+        return begun
 
     def _save(self, path: Path, supernet: Supernet, position: Position, momenta: dict[str, Tensor]) -> None:
-        save_checkpoint(path, supernet, position, momenta, self._recipe)
+        save_checkpoint(path, Checkpoint(supernet, position, momenta, self._recipe, torch.get_num_threads()))
 
     def _train_phase(
         self,
@@ -121,7 +134,7 @@ class Trainer:
         _require_finite(supernet, phase, phase.epochs * self._steps_per_epoch - 1)
 
     def _teacher(self) -> Supernet:
-        teacher = load_checkpoint(self._files.teacher)[0]
+        teacher = load_checkpoint(self._files.teacher).supernet
         teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
         return teacher.train()  # its batch norms use the batch's statistics, as in the reference
 

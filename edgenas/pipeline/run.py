@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, Evaluator
     from edgenas.data import DataSet
     from edgenas.export import Bundle
-    from edgenas.ofa import Schedule
+    from edgenas.ofa import Checkpoint, Schedule
     from edgenas.pipeline.choose import Choice
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
@@ -110,7 +110,7 @@ class Run:
     @property
     def recipe(self) -> dict[str, Any]:
         """What the supernet was trained from: data, schedule and seed. Raises RunError before training has ended."""
-        return self._trained[1]
+        return self._trained.recipe
 
     @cached_property
     def data(self) -> DataSet:
@@ -124,7 +124,7 @@ class Run:
         """Subnets of the trained supernet and their accuracy."""
         from edgenas.accuracy import Evaluator
 
-        return Evaluator(self._trained[0], self.data, self.recipe["seed"])
+        return Evaluator(self._trained.supernet, self.data, self.recipe["seed"])
 
     @property
     def weights_digest(self) -> str:
@@ -132,7 +132,7 @@ class Run:
         return digest(read_bytes(self.layout.checkpoint))
 
     @cached_property
-    def _trained(self) -> tuple[Any, dict[str, Any]]:
+    def _trained(self) -> Checkpoint:
         from edgenas.ofa import load_checkpoint
 
         path = self.layout.checkpoint
@@ -140,12 +140,12 @@ class Run:
             raise RunError(
                 f"{self.layout.root}: has no trained supernet yet; run: edgenas train --run {self.layout.root}"
             )
-        supernet, position, _, recipe = load_checkpoint(path)
-        if supernet.space != self.space:
+        trained = load_checkpoint(path)
+        if trained.supernet.space != self.space:
             raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
-        if position.phase < len(recipe["schedule"]["phases"]):
+        if trained.position.phase < len(trained.recipe["schedule"]["phases"]):
             raise RunError(f"{self.layout.root}: training has not ended; run: edgenas train --run {self.layout.root}")
-        return supernet.eval(), recipe
+        return trained
 
     def predictor(self) -> AccuracyPredictor:
         """The accuracy predictor of the evaluated subnets. Raises RunError when there are none yet."""

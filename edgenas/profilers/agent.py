@@ -125,14 +125,31 @@ def measure(runtime: Any, request: dict[str, Any], path: str) -> dict[str, Any]:
     run = runtime.prepare(model, SEED)
     gc.collect()
     gc.disable()
-    samples = sample(run, warm_up(run, settings), settings)
+    expected_ns, begun = warm_up(run, settings), cpu_times()
+    samples = sample(run, expected_ns, settings)
+    waited = wait_share(begun, cpu_times())
     peak = memory("VmHWM")
     del session
     return {
         "samples_ms": [round(ns / 1e6, 6) for ns in samples],
         "peak_bytes": None if base is None or peak is None else max(0, peak - base),
         "load_ms": round(load_ns / 1e6, 6),
+        "cpu_wait_share": waited,
     }
+
+
+def cpu_times() -> tuple[int, int] | None:
+    """Nanoseconds that this process ran and that it waited for a CPU (Linux: /proc/self/schedstat), None elsewhere."""
+    fields = (text(Path("/proc/self/schedstat")) or "").split()
+    return (int(fields[0]), int(fields[1])) if len(fields) == 3 else None
+
+
+def wait_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """Of the time that the process could have run, the share that it waited because others did."""
+    if before is None or after is None:
+        return None
+    ran, waited = after[0] - before[0], after[1] - before[1]
+    return round(waited / max(1, ran + waited), 4)
 
 
 def reset_peak_memory() -> None:
@@ -239,9 +256,10 @@ def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     before, kills = conditions(), count_memory_kills()
     pid, result, errors = fork(runtime, request, model["path"])
     found = judge(*supervise(pid, result, errors, seconds), seconds, kills)
+    after = {**conditions(), "cpu_wait_share": found.pop("cpu_wait_share", None)}
     answer = {"kind": "failed" if "reason" in found else "result", "id": model["id"]}
     answer.update(found, device_s=round(time.monotonic() - started, 6))
-    answer.update(conditions_before=before, conditions_after=conditions())
+    answer.update(conditions_before=before, conditions_after=after)
     return answer
 
 

@@ -189,7 +189,7 @@ class _Session:
             "target": self.target.to_dict(),
             "facts": merged,
             "versions": hello.get("versions"),
-            "verdict": judge(before, after, merged.get("usable_cores") or merged["cores"]),
+            "verdict": judge(before, after),
             "synthetic": facts["synthetic"],
             "settings": self.settings.to_dict(),
         }

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 # The facts without which nobody can say that the device ran at full, steady speed.
-NEEDED = ("governor", "frequency_khz", "temperature_c", "load_average")
+NEEDED = ("governor", "frequency_khz", "temperature_c", "cpu_wait_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil"}
 _HEATING_C = 15.0
-_LOAD_SLACK = 0.5
+_MOST_WAIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,17 @@ class Verdict:
         return self.status + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
-def judge(before: Mapping[str, Any], after: Mapping[str, Any], cores: int | None) -> Verdict:
-    """The verdict on a measurement between two sets of conditions, on a device with ``cores`` usable cores.
+def judge(before: Mapping[str, Any], after: Mapping[str, Any]) -> Verdict:
+    """The verdict on a measurement between two sets of conditions.
 
     Refused: a governor that changes the frequency; throttling, or heating up by
-    more than 15 °C meanwhile; a load average before that already needed all
-    cores (half a core is left to the system; more threads than that may be our
-    own from the measurement before).
+    more than 15 °C meanwhile; a process that waited for a CPU for more than a
+    tenth of the time that it was timed, because other programs had it.
     """
-    problems = [*_governor(before, after), *_heat(before, after), *_load(before, cores)]
+    problems = [*_governor(before, after), *_heat(before, after), *_competition(after)]
     if problems:
         return Verdict("refused", tuple(problems))
-    missing = [fact for fact in NEEDED if before.get(fact) is None or after.get(fact) is None]
+    missing = [fact for fact in NEEDED if after.get(fact) is None]
     if missing:
         return Verdict("unverified", (f"the device does not give {', '.join(missing)}",))
     return Verdict("trusted")
@@ -68,8 +67,8 @@ def _rise(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) -> flo
     return 0.0 if first is None or last is None else float(last - first)
 
 
-def _load(before: Mapping[str, Any], cores: int | None) -> list[str]:
-    load = before.get("load_average")
-    if load is None or cores is None or load <= cores + _LOAD_SLACK:
+def _competition(after: Mapping[str, Any]) -> list[str]:
+    share = after.get("cpu_wait_share")
+    if share is None or share <= _MOST_WAIT:
         return []
-    return [f"load average was {load:g} on {cores} cores: stop other programs, then measure again"]
+    return [f"it waited for a CPU {share:.0%} of the time: stop other programs, then measure again"]

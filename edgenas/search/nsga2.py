@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgenas.costs import CostModel, Genes
+from edgenas.errors import UsageError
 from edgenas.search.pareto import Front, nondominated
 from edgenas.space import SearchSpace
 
@@ -31,7 +32,10 @@ def search_front(
     Everything random follows from ``seed``. The front is the nondominated set
     of all architectures that the search looked at, not of its last population
     alone. ``on_generation`` is called with how many are done, of how many.
+    Raises UsageError for a negative seed.
     """
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, but got {seed}")
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.operators.crossover.ux import UniformCrossover
 
@@ -52,6 +56,8 @@ def search_front(
     seen: list[tuple[Genes, Any]] = []
     while algorithm.has_next():
         offspring = algorithm.ask()
+        if offspring is None:  # a small space: nothing is left that the population does not hold
+            break
         algorithm.evaluator.eval(problem, offspring)
         algorithm.tell(infills=offspring)
         seen.append((offspring.get("X").astype(np.int64), offspring.get("F")))

@@ -10,26 +10,30 @@ import torch
 
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import read_tensors, write_tensors
-from edgenas.ofa import Position, Supernet, load_checkpoint, save_checkpoint
+from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, save_checkpoint
 from edgenas.space import MobileNetV3, SearchSpace
+
+
+def checkpoint_of(supernet: Supernet) -> Checkpoint:
+    return Checkpoint(supernet, Position(1, 7), {"classifier.linear.bias": torch.ones(10)}, {"seed": 3}, threads=2)
 
 
 @pytest.fixture
 def saved(tiny: MobileNetV3, lively: Callable[[SearchSpace], Supernet], tmp_path: Path) -> tuple[Path, Supernet]:
     """A checkpoint in a file, and its supernet."""
     path, supernet = tmp_path / "checkpoint.safetensors", lively(tiny)
-    save_checkpoint(path, supernet, Position(1, 7), {"classifier.linear.bias": torch.ones(10)}, {"seed": 3})
+    save_checkpoint(path, checkpoint_of(supernet))
     return path, supernet
 
 
 def test_a_checkpoint_carries_everything(saved: tuple[Path, Supernet]) -> None:
     """Space, weights, statistics, position, momenta and recipe are those that were saved."""
     path, supernet = saved
-    loaded, position, momenta, recipe = load_checkpoint(path)
-    assert loaded.space == supernet.space
-    assert (position, recipe) == (Position(1, 7), {"seed": 3})
-    torch.testing.assert_close(loaded.state_dict(), supernet.state_dict(), rtol=0, atol=0)
-    assert {name: tensor.tolist() for name, tensor in momenta.items()} == {"classifier.linear.bias": [1.0] * 10}
+    loaded = load_checkpoint(path)
+    assert loaded.supernet.space == supernet.space
+    assert (loaded.position, loaded.recipe, loaded.threads) == (Position(1, 7), {"seed": 3}, 2)
+    torch.testing.assert_close(loaded.supernet.state_dict(), supernet.state_dict(), rtol=0, atol=0)
+    assert {name: tensor.tolist() for name, tensor in loaded.momenta.items()} == {"classifier.linear.bias": [1.0] * 10}
 
 
 def test_memory_layout_leaves_no_trace_in_the_file(saved: tuple[Path, Supernet], tmp_path: Path) -> None:
@@ -37,7 +41,7 @@ def test_memory_layout_leaves_no_trace_in_the_file(saved: tuple[Path, Supernet],
     path, supernet = saved
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
     other = tmp_path / "other.safetensors"
-    save_checkpoint(other, supernet, Position(1, 7), {"classifier.linear.bias": torch.ones(10)}, {"seed": 3})
+    save_checkpoint(other, checkpoint_of(supernet))
     assert other.read_bytes() == path.read_bytes()
 
 

@@ -134,12 +134,13 @@ def test_blocks_past_the_depth_get_no_gradient(tiny: MobileNetV3, lively: Lively
 def test_kernel_matrices_learn_from_small_kernels_only(tiny: MobileNetV3, lively: Lively) -> None:
     """The matrix of a block gets a gradient with kernel 3 and none with kernel 7."""
     supernet = lively(tiny).train()
-    matrix = supernet.get_parameter("stage1.block1.transform.7to3_matrix")
+    name = "stage1.block1.transform.7to3_matrix"
     supernet(_images(tiny.largest), tiny.largest).sum().backward()
-    assert matrix.grad is None
+    assert supernet.get_parameter(name).grad is None
     supernet(_images(tiny.smallest), tiny.smallest).square().sum().backward()
-    assert matrix.grad is not None
-    assert matrix.grad.any()
+    gradient = supernet.get_parameter(name).grad
+    assert gradient is not None
+    assert gradient.any()
 
 
 def test_a_forward_pass_leaves_no_trace(tiny: MobileNetV3, lively: Lively) -> None:

@@ -52,9 +52,19 @@ def _files(folder: Path) -> TrainingFiles:
 def train(tiny: MobileNetV3, digits: DataSet, brief: Schedule) -> Train:
     """Train in a folder and return what each step showed; by default the brief schedule with seed 0."""
 
-    def run(folder: Path, schedule: Schedule = brief, seed: int = 0) -> list[TrainingStep]:
+    def run(
+        folder: Path,
+        schedule: Schedule = brief,
+        seed: int = 0,
+        on_step: Callable[[TrainingStep], None] = lambda step: None,
+    ) -> list[TrainingStep]:
         steps: list[TrainingStep] = []
-        Trainer(tiny, digits, schedule, seed, _files(folder)).run(steps.append)
+
+        def record(step: TrainingStep) -> None:
+            steps.append(step)
+            on_step(step)
+
+        Trainer(tiny, digits, schedule, seed, _files(folder)).run(record)
         return steps
 
     return run
@@ -106,7 +116,7 @@ def test_equal_seeds_give_equal_bits(train: Train, unbroken: Path, tmp_path: Pat
 def test_other_seeds_give_other_bits(train: Train, unbroken: Path, tmp_path: Path) -> None:
     """Another seed gives another network."""
     train(tmp_path, seed=1)
-    weights = [load_checkpoint(folder / "checkpoint")[0].state_dict() for folder in (tmp_path, unbroken)]
+    weights = [load_checkpoint(folder / "checkpoint").supernet.state_dict() for folder in (tmp_path, unbroken)]
     assert not torch.equal(weights[0]["classifier.linear.weight"], weights[1]["classifier.linear.weight"])
 
 
@@ -122,6 +132,16 @@ def test_a_killed_training_ends_with_the_same_bits(
     # The step in which it died was not saved, each step before it was.
     assert len(again) == 8 - (last - 1)
     assert _bytes(tmp_path) == _bytes(unbroken)
+
+
+def test_distillation_adds_the_teachers_opinion_to_the_loss(train: Train, brief: Schedule, tmp_path: Path) -> None:
+    """On equal weights and images the loss is the label loss plus a cross-entropy with the teacher."""
+    plain = dataclasses.replace(brief.phases[1], distill=False)
+    with_teacher = train(tmp_path / "with")[4]
+    without = train(tmp_path / "without", dataclasses.replace(brief, phases=(brief.phases[0], plain)))[4]
+    assert with_teacher.accuracy == without.accuracy
+    # The entropy of ten equally likely classes is 2.3; a teacher of four steps is nearly as undecided.
+    assert with_teacher.loss - without.loss == pytest.approx(np.log(10), abs=0.3)
 
 
 def test_a_finished_training_is_not_repeated(
@@ -142,9 +162,7 @@ def test_a_training_that_never_began_is_not_finished(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_recipe_is_refused_by_name(
-    unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule
-) -> None:
+def test_another_recipe_is_refused_by_name(unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule) -> None:
     """A run with another seed, schedule or data set does not go on from this checkpoint, and says which differs."""
     files = _files(unbroken)
     longer = dataclasses.replace(brief, weight_decay=0.0)
@@ -182,9 +200,9 @@ def test_divergence_keeps_the_last_good_checkpoint(
     wild = dataclasses.replace(brief.phases[1], learning_rate=1e30)
     with pytest.raises(TrainingError, match=r"phase all, step \d: .*; lower the learning rate \(1e\+30\)"):
         train(tmp_path, dataclasses.replace(brief, phases=(brief.phases[0], wild)))
-    supernet, position, _, _ = load_checkpoint(tmp_path / "checkpoint")
-    assert position.phase == 1
-    assert all(torch.isfinite(tensor).all() for tensor in supernet.state_dict().values())
+    checkpoint = load_checkpoint(tmp_path / "checkpoint")
+    assert checkpoint.position.phase == 1
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint.supernet.state_dict().values())
 
 
 def test_weight_decay_spares_batch_norms_and_biases(tiny: MobileNetV3, digits: DataSet, tmp_path: Path) -> None:
@@ -206,8 +224,30 @@ def test_the_teacher_is_what_the_first_phase_left(
 ) -> None:
     """Later phases learn from the network at the end of the first, frozen in its own file."""
     train(tmp_path, dataclasses.replace(brief, phases=brief.phases[:1]))
-    alone, teacher = load_checkpoint(tmp_path / "checkpoint")[0], load_checkpoint(unbroken / "teacher")[0]
+    alone, teacher = (load_checkpoint(path).supernet for path in (tmp_path / "checkpoint", unbroken / "teacher"))
     torch.testing.assert_close(teacher.state_dict(), alone.state_dict(), rtol=0, atol=0)
+
+
+def test_training_goes_on_with_the_threads_it_began_with(
+    train: Train, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is resumed under another number of threads ends with the same bits, and leaves the number alone."""
+    monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(step: TrainingStep) -> None:
+        if 2 * step.done > step.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, on_step=stop)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        train(tmp_path)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert _bytes(tmp_path) == _bytes(unbroken)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_nothing_half_written_is_left(broken: Path) -> None:
 def test_profile_killed_on_the_device_keeps_what_it_measured(finished: Path, tmp_path: Path, drive: Drive) -> None:
     """Samples that were taken before a kill are the same after it, and the rest is measured."""
     folder = tmp_path / "run"
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("measurements", "tables", "fronts", "choices", "bundles"))
+    shutil.copytree(
+        finished, folder, ignore=shutil.ignore_patterns("measurements", "tables", "fronts", "choices", "bundles")
+    )
     assert drive(folder, "profile:5").returncode == -signal.SIGKILL
     kept = contents(folder, "measurements/**/*")
     assert len(kept) == 5

@@ -237,3 +237,9 @@ def test_a_kill_without_a_memory_kill_is_a_crash() -> None:
     kills = agent.count_memory_kills()
     assert agent.judge(b"", "", status, False, 1, kills)["reason"] == "crashed"
     assert agent.judge(b"", "", status, False, 1, kills - 1)["reason"] == "out of memory"
+
+
+def test_waiting_for_a_cpu_is_a_share_of_the_time_it_could_run() -> None:
+    """30 ms run and 10 ms waited are a quarter; where the kernel does not count them, nothing is said."""
+    assert agent.wait_share((100, 50), (30_000_100, 10_000_050)) == 0.25
+    assert agent.wait_share(None, (1, 1)) is None

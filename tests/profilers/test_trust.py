@@ -13,18 +13,18 @@ GOOD: dict[str, Any] = {
     "frequency_khz": 1_800_000,
     "temperature_c": 50.0,
     "throttle_count": 0,
-    "load_average": 0.3,
+    "cpu_wait_share": 0.01,
 }
 
 
 def test_a_steady_device_is_trusted() -> None:
     """Everything given and steady is trusted."""
-    assert judge(GOOD, GOOD, 4) == Verdict("trusted")
+    assert judge(GOOD, GOOD) == Verdict("trusted")
 
 
 def test_facts_that_are_not_given_are_named() -> None:
     """A device that says nothing is not believed, and not refused either."""
-    verdict = judge({**GOOD, "governor": None}, {**GOOD, "temperature_c": None}, 4)
+    verdict = judge(GOOD, {**GOOD, "governor": None, "temperature_c": None})
     assert verdict == Verdict("unverified", ("the device does not give governor, temperature_c",))
 
 
@@ -35,25 +35,25 @@ def test_facts_that_are_not_given_are_named() -> None:
         ({}, {"governor": "performance,schedutil"}, "governor is schedutil: run sudo cpupower"),
         ({}, {"throttle_count": 1}, "the device throttled: cool it"),
         ({"temperature_c": 40.0}, {"temperature_c": 55.5}, "heated up from 40 to 56 °C"),
-        ({"load_average": 4.6}, {}, "load average was 4.6 on 4 cores: stop other programs"),
+        ({}, {"cpu_wait_share": 0.12}, "it waited for a CPU 12% of the time: stop other programs"),
     ],
 )
 def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
     """Each reason is given with what to do about it."""
-    verdict = judge({**GOOD, **before}, {**GOOD, **after}, 4)
+    verdict = judge({**GOOD, **before}, {**GOOD, **after})
     assert verdict.status == "refused"
     assert reason in verdict.reasons[0]
 
 
 def test_all_reasons_are_given() -> None:
     """Two problems are two reasons, and a refusal outweighs what is missing."""
-    verdict = judge({"governor": "powersave", "load_average": 9.0}, {}, 4)
+    verdict = judge({"governor": "powersave"}, {"cpu_wait_share": 0.5})
     assert (verdict.status, len(verdict.reasons)) == ("refused", 2)
 
 
 def test_conditions_at_the_limit_pass() -> None:
-    """15 °C more and a load of the cores and a half are still accepted."""
-    assert judge({**GOOD, "load_average": 4.5}, {**GOOD, "temperature_c": 65.0}, 4).status == "trusted"
+    """15 °C more and a tenth of the time waited are still accepted."""
+    assert judge(GOOD, {**GOOD, "temperature_c": 65.0, "cpu_wait_share": 0.1}).status == "trusted"
 
 
 def test_a_verdict_prints_its_reasons() -> None:

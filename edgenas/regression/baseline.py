@@ -1,0 +1,134 @@
+"""Baselines: how fast a model file was on its target, measured in several processes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgenas.devices import Target, connect
+from edgenas.errors import MeasurementError, UsageError
+from edgenas.files import parse, read_document, write_document
+from edgenas.profilers import Measurement, MeasureSettings, measure_many
+
+KIND, VERSION = "baseline", 1
+ROUNDS = 12
+# The fewest values whose extremes bound their median at 95%.
+FEWEST = 6
+# Medians differ more from process to process than the runs within one tell: more runs would only fill the file.
+SETTINGS = MeasureSettings(max_runs=200)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What later files are held against: measurements of one model file on one target, each from its own process.
+
+    Raises UsageError for fewer than six measurements, or for measurements of
+    different files or targets.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    measurements: tuple[Measurement, ...]
+
+    def __post_init__(self) -> None:
+        number = len(self.measurements)
+        if number < FEWEST:
+            raise UsageError(f"a baseline must have at least {FEWEST} measurements, but got {number}; record it again")
+        for what, values in (
+            ("model", [each.model_sha256 for each in self.measurements]),
+            ("target", [dict(each.target) for each in self.measurements]),
+        ):
+            other = next((value for value in values if value != values[0]), None)
+            if other is not None:
+                raise UsageError(f"a baseline must be of one {what}, but got {values[0]} and {other}; record it again")
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """Device, runtime, providers, precision and threads that it was measured on."""
+        return self.measurements[0].target
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the numbers are made up, by a fake device."""
+        return any(measurement.synthetic for measurement in self.measurements)
+
+    @property
+    def median_ms(self) -> float:
+        """The median over the processes of their median latency of one run."""
+        return median_of_rounds(self.measurements)[0]
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """The ends of the 95% confidence interval of ``median_ms``."""
+        return median_of_rounds(self.measurements)[1:]
+
+    def save(self, path: Path) -> None:
+        """Write it as an ``edgenas.baseline`` file."""
+        write_document(path, KIND, VERSION, {"measurements": [asdict(each) for each in self.measurements]})
+
+    @classmethod
+    def load(cls, path: Path) -> Baseline:
+        """Read what ``save`` wrote; raises FormatError when it is damaged or of another kind."""
+        return parse(cls, read_document(path, KIND, VERSION), str(path))
+
+
+def record(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
+    """Measure a model file on its target in twelve processes, one after the other: the baseline of later checks.
+
+    ``settings`` hold for each process; left out, each keeps at most 200 runs.
+    Raises UsageError for a file that cannot be read, ModelError when the
+    runtime refuses it or it kills its process, DeviceError when the device
+    cannot be reached, MeasurementError when its conditions allow no trust.
+    """
+    taken = take_rounds(model, target, settings or SETTINGS, ROUNDS)
+    usable, problems = sift(taken)
+    if problems:
+        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(problems)}")
+    return Baseline(usable)
+
+
+def take_rounds(model: Path | str, target: Target, settings: MeasureSettings, rounds: int) -> tuple[Measurement, ...]:
+    """Measurements of a model file, each in a process of its own. Raises what ``measure`` raises."""
+    taken = []
+    with connect(target.profile) as device:
+        for answer in measure_many([Path(model)] * rounds, target, device=device, settings=settings):
+            if not isinstance(answer, Measurement):
+                raise answer
+            taken.append(answer)
+    return tuple(taken)
+
+
+def sift(taken: Sequence[Measurement]) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """The measurements that were not refused; and, where these are fewer than six, why the others were."""
+    usable = tuple(each for each in taken if each.verdict.status != "refused")
+    reasons = tuple(reason for each in taken if each.verdict.status == "refused" for reason in each.verdict.reasons)
+    return usable, tuple(dict.fromkeys(reasons)) if len(usable) < FEWEST else ()
+
+
+def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
+    """The median of the medians of six or more processes and the ends of its 95% confidence interval, milliseconds.
+
+    The same file settles at another speed in each process (where its memory
+    lies, what else the machine does then), so the interval from the runs of one
+    process is too narrow for comparing two: the processes are the independent
+    repetitions, as in T. Kalibera and R. Jones, Rigorous benchmarking in
+    reasonable time, ISMM 2013. The ends are the k-th smallest and k-th largest
+    median, with k from the binomial distribution, which a few slow processes do
+    not move: H. David and H. Nagaraja, Order Statistics (2003), 7.1.
+    """
+    medians = sorted(measurement.median_ms for measurement in measurements)
+    rank = _rank(len(medians))
+    return statistics.median(medians), medians[rank - 1], medians[-rank]
+
+
+def _rank(number: int) -> int:
+    """The largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
+    rank, tail = 0, 1
+    while 40 * tail <= 2**number:
+        rank += 1
+        tail += math.comb(number, rank)
+    return rank

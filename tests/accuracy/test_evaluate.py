@@ -1,0 +1,80 @@
+"""A subnet's accuracy is a function of its architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgenas.accuracy import Evaluator
+from edgenas.data import DataSet, load_data
+from edgenas.ofa import Supernet
+from edgenas.space import MobileNetV3
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    """The real digits."""
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def evaluator(tiny: MobileNetV3, digits: DataSet) -> Evaluator:
+    """An evaluator of an untrained supernet."""
+    return Evaluator(Supernet(tiny), digits, seed=0)
+
+
+def _bytes(evaluator: Evaluator, space: MobileNetV3) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in evaluator.subnet(space.largest).weights().items()}
+
+
+def test_an_architecture_always_gives_the_same_weights(
+    evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet
+) -> None:
+    """Statistics are calibrated to the same bits each time, by a second evaluator too, whatever ran in between."""
+    first = _bytes(evaluator, tiny)
+    evaluator(tiny.smallest)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    assert _bytes(evaluator, tiny) == first
+    assert _bytes(Evaluator(Supernet(tiny), digits, seed=0), tiny) == first
+
+
+def test_another_seed_calibrates_on_other_images(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
+    """The seed chooses the calibration images: only statistics differ."""
+    one, other = _bytes(evaluator, tiny), _bytes(Evaluator(Supernet(tiny), digits, seed=1), tiny)
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed
+    assert all(name.endswith(("running_mean", "running_var")) for name in changed)
+
+
+def test_statistics_are_those_of_training_images(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
+    """The stem's running mean is near the mean of its convolution over all training images."""
+    subnet = evaluator.subnet(tiny.largest)
+    stem = subnet.get_submodule("stem")
+    inputs = torch.from_numpy(digits.inputs(digits.train.images, 8))
+    with torch.no_grad():
+        features = nn.functional.conv2d(inputs, stem.get_parameter("conv.weight"), padding=1)
+    mean = stem.get_buffer("bn.running_mean")
+    torch.testing.assert_close(mean, features.mean((0, 2, 3)), rtol=0, atol=0.05)
+
+
+def test_the_supernet_is_left_as_it_was(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
+    """Evaluation calibrates the copy, not the supernet."""
+    supernet = Supernet(tiny)
+    Evaluator(supernet, digits)(tiny.largest)
+    torch.testing.assert_close(supernet.state_dict(), Supernet(tiny).state_dict(), rtol=0, atol=0)
+
+
+def test_accuracy_is_the_share_of_right_answers(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
+    """Over the validation split, at the architecture's resolution: as counted from the logits."""
+    subnet = evaluator.subnet(tiny.smallest)
+    logits = evaluator.logits(subnet, digits.validation.images, 6)
+    assert logits.shape == (360, 10)
+    right = sum(int(np.argmax(row)) == label for row, label in zip(logits, digits.validation.labels, strict=True))
+    assert evaluator(tiny.smallest) == right / 360
+    relabelled = dataclasses.replace(digits.validation, labels=logits.argmax(1))
+    assert evaluator.accuracy(subnet, relabelled, 6) == 1.0

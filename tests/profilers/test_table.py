@@ -1,0 +1,207 @@
+"""Latency tables: what they predict, what they say of themselves, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgenas.costs import Genes, Vector
+from edgenas.errors import FormatError, MeasurementError, RunError, UsageError
+from edgenas.files import read_document, write_document
+from edgenas.profilers import LatencyTable, Measurement
+from edgenas.profilers.trust import Verdict
+from edgenas.space import MobileNetV3
+from edgenas.space.parts import macs
+
+_SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+_GENES = _SPACE.sample_distinct(64, np.random.default_rng(0))
+_HELD_OUT = np.arange(64) >= 60
+# How far each held-out subnet's prediction is from what is "measured": predicted / measured - 1.
+_ERRORS = (0.02, -0.04, 0.08, -0.2)
+
+
+def _latency_ms(genes: Genes) -> Vector:
+    return 0.05 + _SPACE.sum_over_parts(genes, 0.01 + _SPACE.part_costs(macs) / 1e7)
+
+
+def _peak_bytes(genes: Genes) -> Vector:
+    return 1e6 + 2 * _SPACE.activation_bytes(genes) + 3 * _SPACE.weight_bytes(genes)
+
+
+def _measured(median_ms: float, peak_bytes: float | None, status: Any = "trusted") -> Measurement:
+    """A made-up measurement with this median: three runs of equal distance."""
+    return Measurement(
+        model_sha256="0" * 64,
+        target={"device": "made up"},
+        samples_ms=(0.9 * median_ms, median_ms, 1.1 * median_ms),
+        peak_bytes=None if peak_bytes is None else round(peak_bytes),
+        load_ms=1.0,
+        device_s=0.5,
+        facts={},
+        versions={},
+        conditions_before={},
+        conditions_after={},
+        verdict=Verdict(status),
+        synthetic=True,
+        settings={},
+    )
+
+
+def _measurements() -> list[Measurement]:
+    """Exact to the law for what is fitted; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
+    latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
+    latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
+    peak[_HELD_OUT] /= 1.1
+    statuses = ["trusted"] * 50 + ["unverified"] * 14
+    return [_measured(*values) for values in zip(latency.tolist(), peak.tolist(), statuses, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    """A table fitted to made-up measurements."""
+    return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
+
+
+def test_the_certificate_by_hand(table: LatencyTable) -> None:
+    """Errors of 2, -4, 8 and -20% on four held-out subnets give these numbers."""
+    certificate = table.certificate
+    assert certificate.mape == pytest.approx(0.085, abs=1e-3)
+    assert certificate.bias == pytest.approx(-0.035, abs=1e-3)
+    # Between the third (0.08) and the fourth (0.2), at 0.95 * 3 = 2.85: 0.08 + 0.85 * 0.12
+    assert certificate.p95 == pytest.approx(0.182, abs=1e-3)
+    assert (certificate.within_5_percent, certificate.within_10_percent) == (0.5, 0.75)
+    assert certificate.memory_mape == pytest.approx(0.1, abs=1e-3)
+    assert (certificate.fitted, certificate.held_out) == (60, 4)
+    assert certificate.device_s == 32.0
+    assert certificate.verdicts == {"trusted": 50, "unverified": 14}
+
+
+def test_rank_correlation_by_hand() -> None:
+    """Of the six pairs of four held-out subnets one is measured the wrong way round: tau is (5 - 1) / 6."""
+    measurements = _measurements()
+    order = np.argsort(_latency_ms(_GENES[_HELD_OUT]))
+    for rank, place in zip((1, 2, 4, 3), order.tolist(), strict=True):
+        measurements[60 + place] = _measured(float(rank), 1e6)
+    table = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "")
+    assert table.certificate.kendall_tau == pytest.approx(4 / 6)
+
+
+def test_the_certificate_names_the_extremes(table: LatencyTable) -> None:
+    """Fastest and slowest of all measured subnets are named with their measured medians."""
+    measured = np.array([each.median_ms for each in _measurements()])
+    ids = [architecture.id for architecture in _SPACE.decode(_GENES)]
+    certificate = table.certificate
+    assert (certificate.fastest, certificate.fastest_ms) == (ids[measured.argmin()], measured.min())
+    assert (certificate.slowest, certificate.slowest_ms) == (ids[measured.argmax()], measured.max())
+
+
+def test_made_up_measurements_make_a_synthetic_table(table: LatencyTable) -> None:
+    """A table from one synthetic measurement or more says so in its certificate and in print."""
+    assert table.certificate.synthetic
+    assert str(table.certificate).endswith("; SYNTHETIC")
+    real = [dataclasses.replace(each, synthetic=False) for each in _measurements()]
+    other = LatencyTable.fit(_SPACE, "made-up", _GENES, real, _HELD_OUT, "")
+    assert not other.certificate.synthetic
+    assert "SYNTHETIC" not in str(other.certificate)
+
+
+def test_unseen_subnets_are_predicted(table: LatencyTable) -> None:
+    """Latency and memory of subnets that were never measured are within 1% of the law that made the numbers."""
+    genes = _SPACE.sample(200, np.random.default_rng(9))
+    np.testing.assert_allclose(table.latency_ms(genes), _latency_ms(genes), rtol=0.01)
+    np.testing.assert_allclose(table.peak_bytes(genes), _peak_bytes(genes), rtol=0.01)
+
+
+def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
+    """Whatever the held-out subnets were measured at, the table's costs are the same."""
+    measurements = _measurements()[:60] + [_measured(100.0, 1e9)] * 4
+    other = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
+    assert np.array_equal(other.part_ms, table.part_ms)
+    assert (other.overhead_ms, other.memory) == (table.overhead_ms, table.memory)
+    assert other.certificate.mape > 0.9
+
+
+def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> None:
+    """The vector of a genes matrix is the overhead plus the cost of each part of each architecture."""
+    cost = {part.key: ms for part, ms in zip(_SPACE.distinct_parts, table.part_ms.tolist(), strict=True)}
+    summed = [
+        table.overhead_ms + sum(cost[part.key] for part in architecture.parts.values())
+        for architecture in _SPACE.decode(_GENES)
+    ]
+    np.testing.assert_allclose(table.latency_ms(_GENES), summed, rtol=1e-12)
+
+
+def test_too_little_to_fit_is_refused() -> None:
+    """With 19 subnets to fit, or none held out, there is no table; the message says what to do."""
+    measurements = _measurements()
+    with pytest.raises(UsageError, match=r"at least 20 subnets to fit .* but got 19 and 1; give it more minutes"):
+        LatencyTable.fit(_SPACE, "t", _GENES[:20], measurements[:20], np.arange(20) == 19, "")
+    with pytest.raises(UsageError, match="but got 30 and 0"):
+        LatencyTable.fit(_SPACE, "t", _GENES[:30], measurements[:30], np.zeros(30, dtype=bool), "")
+
+
+def test_a_device_that_hides_its_memory_is_refused() -> None:
+    """Measurements without peak memory make no table, and are counted."""
+    measurements = [_measured(1.0, None), *_measurements()[1:]]
+    with pytest.raises(MeasurementError, match="1 of 64 measurements say nothing about memory"):
+        LatencyTable.fit(_SPACE, "t", _GENES, measurements, _HELD_OUT, "")
+
+
+def test_a_table_comes_back_from_its_file(table: LatencyTable, tmp_path: Path) -> None:
+    """Saved and loaded it predicts the same bits, and saving it again gives the same bytes."""
+    path, again = tmp_path / "table.json", tmp_path / "again.json"
+    table.save(path)
+    loaded = LatencyTable.load(path, _SPACE)
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+    assert np.array_equal(loaded.latency_ms(_GENES), table.latency_ms(_GENES))
+    assert np.array_equal(loaded.peak_bytes(_GENES), table.peak_bytes(_GENES))
+    assert loaded.certificate == table.certificate
+    assert (loaded.target, loaded.made_from) == ("made-up", "inputs")
+
+
+def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -> None:
+    """A table that lacks a part's cost, or has a negative one, is refused, naming the first."""
+    path = tmp_path / "table.json"
+    keys = [part.key for part in _SPACE.distinct_parts]
+    table.save(path)
+    body = read_document(path, "latency_table", 1)
+    costs = dict(body["parts_ms"])
+    del costs[keys[3]]
+    costs[keys[5]] = -0.1
+    write_document(path, "latency_table", 1, {**body, "parts_ms": costs})
+    with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
+        LatencyTable.load(path, _SPACE)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "7.5"])
+def test_an_edited_cost_is_refused(value: str, table: LatencyTable, tmp_path: Path) -> None:
+    """A number changed by hand, or one that is none, is noticed."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    text = path.read_text()
+    path.write_text(text.replace(f'"overhead_ms": {table.overhead_ms}', f'"overhead_ms": {value}'))
+    assert path.read_text() != text
+    with pytest.raises(FormatError, match=r"table\.json: is damaged"):
+        LatencyTable.load(path, _SPACE)
+
+
+def test_a_cut_table_is_refused(table: LatencyTable, tmp_path: Path) -> None:
+    """A file that ends too early is refused."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(FormatError, match="is damaged"):
+        LatencyTable.load(path, _SPACE)
+
+
+def test_a_table_of_another_space_is_refused(table: LatencyTable, tmp_path: Path) -> None:
+    """A table is only read for the space that it was made for."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    with pytest.raises(RunError, match=f"is of space {_SPACE.short_hash}, not of"):
+        LatencyTable.load(path, dataclasses.replace(_SPACE, classes=11))

@@ -1,0 +1,103 @@
+"""NSGA-II on spaces small enough to know the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edgenas.costs import CostModel, Genes, Vector
+from edgenas.errors import UsageError
+from edgenas.search import Front, nondominated, search_front
+from edgenas.space import MobileNetV3
+
+Models = tuple[CostModel, CostModel, CostModel]
+
+
+@pytest.fixture(scope="module")
+def front(tiny: MobileNetV3, models: Models) -> Front:
+    """The front of the tiny space."""
+    return search_front(tiny, *models, target="localhost", seed=0)
+
+
+def _costs(genes: Genes, models: Models) -> Vector:
+    accuracy, latency_ms, peak_bytes = models
+    return np.column_stack([-accuracy(genes), latency_ms(genes), peak_bytes(genes)])
+
+
+def test_the_front_of_a_small_space_is_the_true_one(front: Front, every: Genes, models: Models) -> None:
+    """All nondominated networks of the space are found, and nothing else."""
+    expected = every[nondominated(_costs(every, models))]
+    assert {tuple(row) for row in front.genes.tolist()} == {tuple(row) for row in expected.tolist()}
+    assert 10 < len(front) < len(every)
+
+
+def test_values_are_those_of_the_models(front: Front, models: Models) -> None:
+    """Each row's accuracy, latency and memory are what the models say of its genes."""
+    np.testing.assert_array_equal(
+        np.column_stack([-front.accuracy, front.latency_ms, front.peak_bytes]), _costs(front.genes, models)
+    )
+
+
+def test_rows_are_canonical_distinct_and_by_latency(front: Front, tiny: MobileNetV3) -> None:
+    """No network occurs twice, no gene is dead and set, latency ascends."""
+    assert np.array_equal(tiny.canonical(front.genes), front.genes)
+    assert len(np.unique(front.genes, axis=0)) == len(front)
+    assert (np.diff(front.latency_ms) >= 0).all()
+    assert front.evaluations <= tiny.size
+
+
+def test_a_search_in_a_large_space_is_sound() -> None:
+    """In a space of 10^19 networks no row of the front is dominated, and the extremes of the space are in reach."""
+    space = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+
+    def accuracy(genes: Genes) -> Vector:
+        return np.log(space.macs(genes))
+
+    front = search_front(space, accuracy, space.params, space.activation_bytes, target="localhost", seed=0)
+    assert nondominated(np.column_stack([-front.accuracy, front.latency_ms, front.peak_bytes])).all()
+    assert np.array_equal(space.canonical(front.genes), front.genes)
+    smallest = space.encode([space.smallest])
+    assert front.latency_ms.min() == space.params(smallest)[0]
+
+
+def test_a_seed_gives_one_front(front: Front, tiny: MobileNetV3, models: Models) -> None:
+    """The same seed gives the same bits; numpy's global generator has no say and is left alone."""
+    np.random.seed(7)
+    before = np.random.get_state(legacy=False)["state"]["key"]
+    again = search_front(tiny, *models, target="localhost", seed=0)
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], before)
+    assert np.array_equal(again.genes, front.genes)
+    assert np.array_equal(again.accuracy, front.accuracy)
+    assert again.evaluations == front.evaluations
+
+
+def test_progress_reaches_its_end(tiny: MobileNetV3, models: Models) -> None:
+    """Generations are reported one by one, the last as the last of all."""
+    seen: list[tuple[int, int]] = []
+    search_front(tiny, *models, target="t", seed=0, on_generation=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, len(seen)) for number in range(1, len(seen) + 1)]
+
+
+@pytest.mark.parametrize("resolutions", [(16,), (16, 20)])
+def test_a_space_smaller_than_the_population_is_searched_whole(
+    resolutions: tuple[int, ...], tiny: MobileNetV3, models: Models
+) -> None:
+    """Where there are fewer networks than a population holds, all of them are looked at and the search ends."""
+    space = dataclasses.replace(
+        tiny, resolutions=resolutions, kernel_sizes=(3,), expand_ratios=(3,), depths=(1,), stages=tiny.stages[:1]
+    )
+
+    def accuracy(genes: Genes) -> Vector:
+        return space.macs(genes)
+
+    front = search_front(space, accuracy, space.macs, space.activation_bytes, target="t", seed=0)
+    assert front.evaluations == space.size == len(resolutions)
+    assert len(front) == len(resolutions)
+
+
+def test_a_negative_seed_is_refused(tiny: MobileNetV3, models: Models) -> None:
+    """A seed that no generator takes is refused on one line."""
+    with pytest.raises(UsageError, match="seed must be"):
+        search_front(tiny, *models, target="t", seed=-1)

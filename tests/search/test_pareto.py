@@ -1,0 +1,85 @@
+"""What is dominated, and fronts as files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas.errors import FormatError, RunError
+from edgenas.search import Front, nondominated
+from edgenas.space import MobileNetV3
+
+_COSTS = st.integers(1, 3).flatmap(
+    lambda objectives: st.lists(
+        st.lists(st.integers(-2, 3), min_size=objectives, max_size=objectives), min_size=1, max_size=30
+    )
+)
+
+
+def _beats(one: list[int], other: list[int]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+@given(_COSTS)
+def test_what_is_kept_is_beaten_by_no_row(costs: list[list[int]]) -> None:
+    """The mask is that of comparing every row with every other."""
+    expected = [not any(_beats(other, row) for other in costs) for row in costs]
+    assert nondominated(np.array(costs, dtype=np.float64)).tolist() == expected
+
+
+def test_a_front_by_hand() -> None:
+    """(3, 3) is beaten by (2, 2), (1, 5) by (1, 4); equal rows are both kept."""
+    costs = np.array([[1, 4], [2, 2], [3, 3], [4, 1], [1, 5], [2, 2]], dtype=np.float64)
+    assert nondominated(costs).tolist() == [True, True, False, True, False, True]
+
+
+def test_a_front_comes_back_from_its_file(make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3) -> None:
+    """Saved and loaded, a front has the same bits, and saving it again gives the same bytes."""
+    front = make_front((0.9, 1 / 3, 1e6), (0.95, 2 / 3, 2e6))
+    path, again = tmp_path / "front.json", tmp_path / "again.json"
+    front.save(path)
+    loaded = Front.load(path, tiny)
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+    for field in ("genes", "accuracy", "latency_ms", "peak_bytes"):
+        assert np.array_equal(getattr(loaded, field), getattr(front, field))
+    assert (loaded.target, loaded.evaluations, loaded.made_from) == ("localhost", 320, "abc")
+    assert len(loaded) == 2
+
+
+def test_a_damaged_front_is_refused(make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3) -> None:
+    """A changed number is noticed."""
+    path = tmp_path / "front.json"
+    make_front((0.9, 1.5, 1e6)).save(path)
+    path.write_text(path.read_text().replace("0.9", "0.99"))
+    with pytest.raises(FormatError, match=r"front\.json: is damaged"):
+        Front.load(path, tiny)
+
+
+def test_a_front_of_a_newer_schema_is_refused(
+    make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3
+) -> None:
+    """A version that this edgenas does not know is refused with the remedy."""
+    path = tmp_path / "front.json"
+    make_front((0.9, 1.5, 1e6)).save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    with pytest.raises(FormatError, match="upgrade edgenas"):
+        Front.load(path, tiny)
+
+
+def test_a_front_of_another_space_is_refused(
+    make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3
+) -> None:
+    """A front is only read for the space that it was searched in."""
+    path = tmp_path / "front.json"
+    make_front((0.9, 1.5, 1e6)).save(path)
+    with pytest.raises(RunError, match=f"is of space {tiny.short_hash}"):
+        Front.load(path, dataclasses.replace(tiny, classes=11))
