@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Architecture": "edgenas.space",
     "MobileNetV3": "edgenas.space",
+    "ProxylessNAS": "edgenas.space",
+    "ResNet50D": "edgenas.space",
     "Budget": "edgenas.costs",
     "Supernet": "edgenas.ofa",
     "Target": "edgenas.devices",
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from edgenas.search import Front as Front
     from edgenas.space import Architecture as Architecture
     from edgenas.space import MobileNetV3 as MobileNetV3
+    from edgenas.space import ProxylessNAS as ProxylessNAS
+    from edgenas.space import ResNet50D as ResNet50D
 
 
 def __getattr__(name: str) -> Any:

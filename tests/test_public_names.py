@@ -13,6 +13,8 @@ PUBLIC = [
     "LatencyTable",
     "Measurement",
     "MobileNetV3",
+    "ProxylessNAS",
+    "ResNet50D",
     "Run",
     "Supernet",
     "Target",

@@ -59,6 +59,7 @@ class _Writer:
         import onnx
 
         self.weights = weights
+        self._scalars: set[str] = set()
         self.model = onnx.ModelProto()
 
     def node(self, operator: str, name: str, inputs: list[str], **attributes: Any) -> str:
@@ -77,6 +78,12 @@ class _Writer:
         tensor.name, tensor.data_type = name, onnx.TensorProto.FLOAT
         tensor.dims.extend(values.shape)
         tensor.raw_data = values.astype("<f4", copy=False).tobytes()
+        return name
+
+    def scalar(self, name: str, value: float) -> str:
+        """A constant that all nodes share."""
+        if name not in self._scalars:
+            self._scalars.add(self.constant(name, np.array(value, np.float32)))
         return name
 
     def convolution(self, place: str, source: str, stride: int = 1, groups: int = 1) -> str:
@@ -115,11 +122,9 @@ def _identity(writer: _Writer, name: str, source: str) -> str:
 
 
 def _relu6(writer: _Writer, name: str, source: str) -> str:
-    bounds = [writer.constant(f"{name}.{end}", np.array(value, np.float32)) for end, value in _RELU6]
-    return writer.node("Clip", name, [source, *bounds])
+    return writer.node("Clip", name, [source, writer.scalar("zero", 0.0), writer.scalar("six", 6.0)])
 
 
-_RELU6 = (("min", 0.0), ("max", 6.0))
 _ACTIVATIONS: dict[str, Callable[[_Writer, str, str], str]] = {
     "relu": _relu,
     "relu6": _relu6,

@@ -18,7 +18,8 @@ class GraphSummary:
 
     ``operators`` and ``unsupported`` count nodes by operator; the MACs of the
     unsupported ones are unknown and not in ``macs``. ``params`` and
-    ``weight_bytes`` are of the tensors stored in the file.
+    ``weight_bytes`` are of the tensors stored in the file, without single
+    numbers such as the bounds of a Clip.
     ``activation_bytes`` is the peak of activation memory, reached at the node
     ``peak_at``; ``unsized`` counts activations of unknown size, which it lacks.
     """
@@ -44,13 +45,14 @@ def summarise(model: Path | bytes) -> GraphSummary:
     graph = read_graph(model)
     counts = [(node.operator, _node_macs(graph, node)) for node in graph.nodes]
     activation_bytes, peak_at = peak_memory(graph)
+    weights = [tensor for tensor in graph.constants.values() if tensor.shape]
     made = [name for node in graph.nodes for name in node.outputs if name]
     return GraphSummary(
         operators=_tally(operator for operator, _ in counts),
         unsupported=_tally(operator for operator, count in counts if count is None),
         macs=sum(count or 0 for _, count in counts),
-        params=sum(tensor.size for tensor in graph.constants.values()),
-        weight_bytes=sum(tensor.nbytes for tensor in graph.constants.values()),
+        params=sum(tensor.size for tensor in weights),
+        weight_bytes=sum(tensor.nbytes for tensor in weights),
         activation_bytes=activation_bytes,
         peak_at=peak_at,
         unsized=sum(name not in graph.tensors for name in made),

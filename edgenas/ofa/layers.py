@@ -152,8 +152,8 @@ class ElasticMBConv(nn.Module):
         out = activate(self.depthwise.bn(out), part.activation)
         if self.se is not None:
             out = self.se(out, part.se_channels)
-        out = self.project(out, part.out_channels)
-        return out + x if part.shortcut else out
+        result: Tensor = self.project(out, part.out_channels)
+        return result + x if part.shortcut else result
 
 
 class ElasticBottleneck(nn.Module):

@@ -13,7 +13,6 @@ from torch.nn import functional
 from edgenas.errors import UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, random_weights, run_onnx
 from edgenas.space import Architecture, MobileNetV3, Part, Stage
-from edgenas.space.parts import BN_EPS
 
 Weights = dict[str, np.ndarray]
 Make = Callable[[Architecture, int], Weights]
@@ -39,7 +38,7 @@ class _Reference:
         mean, variance, weight, bias = (
             self.weights[f"{name}.{tensor}"] for tensor in ("running_mean", "running_var", "weight", "bias")
         )
-        return functional.batch_norm(x, mean, variance, weight, bias, eps=BN_EPS)
+        return functional.batch_norm(x, mean, variance, weight, bias, eps=1e-5)
 
     def block(self, place: str, part: Part, x: torch.Tensor) -> torch.Tensor:
         y, activate = x, _ACTIVATE[part.activation]

@@ -51,7 +51,7 @@ def test_own_kernel_sizes_have_their_own_matrix() -> None:
 
 def test_batch_norm_uses_its_leading_channels() -> None:
     """In eval mode an input with two of three channels is normalised with the first two statistics."""
-    norm = ElasticBatchNorm(3).eval()
+    norm = ElasticBatchNorm(3, 1e-5).eval()
     norm.running_mean.copy_(torch.tensor([1.0, 2.0, 1e9]))
     norm.running_var.copy_(torch.tensor([4.0, 9.0, 1e9]))
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_batch_norm_uses_its_leading_channels() -> None:
 
 def test_batch_norm_in_training_moves_only_the_statistics_it_used() -> None:
     """A batch of two channels moves two running means by a tenth of the way; the third stays."""
-    norm = ElasticBatchNorm(3).train()
+    norm = ElasticBatchNorm(3, 1e-5).train()
     norm(torch.tensor([[[[10.0]], [[20.0]]], [[[30.0]], [[40.0]]]]))
     # channel means 20 and 30; unbiased variances 200 and 200: 0.9 * 1 + 0.1 * 200
     torch.testing.assert_close(norm.running_mean, torch.tensor([2.0, 3.0, 0.0]))

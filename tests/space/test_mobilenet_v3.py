@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgenas.errors import SpaceError, UsageError
 from edgenas.space import Architecture, MobileNetV3, Stage, space_from_dict
-from edgenas.space.mobilenet_v3 import make_divisible
+from edgenas.space.rules import make_divisible
 
 DIGITS = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 
@@ -244,8 +244,8 @@ def test_space_survives_json(tmp_path: Path) -> None:
         ("classes: 1", "classes must be at least 2, but got 1"),
         ("stages: []", "a space needs at least one stage"),
         ("stages: [{width: 8, stride: 3, activation: relu, se: no}]", "a stage's stride must be 1 or 2, but got 3"),
-        ("stages: [{width: 8, stride: 1, activation: elu, se: no}]", "must be one of relu, hswish, but got 'elu'"),
-        ("- width", "a space must be a mapping, for example 'width: 0.35'"),
+        ("stages: [{width: 8, stride: 1, activation: elu, se: no}]", "must be one of relu, relu6, hswish, but got 'elu'"),
+        ("- width", "a space must be a mapping, for example 'classes: 10'"),
         ("width: [", "is not valid YAML"),
     ],
 )
