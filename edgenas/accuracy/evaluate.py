@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgenas.data import DataSet, Images, Split
-from edgenas.ofa import Subnet, Supernet, calibrate
+from edgenas.ofa import Subnet, Supernet, calibrate, computing_with
 from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
@@ -18,11 +18,12 @@ class Evaluator:
 
     Batch norm is calibrated on the same ``CALIBRATION_IMAGES`` training images
     for every subnet, drawn from ``seed``: an architecture always gives the
-    same weights and the same accuracy.
+    same weights and the same accuracy, with as many threads the same bits.
     """
 
-    def __init__(self, supernet: Supernet, data: DataSet, seed: int = 0) -> None:
+    def __init__(self, supernet: Supernet, data: DataSet, seed: int = 0, threads: int = 1) -> None:
         self._supernet = supernet
+        self._threads = threads
         self._data = data
         order = np.random.default_rng([seed, 1]).permutation(len(data.train))
         self._calibration = data.train.images[order[:CALIBRATION_IMAGES]]
@@ -31,12 +32,13 @@ class Evaluator:
         """The stand-alone, calibrated module of an architecture, in eval mode."""
         subnet = self._supernet.extract(architecture)
         subnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
-        calibrate(subnet, self._batches(self._calibration, architecture.resolution))
+        with computing_with(self._threads):
+            calibrate(subnet, self._batches(self._calibration, architecture.resolution))
         return subnet
 
     def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
         """Logits (N, classes) of images (N, H, W) at a resolution."""
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_with(self._threads):
             return torch.cat([subnet(batch) for batch in self._batches(images, resolution)]).numpy()
 
     def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:

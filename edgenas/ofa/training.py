@@ -18,6 +18,7 @@ from edgenas.errors import RunError, TrainingError, UsageError
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.schedule import Phase, Schedule
 from edgenas.ofa.supernet import Supernet
+from edgenas.ofa.threads import computing_with, spare_threads
 from edgenas.space import SearchSpace
 
 CHECKPOINT_SECONDS = 10.0
@@ -42,6 +43,19 @@ class TrainingFiles:
     teacher: Path
 
 
+def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int) -> None:
+    """Raise UsageError unless this space can be trained on this data by this schedule."""
+    if data.classes != space.classes:
+        raise UsageError(f"data {data.name} has {data.classes} classes, the space {space.classes}; they must agree")
+    if len(data.train) < schedule.batch_size:
+        raise UsageError(
+            f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
+            f" {data.name}, but got {schedule.batch_size}"
+        )
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed must be from 0 to 2**63 - 1, but got {seed}")
+
+
 class Trainer:
     """Trains a supernet of ``space`` on ``data`` by ``schedule``; everything random follows from ``seed``.
 
@@ -51,15 +65,7 @@ class Trainer:
     """
 
     def __init__(self, space: SearchSpace, data: DataSet, schedule: Schedule, seed: int, files: TrainingFiles) -> None:
-        if data.classes != space.classes:
-            raise UsageError(f"data {data.name} has {data.classes} classes, the space {space.classes}; they must agree")
-        if len(data.train) < schedule.batch_size:
-            raise UsageError(
-                f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
-                f" {data.name}, but got {schedule.batch_size}"
-            )
-        if not 0 <= seed < 2**63:
-            raise UsageError(f"seed must be from 0 to 2**63 - 1, but got {seed}")
+        check_recipe(space, data, schedule, seed)
         self._space, self._data, self._schedule, self._seed, self._files = space, data, schedule, seed, files
         self._steps_per_epoch = len(data.train) // schedule.batch_size
         self._recipe = {"data": data.name, "schedule": schedule.to_dict(), "seed": seed}
@@ -75,12 +81,8 @@ class Trainer:
         Training that goes on uses as many threads as the one that began.
         """
         begun = self._restore()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(begun.threads)
-        try:
+        with computing_with(begun.threads):
             self._train_from(begun, on_step)
-        finally:
-            torch.set_num_threads(threads)
         return begun.supernet.eval()
 
     def _train_from(self, begun: Checkpoint, on_step: Callable[[TrainingStep], None]) -> None:
@@ -96,7 +98,7 @@ class Trainer:
         path = self._files.checkpoint
         if not path.exists():
             supernet = Supernet(self._space, self._seed)
-            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, torch.get_num_threads())
+            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, spare_threads())
         begun = load_checkpoint(path)
         if begun.supernet.space != self._space:
             raise RunError(f"{path}: is of another space; use another run folder")
