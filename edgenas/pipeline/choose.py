@@ -8,18 +8,19 @@ from typing import Any
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.errors import NoChoiceError
+from edgenas.errors import NoChoiceError, UsageError
 from edgenas.export import accuracy, run_onnx
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export import build_model
 from edgenas.pipeline.measurements import SETTINGS, Measurer
 from edgenas.pipeline.run import Run, made_from
-from edgenas.profilers import Measurement
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
 _KIND, _VERSION = "choice", 1
+_MOST_TRIES = 20  # each try is another chance to pass by luck
+_FAR_OFF = 1.25
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Proven:
-    """What was found by running the file: validation accuracy of the subnet and of the file, and the measurement."""
+    """What was found by running the file: validation accuracy of the subnet and of the file, latency and memory.
+
+    Latency is the median over six processes, with its 95% interval.
+    """
 
     subnet_accuracy: float
     accuracy: float
@@ -98,8 +102,11 @@ class Choice:
 def choose(run: Run, target: Target, budget: Budget, max_drop: float) -> Choice:
     """Try the front's candidates, the most accurate first, until one keeps the budget on the device."""
     front = run.front(target)
-    order = candidates(front, budget)
-    current = made_from(digest(read_bytes(run.layout.front(target.name))), str(budget), max_drop, SETTINGS.to_dict())
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
+    order = candidates(front, budget)[:_MOST_TRIES]
+    inputs = (digest(read_bytes(run.layout.front(target.name))), run.weights_digest, target.to_dict())
+    current = made_from(*inputs, str(budget), max_drop, SETTINGS.to_dict())
     path = run.layout.choice(target.name, _file_name(budget))
     with run.layout.writing():
         if path.exists():
@@ -124,6 +131,7 @@ def _try_candidates(
             architecture = run.space.decode(front.genes[index : index + 1])[0]
             bar(len(rejected), f"trying {architecture}")
             measured = _prove(run, architecture, measurer)
+            _compare(run, float(front.latency_ms[index]), measured)
             reason = _shortfall(measured, budget, max_drop)
             if reason is None:
                 predicted = Predicted(
@@ -133,8 +141,8 @@ def _try_candidates(
             rejected.append(Rejection(architecture.id, reason))
             run.progress.say(f"choose    {architecture} not kept: {reason}; taking the next one")
     raise NoChoiceError(
-        f"none of {len(rejected)} candidates kept the budget ({budget}) on {target.name} when measured; the last,"
-        f" {rejected[-1].architecture}: {rejected[-1].reason}; raise the budget or profile longer"
+        f"none of the {len(rejected)} best candidates kept the budget ({budget}) on {target.name} when measured; the"
+        f" last, {rejected[-1].architecture}: {rejected[-1].reason}; raise the budget or profile longer"
     )
 
 
@@ -144,16 +152,26 @@ def _prove(run: Run, architecture: Architecture, measurer: Measurer) -> Proven:
     split, resolution = run.data.validation, architecture.resolution
     model = build_model(architecture, subnet)
     found = accuracy(run_onnx(model, run.data.inputs(split.images, resolution)), split.labels)
-    measurement: Measurement = measurer.measure([model])[0]
+    rounds = measurer.prove(model)
     return Proven(
         subnet_accuracy=run.evaluator.accuracy(subnet, split, resolution),
         accuracy=found,
-        latency_ms=measurement.median_ms,
-        interval_ms=measurement.interval_ms,
-        peak_bytes=measurement.peak_bytes,
-        verdict=str(measurement.verdict),
-        synthetic=measurement.synthetic,
+        latency_ms=rounds.median_ms,
+        interval_ms=rounds.interval_ms,
+        peak_bytes=rounds.peak_bytes,
+        verdict=rounds.verdict,
+        synthetic=rounds.synthetic,
     )
+
+
+def _compare(run: Run, predicted_ms: float, measured: Proven) -> None:
+    """Say so when the table is far off: then better candidates may have been left out, or worse ones tried."""
+    off = measured.latency_ms / predicted_ms
+    if not 1 / _FAR_OFF < off < _FAR_OFF:
+        run.progress.say(
+            f"choose    measured {format_ms(measured.latency_ms)} where {format_ms(predicted_ms)} was predicted:"
+            " the latency table does not fit this device any more, profile it again"
+        )
 
 
 def _shortfall(measured: Proven, budget: Budget, max_drop: float) -> str | None:

@@ -54,7 +54,7 @@ class Demo:
         return {
             "run": str(self.run.layout.root),
             "target": self.target.to_dict(),
-            "certificate": asdict(self.table.certificate),
+            "certificate": self.table.certificate and asdict(self.table.certificate),
             "choice": self.choice.to_dict(),
             "subnets": [asdict(row) for row in self.rows],
         }
@@ -73,6 +73,7 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     table = run.profile(target, MINUTES)
     run.progress.say(f"table     {table.certificate}")
     front = run.search([target])
+    assert table.certificate is not None  # it was measured just now
     middle = (table.certificate.fastest_ms + table.certificate.slowest_ms) / 2
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
@@ -87,7 +88,8 @@ def _row(
     from edgenas.pipeline.export import build_model
 
     model = build_model(architecture, run.evaluator.subnet(architecture))
-    measurement = measurer.measure([model])[0]
+    with run.layout.writing():
+        rounds = measurer.prove(model)
     bundle: Bundle = run.export(architecture, target, run.layout.bundle(target.name, architecture.id))
     genes = run.space.encode([architecture])
     return Row(
@@ -95,10 +97,10 @@ def _row(
         architecture=architecture.id,
         test_accuracy=bundle.card["accuracy"]["test"],
         predicted_ms=float(table.latency_ms(genes)[0]),
-        measured_ms=measurement.median_ms,
-        interval_ms=measurement.interval_ms,
-        peak_bytes=measurement.peak_bytes,
+        measured_ms=rounds.median_ms,
+        interval_ms=rounds.interval_ms,
+        peak_bytes=rounds.peak_bytes,
         activation_bytes=bundle.card["activation_bytes"],
-        verdict=str(measurement.verdict),
+        verdict=rounds.verdict,
         model=str(bundle.model),
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.devices import Target
-from edgenas.errors import UsageError
+from edgenas.errors import FormatError, UsageError, VerificationError
 from edgenas.export import Agreement, Bundle, accuracy, build_onnx, check_onnx, compare, run_onnx, write_bundle
 from edgenas.files import digest
 from edgenas.ofa import Subnet
 from edgenas.pipeline.measurements import SETTINGS, Measurer
 from edgenas.pipeline.run import Run
-from edgenas.profilers import Measurement
+from edgenas.profilers import Rounds
 from edgenas.space import Architecture
 
 # Float32 sums in another order; the largest difference, relative to max(1, the largest logit).
@@ -46,29 +46,30 @@ def export(run: Run, architecture: Architecture, target: Target, out: Path) -> B
     if _is_there(out, card):
         run.progress.say(f"export    already done ({out})")
         return Bundle(out)
-    image = run.data.validation.images[0]
-    bundle = write_bundle(
-        out,
-        model=model,
-        preprocessing=run.data.preprocessing.to_dict(architecture.resolution),
-        labels=run.data.labels,
-        sample_image=image,
-        sample_input=validation[:1],
-        expected=expected[:1],
-        card=card,
-    )
+    with run.layout.writing():
+        bundle = write_bundle(
+            out,
+            model=model,
+            preprocessing=run.data.preprocessing.to_dict(architecture.resolution),
+            labels=run.data.labels,
+            sample_image=run.data.validation.images[0],
+            sample_input=validation[:1],
+            expected=expected[:1],
+            card=card,
+        )
     run.progress.say(f"export    {out}")
     return bundle
 
 
 def _is_there(out: Path, card: dict[str, Any]) -> bool:
     """Whether a whole bundle with this card lies at ``out``."""
-    if not (out / "card.json").exists():
-        return False
     bundle = Bundle(out)
-    if bundle.card != card:
-        return False
-    bundle.verify()
+    try:
+        if not (out / "card.json").exists() or bundle.card != card:
+            return False
+        bundle.verify()
+    except (FormatError, VerificationError):
+        return False  # damaged: written anew
     return True
 
 
@@ -78,7 +79,7 @@ def _card(
     target: Target,
     model: bytes,
     agreement: Agreement,
-    measurement: Measurement | None,
+    rounds: Rounds | None,
 ) -> dict[str, Any]:
     """The facts of the model card, all of them found by running or counting."""
     genes = run.space.encode([architecture])
@@ -103,22 +104,24 @@ def _card(
             "top1": agreement.top1_agreement,
         },
         "target": target.to_dict(),
-        "measured": None if measurement is None else _measured(measurement),
+        "measured": None if rounds is None else _measured(rounds),
         "seed": run.recipe["seed"],
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
     }
 
 
-def _measured(measurement: Measurement) -> dict[str, Any]:
+def _measured(rounds: Rounds) -> dict[str, Any]:
+    first, last = rounds.measurements[0], rounds.measurements[-1]
     return {
-        "median_ms": measurement.median_ms,
-        "interval_95_ms": list(measurement.interval_ms),
-        "p90_ms": measurement.p90_ms,
-        "runs": len(measurement.samples_ms),
-        "peak_bytes": measurement.peak_bytes,
-        "device": dict(measurement.facts),
-        "conditions_before": dict(measurement.conditions_before),
-        "conditions_after": dict(measurement.conditions_after),
-        "verdict": str(measurement.verdict),
-        "synthetic": measurement.synthetic,
+        "median_ms": rounds.median_ms,
+        "interval_95_ms": list(rounds.interval_ms),
+        "processes": len(rounds.measurements),
+        "runs": sum(len(each.samples_ms) for each in rounds.measurements),
+        "peak_bytes": rounds.peak_bytes,
+        "device": dict(first.facts),
+        "runtime": dict(first.versions),
+        "conditions_before": dict(first.conditions_before),
+        "conditions_after": dict(last.conditions_after),
+        "verdict": rounds.verdict,
+        "synthetic": rounds.synthetic,
     }

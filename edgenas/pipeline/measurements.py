@@ -6,13 +6,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from edgenas.devices import Device, Target, connect
-from edgenas.files import canonical_json, digest
-from edgenas.profilers import Measurement, MeasureSettings, measure_many
+from edgenas.errors import MeasurementError
+from edgenas.files import TEMPORARY, canonical_json, digest
+from edgenas.profilers import FEWEST, Measurement, MeasureSettings, Rounds, measure_many, sift
 
-# How chosen and exported files are measured: to 2% at 95%.
-SETTINGS = MeasureSettings()
+# How chosen and exported files are measured, in each of six processes.
+SETTINGS = MeasureSettings(max_seconds=1.0, max_runs=500)
+# Facts that make a device another one.
+_FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores")
 
 
 class Measurer:
@@ -25,6 +29,9 @@ class Measurer:
     def __init__(self, folder: Path, target: Target, settings: MeasureSettings) -> None:
         self._folder, self._target, self._settings = folder, target, settings
         self._device: Device | None = None
+        # Whatever decides what a number means is in its file's name.
+        described = [target.to_dict(), target.profile.connection.kind, target.profile.python, settings.to_dict()]
+        self._key = digest(canonical_json(described))[:8]
 
     def __enter__(self) -> Measurer:
         return self
@@ -39,29 +46,77 @@ class Measurer:
         self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
     ) -> list[Measurement]:
         """The measurement of each model, in order. Raises ModelError for a model that the runtime refuses."""
-        missing = {digest(model): model for model in models if not self._path(digest(model)).exists()}
+        missing = {digest(model): model for model in models if not self._path(digest(model), 0).exists()}
         if missing:
-            self._record(missing, on_result)
-        return [Measurement.load(self._path(digest(model))) for model in models]
+            self._record(list(missing.values()), [self._path(name, 0) for name in missing], on_result)
+        return [Measurement.load(self._path(digest(model), 0)) for model in models]
 
-    def recorded(self, model: bytes) -> Measurement | None:
-        """The measurement of a model if it has been taken."""
-        path = self._path(digest(model))
-        return Measurement.load(path) if path.exists() else None
+    def prove(self, model: bytes) -> Rounds:
+        """A model measured in six processes; refused ones do not count, and up to twelve more are tried.
 
-    def _record(self, models: dict[str, bytes], on_result: Callable[[Measurement], None]) -> None:
-        if self._device is None:
-            self._device = connect(self._target.profile)
-        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            paths = [Path(folder) / f"{name}.onnx" for name in models]
-            for path, model in zip(paths, models.values(), strict=True):
-                path.write_bytes(model)
-            for outcome in measure_many(paths, self._target, device=self._device, settings=self._settings):
+        Raises MeasurementError with the remedy when the device's conditions
+        allow no trust in six of them.
+        """
+        rounds = self.recorded(model)
+        if rounds is None:
+            taken = self._recorded(model)
+            more = FEWEST - len(sift(taken)[0])
+            for wanted in (more, FEWEST, FEWEST):
+                paths = [self._path(digest(model), len(self._recorded(model)) + number) for number in range(wanted)]
+                self._record([model] * wanted, paths, lambda measurement: None)
+                rounds = self.recorded(model)
+                if rounds is not None:
+                    return rounds
+            reasons = "; ".join(sift(self._recorded(model))[1])
+            raise MeasurementError(f"{self._target.name}: too few measurements of the file can be trusted: {reasons}")
+        return rounds
+
+    def recorded(self, model: bytes) -> Rounds | None:
+        """The first six measurements of a model that were not refused, if they have been taken."""
+        usable = sift(self._recorded(model))[0]
+        return Rounds(usable[:FEWEST]) if len(usable) >= FEWEST else None
+
+    def _recorded(self, model: bytes) -> list[Measurement]:
+        name = digest(model)
+        found: list[Measurement] = []
+        while (path := self._path(name, len(found))).exists():
+            found.append(Measurement.load(path))
+        return found
+
+    def _record(self, models: Sequence[bytes], paths: Sequence[Path], on_result: Callable[[Measurement], None]) -> None:
+        """Measure each model and store it under its path as soon as it is there."""
+        device = self._connected()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY, dir=self._folder) as folder:
+            files = [Path(folder) / f"{digest(model)}.onnx" for model in models]
+            for file, model in zip(files, models, strict=True):
+                file.write_bytes(model)
+            answers = measure_many(files, self._target, device=device, settings=self._settings)
+            for path, outcome in zip(paths, answers, strict=True):
                 if not isinstance(outcome, Measurement):
                     raise outcome
-                outcome.save(self._path(outcome.model_sha256))
+                outcome.save(path)
                 on_result(outcome)
 
-    def _path(self, model_sha256: str) -> Path:
-        settings = digest(canonical_json(self._settings.to_dict()))
-        return self._folder / f"{model_sha256[:24]}-{settings[:8]}.json"
+    def _connected(self) -> Device:
+        """The device, connected to at the first call. Raises MeasurementError when the records are of another one."""
+        if self._device is None:
+            self._device = connect(self._target.profile)
+            _check_same_device(self._device.facts(), self._folder, self._target.name)
+        return self._device
+
+    def _path(self, model_sha256: str, number: int) -> Path:
+        return self._folder / f"{model_sha256[:24]}-{self._key}-{number}.json"
+
+
+def _check_same_device(facts: dict[str, Any], folder: Path, target: str) -> None:
+    recorded = next(iter(sorted(folder.glob("*.json"))), None)
+    if recorded is None:
+        return
+    then = Measurement.load(recorded).facts
+    for fact in _FINGERPRINT:
+        if fact in facts and fact in then and facts[fact] != then[fact]:
+            raise MeasurementError(
+                f"{target}: is another device now ({fact} is {facts[fact]!r}, its recorded measurements are of"
+                f" {then[fact]!r}); give its profile another name"
+            )

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from edgenas.profilers.measure import measure, measure_many
 from edgenas.profilers.measurement import Measurement
+from edgenas.profilers.published import PublishedTables
+from edgenas.profilers.rounds import FEWEST, Rounds, median_of_rounds, sift
 from edgenas.profilers.settings import MeasureSettings
 from edgenas.profilers.table import LatencyTable
 
-__all__ = ["LatencyTable", "MeasureSettings", "Measurement", "measure", "measure_many"]
+__all__ = [
+    "FEWEST",
+    "LatencyTable",
+    "MeasureSettings",
+    "Measurement",
+    "PublishedTables",
+    "Rounds",
+    "measure",
+    "measure_many",
+    "median_of_rounds",
+    "sift",
+]

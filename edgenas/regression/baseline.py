@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +10,10 @@ from typing import Any, ClassVar
 from edgenas.devices import Target, connect
 from edgenas.errors import MeasurementError, UsageError
 from edgenas.files import parse, read_document, write_document
-from edgenas.profilers import Measurement, MeasureSettings, measure_many
+from edgenas.profilers import FEWEST, Measurement, MeasureSettings, measure_many, median_of_rounds, sift
 
 KIND, VERSION = "baseline", 1
 ROUNDS = 12
-# The fewest values whose extremes bound their median at 95%.
-FEWEST = 6
 # Medians differ more from process to process than the runs within one tell: more runs would only fill the file.
 SETTINGS = MeasureSettings(max_runs=200)
 
@@ -100,35 +96,3 @@ def take_rounds(model: Path | str, target: Target, settings: MeasureSettings, ro
                 raise answer
             taken.append(answer)
     return tuple(taken)
-
-
-def sift(taken: Sequence[Measurement]) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """The measurements that were not refused; and, where these are fewer than six, why the others were."""
-    usable = tuple(each for each in taken if each.verdict.status != "refused")
-    reasons = tuple(reason for each in taken if each.verdict.status == "refused" for reason in each.verdict.reasons)
-    return usable, tuple(dict.fromkeys(reasons)) if len(usable) < FEWEST else ()
-
-
-def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
-    """The median of the medians of six or more processes and the ends of its 95% confidence interval, milliseconds.
-
-    The same file settles at another speed in each process (where its memory
-    lies, what else the machine does then), so the interval from the runs of one
-    process is too narrow for comparing two: the processes are the independent
-    repetitions, as in T. Kalibera and R. Jones, Rigorous benchmarking in
-    reasonable time, ISMM 2013. The ends are the k-th smallest and k-th largest
-    median, with k from the binomial distribution, which a few slow processes do
-    not move: H. David and H. Nagaraja, Order Statistics (2003), 7.1.
-    """
-    medians = sorted(measurement.median_ms for measurement in measurements)
-    rank = _rank(len(medians))
-    return statistics.median(medians), medians[rank - 1], medians[-rank]
-
-
-def _rank(number: int) -> int:
-    """The largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
-    rank, tail = 0, 1
-    while 40 * tail <= 2**number:
-        rank += 1
-        tail += math.comb(number, rank)
-    return rank

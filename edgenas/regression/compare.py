@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.regression.baseline import SETTINGS, Baseline, median_of_rounds, sift, take_rounds
+from edgenas.profilers import Measurement, MeasureSettings, median_of_rounds, sift
+from edgenas.regression.baseline import SETTINGS, Baseline, take_rounds
 from edgenas.units import format_ms, parse_change
 
 Outcome = Literal["ok", "regressed", "incomparable", "not measurable"]

@@ -11,10 +11,9 @@ import pytest
 import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.profilers import Measurement, MeasureSettings, median_of_rounds
 from edgenas.profilers.trust import Verdict
 from edgenas.regression import Baseline, record
-from edgenas.regression.baseline import median_of_rounds
 
 Rounds = Callable[..., tuple[Measurement, ...]]
 
