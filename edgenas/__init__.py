@@ -18,6 +18,7 @@ _HOMES = {
     "ResNet50D": "edgenas.space",
     "Budget": "edgenas.costs",
     "Supernet": "edgenas.ofa",
+    "load_released": "edgenas.ofa",
     "Target": "edgenas.devices",
     "load_profile": "edgenas.devices",
     "connect": "edgenas.devices",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from edgenas.errors import EdgeNASError as EdgeNASError
     from edgenas.export import Bundle as Bundle
     from edgenas.ofa import Supernet as Supernet
+    from edgenas.ofa import load_released as load_released
     from edgenas.pipeline import Run as Run
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement

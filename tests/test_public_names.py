@@ -21,6 +21,7 @@ PUBLIC = [
     "check",
     "connect",
     "load_profile",
+    "load_released",
     "measure",
     "record",
 ]

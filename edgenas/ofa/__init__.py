@@ -2,10 +2,12 @@
 
 from edgenas.ofa.calibration import calibrate
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.released import load_released
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
 from edgenas.ofa.supernet import Supernet
-from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep
+from edgenas.ofa.threads import computing_with
+from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep, check_recipe
 
 __all__ = [
     "SCHEDULES",
@@ -19,7 +21,10 @@ __all__ = [
     "TrainingFiles",
     "TrainingStep",
     "calibrate",
+    "check_recipe",
+    "computing_with",
     "load_checkpoint",
+    "load_released",
     "load_schedule",
     "save_checkpoint",
 ]

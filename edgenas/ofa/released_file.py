@@ -1,0 +1,89 @@
+"""Reading the file of a released checkpoint: tensors by canonical name, nothing else ever unpickled."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgenas.errors import FormatError, UsageError
+from edgenas.ofa.released_keys import canonical
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """The tensors of a checkpoint by canonical name, float32 and finite; ``keys`` are their names in the file."""
+
+    where: str
+    tensors: Mapping[str, Tensor]
+    keys: Mapping[str, str]
+
+    def size(self, name: str, axis: int = 0) -> int:
+        """A tensor's length along an axis; 0 where the checkpoint has no such tensor or axis."""
+        tensor = self.tensors.get(name)
+        return 0 if tensor is None or not -tensor.dim() <= axis < tensor.dim() else tensor.shape[axis]
+
+
+def read_released(path: Path) -> Released:
+    """The tensors of ``{"state_dict": ...}`` or of a bare state_dict.
+
+    Raises UsageError when the file cannot be read, FormatError when it is no
+    PyTorch file of tensors alone, or one of them is doubled, damaged or not
+    finite.
+    """
+    state = _load(path)
+    if isinstance(state, Mapping):
+        state = state.get("state_dict", state)
+    if not isinstance(state, Mapping):
+        raise FormatError(f"{path}: must hold a state_dict, but holds {type(state).__name__}; save one with torch")
+    tensors: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise FormatError(
+                f"{path}: {key!r} is of type {type(value).__name__}, not a tensor; save the state_dict alone"
+            )
+        if key.endswith("num_batches_tracked"):
+            continue
+        name = canonical(key)
+        if name in keys:
+            raise FormatError(f"{path}: {keys[name]} and {key} are names of the same tensor; remove one")
+        tensors[name], keys[name] = _checked(value, f"{path}: {key}"), key
+    return Released(str(path), tensors, keys)
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a file it then refuses
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # torch's readers raise whatever a damaged file makes them stumble over
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = (
+            f"it holds {foreign[1]}, and only tensors are ever loaded" if foreign else "it is another file or damaged"
+        )
+        raise FormatError(
+            f"{path}: is no PyTorch checkpoint of tensors ({reason}); download it again or save its state_dict alone"
+        ) from None
+
+
+def _checked(tensor: Tensor, where: str) -> Tensor:
+    """The tensor as float32. Raises FormatError when it is no plain one or not finite."""
+    shape = tuple(tensor.shape)
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or not tensor.is_floating_point():
+        raise FormatError(f"{where}: must be a plain tensor of floats, but is {tensor.dtype} of shape {shape}")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise FormatError(f"{where}: has fewer numbers than its shape {shape} wants; the file is damaged")
+    result = tensor.detach().float()
+    if not torch.isfinite(result).all():
+        raise FormatError(f"{where}: of shape {shape} has numbers that are not finite; the file is damaged")
+    return result

@@ -1,0 +1,200 @@
+"""Downloads of released checkpoints: by name, into a cache, resumed, and never believed to have changed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
+from edgenas.files import digest, read_bytes, write_bytes
+from edgenas.pipeline.progress import Progress
+from edgenas.units import format_bytes
+
+BASE = "https://hanlab18.mit.edu/files/OnceForAll/ofa_nets/"
+MIRROR = "EDGENAS_MIRROR"
+# Official name -> file below the base.
+OFFICIAL = {
+    "ofa_mbv3_d234_e346_k357_w1.0": "ofa_mbv3_d234_e346_k357_w1.0",
+    "ofa_mbv3_d234_e346_k357_w1.2": "ofa_mbv3_d234_e346_k357_w1.2",
+    "ofa_proxyless_d234_e346_k357_w1.3": "ofa_proxyless_d234_e346_k357_w1.3",
+    "ofa_resnet50": "ofa_resnet50_d=0+1+2_e=0.2+0.25+0.35_w=0.65+0.8+1.0",
+}
+_TIMEOUT_S = 30.0
+_CHUNK = 1 << 18
+
+
+def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
+    """The cached file of an official checkpoint, downloaded if it is not there yet.
+
+    ``mirror`` is the address of a folder that has it; by default that of the
+    environment variable EDGENAS_MIRROR, else the authors'. No checksum is
+    published: the first download records one, and the file must agree with it
+    at every use and after every later download. Raises UsageError for a wrong
+    name or mirror, FormatError when the checksum disagrees, EdgeNASError when
+    the download fails; what has arrived is kept, and the same call goes on.
+    """
+    address = _address(name, mirror)
+    path = cache_folder() / name
+    with _lock(path):
+        if not path.exists():
+            _download(address, path, progress)
+        if _recorded(path) != digest(read_bytes(path)):
+            raise FormatError(
+                f"{path}: does not have the checksum that was recorded when it was first downloaded;"
+                f" delete it and import {name} again"
+            )
+    return path
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: below XDG_CACHE_HOME, else below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(base).is_absolute():
+        base = str(Path("~/.cache").expanduser())
+    return Path(base) / "edgenas" / "checkpoints"
+
+
+def _address(name: str, mirror: str | None) -> str:
+    base = mirror or os.environ.get(MIRROR) or BASE
+    if not re.match(r"https?://[^/\s]", base):
+        raise UsageError(f"the mirror must be an http or https address, but got {base!r}")
+    return f"{base.rstrip('/')}/{urllib.parse.quote(OFFICIAL[name], safe='=+')}"
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One download of a file at a time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _beside(path, "lock").open("w")
+    except OSError as error:
+        raise EdgeNASError(f"{path.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{path}: another edgenas command is downloading it; wait for it to end") from None
+        yield
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
+
+
+def _recorded(path: Path) -> str | None:
+    record = _beside(path, "sha256")
+    return read_bytes(record).decode(errors="replace").strip() if record.exists() else None
+
+
+def _download(address: str, path: Path, progress: Progress) -> None:
+    """Fetch what is missing, record or compare the checksum, then give the file its name."""
+    partial, validator = _beside(path, "part"), _beside(path, "part.validator")
+    try:
+        _receive(address, partial, validator, progress)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise EdgeNASError(
+            f"{address}: cannot be downloaded ({_reason(error)}); the same command tries again and goes on where it"
+            " broke off, or download the file elsewhere and import it by its path"
+        ) from None
+    checksum, recorded = digest(read_bytes(partial)), _recorded(path)
+    if recorded not in (None, checksum):
+        partial.unlink()
+        raise FormatError(
+            f"{address}: is another file than the one first downloaded (its checksum {checksum[:12]} is not the"
+            f" recorded {str(recorded)[:12]}); delete {_beside(path, 'sha256')} if you trust the new one"
+        )
+    write_bytes(_beside(path, "sha256"), f"{checksum}\n".encode())
+    partial.replace(path)
+    validator.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
+
+
+def _receive(address: str, partial: Path, validator: Path, progress: Progress) -> None:
+    """Append what ``partial`` lacks to it; begin anew when the server has another file by now."""
+    tag = read_bytes(validator).decode("latin-1").strip() if validator.exists() else ""
+    have = partial.stat().st_size if tag and partial.exists() else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
+    try:
+        with _open(address, headers) as answer:
+            first = _first_byte(answer, have)
+            total = first + _promised(answer)
+            if not first:
+                partial.unlink(missing_ok=True)  # before its validator changes: else a kill could mix two versions
+                write_bytes(validator, _validator(answer).encode("latin-1"))
+            with partial.open("ab") as file:
+                _copy(answer, file, first, total, progress)
+    except urllib.error.HTTPError as error:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise
+        error.close()
+        partial.unlink()
+        _receive(address, partial, validator, progress)
+
+
+def _open(address: str, headers: dict[str, str]) -> Any:
+    """The server's answer. Only http and https are spoken, whatever a redirection says."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener.open(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_S)  # noqa: S310 - see above
+
+
+def _first_byte(answer: Any, have: int) -> int:
+    """Where in the file the answer begins: at ``have``, or at 0 when the server sends the whole."""
+    if answer.status != http.client.PARTIAL_CONTENT:
+        return 0
+    match = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", answer.headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != have:
+        raise OSError("the server sent another part than was asked for")
+    return have
+
+
+def _promised(answer: Any) -> int:
+    length = answer.headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise OSError("the server does not say how long the file is")
+    return int(length)
+
+
+def _validator(answer: Any) -> str:
+    """What tells this version of the file from another; empty where the server gives nothing strong."""
+    tag: str = answer.headers.get("ETag", "")
+    return answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+
+
+def _copy(answer: Any, file: IO[bytes], first: int, total: int, progress: Progress) -> None:
+    done = first
+    with progress.step("download", max(total, 1)) as bar:
+        while chunk := answer.read(min(_CHUNK, total - done)):
+            file.write(chunk)
+            done += len(chunk)
+            bar(done, f"{format_bytes(done)} of {format_bytes(total)}")
+        if done < total:
+            raise OSError(f"it broke off after {done} of {total} bytes")
+    file.flush()
+    os.fsync(file.fileno())

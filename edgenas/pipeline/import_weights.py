@@ -1,0 +1,66 @@
+"""The step that makes a run of a released checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgenas.errors import RunError, UsageError
+from edgenas.files import digest, nearest, read_bytes, read_yaml
+from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
+from edgenas.pipeline.downloads import OFFICIAL, fetch
+from edgenas.pipeline.progress import Progress
+from edgenas.pipeline.run import Run
+
+
+def import_weights(
+    folder: str | Path,
+    source: str,
+    choices: Mapping[str, Any] | None = None,
+    *,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """A run in ``folder`` with the space and the weights of a checkpoint, as if it had been trained.
+
+    ``source`` is a file, or the name of an official checkpoint, which is
+    downloaded into a cache (``mirror``: from there). ``choices`` as in
+    ``load_released``. Does nothing when the run already has these weights.
+    Raises RunError when it has others, and what ``load_released`` and the
+    download raise.
+    """
+    progress = Progress() if progress is None else progress
+    path = Path(source)
+    if not path.is_file() and source in OFFICIAL:
+        path = fetch(source, mirror, progress)
+    elif not path.exists() and path.name == source:
+        raise UsageError(f"{source!r} is neither a file nor an official checkpoint{nearest(source, sorted(OFFICIAL))}")
+    recipe = {"imported": path.name, "sha256": digest(read_bytes(path))}
+    supernet = load_released(path, choices)
+    run = Run(folder, supernet.space, progress=progress)
+    _store(run, supernet, recipe)
+    return run
+
+
+def load_choices(path: Path) -> dict[str, Any]:
+    """Choices as ``load_released`` takes them, from a JSON or YAML file. Raises UsageError naming it."""
+    data = read_yaml(path)
+    if not isinstance(data, Mapping):
+        raise UsageError(f'{path}: choices must be a mapping, for example {{"depths": [2, 3, 4]}}')
+    return dict(data)
+
+
+def _store(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:
+    path = run.layout.checkpoint
+    with run.layout.writing():
+        if not path.exists():
+            save_checkpoint(path, Checkpoint(supernet, Position(0, 0), {}, recipe, threads=1))
+            return
+        found = load_checkpoint(path).recipe
+    if found.get("sha256") != recipe["sha256"]:
+        origin = f"imported from {found['imported']}" if "imported" in found else "trained"
+        raise RunError(
+            f"{run.layout.root}: already has a supernet, {origin}, not {recipe['imported']}; use another run folder"
+        )
+    run.progress.say(f"import    already done ({recipe['imported']})")

@@ -1,0 +1,458 @@
+"""Released checkpoints: the reference's own, and those that this test writes in its names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from edgenas.errors import FormatError, UsageError
+from edgenas.ofa import Supernet, load_released
+from edgenas.ofa.released_file import Released
+from edgenas.ofa.released_keys import released_names
+from edgenas.ofa.released_space import find_space
+from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
+from edgenas.space.parts import weight_shapes
+
+Case = tuple[Architecture, Tensor, Tensor]
+Weights = dict[str, Tensor]
+Lively = Callable[[SearchSpace], Supernet]
+Refused = Callable[..., str]
+
+_ARGUMENTS = {
+    "ks_list": "kernel_sizes",
+    "expand_ratio_list": "expand_ratios",
+    "depth_list": "depths",
+    "width_mult_list": "width_mults",
+}
+# From our names to those of released checkpoints, in order.
+_BLOCK_NAMES = (
+    (r"\bexpand\.(conv|bn)\.", r"inverted_bottleneck.\1.\1."),
+    (r"\bdepthwise\.(conv|bn)\.", r"depth_conv.\1.\1."),
+    (r"\bproject\.(conv|bn)\.", r"point_linear.\1.\1."),
+    (r"\btransform\.", "depth_conv.conv."),
+    (r"\bse\.", "depth_conv.se.fc."),
+)
+_FIXED_NAMES = (
+    (r"^stem\.", "first_conv."),
+    (r"^block0\.depthwise\.", "blocks.0.mobile_inverted_conv.depth_conv."),
+    (r"^block0\.project\.", "blocks.0.mobile_inverted_conv.point_linear."),
+    (r"^(final_expand|feature_mix)\.", r"\1_layer."),
+)
+_RESNET_NAMES = (
+    (r"\b(conv|bn|linear)\.(?!.*\.(conv|bn)\.)", r"\1.\1."),
+    (r"^stem\.conv1\.", "input_stem.0."),
+    (r"^stem\.residual\.conv\.", "input_stem.1.conv.conv."),
+    (r"^stem\.residual\.bn\.", "input_stem.1.conv.bn."),
+    (r"^stem\.conv2\.", "input_stem.2."),
+    (r"\breduce\.", "conv1."),
+    (r"\bfilter\.", "conv2."),
+    (r"\bproject\.", "conv3."),
+    (r"\bshortcut\.", "downsample."),
+)
+
+
+def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def to_released(supernet: Supernet) -> Weights:
+    """The state_dict that the reference implementation would save of this network."""
+    resnet = isinstance(supernet.space, ResNet50D)
+    order = [slot.name for slot in supernet.space.slots if slot.name.startswith("stage")]
+    written = {}
+    for ours, tensor in supernet.state_dict().items():
+        block, _, inside = ours.rpartition(".block")
+        if not block:
+            name = renamed(ours, _RESNET_NAMES if resnet else _FIXED_NAMES)
+        else:
+            place, _, inside = inside.partition(".")
+            number = order.index(f"{block}.block{place}")
+            prefix = f"blocks.{number}." if resnet else f"blocks.{number + 1}.mobile_inverted_conv."
+            name = prefix + renamed(inside, _RESNET_NAMES if resnet else _BLOCK_NAMES)
+        written[name] = tensor.clone()
+    return written
+
+
+def choices_of(space: SearchSpace) -> dict[str, Any]:
+    """What the tensors of a network of ``space`` do not hold."""
+    fields = ("kernel_sizes", "expand_ratios", "depths", "width_mults", "resolutions")
+    return {field: getattr(space, field) for field in fields if hasattr(space, field)}
+
+
+# -- the reference's own files ----------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["mbv3_w0.35", "proxyless_w0.35", "resnet_small"])
+def reference(request: pytest.FixtureRequest, data_folder: Path) -> dict[str, Any]:
+    """Architectures, images and the logits that the reference gave, and where its weights are."""
+    path = data_folder / "ofa/reference" / f"{request.param}.json"
+    document: dict[str, Any] = json.loads(path.read_text())
+    return {**document, "path": path.with_suffix(".pth")}
+
+
+@pytest.fixture(scope="module")
+def supernet(reference: dict[str, Any]) -> Supernet:
+    """Our supernet of the reference's file."""
+    given = {_ARGUMENTS[name]: values for name, values in reference["args"].items() if name in _ARGUMENTS}
+    resolutions = sorted({case["resolution"] for case in reference["cases"]})
+    return load_released(reference["path"], {**given, "resolutions": resolutions})
+
+
+@pytest.fixture(scope="module")
+def cases(supernet: Supernet, reference: dict[str, Any]) -> list[Case]:
+    """Architecture, input and expected logits of every case."""
+    found = []
+    for case in reference["cases"]:
+        size, generator = case["resolution"], torch.Generator().manual_seed(case["input_seed"])
+        architecture = supernet.space.from_ofa(case["config"], size)
+        found.append((architecture, torch.randn(2, 3, size, size, generator=generator), torch.tensor(case["logits"])))
+    return found
+
+
+def _close(logits: Tensor, expected: Tensor) -> None:
+    tolerance = 2e-5 * max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance)
+
+
+def test_forward_gives_the_references_logits(supernet: Supernet, cases: list[Case]) -> None:
+    """With its weights our supernet gives the reference's logits, with every kind of choice."""
+    with torch.no_grad():
+        for architecture, x, expected in cases:
+            _close(supernet(x, architecture), expected)
+
+
+def test_extracted_subnets_give_the_references_logits(supernet: Supernet, cases: list[Case]) -> None:
+    """So do the stand-alone subnets."""
+    with torch.no_grad():
+        for architecture, x, expected in cases:
+            _close(supernet.extract(architecture)(x), expected)
+
+
+def test_extracted_subnets_have_the_references_parameters(
+    supernet: Supernet, reference: dict[str, Any], cases: list[Case]
+) -> None:
+    """Their parameters are as many as the reference counts."""
+    counts = [sum(p.numel() for p in supernet.extract(each).parameters()) for each, _, _ in cases]
+    assert counts == [case["params"] for case in reference["cases"]]
+
+
+def test_space_counts_the_references_costs(supernet: Supernet, reference: dict[str, Any], cases: list[Case]) -> None:
+    """Parameters and multiply-accumulates of the space found are the reference's, as integers."""
+    genes = supernet.space.encode([architecture for architecture, _, _ in cases])
+    assert supernet.space.params(genes).tolist() == [case["params"] for case in reference["cases"]]
+    assert supernet.space.macs(genes).tolist() == [case["macs"] for case in reference["cases"]]
+
+
+def test_every_tensor_of_the_reference_is_written_back(supernet: Supernet, reference: dict[str, Any]) -> None:
+    """What was imported holds every tensor of the file under its name, bit by bit, and no other."""
+    released = torch.load(reference["path"], weights_only=True)["state_dict"]
+    expected = {key: tensor for key, tensor in released.items() if not key.endswith("num_batches_tracked")}
+    written = to_released(supernet)
+    assert set(written) == set(expected)
+    assert all(torch.equal(written[key], expected[key]) for key in expected)
+
+
+def test_defaults_are_the_published_choices(data_folder: Path) -> None:
+    """Without choices a file gives its family's published space of the width and classes of its tensors."""
+    folder = data_folder / "ofa/reference"
+    assert load_released(folder / "mbv3_w0.35.pth").space == MobileNetV3(width=0.35, classes=16)
+    assert load_released(folder / "proxyless_w0.35.pth").space == ProxylessNAS(width=0.35, classes=16)
+
+
+# -- files of this test's own -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def thin(lively: Lively) -> Supernet:
+    """A lively MobileNetV3 whose choices are the published ones, so that a file of it needs none."""
+    return lively(MobileNetV3(width=0.25, classes=4))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test writes its checkpoint."""
+    return tmp_path / "net.pth"
+
+
+@pytest.fixture
+def refused(path: Path) -> Refused:
+    """Write something as a checkpoint, and return the one line that it is refused with."""
+
+    def load(content: Any, choices: Any = None) -> str:
+        torch.save(content, path)
+        with pytest.raises(UsageError) as error:
+            load_released(path, choices)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    return load
+
+
+def _assert_equal_weights(first: Supernet, second: Supernet) -> None:
+    ours, theirs = first.state_dict(), second.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+_subsets = st.sampled_from([(3, 5, 7), (5, 7), (3, 7), (5,), (3,)])
+_blocks: dict[str, st.SearchStrategy[Any]] = {
+    "width": st.floats(0.04, 4.0),
+    "classes": st.integers(2, 30),
+    "kernel_sizes": _subsets,
+    "expand_ratios": st.sampled_from([(3, 4, 6), (2, 5), (4,)]),
+    "depths": st.sampled_from([(2, 3, 4), (1, 3), (2,)]),
+    "resolutions": st.just((64,)),
+}
+_spaces = st.one_of(
+    st.builds(MobileNetV3, **_blocks),
+    st.builds(ProxylessNAS, **_blocks),
+    st.builds(
+        ResNet50D,
+        resolutions=st.just((64,)),
+        classes=st.integers(2, 30),
+        depths=st.sampled_from([(0, 1, 2), (0,), (1, 3)]),
+        width_mults=st.lists(st.floats(0.02, 2.0), min_size=1, max_size=3, unique=True),
+    ),
+)
+
+
+_common: dict[str, st.SearchStrategy[Any]] = {"classes": st.integers(2, 30), "resolutions": st.just((32,))}
+_thin_spaces = (
+    st.builds(MobileNetV3, width=st.floats(0.05, 0.5), kernel_sizes=_subsets, **_common),
+    st.builds(ProxylessNAS, width=st.floats(0.05, 0.5), depths=st.sampled_from([(2, 3, 4), (1,)]), **_common),
+    st.builds(ResNet50D, width_mults=st.sampled_from([(0.05, 0.1), (0.12,)]), **_common),
+)
+
+
+@pytest.mark.parametrize("spaces", _thin_spaces, ids=["mobilenet_v3", "proxyless", "resnet50d"])
+def test_imported_is_what_was_exported(
+    spaces: st.SearchStrategy[SearchSpace], lively: Lively, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A network written in the released format comes back with the same parts and every bit of its weights."""
+    path = tmp_path_factory.mktemp("released") / "net.pth"
+
+    @settings(max_examples=6)
+    @given(space=spaces)
+    def round_trip(space: SearchSpace) -> None:
+        supernet = lively(space)
+        torch.save({"state_dict": to_released(supernet)}, path)
+        loaded = load_released(path, choices_of(space))
+        assert loaded.space.largest.parts == space.largest.parts
+        assert not loaded.training
+        _assert_equal_weights(loaded, supernet)
+
+    round_trip()
+
+
+@settings(max_examples=60)
+@given(space=_spaces)
+def test_space_is_found_from_shapes(space: SearchSpace) -> None:
+    """Any space's largest network tells its channels, blocks and classes, whatever multiplier gave them."""
+    shapes = {
+        f"{name}.{tensor}": shape
+        for name, part in space.largest.parts.items()
+        for tensor, shape in weight_shapes(part).items()
+    }
+    names = released_names(space, shapes)
+    tensors = {theirs: torch.empty(shapes[ours], device="meta") for theirs, ours in names.items()}
+    found = find_space(Released("net.pth", tensors, {name: name for name in tensors}), choices_of(space))
+    assert found.largest.parts == space.largest.parts
+    assert found.genes[1:] == space.genes[1:]
+
+
+@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.2, 1.3])
+def test_round_multipliers_are_found_themselves(width: float, path: Path) -> None:
+    """Of all multipliers that give a checkpoint's channels the one that people use is found."""
+    space = MobileNetV3(width=width, resolutions=(224,))
+    shapes = {
+        f"{name}.{tensor}": shape
+        for name, part in space.largest.parts.items()
+        for tensor, shape in weight_shapes(part).items()
+    }
+    tensors = {
+        theirs: torch.empty(shapes[ours], device="meta") for theirs, ours in released_names(space, shapes).items()
+    }
+    assert find_space(Released("net.pth", tensors, {}), {"resolutions": (224,)}) == space
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda key: key.replace(".mobile_inverted_conv.", ".conv."),
+        lambda key: f"module.{key}",
+        lambda key: re.sub(r"\b(conv|bn)\.\1\b", r"\1", key),
+    ],
+    ids=["new", "parallel", "static"],
+)
+def test_other_names_of_the_same_tensors(rename: Callable[[str], str], thin: Supernet, path: Path) -> None:
+    """New names, names of a parallel network and static names give the same supernet as old ones."""
+    torch.save({rename(key): tensor for key, tensor in to_released(thin).items()}, path)
+    loaded = load_released(path)
+    assert loaded.space == thin.space
+    _assert_equal_weights(loaded, thin)
+
+
+def test_file_of_an_old_torch(thin: Supernet, path: Path) -> None:
+    """The format of torch before 1.6, in which the official files were saved, is read as well."""
+    torch.save({"state_dict": to_released(thin)}, path, _use_new_zipfile_serialization=False)
+    loaded = load_released(path)
+    assert loaded.space == thin.space
+    _assert_equal_weights(loaded, thin)
+
+
+def test_full_network_gets_the_identity(thin: Supernet, path: Path) -> None:
+    """A file without kernel matrices gives a supernet whose smaller kernels are the centres of the largest."""
+    torch.save({key: tensor for key, tensor in to_released(thin).items() if "matrix" not in key}, path)
+    loaded = load_released(path)
+    assert loaded.space == thin.space
+    assert torch.equal(loaded.get_parameter("stage1.block1.transform.7to5_matrix"), torch.eye(25))
+
+
+def test_published_choices_end_at_the_checkpoints_largest(lively: Lively, path: Path) -> None:
+    """A network of depth 3, kernel 5 and expand ratio 4 gets the published choices up to these."""
+    space = MobileNetV3(width=0.25, kernel_sizes=(3, 5), expand_ratios=(3, 4), depths=(2, 3))
+    torch.save(to_released(lively(space)), path)
+    assert load_released(path).space == space
+
+
+def test_half_precision_is_widened(thin: Supernet, path: Path) -> None:
+    """Tensors of half precision are read as float32."""
+    torch.save({key: tensor.half() for key, tensor in to_released(thin).items()}, path)
+    assert load_released(path).get_parameter("stem.conv.weight").dtype == torch.float32
+
+
+# -- what is refused ----------------------------------------------------------------
+
+PROJECT = "blocks.3.mobile_inverted_conv.point_linear.conv.conv.weight"
+
+
+def test_misshapen_tensor(thin: Supernet, refused: Refused) -> None:
+    """A tensor of another shape is named with both shapes."""
+    answer = refused(to_released(thin) | {PROJECT: torch.zeros(8, 40, 1, 1)})
+    assert f"{PROJECT} is (8, 40, 1, 1), but must be (8, 48, 1, 1)" in answer
+
+
+def test_missing_tensor(thin: Supernet, refused: Refused) -> None:
+    """A tensor that is absent is named with the shape that it must have."""
+    weights = to_released(thin)
+    del weights[PROJECT]
+    assert "blocks.3.point_linear.conv.weight is absent, but must be (8, 48, 1, 1)" in refused(weights)
+
+
+def test_missing_block(thin: Supernet, refused: Refused) -> None:
+    """A file that ends a block too early is refused by the name of the first tensor that it lacks."""
+    weights = {key: tensor for key, tensor in to_released(thin).items() if not key.startswith("blocks.20.")}
+    assert "blocks.20.inverted_bottleneck.conv.weight is absent, but must be" in refused(weights)
+
+
+def test_extra_tensor(thin: Supernet, refused: Refused) -> None:
+    """A tensor that the network has no place for is named with its shape."""
+    answer = refused(to_released(thin) | {"blocks.4.shift": torch.zeros(3)})
+    assert "blocks.4.shift is (3,), but must be absent" in answer
+
+
+def test_some_kernel_matrices(thin: Supernet, refused: Refused) -> None:
+    """Kernel matrices are all there or none."""
+    weights = to_released(thin)
+    del weights["blocks.9.mobile_inverted_conv.depth_conv.conv.7to5_matrix"]
+    assert "blocks.9.depth_conv.conv.7to5_matrix is absent, but must be (25, 25)" in refused(weights)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_number_that_is_not_finite(value: float, thin: Supernet, refused: Refused) -> None:
+    """A tensor with NaN or infinity is named with its shape."""
+    weights = to_released(thin)
+    weights[PROJECT][0, 0] = value
+    assert f"{PROJECT}: of shape (8, 48, 1, 1) has numbers that are not finite" in refused(weights)
+
+
+def test_tensor_of_integers(thin: Supernet, refused: Refused) -> None:
+    """A tensor that holds no floats is named with its type."""
+    assert "torch.int64" in refused(to_released(thin) | {PROJECT: torch.zeros(8, 48, 1, 1, dtype=torch.int64)})
+
+
+def test_tensor_that_claims_more_than_it_holds(thin: Supernet, refused: Refused) -> None:
+    """A tensor whose shape is larger than its storage is refused before anything is made of its size."""
+    huge = torch.zeros(1, 1).expand(1 << 40, 320)
+    assert "classifier.linear.weight: has fewer numbers" in refused(
+        to_released(thin) | {"classifier.linear.weight": huge}
+    )
+
+
+def test_two_names_of_one_tensor(thin: Supernet, refused: Refused) -> None:
+    """Doubled and undoubled names of the same tensor are ambiguous."""
+    other = PROJECT.replace("conv.conv", "conv")
+    answer = refused(to_released(thin) | {other: torch.zeros(8, 48, 1, 1)})
+    assert f"{PROJECT} and {other} are names of the same tensor" in answer
+
+
+def test_unknown_choice(thin: Supernet, refused: Refused) -> None:
+    """A misspelt choice is named with the nearest."""
+    assert "unknown key 'depth'; did you mean 'depths'?" in refused(to_released(thin), {"depth": [2]})
+
+
+def test_choice_of_another_family(thin: Supernet, refused: Refused) -> None:
+    """Width multipliers cannot be chosen where the width is found from the tensors."""
+    assert "has no width_mults to choose" in refused(to_released(thin), {"width_mults": [1.0]})
+
+
+def test_choice_that_does_not_fit(thin: Supernet, refused: Refused) -> None:
+    """Choices whose largest is not the checkpoint's are refused by the first tensor that tells."""
+    answer = refused(to_released(thin), {"expand_ratios": [3, 4]})
+    assert "inverted_bottleneck.conv.conv.weight is (48, 8, 1, 1), but must be (32, 8, 1, 1)" in answer
+
+
+def test_empty_choice(thin: Supernet, refused: Refused) -> None:
+    """A choice of nothing is refused."""
+    assert "depths must name at least one choice" in refused(to_released(thin), {"depths": []})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({}, "no checkpoint of a Once-for-All network"),
+        ({"0.weight": torch.zeros(2, 2)}, "it has 0.weight"),
+        ({"state_dict": 3}, "must hold a state_dict, but holds int"),
+        ([1, 2], "must hold a state_dict, but holds list"),
+        ({"first_conv.conv.weight": "x"}, "not a tensor"),
+        (Path("x"), "it holds pathlib"),
+    ],
+)
+def test_file_of_something_else(content: Any, expected: str, refused: Refused) -> None:
+    """A torch file that holds something else is refused, and objects other than tensors are never made."""
+    assert expected in refused(content)
+
+
+def test_file_that_is_absent(path: Path) -> None:
+    """A file that cannot be read is named."""
+    with pytest.raises(UsageError, match=r"net\.pth: cannot be read \(No such file"):
+        load_released(path)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_damaged_file(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file that was cut or flipped anywhere, or is of random bytes, is refused in one line."""
+    path = tmp_path_factory.mktemp("damaged") / "net.pth"
+    torch.save(
+        {"first_conv.conv.weight": torch.ones(8, 3, 3, 3)},
+        path,
+        _use_new_zipfile_serialization=data.draw(st.booleans()),
+    )
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    flipped = whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))]) + whole[place + 1 :]
+    path.write_bytes(data.draw(st.sampled_from([whole[:place], flipped]) | st.binary(max_size=64)))
+    with pytest.raises(FormatError) as error:
+        load_released(path)
+    assert "\n" not in str(error.value)
