@@ -52,6 +52,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def read_bytes(path: Path) -> bytes:
     """Read a file; raises UsageError naming it when it is absent or unreadable."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is no regular file; give a file")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
@@ -86,6 +88,17 @@ def _check_header(header: Mapping[str, Any], path: Path, kind: str, version: int
         raise FormatError(f"{path}: has schema version {found}, this edgenas reads {version}; {_REMEDY}")
 
 
+class _Body(dict[str, Any]):
+    """What a file holds; a key that it lacks is the file's fault."""
+
+    def __init__(self, path: Path, items: Mapping[str, Any]) -> None:
+        super().__init__(items)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise FormatError(f"{self._path}: has no {key!r}, another edgenas wrote it; {_REMEDY}")
+
+
 def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
     """Read what ``write_document`` wrote, without its header.
 
@@ -98,7 +111,7 @@ def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise FormatError(f"{path}: is not an edgenas file; {_REMEDY}")
     _check_header(document, path, kind, version)
-    body = {key: value for key, value in document.items() if key not in ("format", "version", "sha256")}
+    body = _Body(path, {key: value for key, value in document.items() if key not in ("format", "version", "sha256")})
     try:
         intact = document.get("sha256") == digest(canonical_json(body))
     except ValueError:
@@ -141,7 +154,7 @@ def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndar
     _check_header(header, path, kind, version)
     if header.get("sha256") != _digest_tensors(arrays, body):
         raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
-    return arrays, body
+    return arrays, _Body(path, body)
 
 
 def _digest_tensors(arrays: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> str:
@@ -158,8 +171,8 @@ def read_yaml(path: Path) -> Any:
 
     try:
         return yaml.safe_load(read_bytes(path))
-    # PyYAML lets ValueError through for an impossible date, AttributeError for a malformed tagged one.
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+    # PyYAML lets ValueError through for an impossible date, AttributeError and LookupError for malformed tagged ones.
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,15 @@ class Layout:
     def evaluated(self) -> Path:
         """Evaluated subnets: genes and accuracy."""
         return self.root / "accuracy" / "evaluated.json"
+
+    @property
+    def released_predictor(self) -> Path:
+        """An accuracy predictor that was imported."""
+        return self.root / "accuracy" / "predictor.safetensors"
+
+    def device(self, name: str) -> Path:
+        """The profile of a device that is known from imported latency tables only."""
+        return self.root / "devices" / f"{name}.yaml"
 
     def measurements(self, target: str) -> Path:
         """The folder of a target's raw measurements."""
@@ -88,5 +98,6 @@ class Layout:
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
             for remains in self.root.rglob(f".*{TEMPORARY}"):
-                remains.unlink()  # of a writer that was killed: the lock is ours, so nobody is writing it
+                # Of a writer that was killed: the lock is ours, so nobody is writing it.
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
             yield

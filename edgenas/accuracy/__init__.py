@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from edgenas.accuracy.predictor import AccuracyPredictor
+from edgenas.accuracy.released import ReleasedPredictor
 
 if TYPE_CHECKING:
     from edgenas.accuracy.evaluate import Evaluator as Evaluator
 
-__all__ = ["AccuracyPredictor", "Evaluator"]
+__all__ = ["AccuracyPredictor", "Evaluator", "ReleasedPredictor"]
 
 
 def __getattr__(name: str) -> Any:

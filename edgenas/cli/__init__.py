@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, evaluate, export, measure, profile, search, train
+from edgenas.cli import choose, demo, evaluate, export, import_, measure, profile, search, train
 from edgenas.errors import EdgeNASError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
@@ -21,10 +21,11 @@ app = typer.Typer(
     help="Find, prove and ship the best network for an edge device.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, evaluate, profile, search, choose, export, measure):
-    app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+for module in (demo, train, import_, evaluate, profile, search, choose, export, measure):
+    app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 
 
 def _version(wanted: bool) -> None:
@@ -55,6 +56,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _fail("this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1)
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     sys.exit(code)

@@ -12,7 +12,6 @@ from edgenas.cli.common import (
     RunOption,
     RuntimeOption,
     ThreadsOption,
-    make_target,
     print_json,
     print_table,
 )
@@ -31,13 +30,14 @@ def command(
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that the file may lose.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Choose the most accurate subnet for a budget, and prove it on the device."""
+    """Choose a subnet for a budget and prove it on the device."""
     from edgenas.costs import Budget
     from edgenas.pipeline import Run
 
     budget = Budget(latency=latency, memory=memory)
-    target = make_target(device, runtime, threads)
-    choice = Run(run).choose({target: budget}, max_drop / 100)
+    opened = Run(run)
+    target = opened.target(device, runtime, threads)
+    choice = opened.choose({target: budget}, max_drop / 100)
     if json:
         print_json({"run": str(run), **choice.to_dict()})
         return
@@ -59,7 +59,8 @@ def command(
             "not measured" if measured_peak is None else format_bytes(measured_peak),
         ),
     ]
+    made_up = " SYNTHETIC" if choice.measured.synthetic else ""
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
-    print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}")
+    print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print(f"verdict: {choice.measured.verdict}")
     print(f"next: edgenas export --run {run} --arch {choice.arch} --device {device} --out ship")

@@ -15,7 +15,7 @@ EXAMPLE = "Example: edgenas demo --run runs/demo"
 
 
 def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhost", json: JsonOption = False) -> None:
-    """Do the whole road on real digits in about four minutes: train, profile, search, choose, export."""
+    """Do the whole road on real digits, in about four minutes."""
     from edgenas.pipeline.demo import demo
     from edgenas.report import Marker, draw_front
 
@@ -27,7 +27,7 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
         picture,
         markers=markers,
         budget_ms=result.choice.budget.latency_ms,
-        synthetic=result.table.certificate.synthetic,
+        synthetic=result.table.synthetic,
     )
     if json:
         print_json({**result.to_dict(), "picture": str(picture)})
@@ -51,7 +51,8 @@ def _print(result: Demo, picture: Path) -> None:
         for row in result.rows
     ]
     print()
-    print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}")
+    made_up = " SYNTHETIC" if result.table.synthetic else ""
+    print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
     print(f"\nverdict: {result.choice.measured.verdict}")
     for row in result.rows:
         print(f"{row.name:<8}  {row.model}")

@@ -16,7 +16,7 @@ def command(
     subnets: Annotated[int, typer.Option(help="How many subnets to evaluate in all.")] = 200,
     json: JsonOption = False,
 ) -> None:
-    """Evaluate sampled subnets on the validation split and fit the accuracy predictor."""
+    """Evaluate sampled subnets and fit the accuracy predictor."""
     from edgenas.pipeline import Run
 
     predictor = Run(run).evaluate(subnets)

@@ -13,7 +13,6 @@ from edgenas.cli.common import (
     RunOption,
     RuntimeOption,
     ThreadsOption,
-    make_target,
     print_json,
 )
 
@@ -29,12 +28,12 @@ def command(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Export a subnet as a bundle, its ONNX file verified against PyTorch."""
+    """Export a subnet as a bundle, verified against PyTorch."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.architectures import resolve_architecture
 
-    target = make_target(device, runtime, threads)
     opened = Run(run)
+    target = opened.target(device, runtime, threads)
     bundle = opened.export(resolve_architecture(opened.space, arch), target, out)
     if json:
         print_json({"run": str(run), "bundle": str(bundle.path), "model": str(bundle.model), "card": bundle.card})

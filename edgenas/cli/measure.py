@@ -32,13 +32,13 @@ def command(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure any model file on a device: latency, memory, and whether the number can be trusted."""
+    """Measure any model file on a device, with its conditions."""
     from edgenas.graph import summarise
     from edgenas.profilers import measure
 
     target = make_target(device, runtime, threads)
-    measurement = measure(model, target)
     summary = summarise(model)
+    measurement = measure(model, target)
     if json:
         print_json(_document(model, measurement, summary))
     else:
@@ -62,7 +62,7 @@ def _print(model: Path, target: str, measurement: Measurement, summary: GraphSum
     unknown = ", ".join(f"{count} {name}" for name, count in summary.unsupported.items())
     rows = [
         ("median latency", format_ms(measurement.median_ms)),
-        ("95% interval", f"{format_ms(low)} to {format_ms(high)}"),
+        ("95% interval, this process", f"{format_ms(low)} to {format_ms(high)}"),
         ("90th percentile", format_ms(measurement.p90_ms)),
         ("runs", str(len(measurement.samples_ms))),
         ("peak memory of the process", "not measured" if peak is None else format_bytes(peak)),
@@ -71,4 +71,4 @@ def _print(model: Path, target: str, measurement: Measurement, summary: GraphSum
         ("parameters", f"{summary.params / 1e6:.3f} M"),
         ("verdict", str(measurement.verdict)),
     ]
-    print_table((str(model), target), rows)
+    print_table((str(model), target + (" SYNTHETIC" if measurement.synthetic else "")), rows)

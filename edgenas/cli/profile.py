@@ -13,7 +13,6 @@ from edgenas.cli.common import (
     RunOption,
     RuntimeOption,
     ThreadsOption,
-    make_target,
     print_json,
 )
 
@@ -31,9 +30,11 @@ def command(
     """Measure subnets on a device and build its latency table."""
     from edgenas.pipeline import Run
 
-    target = make_target(device, runtime, threads)
-    table = Run(run).profile(target, minutes)
+    opened = Run(run)
+    target = opened.target(device, runtime, threads)
+    table = opened.profile(target, minutes)
     if json:
-        print_json({"run": str(run), "target": target.to_dict(), "certificate": asdict(table.certificate)})
+        certificate = table.certificate and asdict(table.certificate)
+        print_json({"run": str(run), "target": target.to_dict(), "certificate": certificate})
     else:
         print(f"{target.name}: {table.certificate}\nnext: edgenas search --run {run} --device {device}")

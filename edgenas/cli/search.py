@@ -12,7 +12,6 @@ from edgenas.cli.common import (
     RunOption,
     RuntimeOption,
     ThreadsOption,
-    make_target,
     print_json,
     print_table,
 )
@@ -33,11 +32,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Search the accuracy-latency-memory front of a device with NSGA-II."""
+    """Search a device's accuracy-latency-memory front."""
+    from edgenas.devices import is_absent
     from edgenas.pipeline import Run
 
-    target = make_target(device, runtime, threads)
     opened = Run(run)
+    target = opened.target(device, runtime, threads)
     front = opened.search([target], seed)
     if json:
         print_json({"run": str(run), "target": target.to_dict(), "front": _rows(front)})
@@ -45,13 +45,21 @@ def command(
     _print(front)
     middle = front.latency_ms[len(front) // 2]
     print(f"all {len(front)}: {opened.layout.front(target.name)}")
-    print(f"next: edgenas choose --run {run} --device {device} --latency {middle:.2g}ms")
+    if is_absent(target.profile):
+        print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
+    else:
+        print(f"next: edgenas choose --run {run} --device {device} --latency {middle:.2g}ms")
 
 
 def _rows(front: Front) -> list[dict[str, float | str]]:
     columns = zip(front.architectures(), front.accuracy, front.latency_ms, front.peak_bytes, strict=True)
     return [
-        {"architecture": each.id, "accuracy": float(accuracy), "latency_ms": float(latency), "peak_bytes": float(peak)}
+        {
+            "architecture": each.id,
+            "predicted_accuracy": float(accuracy),
+            "predicted_latency_ms": float(latency),
+            "predicted_peak_bytes": float(peak),
+        }
         for each, accuracy, latency, peak in columns
     ]
 
@@ -63,9 +71,9 @@ def _print(front: Front) -> None:
     lines = [
         (
             str(rows[index]["architecture"]),
-            f"{rows[index]['accuracy']:.2%}",
-            format_ms(float(rows[index]["latency_ms"])),
-            format_bytes(float(rows[index]["peak_bytes"])),
+            f"{rows[index]['predicted_accuracy']:.2%}",
+            format_ms(float(rows[index]["predicted_latency_ms"])),
+            format_bytes(float(rows[index]["predicted_peak_bytes"])),
         )
         for index in chosen
     ]

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from edgenas.devices.absent import absent_profile, check_present, is_absent
 from edgenas.devices.base import Completed, Deadline, Device
 from edgenas.devices.profile import DeviceProfile, Target, load_profile
 from edgenas.devices.registry import connect
 
-__all__ = ["Completed", "Deadline", "Device", "DeviceProfile", "Target", "connect", "load_profile"]
+__all__ = [
+    "Completed",
+    "Deadline",
+    "Device",
+    "DeviceProfile",
+    "Target",
+    "absent_profile",
+    "check_present",
+    "connect",
+    "is_absent",
+    "load_profile",
+]

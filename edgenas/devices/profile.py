@@ -14,6 +14,7 @@ from edgenas.errors import UsageError
 from edgenas.files import nearest, parse, read_yaml
 
 PRECISIONS = ("fp32",)
+_MOST_THREADS = 256
 _FORBID_UNKNOWN = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PACKAGE = Path(__file__).parent.parent
@@ -146,7 +147,7 @@ def _check(profile: DeviceProfile, runtime: str, precision: str, threads: int) -
         f"profile {profile.name} has no runtime {runtime!r}{nearest(runtime, sorted(profile.runtimes))}",
     )
     _require(precision in PRECISIONS, f"unknown precision {precision!r}{nearest(precision, list(PRECISIONS))}")
-    _require(threads >= 1, f"threads must be at least 1, but got {threads}")
+    _require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
     if profile.cores is not None:
         _require(
             threads <= profile.cores,

@@ -17,6 +17,7 @@ ENTRY_POINTS = "edgenas.devices"
 _BUILT_IN = {
     "local": ("edgenas.devices.local", "LocalDevice"),
     "fake": ("edgenas.devices.fake", "FakeDevice"),
+    "absent": ("edgenas.devices.absent", "AbsentDevice"),
 }
 
 

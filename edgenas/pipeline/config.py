@@ -35,6 +35,15 @@ class TrainingConfig:
         """The config's space; raises UsageError naming ``where``."""
         return space_from_dict(self.space, f"{where}: space")
 
+    def checked_space(self, where: str) -> SearchSpace:
+        """As ``make_space``, after everything else was checked too: a wrong config must not make a run folder."""
+        from edgenas.data import load_data
+        from edgenas.ofa import check_recipe, load_schedule
+
+        space = self.make_space(where)
+        check_recipe(space, load_data(self.data), load_schedule(self.schedule, f"{where}: schedule"), self.seed)
+        return space
+
 
 # The demo's: real digits, small enough for two cores.
 DEFAULT = TrainingConfig({"family": "mobilenet_v3", "width": 0.35, "resolutions": [24, 28, 32], "classes": 10})

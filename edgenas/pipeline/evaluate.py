@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from edgenas.accuracy import AccuracyPredictor
+from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import RunError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.pipeline.run import Run, made_from
@@ -33,12 +35,27 @@ def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
     return _predictor(run, accuracy)
 
 
-def load_predictor(run: Run) -> AccuracyPredictor:
-    """The predictor of the subnets that were evaluated. Raises RunError when there are none yet."""
-    if not run.layout.evaluated.exists():
-        root = run.layout.root
-        raise RunError(f"{root}: has no evaluated subnets yet; run: edgenas evaluate --run {root}")
-    return _predictor(run, read_document(run.layout.evaluated, _KIND, _VERSION)["accuracy"])
+def predictor_file(run: Run) -> Path:
+    """What the run's predictor is made from: evaluated subnets, else an imported one. Raises RunError for neither."""
+    for path in (run.layout.evaluated, run.layout.released_predictor):
+        if path.exists():
+            return path
+    root = run.layout.root
+    raise RunError(
+        f"{root}: has no evaluated subnets yet; run: edgenas evaluate --run {root}"
+        " (a run of imported tables: edgenas import --tables again, with --predictor)"
+    )
+
+
+def load_predictor(run: Run) -> AccuracyPredictor | ReleasedPredictor:
+    """The predictor of the subnets that were evaluated, else the imported one. Raises RunError when there is none."""
+    path = predictor_file(run)
+    if path == run.layout.released_predictor:
+        return ReleasedPredictor.load(path, run.space)
+    body = read_document(path, _KIND, _VERSION)
+    if run.layout.checkpoint.exists() and body["made_from"] != made_from(run.weights_digest):
+        raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {run.layout.root}")
+    return _predictor(run, body["accuracy"])
 
 
 def _load(run: Run, current: str) -> dict[str, float]:

@@ -17,6 +17,7 @@ SETTINGS = MeasureSettings(relative_half_width=0.01, max_seconds=0.25, warmup_se
 _BATCH = 20
 _MINIMUM = 40
 _MOST = 4000
+_MOST_MINUTES = 1440
 
 
 def profile(run: Run, target: Target, minutes: float) -> LatencyTable:
@@ -27,8 +28,8 @@ def profile(run: Run, target: Target, minutes: float) -> LatencyTable:
     ends with the same subnets as an unbroken one. Every fifth subnet is held
     out to judge the table.
     """
-    if not minutes > 0:
-        raise UsageError(f"minutes must be above 0, but got {minutes:g}")
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise UsageError(f"minutes must be above 0 and at most {_MOST_MINUTES}, but got {minutes:g}")
     current = made_from(run.space.short_hash, target.to_dict(), SETTINGS.to_dict(), minutes)
     path = run.layout.table(target.name)
     with run.layout.writing():

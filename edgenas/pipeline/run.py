@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.costs import Budget
-from edgenas.devices import Target
+from edgenas.devices import Target, check_present, load_profile
 from edgenas.errors import RunError, UsageError
 from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
 from edgenas.layout import Layout
@@ -16,7 +16,7 @@ from edgenas.pipeline.progress import Progress
 from edgenas.space import Architecture, SearchSpace, space_from_dict
 
 if TYPE_CHECKING:
-    from edgenas.accuracy import AccuracyPredictor, Evaluator
+    from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
     from edgenas.data import DataSet
     from edgenas.export import Bundle
     from edgenas.ofa import Checkpoint, Schedule
@@ -73,12 +73,14 @@ class Run:
         """Evaluate subnets on the validation split, at least ``subnets`` in all, and fit a predictor to them."""
         from edgenas.pipeline.evaluate import evaluate
 
+        self._require_data()
         return evaluate(self, subnets)
 
     def profile(self, target: Target, minutes: float = 2.0) -> LatencyTable:
-        """The latency table of a target from at most ``minutes`` of device time."""
+        """The latency table of a target from ``minutes`` of device time, and at least 40 subnets."""
         from edgenas.pipeline.profile import profile
 
+        check_present(target.profile)
         return profile(self, target, minutes)
 
     def search(self, targets: Sequence[Target], seed: int = 0) -> Front:
@@ -97,26 +99,52 @@ class Run:
         from edgenas.pipeline.choose import choose
 
         target = _only(list(budgets), "choose")
+        if not self.layout.front(target.name).exists():
+            self._require_data()  # without it there is nothing to make a front from
+        check_present(target.profile)
         return choose(self, target, budgets[target], max_drop)
 
     def export(self, architecture: Architecture, target: Target, out: str | Path) -> Bundle:
         """A bundle of an architecture in the folder ``out``, its file verified against PyTorch."""
         from edgenas.pipeline.export import export
 
+        self._require_data()
         return export(self, architecture, target, Path(out))
+
+    def target(self, device: str | Path, runtime: str | None = None, threads: int | None = None) -> Target:
+        """A target by its device's name: that of imported tables if the run has any, else as ``load_profile`` finds it.
+
+        Raises UsageError, listing what exists, for a name or runtime that there is not.
+        """
+        imported = self.layout.device(str(device))
+        profile = load_profile(imported if Path(device).name == str(device) and imported.exists() else device)
+        return Target(profile, runtime=runtime, threads=threads)
 
     # -- what steps share -------------------------------------------------------------
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What the supernet was trained from: data, schedule and seed. Raises RunError before training has ended."""
+        """What the supernet came from: data, schedule and seed of its training, or the file that was imported.
+
+        Raises RunError before training has ended.
+        """
         return self._trained.recipe
+
+    def _require_data(self) -> None:
+        """Raise RunError when the weights were imported: such a run has no data set."""
+        if self.layout.checkpoint.exists() and "imported" in self.recipe:
+            root, name = self.layout.root, self.recipe["imported"]
+            raise RunError(
+                f"{root}: was imported from {name} and has no data set, which this step needs;"
+                f" profile it (edgenas profile --run {root}), or train a run of your own (edgenas train)"
+            )
 
     @cached_property
     def data(self) -> DataSet:
-        """The data set that the supernet was trained on."""
+        """The data set that the supernet was trained on. Raises RunError when the run was imported."""
         from edgenas.data import load_data
 
+        self._require_data()
         return load_data(self.recipe["data"])
 
     @cached_property
@@ -124,7 +152,7 @@ class Run:
         """Subnets of the trained supernet and their accuracy."""
         from edgenas.accuracy import Evaluator
 
-        return Evaluator(self._trained.supernet, self.data, self.recipe["seed"])
+        return Evaluator(self._trained.supernet, self.data, self.recipe["seed"], self._trained.threads)
 
     @property
     def weights_digest(self) -> str:
@@ -143,12 +171,13 @@ class Run:
         trained = load_checkpoint(path)
         if trained.supernet.space != self.space:
             raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
-        if trained.position.phase < len(trained.recipe["schedule"]["phases"]):
+        phases = trained.recipe["schedule"]["phases"] if "schedule" in trained.recipe else ()
+        if trained.position.phase < len(phases):
             raise RunError(f"{self.layout.root}: training has not ended; run: edgenas train --run {self.layout.root}")
         return trained
 
-    def predictor(self) -> AccuracyPredictor:
-        """The accuracy predictor of the evaluated subnets. Raises RunError when there are none yet."""
+    def predictor(self) -> AccuracyPredictor | ReleasedPredictor:
+        """The accuracy predictor of the evaluated subnets, else an imported one. Raises RunError when there is none."""
         from edgenas.pipeline.evaluate import load_predictor
 
         return load_predictor(self)

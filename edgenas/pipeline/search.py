@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgenas.devices import Target
 from edgenas.files import digest, read_bytes
+from edgenas.pipeline.evaluate import predictor_file
 from edgenas.pipeline.run import Run, made_from
 from edgenas.search import Front, search_front
 
@@ -12,8 +13,10 @@ def search(run: Run, target: Target, seed: int) -> Front:
     """The front from the run's predictor and the target's table; skipped while both and the seed are the same."""
     predictor, table = run.predictor(), run.table(target)
     path = run.layout.front(target.name)
-    inputs = [digest(read_bytes(file)) for file in (run.layout.evaluated, run.layout.table(target.name))]
+    inputs = [digest(read_bytes(file)) for file in (predictor_file(run), run.layout.table(target.name))]
     current = made_from(*inputs, seed)
+    if table.certificate is None:
+        run.progress.say(f"search    latency from {table.source}; memory is counted: activations and weights")
     with run.layout.writing():
         if path.exists():
             front = Front.load(path, run.space)

@@ -102,9 +102,27 @@ def _mbconv_features(part: Part) -> dict[str, float]:
     }
 
 
+def _bottleneck_features(part: Part) -> dict[str, float]:
+    before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
+    return {
+        "bottleneck calls": 1,
+        "reduce work": before * part.in_channels * mid,
+        "filter work": after * mid * mid * part.kernel**2,
+        "project work": after * mid * part.out_channels,
+        "projected calls": part.projected,
+        "projected work": part.projected * after * part.in_channels * part.out_channels,
+        "in traffic": before * part.in_channels,
+        "middle traffic": (before + after) * mid,
+        "out traffic": after * part.out_channels,
+        "weights": mid * (part.in_channels + part.out_channels + mid * part.kernel**2),
+    }
+
+
 _FEATURES: dict[str, Callable[[Part], dict[str, float]]] = {
     "conv": _dense_features,
     "pool": _dense_features,
+    "max_pool": _dense_features,
     "linear": _dense_features,
     "mbconv": _mbconv_features,
+    "bottleneck": _bottleneck_features,
 }

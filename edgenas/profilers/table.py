@@ -58,9 +58,14 @@ class Certificate:
 class LatencyTable:
     """Predicted median latency and peak memory of every architecture of a space on one target.
 
-    ``part_ms`` (P,) belongs to ``space.distinct_parts``; ``memory`` holds the
-    bytes that a process needs beside one without a model: a constant, per byte
-    of peak activations, per byte of weights.
+    ``part_ms`` belongs to ``space.distinct_parts``: (P,), or (R, P) where a
+    part has a cost of its own at each of the R resolutions, NaN where it does
+    not occur. ``memory`` holds the bytes that a process needs beside one without
+    a model: a constant, per byte of peak activations, per byte of weights.
+
+    A published table has no ``certificate``, for nothing was measured here:
+    ``source`` says where it is from, its latencies are sums of means, and its
+    memory is counted, not measured.
     """
 
     space: SearchSpace
@@ -68,12 +73,25 @@ class LatencyTable:
     overhead_ms: float
     part_ms: Vector
     memory: tuple[float, float, float]
-    certificate: Certificate
+    certificate: Certificate | None
     made_from: str
+    source: str = ""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was fitted to numbers that a fake device made up."""
+        return self.certificate is not None and self.certificate.synthetic
 
     def latency_ms(self, genes: Genes) -> Vector:
         """Predicted median latency (N,) of genes (N, G), milliseconds."""
-        return self.overhead_ms + self.space.sum_over_parts(genes, self.part_ms)
+        if self.part_ms.ndim == 1:
+            return self.overhead_ms + self.space.sum_over_parts(genes, self.part_ms)
+        costs = np.pad(self.part_ms, ((0, 0), (1, 0)))  # the first column: no part
+        first = genes[:, 0] * costs.shape[1] + 1
+        total = np.zeros(len(genes))
+        for indices in self.space.part_indices(genes):
+            total += costs.take(first + indices)
+        return self.overhead_ms + total
 
     def peak_bytes(self, genes: Genes) -> Vector:
         """Predicted peak memory (N,) of the process above one without a model, bytes."""
@@ -115,10 +133,11 @@ class LatencyTable:
             "made_from": self.made_from,
             "space": self.space.short_hash,
             "target": self.target,
-            "certificate": asdict(self.certificate),
+            "source": self.source,
+            "certificate": None if self.certificate is None else asdict(self.certificate),
             "overhead_ms": self.overhead_ms,
             "memory": list(self.memory),
-            "parts_ms": dict(zip(keys, self.part_ms.tolist(), strict=True)),
+            "parts_ms": dict(zip(keys, _to_plain(self.part_ms), strict=True)),
         }
         write_document(path, _KIND, _VERSION, body)
 
@@ -128,20 +147,38 @@ class LatencyTable:
         body = read_document(path, _KIND, _VERSION)
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
-        parts: dict[str, float] = body["parts_ms"]
-        missing = [part.key for part in space.distinct_parts if not parts.get(part.key, -1.0) >= 0]
-        if missing:
-            raise FormatError(f"{path}: has no cost for {len(missing)} parts, the first is {missing[0]}; profile again")
+        part_ms = _from_plain(path, space, body["parts_ms"])
         constant, activations, weights = body["memory"]
         return cls(
             space,
             body["target"],
             body["overhead_ms"],
-            np.array([parts[part.key] for part in space.distinct_parts]),
+            part_ms,
             (constant, activations, weights),
-            parse(Certificate, body["certificate"], str(path)),
+            None if body["certificate"] is None else parse(Certificate, body["certificate"], str(path)),
             body["made_from"],
+            body["source"],
         )
+
+
+def _to_plain(part_ms: Vector) -> list[Any]:
+    """Costs as JSON values, one a part: a number, or a list with one number a resolution and null for none."""
+    if part_ms.ndim == 1:
+        return list(part_ms.tolist())
+    return [[None if np.isnan(cost) else cost for cost in costs] for costs in part_ms.T.tolist()]
+
+
+def _from_plain(path: Path, space: SearchSpace, parts: dict[str, Any]) -> Vector:
+    keys = [part.key for part in space.distinct_parts]
+    missing = [key for key in keys if not _is_cost(parts.get(key))]
+    if missing:
+        raise FormatError(f"{path}: has no cost for {len(missing)} parts, the first is {missing[0]}; profile again")
+    return np.array([parts[key] for key in keys], dtype=np.float64).T
+
+
+def _is_cost(value: float | list[float | None] | None) -> bool:
+    known = [cost for cost in (value if isinstance(value, list) else [value]) if cost is not None]
+    return bool(known) and min(known) >= 0
 
 
 def _latency_and_memory(measurements: Sequence[Measurement]) -> tuple[Vector, Vector]:

@@ -192,7 +192,7 @@ class InvertedResidualSpace(SearchSpace):
             part = Part("mbconv", size, entry, strided(size, stride), out, kernel, stride, config.activation)
             mid = make_divisible(entry * ratio)
             gate = make_divisible(mid // 4) if config.se else 0
-            part = replace(part, mid_channels=mid, se_channels=gate, expand=True, shortcut=place > 0)
+            part = replace(part, mid_channels=mid, se_channels=gate, expand=True, shortcut=stride == 1 and entry == out)
             parts.append(replace(part, bn_eps=self._bn_eps))
         return tuple(parts)
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from edgenas.errors import SpaceError
 
+_LARGEST = 8192
 FORBID_UNKNOWN = {"extra": "forbid"}
 Number = TypeVar("Number", int, float)
 
@@ -22,6 +23,7 @@ def choices(name: str, values: Sequence[Number]) -> tuple[Number, ...]:
     require(bool(values), f"{name} must name at least one choice")
     require(len(set(values)) == len(values), f"{name} must not repeat a choice, but got {list(values)}")
     require(min(values) > 0, f"{name} must be above 0, but got {min(values)}")
+    require(max(values) <= _LARGEST, f"{name} must be at most {_LARGEST}, but got {max(values)}")
     return tuple(sorted(values))
 
 

@@ -144,7 +144,7 @@ def test_equal_targets_are_one_key() -> None:
     [
         ({"runtime": "tflite"}, "profile board has no runtime 'tflite'; known: onnxruntime"),
         ({"precision": "int8"}, "unknown precision 'int8'; known: fp32"),
-        ({"threads": 0}, "threads must be at least 1, but got 0"),
+        ({"threads": 0}, "threads must be from 1 to 256, but got 0"),
         ({"threads": 5}, "threads must be at most board's 4 cores, but got 5"),
     ],
 )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Genes, Vector
+from edgenas.profilers import fit as fit_module
 from edgenas.profilers.fit import fit_non_negative, fit_part_costs
-from edgenas.space import MobileNetV3, SearchSpace
+from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.parts import macs
 
 _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
@@ -75,3 +76,9 @@ def test_an_empty_column_is_harmless() -> None:
     weights = fit_non_negative(np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([1.0, 2.0]))
     assert weights[0] == pytest.approx(1)
     assert np.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("space", [MobileNetV3(), ProxylessNAS(), ResNet50D()])
+def test_every_operator_of_every_family_has_features(space: SearchSpace) -> None:
+    """No family can be measured for minutes and then turn out to have a part that cannot be fitted."""
+    assert {part.operator for part in space.distinct_parts} <= set(fit_module._FEATURES)

@@ -1,0 +1,42 @@
+"""The command line on a run of published latency tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(call: Call, data_folder: Path, tmp_path: Path) -> Path:
+    """A run of the Note10's tables and the released predictor, made by the command."""
+    tables, predictor = data_folder / "ofa" / "note10", data_folder / "ofa" / "acc_predictor.pth"
+    of_tables = ("--tables", tables, "--predictor", predictor, "--device", "note10")
+    code, _, err = call("import", *of_tables, "--space", "mobilenet_v3", "--width", 1.2, "--run", tmp_path / "run")
+    assert code == 0, err
+    assert "10 entries vary by more than 10%" in err
+    return tmp_path / "run"
+
+
+def test_imported_tables_are_searched(call: Call, run: Path) -> None:
+    """search finds the device by the name it was imported under, and does not propose to measure on it."""
+    code, out, err = call("search", "--run", run, "--device", "note10")
+    assert code == 0, err
+    assert "on the front of note10-published-fp32-1t, predicted" in out
+    assert "nothing can be measured on note10: all of it stays predicted" in out
+    assert "next:" not in out
+    code, out, _ = call("search", "--run", run, "--device", "note10", "--json")
+    front = json.loads(out)["front"]
+    assert all(9.89 <= subnet["predicted_latency_ms"] <= 92.40 for subnet in front)
+
+
+@pytest.mark.parametrize("command", [("choose", "--latency", "30ms"), ("profile",)])
+def test_what_must_measure_fails_in_one_line(call: Call, run: Path, command: tuple[str, ...]) -> None:
+    """choose and profile on a device that is not there say so, with exit code 1."""
+    code, out, err = call(*command, "--run", run, "--device", "note10")
+    assert (code, out) == (1, "")
+    assert "there is no device to measure on" in err.splitlines()[-1]
