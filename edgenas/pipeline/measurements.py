@@ -67,8 +67,8 @@ class Measurer:
                 rounds = self.recorded(model)
                 if rounds is not None:
                     return rounds
-            reasons = "; ".join(sift(self._recorded(model))[1])
-            raise MeasurementError(f"{self._target.name}: too few measurements of the file can be trusted: {reasons}")
+            last = sift(self._recorded(model))[1][-1]
+            raise MeasurementError(f"{self._target.name}: too few measurements of the file can be trusted: {last}")
         return rounds
 
     def recorded(self, model: bytes) -> Rounds | None:

@@ -67,6 +67,7 @@ def _measure(run: Run, target: Target, architectures: list[Architecture], device
             running = 0.0
             measurements += measurer.measure([build_onnx(each, random_weights(each)) for each in batch], show)
             spent = sum(measurement.device_s for measurement in measurements)
+            bar(min(spent, device_s), f"{len(measurements)} subnets")
             if spent >= device_s and len(measurements) >= _MINIMUM:
                 break
     return measurements

@@ -25,6 +25,7 @@ import json
 import math
 import os
 import platform
+import resource
 import select
 import signal
 import sys
@@ -77,8 +78,8 @@ def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
             return latest
 
 
-def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -> list[int]:
-    """Nanoseconds of single runs, until their median is known well enough or time or runs are used up.
+def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -> tuple[list[int], int]:
+    """Nanoseconds of single runs, until their median is known well enough or time or runs are used up; and all runs.
 
     Where max_runs would not span min_seconds, runs that are not kept lie between those that are.
     """
@@ -102,7 +103,7 @@ def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -
             if seconds >= settings["min_seconds"] and half_width(samples) <= settings["relative_half_width"]:
                 break
             check = len(samples) + 1 + len(samples) // 5
-    return samples
+    return samples, len(samples) * (1 + skipped)
 
 
 def memory(key: str) -> int | None:
@@ -125,31 +126,22 @@ def measure(runtime: Any, request: dict[str, Any], path: str) -> dict[str, Any]:
     run = runtime.prepare(model, SEED)
     gc.collect()
     gc.disable()
-    expected_ns, begun = warm_up(run, settings), cpu_times()
-    samples = sample(run, expected_ns, settings)
-    waited = wait_share(begun, cpu_times())
+    expected_ns, before = warm_up(run, settings), interruptions()
+    samples, runs = sample(run, expected_ns, settings)
+    interrupted = interruptions() - before
     peak = memory("VmHWM")
     del session
     return {
         "samples_ms": [round(ns / 1e6, 6) for ns in samples],
         "peak_bytes": None if base is None or peak is None else max(0, peak - base),
         "load_ms": round(load_ns / 1e6, 6),
-        "cpu_wait_share": waited,
+        "interrupted_share": round(min(1.0, interrupted / runs), 4),
     }
 
 
-def cpu_times() -> tuple[int, int] | None:
-    """Nanoseconds that this process ran and that it waited for a CPU (Linux: /proc/self/schedstat), None elsewhere."""
-    fields = (text(Path("/proc/self/schedstat")) or "").split()
-    return (int(fields[0]), int(fields[1])) if len(fields) == 3 else None
-
-
-def wait_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    """Of the time that the process could have run, the share that it waited because others did."""
-    if before is None or after is None:
-        return None
-    ran, waited = after[0] - before[0], after[1] - before[1]
-    return round(waited / max(1, ran + waited), 4)
+def interruptions() -> int:
+    """How often this process had to leave its CPU to another."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def reset_peak_memory() -> None:
@@ -256,7 +248,7 @@ def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     before, kills = conditions(), count_memory_kills()
     pid, result, errors = fork(runtime, request, model["path"])
     found = judge(*supervise(pid, result, errors, seconds), seconds, kills)
-    after = {**conditions(), "cpu_wait_share": found.pop("cpu_wait_share", None)}
+    after = {**conditions(), "interrupted_share": found.pop("interrupted_share", None)}
     answer = {"kind": "failed" if "reason" in found else "result", "id": model["id"]}
     answer.update(found, device_s=round(time.monotonic() - started, 6))
     answer.update(conditions_before=before, conditions_after=after)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 # The facts without which nobody can say that the device ran at full, steady speed.
-NEEDED = ("governor", "frequency_khz", "temperature_c", "cpu_wait_share")
+NEEDED = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil"}
 _HEATING_C = 15.0
-_MOST_WAIT = 0.1
+_MOST_INTERRUPTED = 0.2
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def judge(before: Mapping[str, Any], after: Mapping[str, Any]) -> Verdict:
     """The verdict on a measurement between two sets of conditions.
 
     Refused: a governor that changes the frequency; throttling, or heating up by
-    more than 15 °C meanwhile; a process that waited for a CPU for more than a
-    tenth of the time that it was timed, because other programs had it.
+    more than 15 °C meanwhile; other programs that took the CPU from more than a
+    fifth of the timed runs (from fewer, the median does not show it).
     """
     problems = [*_governor(before, after), *_heat(before, after), *_competition(after)]
     if problems:
@@ -68,7 +68,7 @@ def _rise(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) -> flo
 
 
 def _competition(after: Mapping[str, Any]) -> list[str]:
-    share = after.get("cpu_wait_share")
-    if share is None or share <= _MOST_WAIT:
+    share = after.get("interrupted_share")
+    if share is None or share <= _MOST_INTERRUPTED:
         return []
-    return [f"it waited for a CPU {share:.0%} of the time: stop other programs, then measure again"]
+    return [f"other programs interrupted {share:.0%} of its runs: stop them, then measure again"]

@@ -45,8 +45,7 @@ class ResNet50D(SearchSpace):
     def __post_init__(self) -> None:
         for name in ("resolutions", "expand_ratios", "width_mults"):
             object.__setattr__(self, name, choices(name, getattr(self, name)))
-        shifted = choices("depths", tuple(depth + 1 for depth in self.depths))
-        object.__setattr__(self, "depths", tuple(depth - 1 for depth in shifted))
+        object.__setattr__(self, "depths", choices("depths", self.depths, zero=True))
         require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
 
     # -- widths -----------------------------------------------------------------------

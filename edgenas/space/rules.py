@@ -18,11 +18,16 @@ def require(holds: bool, message: str) -> None:
         raise SpaceError(message)
 
 
-def choices(name: str, values: Sequence[Number]) -> tuple[Number, ...]:
-    """The values of a choice, ascending; raises SpaceError when there are none, or one is repeated or not positive."""
+def choices(name: str, values: Sequence[Number], zero: bool = False) -> tuple[Number, ...]:
+    """The values of a choice, ascending.
+
+    Raises SpaceError when there are none, or one is repeated, not a number or
+    not positive; ``zero`` allows 0 too.
+    """
     require(bool(values), f"{name} must name at least one choice")
     require(len(set(values)) == len(values), f"{name} must not repeat a choice, but got {list(values)}")
-    require(min(values) > 0, f"{name} must be above 0, but got {min(values)}")
+    wrong = [value for value in values if not (value > 0 or (zero and value == 0))]
+    require(not wrong, f"{name} must be {'at least' if zero else 'above'} 0, but got {min(wrong, default=0)}")
     require(max(values) <= _LARGEST, f"{name} must be at most {_LARGEST}, but got {max(values)}")
     return tuple(sorted(values))
 

@@ -22,10 +22,10 @@ KILLS = (
     "evaluate:1",
     "evaluate:6",
     "replace:4",
-    "profile:3",
+    "profile:1",
     "replace:2",
     "search:1",
-    "search:60",
+    "search:2",
     "replace:1",
     "choose:1",
 )

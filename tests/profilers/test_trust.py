@@ -13,7 +13,7 @@ GOOD: dict[str, Any] = {
     "frequency_khz": 1_800_000,
     "temperature_c": 50.0,
     "throttle_count": 0,
-    "cpu_wait_share": 0.01,
+    "interrupted_share": 0.01,
 }
 
 
@@ -35,7 +35,7 @@ def test_facts_that_are_not_given_are_named() -> None:
         ({}, {"governor": "performance,schedutil"}, "governor is schedutil: run sudo cpupower"),
         ({}, {"throttle_count": 1}, "the device throttled: cool it"),
         ({"temperature_c": 40.0}, {"temperature_c": 55.5}, "heated up from 40 to 56 °C"),
-        ({}, {"cpu_wait_share": 0.12}, "it waited for a CPU 12% of the time: stop other programs"),
+        ({}, {"interrupted_share": 0.22}, "other programs interrupted 22% of its runs: stop them"),
     ],
 )
 def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
@@ -47,13 +47,13 @@ def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any
 
 def test_all_reasons_are_given() -> None:
     """Two problems are two reasons, and a refusal outweighs what is missing."""
-    verdict = judge({"governor": "powersave"}, {"cpu_wait_share": 0.5})
+    verdict = judge({"governor": "powersave"}, {"interrupted_share": 0.5})
     assert (verdict.status, len(verdict.reasons)) == ("refused", 2)
 
 
 def test_conditions_at_the_limit_pass() -> None:
-    """15 °C more and a tenth of the time waited are still accepted."""
-    assert judge(GOOD, {**GOOD, "temperature_c": 65.0, "cpu_wait_share": 0.1}).status == "trusted"
+    """15 °C more and a fifth of the runs interrupted are still accepted."""
+    assert judge(GOOD, {**GOOD, "temperature_c": 65.0, "interrupted_share": 0.2}).status == "trusted"
 
 
 def test_a_verdict_prints_its_reasons() -> None:

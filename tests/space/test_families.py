@@ -1,0 +1,304 @@
+"""What holds for the architectures of every family: genes, ids, readable forms, costs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenas.errors import SpaceError, UsageError
+from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage, space_from_dict
+from edgenas.space import parts as costs
+
+SPACES: dict[str, SearchSpace] = {
+    "mobilenet_v3": MobileNetV3(width=0.35, resolutions=(24, 31), classes=10),
+    "proxyless": ProxylessNAS(),
+    "thin proxyless": ProxylessNAS(width=0.35, resolutions=(32, 45, 64), classes=10),
+    "own proxyless": ProxylessNAS(
+        width=1.3,
+        resolutions=(7,),
+        classes=2,
+        kernel_sizes=(3, 9),
+        expand_ratios=(2,),
+        depths=(1, 3),
+        stem=8,
+        stem_stride=1,
+        stages=(Stage(8, 1, "relu", True), Stage(16, 2, "hswish", False, depths=(2, 5))),
+        first=8,
+        head=24,
+    ),
+    "resnet50d": ResNet50D(),
+    "thin resnet50d": ResNet50D(resolutions=(33, 64), classes=10, width_mults=(0.1, 0.15)),
+    # Two of three multipliers give the same stem, and the ratios the same narrow middles.
+    "rounding resnet50d": ResNet50D(
+        resolutions=(1, 2, 45), depths=(0, 1), expand_ratios=(0.2, 0.25, 0.35), width_mults=(0.03, 0.04, 0.2)
+    ),
+    "rigid resnet50d": ResNet50D(resolutions=(224,), classes=2, depths=(1,), expand_ratios=(0.25,), width_mults=(1.0,)),
+}
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+spaces = st.sampled_from(list(SPACES.values()))
+FAMILIES = (MobileNetV3, ProxylessNAS, ResNet50D)
+
+
+@st.composite
+def rows(draw: st.DrawFn, space: SearchSpace) -> tuple[int, ...]:
+    return tuple(draw(st.integers(0, len(gene.values) - 1)) for gene in space.genes)
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Architecture:
+    space = draw(spaces)
+    return Architecture(space, draw(rows(space)))
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Architecture, Architecture]:
+    """Two architectures of a space that differ in at most two genes, often without effect."""
+    space = draw(spaces)
+    first = list(draw(rows(space)))
+    second = list(first)
+    for column in draw(st.lists(st.integers(0, len(first) - 1), max_size=2)):
+        second[column] = draw(st.integers(0, len(space.genes[column].values) - 1))
+    return Architecture(space, tuple(first)), Architecture(space, tuple(second))
+
+
+# -- genes and ids ---------------------------------------------------------------------------
+
+
+@given(architectures())
+def test_decoding_undoes_encoding(architecture: Architecture) -> None:
+    """An architecture is what its genes decode to, and what its id decodes to."""
+    space = architecture.space
+    assert space.decode(space.encode([architecture])) == [architecture]
+    assert space.from_id(architecture.id) == architecture
+
+
+@settings(max_examples=300)
+@given(pairs())
+def test_equal_networks_have_equal_genes_and_ids(pair: tuple[Architecture, Architecture]) -> None:
+    """Two architectures have the same parts exactly when their canonical genes, ids and values are equal."""
+    first, second = pair
+    same = first.parts == second.parts
+    assert (first.genes == second.genes) is same
+    assert (first.id == second.id) is same
+    assert (first == second) is same
+
+
+@every_space
+def test_canonical_form_does_not_change_the_network(space: SearchSpace) -> None:
+    """Clearing genes without effect leaves every part as it was; clearing them again changes nothing."""
+    rng = np.random.default_rng(2)
+    genes = rng.integers(0, space.radices, size=(300, len(space.genes)), dtype=np.int64)
+    canonical = space.canonical(genes)
+    for before, after in zip(space.part_indices(genes), space.part_indices(canonical), strict=True):
+        assert before.tolist() == after.tolist()
+    assert space.canonical(canonical).tolist() == canonical.tolist()
+
+
+@every_space
+def test_extremes_bound_the_costs(space: SearchSpace) -> None:
+    """No architecture costs less than the smallest or more than the largest."""
+    genes = space.sample(200, np.random.default_rng(4))
+    low, high = space.encode([space.smallest]), space.encode([space.largest])
+    for cost in (space.params, space.macs, space.weight_bytes, space.activation_bytes):
+        assert cost(low)[0] <= cost(genes).min()
+        assert cost(genes).max() <= cost(high)[0]
+
+
+@every_space
+def test_distinct_samples_are_distinct_networks(space: SearchSpace) -> None:
+    """As many different networks as asked for, or as there are."""
+    found = space.decode(space.sample_distinct(20, np.random.default_rng(0)))
+    assert len(found) == min(20, space.size)
+    assert len({tuple(each.parts.items()) for each in found}) == len(found)
+
+
+def test_ids_of_different_families_do_not_mix() -> None:
+    """A family's id is refused by the spaces of the others."""
+    smallest = [family().smallest for family in FAMILIES]
+    for one, other in itertools.permutations(smallest, 2):
+        with pytest.raises(SpaceError, match="is no architecture of this space"):
+            one.space.from_id(other.id)
+
+
+# -- readable forms --------------------------------------------------------------------------
+
+
+@given(architectures())
+def test_architecture_survives_json(architecture: Architecture) -> None:
+    """An architecture written as JSON is read back as the same value."""
+    text = json.dumps(architecture.to_dict())
+    assert architecture.space.from_description(json.loads(text), "arch.json") == architecture
+
+
+@given(architectures(), st.data())
+def test_architecture_survives_once_for_alls_form(architecture: Architecture, data: st.DataObject) -> None:
+    """Once-for-All's lists give the architecture back, whatever stands at skipped blocks."""
+    space = architecture.space
+    config = dict(space.to_ofa(architecture))
+    resolution = config.pop("r")
+    blocks = [slot.name for slot in space.slots if slot.name.startswith("stage")]
+    for name in {"ks", "e"} & set(config):
+        assert len(config[name]) == len(blocks)
+        for number, block in enumerate(blocks):
+            if block not in architecture.parts:
+                config[name][number] = data.draw(st.integers(-3, 99))
+    assert space.from_ofa(json.loads(json.dumps(config)), resolution) == architecture
+
+
+@every_space
+def test_another_resolution_keeps_the_network(space: SearchSpace) -> None:
+    """The same network at another resolution has the same weights."""
+    for architecture in space.decode(space.sample(5, np.random.default_rng(1))):
+        for resolution in space.resolutions[:3]:
+            other = architecture.at_resolution(resolution)
+            assert other.resolution == resolution == next(iter(other.parts.values())).in_size
+            assert list(map(costs.weight_shapes, other.parts.values())) == list(
+                map(costs.weight_shapes, architecture.parts.values())
+            )
+
+
+@every_space
+def test_description_that_contradicts_its_id_is_refused(space: SearchSpace) -> None:
+    """A description edited by hand under another's id is not silently believed."""
+    data = {**space.describe(space.smallest), "id": f"{space.short_hash}-0z"}
+    with pytest.raises(SpaceError, match=r"a\.json: the id .* belongs to other choices"):
+        space.from_description(data, "a.json")
+
+
+@every_space
+def test_unlisted_resolution_is_refused(space: SearchSpace) -> None:
+    """A resolution that the space does not have is refused with those it has."""
+    config = dict(space.to_ofa(space.largest))
+    config.pop("r")
+    with pytest.raises(SpaceError, match=r"arch\.json: resolution must be one of \d+.*, but got 999"):
+        space.from_ofa(config, 999, "arch.json")
+
+
+# -- spaces as data ----------------------------------------------------------------------------
+
+
+@every_space
+def test_space_survives_json(space: SearchSpace) -> None:
+    """A space written as JSON is read back as an equal value of its family with the same ids."""
+    again = space_from_dict(json.loads(json.dumps(space.to_dict())), "space.json")
+    assert again == space
+    assert type(again) is type(space)
+    assert again.largest.id == space.largest.id
+
+
+def test_hashes_tell_families_and_fields_apart() -> None:
+    """Spaces of different families, or that differ in one field, have different hashes."""
+    found = [family(**change) for family in FAMILIES for change in ({}, {"classes": 10}, {"resolutions": (224,)})]
+    assert len({space.short_hash for space in found}) == 9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"clases": 10}, "unknown key 'clases'; did you mean 'classes'?"),
+        ({"resolution": [32]}, "unknown key 'resolution'; did you mean 'resolutions'?"),
+        ({"expand_ratio": [3]}, "unknown key 'expand_ratio'; did you mean 'expand_ratios'?"),
+        ({"classes": "ten"}, "classes: input should be a valid integer"),
+        ({"classes": 1}, "classes must be at least 2, but got 1"),
+        ({"classes": 0}, "classes must be at least 2, but got 0"),
+        ({"resolutions": []}, "resolutions must name at least one choice"),
+        ({"resolutions": [0, 32]}, "resolutions must be above 0, but got 0"),
+        ({"resolutions": [32, 32]}, "resolutions must not repeat a choice, but got [32, 32]"),
+        ({"resolutions": [9000]}, "resolutions must be at most 8192, but got 9000"),
+        ({"expand_ratios": []}, "expand_ratios must name at least one choice"),
+        ({"expand_ratios": [0]}, "expand_ratios must be above 0, but got 0"),
+        ({"depths": []}, "depths must name at least one choice"),
+        ({"depths": [2, -1]}, "but got -1"),
+        ({"depths": [1, 1]}, "depths must not repeat a choice, but got [1, 1]"),
+        ({"depths": [1.5]}, "depths.0: input should be a valid integer"),
+    ],
+)
+def test_wrong_space_is_refused(family: type[SearchSpace], data: dict[str, Any], message: str) -> None:
+    """Every family refuses unknown keys with the nearest it knows, and values that break a rule with the rule."""
+    with pytest.raises(UsageError) as caught:
+        space_from_dict({"family": family.family, **data}, "space.json")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "nearest"),
+    [
+        ("proxyless", "kernel_size", "kernel_sizes"),
+        ("proxyless", "haed", "head"),
+        ("proxyless", "frist", "first"),
+        ("proxyless", "stem_strid", "stem_stride"),
+        ("resnet50d", "width_mult", "width_mults"),
+        ("resnet50d", "depth", "depths"),
+    ],
+)
+def test_unknown_keys_of_a_family_are_refused_with_its_nearest(family: str, key: str, nearest: str) -> None:
+    """What is suggested is a key of that family."""
+    with pytest.raises(UsageError) as caught:
+        space_from_dict({"family": family, key: [1]}, "space.json")
+    assert f"unknown key {key!r}; did you mean {nearest!r}?" in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["proxyles", "resnet50", "mobilenet_v2"])
+def test_unknown_family_lists_the_known(family: str) -> None:
+    """A family that does not exist is refused with all that do."""
+    with pytest.raises(UsageError, match=r"unknown family") as caught:
+        space_from_dict({"family": family}, "space.json")
+    assert "did you mean" in str(caught.value) or all(name in str(caught.value) for name in ("proxyless", "resnet50d"))
+
+
+# -- parts and costs ---------------------------------------------------------------------------
+
+
+@every_space
+@pytest.mark.parametrize("cost", ["params", "macs", "weight_bytes", "activation_bytes"])
+def test_costs_of_a_matrix_are_those_of_the_parts(space: SearchSpace, cost: str) -> None:
+    """A vector of costs equals each architecture's parts one by one: their sum, or for the peak their largest."""
+    genes = space.sample(40, np.random.default_rng(3))
+    combine = max if cost == "activation_bytes" else sum
+    one_by_one = [combine(map(getattr(costs, cost), arch.parts.values())) for arch in space.decode(genes)]
+    found = getattr(space, cost)(genes)
+    assert found.dtype == np.float64
+    assert found.tolist() == one_by_one
+
+
+@every_space
+def test_genes_without_effect_cost_nothing(space: SearchSpace) -> None:
+    """Costs of rows that are not canonical are those of their network."""
+    rng = np.random.default_rng(6)
+    genes = rng.integers(0, space.radices, size=(200, len(space.genes)), dtype=np.int64)
+    for cost in (space.params, space.macs, space.weight_bytes, space.activation_bytes):
+        assert cost(genes).tolist() == cost(space.canonical(genes)).tolist()
+
+
+@every_space
+def test_parts_fit_together(space: SearchSpace) -> None:
+    """Each part takes what the one before gives, from the image to the classes."""
+    for architecture in space.decode(space.sample(20, np.random.default_rng(1))):
+        chain = list(architecture.parts.values())
+        assert (chain[0].in_size, chain[0].in_channels) == (architecture.resolution, 3)
+        assert (chain[-1].out_size, chain[-1].out_channels) == (1, space.classes)
+        for before, after in itertools.pairwise(chain):
+            assert (before.out_size, before.out_channels) == (after.in_size, after.in_channels)
+        for part in chain:
+            assert not part.shortcut or part.projected or part.in_channels == part.out_channels
+
+
+@every_space
+def test_equal_keys_mean_equal_parts(space: SearchSpace) -> None:
+    """A latency table's key names one part only."""
+    parts = {part for slot in space.slots for part in slot.parts if part is not None}
+    assert len({part.key for part in parts}) == len(parts)
+
+
+@every_space
+def test_empty_matrix_costs_nothing(space: SearchSpace) -> None:
+    """No architectures have a vector of no costs."""
+    empty = space.encode([])
+    assert space.params(empty).shape == space.activation_bytes(empty).shape == (0,)
