@@ -170,13 +170,25 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(read_bytes(path))
+        value = yaml.safe_load(read_bytes(path))
+        if _has_huge(value):
+            raise FormatError(f"{path}: holds an integer of more than 64 bits; correct it")
+        return value
     # PyYAML lets ValueError through for an impossible date, AttributeError and LookupError for malformed tagged ones.
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise FormatError(f"{path}{place}: is not valid YAML ({problem}); correct it") from None
+
+
+def _has_huge(value: Any) -> bool:
+    """Whether plain data holds an integer that no setting can mean, and that Python may refuse to print."""
+    if isinstance(value, dict):
+        return any(_has_huge(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(_has_huge(part) for part in value)
+    return isinstance(value, int) and value.bit_length() > 64
 
 
 @functools.cache

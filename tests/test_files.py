@@ -336,3 +336,11 @@ def test_any_data_is_parsed_or_refused(data: Any) -> None:
         files.parse(Car, data, "car.yaml")
     except UsageError as error:
         assert_one_line(error)
+
+
+def test_huge_integers_are_refused(tmp_path: Path) -> None:
+    """An integer that Python would refuse to print is refused when it is read, wherever it stands."""
+    path = tmp_path / "config.yaml"
+    path.write_text("a: [1, {b: 0x" + "f" * 5000 + "}]\n")
+    with pytest.raises(FormatError, match="holds an integer of more than 64 bits"):
+        files.read_yaml(path)

@@ -193,7 +193,7 @@ def test_wrong_space_is_refused(tmp_path: Path, text: str, message: str) -> None
     assert message in str(caught.value)
 
 
-def test_a_million_architectures_take_seconds() -> None:
+def test_costs_of_many_are_one_vector() -> None:
     """Costs of 100,000 architectures are one vector, and the first of them those of the first alone."""
     space = ProxylessNAS()
     genes = space.sample(100_000, np.random.default_rng(0))
