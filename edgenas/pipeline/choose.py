@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
@@ -12,11 +12,14 @@ from edgenas.errors import NoChoiceError, UsageError
 from edgenas.export import accuracy, run_onnx
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export import build_model
+from edgenas.pipeline.inputs import made_from
 from edgenas.pipeline.measurements import SETTINGS, Measurer
-from edgenas.pipeline.run import Run, made_from
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 _KIND, _VERSION = "choice", 1
 _MOST_TRIES = 20  # each try is another chance to pass by luck

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import RunError, UsageError
 from edgenas.files import read_document, write_document
-from edgenas.pipeline.run import Run, made_from
+from edgenas.pipeline.inputs import made_from
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 _KIND, _VERSION = "evaluated", 1
 

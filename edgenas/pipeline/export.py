@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Target
 from edgenas.errors import FormatError, UsageError, VerificationError
@@ -13,9 +13,11 @@ from edgenas.export import Agreement, Bundle, accuracy, build_onnx, check_onnx, 
 from edgenas.files import digest
 from edgenas.ofa import Subnet
 from edgenas.pipeline.measurements import SETTINGS, Measurer
-from edgenas.pipeline.run import Run
 from edgenas.profilers import Rounds
 from edgenas.space import Architecture
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 # Float32 sums in another order; the largest difference, relative to max(1, the largest logit).
 TOLERANCE = 1e-4

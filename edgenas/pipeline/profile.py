@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edgenas.devices import Target
 from edgenas.errors import UsageError
 from edgenas.export import build_onnx, random_weights
+from edgenas.pipeline.inputs import made_from
 from edgenas.pipeline.measurements import Measurer
-from edgenas.pipeline.run import Run, made_from
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
 from edgenas.space import Architecture
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 # Many subnets measured briefly teach a table more than few measured long.
 SETTINGS = MeasureSettings(relative_half_width=0.01, max_seconds=0.25, warmup_seconds=0.05)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgenas.costs import Budget
 from edgenas.devices import Target, check_present, load_profile
 from edgenas.errors import RunError, UsageError
-from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
+from edgenas.files import digest, read_bytes, read_document, write_document
 from edgenas.layout import Layout
 from edgenas.pipeline.progress import Progress
 from edgenas.space import Architecture, SearchSpace, space_from_dict
@@ -207,11 +207,6 @@ class Run:
                 f" run: edgenas search --run {root} --device {target.profile.name}"
             )
         return Front.load(path, self.space)
-
-
-def made_from(*inputs: Any) -> str:
-    """A digest of a step's inputs (JSON values): its result is current while this is equal."""
-    return digest(canonical_json(list(inputs)))[:16]
 
 
 def _only(targets: Sequence[Target], step: str) -> Target:

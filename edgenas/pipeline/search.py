@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgenas.devices import Target
 from edgenas.files import digest, read_bytes
 from edgenas.pipeline.evaluate import predictor_file
-from edgenas.pipeline.run import Run, made_from
+from edgenas.pipeline.inputs import made_from
 from edgenas.search import Front, search_front
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 
 def search(run: Run, target: Target, seed: int) -> Front:

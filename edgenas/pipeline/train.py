@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgenas.data import load_data
 from edgenas.files import write_document
 from edgenas.ofa import Schedule, Trainer, TrainingFiles, TrainingStep, load_schedule
 from edgenas.pipeline.progress import Bar
-from edgenas.pipeline.run import Run
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
 
 
 def train(run: Run, data: str, schedule: str | Mapping[str, Any] | Schedule, seed: int) -> None:

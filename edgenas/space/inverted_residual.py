@@ -23,7 +23,7 @@ _ACTIVATIONS = ("relu", "relu6", "hswish")
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of blocks of one width; only the first may have a stride, and it has no shortcut.
+    """A run of blocks of one width; only the first may change size and width, and has no shortcut then.
 
     ``width`` is in channels before the space's multiplier; ``depths`` are the
     numbers of blocks to choose from, None for the space's own.

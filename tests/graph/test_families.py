@@ -86,9 +86,13 @@ def test_a_resnet_has_the_operators_of_its_parts() -> None:
 
 
 def test_a_proxyless_network_has_the_operators_of_its_parts() -> None:
-    """The smallest ProxylessNAS: stem, first block of 2 convolutions, 11 of 3, feature mix; 5 shortcuts; no gates."""
+    """The smallest ProxylessNAS: stem, first block of 2 convolutions, 11 of 3, feature mix; 6 shortcuts; no gates.
+
+    At width 0.35 the third and fourth stage both have 32 channels: the fourth's
+    first block has stride 1 and so a shortcut, beside those of five second blocks.
+    """
     assert _summary(SPACES["proxyless"].smallest).operators == {
-        "Add": 5,
+        "Add": 5 + 1,
         "Clip": 1 + 1 + 11 * 2 + 1,
         "Conv": 1 + 2 + 11 * 3 + 1,
         "Flatten": 1,
