@@ -169,8 +169,21 @@ def read_yaml(path: Path) -> Any:
     """Read YAML or JSON without constructing objects; raises FormatError with the place of a syntax error."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice: the second would win in silence."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                line = node.value[number][0].start_mark.line + 1
+                raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
+        loader.flatten_mapping(node)
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        value = yaml.safe_load(read_bytes(path))
+        value = yaml.load(read_bytes(path), Loader)  # noqa: S506 - a SafeLoader
         if _has_huge(value):
             raise FormatError(f"{path}: holds an integer of more than 64 bits; correct it")
         return value

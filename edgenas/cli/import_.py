@@ -52,18 +52,20 @@ def command(
     if tables is not None:
         _refuse(of_weights, "--tables")
         opened = _import_tables(run, tables, device, space, width, predictor)
-        following = f"edgenas search --run {run} --device {device}"
+        following = f"next: edgenas search --run {run} --device {device}"
+        if not opened.layout.released_predictor.exists():
+            following = "to search it, import it again with --predictor FILE"
     elif source is not None:
         _refuse(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
-        following = f"edgenas profile --run {run} --device localhost"
+        following = f"next: edgenas profile --run {run} --device localhost"
     else:
         raise UsageError("import needs a FILE or --tables; see: edgenas import --help")
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict()})
     else:
         found = opened.space
-        print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks; next: {following}")
+        print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks; {following}")
 
 
 def _refuse(options: dict[str, Any], beside: str) -> None:

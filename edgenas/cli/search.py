@@ -40,7 +40,7 @@ def command(
     target = opened.target(device, runtime, threads)
     front = opened.search([target], seed)
     if json:
-        print_json({"run": str(run), "target": target.to_dict(), "front": _rows(front)})
+        print_json({"run": str(run), "target": target.to_dict(), "source": front.source, "front": _rows(front)})
         return
     _print(front)
     middle = front.latency_ms[len(front) // 2]

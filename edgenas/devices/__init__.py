@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgenas.devices.absent import absent_profile, check_present, is_absent
 from edgenas.devices.base import Completed, Deadline, Device
-from edgenas.devices.profile import DeviceProfile, Target, load_profile
+from edgenas.devices.profile import DeviceProfile, Target, load_profile, shipped_profiles
 from edgenas.devices.registry import connect
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "connect",
     "is_absent",
     "load_profile",
+    "shipped_profiles",
 ]

@@ -22,7 +22,8 @@ def load_released(path: str | Path, choices: Mapping[str, Any] | None = None) ->
     Family, width, classes, deepest and widest sizes are found from the tensors.
     What tensors do not hold comes from ``choices`` (any of ``kernel_sizes``,
     ``expand_ratios``, ``depths``, ``width_mults``, ``resolutions``) and is by
-    default what was published for the family, up to the checkpoint's largest. A
+    default what was published for the family, up to the checkpoint's largest;
+    resolutions, which weights do not depend on, are every fourth from 32 to 256. A
     file without kernel matrices, as of a network whose kernels never shrank,
     gets the identity. Raises UsageError for wrong choices, and FormatError for
     a file that is no checkpoint of tensors or whose tensors do not fit, naming

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ def read_released(path: Path) -> Released:
     tensors: dict[str, Tensor] = {}
     keys: dict[str, str] = {}
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not isinstance(key, str):
+            raise FormatError(f"{path}: {key!r} is no name of a tensor; save the state_dict alone")
+        if not isinstance(value, Tensor):
             raise FormatError(
                 f"{path}: {key!r} is of type {type(value).__name__}, not a tensor; save the state_dict alone"
             )
@@ -60,9 +63,16 @@ def read_released(path: Path) -> Released:
 
 def _load(path: Path) -> Any:
     try:
+        if zipfile.is_zipfile(path):  # torch does not look at the checksums in it
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise FormatError(f"{path}: is damaged in {damaged}; download it again")
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of a file it then refuses
             return torch.load(file, map_location="cpu", weights_only=True)
+    except FormatError:
+        raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # torch's readers raise whatever a damaged file makes them stumble over
@@ -86,4 +96,6 @@ def _checked(tensor: Tensor, where: str) -> Tensor:
     result = tensor.detach().float()
     if not torch.isfinite(result).all():
         raise FormatError(f"{where}: of shape {shape} has numbers that are not finite; the file is damaged")
+    if where.endswith("running_var") and result.numel() and result.min() < 0:
+        raise FormatError(f"{where}: of shape {shape} has a negative variance; the file is damaged")
     return result

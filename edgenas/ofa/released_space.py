@@ -17,6 +17,8 @@ from edgenas.space.rules import make_divisible
 # The multipliers of the published networks: taken first where several give the same channels.
 _PUBLISHED_WIDTHS = (1.0, 1.2, 1.3)
 _WIDEST = 16
+# Weights fit any input: what was trained is narrower, and the importer's business.
+_RESOLUTIONS = tuple(range(32, 257, 4))
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,21 @@ def find_space(released: Released, choices: Mapping[str, Any]) -> SearchSpace:
     that are unknown, impossible or not the family's.
     """
     family = _family(released)
-    given = {key: value for key, value in asdict(parse(Choices, dict(choices), "choices")).items() if value is not None}
+    given = {
+        key: value for key, value in asdict(parse(Choices, _plain(choices), "choices")).items() if value is not None
+    }
     wrong = "kernel_sizes" if isinstance(family, ResNet50D) else "width_mults"
     if wrong in given:
         raise UsageError(f"choices: a checkpoint of family {family.family} has no {wrong} to choose; leave them out")
     found = _of_resnet(released, family) if isinstance(family, ResNet50D) else _of_blocks(released, family, given)
-    return space_from_dict({"family": family.family, **found, **given}, "choices")
+    resolutions = {"resolutions": _RESOLUTIONS}
+    return space_from_dict({"family": family.family, **resolutions, **found, **given}, "choices")
+
+
+def _plain(choices: Any) -> dict[str, Any]:
+    if not isinstance(choices, Mapping):
+        raise UsageError(f"choices must be a mapping such as {{'depths': (2, 3, 4)}}, but got {choices!r}")
+    return dict(choices)
 
 
 def _family(released: Released) -> MobileNetV3 | ProxylessNAS | ResNet50D:

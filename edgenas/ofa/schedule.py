@@ -21,8 +21,8 @@ _FORBID_UNKNOWN = {"extra": "forbid"}
 class Phase:
     """A stretch of training in which some choices are open.
 
-    ``kernel_sizes``, ``depths`` and ``expand_ratios`` say how many of the
-    largest values of such a gene may be sampled (1: only the largest).
+    ``kernel_sizes``, ``depths``, ``expand_ratios`` and ``widths`` say how many of
+    the largest values of such a gene may be sampled (1: only the largest).
     Resolutions are always all open. Each step trains ``subnets`` subnets on one
     batch and sums their gradients. A phase with ``distill`` learns from the
     frozen network that the first phase left.
@@ -36,6 +36,7 @@ class Phase:
     kernel_sizes: int = 1
     depths: int = 1
     expand_ratios: int = 1
+    widths: int = 1
     subnets: int = 1
     warmup_epochs: int = 0
     distill: bool = True
@@ -53,6 +54,7 @@ class Phase:
     def sample(self, space: SearchSpace, rng: np.random.Generator) -> Genes:
         """The step's subnets, canonical genes (subnets, G); all share one resolution, as they share a batch."""
         opened = {"kernel_size": self.kernel_sizes, "depth": self.depths, "expand_ratio": self.expand_ratios}
+        opened["width"] = self.widths
         low = np.array([max(0, len(gene.values) - opened.get(gene.kind, len(gene.values))) for gene in space.genes])
         genes = rng.integers(low, space.radices, size=(self.subnets, len(low)), dtype=np.int64)
         genes[:, 0] = genes[0, 0]
@@ -111,7 +113,7 @@ def _shrink(name: str, epochs: tuple[int, int, int, int, int, int], rate: float,
             Phase("depth 1", depth1, rate * 0.2, 3, 2, subnets=2),
             Phase("depth 2", depth2, rate * 0.3, 3, 3, subnets=2),
             Phase("expand 1", expand1, rate * 0.2, 3, 3, 2, subnets=4),
-            Phase("expand 2", expand2, rate * 0.3, 3, 3, 3, subnets=4),
+            Phase("expand 2", expand2, rate * 0.3, 3, 3, 3, 3, subnets=4),
         ),
         batch_size=batch_size,
     )

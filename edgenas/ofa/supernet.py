@@ -35,7 +35,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Logits (N, classes) of ``architecture`` for inputs (N, 3, r, r)."""
-        if architecture.space != self.space:
+        if self.space.differs_in_more_than_resolutions(architecture.space):
             raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
         for name, part in architecture.parts.items():
             x = self.get_submodule(name)(x, part)
@@ -43,7 +43,7 @@ class Supernet(nn.Module):
 
     def extract(self, architecture: Architecture) -> Subnet:
         """The stand-alone module of ``architecture`` with copies of its weights, in eval mode."""
-        if architecture.space != self.space:
+        if self.space.differs_in_more_than_resolutions(architecture.space):
             raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
         weights = {}
         for name, part in architecture.parts.items():

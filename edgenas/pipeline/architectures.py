@@ -7,11 +7,12 @@ from pathlib import Path
 
 from edgenas.errors import UsageError
 from edgenas.files import read_yaml
-from edgenas.space import Architecture, MobileNetV3, SearchSpace
+from edgenas.space import Architecture, SearchSpace
 
 
 def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
-    """``min``, ``max``, an id, or the path of a JSON file: edgenas's own, or Once-for-All's {"ks", "e", "d", "r"}.
+    """``min``, ``max``, an id, or the path of a JSON file: edgenas's own, or Once-for-All's {"ks", "e", "d", "r"}
+    (ResNet: "d", "e", "w", "r").
 
     Raises UsageError, saying what it may be, for anything else.
     """
@@ -26,14 +27,12 @@ def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
         raise UsageError(
             f"{text}: an architecture must be a JSON object with 'resolution' and 'stages', or 'ks', 'e', 'd', 'r'"
         )
-    if "ks" in data:
+    if "d" in data and "e" in data:
         return _from_ofa(space, data, text)
     return space.from_description(data, text)
 
 
 def _from_ofa(space: SearchSpace, data: Mapping[str, object], where: str) -> Architecture:
-    if not isinstance(space, MobileNetV3):
-        raise UsageError(f"{where}: Once-for-All's lists name no architecture of a {space.family} space")
     lists = {key: value for key, value in data.items() if key != "r"}
     resolution = data.get("r", space.resolutions[-1])
     if isinstance(resolution, list) and len(resolution) == 1:

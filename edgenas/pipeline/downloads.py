@@ -95,6 +95,12 @@ def _recorded(path: Path) -> str | None:
     return read_bytes(record).decode(errors="replace").strip() if record.exists() else None
 
 
+def forget(path: Path) -> None:
+    """Remove a cached file and its recorded checksum."""
+    path.unlink(missing_ok=True)
+    _beside(path, "sha256").unlink(missing_ok=True)
+
+
 def _download(address: str, path: Path, progress: Progress) -> None:
     """Fetch what is missing, record or compare the checksum, then give the file its name."""
     partial, validator = _beside(path, "part"), _beside(path, "part.validator")

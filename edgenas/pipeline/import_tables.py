@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.accuracy import ReleasedPredictor
-from edgenas.devices import DeviceProfile, Target, absent_profile
-from edgenas.errors import RunError
+from edgenas.devices import DeviceProfile, Target, absent_profile, shipped_profiles
+from edgenas.errors import RunError, UsageError
 from edgenas.files import write_bytes
 from edgenas.layout import Layout
 from edgenas.pipeline.progress import Progress
@@ -32,6 +32,8 @@ def import_tables(
     Raises UsageError or FormatError for a wrong name or file, RunError for a
     run of another space or one that has measured a device of this name.
     """
+    if device in shipped_profiles():
+        raise UsageError(f"{device!r} is the name of a device that can be measured; give the published tables another")
     profile = absent_profile(device)
     target = Target(profile)
     published = PublishedTables.load(tables)

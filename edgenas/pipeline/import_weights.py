@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgenas.errors import RunError, UsageError
+from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import digest, nearest, read_bytes, read_yaml
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
-from edgenas.pipeline.downloads import OFFICIAL, fetch
+from edgenas.pipeline.downloads import OFFICIAL, fetch, forget
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
+
+# What the official networks were trained at.
+_TRAINED = tuple(range(128, 225, 4))
 
 
 def import_weights(
@@ -37,10 +40,20 @@ def import_weights(
     elif not path.exists() and path.name == source:
         raise UsageError(f"{source!r} is neither a file nor an official checkpoint{nearest(source, sorted(OFFICIAL))}")
     recipe = {"imported": path.name, "sha256": digest(read_bytes(path))}
-    supernet = load_released(path, choices)
+    supernet = _loaded(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
     run = Run(folder, supernet.space, progress=progress)
     _store(run, supernet, recipe)
     return run
+
+
+def _loaded(path: Path, choices: Mapping[str, Any], downloaded: bool) -> Supernet:
+    """The supernet; a download that is no checkpoint (an error page, say) is forgotten, to be tried again."""
+    try:
+        return load_released(path, choices)
+    except FormatError:
+        if downloaded:
+            forget(path)
+        raise
 
 
 def load_choices(path: Path) -> dict[str, Any]:

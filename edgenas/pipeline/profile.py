@@ -35,7 +35,7 @@ def profile(run: Run, target: Target, minutes: float) -> LatencyTable:
     """
     if not 0 < minutes <= _MOST_MINUTES:
         raise UsageError(f"minutes must be above 0 and at most {_MOST_MINUTES}, but got {minutes:g}")
-    current = made_from(run.space.short_hash, target.to_dict(), SETTINGS.to_dict(), minutes)
+    current = made_from(run.space.short_hash, target.to_dict(), SETTINGS.to_dict(), float(minutes))
     path = run.layout.table(target.name)
     with run.layout.writing():
         if path.exists():

@@ -54,8 +54,8 @@ class Run:
         found = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
         if space is not None and space != found:
             raise RunError(
-                f"{path.parent}: is a run of space {found.short_hash}, not of {space.short_hash};"
-                " use another run folder"
+                f"{path.parent}: is a run of space {found.short_hash}, not of {space.short_hash}"
+                f" ({_difference(found, space)}); use another run folder"
             )
         return found
 
@@ -207,6 +207,13 @@ class Run:
                 f" run: edgenas search --run {root} --device {target.profile.name}"
             )
         return Front.load(path, self.space)
+
+
+def _difference(found: SearchSpace, wanted: SearchSpace) -> str:
+    """The fields in which two spaces differ, with both values."""
+    here, there = found.to_dict(), wanted.to_dict()
+    fields = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    return "; ".join(f"{name} is {here.get(name)}, not {there.get(name)}" for name in fields)
 
 
 def _only(targets: Sequence[Target], step: str) -> Target:

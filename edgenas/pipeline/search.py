@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
 from edgenas.files import digest, read_bytes
 from edgenas.pipeline.evaluate import predictor_file
 from edgenas.pipeline.inputs import made_from
+from edgenas.profilers import LatencyTable
 from edgenas.search import Front, search_front
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ def search(run: Run, target: Target, seed: int) -> Front:
     path = run.layout.front(target.name)
     inputs = [digest(read_bytes(file)) for file in (predictor_file(run), run.layout.table(target.name))]
     current = made_from(*inputs, seed)
-    if table.certificate is None:
-        run.progress.say(f"search    latency from {table.source}; memory is counted: activations and weights")
+    source = _source(predictor, table)
+    if source:
+        run.progress.say(f"search    {source}")
     with run.layout.writing():
         if path.exists():
             front = Front.load(path, run.space)
@@ -37,7 +40,20 @@ def search(run: Run, target: Target, seed: int) -> Front:
                 target=target.name,
                 seed=seed,
                 made_from=current,
+                source=source,
                 on_generation=lambda done, total: bar(done / total),
             )
         front.save(path)
     return front
+
+
+def _source(predictor: AccuracyPredictor | ReleasedPredictor, table: LatencyTable) -> str:
+    """What of a front does not come from this run's own measurements; empty when all does."""
+    notes = []
+    if table.certificate is None:
+        notes.append(f"latency is summed from {table.source}, memory is counted from activations and weights")
+    if isinstance(predictor, ReleasedPredictor):
+        notes.append(
+            "accuracy is by the Once-for-All authors' predictor for width 1.2: elsewhere only its order counts"
+        )
+    return "; ".join(notes)

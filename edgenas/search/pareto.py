@@ -35,7 +35,8 @@ class Front:
     of one inference; ``peak_bytes`` (N,) of the process above one without a
     model; ``target`` the name of what the costs belong to; ``evaluations`` how
     many architectures the search looked at; ``made_from`` which inputs it belongs
-    to.
+    to. ``source`` says what of it is not from measurements of this run's own:
+    then latencies are sums of published means, and memory is counted.
     """
 
     space: SearchSpace
@@ -46,6 +47,7 @@ class Front:
     peak_bytes: Vector
     evaluations: int
     made_from: str
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.genes)
@@ -61,6 +63,7 @@ class Front:
             "space": self.space.short_hash,
             "target": self.target,
             "evaluations": self.evaluations,
+            "source": self.source,
             "architectures": [architecture.id for architecture in self.architectures()],
             "accuracy": self.accuracy.tolist(),
             "latency_ms": self.latency_ms.tolist(),
@@ -83,4 +86,5 @@ class Front:
             np.array(body["peak_bytes"], dtype=np.float64),
             body["evaluations"],
             body["made_from"],
+            body["source"],
         )

@@ -119,6 +119,13 @@ class SearchSpace(ABC):
         """How many values each gene has, shape (G,)."""
         return np.array([len(gene.values) for gene in self.genes], dtype=np.int64)
 
+    def differs_in_more_than_resolutions(self, other: SearchSpace) -> bool:
+        """Whether the two need other weights: those do not depend on which resolutions there are."""
+        if self == other:
+            return False
+        mine, theirs = ({**space.to_dict(), "resolutions": ()} for space in (self, other))
+        return mine != theirs
+
     @cached_property
     def short_hash(self) -> str:
         """Six characters that stand for the whole space in an architecture's id."""
@@ -323,6 +330,10 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """The architecture as plain data: its id and its live choices."""
         return {"id": self.id, **self.space.describe(self)}
+
+    def to_ofa(self) -> dict[str, Any]:
+        """Once-for-All's lists and the resolution ``r``; ``space.from_ofa`` is the inverse."""
+        return self.space.to_ofa(self)
 
     def __str__(self) -> str:
         return self.id

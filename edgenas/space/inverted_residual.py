@@ -234,7 +234,8 @@ class InvertedResidualSpace(SearchSpace):
 
         Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
         """
-        lists = parse(_OfaLists, dict(config), where)
+        given = {key: value for key, value in config.items() if key != "r" and value is not None}
+        lists = parse(_OfaLists, given, where)
         # Published lists leave out the depth of a last stage that has no choice.
         fixed = tuple(self._stage_depths(stage)[0] for stage in range(len(lists.d), len(self.stages)))
         if all(len(self._stage_depths(stage)) == 1 for stage in range(len(lists.d), len(self.stages))):
@@ -283,6 +284,6 @@ class _Description:
 class _OfaLists:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
-    ks: tuple[int, ...]
-    e: tuple[int, ...]
+    ks: tuple[Any, ...]
+    e: tuple[Any, ...]  # skipped blocks may have anything
     d: tuple[int, ...]

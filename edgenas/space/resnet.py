@@ -43,8 +43,9 @@ class ResNet50D(SearchSpace):
     width_mults: tuple[float, ...] = (0.65, 0.8, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("resolutions", "expand_ratios", "width_mults"):
-            object.__setattr__(self, name, choices(name, getattr(self, name)))
+        object.__setattr__(self, "resolutions", choices("resolutions", self.resolutions))
+        for name in ("expand_ratios", "width_mults"):
+            object.__setattr__(self, name, choices(name, tuple(map(float, getattr(self, name)))))
         object.__setattr__(self, "depths", choices("depths", self.depths, zero=True))
         require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
 
@@ -237,7 +238,8 @@ class ResNet50D(SearchSpace):
 
         Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
         """
-        lists = parse(_OfaLists, dict(config), where)
+        given = {key: value for key, value in config.items() if key != "r" and value is not None}
+        lists = parse(_OfaLists, given, where)
         for name, length in (("d", 1 + len(_WIDTHS)), ("e", len(self._blocks)), ("w", 2 + len(_WIDTHS))):
             found = len(getattr(lists, name))
             require(found == length, f"{where}: {name!r} must have {length} entries, but got {found}")
@@ -304,7 +306,7 @@ class _OfaLists:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
     d: tuple[int, ...]
-    e: tuple[float, ...]
+    e: tuple[Any, ...]  # skipped blocks may have anything
     w: tuple[int, ...]
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from edgenas.errors import SpaceError
 
 _LARGEST = 8192
+_LARGEST_OF = {"kernel_sizes": 31, "depths": 64, "a stage's depths": 64}
 FORBID_UNKNOWN = {"extra": "forbid"}
 Number = TypeVar("Number", int, float)
 
@@ -28,7 +29,8 @@ def choices(name: str, values: Sequence[Number], zero: bool = False) -> tuple[Nu
     require(len(set(values)) == len(values), f"{name} must not repeat a choice, but got {list(values)}")
     wrong = [value for value in values if not (value > 0 or (zero and value == 0))]
     require(not wrong, f"{name} must be {'at least' if zero else 'above'} 0, but got {min(wrong, default=0)}")
-    require(max(values) <= _LARGEST, f"{name} must be at most {_LARGEST}, but got {max(values)}")
+    largest = _LARGEST_OF.get(name, _LARGEST)
+    require(max(values) <= largest, f"{name} must be at most {largest}, but got {max(values)}")
     return tuple(sorted(values))
 
 

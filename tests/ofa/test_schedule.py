@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgenas.errors import UsageError
 from edgenas.ofa import SCHEDULES, Phase, load_schedule
-from edgenas.space import MobileNetV3
+from edgenas.space import MobileNetV3, ResNet50D
 
 _FULL = {"name": "full", "epochs": 4, "learning_rate": 0.1, "distill": False}
 _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
@@ -29,7 +29,7 @@ def test_a_phase_samples_only_what_is_open(
     kernel_sizes: int, depths: int, expand_ratios: int, subnets: int, seed: int
 ) -> None:
     """Live genes are among the largest so many of their values, rows are canonical and share a resolution."""
-    phase = Phase("any", 1, 0.1, kernel_sizes, depths, expand_ratios, subnets)
+    phase = Phase("any", 1, 0.1, kernel_sizes, depths, expand_ratios, subnets=subnets)
     genes = phase.sample(_SPACE, np.random.default_rng(seed))
     opened = {"kernel_size": kernel_sizes, "depth": depths, "expand_ratio": expand_ratios, "resolution": 3}
     lowest = np.array([max(0, len(gene.values) - opened[gene.kind]) for gene in _SPACE.genes])
@@ -125,3 +125,14 @@ def test_a_wrong_schedule_is_refused_on_one_line(config: dict[str, Any], message
     assert str(caught.value).startswith("train.yaml: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_widths_stay_closed_until_a_phase_opens_them() -> None:
+    """A space with widths to choose from trains the widest alone, and all of them when a phase says so."""
+    space = ResNet50D(resolutions=(32,), classes=10, width_mults=(0.1, 0.5, 1.0))
+    widths = [column for column, gene in enumerate(space.genes) if gene.kind == "width"]
+    rng = np.random.default_rng(0)
+    closed = Phase("full", 1, 0.1, subnets=50, distill=False).sample(space, rng)[:, widths]
+    opened = Phase("all", 1, 0.1, widths=3, subnets=50).sample(space, rng)[:, widths]
+    assert (closed == space.radices[widths] - 1).all()
+    assert set(opened[:, -1].tolist()) == {0, 1, 2}

@@ -144,7 +144,6 @@ def test_an_impossible_count_or_deviation_is_refused(field: str, value: float) -
         "{count: 5, mean: fast, std: 0.1}",
         "{count: 5, mean: 1.0, std: null}",
         "[5, 1.0, 0.1]",
-        "{count: 5, mean: 1" + 400 * "0" + ", std: 0.1}",
     ],
 )
 def test_a_malformed_entry_is_refused_with_its_key(tmp_path: Path, entry: str) -> None:

@@ -302,3 +302,12 @@ def test_empty_matrix_costs_nothing(space: SearchSpace) -> None:
     """No architectures have a vector of no costs."""
     empty = space.encode([])
     assert space.params(empty).shape == space.activation_bytes(empty).shape == (0,)
+
+
+def test_an_architecture_gives_its_lists_itself() -> None:
+    """``arch.to_ofa()`` is what its space gives, and leads back to it."""
+    space = ResNet50D(classes=10)
+    architecture = space.largest
+    lists = architecture.to_ofa()
+    assert lists == space.to_ofa(architecture)
+    assert space.from_ofa(lists, lists["r"]) == architecture

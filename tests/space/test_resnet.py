@@ -55,6 +55,13 @@ def test_middle_channels_by_hand() -> None:
     assert [each["stage4.block1"].mid_channels for each in parts.values()] == [328, 408, 576]
 
 
+def test_middle_channels_are_whole_before_they_are_multiples_of_eight() -> None:
+    """216 channels at ratio 0.35 are 75.6, hence 76, halfway from 72 to 80: 80; unrounded they would be 72."""
+    space = ResNet50D(resolutions=(32,), depths=(0,), expand_ratios=(0.35,), width_mults=(0.84375,))
+    part = space.smallest.parts["stage1.block1"]
+    assert (part.out_channels, part.mid_channels) == (216, 80)
+
+
 def test_counts_of_resnet50d() -> None:
     """With 3, 4, 6 and 3 blocks, ratio 0.25 and full width the space has ResNet-50-D itself.
 
@@ -307,6 +314,16 @@ def test_order_of_choices_does_not_matter() -> None:
     one, other = ResNet50D(depths=(2, 0, 1), width_mults=(1.0, 0.65, 0.8)), ResNet50D()
     assert one == other
     assert one.short_hash == other.short_hash
+
+
+def test_whole_numbers_are_the_same_choices() -> None:
+    """A multiplier of 1 is one of 1.0: equal spaces have equal hashes, also after a file has made floats of them."""
+    whole, point = (
+        ResNet50D(width_mults=(1, 2), expand_ratios=(1,)),
+        ResNet50D(width_mults=(1.0, 2.0), expand_ratios=(1.0,)),
+    )
+    assert whole == point
+    assert whole.smallest.id == point.smallest.id
 
 
 # -- costs by hand -------------------------------------------------------------------------------
