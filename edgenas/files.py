@@ -173,11 +173,15 @@ def read_yaml(path: Path) -> Any:
         """Refuses a key that stands twice: the second would win in silence."""
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                line = node.value[number][0].start_mark.line + 1
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = loader.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
                 raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
+            seen.append(key)
         loader.flatten_mapping(node)
         return loader.construct_mapping(node, deep=True)
 

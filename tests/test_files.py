@@ -344,3 +344,18 @@ def test_huge_integers_are_refused(tmp_path: Path) -> None:
     path.write_text("a: [1, {b: 0x" + "f" * 5000 + "}]\n")
     with pytest.raises(FormatError, match="holds an integer of more than 64 bits"):
         files.read_yaml(path)
+
+
+def test_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """A repeated key is refused with its line: the second would win in silence."""
+    path = tmp_path / "config.yaml"
+    path.write_text("a: 1\nb: {c: 1}\na: 2\n")
+    with pytest.raises(FormatError, match=r"line 3: key 'a' stands twice"):
+        files.read_yaml(path)
+
+
+def test_merged_keys_are_no_repetition(tmp_path: Path) -> None:
+    """A key beside a merged mapping overrides it, as YAML says."""
+    path = tmp_path / "config.yaml"
+    path.write_text("base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  a: 3\n")
+    assert files.read_yaml(path)["other"] == {"a": 3, "b": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgenas.errors import FormatError, UsageError
+from edgenas.errors import FormatError, SpaceError, UsageError
 from edgenas.ofa import Supernet, load_released
 from edgenas.ofa.released_file import Released
 from edgenas.ofa.released_keys import released_names
@@ -460,3 +461,30 @@ def test_damaged_file(data: st.DataObject, tmp_path_factory: pytest.TempPathFact
     with pytest.raises(FormatError) as error:
         load_released(path)
     assert "\n" not in str(error.value)
+
+
+def test_flipped_weight_is_refused(thin: Supernet, path: Path) -> None:
+    """One flipped bit among the weights, which torch would load, is found by the archive's checksum."""
+    tensors = to_released(thin)
+    torch.save(tensors, path)
+    load_released(path)
+    data = bytearray(path.read_bytes())
+    data[data.find(tensors["classifier.linear.weight"].numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=r"net\.pth: is damaged in .*; download it again"):
+        load_released(path)
+
+
+def test_negative_variance_is_refused(thin: Supernet, refused: Refused) -> None:
+    """Batch-norm statistics that would give NaN are refused by the name of their tensor."""
+    tensors = to_released(thin)
+    tensors["first_conv.bn.running_var"] = -tensors["first_conv.bn.running_var"]
+    assert "first_conv.bn.running_var: of shape (8,) has a negative variance" in refused(tensors)
+
+
+def test_weights_serve_any_resolution(thin: Supernet) -> None:
+    """An architecture of a space that differs in its resolutions only runs; one of another space does not."""
+    other = dataclasses.replace(thin.space, resolutions=(40,))  # type: ignore[type-var] # every space is a dataclass
+    assert thin(torch.zeros(1, 3, 40, 40), other.largest).shape == (1, thin.space.classes)
+    with pytest.raises(SpaceError, match="of another space than this supernet"):
+        thin(torch.zeros(1, 3, 40, 40), MobileNetV3(width=2.0, resolutions=(40,)).largest)

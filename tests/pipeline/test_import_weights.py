@@ -184,3 +184,19 @@ def test_imported_run_is_profiled(released: Write, folder: Path) -> None:
     run = import_from(released(), folder, choices={"resolutions": [32]})
     table = run.profile(Target(load_profile("localhost")), minutes=0.01)
     assert (table.latency_ms(run.space.sample(3, np.random.default_rng(0))) > 0).all()
+
+
+def test_download_that_is_no_checkpoint_is_forgotten(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error page that came in place of a checkpoint leaves neither a file nor a checksum in the cache."""
+    page = tmp_path / "ofa_resnet50.pth"
+    page.write_text("<html>log in</html>")
+    record = tmp_path / ".ofa_resnet50.pth.sha256"
+    record.write_text("0")
+    monkeypatch.setattr("edgenas.pipeline.import_weights.fetch", lambda name, mirror, progress: page)
+    monkeypatch.setattr("edgenas.pipeline.downloads._beside", lambda path, kind: record)
+    with pytest.raises(FormatError, match="is no PyTorch checkpoint"):
+        import_weights(folder, "ofa_resnet50")
+    assert not page.exists()
+    assert not record.exists()
