@@ -80,9 +80,9 @@ class DeviceContract:
         """A command that takes longer than its deadline ends in a DeviceError; what it said before is there."""
         lines: list[str] = []
         start = time.monotonic()
-        with pytest.raises(DeviceError, match="did not end within 1 s"):
-            device.run(self.command(device, "slow"), deadline=Deadline(1), on_line=lines.append)
-        assert time.monotonic() - start < 5
+        with pytest.raises(DeviceError, match="did not end within 5 s"):
+            device.run(self.command(device, "slow"), deadline=Deadline(5), on_line=lines.append)
+        assert time.monotonic() - start < 60
         assert lines == ["begun"]
 
     def test_an_exception_in_on_line_is_passed_on(self, device: Device) -> None:
