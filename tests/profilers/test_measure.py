@@ -196,10 +196,12 @@ measure(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!
 def test_ctrl_c_ends_the_agent_and_cleans_up(conv: Path, work: Path) -> None:
     """An interrupt while measuring passes through at once, and leaves neither agent nor work folder."""
     code = f"""
+import signal
 from pathlib import Path
 from edgenas.devices import Target, load_profile
 from edgenas.devices.profile import profile_from_dict
 from edgenas.profilers import MeasureSettings, measure
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 profile = profile_from_dict({{**load_profile("localhost").to_dict(), "work_dir": {str(work)!r}}}, "test")
 try:
     measure(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!r}))
