@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgenas.data import DataSet, Images, Split
-from edgenas.ofa import Subnet, Supernet, calibrate, computing_with
+from edgenas.ofa import Subnet, Supernet, calibrate, computing_with, to_channels_last
 from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
@@ -31,7 +31,7 @@ class Evaluator:
     def subnet(self, architecture: Architecture) -> Subnet:
         """The stand-alone, calibrated module of an architecture, in eval mode."""
         subnet = self._supernet.extract(architecture)
-        subnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
+        to_channels_last(subnet)
         with computing_with(self._threads):
             calibrate(subnet, self._batches(self._calibration, architecture.resolution))
         return subnet

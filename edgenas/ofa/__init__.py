@@ -2,6 +2,7 @@
 
 from edgenas.ofa.calibration import calibrate
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.released import load_released
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
@@ -27,4 +28,5 @@ __all__ = [
     "load_released",
     "load_schedule",
     "save_checkpoint",
+    "to_channels_last",
 ]

@@ -35,16 +35,14 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Logits (N, classes) of ``architecture`` for inputs (N, 3, r, r)."""
-        if self.space.differs_in_more_than_resolutions(architecture.space):
-            raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
+        self._check_space(architecture)
         for name, part in architecture.parts.items():
             x = self.get_submodule(name)(x, part)
         return x
 
     def extract(self, architecture: Architecture) -> Subnet:
         """The stand-alone module of ``architecture`` with copies of its weights, in eval mode."""
-        if self.space.differs_in_more_than_resolutions(architecture.space):
-            raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
+        self._check_space(architecture)
         weights = {}
         for name, part in architecture.parts.items():
             tensors = self.get_submodule(name).state_dict()
@@ -56,6 +54,10 @@ class Supernet(nn.Module):
         subnet = Subnet(architecture)
         subnet.load_weights(weights)
         return subnet.eval()
+
+    def _check_space(self, architecture: Architecture) -> None:
+        if self.space.differs_in_more_than_resolutions(architecture.space):
+            raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
 
     def _transformed(self, name: str, weight: Tensor, kernel: int) -> Tensor:
         layer = self.get_submodule(name)

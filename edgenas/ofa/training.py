@@ -16,6 +16,7 @@ from torch.nn import functional
 from edgenas.data import DataSet
 from edgenas.errors import RunError, TrainingError, UsageError
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.schedule import Phase, Schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.ofa.threads import computing_with, spare_threads
@@ -121,7 +122,8 @@ class Trainer:
         on_step: Callable[[TrainingStep], None],
     ) -> None:
         phase = self._schedule.phases[number]
-        supernet.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload] # a gap in torch's stubs
+        to_channels_last(supernet)
+        supernet.train()
         teacher = self._teacher() if phase.distill else None
         optimizer = self._optimizer(supernet, momenta)
         saved = time.monotonic()
@@ -137,7 +139,7 @@ class Trainer:
 
     def _teacher(self) -> Supernet:
         teacher = load_checkpoint(self._files.teacher).supernet
-        teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
+        to_channels_last(teacher)
         return teacher.train()  # its batch norms use the batch's statistics, as in the reference
 
     def _optimizer(self, supernet: Supernet, momenta: dict[str, Tensor]) -> torch.optim.SGD:

@@ -23,9 +23,10 @@ def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
     if subnets < 10:
         raise UsageError(f"subnets must be at least 10, but got {subnets}")
     with run.layout.writing():
-        current = made_from(run.weights_digest if run.recipe else "")
+        seed = run.recipe["seed"]
+        current = made_from(run.weights_digest)
         accuracy = _load(run, current)
-        genes = run.space.sample_distinct(subnets, np.random.default_rng([run.recipe["seed"], 2]))
+        genes = run.space.sample_distinct(subnets, np.random.default_rng([seed, 2]))
         missing = [architecture for architecture in run.space.decode(genes) if architecture.id not in accuracy]
         if not missing:
             run.progress.say(f"evaluate  already done ({len(accuracy)} subnets)")

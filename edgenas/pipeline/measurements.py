@@ -57,19 +57,19 @@ class Measurer:
         Raises MeasurementError with the remedy when the device's conditions
         allow no trust in six of them.
         """
-        rounds = self.recorded(model)
-        if rounds is None:
+        taken = self._recorded(model)
+        for wanted in (FEWEST - len(sift(taken)[0]), FEWEST, FEWEST):
+            if len(sift(taken)[0]) >= FEWEST:
+                break
+            paths = [self._path(digest(model), len(taken) + number) for number in range(wanted)]
+            self._record([model] * wanted, paths, lambda measurement: None)
             taken = self._recorded(model)
-            more = FEWEST - len(sift(taken)[0])
-            for wanted in (more, FEWEST, FEWEST):
-                paths = [self._path(digest(model), len(self._recorded(model)) + number) for number in range(wanted)]
-                self._record([model] * wanted, paths, lambda measurement: None)
-                rounds = self.recorded(model)
-                if rounds is not None:
-                    return rounds
-            last = sift(self._recorded(model))[1][-1]
-            raise MeasurementError(f"{self._target.name}: too few measurements of the file can be trusted: {last}")
-        return rounds
+        usable, problems = sift(taken)
+        if problems:
+            raise MeasurementError(
+                f"{self._target.name}: too few measurements of the file can be trusted: {problems[-1]}"
+            )
+        return Rounds(usable[:FEWEST])
 
     def recorded(self, model: bytes) -> Rounds | None:
         """The first six measurements of a model that were not refused, if they have been taken."""

@@ -187,12 +187,7 @@ class Run:
         from edgenas.profilers import LatencyTable
 
         path = self.layout.table(target.name)
-        if not path.exists():
-            root = self.layout.root
-            raise RunError(
-                f"{root}: has no latency table of {target.name} yet;"
-                f" run: edgenas profile --run {root} --device {target.profile.name}"
-            )
+        self._require(path, "latency table", "profile", target)
         return LatencyTable.load(path, self.space)
 
     def front(self, target: Target) -> Front:
@@ -200,13 +195,17 @@ class Run:
         from edgenas.search import Front
 
         path = self.layout.front(target.name)
+        self._require(path, "front", "search", target)
+        return Front.load(path, self.space)
+
+    def _require(self, path: Path, what: str, step: str, target: Target) -> None:
+        """Raise RunError naming the step when a target's ``what`` is not there yet."""
         if not path.exists():
             root = self.layout.root
             raise RunError(
-                f"{root}: has no front of {target.name} yet;"
-                f" run: edgenas search --run {root} --device {target.profile.name}"
+                f"{root}: has no {what} of {target.name} yet;"
+                f" run: edgenas {step} --run {root} --device {target.profile.name}"
             )
-        return Front.load(path, self.space)
 
 
 def _difference(found: SearchSpace, wanted: SearchSpace) -> str:

@@ -287,4 +287,4 @@ def test_an_agent_that_is_missing_its_runtime_says_so(conv: Path, profile: Devic
 def test_impossible_settings_are_refused(fields: dict[str, float], rule: str) -> None:
     """Settings that cannot be met are refused with the rule and the values."""
     with pytest.raises(UsageError, match=rule):
-        MeasureSettings(**fields)  # type: ignore[arg-type]
+        MeasureSettings(**fields)  # type: ignore[arg-type] # one dict for fields of several types
