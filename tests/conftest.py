@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from edgenas.devices import DeviceProfile
+from edgenas.devices.testing_sshd import Sshd, find_sshd
 
 # No deadline: a loaded machine is slow, not wrong. Derandomized: a run says the same every time.
 settings.register_profile("edgenas", deadline=None, derandomize=True)
@@ -24,6 +27,31 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("EDGENAS_DATA does not name the folder of published data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A real SSH server on this machine's loopback, for the whole session. Tests take ``sshd``."""
+    if find_sshd() is None:
+        if os.environ.get("EDGENAS_REQUIRE_DEVICES") == "1":
+            pytest.fail("no sshd is installed here, and EDGENAS_REQUIRE_DEVICES=1 asks for it; install openssh-server")
+        pytest.skip("no sshd is installed here; install openssh-server")
+    with Sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def sshd(loopback: Sshd) -> Iterator[Sshd]:
+    """The SSH server on loopback; what a test has frozen goes on after it, and its sessions end."""
+    yield loopback
+    loopback.thaw()
+    loopback.kill_sessions()
+
+
+@pytest.fixture
+def ssh_profile(sshd: Sshd, tmp_path: Path) -> DeviceProfile:
+    """The profile of the SSH server on loopback, with this interpreter and a new work_dir."""
+    return sshd.profile(work_dir=str(tmp_path / "board"))
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +73,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory, drive: Drive) -> Path:
     done = drive(folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one tiny subnet, trained until it knows the digits: nine of ten. Do not write to it."""
+    import edgenas as en
+    from edgenas.pipeline.progress import Silent
+    from edgenas.space import Stage
+
+    space = en.MobileNetV3(
+        width=0.25,
+        resolutions=(16,),
+        classes=10,
+        kernel_sizes=(3,),
+        expand_ratios=(3,),
+        depths=(1,),
+        stem_stride=1,
+        stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
+        head=(96, 128),
+    )
+    phase = {"name": "full", "epochs": 15, "learning_rate": 0.1, "distill": False}
+    run = en.Run(tmp_path_factory.mktemp("runs") / "trained", space, progress=Silent())
+    run.train(schedule={"name": "tiny", "batch_size": 32, "phases": [phase]})
+    return run.layout.root

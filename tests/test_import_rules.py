@@ -41,7 +41,7 @@ HEAVY_ROOMS: dict[str, set[str]] = {
     "torch": {"ofa", "accuracy", "data", "export"},
     "torchvision": {"data"},
     "pymoo": {"search"},
-    "paramiko": {"devices/ssh.py"},
+    "paramiko": {"devices/ssh_link.py", "devices/ssh_connection.py", "devices/ssh_login.py"},
     "sklearn": ROOMS,
     "scipy": ROOMS,
     "onnx": ROOMS,

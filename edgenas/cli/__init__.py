@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, evaluate, export, import_, measure, profile, search, train
+from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
 from edgenas.errors import EdgeNASError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
@@ -24,8 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, import_, evaluate, profile, search, choose, export, measure):
+for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
+app.add_typer(device.app, name="device")
 
 
 def _version(wanted: bool) -> None:
@@ -50,6 +51,9 @@ def main() -> None:
     except EdgeNASError as error:
         _fail(str(error), error.exit_code)
     except _ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(2)
         _fail(error.format_message(), 2)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on where it stopped", 130)

@@ -33,14 +33,17 @@ def print_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table on standard output, as wide as it needs to be where that is no terminal."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", texts: int = 1) -> None:
+    """A table on standard output, as wide as it needs to be where that is no terminal.
+
+    The first ``texts`` columns begin at their left, the others, of numbers, end at their right.
+    """
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)

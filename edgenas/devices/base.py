@@ -1,12 +1,15 @@
-"""What a device is: run, push, pull, facts, close."""
+"""What a device is: run, push, pull, facts, lock, close."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
 import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
 STDERR_KEPT = 64 * 1024
+_LOCK_POLL_SECONDS = 0.25
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
 
@@ -86,6 +90,8 @@ class Device(ABC):
     """
 
     connection_type: ClassVar[type[Connection]] = Connection
+    name: str
+    _locks_held = 0
 
     @classmethod
     @abstractmethod
@@ -134,9 +140,43 @@ class Device(ABC):
         ``missing`` lists those keys; ``synthetic`` is true when its numbers are made up.
         """
 
+    @contextlib.contextmanager
+    def lock(self, deadline: Deadline) -> Iterator[None]:
+        """Have the device to oneself: one edgenas at a time, from whichever machine, measures there.
+
+        The lock lies on the device beside its work folders. It may be taken
+        again by who holds it, and ends with the connection. Raises DeviceError
+        naming the holder when it is not free before the deadline.
+        """
+        if not self._locks_held:
+            self._await_lock(deadline)
+        self._locks_held += 1
+        try:
+            yield
+        finally:
+            self._locks_held -= 1
+            if not self._locks_held:
+                self._release_lock()
+
+    def _await_lock(self, deadline: Deadline) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        mine = f"{platform.node() or 'unnamed'}, process {os.getpid()}, since {now}"
+        while holder := self._take_lock(mine):
+            if deadline.left <= 0:
+                raise DeviceError(f"{self.name}: is taken by {holder}; wait until that has ended, or end it there")
+            time.sleep(min(_LOCK_POLL_SECONDS, deadline.left))
+
+    @abstractmethod
+    def _take_lock(self, holder: str) -> str | None:
+        """Take the lock at once and note its holder: None, or who has it."""
+
+    @abstractmethod
+    def _release_lock(self) -> None:
+        """Let go of the lock; harmless where the device is gone or closed."""
+
     @abstractmethod
     def close(self) -> None:
-        """End all commands and remove the work folder."""
+        """End all commands, let go of the lock and remove the work folder."""
 
     def __enter__(self) -> Self:
         return self
@@ -178,3 +218,30 @@ class LineSplitter:
         if self._rest:
             self._on_line(self._rest.decode(errors="replace"))
             self._rest = bytearray()
+
+
+class Output:
+    """What a command says, as it comes: lines for ``on_line`` or the whole, and the end of standard error."""
+
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self._whole = bytearray()
+        self._errors = bytearray()
+        self._lines = LineSplitter(on_line) if on_line else None
+
+    def take(self, data: bytes) -> None:
+        """The next piece of standard output."""
+        if self._lines:
+            self._lines.feed(data)
+        else:
+            self._whole += data
+
+    def take_errors(self, data: bytes) -> None:
+        """The next piece of standard error."""
+        self._errors += data
+        del self._errors[:-STDERR_KEPT]
+
+    def completed(self, exit_status: int) -> Completed:
+        """The end of it; hands on a last line that has no line feed."""
+        if self._lines:
+            self._lines.finish()
+        return Completed(exit_status, self._whole.decode(errors="replace"), self._errors.decode(errors="replace"))

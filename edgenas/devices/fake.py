@@ -75,15 +75,25 @@ def simulate(request: Request) -> Reply:
     return Reply("".join(json.dumps(answer) + "\n" for answer in answers))
 
 
+@dataclass
+class FakeBoard:
+    """What several fake devices share when they stand for connections to one board: its lock."""
+
+    holder: str | None = None
+
+
 class FakeDevice(Device):
     """Gives every command to a handler instead of a machine. Its facts say ``synthetic``, so measurements do too.
 
-    A device profile of kind ``fake`` gives one that answers with ``simulate``.
+    A device profile of kind ``fake`` gives one that answers with ``simulate``,
+    on a board of its own.
     """
 
-    def __init__(self, handler: Handler = simulate, *, name: str = "fake") -> None:
+    def __init__(self, handler: Handler = simulate, *, name: str = "fake", board: FakeBoard | None = None) -> None:
         self._handler = handler
-        self._name = name
+        self.name = name
+        self._board = board or FakeBoard()
+        self._has_lock = False
         self._files: dict[str, bytes] = {}
         self._closed = False
 
@@ -109,7 +119,7 @@ class FakeDevice(Device):
             for line in reply.stdout.splitlines():
                 on_line(line)
         if reply.vanishes:
-            raise DeviceError(f"{self._name}: the connection was lost; check the device and try again")
+            raise DeviceError(f"{self.name}: the connection was lost; check the device and try again")
         if reply.seconds >= deadline.left:
             deadline.cancel()
             raise DeviceError(
@@ -133,10 +143,22 @@ class FakeDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
-        return complete({"synthetic": True, "model": self._name})
+        return complete({"synthetic": True, "model": self.name})
+
+    def _take_lock(self, holder: str) -> str | None:
+        self._check_open()
+        if self._board.holder is None:
+            self._board.holder, self._has_lock = holder, True
+            return None
+        return self._board.holder
+
+    def _release_lock(self) -> None:
+        if self._has_lock:
+            self._board.holder, self._has_lock = None, False
 
     def close(self) -> None:
         self._closed = True
+        self._release_lock()
         self._files.clear()
 
     def _check_open(self) -> None:

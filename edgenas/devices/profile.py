@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,26 +13,42 @@ from edgenas.devices.registry import device_class
 from edgenas.errors import UsageError
 from edgenas.files import nearest, parse, read_yaml
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
+ALL_CPUS = "all"  # the affinity of a target that no cluster bounds
 _MOST_THREADS = 256
 _FORBID_UNKNOWN = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_MODE = re.compile(r"[A-Za-z0-9_]{1,40}")
+_SECRET = re.compile(r"passw|passphrase|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
+_CODE = re.compile(r"\.(so(\.\d+)*|dll|dylib|py|sh)$", re.IGNORECASE)
 _PACKAGE = Path(__file__).parent.parent
+OWN_PROFILES = Path("device_profiles")  # in the working folder
 # In the wheel, and in a source checkout.
 _SHIPPED = (_PACKAGE / "device_profiles", _PACKAGE.parent / "device_profiles")
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How one runtime is used on a device: execution providers, the first that can run a node runs it."""
+    """How one runtime is used on a device: execution providers, the first that can run a node runs it.
+
+    ``options`` are a provider's own, by its name: plain values, no secret and
+    no library to load. One that begins with ``~/`` is a path below the home
+    folder there.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    options: Mapping[str, Mapping[str, bool | int | float | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.providers:
             raise UsageError("providers must name at least one, for example [CPUExecutionProvider]")
+        for provider, options in self.options.items():
+            known = nearest(provider, list(self.providers))
+            _require(provider in self.providers, f"options are for {provider!r}, which is no provider here{known}")
+            for name, value in options.items():
+                _check_option(f"options.{provider}.{name}", name, value)
 
 
 @dataclass(frozen=True)
@@ -44,15 +60,18 @@ class Default:
     runtime: str
     precision: str = "fp32"
     threads: int = 1
+    affinity: str | tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
     """How to reach a device and what to run there. Data only; ``load_profile`` reads one.
 
-    ``cores`` bounds a target's threads, ``python`` is the interpreter on the
-    device, ``work_dir`` the folder there that work folders are made in; None
-    leaves each to the device.
+    ``cores`` bounds a target's threads and CPU numbers, ``clusters`` names
+    groups of equal CPUs by their numbers, ``power_mode`` is the one that the
+    board is measured in (Jetson: nvpmodel's name), ``python`` is the
+    interpreter on the device, ``work_dir`` the folder there that work folders
+    are made in; None leaves each to the device.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -62,6 +81,8 @@ class DeviceProfile:
     runtimes: Mapping[str, RuntimeOptions]
     default: Default
     cores: int | None = None
+    clusters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    power_mode: str | None = None
     python: str | None = None
     work_dir: str | None = None
     notes: str = field(default="", compare=False)
@@ -77,7 +98,26 @@ class DeviceProfile:
         _require(
             self.cores is None or self.cores > 0, f"profile {self.name}: cores must be above 0, but got {self.cores}"
         )
-        _check(self, self.default.runtime, self.default.precision, self.default.threads)
+        _require(
+            self.power_mode is None or _MODE.fullmatch(self.power_mode) is not None,
+            f"profile {self.name}: power_mode must be letters, digits and _ only, but got {self.power_mode!r}",
+        )
+        for name, cpus in self.clusters.items():
+            _check_cluster(self, name, cpus)
+        default = self.default
+        _check(self, default.runtime, default.precision, default.threads, self.cpus(default.affinity))
+
+    def cpus(self, affinity: str | Sequence[int] | None) -> tuple[int, ...] | None:
+        """The CPU numbers of a cluster's name or of a list; None where nothing bounds them. Raises UsageError."""
+        if affinity is None or affinity == ALL_CPUS:
+            return None
+        if isinstance(affinity, str):
+            known = nearest(affinity, [*sorted(self.clusters), ALL_CPUS])
+            _require(affinity in self.clusters, f"profile {self.name} has no cluster {affinity!r}{known}")
+            return self.clusters[affinity]
+        cpus = tuple(sorted(set(affinity)))
+        _check_cpus(f"profile {self.name}: affinity", cpus, self.cores)
+        return cpus
 
     def __hash__(self) -> int:
         return hash((self.name, self.connection, tuple(sorted(self.runtimes)), self.default))
@@ -89,17 +129,20 @@ class DeviceProfile:
 
 @dataclass(frozen=True, init=False)
 class Target:
-    """What a table, a front and a choice belong to: a device profile, a runtime, a precision, a number of threads.
+    """What a table, a front and a choice belong to: a device profile, a runtime, a precision, threads, an affinity.
 
-    None stands for the profile's default. Raises UsageError, listing what
-    exists, for a runtime or precision that the profile has not, or for more
-    threads than cores.
+    The affinity is given as a cluster of the profile, as CPU numbers or as
+    ``all``, and kept as CPU numbers, None for all. None stands for the
+    profile's default. Raises UsageError, listing what exists, for a runtime,
+    precision or cluster that the profile has not, or for more threads than
+    CPUs.
     """
 
     profile: DeviceProfile
     runtime: str
     precision: str
     threads: int
+    affinity: tuple[int, ...] | None
 
     def __init__(
         self,
@@ -107,13 +150,15 @@ class Target:
         runtime: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        affinity: str | Sequence[int] | None = None,
     ) -> None:
         default = profile.default
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "runtime", default.runtime if runtime is None else runtime)
         object.__setattr__(self, "precision", default.precision if precision is None else precision)
         object.__setattr__(self, "threads", default.threads if threads is None else threads)
-        _check(profile, self.runtime, self.precision, self.threads)
+        object.__setattr__(self, "affinity", profile.cpus(default.affinity if affinity is None else affinity))
+        _check(profile, self.runtime, self.precision, self.threads, self.affinity)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -121,19 +166,35 @@ class Target:
         return self.profile.runtimes[self.runtime].providers
 
     @property
+    def options(self) -> Mapping[str, Mapping[str, bool | int | float | str]]:
+        """The options of its providers, by provider."""
+        return self.profile.runtimes[self.runtime].options
+
+    @property
     def name(self) -> str:
-        """A name that can be part of a file name: ``localhost-onnxruntime-fp32-1t``."""
-        return f"{self.profile.name}-{self.runtime}-{self.precision}-{self.threads}t"
+        """A name that can be part of a file name: ``localhost-onnxruntime-fp32-1t``, ``rock-5b-…-4t-big``."""
+        name = f"{self.profile.name}-{self.runtime}-{self.precision}-{self.threads}t"
+        if self.affinity is not None:
+            named = (name for name, cpus in sorted(self.profile.clusters.items()) if cpus == self.affinity)
+            name += "-" + next(named, "cpu" + ".".join(map(str, self.affinity)))
+        return name + (f"-{self.profile.power_mode.lower()}" if self.profile.power_mode else "")
 
     def to_dict(self) -> dict[str, Any]:
         """What a measurement is comparable by, as plain data; how the device is reached is left out."""
-        return {
+        described: dict[str, Any] = {
             "device": self.profile.name,
             "runtime": self.runtime,
             "providers": list(self.providers),
             "precision": self.precision,
             "threads": self.threads,
         }
+        if self.options:
+            described["options"] = {provider: dict(options) for provider, options in self.options.items()}
+        if self.affinity is not None:
+            described["affinity"] = list(self.affinity)
+        if self.profile.power_mode is not None:
+            described["power_mode"] = self.profile.power_mode
+        return described
 
 
 def _require(holds: bool, message: str) -> None:
@@ -141,7 +202,35 @@ def _require(holds: bool, message: str) -> None:
         raise UsageError(message)
 
 
-def _check(profile: DeviceProfile, runtime: str, precision: str, threads: int) -> None:
+def _check_option(place: str, name: str, value: bool | int | float | str) -> None:
+    remedy = "a profile holds neither secrets nor code; remove it"
+    _require(not _SECRET.search(name), f"{place}: looks like a secret; {remedy}")
+    is_code = isinstance(value, str) and _CODE.search(value) is not None
+    _require(not is_code, f"{place}: {value!r} is code to be loaded; {remedy}")
+
+
+def _check_cluster(profile: DeviceProfile, name: str, cpus: tuple[int, ...]) -> None:
+    where = f"profile {profile.name}: clusters.{name}"
+    _require(
+        _NAME.fullmatch(name) is not None and name != ALL_CPUS, f"{where}: is no name of a cluster; choose another"
+    )
+    _check_cpus(where, cpus, profile.cores)
+    _require(
+        list(cpus) == sorted(set(cpus)), f"{where}: must list each CPU once, in rising order, but got {list(cpus)}"
+    )
+
+
+def _check_cpus(where: str, cpus: tuple[int, ...], cores: int | None) -> None:
+    most = 4096 if cores is None else cores
+    _require(
+        bool(cpus) and all(0 <= cpu < most for cpu in cpus),
+        f"{where}: must be CPU numbers from 0 to {most - 1}, but got {list(cpus)}",
+    )
+
+
+def _check(
+    profile: DeviceProfile, runtime: str, precision: str, threads: int, affinity: tuple[int, ...] | None
+) -> None:
     _require(
         runtime in profile.runtimes,
         f"profile {profile.name} has no runtime {runtime!r}{nearest(runtime, sorted(profile.runtimes))}",
@@ -153,22 +242,34 @@ def _check(profile: DeviceProfile, runtime: str, precision: str, threads: int) -
             threads <= profile.cores,
             f"threads must be at most {profile.name}'s {profile.cores} cores, but got {threads}",
         )
+    if affinity is not None:
+        _require(
+            threads <= len(affinity),
+            f"threads must be at most the {len(affinity)} CPUs {list(affinity)} that they are bound to,"
+            f" but got {threads}",
+        )
 
 
 def load_profile(name_or_path: str | Path) -> DeviceProfile:
-    """A device profile by the name of a shipped one (``localhost``), or from a YAML file.
+    """A device profile by its name (``localhost``), or from a YAML file.
 
-    Anything with a folder in it or ending in .yaml or .yml is a file. Raises
-    UsageError on one line, naming the nearest known name or key.
+    Anything with a folder in it or ending in .yaml or .yml is a file. A name
+    is looked for in the folder device_profiles here, then among the shipped
+    ones. Raises UsageError on one line, naming the nearest known name or key.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        shipped = shipped_profiles()
-        if path.name not in shipped:
-            known = nearest(path.name, sorted(shipped))
-            raise UsageError(f"unknown device profile {path.name!r}{known}; or give the path of a .yaml file")
-        path = shipped[path.name]
+        known = known_profiles()
+        if path.name not in known:
+            close = nearest(path.name, sorted(known))
+            raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
+        path = known[path.name]
     return profile_from_dict(read_yaml(path), str(path))
+
+
+def known_profiles() -> dict[str, Path]:
+    """The files of all profiles that can be given by name: the shipped ones, and those in device_profiles here."""
+    return {**shipped_profiles(), **{path.stem: path for path in sorted(OWN_PROFILES.glob("*.yaml"))}}
 
 
 def shipped_profiles() -> dict[str, Path]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "edgenas.devices"
 _BUILT_IN = {
     "local": ("edgenas.devices.local", "LocalDevice"),
+    "ssh": ("edgenas.devices.ssh", "SshDevice"),
     "fake": ("edgenas.devices.fake", "FakeDevice"),
     "absent": ("edgenas.devices.absent", "AbsentDevice"),
 }

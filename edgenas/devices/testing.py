@@ -8,12 +8,18 @@
             with MyDevice(...) as device:
                 yield device
 
+        @pytest.fixture
+        def other(self) -> Iterator[Device]:
+            with MyDevice(...) as device:
+                yield device
+
 The commands are small Python programs; a device that scripts its answers
 finds them in COMMANDS. Needs pytest, which edgenas itself does not install.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -35,7 +41,7 @@ COMMANDS = {
 
 
 class DeviceContract:
-    """Derive and give a ``device`` fixture: a newly connected one for each test."""
+    """Derive and give a ``device`` fixture, newly connected for each test, and ``other``, connected to the same one."""
 
     def command(self, device: Device, name: str) -> list[str]:
         """How this device runs one of COMMANDS."""
@@ -137,9 +143,42 @@ class DeviceContract:
         assert facts["missing"] == [key for key in FACTS if facts[key] is None]
         assert isinstance(facts["synthetic"], bool)
 
+    def test_the_lock_keeps_another_connection_out(self, device: Device, other: Device) -> None:
+        """While one connection has the lock another waits in vain, and is told who has it; then it gets it."""
+        taken = rf"is taken by .*, process {os.getpid()}, since 20\d\d-"
+        with device.lock(Deadline(60)), pytest.raises(DeviceError, match=taken):
+            _take(other, Deadline(0.5))
+        with other.lock(Deadline(60)):
+            pass
+
+    def test_the_lock_may_be_taken_again_by_its_holder(self, device: Device, other: Device) -> None:
+        """The inner of two nested locks does not let go of the outer one."""
+        with device.lock(Deadline(60)):
+            with device.lock(Deadline(60)):
+                pass
+            with pytest.raises(DeviceError, match="is taken by"):
+                _take(other, Deadline(0))
+
+    def test_closing_lets_go_of_the_lock(self, device: Device, other: Device) -> None:
+        """A connection that is closed while it has the lock leaves it to the next."""
+        with device.lock(Deadline(60)):
+            device.close()
+            with other.lock(Deadline(60)):
+                pass
+
+    def test_commands_run_while_the_lock_is_held(self, device: Device) -> None:
+        """Who has the lock works as ever."""
+        with device.lock(Deadline(60)):
+            assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
+
     def test_close_may_be_called_again(self, device: Device) -> None:
         """Closing twice is harmless; a closed device refuses to work."""
         device.close()
         device.close()
         with pytest.raises(DeviceError, match="closed"):
             device.run(self.command(device, "lines"), deadline=Deadline(30))
+
+
+def _take(device: Device, deadline: Deadline) -> None:
+    with device.lock(deadline):
+        pass

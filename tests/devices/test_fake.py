@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices import Deadline, Device, connect
-from edgenas.devices.fake import FakeDevice, Reply, Request
+from edgenas.devices.fake import FakeBoard, FakeDevice, Reply, Request
 from edgenas.devices.profile import profile_from_dict
 from edgenas.devices.testing import COMMANDS, DeviceContract
 from edgenas.errors import DeviceError
@@ -32,8 +32,17 @@ def scripted(request: Request) -> Reply:
 
 class TestContract(DeviceContract):
     @pytest.fixture
-    def device(self) -> Iterator[Device]:
-        with FakeDevice(scripted) as device:
+    def board(self) -> FakeBoard:
+        return FakeBoard()
+
+    @pytest.fixture
+    def device(self, board: FakeBoard) -> Iterator[Device]:
+        with FakeDevice(scripted, board=board) as device:
+            yield device
+
+    @pytest.fixture
+    def other(self, board: FakeBoard) -> Iterator[Device]:
+        with FakeDevice(scripted, board=board) as device:
             yield device
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,22 +25,14 @@ def local(work_dir: Path, python: str | None = None) -> LocalDevice:
     return LocalDevice(profile_from_dict({**data, "work_dir": str(work_dir), "python": python}, "test"))
 
 
-def wait_until_gone(pid: int) -> bool:
-    """Whether the process ends within five seconds; a zombie that nobody reaps has ended."""
-    for _ in range(500):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
-
-
 class TestContract(DeviceContract):
     @pytest.fixture
     def device(self, tmp_path: Path) -> Iterator[Device]:
+        with local(tmp_path / "work") as device:
+            yield device
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[Device]:
         with local(tmp_path / "work") as device:
             yield device
 
@@ -79,23 +71,23 @@ def test_a_dead_owners_folder_is_swept(tmp_path: Path) -> None:
         assert not left & set(tmp_path.iterdir())
 
 
-def test_a_deadline_kills_grandchildren(tmp_path: Path) -> None:
+def test_a_deadline_kills_grandchildren(tmp_path: Path, is_gone: Callable[[int], bool]) -> None:
     """A command that ran out of time takes the processes that it started along."""
     code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
     lines: list[str] = []
     with local(tmp_path) as device, pytest.raises(DeviceError):
         device.run([sys.executable, "-c", code], deadline=Deadline(5), on_line=lines.append)
-    assert wait_until_gone(int(lines[0]))
+    assert is_gone(int(lines[0]))
 
 
-def test_a_grandchild_that_holds_the_pipe_ends_with_its_parent(tmp_path: Path) -> None:
+def test_a_grandchild_that_holds_the_pipe_ends_with_its_parent(tmp_path: Path, is_gone: Callable[[int], bool]) -> None:
     """A process left behind that still holds standard output does not make the run wait for it."""
     code = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"
     start = time.monotonic()
     with local(tmp_path) as device:
         done = device.run([sys.executable, "-c", code], deadline=Deadline(30))
     assert time.monotonic() - start < 60
-    assert wait_until_gone(int(done.stdout))
+    assert is_gone(int(done.stdout))
 
 
 def test_cancel_ends_a_run_from_another_thread(tmp_path: Path) -> None:
@@ -130,6 +122,14 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
     """An interpreter that is not there is an error that names it."""
     with local(tmp_path, "/no/python") as device, pytest.raises(DeviceError, match="/no/python"):
         device.run([device.python, "-V"], deadline=Deadline(30))
+
+
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    """Something else in the lock's place is named, with the remedy."""
+    (tmp_path / "edgenas.lock").mkdir()
+    refused = pytest.raises(DeviceError, match=r"lock .*edgenas\.lock cannot be taken .* set work_dir in the profile")
+    with local(tmp_path) as device, refused, device.lock(Deadline(30)):
+        pass
 
 
 def test_a_work_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

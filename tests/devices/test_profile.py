@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Target, connect, load_profile, registry
+from edgenas.devices import Target, connect, load_profile, registry, shipped_profiles
 from edgenas.devices.fake import FakeDevice
 from edgenas.devices.profile import profile_from_dict
 from edgenas.errors import FormatError, UsageError
@@ -23,6 +23,54 @@ def board(**changes: Any) -> dict[str, Any]:
         "default": {"runtime": "onnxruntime", "threads": 2},
     }
     return {**data, **changes}
+
+
+def options(given: dict[str, Any]) -> dict[str, Any]:
+    """A change of the board: options of its runtime's providers."""
+    return {"runtimes": {"onnxruntime": {"providers": ["XnnpackExecutionProvider"], "options": given}}}
+
+
+@pytest.mark.parametrize("name", sorted(shipped_profiles()))
+def test_a_shipped_profile_is_complete(name: str) -> None:
+    """Each parses under its own name and has a valid default target of at most its cores."""
+    profile = load_profile(name)
+    assert profile.name == name
+    assert Target(profile).name.startswith(f"{name}-")
+    assert set(profile.runtimes) == {"onnxruntime", "litert"}
+    assert profile.runtimes["onnxruntime"].providers[-1] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped_profiles()) - {"localhost"}))
+def test_a_shipped_board_says_what_was_checked(name: str) -> None:
+    """Its notes say that it was never run on the board and which documents it was checked against; its host is a blank.
+
+    The host is a name to be replaced, of the kind that boards announce themselves by.
+    """
+    profile = load_profile(name)
+    assert profile.notes.startswith("Never run on the board. Checked against documents: ")
+    assert "set this" in shipped_profiles()[name].read_text()
+    assert str(profile.to_dict()["connection"]["host"]).endswith(".local")
+    assert profile.cores is not None
+
+
+def test_boards_have_their_cores() -> None:
+    """The big cores of RK3588 are 4 to 7, Orin has clusters of up to four, the Raspberry Pis four equal cores."""
+    assert Target(load_profile("rock-5b")).affinity == (4, 5, 6, 7)
+    assert load_profile("jetson-orin-nano").clusters == {"cluster0": (0, 1, 2, 3), "cluster1": (4, 5)}
+    assert load_profile("jetson-orin-nx").cores == 8
+    assert {load_profile(f"raspberry-pi-{board}").cores for board in ("4", "5", "zero-2w")} == {4}
+
+
+def test_own_profiles_go_before_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile in the folder device_profiles is found by its name, also instead of a shipped one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "device_profiles").mkdir()
+    for name in ("mine", "localhost"):
+        text = f"name: {name}\nconnection: {{kind: local}}\nruntimes: {{litert: {{}}}}\ndefault: {{runtime: litert}}\n"
+        (tmp_path / "device_profiles" / f"{name}.yaml").write_text(text)
+        assert load_profile(name).default.runtime == "litert"
+    with pytest.raises(UsageError, match="did you mean 'mine'"):
+        load_profile("min")
 
 
 def test_a_shipped_profile_is_found_by_name() -> None:
@@ -77,6 +125,19 @@ def test_broken_yaml_is_refused(tmp_path: Path) -> None:
         ({"cores": "many"}, "cores"),
         ({"cores": 0}, "cores must be above 0"),
         ({"name": "../x"}, "name must be"),
+        ({"clusters": {"big": [2, 4]}}, "clusters.big: must be CPU numbers from 0 to 3, but got [2, 4]"),
+        ({"clusters": {"big": []}}, "clusters.big: must be CPU numbers"),
+        ({"clusters": {"big": [3, 2]}}, "clusters.big: must list each CPU once, in rising order"),
+        ({"clusters": {"all": [0]}}, "clusters.all: is no name of a cluster"),
+        ({"clusters": {"big": "0-3"}}, "clusters.big"),
+        ({"power_mode": "MAXN; reboot"}, "power_mode must be letters"),
+        ({"default": {"runtime": "onnxruntime", "affinity": "bigg"}}, "no cluster 'bigg'"),
+        ({"default": {"runtime": "onnxruntime", "affinity": [7]}}, "affinity: must be CPU numbers from 0 to 3"),
+        ({"default": {"runtime": "onnxruntime", "threads": 2, "affinity": [0]}}, "at most the 1 CPUs [0]"),
+        (options({"CUDA": {}}), "options are for 'CUDA', which is no provider here; known: XnnpackExecutionProvider"),
+        (options({"XnnpackExecutionProvider": {"threads": [1]}}), "runtimes.onnxruntime: options.Xnnpack"),
+        (options({"XnnpackExecutionProvider": {"api_key": "x"}}), "api_key: looks like a secret"),
+        (options({"XnnpackExecutionProvider": {"plugin": "lib/x.so.1"}}), "'lib/x.so.1' is code to be loaded"),
     ],
 )
 def test_a_wrong_profile_is_refused(change: dict[str, Any], message: str) -> None:
@@ -143,12 +204,44 @@ def test_equal_targets_are_one_key() -> None:
     ("choice", "message"),
     [
         ({"runtime": "tflite"}, "profile board has no runtime 'tflite'; known: onnxruntime"),
-        ({"precision": "int8"}, "unknown precision 'int8'; known: fp32"),
+        ({"precision": "int4"}, "unknown precision 'int4'; did you mean 'int8'? known: fp32, fp16, dynamic, int8"),
         ({"threads": 0}, "threads must be from 1 to 256, but got 0"),
         ({"threads": 5}, "threads must be at most board's 4 cores, but got 5"),
+        ({"affinity": "bgi"}, "profile board has no cluster 'bgi'; did you mean 'big'? known: big, all"),
+        ({"affinity": [4]}, "affinity: must be CPU numbers from 0 to 3, but got [4]"),
+        ({"threads": 3, "affinity": "big"}, "threads must be at most the 2 CPUs [2, 3] that they are bound to"),
     ],
 )
 def test_a_wrong_target_is_refused(choice: dict[str, Any], message: str) -> None:
     """What the profile does not have is refused, with a list of what it has."""
     with pytest.raises(UsageError, match=re.escape(message)):
-        Target(profile_from_dict(board(), "board.yaml"), **choice)
+        Target(profile_from_dict(board(clusters={"big": [2, 3]}), "board.yaml"), **choice)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cpus", "name"),
+    [
+        (None, (2, 3), "board-onnxruntime-fp32-2t-big"),
+        ("big", (2, 3), "board-onnxruntime-fp32-2t-big"),
+        ([3, 2, 3], (2, 3), "board-onnxruntime-fp32-2t-big"),
+        ([0, 3], (0, 3), "board-onnxruntime-fp32-2t-cpu0.3"),
+        ("all", None, "board-onnxruntime-fp32-2t"),
+    ],
+)
+def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tuple[int, ...] | None, name: str) -> None:
+    """A cluster's name or a list is kept as numbers, ``all`` as none; the target is named after the cluster."""
+    default = {"runtime": "onnxruntime", "threads": 2, "affinity": "big"}
+    profile = profile_from_dict(board(clusters={"little": [0, 1], "big": [2, 3]}, default=default), "board.yaml")
+    target = Target(profile, affinity=affinity)
+    assert (target.affinity, target.name) == (cpus, name)
+    assert target.to_dict().get("affinity") == (None if cpus is None else list(cpus))
+
+
+def test_what_decides_a_number_is_part_of_the_target() -> None:
+    """Options of providers and the power mode are in a target's plain form, the mode in its name too."""
+    given = options({"XnnpackExecutionProvider": {"intra_op_num_threads": 2}})
+    target = Target(profile_from_dict(board(power_mode="MAXN", **given), "board.yaml"))
+    assert target.name == "board-onnxruntime-fp32-2t-maxn"
+    assert target.to_dict()["options"] == {"XnnpackExecutionProvider": {"intra_op_num_threads": 2}}
+    assert target.to_dict()["power_mode"] == "MAXN"
+    assert target.options["XnnpackExecutionProvider"]["intra_op_num_threads"] == 2

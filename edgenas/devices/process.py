@@ -1,0 +1,143 @@
+"""A command's process and its three pipes. Also runs on devices: Python 3.8, standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+CHUNK = 64 * 1024
+_POLL_SECONDS = 1.0  # its pipes tell at once; only what a child left behind holds open must be looked for
+_REAP_SECONDS = 0.001
+
+
+class Process:
+    """Feeds and drains the three pipes of one process at once, so that none of them can fill up and block it.
+
+    The process has a group of its own, which is killed when it ends, in any
+    way. Its pipes are registered with ``selector``, with the function to call
+    when one is ready as their data; whoever owns the selector calls it. Raises
+    OSError when the command cannot be started.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        command: Sequence[str],
+        folder: str,
+        on_output: Callable[[bytes], None],
+        on_errors: Callable[[bytes], None],
+    ) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(  # noqa: S603 - an argument list, no shell
+            list(command), stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, start_new_session=True, bufsize=0
+        )
+        self._selector = selector
+        self._stdin = bytearray()
+        self._readers: dict[IO[bytes], Callable[[bytes], None]] = {}
+        for stream, on_data in ((self._process.stdout, on_output), (self._process.stderr, on_errors)):
+            assert stream is not None
+            self._readers[stream] = on_data
+        for stream in (self._process.stdin, *self._readers):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
+        self.resume()
+
+    @property
+    def patience(self) -> float:
+        """How long to wait for its pipes before asking whether it has ended."""
+        return _POLL_SECONDS if self._readers else _REAP_SECONDS
+
+    @property
+    def exit_status(self) -> int:
+        """How it ended, negative for a signal; known after ``end``."""
+        return int(self._process.returncode)
+
+    def send(self, data: bytes) -> None:
+        """Give it more to read; its standard input stays open afterwards, as the sign that this side lives."""
+        self._stdin += data
+        stdin = self._process.stdin
+        if self._stdin and stdin not in _registered(self._selector):
+            self._selector.register(_open(stdin), selectors.EVENT_WRITE, self._write)
+
+    def pause(self) -> None:
+        """Leave its output in the pipes until ``resume``."""
+        for stream in self._readers:
+            if stream in _registered(self._selector):
+                self._selector.unregister(stream)
+
+    def resume(self) -> None:
+        for stream in self._readers:
+            if stream not in _registered(self._selector):
+                self._selector.register(stream, selectors.EVENT_READ, lambda stream=stream: self._read(stream))
+
+    def has_ended(self) -> bool:
+        """Whether it has ended and all that it said was handed on."""
+        ended = _has_ended(self._process.pid)
+        if ended and self._readers:
+            # A child left behind would hold the pipes open for ever.
+            _kill_group(self._process.pid)
+        return ended and not self._readers
+
+    def end(self) -> None:
+        """Kill what is left of the process group, reap the process, close its pipes; may be called again."""
+        if self._process.returncode is None:
+            _kill_group(self._process.pid)
+            self._process.wait()
+        self._readers.clear()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            self._forget(stream)
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        if stream not in self._readers:
+            return
+        data = os.read(stream.fileno(), CHUNK)
+        if data:
+            self._readers[stream](data)
+        else:
+            self._forget(stream)
+            del self._readers[stream]
+
+    def _write(self) -> None:
+        stdin = _open(self._process.stdin)
+        if stdin.closed:
+            return
+        try:
+            del self._stdin[: os.write(stdin.fileno(), self._stdin[:CHUNK])]
+        except BrokenPipeError:
+            self._stdin.clear()
+        if not self._stdin:
+            self._forget(stdin)
+
+    def _forget(self, stream: IO[bytes]) -> None:
+        if not stream.closed and stream in _registered(self._selector):
+            self._selector.unregister(stream)
+
+
+def _open(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def _registered(selector: selectors.BaseSelector) -> set[Any]:
+    return {key.fileobj for key in (selector.get_map() or {}).values()}
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether the process ended; it is not reaped yet, so that its number cannot become another's."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

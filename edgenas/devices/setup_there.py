@@ -1,0 +1,172 @@
+"""Makes a virtual environment on the device. Sent there as a file by setup.py, which says what for.
+
+Python 3.8 and its standard library only; never imports edgenas. Standard
+input: one JSON line with ``action``; standard output: one JSON line, with
+``failed`` where it could not be done. Nothing at the environment's place
+changes before the new one works.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+NOTE = "edgenas.json"
+PIP_SECONDS = "15"
+# Importing is the proof that a wheel fits: prints version and, where there are any, providers.
+CHECKS = {
+    "onnxruntime": "import onnxruntime as it; print(it.__version__, *it.get_available_providers())",
+    "litert": (
+        "import importlib.metadata as m; from ai_edge_litert.interpreter import Interpreter; "
+        "print(m.version('ai-edge-litert'))"
+    ),
+}
+
+
+class RefusedError(Exception):
+    """What was asked for cannot be done, and why."""
+
+
+def probe(request: dict[str, Any]) -> dict[str, Any]:
+    """What decides which wheels fit, and what an earlier call has installed."""
+    base = Path(request["base"]).expanduser()
+    base.mkdir(parents=True, exist_ok=True)
+    venv = base / "venv"
+    try:
+        note = json.loads((venv / NOTE).read_text())
+    except (OSError, ValueError):
+        note = {}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "machine": platform.machine(),
+        "bits": 8 * struct.calcsize("P"),
+        "libc": list(platform.libc_ver()),
+        "free_bytes": shutil.disk_usage(base).free,
+        "base": str(base),
+        "note": note,
+        "works": bool(note) and not any(check(venv, name)[1] for name in note["versions"]),
+    }
+
+
+def install(request: dict[str, Any]) -> dict[str, Any]:
+    """A new environment with these runtimes, from wheel files or by pip; it replaces the old one if it works."""
+    target = Path(request["base"]).expanduser() / "venv"
+    fresh = target.with_name("venv.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        site = make(fresh)
+        done: dict[str, Any] = {"versions": {}, "providers": {}, "skipped": request["skipped"]}
+        for runtime in request["runtimes"]:
+            add(runtime, fresh, site, done, request["required"])
+        done["asked"] = request["asked"]
+        (fresh / NOTE).write_text(json.dumps(done))
+        replace(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return {**done, "python": str(target / "bin" / "python")}
+
+
+def add(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], required: str) -> None:
+    """Put one runtime in; what is not required and cannot be had is noted as skipped."""
+    name = runtime["name"]
+    try:
+        if "wheels" in runtime:
+            for wheel in runtime["wheels"]:
+                unpack(wheel, site)
+        else:
+            fetch(runtime["requirements"], site)
+        said, problem = check(venv, name)
+        if problem:
+            raise RefusedError(f"{name} was installed and cannot be imported ({problem})")
+    except RefusedError as error:
+        if name == required:
+            raise
+        done["skipped"][name] = str(error)
+        return
+    done["versions"][name], *done["providers"][name] = said.split()
+
+
+def make(folder: Path) -> Path:
+    """An empty environment; returns where its packages go. Needs neither pip nor ensurepip, as Debian splits off."""
+    try:
+        import venv
+    except ImportError:
+        raise RefusedError("python3 has no module venv; run there: sudo apt-get install python3-venv") from None
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    return folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+
+def fetch(choices: list[list[str]], site: Path) -> None:
+    """Let pip install the first of these lists of requirements that it can."""
+    if importlib.util.find_spec("pip") is None:
+        raise RefusedError("python3 there has no pip")
+    options = ["--no-deps", "--only-binary=:all:", "--upgrade", "--quiet", "--no-input", "--disable-pip-version-check"]
+    limits = ["--retries", "0", "--timeout", PIP_SECONDS]
+    problem = ""
+    for requirements in choices:
+        command = [sys.executable, "-m", "pip", "install", *options, *limits, "--target", str(site), *requirements]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
+        if done.returncode == 0:
+            return
+        problem = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "it failed")
+    raise RefusedError(f"pip there: {problem}")
+
+
+def unpack(wheel: str, site: Path) -> None:
+    """Install a wheel, which is a zip file: what lies beside its data folder, and the packages within that."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)  # which lets no member out of the folder
+    for data in site.glob("*.data"):
+        for part in (data / "purelib", data / "platlib"):
+            if part.is_dir():
+                shutil.copytree(part, site, dirs_exist_ok=True)
+        shutil.rmtree(data)
+
+
+def check(venv: Path, runtime: str) -> tuple[str, str]:
+    """What the runtime says when it is imported there, and what went wrong, else nothing."""
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    command = [str(venv / "bin" / "python"), "-I", "-c", CHECKS[runtime]]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+        )
+    except OSError as error:
+        return "", str(error)
+    problem = done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}"
+    return done.stdout, "" if done.returncode == 0 else problem
+
+
+def replace(fresh: Path, target: Path) -> None:
+    """Put the new environment in the old one's place."""
+    old = target.with_name("venv.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists() or target.is_symlink():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def main() -> int:
+    request = json.loads(sys.stdin.readline())
+    actions = {"probe": probe, "install": install}
+    try:
+        answer = actions[request["action"]](request)
+    except (RefusedError, OSError, zipfile.BadZipFile) as error:
+        answer = {"failed": " ".join(str(error).split())}
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

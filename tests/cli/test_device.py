@@ -1,0 +1,270 @@
+"""``edgenas device``: what it prints for people and for machines, and what it records."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgenas.cli.device import _parse_host
+from edgenas.devices import load_profile, shipped_profiles
+from edgenas.devices.testing_sshd import Sshd, make_key
+from edgenas.errors import UsageError
+
+Call = Callable[..., tuple[int, str, str]]
+Answer = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a working folder of its own, without profiles."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """What the person at the keyboard will say to the next question."""
+    return lambda said: monkeypatch.setattr("typer.confirm", lambda question, default: said == "y")
+
+
+@pytest.fixture
+def board(sshd: Sshd, folder: Path) -> Callable[..., str]:
+    """Write a profile of the SSH server on loopback; returns its name."""
+
+    def write(connection: dict[str, Any] | None = None, **changes: Any) -> str:
+        data = sshd.profile(connection, work_dir=str(folder / "there"), **changes).to_dict()
+        (folder / "device_profiles").mkdir(exist_ok=True)
+        kept = {key: value for key, value in data.items() if value is not None}
+        kept["connection"] = {key: value for key, value in data["connection"].items() if value is not None}
+        (folder / "device_profiles" / "loopback.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(kept))))
+        return "loopback"
+
+    return write
+
+
+@pytest.fixture
+def homely(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
+    """An SSH server whose user has another home folder, where a profile without a work_dir makes its folders."""
+    server = Sshd(folder / "server")
+    with (server.folder / "sshd_config").open("a") as config:
+        config.write(f"SetEnv HOME={folder}/home\n")
+    (folder / "home").mkdir()
+    with server:
+        yield server
+
+
+@pytest.fixture
+def stranger(sshd: Sshd, folder: Path) -> dict[str, Any]:
+    """A connection to the server by somebody who knows no host keys."""
+    return sshd.connection(known_hosts=str(folder / "known_hosts"))
+
+
+def arguments(connection: dict[str, Any]) -> list[str]:
+    """The options of ``new`` that say the same as a connection."""
+    files = [f"--{key.replace('_', '-')}={connection[key]}" for key in ("identity_file", "known_hosts", "config_file")]
+    return ["--host", f"{connection['user']}@{connection['host']}:{connection['port']}", *files]
+
+
+@pytest.mark.parametrize("command", ["list", "facts", "check", "trust", "new", "setup"])
+def test_every_command_has_help_with_an_example(call: Call, command: str) -> None:
+    """--help of each command shows an example."""
+    code, out, _ = call("device", command, "--help")
+    assert (code, f"Example: edgenas device {command}" in out) == (0, True)
+
+
+def test_list_shows_all_profiles(call: Call, folder: Path) -> None:
+    """The shipped profiles and one's own are listed with their default targets."""
+    call("device", "new", "mine", "--local")
+    code, out, _ = call("device", "list")
+    assert code == 0
+    assert all(name in out for name in [*shipped_profiles(), "mine"])
+    listed = json.loads(call("device", "list", "--json")[1])["profiles"]
+    found = next(profile for profile in listed if profile["name"] == "rock-5b")
+    assert (found["target"], found["cores"]) == ("rock-5b-onnxruntime-fp32-4t-big", 8)
+
+
+def test_facts_are_shown(call: Call) -> None:
+    """Facts are a table, or one JSON document."""
+    code, out, _ = call("device", "facts", "localhost")
+    assert (code, "kernel" in out) == (0, True)
+    assert json.loads(call("device", "facts", "localhost", "--json")[1])["cores"] > 0
+
+
+def test_check_ends_with_the_next_command(call: Call, folder: Path) -> None:
+    """Where everything works, check exits with 0 and names the next command."""
+    (folder / "mine.yaml").write_text(
+        f"name: mine\nconnection: {{kind: local}}\nruntimes: {{onnxruntime: {{}}}}\n"
+        f"default: {{runtime: onnxruntime}}\nwork_dir: {folder}/there\n"
+    )
+    code, out, _ = call("device", "check", "mine.yaml")
+    assert (code, out.splitlines()[-1]) == (0, "next: edgenas measure MODEL --device mine.yaml")
+
+
+def test_check_over_ssh_passes(call: Call, board: Callable[..., str]) -> None:
+    """A board that is reached by SSH passes, each step of the way shown."""
+    code, out, _ = call("device", "check", board(), "--json")
+    document = json.loads(out)
+    assert (code, document["passed"]) == (0, True), out
+    assert [each["name"] for each in document["checks"]][:4] == ["reach", "host key", "login", "python"]
+
+
+@pytest.mark.parametrize(
+    ("change", "failed", "remedy"),
+    [
+        ({"known_hosts": "/dev/null"}, "host key", "edgenas device trust loopback"),
+        ({"user": "no-such-user"}, "login", "ssh-copy-id"),
+        ({"port": 1}, "reach", "ssh"),
+    ],
+)
+def test_check_names_the_step_that_fails(
+    call: Call, board: Callable[..., str], sshd: Sshd, change: dict[str, Any], failed: str, remedy: str
+) -> None:
+    """What fails on the way is named with its remedy, and check exits with 1."""
+    name = board(sshd.connection(**change))
+    code, out, _ = call("device", "check", name, "--json")
+    first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
+    assert (code, first["name"], first["status"]) == (1, failed, "failed")
+    assert remedy in first["remedy"]
+    code, out, _ = call("device", "check", name)
+    assert (code, out.splitlines()[-1]) == (1, "it cannot be measured on yet")
+
+
+def test_check_names_a_missing_interpreter(call: Call, board: Callable[..., str]) -> None:
+    """A python that is not on the board fails that step; what needs it is not tried."""
+    code, out, _ = call("device", "check", board(python="python9"), "--json")
+    states = {each["name"]: each["status"] for each in json.loads(out)["checks"]}
+    assert (code, states["login"], states["python"], states["runtime"]) == (1, "ok", "failed", "not tried")
+
+
+def test_check_names_a_work_folder_that_cannot_be_made(call: Call, board: Callable[..., str], folder: Path) -> None:
+    """A work_dir in a place that is no folder fails that step."""
+    (folder / "file").touch()
+    name = board()
+    path = folder / "device_profiles" / "loopback.yaml"
+    path.write_text(path.read_text().replace(f"{folder}/there", f"{folder}/file/x"))
+    code, out, _ = call("device", "check", name, "--json")
+    states = {each["name"]: each["status"] for each in json.loads(out)["checks"]}
+    assert (code, states["work folder"]) == (1, "failed")
+
+
+def test_trust_records_after_asking(
+    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path, answer: Answer
+) -> None:
+    """A no leaves the key unknown; a yes records it; after that it is known."""
+    name = board(stranger)
+    answer("n")
+    code, out, err = call("device", "trust", name)
+    assert (code, "shows the ssh-ed25519 key SHA256:" in out, "was not confirmed" in err) == (1, True, True)
+    assert not (folder / "known_hosts").exists()
+    answer("y")
+    code, out, _ = call("device", "trust", name)
+    assert (code, "recorded the key" in out) == (0, True)
+    assert call("device", "trust", name) == (0, "loopback: its host key is known already\n", "")
+    assert call("device", "facts", name)[0] == 0
+
+
+def test_a_changed_key_wants_its_own_yes(
+    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path, answer: Answer
+) -> None:
+    """--yes does not replace a changed key: that takes an answer or --replace."""
+    name = board(stranger)
+    assert call("device", "trust", name, "--yes")[0] == 0
+    make_key(folder / "other")
+    kind, key = (folder / "other.pub").read_text().split()[:2]
+    known = folder / "known_hosts"
+    known.write_text(f"{known.read_text().split()[0]} {kind} {key}\n")
+    answer("n")
+    code, out, _ = call("device", "trust", name, "--yes")
+    assert (code, "ANOTHER key" in out, f"{known}:1" in out) == (1, True, True)
+    assert call("device", "trust", name, "--replace")[0] == 0
+    assert key not in known.read_text()
+
+
+def test_no_answer_is_a_no(
+    call: Call, board: Callable[..., str], stranger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without anybody to ask, an unknown key is not recorded."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, err = call("device", "trust", board(stranger))
+    assert (code, "was not confirmed" in err) == (1, True)
+
+
+def test_new_asks_the_board(call: Call, homely: Sshd, folder: Path) -> None:
+    """new records the host key when told to, and writes a profile that reaches the board again."""
+    stranger = homely.connection(known_hosts=str(folder / "known_hosts"))
+    code, out, err = call("device", "new", "mine", *arguments(stranger), "--yes")
+    assert code == 0, err
+    assert out.splitlines()[-2:] == ["wrote device_profiles/mine.yaml", "next: edgenas device setup mine"]
+    profile = load_profile("mine")
+    assert profile.cores == json.loads(call("device", "facts", "mine", "--json")[1])["cores"]
+    assert "identity_file" in (folder / "device_profiles" / "mine.yaml").read_text()
+
+
+def test_new_overwrites_nothing(call: Call, folder: Path) -> None:
+    """A second profile of the same name is refused, and the first is as it was."""
+    assert call("device", "new", "mine", "--local", "--out", "x.yaml")[0] == 0
+    before = (folder / "x.yaml").read_bytes()
+    code, _, err = call("device", "new", "mine", "--local", "--out", "x.yaml")
+    assert (code, "x.yaml: is there already" in err) == (2, True)
+    assert (folder / "x.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--host", "x", "--local"], [], ["--local", "--jump", "x"], ["--host", "a b"], ["--host", "@"]]
+)
+def test_new_wants_one_way_to_the_board(call: Call, wrong: list[str]) -> None:
+    """Neither a host nor --local, both, or a host that is none: wrong use."""
+    code, _, err = call("device", "new", "mine", *wrong)
+    assert (code, "--host" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["localhost", "no-such-board"])
+def test_setup_and_trust_are_for_boards(call: Call, name: str) -> None:
+    """This machine has no host key and needs no setup; an unknown name is wrong use."""
+    for command in ("setup", "trust"):
+        assert call("device", command, name)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("board", {"host": "board"}),
+        ("pi@board", {"host": "board", "user": "pi"}),
+        ("pi@board.local:2222", {"host": "board.local", "user": "pi", "port": 2222}),
+        ("pi@[fe80::1]:22", {"host": "fe80::1", "user": "pi", "port": 22}),
+        ("fe80::1", {"host": "fe80::1"}),
+        ("you@example.org@board", {"host": "board", "user": "you@example.org"}),
+    ],
+)
+def test_hosts_are_parsed(text: str, host: dict[str, Any]) -> None:
+    """user, address and port are told apart, also for IPv6."""
+    assert _parse_host(text) == host
+
+
+@pytest.mark.parametrize("text", ["", "pi@", "board:", "board:port", "-oProxyCommand=x", "a b", "[::1"])
+def test_what_is_no_host_is_refused(text: str) -> None:
+    """Text that ssh could take for something else is refused."""
+    with pytest.raises(UsageError, match="--host must be"):
+        _parse_host(text)
+
+
+def test_a_board_behind_another_machine(call: Call, sshd: Sshd, homely: Sshd, folder: Path) -> None:
+    """With --jump the jump host's key is recorded first, then the board's, and the board answers."""
+    config = folder / "config"
+    for server in (sshd, homely):
+        with config.open("a") as file:
+            file.write(f'Match originalhost 127.0.0.1 exec "test %p = {server.port}"\n')
+            file.write(f"  IdentityFile {server.folder}/client_key\n  IdentityAgent none\n")
+    files = ["--config-file", config, "--known-hosts", folder / "known_hosts"]
+    jump = f"{sshd.user}@127.0.0.1:{sshd.port}"
+    host = f"{homely.user}@127.0.0.1:{homely.port}"
+    code, out, err = call("device", "new", "mine", "--host", host, "--jump", jump, *files, "--yes")
+    assert code == 0, err
+    shown = [line.split()[0] for line in out.splitlines() if "shows the" in line]
+    assert shown == [f"[127.0.0.1]:{sshd.port}", f"[127.0.0.1]:{homely.port}"]
