@@ -8,7 +8,8 @@
     │   ├── SpaceError          an architecture or a space breaks a rule
     │   ├── RunError            a run folder of another space, or steps in the wrong order
     │   ├── BudgetError         a budget that nothing can meet
-    │   └── ModelError          a model file that the runtime refuses or that kills its process
+    │   ├── ModelError          a model file that the runtime refuses or that kills its process
+    │   └── UncoveredOperatorError  an operator that the TFLite writer does not know
     ├── DeviceError             a device vanished, timed out or answered nonsense
     ├── MeasurementError        a measurement that cannot be taken or trusted
     ├── TrainingError           training diverged
@@ -53,6 +54,10 @@ class BudgetError(UsageError):
 
 class ModelError(UsageError):
     """A model file that the runtime refuses or that kills its process."""
+
+
+class UncoveredOperatorError(UsageError):
+    """A model with operators that the TFLite writer does not know; the message lists them."""
 
 
 class DeviceError(EdgeNASError):

@@ -65,12 +65,16 @@ class Layout:
         """A target's front."""
         return self.root / "fronts" / f"{target}.json"
 
+    def choices(self, target: str) -> Path:
+        """The folder of a target's choices."""
+        return self.root / "choices" / target
+
     def choice(self, target: str, budget: str) -> Path:
         """A target's choice for a budget."""
-        return self.root / "choices" / target / f"{budget}.json"
+        return self.choices(target) / f"{budget}.json"
 
     def bundle(self, target: str, architecture: str) -> Path:
-        """An architecture's bundle for a target."""
+        """An architecture's bundle for a target, or of a kind of file."""
         return self.root / "bundles" / target / architecture
 
     def picture(self, target: str) -> Path:

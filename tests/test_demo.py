@@ -1,14 +1,20 @@
 """The demo, as a user sees it, on the real digits."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgenas.export import Bundle, Kind
+
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
 
 # Runs the exported file with onnxruntime alone: no edgenas, no torch, only what lies in the bundle and the run.
 ALONE = """
@@ -88,3 +94,43 @@ def test_second_demo_does_nothing_again(demo: tuple[Path, dict[str, Any]]) -> No
     assert document == demo[1]
     for step in ("train", "evaluate", "profile", "search", "choose", "export"):
         assert any(line.startswith(step) and "already done" in line for line in progress.splitlines()), step
+
+
+def test_int8_bundle_is_left(demo: tuple[Path, dict[str, Any]]) -> None:
+    """The chosen subnet lies there as int8 TFLite too; it verifies and keeps 98% of the classes."""
+    bundle = Bundle(Path(demo[1]["int8"]))
+    assert bundle.verify().kind == Kind("tflite", "int8")
+    assert bundle.card["architecture"]["id"] == subnet(demo[1], "chosen")["architecture"]
+    assert bundle.card["agreement_with_pytorch"]["top1"] >= 0.98
+    assert bundle.card["float_layers"] == []
+
+
+def test_int8_bundle_runs_where_only_numpy_and_litert_are(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Its script, in a new environment with numpy and ai-edge-litert alone, prints the expected label."""
+    folder = Path(demo[1]["int8"])
+    label = Bundle(folder).verify().label
+    environment = tmp_path / "new environment"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "numpy", "ai-edge-litert"], check=True)
+    absent = "import importlib.util, sys; sys.exit(any(map(importlib.util.find_spec, ['edgenas', 'torch', 'onnx'])))"
+    subprocess.run([str(python), "-I", "-c", absent], check=True)
+    command = [str(python), "-I", str(folder / "run.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{label}\n"
+    Bundle(folder).verify()  # the script leaves no trace
+
+
+def test_guide_to_exporting(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Each command of the guide works as written, in the demo's run."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "digits").symlink_to(demo[0])
+    guide = (ROOT / "docs" / "guides" / "export_a_model.md").read_text()
+    commands = "".join(re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)).replace("\\\n", " ").splitlines()
+    assert len(commands) == 5
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        command = [sys.executable, *(["-m", "edgenas.cli"] if program == "edgenas" else []), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgenas.data import DataSet, Images, Split
+from edgenas.data import DataSet, Images, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate, computing_with, to_channels_last
 from edgenas.space import Architecture
 
@@ -30,16 +30,12 @@ class Evaluator:
 
     def subnet(self, architecture: Architecture) -> Subnet:
         """The stand-alone, calibrated module of an architecture, in eval mode."""
-        subnet = self._supernet.extract(architecture)
-        to_channels_last(subnet)
-        with computing_with(self._threads):
-            calibrate(subnet, self._batches(self._calibration, architecture.resolution))
-        return subnet
+        inputs = self._data.inputs(self._calibration, architecture.resolution)
+        return extract(self._supernet, architecture, inputs, self._threads)
 
     def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
         """Logits (N, classes) of images (N, H, W) at a resolution."""
-        with torch.inference_mode(), computing_with(self._threads):
-            return torch.cat([subnet(batch) for batch in self._batches(images, resolution)]).numpy()
+        return logits(subnet, self._data.inputs(images, resolution), self._threads)
 
     def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
         """The share of a split's images that are classified rightly, from 0 to 1."""
@@ -49,6 +45,27 @@ class Evaluator:
         """The accuracy of an architecture on the validation split, from 0 to 1."""
         return self.accuracy(self.subnet(architecture), self._data.validation, architecture.resolution)
 
-    def _batches(self, images: Images, resolution: int) -> list[torch.Tensor]:
-        inputs = torch.from_numpy(self._data.inputs(images, resolution))
-        return list(inputs.contiguous(memory_format=torch.channels_last).split(_BATCH))
+
+def extract(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
+    """The stand-alone module of an architecture, in eval mode, its batch norm calibrated on inputs (N, C, r, r).
+
+    Without inputs it keeps the supernet's statistics, which are not its own.
+    """
+    subnet = supernet.extract(architecture)
+    to_channels_last(subnet)
+    if inputs is None:
+        subnet.eval()
+        return subnet
+    with computing_with(threads):
+        calibrate(subnet, _batches(inputs))
+    return subnet
+
+
+def logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
+    """Logits (N, classes) of prepared inputs (N, C, r, r)."""
+    with torch.inference_mode(), computing_with(threads):
+        return torch.cat([subnet(batch) for batch in _batches(inputs)]).numpy()
+
+
+def _batches(inputs: Inputs) -> list[torch.Tensor]:
+    return list(torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last).split(_BATCH))

@@ -56,6 +56,8 @@ def _print(result: Demo, picture: Path) -> None:
     print(f"\nverdict: {result.choice.measured.verdict}")
     for row in result.rows:
         print(f"{row.name:<8}  {row.model}")
+    if result.int8 is not None:
+        print(f"int8      {result.int8 / 'model.tflite'}")
     print(f"front     {picture}")
     root, chosen = result.run.layout.root, next(row for row in result.rows if row.name == "chosen")
     print("\nNext:")

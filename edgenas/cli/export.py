@@ -2,48 +2,141 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgenas.cli.common import (
-    DeviceOption,
-    JsonOption,
-    RunOption,
-    RuntimeOption,
-    ThreadsOption,
-    print_json,
-)
+from edgenas.cli.common import JsonOption, RunOption, RuntimeOption, ThreadsOption, print_json, print_table
+from edgenas.errors import RunError, UsageError
+from edgenas.units import format_bytes
 
-EXAMPLE = "Example: edgenas export --run runs/digits --arch max --out ship"
+if TYPE_CHECKING:
+    from edgenas.devices import Target
+    from edgenas.pipeline import Run
+    from edgenas.pipeline.export import Exported
+    from edgenas.space import Architecture
+
+EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
+_TENSORRT = "tensorrt"
+_DYNAMIC = "dynamic"
 
 
 def command(
     run: RunOption,
-    arch: Annotated[str, typer.Option(help="An id, min, max, or a JSON file.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
-    device: DeviceOption = "localhost",
+    out: Annotated[Path, typer.Option(help="The folder for the bundles.", show_default=False)],
+    arch: Annotated[str | None, typer.Option(help="An id, min, max, or a JSON file.", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A device profile: what was chosen for it.", show_default=False)
+    ] = None,
     runtime: RuntimeOption = None,
     threads: ThreadsOption = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="onnx or tflite; may be repeated. By default onnx.", show_default=False)
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="fp32, fp16, dynamic or int8; may be repeated. By default fp32.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A folder of images for int8; by default training images.", show_default=False)
+    ] = None,
+    calibration_method: Annotated[str, typer.Option(help="percentile or minmax.")] = "percentile",
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A layer to leave in float; may be repeated.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="tensorrt: int8 ONNX with symmetric activations.", show_default=False)
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Images that the file takes at a time, or dynamic.")] = "1",
     json: JsonOption = False,
 ) -> None:
-    """Export a subnet as a bundle, verified against PyTorch."""
+    """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
+    from edgenas.pipeline.kinds import all_kinds
+    from edgenas.pipeline.network import ExportSettings
+
+    if target not in (None, _TENSORRT):
+        raise UsageError(f"unknown target {target!r}; known: {_TENSORRT}")
+    kinds, skipped = all_kinds(format or ["onnx"], precision or ["fp32"])
+    settings = ExportSettings(
+        calibration=calibration,
+        method=calibration_method,
+        keep_float=tuple(keep_float or ()),
+        symmetric=target == _TENSORRT,
+        batch=_batch(batch),
+    )
+    opened = Run(run)
+    measured_on = opened.target(device or "localhost", runtime, threads)
+    architecture = _architecture(opened, arch, device, measured_on)
+    for line in skipped:
+        opened.progress.say(f"export    {line}")
+    done = opened.export_all(architecture, measured_on, out, kinds, settings)
+    if json:
+        files = [_to_dict(each) for each in done]
+        print_json({"run": str(run), "architecture": architecture.id, "bundles": files, "skipped": skipped})
+        return
+    _print(done, device or "localhost")
+
+
+def _batch(text: str) -> int | None:
+    if text == _DYNAMIC:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise UsageError(f"batch must be dynamic or a whole number, but got {text!r}")
+    return int(text)
+
+
+def _architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
+    """The one that is named, else what was chosen for the device."""
     from edgenas.pipeline.architectures import resolve_architecture
 
-    opened = Run(run)
-    target = opened.target(device, runtime, threads)
-    bundle = opened.export(resolve_architecture(opened.space, arch), target, out)
-    if json:
-        print_json({"run": str(run), "bundle": str(bundle.path), "model": str(bundle.model), "card": bundle.card})
-        return
-    card = bundle.card
-    agreement = card["agreement_with_pytorch"]
-    reached, images = card["accuracy"]["test"], card["images"]["test"]
-    print(f"{bundle.model}: test accuracy {reached:.2%} of {images} images, by running the file")
+    if arch is not None:
+        return resolve_architecture(run.space, arch)
+    if device is None:
+        raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
+    chosen = run.chosen(target)
+    if len({choice.arch.id for choice in chosen}) > 1:
+        listed = ", ".join(f"{choice.arch.id} ({choice.budget})" for choice in chosen)
+        raise RunError(f"{target.name} has several choices: {listed}; name one with --arch")
+    return chosen[0].arch
+
+
+def _to_dict(exported: Exported) -> dict[str, Any]:
+    return {
+        "kind": str(exported.kind),
+        "bundle": str(exported.bundle.path),
+        "model": str(exported.bundle.model),
+        "archive": None if exported.archive is None else str(exported.archive),
+        "card": exported.card,
+    }
+
+
+def _print(done: Sequence[Exported], device: str) -> None:
+    columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
+    print_table(columns, [_row(each) for each in done])
+    card = done[0].card
+    print(f"\nagainst PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
     print(
-        f"against PyTorch on {agreement['images']} images: largest difference {agreement['max_difference']:.1e},"
-        f" same class {agreement['top1']:.2%}"
+        f"{card['params']:,} parameters, {card['macs']:,} MACs;"
+        f" activations peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}"
     )
-    print(f"next: edgenas measure {bundle.model} --device {device}")
+    for each in done:
+        if each.card["float_layers"]:
+            print(f"{each.kind} computes in float: {', '.join(each.card['float_layers'])}")
+    print(f"archives: {', '.join(str(each.archive) for each in done)}")
+    print(f"next: edgenas measure {done[0].bundle.model} --device {device}")
+
+
+def _row(exported: Exported) -> tuple[str, ...]:
+    card, accuracy = exported.card, exported.card["accuracy"]
+    agreement = card["agreement_with_pytorch"]
+    return (
+        str(exported.bundle.model),
+        format_bytes(card["model_bytes"]),
+        accuracy if isinstance(accuracy, str) else f"{accuracy['test']:.2%}",
+        f"{agreement['top1']:.2%}",
+        f"{agreement['max_difference']:.1e}",
+        f"{agreement['relative_error']:.2%}",
+    )

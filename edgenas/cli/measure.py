@@ -2,73 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgenas.cli.common import (
-    DeviceOption,
-    JsonOption,
-    RuntimeOption,
-    ThreadsOption,
-    make_target,
-    print_json,
-    print_table,
-)
-from edgenas.units import format_bytes, format_ms
+from edgenas.cli.common import DeviceOption, JsonOption, RuntimeOption, ThreadsOption, make_target, print_json
+from edgenas.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
-    from edgenas.graph import GraphSummary
-    from edgenas.profilers import Measurement
+    from edgenas.cli.measured import Outcome
+    from edgenas.devices import Target
 
-EXAMPLE = "Example: edgenas measure model.onnx --device localhost"
+EXAMPLE = "Example: edgenas measure a.onnx b.onnx --device localhost --compare"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX or TFLite files.", show_default=False)],
     device: DeviceOption = "localhost",
     runtime: RuntimeOption = None,
     threads: ThreadsOption = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Rank them, and say which differ beyond noise.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure any model file on a device, with its conditions."""
-    from edgenas.graph import summarise
-    from edgenas.profilers import measure
+    """Measure model files on a device, with intervals and conditions."""
+    from edgenas.cli.measured import document, print_outcomes
+
+    targets = {model: _target(model, device, runtime, threads) for model in dict.fromkeys(models)}
+    outcomes: dict[Path, Outcome] = dict.fromkeys(targets)
+    lost: DeviceError | None = None
+    try:
+        for target in dict.fromkeys(targets.values()):
+            _measure([model for model in targets if targets[model] == target], target, outcomes)
+    except DeviceError as error:
+        lost = error
+    failed = [outcome for outcome in outcomes.values() if isinstance(outcome, ModelError)]
+    if any(outcomes.values()) and len(failed) < len(outcomes):
+        if json:
+            print_json(document(outcomes, targets, compare))
+        else:
+            print_outcomes(outcomes, targets, compare)
+    if lost is not None:
+        raise lost
+    if len(failed) > 1:
+        raise ModelError(f"{len(failed)} of {len(outcomes)} models failed; the first: {failed[0]}")
+    if failed:
+        raise failed[0]
+
+
+def _target(model: Path, device: str, runtime: str | None, threads: int | None) -> Target:
+    """The target for a file: without ``--runtime`` the profile's default, or else its first that runs such files."""
+    from edgenas.profilers.request import ENDINGS
 
     target = make_target(device, runtime, threads)
-    summary = summarise(model)
-    measurement = measure(model, target)
-    if json:
-        print_json(_document(model, measurement, summary))
-    else:
-        _print(model, target.name, measurement, summary)
+    if runtime is None and model.suffix not in ENDINGS.get(target.runtime, ()):
+        fitting = [name for name in target.profile.runtimes if model.suffix in ENDINGS.get(name, ())]
+        if fitting:
+            return make_target(device, fitting[0], threads)
+    return target
 
 
-def _document(model: Path, measurement: Measurement, summary: GraphSummary) -> dict[str, Any]:
-    derived = {
-        "median_ms": measurement.median_ms,
-        "interval_95_ms": list(measurement.interval_ms),
-        "p90_ms": measurement.p90_ms,
-    }
-    graph = {"macs": summary.macs, "params": summary.params, "activation_bytes": summary.activation_bytes}
-    unknown = {"operators_without_macs": summary.unsupported}
-    return {"model": str(model), **derived, "graph": {**graph, **unknown}, **measurement.to_dict()}
+def _measure(models: Sequence[Path], target: Target, outcomes: dict[Path, Outcome]) -> None:
+    """Fill in what is found of each model, also when the device vanishes in between."""
+    from edgenas.devices import connect
+    from edgenas.pipeline.progress import Progress, Silent
+    from edgenas.profilers import Batch, Measurement, MeasureSettings
 
+    settings = MeasureSettings()
+    total, done = len(models) * settings.processes, 0
+    progress = Progress() if len(models) > 1 else Silent()
+    with progress.step("measure", total) as bar:
 
-def _print(model: Path, target: str, measurement: Measurement, summary: GraphSummary) -> None:
-    low, high = measurement.interval_ms
-    peak = measurement.peak_bytes
-    unknown = ", ".join(f"{count} {name}" for name, count in summary.unsupported.items())
-    rows = [
-        ("median latency", format_ms(measurement.median_ms)),
-        ("95% interval, this process", f"{format_ms(low)} to {format_ms(high)}"),
-        ("90th percentile", format_ms(measurement.p90_ms)),
-        ("runs", str(len(measurement.samples_ms))),
-        ("peak memory of the process", "not measured" if peak is None else format_bytes(peak)),
-        ("peak activations of the graph", format_bytes(summary.activation_bytes)),
-        ("multiply-accumulates", f"{summary.macs / 1e6:.2f} M" + (f" (without {unknown})" if unknown else "")),
-        ("parameters", f"{summary.params / 1e6:.3f} M"),
-        ("verdict", str(measurement.verdict)),
-    ]
-    print_table((str(model), target + (" SYNTHETIC" if measurement.synthetic else "")), rows)
+        def show(number: int | None, measurement: Measurement) -> None:
+            nonlocal done
+            if number is not None:
+                done += 1
+                bar(min(done, total), f"{models[number]}  {measurement.median_ms:.3f} ms")
+
+        batch = Batch(models, target, settings, on_process=show)
+        try:
+            with connect(target.profile) as live:
+                batch.run(live)
+        finally:
+            outcomes.update(zip(models, batch.results(), strict=True))

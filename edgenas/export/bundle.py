@@ -3,65 +3,33 @@
 from __future__ import annotations
 
 import inspect
-import io
+import json
 import shutil
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
+from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export import preprocess as preprocess_module
-from edgenas.export.bundle_texts import RUN_SCRIPT, model_card
-from edgenas.export.preprocess import preprocess
-from edgenas.export.verify import check_onnx, compare, run_onnx
-from edgenas.files import canonical_json, digest, parse, read_bytes, read_document, write_bytes, write_document
-
-_VERSION = 1
-_SUMS = "SHA256SUMS"
-_FILES = (
-    "README.md",
-    "card.json",
-    "labels.txt",
-    "model.onnx",
-    "preprocess.py",
-    "preprocessing.json",
-    "run.py",
-    "sample.npz",
+from edgenas.export.archive import pack_arrays, unpacked, write_archive
+from edgenas.export.bundle_check import (
+    CARD,
+    SUMS,
+    Preprocessing,
+    Verified,
+    check_bundle,
+    check_contents,
+    checksums,
+    files_of,
 )
-# Float32 sums in another order, on another processor.
-_INPUT_TOLERANCE = 1e-4
-_LOGIT_TOLERANCE = 1e-4
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What preprocessing.json says. Raises UsageError when a number is impossible."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    size: int
-    channels: int
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.channels < 1:
-            raise UsageError(f"preprocessing: size and channels must be above 0, but got {self.size}, {self.channels}")
-        if not np.isfinite([self.scale, *self.mean, *self.std]).all():
-            raise UsageError("preprocessing: scale, mean and std must be finite numbers")
-        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
-            raise UsageError(
-                f"preprocessing: mean and std need {self.channels} numbers, std above 0,"
-                f" but got {list(self.mean)} and {list(self.std)}"
-            )
+from edgenas.export.bundle_texts import RUN_SCRIPTS, model_card
+from edgenas.export.formats import FORMATS, Kind
+from edgenas.files import canonical_json, parse, read_document, write_bytes, write_document
 
 
 @dataclass(frozen=True)
@@ -76,89 +44,128 @@ class Bundle:
     @property
     def model(self) -> Path:
         """The model file."""
-        return self.path / "model.onnx"
+        tflite = self.path / "model.tflite"
+        return tflite if tflite.exists() else self.path / "model.onnx"
 
     @property
     def card(self) -> dict[str, Any]:
         """The model card's facts. Raises FormatError when the file is damaged."""
-        return read_document(self.path / "card.json", "bundle", _VERSION)
+        return read_document(self.path / "card.json", *CARD)
 
-    def verify(self) -> None:
+    def verify(self) -> Verified:
         """Prove that the bundle is whole and does what it did when it was made.
 
         Every file has its recorded SHA-256 and none is missing, extra or a
-        link; the model passes onnx's checker; the sample image gives the
-        recorded input and, through the model, the recorded logits. Raises
-        VerificationError naming the file and the rule.
+        link; the model is of the kind that the card names; the sample image
+        gives the recorded input and, through the model, the recorded logits,
+        as near as its kind must (``LIMITS``, which no bundle can widen).
+        Raises VerificationError naming the file and the rule, and
+        MissingExtraError where the model's runtime is not installed.
         """
-        _check_names(self.path)
-        _check_sums(self.path)
+        return check_bundle(self.path)
+
+    def archive(self) -> Path:
+        """The bundle as NAME.zip beside its folder NAME; equal bundles give equal bytes.
+
+        Raises UsageError when something else lies there.
+        """
+        path = self.path.with_name(f"{self.path.name}.zip")
+        write_archive(self.path, path, _names(self.model.suffix.removeprefix(".")))
+        return path
+
+
+@contextmanager
+def open_bundle(path: Path) -> Iterator[Bundle]:
+    """The bundle in a folder, or in a .zip, which is unpacked into a temporary folder until it is left.
+
+    Raises VerificationError for a zip that is not byte for byte what
+    ``Bundle.archive`` writes; nothing of such a one is unpacked.
+    """
+    if path.is_dir() or not path.exists():
+        yield Bundle(path)
+        return
+    with unpacked(path, *map(_names, FORMATS)) as folder:
         try:
-            _check_contents(self.path)
-        except FormatError as error:
-            raise VerificationError(str(error)) from None
-        except (UsageError, VerificationError) as error:
-            raise VerificationError(f"{self.path}: {error}; export it again") from None
+            yield Bundle(folder)
+        except VerificationError as error:
+            raise VerificationError(str(error).replace(str(folder), str(path))) from None
+
+
+def _names(file_format: str) -> tuple[str, ...]:
+    return (*files_of(file_format), SUMS)
 
 
 def write_bundle(
     folder: Path,
     *,
+    kind: Kind,
     model: bytes,
     preprocessing: Mapping[str, Any],
     labels: Sequence[str],
     sample_image: npt.NDArray[np.uint8],
     sample_input: npt.NDArray[np.float32],
     expected: npt.NDArray[np.float32],
+    reference: npt.NDArray[np.float32],
     card: Mapping[str, Any],
 ) -> Bundle:
     """Write a bundle, verify it, and only then put it in place; equal arguments give equal bytes.
 
-    ``sample_image`` is (H, W) or (H, W, C), ``sample_input`` (1, C, r, r) what
-    preprocessing makes of it, ``expected`` (1, classes) the network's logits.
+    ``sample_image`` is (H, W) or (H, W, C), ``sample_input`` what
+    preprocessing makes of it, in the model's layout; ``expected`` (1, classes)
+    are the logits of ``model``, ``reference`` those of the network in float32.
     A bundle that lies at ``folder`` is replaced. Raises UsageError when
     something else does or labels or preprocessing are impossible, and
     VerificationError when the model disagrees with the sample.
     """
     target = folder.resolve()
-    _check_replaceable(target)
+    check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
     settings = parse(Preprocessing, dict(preprocessing), "preprocessing")
-    _check_json(card)
+    facts = {"kind": str(kind), **card}
+    _check_json(facts)
+    sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
     temporary = target.with_name(f".{target.name}.edgenas-new")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        write_document(temporary / "card.json", "bundle", _VERSION, card)
-        write_document(temporary / "preprocessing.json", "preprocessing", _VERSION, asdict(settings))
-        write_bytes(temporary / "model.onnx", model)
+        write_document(temporary / "card.json", *CARD, facts)
+        write_document(temporary / "preprocessing.json", "preprocessing", Preprocessing.VERSION, asdict(settings))
+        write_bytes(temporary / f"model.{kind.format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
         write_bytes(temporary / "preprocess.py", inspect.getsource(preprocess_module).encode())
-        write_bytes(temporary / "run.py", RUN_SCRIPT.encode())
-        write_bytes(temporary / "README.md", model_card(card, asdict(settings), labels).encode())
-        write_bytes(temporary / "sample.npz", _npz(image=sample_image, input=sample_input, expected=expected))
-        write_bytes(temporary / _SUMS, _sums(temporary))
-        _check_contents(temporary)
+        write_bytes(temporary / "run.py", RUN_SCRIPTS[kind.format].encode())
+        write_bytes(temporary / "README.md", model_card(kind.format, facts, asdict(settings), labels).encode())
+        write_bytes(temporary / "sample.npz", sample)
+        write_bytes(temporary / SUMS, checksums(temporary, kind.format))
+        check_contents(temporary, kind.format)
         _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Bundle(folder)
 
 
-def _check_replaceable(target: Path) -> None:
-    """Only an empty folder or a bundle may be written over: nothing of the user's is ever deleted."""
+def check_replaceable(folder: Path) -> None:
+    """Raise UsageError unless ``folder`` is absent, empty or a bundle: nothing of the user's is ever deleted."""
+    target = folder.resolve()
     if not target.exists():
         return
     names = {entry.name for entry in target.iterdir()} if target.is_dir() else {target.name}
-    foreign = sorted(names - {*_FILES, _SUMS, "__pycache__"})
+    known = {*(name for file_format in FORMATS for name in _names(file_format)), "__pycache__"}
+    foreign = sorted(names - known)
     remedy = "move it away or choose another folder"
     if foreign:
         raise UsageError(f"{target}: holds {foreign[0]!r}, which is no part of a bundle; {remedy}")
-    if names:
-        try:
-            Bundle(target).card  # noqa: B018 - read to be checked
-        except UsageError:
-            raise UsageError(f"{target}: is neither empty nor a bundle that edgenas made; {remedy}") from None
+    if names and not _says_bundle(target / "card.json"):
+        raise UsageError(f"{target}: is neither empty nor a bundle that edgenas made; {remedy}")
+
+
+def _says_bundle(card: Path) -> bool:
+    """Whether a file is a model card, of this edgenas or another."""
+    try:
+        document = json.loads(card.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD[0]}"
 
 
 def _check_json(card: Mapping[str, Any]) -> None:
@@ -181,75 +188,3 @@ def _put_in_place(temporary: Path, target: Path) -> None:
             old.replace(target)
         raise EdgeNASError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _npz(**arrays: Array) -> bytes:
-    """An .npz whose bytes depend on the arrays alone, not on the clock as numpy's may."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            data = io.BytesIO()
-            np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue())
-    return buffer.getvalue()
-
-
-def _sums(folder: Path) -> bytes:
-    return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in _FILES).encode()
-
-
-def _check_names(folder: Path) -> None:
-    if not folder.is_dir():
-        raise VerificationError(f"{folder}: is no folder; export the bundle again")
-    found = {entry.name: entry for entry in folder.iterdir()}
-    for name in (*_FILES, _SUMS):
-        if name not in found:
-            raise VerificationError(f"{folder / name}: is missing; export the bundle again")
-        if found[name].is_symlink() or not found[name].is_file():
-            raise VerificationError(f"{folder / name}: is a link or no file; export the bundle again")
-    extra = sorted(set(found) - {*_FILES, _SUMS})
-    if extra:
-        raise VerificationError(f"{folder / extra[0]}: is no part of the bundle; delete it")
-
-
-def _check_sums(folder: Path) -> None:
-    recorded = read_bytes(folder / _SUMS)
-    expected = _sums(folder)
-    if recorded == expected:
-        return
-    lines = recorded.splitlines(keepends=True)
-    for name, line in zip(_FILES, expected.splitlines(keepends=True), strict=True):
-        if line not in lines:
-            raise VerificationError(f"{folder / name}: its SHA-256 is not the one in {_SUMS}; export the bundle again")
-    raise VerificationError(f"{folder / _SUMS}: must list each file of the bundle once; export the bundle again")
-
-
-def _check_contents(folder: Path) -> None:
-    """That the files mean what they should; messages name the file without its folder."""
-    read_document(folder / "card.json", "bundle", _VERSION)
-    plain = read_document(folder / "preprocessing.json", "preprocessing", _VERSION)
-    settings = parse(Preprocessing, plain, "preprocessing.json")
-    model = read_bytes(folder / "model.onnx")
-    check_onnx(model)
-    image, entry, expected = _read_sample(folder / "sample.npz")
-    labels = read_bytes(folder / "labels.txt").count(b"\n")
-    if expected.shape != (1, labels):
-        raise VerificationError(f"labels.txt: has {labels} labels, but sample.npz has logits of shape {expected.shape}")
-    try:
-        made = preprocess(image, asdict(settings))
-    except ValueError as error:
-        raise VerificationError(f"sample.npz: image: {error}") from None
-    if made.shape != entry.shape or not np.allclose(made, entry, rtol=_INPUT_TOLERANCE, atol=_INPUT_TOLERANCE):
-        raise VerificationError("sample.npz: preprocessing its image does not give its input")
-    try:
-        compare(expected, run_onnx(model, made), _LOGIT_TOLERANCE)
-    except VerificationError as error:
-        raise VerificationError(f"model.onnx: does not give the logits of sample.npz ({error})") from None
-
-
-def _read_sample(path: Path) -> tuple[Array, Array, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as sample:
-            return sample["image"], sample["input"].astype(np.float32), sample["expected"].astype(np.float32)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        raise VerificationError("sample.npz: must hold image, input and expected") from None

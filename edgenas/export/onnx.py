@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgenas.errors import VerificationError
+from edgenas.errors import UsageError, VerificationError
 from edgenas.export.weights import Floats, Weights, checked_weights, fold_batch_norm
 from edgenas.space import Architecture, Part
 
@@ -19,26 +19,30 @@ _IR_VERSION = 8  # the newest that onnxruntime 1.14 reads
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def build_onnx(architecture: Architecture, weights: Weights) -> bytes:
-    """An architecture as an ONNX file: input ``input`` (1, 3, r, r), output ``logits`` (1, classes), float32.
+def build_onnx(architecture: Architecture, weights: Weights, batch: int | None = 1) -> bytes:
+    """An architecture as an ONNX file: input ``input`` (batch, 3, r, r), output ``logits`` (batch, classes), float32.
 
     ``weights`` are named ``{place}.{tensor}`` with the tensors and shapes of
-    ``weight_shapes``. Equal arguments give equal bytes. Raises UsageError for a
-    missing, extra or misshapen tensor and VerificationError for one that is
-    not finite, before or after folding.
+    ``weight_shapes``. A ``batch`` of None leaves it open: the file then calls
+    it ``batch``. Equal arguments give equal bytes. Raises UsageError for a
+    batch below 1 and a missing, extra or misshapen tensor, and
+    VerificationError for one that is not finite, before or after folding.
     """
     import onnx
 
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch must be 1 or more, or None for any, but is {batch}")
     writer = _Writer(checked_weights(architecture, weights))
     name = "input"
     for place, part in architecture.parts.items():
         name = _EMITTERS[part.operator](writer, place, part, name)
     first, size = next(iter(architecture.parts.values())), architecture.resolution
+    images = "batch" if batch is None else batch
     graph, model = writer.model.graph, writer.model
     graph.name = "edgenas"
     graph.node[-1].output[0] = "logits"
-    graph.input.append(_float_tensor("input", (1, first.in_channels, size, size)))
-    graph.output.append(_float_tensor("logits", (1, architecture.space.classes)))
+    graph.input.append(_float_tensor("input", (images, first.in_channels, size, size)))
+    graph.output.append(_float_tensor("logits", (images, architecture.space.classes)))
     model.ir_version, model.producer_name = _IR_VERSION, "edgenas"
     model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
     onnx.helper.set_model_props(model, {"edgenas.architecture": architecture.id})
@@ -46,7 +50,7 @@ def build_onnx(architecture: Architecture, weights: Weights) -> bytes:
     return data
 
 
-def _float_tensor(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+def _float_tensor(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
     import onnx
 
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)

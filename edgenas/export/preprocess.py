@@ -12,9 +12,10 @@ import numpy as np
 def preprocess(image: np.ndarray, settings: dict[str, Any] | None = None) -> np.ndarray:
     """uint8 (H, W) or (H, W, C) -> float32 (1, channels, size, size): scaled, resized, normalised.
 
-    Resizing is bilinear with half-pixel centres and without antialiasing. One grey
-    channel is repeated. ``settings`` takes the place of preprocessing.json. Raises
-    ValueError for another type or shape.
+    In layout NHWC (1, size, size, channels). ``crop`` takes the middle square, that share of the shorter side; without
+    it the whole image is resized. Resizing is bilinear with half-pixel centres; ``antialias`` averages over what
+    becomes one pixel, as Pillow does. One grey channel is repeated. ``settings`` takes the place of
+    preprocessing.json. Raises ValueError for another type or shape.
     """
     if settings is None:
         settings = json.loads(Path(__file__).with_name("preprocessing.json").read_text(encoding="utf-8"))
@@ -22,15 +23,19 @@ def preprocess(image: np.ndarray, settings: dict[str, Any] | None = None) -> np.
     planes = np.moveaxis(image[..., None] if image.ndim == 2 else image, -1, 0)
     if image.dtype != np.uint8 or planes.ndim != 3 or not planes.size or len(planes) not in (1, channels):
         raise ValueError(f"need uint8 (H, W) or (H, W, {channels}), but got {image.dtype} {image.shape}")
-    scaled = planes.astype(np.float32) * np.float32(settings["scale"])
-    resized = _bilinear(size, planes.shape[1]) @ scaled @ _bilinear(size, planes.shape[2]).T
+    square = (settings.get("crop") or 0) * min(planes.shape[1:])
+    rows, columns = (_bilinear(size, side, square or side, settings.get("antialias")) for side in planes.shape[1:])
+    resized = rows @ (planes.astype(np.float32) * np.float32(settings["scale"])) @ columns.T
     mean, std = (np.array(settings[name], np.float32).reshape(channels, 1, 1) for name in ("mean", "std"))
-    prepared: np.ndarray = ((resized - mean) / std)[None]
-    return prepared
+    prepared = ((resized - mean) / std)[None]
+    return np.ascontiguousarray(np.moveaxis(prepared, 1, -1)) if settings.get("layout") == "NHWC" else prepared
 
 
-def _bilinear(size: int, source: int) -> np.ndarray:
-    """Matrix (size, source) that resizes one axis: each row has the weights of the two nearest pixels."""
-    centre = ((np.arange(size) + 0.5) * source / size - 0.5).clip(0, source - 1)
-    weights: np.ndarray = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)))
-    return weights.astype(np.float32)
+def _bilinear(size: int, source: int, part: float, antialias: bool | None) -> np.ndarray:
+    """Matrix (size, source) that resizes the middle ``part`` pixels of an axis; a row weighs the pixels near one."""
+    step = part / size
+    centre = (source - part) / 2 + (np.arange(size) + 0.5) * step - 0.5
+    reach = max(1.0, step) if antialias else 1.0
+    weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)) / reach)
+    matrix: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix

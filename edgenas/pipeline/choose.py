@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
-from edgenas.export import accuracy, run_onnx
+from edgenas.export import accuracy, run_model
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
-from edgenas.pipeline.export import build_model
 from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.kinds import kind_of
 from edgenas.pipeline.measurements import SETTINGS, Measurer
+from edgenas.pipeline.network import prepare
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
@@ -133,7 +134,7 @@ def _try_candidates(
         for index in order:
             architecture = run.space.decode(front.genes[index : index + 1])[0]
             bar(len(rejected), f"trying {architecture}")
-            measured = _prove(run, architecture, measurer)
+            measured = _prove(run, architecture, target, measurer)
             _compare(run, float(front.latency_ms[index]), measured)
             reason = _shortfall(measured, budget, max_drop)
             if reason is None:
@@ -149,20 +150,20 @@ def _try_candidates(
     )
 
 
-def _prove(run: Run, architecture: Architecture, measurer: Measurer) -> Proven:
-    """Export a candidate, run its file on the validation images here and measure it on the device."""
-    subnet = run.evaluator.subnet(architecture)
-    split, resolution = run.data.validation, architecture.resolution
-    model = build_model(architecture, subnet)
-    found = accuracy(run_onnx(model, run.data.inputs(split.images, resolution)), split.labels)
+def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measurer) -> Proven:
+    """Make a candidate's file as the target runs it, run it on the validation images here and measure it there."""
+    network, kind = prepare(run, architecture), kind_of(target)
+    split = run.data.validation
+    model, _ = network.build(kind)
+    found = accuracy(run_model(model, kind.format, network.proof.inputs), split.labels)
     rounds = measurer.prove(model)
     return Proven(
-        subnet_accuracy=run.evaluator.accuracy(subnet, split, resolution),
+        subnet_accuracy=accuracy(network.proof.expected, split.labels),
         accuracy=found,
         latency_ms=rounds.median_ms,
         interval_ms=rounds.interval_ms,
         peak_bytes=rounds.peak_bytes,
-        verdict=rounds.verdict,
+        verdict=str(rounds.verdict),
         synthetic=rounds.synthetic,
     )
 

@@ -8,14 +8,18 @@ from typing import Any
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.export import Bundle
+from edgenas.errors import MissingExtraError, VerificationError
+from edgenas.export import Kind
 from edgenas.pipeline.choose import Choice
+from edgenas.pipeline.export import export
+from edgenas.pipeline.kinds import kind_of
 from edgenas.pipeline.measurements import SETTINGS, Measurer
+from edgenas.pipeline.network import Network, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
 from edgenas.profilers import LatencyTable
 from edgenas.search import Front
-from edgenas.space import Architecture, MobileNetV3
+from edgenas.space import MobileNetV3
 
 SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 SUBNETS = 80
@@ -48,6 +52,7 @@ class Demo:
     front: Front
     choice: Choice
     rows: tuple[Row, ...]
+    int8: Path | None
 
     def to_dict(self) -> dict[str, Any]:
         """The closing table and the choice as plain data."""
@@ -57,6 +62,7 @@ class Demo:
             "certificate": self.table.certificate and asdict(self.table.certificate),
             "choice": self.choice.to_dict(),
             "subnets": [asdict(row) for row in self.rows],
+            "int8": None if self.int8 is None else str(self.int8),
         }
 
 
@@ -77,20 +83,29 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     middle = (table.certificate.fastest_ms + table.certificate.slowest_ms) / 2
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
+    networks = {name: prepare(run, architecture) for name, architecture in subnets.items()}
     with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
-        rows = tuple(_row(name, run, each, target, table, measurer) for name, each in subnets.items())
-    return Demo(run, target, table, front, choice, rows)
+        rows = tuple(_row(name, network, target, table, measurer) for name, network in networks.items())
+    return Demo(run, target, table, front, choice, rows, int8_bundle(networks["chosen"], target))
 
 
-def _row(
-    name: str, run: Run, architecture: Architecture, target: Target, table: LatencyTable, measurer: Measurer
-) -> Row:
-    from edgenas.pipeline.export import build_model
+def int8_bundle(network: Network, target: Target) -> Path | None:
+    """A network's bundle in its run as int8 TFLite; None, saying why, where that cannot be made or loses too much."""
+    run, architecture, kind = network.run, network.architecture, Kind("tflite", "int8")
+    out = run.layout.bundle(str(kind), architecture.id)
+    try:
+        return export(run, architecture, target, out, kind, network=network).path
+    except (MissingExtraError, VerificationError) as error:
+        run.progress.say(f"export    no {kind}: {error}")
+        return None
 
-    model = build_model(architecture, run.evaluator.subnet(architecture))
+
+def _row(name: str, network: Network, target: Target, table: LatencyTable, measurer: Measurer) -> Row:
+    run, architecture = network.run, network.architecture
+    model, _ = network.build(kind_of(target))
     with run.layout.writing():
         rounds = measurer.prove(model)
-    bundle: Bundle = run.export(architecture, target, run.layout.bundle(target.name, architecture.id))
+    bundle = export(run, architecture, target, run.layout.bundle(target.name, architecture.id), network=network)
     genes = run.space.encode([architecture])
     return Row(
         name=name,
@@ -101,6 +116,6 @@ def _row(
         interval_ms=rounds.interval_ms,
         peak_bytes=rounds.peak_bytes,
         activation_bytes=bundle.card["activation_bytes"],
-        verdict=rounds.verdict,
+        verdict=str(rounds.verdict),
         model=str(bundle.model),
     )

@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Any
 
 from edgenas.devices import Device, Target, connect
-from edgenas.errors import MeasurementError
+from edgenas.errors import MeasurementError, ModelError
 from edgenas.files import TEMPORARY, canonical_json, digest
-from edgenas.profilers import FEWEST, Measurement, MeasureSettings, Rounds, measure_many, sift
+from edgenas.pipeline.kinds import kind_of
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds, sift
 
-# How chosen and exported files are measured, in each of six processes.
-SETTINGS = MeasureSettings(max_seconds=1.0, max_runs=500)
+# How chosen and exported files are measured: in six processes.
+SETTINGS = MeasureSettings(max_processes=FEWEST, max_seconds=1.0, max_runs=500)
+# The folder of the reference model's measurements, beside those of the models.
+_REFERENCE = "reference"
 # Facts that make a device another one.
 _FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores")
 
@@ -45,36 +48,30 @@ class Measurer:
     def measure(
         self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
     ) -> list[Measurement]:
-        """The measurement of each model, in order. Raises ModelError for a model that the runtime refuses."""
-        missing = {digest(model): model for model in models if not self._path(digest(model), 0).exists()}
-        if missing:
-            self._record(list(missing.values()), [self._path(name, 0) for name in missing], on_result)
-        return [Measurement.load(self._path(digest(model), 0)) for model in models]
+        """The first measurement of each model that was not refused, in order; a refused one where all were.
+
+        Raises ModelError for a model that the runtime refuses.
+        """
+        return [rounds.measurements[0] for rounds in self._take(models, on_result)]
 
     def prove(self, model: bytes) -> Rounds:
-        """A model measured in six processes; refused ones do not count, and up to twelve more are tried.
+        """A model measured in as many processes as the settings say; refused ones do not count, and are replaced.
 
         Raises MeasurementError with the remedy when the device's conditions
         allow no trust in six of them.
         """
-        taken = self._recorded(model)
-        for wanted in (FEWEST - len(sift(taken)[0]), FEWEST, FEWEST):
-            if len(sift(taken)[0]) >= FEWEST:
-                break
-            paths = [self._path(digest(model), len(taken) + number) for number in range(wanted)]
-            self._record([model] * wanted, paths, lambda measurement: None)
-            taken = self._recorded(model)
-        usable, problems = sift(taken)
+        (rounds,) = self._take([model], lambda measurement: None)
+        problems = sift(rounds.measurements)[1]
         if problems:
             raise MeasurementError(
                 f"{self._target.name}: too few measurements of the file can be trusted: {problems[-1]}"
             )
-        return Rounds(usable[:FEWEST])
+        return rounds
 
     def recorded(self, model: bytes) -> Rounds | None:
-        """The first six measurements of a model that were not refused, if they have been taken."""
-        usable = sift(self._recorded(model))[0]
-        return Rounds(usable[:FEWEST]) if len(usable) >= FEWEST else None
+        """The measurements of a model that were not refused, if six have been taken."""
+        rounds = self._recorded(model)
+        return Rounds.of(rounds, FEWEST) if len(sift(rounds)[0]) >= FEWEST else None
 
     def _recorded(self, model: bytes) -> list[Measurement]:
         name = digest(model)
@@ -83,20 +80,42 @@ class Measurer:
             found.append(Measurement.load(path))
         return found
 
-    def _record(self, models: Sequence[bytes], paths: Sequence[Path], on_result: Callable[[Measurement], None]) -> None:
-        """Measure each model and store it under its path as soon as it is there."""
-        device = self._connected()
+    def _take(self, models: Sequence[bytes], on_result: Callable[[Measurement], None]) -> list[Rounds]:
+        """Measure what is not recorded, and record each process as soon as it is there."""
+        distinct = list(dict.fromkeys(models))
+        taken = [self._recorded(model) for model in distinct]
+        counts = [len(each) for each in taken]
+
+        def keep(number: int | None, measurement: Measurement) -> None:
+            if number is None:
+                measurement.save(self._reference_path(measurement))
+                return
+            measurement.save(self._path(measurement.model_sha256, counts[number]))
+            counts[number] += 1
+            on_result(measurement)
+
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY, dir=self._folder) as folder:
-            files = [Path(folder) / f"{digest(model)}.onnx" for model in models]
-            for file, model in zip(files, models, strict=True):
+            files = [Path(folder) / f"{digest(model)}.{kind_of(self._target).format}" for model in distinct]
+            for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
-            answers = measure_many(files, self._target, device=device, settings=self._settings)
-            for path, outcome in zip(paths, answers, strict=True):
-                if not isinstance(outcome, Measurement):
-                    raise outcome
-                outcome.save(path)
-                on_result(outcome)
+            references = self._references()
+            batch = Batch(files, self._target, self._settings, taken=taken, references=references, on_process=keep)
+            if batch.wanted():
+                batch.run(self._connected())
+        found = dict(zip(distinct, map(_rounds, batch.results()), strict=True))
+        return [found[model] for model in models]
+
+    def _references(self) -> list[float]:
+        """Medians of the reference model's recorded processes, in the order of time."""
+        recorded = [Measurement.load(path) for path in sorted((self._folder / _REFERENCE).glob(f"{self._key}-*.json"))]
+        return [measurement.median_ms for measurement in recorded]
+
+    def _reference_path(self, measurement: Measurement) -> Path:
+        """Where the next of the reference's measurements goes."""
+        folder = self._folder / _REFERENCE
+        folder.mkdir(exist_ok=True)
+        return folder / f"{self._key}-{len(list(folder.glob(f'{self._key}-*.json'))):06d}.json"
 
     def _connected(self) -> Device:
         """The device, connected to at the first call. Raises MeasurementError when the records are of another one."""
@@ -107,6 +126,13 @@ class Measurer:
 
     def _path(self, model_sha256: str, number: int) -> Path:
         return self._folder / f"{model_sha256[:24]}-{self._key}-{number}.json"
+
+
+def _rounds(found: Rounds | ModelError | None) -> Rounds:
+    if isinstance(found, ModelError):
+        raise found
+    assert found is not None  # a device that vanished has raised
+    return found
 
 
 def _check_same_device(facts: dict[str, Any], folder: Path, target: str) -> None:

@@ -18,9 +18,11 @@ from edgenas.space import Architecture, SearchSpace, space_from_dict
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
     from edgenas.data import DataSet
-    from edgenas.export import Bundle
-    from edgenas.ofa import Checkpoint, Schedule
+    from edgenas.export import Bundle, Kind
+    from edgenas.ofa import Checkpoint, Schedule, Supernet
     from edgenas.pipeline.choose import Choice
+    from edgenas.pipeline.export import Exported
+    from edgenas.pipeline.network import ExportSettings
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
@@ -104,12 +106,47 @@ class Run:
         check_present(target.profile)
         return choose(self, target, budgets[target], max_drop)
 
-    def export(self, architecture: Architecture, target: Target, out: str | Path) -> Bundle:
-        """A bundle of an architecture in the folder ``out``, its file verified against PyTorch."""
+    def export(
+        self, architecture: Architecture, target: Target, out: str | Path, *, kind: Kind | None = None
+    ) -> Bundle:
+        """A bundle of an architecture in the folder ``out``, its file verified against PyTorch.
+
+        The file is of the kind that the target runs, or of ``kind``.
+        """
         from edgenas.pipeline.export import export
 
-        self._require_data()
-        return export(self, architecture, target, Path(out))
+        return export(self, architecture, target, Path(out), kind)
+
+    def export_all(
+        self,
+        architecture: Architecture,
+        target: Target,
+        out: str | Path,
+        kinds: Sequence[Kind],
+        settings: ExportSettings | None = None,
+    ) -> list[Exported]:
+        """A verified bundle ``out/KIND`` of each kind, and ``out/KIND.zip`` beside it.
+
+        Raises VerificationError, when the others are written, for a file that
+        loses more than its kind may.
+        """
+        from edgenas.pipeline.export import export_all
+        from edgenas.pipeline.network import ExportSettings
+
+        return export_all(self, architecture, target, Path(out), kinds, settings or ExportSettings())
+
+    def chosen(self, target: Target) -> list[Choice]:
+        """What was chosen for a target, by budget. Raises RunError when nothing was."""
+        from edgenas.pipeline.choose import Choice
+
+        paths = sorted(self.layout.choices(target.name).glob("*.json"))
+        if not paths:
+            root = self.layout.root
+            raise RunError(
+                f"{root}: has no choice for {target.name} yet;"
+                f" run: edgenas choose --run {root} --device {target.profile.name} --latency 5ms"
+            )
+        return [Choice.load(path, self.space) for path in paths]
 
     def target(self, device: str | Path, runtime: str | None = None, threads: int | None = None) -> Target:
         """A target by its device's name: that of imported tables if the run has any, else as ``load_profile`` finds it.
@@ -130,9 +167,19 @@ class Run:
         """
         return self._trained.recipe
 
+    @property
+    def has_data(self) -> bool:
+        """Whether there is a data set: a run whose weights were imported has none. Raises RunError before training."""
+        return "imported" not in self.recipe
+
+    @property
+    def supernet(self) -> Supernet:
+        """The trained supernet. Raises RunError before training has ended."""
+        return self._trained.supernet
+
     def _require_data(self) -> None:
         """Raise RunError when the weights were imported: such a run has no data set."""
-        if self.layout.checkpoint.exists() and "imported" in self.recipe:
+        if self.layout.checkpoint.exists() and not self.has_data:
             root, name = self.layout.root, self.recipe["imported"]
             raise RunError(
                 f"{root}: was imported from {name} and has no data set, which this step needs;"

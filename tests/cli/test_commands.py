@@ -52,10 +52,11 @@ def test_export_by_name_then_measure(call: Call, finished: Path, tmp_path: Path,
     code, out, _ = call("export", "--run", finished, "--arch", name, "--out", tmp_path / "ship", "--json")
     assert code == 0
     document = json.loads(out)
-    assert document["card"]["agreement_with_pytorch"]["top1"] == 1.0
-    code, out, _ = call("measure", document["model"], "--json")
+    (exported,) = document["bundles"]
+    assert exported["card"]["agreement_with_pytorch"]["top1"] == 1.0
+    code, out, _ = call("measure", exported["model"], "--json")
     assert code == 0
-    assert json.loads(out)["median_ms"] > 0
+    assert json.loads(out)["models"][0]["median_ms"] > 0
 
 
 def test_architecture_from_a_file(call: Call, finished: Path, tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_architecture_from_a_file(call: Call, finished: Path, tmp_path: Path) ->
     for path in (ofa, own):
         code, out, _ = call("export", "--run", finished, "--arch", path, "--out", tmp_path / "ship", "--json")
         assert code == 0
-        ids.append(json.loads(out)["card"]["architecture"]["id"])
+        ids.append(json.loads(out)["architecture"])
     assert ids[0] == ids[1]
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.helper
+import onnx.numpy_helper
 import pytest
 
-from edgenas.export import Bundle, build_onnx, random_weights, run_onnx, write_bundle
+from edgenas.export import Bundle, Kind, build_onnx, random_weights, run_onnx, write_bundle
 from edgenas.export.preprocess import preprocess
 from edgenas.space import Architecture, MobileNetV3
 
@@ -40,6 +44,55 @@ def lively_weights() -> Callable[[Architecture, int], Weights]:
 
 
 @pytest.fixture(scope="session")
+def small_graph() -> Callable[..., bytes]:
+    """An ONNX file of a few nodes: their first reads ``x`` of a shape, their last writes ``y``."""
+
+    def make(
+        shape: tuple[int | str, ...], *nodes: tuple[str, str, dict[str, Any]], **constants: npt.ArrayLike
+    ) -> bytes:
+        """Nodes are (operator, ``inputs -> output``, attributes); constants without a type are float32."""
+        written = []
+        for operator, wiring, attributes in nodes:
+            inputs, output = wiring.split(" -> ")
+            written.append(onnx.helper.make_node(operator, inputs.split(), [output], f"{output}_node", **attributes))
+        arrays = {
+            name: values if isinstance(values, np.ndarray) else np.array(values, np.float32)
+            for name, values in constants.items()
+        }
+        graph = onnx.helper.make_graph(
+            written,
+            "small",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+            [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        )
+        opsets = [onnx.helper.make_opsetid("", 17)]
+        return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def operators_of() -> Callable[[bytes], list[str]]:
+    """The operators of a TFLite file in the order they run, as ``KIND name``, with the name of the output tensor."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {code: kind for kind, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+    def read(model: bytes) -> list[str]:
+        file = schema.Model.GetRootAs(model)
+        graph = file.Subgraphs(0)
+        operators = [graph.Operators(number) for number in range(graph.OperatorsLength())]
+        return [
+            f"{kinds[file.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]}"
+            f" {graph.Tensors(operator.Outputs(0)).Name().decode()}"
+            for operator in operators
+        ]
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def bundle_arguments(small_space: MobileNetV3) -> dict[str, Any]:
     """Arguments of write_bundle for the smallest network and one grey image."""
     rng = np.random.default_rng(3)
@@ -49,12 +102,14 @@ def bundle_arguments(small_space: MobileNetV3) -> dict[str, Any]:
     model = build_onnx(architecture, random_weights(architecture))
     entry = preprocess(image, settings)
     return {
+        "kind": Kind(),
         "model": model,
         "preprocessing": settings,
         "labels": [f"digit {number}" for number in range(10)],
         "sample_image": image,
         "sample_input": entry,
         "expected": run_onnx(model, entry),
+        "reference": run_onnx(model, entry),
         "card": {"architecture": architecture.id, "accuracy": 0.97, "metrics": {"macs": 12}},
     }
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
-from edgenas.export import Bundle, build_onnx, random_weights, write_bundle
+from edgenas.export import Bundle, Kind, build_onnx, random_weights, run_model, write_bundle
+from edgenas.export.archive import pack
+from edgenas.export.tflite import build_tflite
 from edgenas.files import digest, write_document
 from edgenas.space import MobileNetV3
 
@@ -54,7 +61,7 @@ def test_a_bundle_has_exactly_its_files_and_verifies(bundle: Bundle) -> None:
 def test_a_bundle_gives_its_model_and_card(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
     """The model file holds the bytes given, the card the facts given."""
     assert bundle.model.read_bytes() == bundle_arguments["model"]
-    assert bundle.card == bundle_arguments["card"]
+    assert bundle.card == {"kind": "onnx-fp32", **bundle_arguments["card"]}
 
 
 def test_equal_arguments_give_equal_files(bundle: Bundle, tmp_path: Path, bundle_arguments: dict[str, Any]) -> None:
@@ -180,10 +187,22 @@ def test_another_model_is_refused_though_its_checksum_is_right(bundle: Bundle, s
 
 
 def test_a_model_that_the_checker_refuses_is_found_though_its_checksum_is_right(bundle: Bundle) -> None:
-    """A damaged model is refused by onnx's checker."""
-    bundle.model.write_bytes(b"no model")
+    """A model with an operator that there is not is refused by onnx's checker."""
+    model = onnx.load(bundle.model)
+    model.graph.node[0].op_type = "Unheard"
+    onnx.save(model, bundle.model)
     _seal(bundle)
     assert "checker" in _refused(bundle)
+
+
+def test_a_model_that_reads_another_file_is_refused(bundle: Bundle) -> None:
+    """Weights that lie in a file of this machine are never read, wherever in the model they are mentioned."""
+    model = onnx.load(bundle.model)
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/passwd")
+    model.graph.initializer[0].ClearField("raw_data")
+    bundle.model.write_bytes(model.SerializeToString())
+    _seal(bundle)
+    assert "keeps weights in another file" in _refused(bundle)
 
 
 def test_other_preprocessing_is_refused_though_its_checksum_is_right(
@@ -191,7 +210,7 @@ def test_other_preprocessing_is_refused_though_its_checksum_is_right(
 ) -> None:
     """Preprocessing that does not give the recorded input is refused."""
     changed = {**bundle_arguments["preprocessing"], "scale": 1 / 255}
-    write_document(bundle.path / "preprocessing.json", "preprocessing", 1, changed)
+    write_document(bundle.path / "preprocessing.json", "preprocessing", 2, changed)
     _seal(bundle)
     assert "does not give its input" in _refused(bundle)
 
@@ -206,14 +225,18 @@ def test_a_damaged_sample_is_refused_though_its_checksum_is_right(bundle: Bundle
 
 def test_a_pickled_sample_is_never_loaded(bundle: Bundle) -> None:
     """Objects in the sample are refused, not unpickled."""
-    np.savez(bundle.path / "sample.npz", image=np.array([{}]), input=np.zeros(1), expected=np.zeros(1))
+    arrays = {"image": np.array([{}]), "input": np.zeros(1), "expected": np.zeros(1), "reference": np.zeros(1)}
+    buffers = {f"{name}.npy": io.BytesIO() for name in arrays}
+    for buffer, array in zip(buffers.values(), arrays.values(), strict=True):
+        np.save(buffer, array)
+    (bundle.path / "sample.npz").write_bytes(pack({name: buffer.getvalue() for name, buffer in buffers.items()}))
     _seal(bundle)
     assert "sample.npz: must hold" in _refused(bundle)
 
 
 def test_a_card_of_a_newer_edgenas_is_refused_with_the_remedy(bundle: Bundle) -> None:
     """A newer schema asks for an upgrade."""
-    write_document(bundle.path / "card.json", "bundle", 2, {})
+    write_document(bundle.path / "card.json", "bundle", 99, {})
     _seal(bundle)
     assert "upgrade edgenas" in _refused(bundle)
     with pytest.raises(FormatError):
@@ -224,7 +247,7 @@ def test_an_older_bundle_is_replaced(bundle: Bundle, bundle_arguments: dict[str,
     """Writing to the same folder again leaves the new bundle alone there, compiled Python included."""
     (bundle.path / "__pycache__").mkdir()
     write_bundle(bundle.path, **{**bundle_arguments, "card": {"note": "second"}})
-    assert bundle.card == {"note": "second"}
+    assert bundle.card["note"] == "second"
     bundle.verify()
     assert [entry.name for entry in bundle.path.parent.iterdir()] == ["to ship"]
 
@@ -310,14 +333,17 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path, bundle_arguments: dict[
     [
         ({"labels": ["one", "two"]}, VerificationError, "2 labels"),
         ({"labels": ["a\nb"] * 10}, UsageError, "one line"),
-        ({"expected": np.full((1, 10), 7, np.float32)}, VerificationError, "model.onnx"),
+        ({"expected": np.full((1, 10), 7, np.float32)}, VerificationError, "sample.npz"),
+        ({"reference": np.full((1, 10), 7, np.float32)}, VerificationError, "network in float32"),
+        ({"kind": Kind("onnx", "int8")}, VerificationError, "model.onnx is onnx-fp32"),
+        ({"kind": Kind("tflite", "fp32")}, VerificationError, "no TFLite file"),
         ({"sample_input": np.zeros((1, 3, 24, 24), np.float32)}, VerificationError, "does not give its input"),
         ({"sample_image": np.zeros((8, 8), np.float32)}, VerificationError, "uint8"),
         ({"sample_image": np.zeros((8, 8, 2), np.uint8)}, VerificationError, "(H, W, 3)"),
         ({"preprocessing": {"size": 24}}, UsageError, "'channels' is missing"),
         ({"card": {"accuracy": float("nan")}}, UsageError, "JSON"),
         ({"card": {"accuracy": np.float32(1)}}, UsageError, "JSON"),
-        ({"model": b"no model"}, VerificationError, "checker"),
+        ({"model": b"no model"}, VerificationError, "no ONNX file"),
     ],
 )
 def test_what_contradicts_itself_is_never_put_in_place(
@@ -339,6 +365,8 @@ def test_what_contradicts_itself_is_never_put_in_place(
         {"channels": 0, "mean": [], "std": []},
         {"crop": 3},
         {"scale": float("nan")},
+        {"crop": 1.5},
+        {"size": 1_000_000},
     ],
 )
 def test_impossible_preprocessing_is_refused(
@@ -355,3 +383,116 @@ def test_preprocessing_json_holds_the_settings_in_plain_sight(bundle: Bundle, bu
     """Any language can read the settings at the top level of the file."""
     document = json.loads((bundle.path / "preprocessing.json").read_text())
     assert {key: document[key] for key in bundle_arguments["preprocessing"]} == bundle_arguments["preprocessing"]
+
+
+@pytest.fixture
+def make(tmp_path: Path, bundle_arguments: dict[str, Any], small_space: MobileNetV3) -> Callable[..., Bundle]:
+    """A bundle of another format or batch."""
+
+    def bundle(file_format: str, batch: int | None = 1) -> Bundle:
+        network = small_space.smallest
+        model = build_onnx(network, random_weights(network), batch=batch)
+        entry = bundle_arguments["sample_input"]
+        reference = run_model(model, "onnx", entry)
+        if file_format == "tflite":
+            model = build_tflite(model, labels=bundle_arguments["labels"])
+        changed = {"kind": Kind(file_format), "model": model, "reference": reference}
+        changed["expected"] = run_model(model, file_format, entry)
+        if file_format == "tflite":
+            changed["preprocessing"] = {**bundle_arguments["preprocessing"], "layout": "NHWC"}
+            changed["sample_input"] = np.moveaxis(entry, 1, -1)
+        return write_bundle(tmp_path / "ship", **{**bundle_arguments, **changed})
+
+    return bundle
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "tflite"])
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_any_format_and_batch_verifies_and_runs(
+    make: Callable[..., Bundle], file_format: str, batch: int | None, bundle_arguments: dict[str, Any]
+) -> None:
+    """A bundle of either format, of fixed or open batch, verifies, and its script prints the sample's label."""
+    bundle = make(file_format, batch)
+    verified = bundle.verify()
+    assert verified.interface.batch == batch
+    assert verified.interface.input.layout == ("NHWC" if file_format == "tflite" else "NCHW")
+    assert verified.interface.input.name == "input"
+    result = subprocess.run(
+        [sys.executable, "-I", str(bundle.path / "run.py")], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"{verified.label}\n"
+    assert verified.label == f"digit {bundle_arguments['expected'].argmax()}"
+    bundle.verify()
+
+
+def test_labels_of_a_tflite_file_lie_in_it(make: Callable[..., Bundle], bundle_arguments: dict[str, Any]) -> None:
+    """Programs that read TFLite metadata find the class labels in the model file itself."""
+    with zipfile.ZipFile(make("tflite").model) as model:
+        assert model.read("labels.txt").decode().splitlines() == bundle_arguments["labels"]
+
+
+def test_a_card_cannot_widen_what_its_file_may_lose(bundle: Bundle) -> None:
+    """A float32 file whose card says int8, with its looser limits, is refused: kinds are read from the file."""
+    card = {**bundle.card, "kind": "onnx-int8"}
+    write_document(bundle.path / "card.json", "bundle", 2, card)
+    _seal(bundle)
+    assert "card.json: says 'onnx-int8', but model.onnx is onnx-fp32" in _refused(bundle)
+
+
+def test_a_bundle_of_an_older_edgenas_may_be_replaced(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
+    """A bundle that this edgenas cannot read is still one, and may be written over."""
+    write_document(bundle.path / "card.json", "bundle", 1, {})
+    write_bundle(bundle.path, **bundle_arguments).verify()
+
+
+_FULL = """
+import json, resource, signal, sys
+from pathlib import Path
+import numpy as np
+from edgenas.errors import EdgeNASError
+from edgenas.export import Bundle, Kind, write_bundle
+
+old = Bundle(Path(sys.argv[1]))
+settings = json.loads((old.path / "preprocessing.json").read_text())
+names = {"image": "sample_image", "input": "sample_input", "expected": "expected", "reference": "reference"}
+with np.load(old.path / "sample.npz") as sample:
+    arrays = {ours: sample[name] for name, ours in names.items()}
+labels = (old.path / "labels.txt").read_text().splitlines()
+settings = {key: settings[key] for key in ("size", "channels", "scale", "mean", "std")}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_bundle(
+        Path(sys.argv[2]), kind=Kind(), model=old.model.read_bytes(), preprocessing=settings, labels=labels, card={},
+        **arrays,
+    )
+except EdgeNASError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    """Where no file may grow over four kilobytes, one line says so and nothing is left behind."""
+    out = tmp_path / "out" / "ship"
+    out.parent.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(bundle.path), str(out)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("\n") == 1
+    assert "cannot be written (File too large)" in done.stdout
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, bundle_arguments: dict[str, Any]) -> None:
+    """A folder without the right to write is answered in one line."""
+    (tmp_path / "closed").mkdir(mode=0o555)
+    with pytest.raises(EdgeNASError, match="Permission denied"):
+        write_bundle(tmp_path / "closed" / "ship", **bundle_arguments)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, bundle_arguments: dict[str, Any]) -> None:
+    """An output folder below a file is answered in one line."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(EdgeNASError, match="Not a directory"):
+        write_bundle(tmp_path / "file" / "ship", **bundle_arguments)

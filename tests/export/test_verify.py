@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import accuracy, check_onnx, compare, run_onnx
+from edgenas.export import accuracy, agree, check_onnx, compare, run_onnx
 
 
 def _doubling(batch: int | str, operator: str = "Add") -> bytes:
@@ -141,3 +141,40 @@ def test_accuracy_needs_a_label_a_row() -> None:
     """Rows and labels must be as many."""
     with pytest.raises(UsageError, match=r"\(2, 2\) and \(3,\)"):
         accuracy(np.zeros((2, 2)), np.array([0, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("precision", "change", "rule"),
+    [
+        ("fp32", 0.01, "at most 0.001 is allowed"),
+        ("fp16", 0.15, None),
+        ("int8", 0.6, None),
+        ("int8", 6.0, "logits differ"),
+    ],
+)
+def test_each_precision_has_its_own_limits(precision: str, change: float, rule: str | None) -> None:
+    """A difference that float32 may not have is nothing to int8; limits are relative to the largest logit, 10."""
+    expected = np.array([[10.0, -5.0, 1.0], [0.0, 10.0, 2.0]])
+    found = expected + np.array([[change, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    if rule is None:
+        agree(expected, found, precision)
+        return
+    with pytest.raises(VerificationError, match=rule):
+        agree(expected, found, precision)
+
+
+def test_too_many_changed_classes_are_refused() -> None:
+    """Ninety-seven of a hundred images with the same class are too few, but noise has no class to keep."""
+    expected = np.tile(np.array([[1.0, 0.9]]), (100, 1))
+    found = expected.copy()
+    found[:3] = [0.9, 1.0]
+    with pytest.raises(VerificationError, match=r"97\.0% of 100 images keep their class"):
+        agree(expected, found, "int8")
+    assert agree(expected, found, "int8", real=False).top1_agreement == 0.97
+
+
+def test_logits_that_are_off_everywhere_are_refused() -> None:
+    """No difference is large, but all together are: a third of the logits' size."""
+    expected = np.array([[1.0, -1.0], [1.0, -1.0]])
+    with pytest.raises(VerificationError, match=r"off by 33\.3% on average"):
+        agree(expected, expected * (4 / 3), "int8")

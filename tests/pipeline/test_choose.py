@@ -61,7 +61,7 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
     def script(results: Iterable[Proven]) -> None:
         answers: Iterator[Proven] = iter(results)
 
-        def answer(run: en.Run, architecture: Architecture, measurer: Measurer) -> Proven:
+        def answer(run: en.Run, architecture: Architecture, target: Target, measurer: Measurer) -> Proven:
             return next(answers)
 
         monkeypatch.setattr(choosing, "_prove", answer)

@@ -1,0 +1,34 @@
+"""``edgenas verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgenas.cli.common import JsonOption, ThreadsOption, make_target, print_json
+
+EXAMPLE = "Example: edgenas verify ship/onnx-fp32.zip"
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its folder or its .zip.", show_default=False)],
+    device: Annotated[
+        str | None,
+        typer.Option(help="Run the sample on this device too: a shipped profile or a YAML file.", show_default=False),
+    ] = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check that a bundle is whole and does what it did when it was made; needs neither torch nor a run."""
+    from edgenas.pipeline.verify import verify
+
+    report = verify(bundle, None if device is None else make_target(device, None, threads))
+    if json:
+        print_json(report.to_dict())
+        return
+    print(f"{bundle}: whole, {report.kind}; its sample is {report.label!r}")
+    print(f"here: logits as recorded to {report.max_difference:.1e}, at most {report.allowed:.1e} allowed")
+    if report.on_device is not None:
+        print(f"on {report.target}: to {report.on_device:.1e}")

@@ -1,0 +1,87 @@
+"""The images that an exported network is calibrated on: training images of the run, or those of a folder."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgenas.errors import UsageError
+from edgenas.export.preprocess import preprocess
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
+
+IMAGES = 200
+_STREAM = 3  # of the run's seed; training, evaluation and batch norm have others
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_MOST_PIXELS = 50_000_000
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Images as a network's inputs (N, C, r, r), what they are, and the seed that drew them.
+
+    ``sample`` is the first of them, before preprocessing.
+    """
+
+    inputs: Floats
+    sample: npt.NDArray[np.uint8]
+    source: str
+    seed: int
+
+
+def training_images(run: Run, resolution: int) -> Prepared:
+    """``IMAGES`` training images of the run's data set, drawn from its seed."""
+    train, seed = run.data.train, int(run.recipe["seed"])
+    chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
+    inputs = run.data.inputs(train.images[chosen], resolution)
+    return Prepared(inputs, train.images[chosen[0]], f"{len(chosen)} training images of {run.data.name}", seed)
+
+
+def folder_images(folder: Path, settings: dict[str, Any], seed: int = 0) -> Prepared:
+    """The PNG and JPEG images of a folder, at most ``IMAGES`` drawn from ``seed``, prepared as ``settings`` say.
+
+    Raises UsageError when there is no folder or no image in it, or when one cannot be read or prepared.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be read ({error.strerror}); --calibration needs a folder of images"
+        ) from None
+    if not paths:
+        raise UsageError(f"{folder}: holds no image (PNG or JPEG), and calibration needs some")
+    chosen = sorted(np.random.default_rng([seed, _STREAM]).permutation(len(paths))[:IMAGES])
+    images = [_read(paths[index], settings["channels"]) for index in chosen]
+    inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
+    return Prepared(inputs, images[0], f"{len(images)} images of folder {folder.name}", seed)
+
+
+def _read(path: Path, channels: int) -> npt.NDArray[np.uint8]:
+    """An image file as bytes (H, W) or (H, W, 3)."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and damaged metadata: both are checked here
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise UsageError(
+                        f"{path}: has {image.width} x {image.height} pixels, over {_MOST_PIXELS}; shrink it"
+                    )
+                if image.mode.startswith(("I", "F")):
+                    raise UsageError(f"{path}: has more than 8 bits a channel; save it with 8")
+                grey = image.mode in ("1", "L") or channels == 1
+                return np.asarray(image.convert("L" if grey else "RGB"))
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: cannot be read as an image ({reason}); remove or replace it") from None

@@ -1,0 +1,107 @@
+"""Proving a bundle again: here, in its file's own runtime, and on a device. Needs neither torch nor a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgenas.devices import Target, check_present
+from edgenas.errors import VerificationError
+from edgenas.export import LIMITS, Bundle, Interface, Verified, compare, open_bundle
+from edgenas.pipeline.kinds import target_of
+from edgenas.profilers.outputs import run_on_device
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was proven of a bundle. ``on_device`` is the largest difference found there, None where not asked for."""
+
+    bundle: Path
+    kind: str
+    label: str
+    max_difference: float
+    allowed: float
+    target: str | None
+    on_device: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "bundle": str(self.bundle),
+            "kind": self.kind,
+            "label": self.label,
+            "max_difference": self.max_difference,
+            "allowed": self.allowed,
+            "device": None if self.target is None else {"target": self.target, "max_difference": self.on_device},
+        }
+
+
+def verify(path: Path, target: Target | None = None) -> Report:
+    """Check a bundle, a folder or a .zip, and run its sample here and on the target's device.
+
+    The target says which device and how many threads; the runtime is that of
+    the bundle's file. Raises VerificationError, naming the file and the rule,
+    and what ``run_on_device`` raises.
+    """
+    if not path.exists():
+        raise VerificationError(f"{path}: does not exist; give a bundle's folder or .zip")
+    with open_bundle(path) as bundle:
+        found = bundle.verify()
+        there, difference = None, None
+        if target is not None:
+            check_present(target.profile)
+            there = _target_for(found, target)
+            difference = _on_device(bundle, found, there)
+    return Report(
+        path,
+        str(found.kind),
+        found.label,
+        found.max_difference,
+        found.allowed,
+        None if there is None else there.name,
+        difference,
+    )
+
+
+def _target_for(found: Verified, target: Target) -> Target:
+    there = target_of(target, found.kind)
+    if there is None:
+        raise VerificationError(f"{target.profile.name}: its profile has no runtime for {found.kind.format} files")
+    return there
+
+
+def _on_device(bundle: Bundle, found: Verified, target: Target) -> float:
+    """The largest difference between the sample's logits and those that the device gives."""
+    outputs = run_on_device(bundle.model, [model_input(found.interface, found.sample.images)], target)
+    logits = model_output(found.interface, outputs[0])[:1]
+    limits = LIMITS[found.kind.precision]
+    try:
+        return compare(found.sample.expected, logits, limits.again).max_difference
+    except VerificationError as error:
+        raise VerificationError(
+            f"{bundle.model}: does not give the logits of sample.npz on {target.name} ({error})"
+        ) from None
+
+
+def model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Images (1, C, H, W) as the model takes them: its batch, its layout, its type."""
+    entry = interface.input
+    batch = np.repeat(images, interface.batch or 1, axis=0)
+    laid = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
+    if entry.scale is None or entry.zero_point is None:
+        return laid.astype(entry.dtype)
+    limits = np.iinfo(entry.dtype)
+    steps = np.rint(laid / np.float32(entry.scale)) + entry.zero_point
+    return np.asarray(steps.clip(limits.min, limits.max).astype(entry.dtype))
+
+
+def model_output(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """What the model gives as logits (N, classes)."""
+    result = interface.output
+    if result.scale is None or result.zero_point is None:
+        return values.astype(np.float32)
+    return (values.astype(np.float32) - np.float32(result.zero_point)) * np.float32(result.scale)

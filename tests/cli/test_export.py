@@ -1,0 +1,136 @@
+"""``edgenas export``: what it writes, prints and refuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgenas.costs import Budget
+from edgenas.export import LIMITS, Bundle
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_every_format_and_precision_in_one_call(call: Call, trained: Path, tmp_path: Path) -> None:
+    """--format and --precision are repeated; what does not exist is skipped with a line; --json lists the files."""
+    flags = ("--format", "onnx", "--format", "tflite", "--precision", "fp32", "--precision", "dynamic")
+    code, out, err = call("export", "--run", trained, "--arch", "min", *flags, "--out", tmp_path / "ship", "--json")
+    assert code == 0
+    assert "onnx has no precision dynamic, it has fp32, fp16, int8: skipped" in err
+    document = json.loads(out)
+    assert [each["kind"] for each in document["bundles"]] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
+    assert document["skipped"]
+    for each in document["bundles"]:
+        assert each["archive"] == str(tmp_path / "ship" / f"{each['kind']}.zip")
+        assert Path(each["model"]).is_file()
+        assert each["card"]["agreement_with_pytorch"]["top1"] >= 0.98
+
+
+def test_table_says_what_was_found(call: Call, trained: Path, tmp_path: Path) -> None:
+    """Size, accuracy and agreement of each file, MACs and peak of activations, archives and the next command."""
+    code, out, _ = call("export", "--run", trained, "--arch", "max", "--out", tmp_path / "ship")
+    assert code == 0
+    for words in ("test accuracy", "same class", "360 validation images of digits", "MACs", "peak at", "archives:"):
+        assert words in out
+    assert f"next: edgenas measure {tmp_path / 'ship' / 'onnx-fp32' / 'model.onnx'}" in out
+
+
+def test_float_layers_are_named(call: Call, trained: Path, tmp_path: Path) -> None:
+    """What computes in float in an int8 file is listed."""
+    flags = ("--precision", "int8", "--keep-float", "classifier", "--calibration-method", "minmax")
+    code, out, _ = call("export", "--run", trained, "--arch", "max", *flags, "--out", tmp_path / "ship")
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("onnx-int8 computes in float: "))
+    assert "classifier.linear" in line
+
+
+def test_chosen_subnet_of_a_device(call: Call, finished: Path, tmp_path: Path) -> None:
+    """--device alone exports what was chosen there, with what was measured of it."""
+    code, out, _ = call("export", "--run", finished, "--device", "localhost", "--out", tmp_path / "ship", "--json")
+    assert code == 0
+    (exported,) = json.loads(out)["bundles"]
+    choice = json.loads(next((finished / "choices").glob("*/*.json")).read_text())
+    assert exported["card"]["architecture"] == choice["architecture"]
+    assert exported["card"]["measured"]["median_ms"] == choice["measured"]["latency_ms"]
+
+
+def test_several_choices_are_listed(call: Call, finished: Path, tmp_path: Path) -> None:
+    """Where two budgets chose two subnets, both are listed, and --arch is asked for."""
+    run = Path(shutil.copytree(finished, tmp_path / "copy"))
+    _write_another_choice(next((run / "choices").glob("*/*.json")), run)
+    code, out, err = call("export", "--run", run, "--device", "localhost", "--out", tmp_path / "ship")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has several choices" in err
+    assert "(latency 50.0 ms)" in err
+    assert "(latency 60.0 ms)" in err
+    assert "--arch" in err
+    assert not (tmp_path / "ship").exists()
+
+
+def _write_another_choice(path: Path, run: Path) -> None:
+    from edgenas.pipeline import Run
+    from edgenas.pipeline.choose import Choice
+
+    space = Run(run).space
+    choice = Choice.load(path, space)
+    other = space.largest if choice.arch != space.largest else space.smallest
+    replace(choice, arch=other, budget=Budget(latency="60ms")).save(path.with_name("latency-60ms.json"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        ((), "needs --arch ARCH, or --device PROFILE"),
+        (("--device", "localhost"), "has no choice for localhost-onnxruntime-fp32-1t yet; run: edgenas choose"),
+        (("--arch", "min", "--precision", "dynamic"), "onnx has no precision 'dynamic'; it has fp32, fp16, int8"),
+        (("--arch", "min", "--format", "coreml"), "unknown format 'coreml'; known are onnx, tflite"),
+        (("--arch", "min", "--batch", "many"), "batch must be dynamic or a whole number, but got 'many'"),
+        (("--arch", "min", "--batch", "0"), "batch must be dynamic or from 1 to 1024, but got 0"),
+        (("--arch", "min", "--target", "coreml"), "unknown target 'coreml'; known: tensorrt"),
+        (("--arch", "min", "--target", "tensorrt"), "target tensorrt is for int8 ONNX"),
+        (("--arch", "min", "--keep-float", "stem"), "keep-float has no effect on float32"),
+        (("--arch", "min", "--precision", "int8", "--keep-float", "stam.conv"), "stem.conv"),
+        (("--arch", "min", "--precision", "int8", "--calibration-method", "mean"), "unknown calibration method 'mean'"),
+        (("--arch", "min", "--precision", "int8", "--calibration", "nowhere"), "nowhere: cannot be read"),
+    ],
+)
+def test_wrong_use(call: Call, trained: Path, tmp_path: Path, flags: tuple[str, ...], rule: str) -> None:
+    """What cannot be is answered in one line with exit code 2, and nothing is written."""
+    code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert rule in err
+    assert not (tmp_path / "ship").exists()
+
+
+def test_failed_check_exits_with_1(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that loses too much is not left there; one line names the layers that lose most."""
+    monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], relative_error=1e-6))
+    flags = ("--arch", "max", "--precision", "int8")
+    code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "onnx-int8: logits are off by" in err
+    assert "--keep-float" in err
+    assert not (tmp_path / "ship").exists()
+
+
+def test_output_folder_that_is_a_file(call: Call, trained: Path, tmp_path: Path) -> None:
+    """A file where the folder should be is one line, and the file stays."""
+    (tmp_path / "ship").write_text("mine")
+    code, out, err = call("export", "--run", trained, "--arch", "max", "--out", tmp_path / "ship")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("edgenas: ")
+    assert "Not a directory" in err.splitlines()[-1]
+    assert (tmp_path / "ship").read_text() == "mine"
+
+
+def test_export_needs_no_second_time(call: Call, trained: Path, tmp_path: Path) -> None:
+    """The same command again says that it is already done and prints the same."""
+    command = ("export", "--run", trained, "--arch", "max", "--out", tmp_path / "ship")
+    first = call(*command)
+    second = call(*command)
+    assert second[1] == first[1]
+    assert "already done" in second[2]
+    Bundle(tmp_path / "ship" / "onnx-fp32").verify()

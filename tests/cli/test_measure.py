@@ -1,0 +1,171 @@
+"""``edgenas measure``: tables, documents, ranking, and models that fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgenas.cli.measured import ranking
+from edgenas.errors import DeviceError
+from edgenas.profilers import Measurement, Rounds, measure_many
+from edgenas.profilers.trust import Verdict
+
+Call = Callable[..., tuple[int, str, str]]
+
+FAKE = """
+name: board
+connection: {kind: fake}
+runtimes: {onnxruntime: {}, litert: {}}
+default: {runtime: onnxruntime}
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """The profile of a device that makes its answers up: a model's time grows with the size of its file."""
+    path = tmp_path / "board.yaml"
+    path.write_text(FAKE)
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str, int], Path]:
+    """A file of so many bytes, which only the made-up device runs."""
+
+    def file(name: str, size: int) -> Path:
+        (tmp_path / name).write_bytes(b"m" * size)
+        return tmp_path / name
+
+    return file
+
+
+Make = Callable[[str, int], Path]
+
+
+@pytest.fixture
+def conv(tmp_path: Path) -> Path:
+    """A real ONNX file of one convolution: 2 x 3 x 3 x 3 weights at each of 14 x 14 places."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 14, 14]),
+    ]
+    weights = numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "net", ends[:1], ends[1:], [weights])
+    path = tmp_path / "conv.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_every_model_has_a_line(call: Call, board: Path, make: Make) -> None:
+    """Files of both kinds in one call, each with its median, its interval and the verdict; made-up ones say so."""
+    code, out, _ = call("measure", make("a.onnx", 1000), make("b.tflite", 3000), "--device", board)
+    assert code == 0
+    lines = out.splitlines()
+    assert "board-onnxruntime-fp32-1t, board-litert-fp32-1t SYNTHETIC" in lines[0]
+    for line, name in zip(lines[2:4], ("a.onnx", "b.tflite"), strict=True):
+        assert name in line
+        assert line.endswith("unverified")
+    assert any(line.startswith("verdict: unverified (the device does not give ") for line in lines)
+
+
+def test_the_document_has_every_sample(call: Call, board: Path, make: Make) -> None:
+    """JSON has, for each model, what was derived and the raw measurements."""
+    code, out, _ = call("measure", make("a.onnx", 1000), make("b.onnx", 3000), "--device", board, "--json")
+    assert code == 0
+    first, second = json.loads(out)["models"]
+    assert first["median_ms"] < second["median_ms"]
+    assert len([Measurement.from_dict(each) for each in second["measurements"]]) == second["processes"] == 6
+    assert first["verdict"]["status"] == "unverified"
+    assert (first["synthetic"], first["file_bytes"]) == (True, 1000)
+
+
+def test_a_real_file_has_its_graph_counted(call: Call, conv: Path) -> None:
+    """On this machine: a median within its interval, and 2 x 27 x 196 multiply-accumulates."""
+    code, out, _ = call("measure", conv, "--json")
+    assert code == 0
+    (model,) = json.loads(out)["models"]
+    low, high = model["interval_95_ms"]
+    assert 0 < low <= model["median_ms"] <= high
+    assert model["graph"]["macs"] == 2 * 27 * 196
+    assert not model["synthetic"]
+
+
+def test_a_bad_model_has_its_line_and_the_others_are_measured(call: Call, conv: Path, make: Make) -> None:
+    """The table comes first, then one line of error, and exit code 2."""
+    code, out, err = call("measure", make("bad.onnx", 100), conv)
+    assert code == 2
+    assert [line.split()[-1] for line in out.splitlines()[2:3]] == ["failed"]
+    assert str(conv) in out
+    assert "bad.onnx: is refused by onnxruntime" in err.splitlines()[-1]
+
+
+def test_several_bad_models_are_counted(call: Call, conv: Path, make: Make) -> None:
+    """Two of three: the count, and the first in full."""
+    code, out, err = call("measure", make("bad.onnx", 100), conv, make("worse.onnx", 50), "--json")
+    assert code == 2
+    assert ["error" in model for model in json.loads(out)["models"]] == [True, False, True]
+    assert "2 of 3 models failed; the first: " in err.splitlines()[-1]
+
+
+def test_a_lost_device_shows_what_was_measured(
+    call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the device vanishes between two runtimes' models, the first are shown, and the error has exit code 1."""
+
+    def vanish(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
+        if models[0].suffix == ".tflite":
+            raise DeviceError("board: the connection was lost")
+        return measure_many(models, *arguments, **options)
+
+    monkeypatch.setattr("edgenas.profilers.batch.measure_many", vanish)
+    code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
+    assert code == 1
+    assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
+    assert err.splitlines()[-1] == "edgenas: board: the connection was lost"
+
+
+def test_compare_ranks_by_median(call: Call, board: Path, make: Make) -> None:
+    """The made-up device takes 1 µs and 1 ms a megabyte: 5 µs are 2.5 times 2 µs, without doubt."""
+    files = [make("big.onnx", 4000), make("small.onnx", 1000)]
+    code, out, _ = call("measure", *files, "--device", board, "--compare", "--json")
+    assert code == 0
+    first, second = json.loads(out)["ranking"]
+    assert (first["model"], second["model"]) == (str(files[1]), str(files[0]))
+    assert second["ratio"] == pytest.approx(2.5, rel=0.02)
+    assert second["slower"] is True
+    table = call("measure", *files, "--device", board, "--compare")[1].splitlines()
+    assert [table[-2].split()[-1], table[-1].split()[-1]] == ["fastest", "slower"]
+
+
+def test_an_unknown_ending_is_refused_with_those_that_run(call: Call, board: Path, make: Make) -> None:
+    """A PyTorch file is named, with the endings of the profile's runtime."""
+    code, _, err = call("measure", make("net.pth", 10), "--device", board)
+    assert code == 2
+    assert "net.pth: onnxruntime runs files ending in .onnx" in err
+
+
+def rounds(medians: Sequence[float]) -> Rounds:
+    one = {
+        "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
+        "versions": {}, "conditions_before": {}, "conditions_after": {}, "verdict": Verdict("trusted"),
+        "synthetic": True, "settings": {},
+    }  # fmt: skip
+    return Rounds(
+        tuple(Measurement(samples_ms=(each,) * 5, round=place, **one) for place, each in enumerate(medians))  # type: ignore[arg-type] # one dict for fields of several types
+    )
+
+
+def test_models_within_the_noise_are_not_told_apart() -> None:
+    """Medians that lie now above, now below each other are no ranking; too few rounds are no comparison."""
+    noisy, steady, brief = rounds([1.0, 1.2] * 3), rounds([1.11] * 6), rounds([2.0] * 2)
+    found = ranking({Path("a"): steady, Path("b"): noisy, Path("c"): brief})
+    assert [row["model"] for row in found] == ["b", "a", "c"]
+    assert [row.get("slower") for row in found] == [None, False, None]

@@ -1,0 +1,123 @@
+"""A run's measurements: taken once, stored at once. The device makes its answers up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import edgenas.pipeline.measurements
+from edgenas.devices import Device, Target
+from edgenas.devices.profile import profile_from_dict
+from edgenas.errors import FormatError, MeasurementError
+from edgenas.pipeline.measurements import Measurer
+from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.profilers.trust import Verdict
+
+ONE = MeasureSettings(processes=1, max_processes=1)
+MODELS = [bytes([65 + number]) * 1000 * (number + 1) for number in range(20)]
+Connect = Callable[..., Device]
+
+
+class StopError(Exception):
+    """What kills a step in the middle."""
+
+
+@pytest.fixture
+def target() -> Target:
+    """A device that makes its answers up: the time of a model grows with the size of its file."""
+    profile = {
+        "name": "board",
+        "connection": {"kind": "fake"},
+        "runtimes": {"onnxruntime": {}},
+        "default": {"runtime": "onnxruntime"},
+    }
+    return Target(profile_from_dict(profile, "test"))
+
+
+@pytest.fixture
+def no_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let any further use of a device fail."""
+
+    def connect(profile: object) -> Device:
+        raise AssertionError("nothing was to be measured")
+
+    return lambda: monkeypatch.setattr(edgenas.pipeline.measurements, "connect", connect)
+
+
+def test_what_is_stored_is_not_measured_again(tmp_path: Path, target: Target, no_device: Callable[[], None]) -> None:
+    """The second time no device is connected to, and the results are the same."""
+    with Measurer(tmp_path, target, ONE) as measurer:
+        first = measurer.measure(MODELS)
+    no_device()
+    with Measurer(tmp_path, target, ONE) as measurer:
+        assert measurer.measure(MODELS) == first
+    assert len(list(tmp_path.glob("*.json"))) == 20
+
+
+def test_the_reference_is_stored_too(tmp_path: Path, target: Target) -> None:
+    """Twenty models have the reference twice between them; its measurements lie in a folder of their own."""
+    with Measurer(tmp_path, target, ONE) as measurer:
+        measurer.measure(MODELS)
+    files = sorted((tmp_path / "reference").glob("*.json"))
+    assert len(files) == 2
+    assert Measurement.load(files[0]).settings["max_runs"] == 20
+
+
+def test_a_killed_step_goes_on_where_it_was(tmp_path: Path, target: Target) -> None:
+    """What came before the kill is stored, is not taken again, and the rest is measured."""
+    seen: list[Measurement] = []
+
+    def stop(measurement: Measurement) -> None:
+        seen.append(measurement)
+        if len(seen) == 5:
+            raise StopError
+
+    with Measurer(tmp_path, target, ONE) as measurer, pytest.raises(StopError):
+        measurer.measure(MODELS, stop)
+    kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert len(kept) == 5
+    with Measurer(tmp_path, target, ONE) as measurer:
+        assert measurer.measure(MODELS)[:5] == seen
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert len(list(tmp_path.glob("*.json"))) == 20
+
+
+def test_equal_models_are_measured_once(tmp_path: Path, target: Target) -> None:
+    """The same bytes twice have the same measurement."""
+    with Measurer(tmp_path, target, ONE) as measurer:
+        first, second = measurer.measure([MODELS[0], MODELS[0]])
+    assert first == second
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_proof_takes_six_processes(tmp_path: Path, target: Target) -> None:
+    """A proof is six stored measurements; they can be had again without a device."""
+    with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
+        assert measurer.recorded(MODELS[0]) is None
+        proof = measurer.prove(MODELS[0])
+        assert len(proof.measurements) == 6
+        assert measurer.recorded(MODELS[0]) == proof
+
+
+def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where conditions refuse every process, the remedy is said."""
+    refused = Verdict("refused", ("governor is powersave: change it",))
+    monkeypatch.setattr(sys.modules["edgenas.profilers.measure"], "judge", lambda *before, **options: refused)
+    with (
+        Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer,
+        pytest.raises(MeasurementError, match="governor is powersave: change it"),
+    ):
+        measurer.prove(MODELS[0])
+
+
+def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Target) -> None:
+    """A stored file of the version before is named, with what to do."""
+    with Measurer(tmp_path, target, ONE) as measurer:
+        measurer.measure(MODELS[:1])
+        (path,) = tmp_path.glob("*.json")
+        path.write_text(path.read_text().replace('"version": 2', '"version": 1').replace('"version":2', '"version":1'))
+        with pytest.raises(FormatError, match=path.name):
+            measurer.measure(MODELS[:1])
