@@ -23,10 +23,12 @@ _HOMES = {
     "load_profile": "edgenas.devices",
     "connect": "edgenas.devices",
     "Measurement": "edgenas.profilers",
+    "Rounds": "edgenas.profilers",
     "LatencyTable": "edgenas.profilers",
     "measure": "edgenas.profilers",
     "Front": "edgenas.search",
     "Bundle": "edgenas.export",
+    "Kind": "edgenas.export",
     "record": "edgenas.regression",
     "check": "edgenas.regression",
     "Run": "edgenas.pipeline",
@@ -41,11 +43,13 @@ if TYPE_CHECKING:
     from edgenas.devices import load_profile as load_profile
     from edgenas.errors import EdgeNASError as EdgeNASError
     from edgenas.export import Bundle as Bundle
+    from edgenas.export import Kind as Kind
     from edgenas.ofa import Supernet as Supernet
     from edgenas.ofa import load_released as load_released
     from edgenas.pipeline import Run as Run
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
+    from edgenas.profilers import Rounds as Rounds
     from edgenas.profilers import measure as measure
     from edgenas.regression import check as check
     from edgenas.regression import record as record

@@ -7,12 +7,17 @@ other side is gone, upon which everything here ends. Standard output: JSON
 lines, each sent at once: ``hello``, for each model in order ``result`` or
 ``failed``, then ``end`` with the count. ``unable`` stands for a device that
 cannot measure at all. A process per model, forked after the runtime was
-imported, so that a model that aborts costs one answer and no start-up.
+imported, so that a model that aborts costs one answer and no start-up. A path
+may occur several times, to be measured in as many processes; one that failed
+is not run again, but answered the same.
 
-A runtime is a file ``agent_<name>.py`` with ``start(providers)`` -> version,
-``empty(providers)`` -> a session to measure memory above,
-``load(path, threads, providers)`` -> session, ``prepare(session, seed)`` -> a
-function that runs it once.
+A runtime is a file ``agent_<name>.py`` with ``start(wanted)`` -> version,
+``empty(wanted)`` -> a session to measure memory above, ``load(path, wanted)``
+-> session, ``prepare(session, seed)`` -> a function that runs it once,
+``outputs(session, inputs)`` -> what it makes of given arrays and, where more
+than one provider can run a model's nodes, ``placement(path, wanted)`` -> how
+many each runs. ``wanted`` is the request: runtime, providers,
+provider_options, threads, precision and affinity (numbers of CPUs, or null).
 """
 
 from __future__ import annotations
@@ -22,24 +27,21 @@ import ctypes
 import gc
 import importlib
 import json
-import math
 import os
 import platform
-import resource
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 SEED = 0
 TAIL = 4096
-WARM_SECONDS = 0.03
-BLOCKS = 10
-# 97.5% quantiles of Student's t with 1 to 9 degrees of freedom.
-STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+# Providers whose memory is the process's own.
+IN_PROCESS = ("CPUExecutionProvider", "XnnpackExecutionProvider")
+# What onnxruntime says of a newer IR or operator set, TensorFlow Lite of a newer operator.
+TOO_OLD = ("max supported ir version", "is under development and support", "old tflite binary")
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "cannot allocate memory")
 
 
@@ -47,101 +49,81 @@ class HostGoneError(Exception):
     """Standard input ended: nobody waits for answers any more."""
 
 
-# -- sampling, in the model's own process ------------------------------------------
-
-
-def half_width(samples: list[int]) -> float:
-    """Half the 95% interval of the median, relative to it, by sectioning: see edgenas.profilers.statistics."""
-    import numpy as np
-
-    blocks = min(BLOCKS, len(samples))
-    median = float(np.median(samples))
-    parts = [float(np.median(part)) for part in np.array_split(samples, blocks)]
-    variance = sum((part - median) ** 2 for part in parts) / (blocks - 1)
-    return STUDENT_T[blocks - 2] * math.sqrt(variance / blocks) / median
-
-
-def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
-    """Run until five runs are no longer faster than the five before, within bounds; nanoseconds of a run then."""
-    spent: list[int] = []
-    started = time.perf_counter()
-    while True:
-        before = time.perf_counter_ns()
-        run()
-        spent.append(time.perf_counter_ns() - before)
-        seconds = time.perf_counter() - started
-        if len(spent) < settings["warmup_runs"] or seconds < min(WARM_SECONDS, settings["warmup_seconds"]):
-            continue
-        latest = sorted(spent[-5:])[len(spent[-5:]) // 2]
-        stable = len(spent) >= 10 and latest >= 0.98 * sorted(spent[-10:-5])[2]
-        if stable or seconds >= settings["warmup_seconds"]:
-            return latest
-
-
-def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -> tuple[list[int], int]:
-    """Nanoseconds of single runs, until their median is known well enough or time or runs are used up; and all runs.
-
-    Where max_runs would not span min_seconds, runs that are not kept lie between those that are.
-    """
-    skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
-    clock = time.perf_counter_ns
-    samples: list[int] = []
-    check, started = settings["min_runs"], clock()
-    while len(samples) < settings["max_runs"]:
-        for _ in range(skipped):
-            run()
-        before = clock()
-        run()
-        after = clock()
-        samples.append(after - before)
-        seconds = (after - started) / 1e9
-        if len(samples) < settings["min_runs"]:
-            continue
-        if seconds >= settings["max_seconds"]:
-            break
-        if len(samples) >= check:
-            if seconds >= settings["min_seconds"] and half_width(samples) <= settings["relative_half_width"]:
-                break
-            check = len(samples) + 1 + len(samples) // 5
-    return samples, len(samples) * (1 + skipped)
+# -- measuring, in the model's own process ------------------------------------------
 
 
 def memory(key: str) -> int | None:
     """A line of /proc/self/status in bytes, None where there is none."""
-    for line in (text(Path("/proc/self/status")) or "").splitlines():
+    for line in read(Path("/proc/self/status")).splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return None
 
 
-def measure(runtime: Any, request: dict[str, Any], path: str) -> dict[str, Any]:
+def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Load and run one model; memory is the peak above a process with an empty session."""
-    settings = request["settings"]
-    session = runtime.empty(request["providers"])
+    settings, path = model.get("settings") or request["settings"], model["path"]
+    sampling = importlib.import_module("agent_sampling")
+    session = runtime.empty(request)
     reset_peak_memory()
     base = memory("VmHWM")
     before = time.perf_counter_ns()
-    model = runtime.load(path, request["threads"], request["providers"])
+    loaded = runtime.load(path, request)
     load_ns = time.perf_counter_ns() - before
-    run = runtime.prepare(model, SEED)
+    run = runtime.prepare(loaded, SEED)
     gc.collect()
     gc.disable()
-    expected_ns, before = warm_up(run, settings), interruptions()
-    samples, runs = sample(run, expected_ns, settings)
-    interrupted = interruptions() - before
+    begun = time.monotonic()
+    expected_ns = sampling.warm_up(run, settings)
+    started = time.monotonic()
+    samples, interrupted, runs = sampling.sample(run, expected_ns, settings)
+    window = [started, time.monotonic()]
     peak = memory("VmHWM")
     del session
+    answer: dict[str, Any] = {"peak_bytes": None if base is None or peak is None else max(0, peak - base)}
+    placed = request["placed"].get(path) or place(runtime, request, path)
     return {
+        **answer,
+        **({} if placed is None else {"placement": placed, **unseen_memory(placed)}),
+        "window": window,
+        "runs": runs,
         "samples_ms": [round(ns / 1e6, 6) for ns in samples],
-        "peak_bytes": None if base is None or peak is None else max(0, peak - base),
         "load_ms": round(load_ns / 1e6, 6),
-        "interrupted_share": round(min(1.0, interrupted / runs), 4),
+        "running_s": round(window[1] - begun, 6),
+        "interrupted": interrupted,
+        "interrupted_share": round(len(interrupted) / len(samples), 4),
     }
 
 
-def interruptions() -> int:
-    """How often this process had to leave its CPU to another."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def place(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
+    """How many nodes each provider runs; None where there is but one, empty where the runtime does not say.
+
+    Done after the timing, which it would disturb.
+    """
+    try:
+        found: dict[str, int] | None = runtime.placement(path, request) if hasattr(runtime, "placement") else None
+    except Exception:
+        return {}
+    return found
+
+
+def unseen_memory(placed: dict[str, int]) -> dict[str, Any]:
+    """That the peak is not known where a provider has memory that the process's peak leaves out."""
+    others = sorted(set(placed) - set(IN_PROCESS)) if placed else ["providers that are not known"]
+    if not others:
+        return {}
+    return {"peak_bytes": None, "memory_reason": f"not measured: VmHWM does not see the memory of {', '.join(others)}"}
+
+
+def outputs(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Run one model once on the arrays of a file and store what it makes of them in another."""
+    import numpy as np
+
+    with np.load(model["inputs"], allow_pickle=False) as given:
+        inputs = [given[f"arr_{number}"] for number in range(len(given.files))]
+    found = runtime.outputs(runtime.load(model["path"], request), inputs)
+    np.savez(model["outputs"], *found)
+    return {"outputs": len(found)}
 
 
 def reset_peak_memory() -> None:
@@ -160,7 +142,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def child(runtime: Any, request: dict[str, Any], path: str, parent: int, result: int, errors: int) -> None:
+def child(runtime: Any, request: dict[str, Any], model: dict[str, Any], parent: int, result: int, errors: int) -> None:
     """The whole life of a model's process: it writes one JSON object and ends."""
     die_with(parent)
     null = os.open(os.devnull, os.O_RDWR)
@@ -168,22 +150,32 @@ def child(runtime: Any, request: dict[str, Any], path: str, parent: int, result:
     os.dup2(errors, 1)
     os.dup2(errors, 2)
     try:
-        answer = measure(runtime, request, path)
+        if request.get("affinity"):
+            os.sched_setaffinity(0, request["affinity"])
+        answer = (outputs if request.get("mode") == "outputs" else measure)(runtime, request, model)
     except MemoryError as error:
         answer = {"reason": "out of memory", "detail": one_line(error) or "MemoryError"}
     except Exception as error:
-        detail = one_line(error) or type(error).__name__
-        short = any(word in detail.lower() for word in OUT_OF_MEMORY)
-        answer = {"reason": "out of memory" if short else "refused", "detail": detail}
+        said = str(error).replace(model["path"], Path(model["path"]).name)
+        detail = one_line(said) or type(error).__name__
+        answer = {"reason": reason_of(str(error)), "detail": detail}
     with open(result, "w") as file:
         json.dump(answer, file)
     os._exit(0)
 
 
+def reason_of(detail: str) -> str:
+    """What a runtime's complaint is about."""
+    said = detail.lower()
+    if any(words in said for words in OUT_OF_MEMORY):
+        return "out of memory"
+    return "too old" if any(words in said for words in TOO_OLD) else "refused"
+
+
 # -- the agent, which never touches a model itself ---------------------------------
 
 
-def fork(runtime: Any, request: dict[str, Any], path: str) -> tuple[int, int, int]:
+def fork(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> tuple[int, int, int]:
     """Start a model's process: its number and the pipes of its answer and of its noise."""
     result, result_end = os.pipe()
     errors, errors_end = os.pipe()
@@ -191,7 +183,7 @@ def fork(runtime: Any, request: dict[str, Any], path: str) -> tuple[int, int, in
     pid = os.fork()
     if pid == 0:
         try:
-            child(runtime, request, path, parent, result_end, errors_end)
+            child(runtime, request, model, parent, result_end, errors_end)
         finally:
             os._exit(70)
     os.close(result_end)
@@ -199,14 +191,16 @@ def fork(runtime: Any, request: dict[str, Any], path: str) -> tuple[int, int, in
     return pid, result, errors
 
 
-def supervise(pid: int, result: int, errors: int, seconds: float) -> tuple[bytes, str, int, bool]:
+def supervise(pid: int, result: int, errors: int, seconds: float, watch: Any) -> tuple[bytes, str, int, bool]:
     """Wait for a process: its answer, the end of its noise, its wait status, and whether it ran out of time."""
     end = time.monotonic() + seconds
+    watch.begin()
     kept = {result: b"", errors: b""}
     waiting = [0, result, errors]
     try:
         while len(waiting) > 1 and time.monotonic() < end:
-            for pipe in select.select(waiting, [], [], max(0.0, end - time.monotonic()))[0]:
+            watch.read()
+            for pipe in select.select(waiting, [], [], max(0.0, min(watch.seconds, end - time.monotonic())))[0]:
                 data = os.read(pipe, 65536)
                 if pipe == 0 and not data:
                     raise HostGoneError
@@ -242,69 +236,45 @@ def judge(answer: bytes, noise: str, status: int, late: bool, seconds: float, me
         return {"reason": "crashed", "detail": f"its process ended with status {code}" + (f": {last}" if last else "")}
 
 
-def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any], watch: Any) -> dict[str, Any]:
     """Measure one model in a process of its own and say what became of it."""
     seconds, started = request["settings"]["model_timeout_seconds"], time.monotonic()
-    before, kills = conditions(), count_memory_kills()
-    pid, result, errors = fork(runtime, request, model["path"])
-    found = judge(*supervise(pid, result, errors, seconds), seconds, kills)
-    after = {**conditions(), "interrupted_share": found.pop("interrupted_share", None)}
+    before, kills = watch.conditions(), count_memory_kills()
+    pid, result, errors = fork(runtime, request, model)
+    found = judge(*supervise(pid, result, errors, seconds, watch), seconds, kills)
+    after = {**watch.conditions(), "interrupted_share": found.pop("interrupted_share", None)}
+    if "window" in found:
+        window, runs = found.pop("window"), found.pop("runs")
+        after["lowest_frequency_khz"] = watch.lowest_frequency(window)
+        found.update(watch.energy(window, runs))
+    if "placement" in found:
+        request["placed"][model["path"]] = found["placement"]
     answer = {"kind": "failed" if "reason" in found else "result", "id": model["id"]}
     answer.update(found, device_s=round(time.monotonic() - started, 6))
     answer.update(conditions_before=before, conditions_after=after)
     return answer
 
 
-# -- what the device says about itself ---------------------------------------------
-
-
-def conditions(root: Path = Path("/")) -> dict[str, Any]:
-    """What changes from minute to minute, None where the device does not say."""
-    cpus, zones = root / "sys/devices/system/cpu", root / "sys/class/thermal"
-    governors = sorted(set(texts(cpus, "cpu[0-9]*/cpufreq/scaling_governor")))
-    heat = [value / 1000 for value in numbers(zones, "thermal_zone*/temp")]
-    throttled = numbers(cpus, "cpu[0-9]*/thermal_throttle/core_throttle_count")
-    load = (text(root / "proc/loadavg") or "").split()
-    return {
-        "time": round(time.time(), 3),
-        "governor": ",".join(governors) or None,
-        "frequency_khz": max(numbers(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq"), default=None),
-        "temperature_c": max((value for value in heat if -40 < value < 150), default=None),
-        "throttle_count": sum(throttled) if throttled else None,
-        "load_average": float(load[0]) if load else None,
-    }
-
-
 def count_memory_kills() -> int:
     """How many processes the kernel has killed for want of memory."""
-    for line in (text(Path("/proc/vmstat")) or "").splitlines():
+    for line in read(Path("/proc/vmstat")).splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])
     return 0
 
 
-def text(path: Path) -> str | None:
-    """A small file's text, None when it cannot be read."""
+def read(path: Path) -> str:
+    """A small file's text, empty when it cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):
-        return None
-
-
-def texts(folder: Path, pattern: str) -> list[str]:
-    """The texts, without blanks around them, of all files of a pattern that can be read."""
-    found = [text(path) for path in sorted(folder.glob(pattern))]
-    return [one.strip() for one in found if one and one.strip()]
-
-
-def numbers(folder: Path, pattern: str) -> list[int]:
-    """The whole numbers in the files of a pattern."""
-    return [int(one) for one in texts(folder, pattern) if one.lstrip("-").isdigit()]
+        return ""
 
 
 def one_line(value: object) -> str:
-    """Text on one line, shortened."""
-    return " ".join(str(value).split())[:400]
+    """Text on one line; of a long one the beginning and the end, where one library or the other says what is wrong."""
+    line = " ".join(str(value).split())
+    return line if len(line) <= 400 else f"{line[:160]} ... {line[-235:]}"
 
 
 # -- the protocol ------------------------------------------------------------------
@@ -329,6 +299,22 @@ def open_answers() -> TextIO:
     return answers
 
 
+def check_affinity(cores: list[int]) -> None:
+    """Raises ValueError for CPUs that are not there, or that this process may not use."""
+    usable = os.sched_getaffinity(0) if cores else set()
+    absent = sorted(set(cores) - usable)
+    if absent:
+        names = ", ".join(map(str, absent))
+        raise ValueError(f"CPU {names} of the affinity cannot be used here; usable are {sorted(usable)}")
+
+
+def keep_off(cores: list[int]) -> None:
+    """Leave the CPUs of the models to them, where there are others."""
+    others = os.sched_getaffinity(0) - set(cores) if cores else set()
+    if others:
+        os.sched_setaffinity(0, others)
+
+
 def serve(answers: TextIO) -> int:
     """Answer one request; returns the exit status."""
 
@@ -338,18 +324,28 @@ def serve(answers: TextIO) -> int:
 
     request = receive()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    request["placed"] = {}
     try:
+        check_affinity(request.get("affinity") or [])
         runtime = importlib.import_module("agent_" + request["runtime"])
-        version = runtime.start(request["providers"])
+        version = runtime.start(request)
     except Exception as error:
         send(kind="unable", detail=one_line(error))
         return 1
     versions = {"python": platform.python_version(), request["runtime"]: version}
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     send(kind="hello", versions=versions, facts={"usable_cores": usable})
+    watch = importlib.import_module("agent_board").Watch(Path(request.get("sysroot", "/")), request.get("affinity"))
+    watch.settle()
+    keep_off(request.get("affinity") or [])
+    importlib.import_module("agent_sampling")  # before the forks, which then share it
     gc.freeze()
+    failed: dict[str, dict[str, Any]] = {}
     for model in request["models"]:
-        send(**examine(runtime, request, model))
+        answer = failed.get(model["path"]) or examine(runtime, request, model, watch)
+        if answer["kind"] == "failed":
+            failed[model["path"]] = answer
+        send(**{**answer, "id": model["id"]})
     send(kind="end", count=len(request["models"]))
     return 0
 

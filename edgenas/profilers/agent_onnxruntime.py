@@ -5,9 +5,16 @@ Python 3.8, standard library, numpy and onnxruntime only; never imports edgenas.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+CPU = "CPUExecutionProvider"
+XNNPACK = "XnnpackExecutionProvider"
 
 # y = Identity(x) of one float: ONNX IR 4, opset 9, which every onnxruntime since 1.0 reads.
 _EMPTY = (
@@ -33,33 +40,34 @@ _TYPES = {
 }
 
 
-def start(providers: Sequence[str]) -> str:
+def start(wanted: Mapping[str, Any]) -> str:
     """Import the runtime and return its version; raises ValueError for a provider that it was not built with."""
     # Since 1.29 the Linux builds report every session to their maker, from a thread of their own.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
+    providers = list(wanted["providers"])
     built = onnxruntime.get_available_providers()
     absent = [provider for provider in providers if provider not in built]
     if absent:
         raise ValueError(f"onnxruntime here has no {', '.join(absent)}; it has {', '.join(built)}")
-    if list(providers) == ["CPUExecutionProvider"]:
+    if providers == [CPU]:
         # The first session builds tables that forked processes share: 15 ms less for each model. One on the CPU
         # with one thread starts no other thread, which would not live on in them; other providers may.
-        empty(providers)
+        empty(wanted)
     return str(onnxruntime.__version__)
 
 
-def empty(providers: Sequence[str]) -> Any:
+def empty(wanted: Mapping[str, Any]) -> Any:
     """A session that does next to nothing, run once."""
-    session = _session(_EMPTY, 1, providers)
+    session = new_session(_EMPTY, wanted, threads=1)
     prepare(session, 0)()
     return session
 
 
-def load(path: str, threads: int, providers: Sequence[str]) -> Any:
+def load(path: str, wanted: Mapping[str, Any]) -> Any:
     """A session of a model file; raises what the runtime raises."""
-    return _session(path, threads, providers)
+    return new_session(path, wanted, threads=wanted["threads"])
 
 
 def prepare(session: Any, seed: int) -> Callable[[], Any]:
@@ -78,13 +86,77 @@ def prepare(session: Any, seed: int) -> Callable[[], Any]:
     return lambda: session.run(None, feeds)
 
 
-def _session(model: str | bytes, threads: int, providers: Sequence[str]) -> Any:
+def outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
+    """What the model makes of these inputs, one array for each output that it declares."""
+    declared = [each.name for each in session.get_inputs()]
+    if len(declared) != len(inputs):
+        raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
+    found: list[Any] = session.run(None, dict(zip(declared, inputs)))  # noqa: B905 - Python 3.8 knows no strict
+    return found
+
+
+def placement(path: str, wanted: Mapping[str, Any]) -> dict[str, int] | None:
+    """How many nodes each provider really runs, from the runtime's own profile of one run; None for the CPU alone.
+
+    Nodes as they are after the runtime's optimisation: a part of a graph that a
+    provider compiles as a whole is one.
+    """
+    if list(wanted["providers"]) == [CPU]:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        session = new_session(path, wanted, threads=wanted["threads"], profile=str(Path(folder, "profile")))
+        prepare(session, 0)()
+        return count_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+
+def count_nodes(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Nodes by provider in the events of a profile."""
+    nodes = {}
+    for event in events:
+        details = event.get("args", {})
+        if event.get("cat") == "Node" and details.get("provider"):
+            nodes[details.get("node_index", event.get("name"))] = details["provider"]
+    return dict(Counter(nodes.values()))
+
+
+def new_session(model: str | bytes, wanted: Mapping[str, Any], threads: int, profile: str = "") -> Any:
+    """A session on the providers that are wanted, with their options; with ``profile`` it writes one there."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    if wanted["providers"][0] == XNNPACK:
+        # It has threads of its own, which the session's would compete with.
+        options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    return onnxruntime.InferenceSession(
+        model, options, providers=[(name, provider_options(name, wanted)) for name in wanted["providers"]]
+    )
+
+
+def provider_options(provider: str, wanted: Mapping[str, Any]) -> dict[str, str]:
+    """A provider's options as the runtime takes them; precision, and a cache beside the models, where they matter."""
+    given: dict[str, Any] = dict(wanted.get("provider_options", {}).get(provider, {}))
+    for key, value in given.items():
+        if str(value).startswith("~/"):
+            folder = Path(value).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            given[key] = folder
+    if provider == "TensorrtExecutionProvider":
+        if wanted.get("precision") == "fp16":
+            given.setdefault("trt_fp16_enable", True)
+        if wanted.get("precision") == "int8":
+            given.setdefault("trt_int8_enable", True)
+        # Building an engine takes minutes: once for the process that is timed and the one that counts nodes.
+        given.setdefault("trt_engine_cache_enable", True)
+        given.setdefault("trt_engine_cache_path", str(Path.cwd()))
+    if provider == XNNPACK:
+        given.setdefault("intra_op_num_threads", wanted["threads"])
+    return {key: str(value) for key, value in given.items()}
 
 
 def _shape(declared: Any) -> list[int]:

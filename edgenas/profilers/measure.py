@@ -1,102 +1,83 @@
-"""Measuring model files on a device: one agent for many models, each answer handed on as it comes."""
+"""One run of the agent on a device: a process for each model file in order, each answer handed on as it comes."""
 
 from __future__ import annotations
 
 import json
 import queue
-import re
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgenas.devices import Deadline, Device, Target, connect
+from edgenas.devices import Deadline, Device, Target
 from edgenas.errors import DeviceError, EdgeNASError, MeasurementError, ModelError, UsageError
-from edgenas.files import digest, nearest, read_bytes
 from edgenas.profilers.measurement import Measurement
+from edgenas.profilers.request import ModelFile, check_models, describe, model_error, send_agent, unable
 from edgenas.profilers.settings import MeasureSettings
-from edgenas.profilers.trust import judge
+from edgenas.profilers.trust import Verdict, judge
 
-_HERE = Path(__file__).parent
-_AGENT = "agent.py"
 _START_SECONDS = 60.0
-_ENDINGS = {"onnxruntime": (".onnx",)}
-# What became of a model, and what to do about it.
-_FAILURES = {
-    "refused": ("is refused by", "check the file with onnx.checker and export it again for this runtime"),
-    "crashed": ("crashes", "the file is the suspect, the device is well; another version of the runtime may run it"),
-    "timeout": ("is too slow for", "use a smaller model or raise model_timeout_seconds"),
-    "out of memory": ("needs too much memory for", "use a smaller model or free memory on the device"),
-}
-
-
-def measure(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Measurement:
-    """Measure one model file on its target's device.
-
-    Raises UsageError for a file that cannot be read or is of an unknown kind,
-    ModelError when the runtime refuses it or it kills its process, DeviceError
-    when the device vanishes.
-    """
-    with connect(target.profile) as device:
-        (answer,) = measure_many([Path(model)], target, device=device, settings=settings)
-    if isinstance(answer, ModelError):
-        raise answer
-    return answer
+_LOCK_SECONDS = 60.0
 
 
 def measure_many(
-    models: Sequence[Path], target: Target, *, device: Device, settings: MeasureSettings | None = None
+    models: Sequence[Path],
+    target: Target,
+    *,
+    device: Device,
+    settings: MeasureSettings | None = None,
+    exceptions: Mapping[Path, MeasureSettings] | None = None,
 ) -> Iterator[Measurement | ModelError]:
-    """Measure model files in order, yielding each result, or what is wrong with the model, as soon as it is there.
+    """Measure model files in order, each in a process of its own, yielding each result as soon as it is there.
 
-    The caller keeps the device. Closing the iterator ends the agent. Raises
-    UsageError before anything is run, and DeviceError when the device
-    vanishes, after every result that came before has been yielded.
+    What is wrong with a model is yielded in place of its result. A file may
+    occur several times; one that failed is not run again, but fails again.
+    Those in ``exceptions`` are run by settings of their own. The caller keeps
+    the device, which is locked meanwhile. Closing the iterator ends the agent.
+    Raises UsageError before anything is run, and DeviceError when another
+    edgenas measures there, or when the device vanishes, after every result that
+    came before has been yielded.
     """
-    files = _check([Path(model) for model in models], target)
-    return _Session(files, target, settings or MeasureSettings(), device).results() if files else iter(())
+    paths = [Path(model) for model in models]
+    distinct = list(dict.fromkeys(paths))
+    files = dict(zip(distinct, check_models(distinct, target), strict=True))
+    if not files:
+        return iter(())
+    own = {files[path].sha256: special for path, special in (exceptions or {}).items()}
+    return _Session([files[path] for path in paths], target, settings or MeasureSettings(), own, device).results()
 
 
-@dataclass(frozen=True)
-class _Model:
-    path: Path
-    sha256: str
+def with_drift(measurement: Measurement, drift: float, target: Target) -> Measurement:
+    """A measurement with the drift that a reference model showed before it, and the verdict that follows."""
+    after = {**measurement.conditions_after, "drift": drift}
+    verdict = _verdict(measurement.conditions_before, after, measurement.placement, target)
+    return replace(measurement, conditions_after=after, verdict=verdict)
 
 
-def _check(paths: Sequence[Path], target: Target) -> list[_Model]:
-    if target.runtime not in _ENDINGS:
-        raise UsageError(
-            f"nothing is known about runtime {target.runtime!r}{nearest(target.runtime, sorted(_ENDINGS))}"
-        )
-    endings = _ENDINGS[target.runtime]
-    models = []
-    for path in paths:
-        if path.suffix not in endings:
-            raise UsageError(
-                f"{path}: {target.runtime} runs files ending in {', '.join(endings)}; export the model as one"
-            )
-        data = read_bytes(path)
-        if not data:
-            raise UsageError(f"{path}: is empty; export the model again")
-        models.append(_Model(path, digest(data)))
-    return models
+def _verdict(
+    before: Mapping[str, Any], after: Mapping[str, Any], placement: Mapping[str, int] | None, target: Target
+) -> Verdict:
+    return judge(before, after, placement=placement, power_mode=target.profile.power_mode)
 
 
 @dataclass
 class _Session:
     """One run of the agent: a thread waits for the device, results are taken from its lines as they come."""
 
-    models: Sequence[_Model]
+    models: Sequence[ModelFile]
     target: Target
     settings: MeasureSettings
+    exceptions: Mapping[str, MeasureSettings]  # by the model's SHA-256
     device: Device
     lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue)
     stderr: str = ""
 
     def results(self) -> Iterator[Measurement | ModelError]:
-        facts = self.device.facts()
-        command, request = self._prepare()
+        with self.device.lock(Deadline(_LOCK_SECONDS)):
+            yield from self._results(*self._prepare(), self.device.facts())
+
+    def _results(self, command: list[str], request: bytes, facts: dict[str, Any]) -> Iterator[Measurement | ModelError]:
         each = self.settings.model_timeout_seconds
         deadline = Deadline(_START_SECONDS + len(self.models) * (each + 1))
         thread = threading.Thread(target=self._run, args=(command, request, deadline), daemon=True)
@@ -106,7 +87,7 @@ class _Session:
             for number, model in enumerate(self.models):
                 answer = self._expect("result", each + _START_SECONDS, number)
                 yield (
-                    self._failure(model, answer, hello)
+                    model_error(model, answer, hello.get("versions", {}), self.target)
                     if "reason" in answer
                     else self._success(model, answer, hello, facts)
                 )
@@ -116,21 +97,22 @@ class _Session:
             thread.join()
 
     def _prepare(self) -> tuple[list[str], bytes]:
-        agent = self.device.push(_HERE / _AGENT, _AGENT)
-        runtime = f"agent_{self.target.runtime}.py"
-        self.device.push(_HERE / runtime, runtime)
-        suffixed = [(model, f"{model.sha256}{model.path.suffix}") for model in self.models]
+        command = send_agent(self.device, self.target.runtime)
+        distinct = {model.remote_name: model.path for model in self.models}
+        paths = {name: self.device.push(path, name) for name, path in distinct.items()}
         request = {
-            "runtime": self.target.runtime,
-            "providers": list(self.target.providers),
-            "threads": self.target.threads,
+            **describe(self.target),
             "settings": self.settings.to_dict(),
             "models": [
-                {"id": number, "path": self.device.push(model.path, name)}
-                for number, (model, name) in enumerate(suffixed)
+                {"id": number, "path": paths[model.remote_name], **self._own(model)}
+                for number, model in enumerate(self.models)
             ],
         }
-        return [self.device.python, agent], json.dumps(request).encode() + b"\n"
+        return command, json.dumps(request).encode() + b"\n"
+
+    def _own(self, model: ModelFile) -> dict[str, Any]:
+        special = self.exceptions.get(model.sha256)
+        return {} if special is None else {"settings": special.to_dict()}
 
     def _run(self, command: list[str], request: bytes, deadline: Deadline) -> None:
         try:
@@ -163,23 +145,14 @@ class _Session:
         except (ValueError, TypeError, KeyError):
             raise DeviceError(f"{where}: answered nonsense ({line[:80]!r}); try again") from None
         if found == "unable":
-            install = f"{self.device.python} -m pip install {self.target.runtime}"
-            raise DeviceError(f"{where}: {answer['detail']}; install it there ({install}) or correct the profile")
+            raise unable(answer, where, self.target, self.device.python)
         number = {"result": "id", "failed": "id", "end": "count"}.get(found)
         if found.replace("failed", "result") != kind or (number and answer.get(number) != done):
             raise DeviceError(f"{where}: answered {line[:80]!r} where {kind} was due; try again")
         return dict(answer)
 
-    def _failure(self, model: _Model, answer: dict[str, Any], hello: dict[str, Any]) -> ModelError:
-        runtime = self.target.runtime
-        version = hello.get("versions", {}).get(runtime, "of unknown version")
-        happened, remedy = _FAILURES[answer["reason"]]
-        pushed = re.escape(f"{model.sha256}{model.path.suffix}")
-        said = re.sub(rf"\S*{pushed}", lambda _: model.path.name, answer["detail"]).rstrip(".")
-        return ModelError(f"{model.path}: {happened} {runtime} {version} ({said}); {remedy}")
-
     def _success(
-        self, model: _Model, answer: dict[str, Any], hello: dict[str, Any], facts: dict[str, Any]
+        self, model: ModelFile, answer: dict[str, Any], hello: dict[str, Any], facts: dict[str, Any]
     ) -> Measurement:
         merged = {**facts, **hello.get("facts", {})}
         data = {key: value for key, value in answer.items() if key not in ("kind", "id")}
@@ -189,9 +162,9 @@ class _Session:
             "target": self.target.to_dict(),
             "facts": merged,
             "versions": hello.get("versions"),
-            "verdict": judge(before, after),
+            "verdict": _verdict(before, after, data.get("placement"), self.target),
             "synthetic": facts["synthetic"],
-            "settings": self.settings.to_dict(),
+            "settings": self.exceptions.get(model.sha256, self.settings).to_dict(),
         }
         try:
             return Measurement.from_dict(data)

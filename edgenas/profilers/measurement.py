@@ -1,4 +1,4 @@
-"""One measured model: raw samples, where and how they were taken, and whether they can be trusted."""
+"""One model in one process: raw samples, where and how they were taken, and whether they can be trusted."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ from edgenas.profilers.trust import Verdict
 from edgenas.units import format_ms
 
 KIND = "measurement"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What running one model file on one target gave. Data only; everything derived is computed from the samples.
+    """What running one model file in one process on one target gave.
 
+    Data only; everything derived is computed from the samples.
     ``samples_ms``: single runs in the order taken, after warm-up, to the
-    nanosecond. ``peak_bytes``: the most memory that the process held above one
-    with an empty session, None where the device does not say. ``load_ms``: from
-    file to session. ``device_s``: device time that it took in all. ``facts``: what
-    identifies the device; ``versions``: of the runtime and the agent's Python.
+    nanosecond; ``interrupted``: the places of those during which another
+    program took the CPU. ``round``: models of equal rounds were measured near
+    each other in time. ``peak_bytes``: the most memory that the process held
+    above one with an empty session, None where the device does not say
+    (``memory_reason``). ``load_ms``: from file to session. ``device_s``: device
+    time that it took in all; ``running_s``: that of warming up and timing.
+    ``facts``: what identifies the device; ``versions``: of the runtime and the
+    agent's Python. ``placement``: nodes by the provider that ran them, where
+    there was more than one to choose from.
+    ``energy_mj``: of one run, above idle, by the rail ``energy_rail``.
     ``synthetic``: the numbers are made up. ``unit`` is that of the samples.
     """
 
@@ -45,6 +52,13 @@ class Measurement:
     verdict: Verdict
     synthetic: bool
     settings: Mapping[str, Any]
+    interrupted: tuple[int, ...] = ()
+    round: int = 0
+    running_s: float = 0.0
+    placement: Mapping[str, int] | None = None
+    energy_mj: float | None = None
+    energy_rail: str | None = None
+    memory_reason: str | None = None
     unit: Literal["ms"] = "ms"
 
     def __post_init__(self) -> None:
@@ -55,23 +69,41 @@ class Measurement:
             )
 
     @cached_property
+    def runs_ms(self) -> tuple[float, ...]:
+        """The runs that count, each divided by 1 + drift.
+
+        Those that were interrupted are left out, unless fewer than five or a
+        tenth would be left. The drift is how much slower than usual a reference
+        model ran just before.
+        """
+        places = set(self.interrupted)
+        calm = [value for place, value in enumerate(self.samples_ms) if place not in places]
+        kept = calm if len(calm) >= max(5, len(self.samples_ms) / 10) else self.samples_ms
+        return tuple(value / (1 + self.drift) for value in kept)
+
+    @property
+    def drift(self) -> float:
+        """How much slower than usual the device was, 0.03 for 3%; 0 where it was as usual or nobody knows."""
+        return float(self.conditions_after.get("drift") or 0.0)
+
+    @cached_property
     def _interval(self) -> tuple[float, float, float]:
-        return median_interval(self.samples_ms)
+        return median_interval(self.runs_ms)
 
     @property
     def median_ms(self) -> float:
-        """The median latency of one run."""
+        """The median latency of one run, of those that count."""
         return self._interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of the median."""
+        """The ends of the 95% confidence interval of the median in this process; in others it is another one."""
         return self._interval[1:]
 
     @cached_property
     def p90_ms(self) -> float:
-        """The latency that nine of ten runs stay below."""
-        return percentile(self.samples_ms, 90)
+        """The latency that nine of ten runs that count stay below."""
+        return percentile(self.runs_ms, 90)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain data; ``from_dict`` is the exact inverse."""

@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+from edgenas.errors import UsageError
 from edgenas.profilers.measurement import Measurement
-
-# The fewest values whose extremes bound their median at 95%.
-FEWEST = 6
+from edgenas.profilers.statistics import FEWEST, interval_of_medians, percentile, ratio_of_pairs
+from edgenas.profilers.trust import Verdict
+from edgenas.units import format_ms
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Measurements of one file, six or more, each from a process of its own."""
+    """Measurements of one file, each from a process of its own. Raises UsageError for none.
+
+    ``left_out``: processes whose measurement was refused while enough others
+    were not. Latencies are in ms; intervals are at 95%.
+    """
 
     measurements: tuple[Measurement, ...]
+    left_out: tuple[Measurement, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.measurements:
+            raise UsageError("rounds must have at least one measurement, but got none; measure again")
+
+    @classmethod
+    def of(cls, taken: Sequence[Measurement], processes: int = 1) -> Rounds:
+        """What was taken, without the refused where at least ``processes`` others are left."""
+        usable = tuple(each for each in taken if each.verdict.status != "refused")
+        if len(usable) < processes:
+            return cls(tuple(taken))
+        return cls(usable, tuple(each for each in taken if each.verdict.status == "refused"))
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the model file."""
+        return self.measurements[0].model_sha256
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """Device, runtime, providers, precision and threads that it was measured on."""
+        return self.measurements[0].target
+
+    @cached_property
+    def _interval(self) -> tuple[float, float, float]:
+        return median_of_rounds(self.measurements)
 
     @property
     def median_ms(self) -> float:
         """The median over the processes of their median latency of one run."""
-        return median_of_rounds(self.measurements)[0]
+        return self._interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of ``median_ms``."""
-        return median_of_rounds(self.measurements)[1:]
+        """The ends of the 95% confidence interval of ``median_ms``; that of one process is known to be too narrow."""
+        return self._interval[1:]
+
+    @cached_property
+    def p90_ms(self) -> float:
+        """The latency that nine of ten runs stay below."""
+        return percentile([run for each in self.measurements for run in each.runs_ms], 90)
+
+    @property
+    def runs(self) -> int:
+        """How many runs were timed."""
+        return sum(len(each.samples_ms) for each in self.measurements)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -36,14 +79,50 @@ class Rounds:
         return None if None in peaks else max(peak for peak in peaks if peak is not None)
 
     @property
-    def verdict(self) -> str:
-        """The verdicts of the processes, equal ones once."""
-        return "; ".join(dict.fromkeys(str(each.verdict) for each in self.measurements))
+    def device_s(self) -> float:
+        """Device time that it took in all, with what was left out."""
+        return sum(each.device_s for each in (*self.measurements, *self.left_out))
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the processes with its reasons; of those that differ only in numbers, the first."""
+        verdicts = [each.verdict for each in self.measurements]
+        worst = max(verdicts, key=lambda verdict: _BADNESS[verdict.status]).status
+        reasons = [reason for verdict in verdicts if verdict.status == worst for reason in verdict.reasons]
+        distinct = {_NUMBER.sub("", reason): reason for reason in reversed(reasons)}
+        return Verdict(worst, tuple(reversed(distinct.values())))
 
     @property
     def synthetic(self) -> bool:
         """Whether the numbers are made up, by a fake device."""
         return any(each.synthetic for each in self.measurements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found, and every measurement, as plain data."""
+        return {
+            "median_ms": self.median_ms,
+            "interval_95_ms": list(self.interval_ms),
+            "p90_ms": self.p90_ms,
+            "peak_bytes": self.peak_bytes,
+            "processes": len(self.measurements),
+            "runs": self.runs,
+            "device_s": self.device_s,
+            "verdict": {"status": self.verdict.status, "reasons": list(self.verdict.reasons)},
+            "synthetic": self.synthetic,
+            "measurements": [each.to_dict() for each in self.measurements],
+            "left_out": [each.to_dict() for each in self.left_out],
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval_ms
+        made_up = "synthetic, " if self.synthetic else ""
+        return (
+            f"{format_ms(self.median_ms)} (95% interval {format_ms(low)} to {format_ms(high)}, {made_up}{self.verdict})"
+        )
+
+
+_NUMBER = re.compile(r"[\d.]+")
+_BADNESS = {"trusted": 0, "unverified": 1, "refused": 2}
 
 
 def sift(taken: Sequence[Measurement]) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
@@ -54,25 +133,17 @@ def sift(taken: Sequence[Measurement]) -> tuple[tuple[Measurement, ...], tuple[s
 
 
 def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
-    """The median of the medians of six or more processes and the ends of its 95% confidence interval, milliseconds.
+    """The median of the medians of one or more processes and the ends of its 95% confidence interval, milliseconds."""
+    if len(measurements) == 1:
+        return (measurements[0].median_ms, *measurements[0].interval_ms)
+    return interval_of_medians([measurement.median_ms for measurement in measurements])
 
-    The same file settles at another speed in each process (where its memory
-    lies, what else the machine does then), so the interval from the runs of one
-    process is too narrow for comparing two: the processes are the independent
-    repetitions, as in T. Kalibera and R. Jones, Rigorous benchmarking in
-    reasonable time, ISMM 2013. The ends are the k-th smallest and k-th largest
-    median, with k from the binomial distribution, which a few slow processes do
-    not move: H. David and H. Nagaraja, Order Statistics (2003), 7.1.
+
+def compare_rounds(first: Rounds, second: Rounds) -> tuple[float, float, float] | None:
+    """How many times as long ``first`` takes as ``second``: the ratio and its 95% interval, from equal rounds.
+
+    None where fewer than six rounds have both.
     """
-    medians = sorted(measurement.median_ms for measurement in measurements)
-    rank = _rank(len(medians))
-    return statistics.median(medians), medians[rank - 1], medians[-rank]
-
-
-def _rank(number: int) -> int:
-    """The largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
-    rank, tail = 0, 1
-    while 40 * tail <= 2**number:
-        rank += 1
-        tail += math.comb(number, rank)
-    return rank
+    others = {each.round: each.median_ms for each in second.measurements}
+    pairs = [(each.median_ms, others[each.round]) for each in first.measurements if each.round in others]
+    return ratio_of_pairs(pairs) if len(pairs) >= FEWEST else None

@@ -12,27 +12,38 @@ from edgenas.errors import UsageError
 class MeasureSettings:
     """When a measurement is warm, when it is precise enough, and what it may cost at most.
 
-    Runs are timed until half the 95% interval of the median is at most
-    ``relative_half_width`` of it, and they span ``min_seconds`` (the noise of a
-    machine changes within tenths of a second), or until ``max_seconds`` or
-    ``max_runs`` are used up; never fewer than ``min_runs``. Of a model so fast
-    that ``max_runs`` would not span ``min_seconds``, every n-th run is kept. A model that takes
-    longer than ``model_timeout_seconds`` in all is given up. Raises UsageError.
+    A model is run in ``processes`` processes, and in more, up to
+    ``max_processes``, until half the 95% interval of its median is at most
+    ``relative_half_width`` of it, or the model has taken ``total_seconds``.
+
+    In each process, runs are timed until they alone would give that interval,
+    and they span ``min_seconds`` (the noise of a machine changes within tenths
+    of a second), or until ``max_seconds`` or ``max_runs`` are used up; never
+    fewer than ``min_runs``. Of a model so fast that ``max_runs`` would not span
+    ``min_seconds``, every n-th run is kept. A process that takes longer than
+    ``model_timeout_seconds`` is given up, and the model with it. Raises
+    UsageError.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     relative_half_width: float = 0.02
+    processes: int = 6
+    max_processes: int = 24
+    total_seconds: float = 20.0
     min_runs: int = 10
-    max_runs: int = 2000
-    min_seconds: float = 0.2
-    max_seconds: float = 3.0
+    max_runs: int = 200
+    min_seconds: float = 0.1
+    max_seconds: float = 0.25
     warmup_runs: int = 3
     warmup_seconds: float = 0.5
     model_timeout_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         _require(0 < self.relative_half_width < 1, "0 < relative_half_width < 1", self.relative_half_width)
+        processes = (self.processes, self.max_processes)
+        _require(1 <= self.processes <= self.max_processes, "1 <= processes <= max_processes", processes)
+        _require(self.total_seconds >= 0, "total_seconds >= 0", self.total_seconds)
         _require(2 <= self.min_runs <= self.max_runs, "2 <= min_runs <= max_runs", (self.min_runs, self.max_runs))
         seconds = (self.min_seconds, self.max_seconds)
         _require(0 <= self.min_seconds <= self.max_seconds, "0 <= min_seconds <= max_seconds", seconds)

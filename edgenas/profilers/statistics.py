@@ -1,8 +1,9 @@
-"""The median of correlated runs, and how well it is known."""
+"""The median of the runs of a process and of the medians of processes, and how well each is known."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,12 @@ from edgenas.errors import MeasurementError
 BLOCKS = 10
 # 97.5% quantiles of Student's t with 1 to BLOCKS - 1 degrees of freedom.
 _STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+
+# The fewest values whose extremes bound their median at 95%.
+FEWEST = 6
+# Variance of the median of 2 to 5 values from a normal distribution, by its own: D. Teichroew, Tables of expected
+# values of order statistics, Annals of Mathematical Statistics 27 (1956) 410.
+_MEDIAN_VARIANCE = {2: 0.5, 3: 0.448671, 4: 0.298191, 5: 0.286833}
 
 
 def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
@@ -37,6 +44,66 @@ def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple
     variance = float(((medians - median) ** 2).sum()) / (blocks - 1)
     half = _STUDENT_T[blocks - 2] * math.sqrt(variance / blocks)
     return median, median - half, median + half
+
+
+def interval_of_medians(medians: Sequence[float]) -> tuple[float, float, float]:
+    """The median of two or more processes' medians and the ends of its 95% confidence interval, in their unit.
+
+    The same file settles at another speed in each process (where its memory
+    lies, what else the machine does then), so the interval from the runs of one
+    process is too narrow for comparing two: the processes are the independent
+    repetitions, as in T. Kalibera and R. Jones, Rigorous benchmarking in
+    reasonable time, ISMM 2013. From six on, the ends are the k-th smallest and
+    k-th largest median, with k from the binomial distribution, which a few slow
+    processes do not move: H. David and H. Nagaraja, Order Statistics (2003),
+    7.1. Two to five are taken for values of a normal distribution: the ends are
+    M ± t(n-1) s sqrt(v_n), with s their deviation and v_n the variance of the
+    median of n standard normal values. Raises MeasurementError for one.
+    """
+    values, number = sorted(medians), len(medians)
+    if number < 2:
+        raise MeasurementError(f"an interval needs at least 2 processes, but got {number}; raise processes")
+    middle = statistics.median(values)
+    if number >= FEWEST:
+        rank = _rank(number)
+        return middle, values[rank - 1], values[-rank]
+    half = _STUDENT_T[number - 2] * statistics.stdev(values) * math.sqrt(_MEDIAN_VARIANCE[number])
+    return middle, middle - half, middle + half
+
+
+def _rank(number: int) -> int:
+    """The largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
+    rank, tail = 0, 1
+    while 40 * tail <= 2**number:
+        rank += 1
+        tail += math.comb(number, rank)
+    return rank
+
+
+def processes_needed(medians: Sequence[float], relative_half_width: float) -> int:
+    """How many processes in all would bring half the interval of their median down to this share of it.
+
+    Half the interval shrinks with the root of the number. At most twice as many
+    as there are, for the width is itself uncertain, and at least three more, or
+    an order-statistic interval may not move; as many as there are when they
+    suffice. With the number found so, intervals of simulated processes cover
+    the true median as often as those of a fixed number.
+    """
+    middle, low, high = interval_of_medians(medians)
+    number, half = len(medians), (high - low) / 2
+    if half <= relative_half_width * middle:
+        return number
+    return max(number + 3, min(2 * number, math.ceil(number * (half / (relative_half_width * middle)) ** 2)))
+
+
+def ratio_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """How many times as long the first of each pair takes as the second: the median ratio and its 95% interval.
+
+    Pairs of the same round saw the same state of the machine, which cancels in
+    their ratio. At least two pairs; on logarithms, where ratios are differences.
+    """
+    middle, low, high = interval_of_medians([math.log(first / second) for first, second in pairs])
+    return math.exp(middle), math.exp(low), math.exp(high)
 
 
 def percentile(samples: Sequence[float] | npt.NDArray[np.float64], percent: float) -> float:

@@ -8,9 +8,15 @@ from typing import Any, ClassVar, Literal
 
 # The facts without which nobody can say that the device ran at full, steady speed.
 NEEDED = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
-_SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil"}
+_SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
 _HEATING_C = 15.0
-_MOST_INTERRUPTED = 0.2
+_MOST_INTERRUPTED = 0.5
+_MOST_DRIFT = 0.1
+_LEAST_FREQUENCY = 0.9
+_CPU = "CPUExecutionProvider"
+_GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
+# Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
+_UNDERVOLTAGE, _HOT = 0b0001, 0b1110
 
 
 @dataclass(frozen=True)
@@ -26,28 +32,80 @@ class Verdict:
         return self.status + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
-def judge(before: Mapping[str, Any], after: Mapping[str, Any]) -> Verdict:
+def judge(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    placement: Mapping[str, int] | None = None,
+    power_mode: str | None = None,
+) -> Verdict:
     """The verdict on a measurement between two sets of conditions.
 
-    Refused: a governor that changes the frequency; throttling, or heating up by
-    more than 15 °C meanwhile; other programs that took the CPU from more than a
-    fifth of the timed runs (from fewer, the median does not show it).
+    Refused: a governor that is free to change the frequency, or one more than a
+    tenth below its bound; throttling, under-voltage, battery power, or heating
+    up by more than 15 °C meanwhile; other programs that took the CPU from more
+    than half of the timed runs (the others make the median); a reference model
+    that drifted by more than a tenth; another power mode than ``power_mode``;
+    and, where ``placement`` tells how many nodes each provider ran, all of them
+    on the CPU. A part of them there is a fallback: the number stands, and the
+    verdict says so.
     """
-    problems = [*_governor(before, after), *_heat(before, after), *_competition(after)]
+    problems = [
+        *_governor(before, after),
+        *_frequency(after),
+        *_heat(before, after),
+        *_flags(before, after),
+        *_power(after, power_mode),
+        *_competition(after),
+        *_drift(after),
+        *_nowhere(placement),
+        *_gpu(after, placement),
+    ]
+    notes = [*_fallback(placement), *_cap(after)]
     if problems:
-        return Verdict("refused", tuple(problems))
+        return Verdict("refused", (*problems, *notes))
     missing = [fact for fact in NEEDED if after.get(fact) is None]
+    if placement is not None and not placement:
+        missing.append("placement")
     if missing:
-        return Verdict("unverified", (f"the device does not give {', '.join(missing)}",))
-    return Verdict("trusted")
+        return Verdict("unverified", (f"the device does not give {', '.join(missing)}", *notes))
+    return Verdict("trusted", tuple(notes))
 
 
 def _governor(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     given = {name for facts in (before, after) for name in (facts.get("governor") or "").split(",")}
     slow = sorted(given & _SLOW_GOVERNORS)
-    if not slow:
+    # jetson_clocks leaves the governor and closes the bounds that it works in.
+    if not slow or (before.get("frequency_fixed") and after.get("frequency_fixed")):
         return []
-    return [f"governor is {', '.join(slow)}: run sudo cpupower frequency-set -g performance"]
+    return [f"governor is {', '.join(slow)}: run {_steady_command(after)}"]
+
+
+def _steady_command(after: Mapping[str, Any]) -> str:
+    if after.get("power_mode") is not None or "gpu_fixed" in after:
+        return "sudo jetson_clocks"
+    if after.get("throttled_flags") is not None:
+        return "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    return "sudo cpupower frequency-set -g performance"
+
+
+def _frequency(after: Mapping[str, Any]) -> list[str]:
+    lowest, limit = after.get("lowest_frequency_khz"), after.get("frequency_limit_khz")
+    # What a CPU with turbo promises to hold is its base frequency.
+    promised = min((value for value in (limit, after.get("frequency_base_khz")) if value), default=None)
+    if lowest is None or promised is None or lowest >= _LEAST_FREQUENCY * promised:
+        return []
+    return [
+        f"the frequency fell to {lowest / 1000:.0f} of {promised / 1000:.0f} MHz:"
+        " cool the device, give it a better power supply, then measure again"
+    ]
+
+
+def _cap(after: Mapping[str, Any]) -> list[str]:
+    limit, most = after.get("frequency_limit_khz"), after.get("frequency_max_khz")
+    if limit is None or most is None or limit >= most:
+        return []
+    return [f"the frequency is capped at {limit / 1000:.0f} of {most / 1000:.0f} MHz"]
 
 
 def _heat(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -72,3 +130,59 @@ def _competition(after: Mapping[str, Any]) -> list[str]:
     if share is None or share <= _MOST_INTERRUPTED:
         return []
     return [f"other programs interrupted {share:.0%} of its runs: stop them, then measure again"]
+
+
+def _flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What a Raspberry Pi says: anything that holds at either end, or came to happen between them."""
+    first, last = before.get("throttled_flags"), after.get("throttled_flags")
+    if last is None:
+        return []
+    first = last if first is None else first
+    seen = (first | last | ((last & ~first) >> 16)) & 0xF
+    problems = []
+    if seen & _UNDERVOLTAGE:
+        problems.append("its voltage is too low: use the board's own power supply and a short, thick cable")
+    if seen & _HOT:
+        problems.append("the board throttled: cool it (a heat sink, a fan), then measure again")
+    return problems
+
+
+def _power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
+    problems = []
+    if after.get("power") == "battery":
+        problems.append("it runs on battery: connect its power supply, then measure again")
+    mode = after.get("power_mode")
+    if wanted is not None and mode is not None and mode != wanted:
+        problems.append(
+            f"power mode is {mode}, the profile's is {wanted}: run sudo nvpmodel -m with its number"
+            " (grep POWER_MODEL /etc/nvpmodel.conf), then sudo jetson_clocks"
+        )
+    return problems
+
+
+def _drift(after: Mapping[str, Any]) -> list[str]:
+    drift = after.get("drift")
+    if drift is None or abs(drift) <= _MOST_DRIFT:
+        return []
+    return [f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile: measure again"]
+
+
+def _nowhere(placement: Mapping[str, int] | None) -> list[str]:
+    if not placement or set(placement) != {_CPU}:
+        return []
+    return [
+        f"all {placement[_CPU]} nodes ran on {_CPU} instead of the provider that the profile names first:"
+        " install a runtime that has its libraries, or name the CPU alone in the profile"
+    ]
+
+
+def _fallback(placement: Mapping[str, int] | None) -> list[str]:
+    if not placement or not 0 < placement.get(_CPU, 0) < sum(placement.values()):
+        return []
+    return [f"fallback: {placement[_CPU]} of {sum(placement.values())} nodes ran on {_CPU}"]
+
+
+def _gpu(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
+    if after.get("gpu_fixed") is not False or not _GPU_PROVIDERS & set(placement or ()):
+        return []
+    return ["the GPU's clock is not fixed: run sudo jetson_clocks"]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgenas.devices import Target, connect
-from edgenas.errors import MeasurementError, UsageError
+from edgenas.errors import MeasurementError, ModelError, UsageError
 from edgenas.files import parse, read_document, write_document
-from edgenas.profilers import FEWEST, Measurement, MeasureSettings, measure_many, median_of_rounds, sift
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds, median_of_rounds, sift
 
-KIND, VERSION = "baseline", 1
+KIND, VERSION = "baseline", 2
 ROUNDS = 12
-# Medians differ more from process to process than the runs within one tell: more runs would only fill the file.
-SETTINGS = MeasureSettings(max_runs=200)
+SETTINGS = MeasureSettings()
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,8 @@ class Baseline:
 def record(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
     """Measure a model file on its target in twelve processes, one after the other: the baseline of later checks.
 
-    ``settings`` hold for each process; left out, each keeps at most 200 runs.
+    ``settings`` hold for each process; how many there are is fixed. Refused
+    ones are tried again.
     Raises UsageError for a file that cannot be read, ModelError when the
     runtime refuses it or it kills its process, DeviceError when the device
     cannot be reached, MeasurementError when its conditions allow no trust.
@@ -88,11 +88,12 @@ def record(model: Path | str, target: Target, settings: MeasureSettings | None =
 
 
 def take_rounds(model: Path | str, target: Target, settings: MeasureSettings, rounds: int) -> tuple[Measurement, ...]:
-    """Measurements of a model file, each in a process of its own. Raises what ``measure`` raises."""
-    taken = []
+    """Measurements of a model file in so many processes, and of those tried again. Raises what ``measure`` raises."""
+    batch = Batch([Path(model)], target, replace(settings, processes=rounds, max_processes=rounds))
     with connect(target.profile) as device:
-        for answer in measure_many([Path(model)] * rounds, target, device=device, settings=settings):
-            if not isinstance(answer, Measurement):
-                raise answer
-            taken.append(answer)
-    return tuple(taken)
+        batch.run(device)
+    (found,) = batch.results()
+    if isinstance(found, ModelError):
+        raise found
+    assert isinstance(found, Rounds)
+    return found.measurements + found.left_out

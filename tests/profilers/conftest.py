@@ -19,14 +19,14 @@ TOY = '''
 """A runtime whose model files say in words what happens to whoever loads or runs them."""
 import os, sys, time
 
-def start(providers):
+def start(wanted):
     print("noise on standard output")
     return "1.0"
 
-def empty(providers):
+def empty(wanted):
     return None
 
-def load(path, threads, providers):
+def load(path, wanted):
     with open(path) as file:
         what, _, value = file.read().strip().partition(" ")
     if what == "abort":

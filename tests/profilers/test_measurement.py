@@ -71,6 +71,25 @@ def test_an_unknown_key_is_refused() -> None:
         Measurement.from_dict({**made().to_dict(), "sample_ms": []})
 
 
+def test_interrupted_runs_do_not_count() -> None:
+    """Of 1 to 11 ms without the last four the median is 4; samples are kept as they were taken."""
+    measurement = made(interrupted=(7, 8, 9, 10))
+    assert measurement.median_ms == 4.0
+    assert len(measurement.samples_ms) == 11
+
+
+def test_where_all_runs_are_interrupted_all_count() -> None:
+    """Four calm runs are too few: the median is that of all."""
+    assert made(interrupted=tuple(range(4, 11))).median_ms == 6.0
+    assert made(interrupted=tuple(range(5, 11))).median_ms == 3.0
+
+
+def test_drift_is_divided_away() -> None:
+    """Where the reference ran 20% slower than usual just before, 6 ms are 5; nothing is changed where nobody knows."""
+    assert made(conditions_after={"drift": 0.2}).median_ms == pytest.approx(5.0)
+    assert made(conditions_after={"drift": None}).median_ms == 6.0
+
+
 @pytest.mark.parametrize("samples", [(), (1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan")), (1.0, float("inf"))])
 def test_impossible_samples_are_refused(samples: tuple[float, ...]) -> None:
     """Too few samples, or times that cannot be, are no measurement."""

@@ -1,0 +1,127 @@
+"""TensorFlow Lite on the device, under whichever of its names is there. Sent beside agent.py, which says what for.
+
+Python 3.8, standard library, numpy and one of ai_edge_litert, tflite_runtime
+and tensorflow only, the first that can be imported; never imports edgenas.
+Its one provider is the CPU. The option ``xnnpack`` of it, on unless said
+otherwise, is the delegate that the library applies by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+CPU = "CPUExecutionProvider"
+LIBRARIES = {
+    "ai_edge_litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite",
+}
+# y = Relu(x) of one float: schema 3 and version 1 of the operator, which every TensorFlow Lite reads.
+EMPTY = bytes.fromhex(
+    "1800000054464c3300000e00140010000c000800000004000e000000100000001c000000d000000003000000010000000800"
+    "0000040004000400000001000000100000000c00140010000c00080004000c000000100000003c0000004000000044000000"
+    "010000001000000000000a000c000000080004000a000000080000000c000000010000000100000001000000000000000100"
+    "0000010000000100000000000000020000003000000004000000e4ffffff080000000c000000010000007900000001000000"
+    "010000000c000c0008000000000004000c000000080000000c00000001000000780000000100000001000000010000001000"
+    "00000c000c000b000000000004000c0000001300000000000013"
+)
+
+
+def start(wanted: Mapping[str, Any]) -> str:
+    """Import the library; returns its name and version. Raises ValueError for what it has not."""
+    absent = [provider for provider in wanted["providers"] if provider != CPU]
+    if absent:
+        raise ValueError(f"litert here has no {', '.join(absent)}; it has {CPU}")
+    unknown = sorted(set(options(wanted)) - {"xnnpack"})
+    if unknown:
+        raise ValueError(f"litert has no option {', '.join(unknown)}; it has xnnpack")
+    name, _ = library()
+    # The first session builds tables that forked processes share; with one thread it starts no other.
+    empty(wanted)
+    return f"{name} {version(name)}"
+
+
+def empty(wanted: Mapping[str, Any]) -> Any:
+    """A session that does next to nothing, run once."""
+    session = interpreter(wanted, threads=1, model_content=EMPTY)
+    prepare(session, 0)()
+    return session
+
+
+def load(path: str, wanted: Mapping[str, Any]) -> Any:
+    """A session of a model file; raises what the library raises."""
+    return interpreter(wanted, threads=wanted["threads"], model_path=path)
+
+
+def prepare(session: Any, seed: int) -> Callable[[], Any]:
+    """A function without arguments that runs the session once, on the same random inputs each time."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    for declared in session.get_input_details():
+        kind = np.dtype(declared["dtype"])
+        values = generator.random(declared["shape"], dtype=np.float32)
+        if kind.kind not in "fiub":
+            raise ValueError(f"input {declared['name']!r} is of {kind}, which cannot be made up")
+        if kind in (np.int8, np.uint8):
+            limits = np.iinfo(kind)
+            values = np.round(values * (limits.max - limits.min) + limits.min)
+        elif kind.kind != "f":
+            # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
+            values = values > 0.5
+        session.set_tensor(declared["index"], values.astype(kind))
+    run: Callable[[], Any] = session.invoke
+    return run
+
+
+def outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
+    """What the model makes of these inputs, one array for each that it declares."""
+    declared = session.get_input_details()
+    if len(declared) != len(inputs):
+        raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
+    for each, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
+        session.set_tensor(each["index"], values)
+    session.invoke()
+    return [session.get_tensor(each["index"]) for each in session.get_output_details()]
+
+
+def library() -> tuple[str, Any]:
+    """The first of the libraries that can be imported: its name, and what has its Interpreter."""
+    reasons = []
+    for name, module in LIBRARIES.items():
+        try:
+            return name, importlib.import_module(module)
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name
+            reasons.append(f"no {name}" if missing else f"{name} cannot be imported ({error})")
+    raise ImportError(", ".join(reasons))
+
+
+def version(name: str) -> str:
+    """The version of the library."""
+    found = getattr(importlib.import_module(name), "__version__", None)
+    if found is None:
+        from importlib import metadata
+
+        found = metadata.version(name.replace("_", "-"))
+    return str(found)
+
+
+def options(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the CPU."""
+    found: Mapping[str, Any] = wanted.get("provider_options", {}).get(CPU, {})
+    return found
+
+
+def interpreter(wanted: Mapping[str, Any], threads: int, **model: Any) -> Any:
+    """An interpreter that is ready to run."""
+    _, module = library()
+    kind = "AUTO" if options(wanted).get("xnnpack", True) else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    if kind != "AUTO":
+        resolvers = getattr(module, "OpResolverType", None) or module.experimental.OpResolverType
+        model["experimental_op_resolver_type"] = getattr(resolvers, kind)
+    session = module.Interpreter(num_threads=threads, **model)
+    session.allocate_tensors()
+    return session

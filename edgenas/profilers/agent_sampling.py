@@ -1,0 +1,85 @@
+"""How a loaded model is warmed up and timed. Sent to a device beside agent.py.
+
+Python 3.8, standard library and numpy only; never imports edgenas.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+WARM_SECONDS = 0.03
+BLOCKS = 10
+# 97.5% quantiles of Student's t with 1 to 9 degrees of freedom.
+STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+
+
+def half_width(samples: list[int]) -> float:
+    """Half the 95% interval of the median, relative to it, by sectioning: see edgenas.profilers.statistics."""
+    import numpy as np
+
+    blocks = min(BLOCKS, len(samples))
+    median = float(np.median(samples))
+    parts = [float(np.median(part)) for part in np.array_split(samples, blocks)]
+    variance = sum((part - median) ** 2 for part in parts) / (blocks - 1)
+    return STUDENT_T[blocks - 2] * math.sqrt(variance / blocks) / median
+
+
+def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
+    """Run until five runs are no longer faster than the five before, within bounds; nanoseconds of a run then."""
+    spent: list[int] = []
+    started = time.perf_counter()
+    while True:
+        before = time.perf_counter_ns()
+        run()
+        spent.append(time.perf_counter_ns() - before)
+        seconds = time.perf_counter() - started
+        if len(spent) < settings["warmup_runs"] or seconds < min(WARM_SECONDS, settings["warmup_seconds"]):
+            continue
+        latest = sorted(spent[-5:])[len(spent[-5:]) // 2]
+        stable = len(spent) >= 10 and latest >= 0.98 * sorted(spent[-10:-5])[2]
+        if stable or seconds >= settings["warmup_seconds"]:
+            return latest
+
+
+def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -> tuple[list[int], list[int], int]:
+    """Nanoseconds of single runs, the places of those that another program interrupted, and how many were run in all.
+
+    Goes on until the median of the others is known well enough, or time or runs
+    are used up. Where max_runs would not span min_seconds, runs that are not kept
+    lie between those that are.
+    """
+    skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
+    clock = time.perf_counter_ns
+    samples: list[int] = []
+    calm: list[int] = []
+    interrupted: list[int] = []
+    check, started = settings["min_runs"], clock()
+    while len(samples) < settings["max_runs"]:
+        for _ in range(skipped):
+            run()
+        switches = interruptions()
+        before = clock()
+        run()
+        after = clock()
+        if interruptions() > switches:
+            interrupted.append(len(samples))
+        else:
+            calm.append(after - before)
+        samples.append(after - before)
+        seconds = (after - started) / 1e9
+        if len(samples) >= settings["min_runs"] and seconds >= settings["max_seconds"]:
+            break
+        if len(calm) >= check:
+            if seconds >= settings["min_seconds"] and half_width(calm) <= settings["relative_half_width"]:
+                break
+            check = len(calm) + 1 + len(calm) // 5
+    return samples, interrupted, len(samples) * (1 + skipped)
+
+
+def interruptions() -> int:
+    """How often this process had to leave its CPU to another."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
