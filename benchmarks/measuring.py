@@ -4,18 +4,23 @@ python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100]
 
 Needs OpenSSH's server. First the same model is measured many times:
 
-- 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, one
-  measurement after the other, which is nn-Meter's way (L. Zhang et al.,
-  nn-Meter, MobiSys 2021);
-- one by one: as edgenas measures a single model, in the same device time;
-- batch: as edgenas measures many models, all in one batch of rounds, in the
-  same device time, the reference model's included;
-- default: one by one, with the settings that edgenas has.
+- 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, which is
+  nn-Meter's way (L. Zhang et al., nn-Meter, MobiSys 2021);
+- one by one: the median of four processes that take the same device time, which
+  is edgenas's way, without a second try for what was refused;
+- default: as edgenas measures a single model, with the settings that it has.
 
-The spread is the standard deviation of the results by their mean; all ways are
-gone through in turn in several blocks, and the median block counts. Then many
-small models are measured once each, and all seconds that were not spent on
-their runs are shared among them.
+One measurement of each way in turn, each with an agent of its own, so that all
+ways meet the same machine. The spread is the standard deviation of the results
+by their mean: of each block, of which the median counts, and of all. Covered:
+how many of the intervals of measurements that were not refused hold the median
+of all results of their way; nn-Meter gives none. Last in each block all
+repetitions are measured within one batch of rounds. They share the state of the
+machine in each round, so they are no repetitions, and their spread only says
+how well edgenas compares models.
+
+Then many small models are measured once each, and all seconds that were not
+spent on their runs are shared among them.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,20 +51,23 @@ NN_METER = MeasureSettings(
     processes=1, max_processes=1, warmup_runs=10, warmup_seconds=0, min_runs=50, max_runs=50, min_seconds=0
 )
 PROCESSES = 4
+WITHIN = "within one batch"
 LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 
 @dataclass(frozen=True)
-class Results:
-    """What measuring a model many times gave: ms each, device seconds in all, how many said not to trust them."""
+class Found:
+    """One measurement: ms, the interval that it claims unless refused, device seconds, processes, the refused ones."""
 
-    values: list[float]
+    value: float
+    interval: tuple[float, float] | None
     device_s: float
+    processes: int
     refused: int
 
-    @property
-    def spread(self) -> float:
-        return statistics.stdev(self.values) / statistics.fmean(self.values)
+
+def spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / statistics.fmean(values)
 
 
 def make_models(folder: Path, count: int, seed: int) -> list[Path]:
@@ -89,39 +97,39 @@ def busy_core(wanted: bool) -> Iterator[None]:
             process.kill()
 
 
-def fixed(model: Path, target: Target, device: Device, repetitions: int) -> Results:
-    """Means of 50 runs, each in a process of its own."""
-    found = list(measure_many([model] * repetitions, target, device=device, settings=NN_METER))
-    measured = [each for each in found if isinstance(each, Measurement)]
-    refused = sum(each.verdict.status == "refused" for each in measured)
-    means = [statistics.fmean(each.samples_ms) for each in measured]
-    return Results(means, sum(each.device_s for each in measured), refused)
+def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> Rounds:
+    """So many processes of a file by one agent, with none tried again."""
+    found = measure_many([model] * count, target, device=device, settings=settings)
+    return Rounds(tuple(each for each in found if isinstance(each, Measurement)))
 
 
-def batch(models: list[Path], target: Target, device: Device, settings: MeasureSettings) -> Results:
-    """Medians of files that are measured together."""
-    spent: list[float] = []
-    together = Batch(models, target, settings, on_process=lambda number, process: spent.append(process.device_s))
+def of_rounds(rounds: Rounds) -> Found:
+    """What edgenas says of them."""
+    taken = (*rounds.measurements, *rounds.left_out)
+    refused = sum(each.verdict.status == "refused" for each in taken)
+    interval = None if rounds.verdict.status == "refused" else rounds.interval_ms
+    return Found(rounds.median_ms, interval, rounds.device_s, len(taken), refused)
+
+
+def fixed(model: Path, target: Target, device: Device) -> Found:
+    """The mean of 50 runs in one process."""
+    (one,) = processes(model, target, device, NN_METER, 1).measurements
+    mean = statistics.fmean(one.samples_ms)
+    return Found(mean, None, one.device_s, 1, int(one.verdict.status == "refused"))
+
+
+def batch(models: Sequence[Path], target: Target, device: Device, settings: MeasureSettings) -> list[Found]:
+    """Files that are measured together, as edgenas does."""
+    together = Batch(models, target, settings)
     together.run(device)
-    measured = [each for each in together.results() if isinstance(each, Rounds)]
-    refused = sum(each.verdict.status == "refused" for each in measured)
-    return Results([each.median_ms for each in measured], sum(spent), refused)
-
-
-def one_by_one(models: list[Path], target: Target, device: Device, settings: MeasureSettings) -> Results:
-    """Medians of files that are measured one after the other."""
-    each = [batch([model], target, device, settings) for model in models]
-    values = [one.values[0] for one in each]
-    return Results(values, sum(one.device_s for one in each), sum(one.refused for one in each))
+    return [of_rounds(each) for each in together.results() if isinstance(each, Rounds)]
 
 
 def equal_time(model: Path, target: Target, device: Device) -> MeasureSettings:
     """Four processes that together take as long as one of 10 and 50 runs: what start and warm-up leave is sampled."""
-    seconds = fixed(model, target, device, 5).device_s / 5
-    brief = MeasureSettings(
-        processes=5, max_processes=5, warmup_runs=5, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0
-    )
-    start = batch([model], target, device, brief).device_s / 5
+    seconds = statistics.fmean(fixed(model, target, device).device_s for _ in range(5))
+    brief = MeasureSettings(warmup_runs=5, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0)
+    start = processes(model, target, device, brief, 5).device_s / 5
     sampling = max(0.005, seconds / PROCESSES - start)
     return MeasureSettings(
         processes=PROCESSES, max_processes=PROCESSES, warmup_runs=5, warmup_seconds=0, min_runs=3,
@@ -129,31 +137,44 @@ def equal_time(model: Path, target: Target, device: Device) -> MeasureSettings:
     )  # fmt: skip
 
 
-def print_spread(models: list[Path], target: Target, device: Device, blocks: int, busy: bool) -> None:
+def print_spread(models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool) -> None:
     """Measure in all ways in turn, and print a row for each."""
     with busy_core(busy):
         equal = equal_time(models[0], target, device)
-        ways: dict[str, Callable[[], Results]] = {
-            "10 + 50": lambda: fixed(models[0], target, device, len(models)),
-            "one by one": lambda: one_by_one(models, target, device, equal),
-            "batch": lambda: batch(models, target, device, equal),
-            "default": lambda: one_by_one(models, target, device, MeasureSettings()),
+        ways: dict[str, Callable[[Path], Found]] = {
+            "10 + 50": lambda model: fixed(model, target, device),
+            "one by one": lambda model: of_rounds(processes(model, target, device, equal, PROCESSES)),
+            "default": lambda model: batch([model], target, device, MeasureSettings())[0],
         }
-        found: dict[str, list[Results]] = {name: [] for name in ways}
+        found: dict[str, list[list[Found]]] = {name: [] for name in (*ways, WITHIN)}
         for _ in range(blocks):
-            for name, way in ways.items():
-                found[name].append(way())
-    theirs = statistics.median(block.spread for block in found["10 + 50"])
+            turns = [{name: way(model) for name, way in ways.items()} for model in models]
+            for name in ways:
+                found[name].append([turn[name] for turn in turns])
+            found[WITHIN].append(batch(models, target, device, equal))
+    theirs = statistics.median(spread([each.value for each in block]) for block in found["10 + 50"])
     for name, results in found.items():
-        values = [value for block in results for value in block.values]
-        spread = statistics.median(block.spread for block in results)
-        row = (
-            f"{statistics.fmean(values):.3f}", f"{spread:.2%}", f"{spread / theirs:.2f}",
-            " ".join(f"{block.spread:.2%}" for block in results),
-            f"{sum(block.device_s for block in results) / len(values):.2f}",
-            f"{sum(block.refused for block in results)} of {len(values)}",
-        )  # fmt: skip
-        print(f"| {'busy' if busy else 'idle'} | {name} | {' | '.join(row)} |", flush=True)
+        print(f"| {'busy' if busy else 'idle'} | {name} | {' | '.join(row(name, results, theirs))} |", flush=True)
+
+
+def row(name: str, blocks: Sequence[Sequence[Found]], theirs: float) -> tuple[str, ...]:
+    """The cells of a way, beside the spread of 10 + 50."""
+    each = [spread([one.value for one in block]) for block in blocks]
+    results = [one for block in blocks for one in block]
+    values = [one.value for one in results]
+    middle = statistics.median(values)
+    claimed = [one.interval for one in results if one.interval is not None]
+    covered = sum(low <= middle <= high for low, high in claimed)
+    return (
+        f"{statistics.fmean(values):.3f}",
+        f"{statistics.median(each):.2%}",
+        "" if name == WITHIN else f"{statistics.median(each) / theirs:.2f}",
+        " ".join(f"{one:.2%}" for one in each),
+        f"{spread(values):.2%}",
+        f"{covered} of {len(claimed)}" if claimed else "",
+        f"{sum(one.device_s for one in results) / len(results):.2f}",
+        f"{sum(one.refused for one in results)} of {sum(one.processes for one in results)}",
+    )
 
 
 def print_overhead(models: list[Path], target: Target, device: Device) -> None:
@@ -192,9 +213,10 @@ def main() -> None:
             (model,) = make_models(Path(folder), 1, seed=1)
             copies = [Path(shutil.copy(model, Path(folder) / f"copy{n}.onnx")) for n in range(options.repetitions)]
             print(
-                "| other core | way | mean, ms | spread | by that of 10 + 50 | each block | device s each | refused |"
+                "| other core | way | mean, ms | spread | by that of 10 + 50 | each block | of all | covered"
+                " | device s each | refused processes |"
             )
-            print("|---|---|---|---|---|---|---|---|")
+            print("|---|---|---|---|---|---|---|---|---|---|")
             for busy in (False, True):
                 print_spread(copies, target, device, options.blocks, busy)
             print("\n| models | ms | seconds in all | running them | overhead a model, ms |\n|---|---|---|---|---|")

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import Rounds as Rounds
-    from edgenas.profilers import measure as measure
+    from edgenas.profilers.batch import measure as measure
     from edgenas.regression import check as check
     from edgenas.regression import record as record
     from edgenas.search import Front as Front

@@ -16,7 +16,7 @@ import os
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 TEMPORARY = ".edgenas-tmp"  # how the names of files end while they are being written
+_MOST_REPEATED = 100_000  # nodes that the aliases of a YAML file may stand for
 _REMEDY = "move it away and run the command that made it again"
 
 
@@ -170,7 +171,13 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice: the second would win in silence."""
+        """Refuses a key that stands twice: the second would win in silence; and aliases of aliases without end."""
+
+        def get_single_node(self) -> yaml.Node | None:
+            root: yaml.Node | None = super().get_single_node()
+            if root is not None and _repeated(root) > _MOST_REPEATED:
+                raise FormatError(f"{path}: its aliases repeat more than {_MOST_REPEATED} values; write less of it")
+            return root
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: list[Any] = []
@@ -199,6 +206,21 @@ def read_yaml(path: Path) -> Any:
         raise FormatError(f"{path}{place}: is not valid YAML ({problem}); correct it") from None
 
 
+def _repeated(root: Any) -> int:
+    """How many nodes of a YAML graph there would be more, were every alias written out."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 1  # of a node that holds itself, which PyYAML refuses
+            parts = node.value if isinstance(node.value, list) else []
+            pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
+            sizes[id(node)] = 1 + sum(size(part) for pair in pairs for part in pair)
+        return sizes[id(node)]
+
+    return size(root) - len(sizes)
+
+
 def _has_huge(value: Any) -> bool:
     """Whether plain data holds an integer that no setting can mean, and that Python may refuse to print."""
     if isinstance(value, dict):
@@ -206,6 +228,16 @@ def _has_huge(value: Any) -> bool:
     if isinstance(value, list):
         return any(_has_huge(part) for part in value)
     return isinstance(value, int) and value.bit_length() > 64
+
+
+class _AsItIs:
+    """Marks a type whose values ``parse`` must find as they are, not as something that can be made into one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "strict": True}
+
+
+Whole = Annotated[int, _AsItIs()]  # neither true nor "4"
 
 
 @functools.cache

@@ -359,3 +359,15 @@ def test_merged_keys_are_no_repetition(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  a: 3\n")
     assert files.read_yaml(path)["other"] == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("lists", ["[{0}]", "{{<<: [{0}]}}"])
+def test_aliases_of_aliases_are_refused(tmp_path: Path, lists: str) -> None:
+    """Some lines that stand for millions of values are refused before anybody counts them."""
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, 12):
+        lines.append(f"a{level}: &a{level} " + lists.format(", ".join([f"*a{level - 1}"] * 9)))
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(FormatError, match="its aliases repeat more than 100000 values"):
+        files.read_yaml(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, make_target, print_json, print_table
-from edgenas.errors import UsageError
+from edgenas.errors import EdgeNASError, UsageError
 
 if TYPE_CHECKING:
     from edgenas.devices.base import Connection
@@ -34,24 +35,22 @@ def list_(json: JsonOption = False) -> None:
     from edgenas.devices import Target, load_profile
     from edgenas.devices.profile import known_profiles
 
-    profiles = {path: load_profile(path) for path in known_profiles().values()}
+    rows: list[dict[str, Any]] = []
+    table: list[tuple[str, str, str, str]] = []
+    for name, path in known_profiles().items():
+        try:
+            profile = load_profile(name)
+        except EdgeNASError as error:
+            rows.append({"name": name, "file": str(path), "error": str(error)})
+            table.append((name, "cannot be used", "", str(error)))
+            continue
+        target = Target(profile).name
+        found = {"connection": profile.connection.kind, "cores": profile.cores, "target": target}
+        rows.append({"name": name, **found, "file": str(path)})
+        table.append((name, _address(profile.connection), str(profile.cores or "?"), target))
     if json:
-        rows = [
-            {
-                "name": profile.name,
-                "connection": profile.connection.kind,
-                "cores": profile.cores,
-                "target": Target(profile).name,
-                "file": str(path),
-            }
-            for path, profile in profiles.items()
-        ]
         print_json({"profiles": rows})
     else:
-        table = [
-            (profile.name, _address(profile.connection), str(profile.cores or "?"), Target(profile).name)
-            for profile in profiles.values()
-        ]
         print_table(("profile", "connection", "cores", "default target"), table, texts=4)
 
 
@@ -87,7 +86,8 @@ def check(
         for each in checks:
             if each.remedy:
                 print(f"{each.name}: {each.remedy}")
-        print("next: edgenas measure MODEL --device " + profile if passed(checks) else "it cannot be measured on yet")
+        measure = f"next: edgenas measure MODEL --device {target.profile.given}"
+        print(measure if passed(checks) else "it cannot be measured on yet")
     if not passed(checks):
         raise typer.Exit(1)
 
@@ -104,7 +104,7 @@ def trust(
 
     recorded = record_all(load_profile(profile), lambda key: _confirm(key, yes, replace))
     for key in recorded:
-        print(f"recorded the key of {key.host} in {key.file}")
+        print(f"recorded the key of {key.host} in {key.own}")
     if not recorded:
         print(f"{profile}: its host key is known already")
 
@@ -130,7 +130,7 @@ def new(
         raise UsageError("give either --host user@host, with its options, or --local")
     connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **given}
     path = write(name, connection, lambda key: _confirm(key, yes, False), out)
-    where = out or name
+    where = shlex.quote(str(out or name))
     print(f"wrote {path}\nnext: edgenas device {'check' if local else 'setup'} {where}")
 
 
@@ -160,7 +160,7 @@ def setup(
         print(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {done.how}")
     for runtime, reason in done.skipped.items():
         print(f"{runtime}: left out ({reason})")
-    print(f"python: {done.python}\nnext: edgenas device check {profile}")
+    print(f"python: {done.python}\nnext: edgenas device check {loaded.given}")
 
 
 def _confirm(key: HostKey, yes: bool, replace: bool) -> bool:

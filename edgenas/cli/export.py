@@ -54,6 +54,7 @@ def command(
 ) -> None:
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
+    from edgenas.pipeline.export import FailedError
     from edgenas.pipeline.kinds import all_kinds
     from edgenas.pipeline.network import ExportSettings
 
@@ -72,12 +73,17 @@ def command(
     architecture = _architecture(opened, arch, device, measured_on)
     for line in skipped:
         opened.progress.say(f"export    {line}")
-    done = opened.export_all(architecture, measured_on, out, kinds, settings)
+    described: dict[str, Any] = {"run": str(run), "architecture": architecture.id, "skipped": skipped}
+    try:
+        done = opened.export_all(architecture, measured_on, out, kinds, settings)
+    except FailedError as error:
+        if json:
+            print_json({**described, "bundles": [_to_dict(each) for each in error.done], "failed": error.failed})
+        raise
     if json:
-        files = [_to_dict(each) for each in done]
-        print_json({"run": str(run), "architecture": architecture.id, "bundles": files, "skipped": skipped})
+        print_json({**described, "bundles": [_to_dict(each) for each in done], "failed": {}})
         return
-    _print(done, device or "localhost")
+    _print(done, device)
 
 
 def _batch(text: str) -> int | None:
@@ -106,6 +112,7 @@ def _architecture(run: Run, arch: str | None, device: str | None, target: Target
 def _to_dict(exported: Exported) -> dict[str, Any]:
     return {
         "kind": str(exported.kind),
+        "for": exported.card["for"],
         "bundle": str(exported.bundle.path),
         "model": str(exported.bundle.model),
         "archive": None if exported.archive is None else str(exported.archive),
@@ -113,20 +120,25 @@ def _to_dict(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _print(done: Sequence[Exported], device: str) -> None:
+def _print(done: Sequence[Exported], device: str | None) -> None:
     columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
     print_table(columns, [_row(each) for each in done])
     card = done[0].card
     print(f"\nagainst PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
     print(
         f"{card['params']:,} parameters, {card['macs']:,} MACs;"
-        f" activations peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}"
+        f" activations of the float32 graph, in file order,"
+        f" peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}"
     )
     for each in done:
         if each.card["float_layers"]:
             print(f"{each.kind} computes in float: {', '.join(each.card['float_layers'])}")
     print(f"archives: {', '.join(str(each.archive) for each in done)}")
-    print(f"next: edgenas measure {done[0].bundle.model} --device {device}")
+    here = next((each for each in done if each.card["for"] is None), None)
+    if here is None and device is None:
+        print(f"next: edgenas measure {done[0].bundle.model} --device PROFILE, that of a board with TensorRT")
+    else:
+        print(f"next: edgenas measure {(here or done[0]).bundle.model} --device {device or 'localhost'}")
 
 
 def _row(exported: Exported) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from edgenas.errors import DeviceError, ModelError
 if TYPE_CHECKING:
     from edgenas.cli.measured import Outcome
     from edgenas.devices import Target
+    from edgenas.profilers import Measurement
 
 EXAMPLE = "Example: edgenas measure a.onnx b.onnx --device localhost --compare"
 
@@ -28,21 +30,26 @@ def command(
 ) -> None:
     """Measure model files on a device, with intervals and conditions."""
     from edgenas.cli.measured import document, print_outcomes
+    from edgenas.profilers import Rounds
 
     targets = {model: _target(model, device, runtime, threads) for model in dict.fromkeys(models)}
+    # All of them first: a file that cannot be measured is refused before any is.
+    parts = [
+        _Part([model for model in targets if targets[model] == target], target)
+        for target in dict.fromkeys(targets.values())
+    ]
     outcomes: dict[Path, Outcome] = dict.fromkeys(targets)
-    lost: DeviceError | None = None
-    try:
-        for target in dict.fromkeys(targets.values()):
-            _measure([model for model in targets if targets[model] == target], target, outcomes)
-    except DeviceError as error:
-        lost = error
+    lost = _measure(parts, outcomes)
     failed = [outcome for outcome in outcomes.values() if isinstance(outcome, ModelError)]
-    if any(outcomes.values()) and len(failed) < len(outcomes):
+    if any(isinstance(outcome, Rounds | ModelError) for outcome in outcomes.values()) and len(failed) < len(outcomes):
         if json:
             print_json(document(outcomes, targets, compare))
         else:
             print_outcomes(outcomes, targets, compare)
+    if isinstance(lost, KeyboardInterrupt):
+        said = "interrupted; what was measured until then is shown, the same command begins anew"
+        print(f"edgenas: {said}", file=sys.stderr)
+        raise typer.Exit(130)
     if lost is not None:
         raise lost
     if len(failed) > 1:
@@ -63,26 +70,45 @@ def _target(model: Path, device: str, runtime: str | None, threads: int | None) 
     return target
 
 
-def _measure(models: Sequence[Path], target: Target, outcomes: dict[Path, Outcome]) -> None:
-    """Fill in what is found of each model, also when the device vanishes in between."""
-    from edgenas.devices import connect
-    from edgenas.pipeline.progress import Progress, Silent
-    from edgenas.profilers import Batch, Measurement, MeasureSettings
+class _Part:
+    """The models of one target, which are measured together. Raises UsageError for one that cannot be."""
 
-    settings = MeasureSettings()
-    total, done = len(models) * settings.processes, 0
-    progress = Progress() if len(models) > 1 else Silent()
-    with progress.step("measure", total) as bar:
+    def __init__(self, models: Sequence[Path], target: Target) -> None:
+        from edgenas.profilers import Batch, MeasureSettings
 
-        def show(number: int | None, measurement: Measurement) -> None:
-            nonlocal done
-            if number is not None:
-                done += 1
-                bar(min(done, total), f"{models[number]}  {measurement.median_ms:.3f} ms")
+        settings = MeasureSettings()
+        self._models, self._target = models, target
+        self._total, self._done = len(models) * settings.processes, 0
+        self._batch = Batch(models, target, settings, on_process=self._show)
 
-        batch = Batch(models, target, settings, on_process=show)
+    def measure(self) -> None:
+        from edgenas.devices import connect
+        from edgenas.pipeline.progress import Progress, Silent
+
+        progress = Progress() if len(self._models) > 1 else Silent()
+        with progress.step("measure", self._total) as self._bar, connect(self._target.profile) as live:
+            self._batch.run(live)
+
+    def results(self) -> dict[Path, Outcome]:
+        return dict(zip(self._models, self._batch.results(), strict=True))
+
+    def _show(self, number: int | None, measurement: Measurement) -> None:
+        if number is not None:
+            self._done += 1
+            self._bar(min(self._done, self._total), f"{self._models[number]}  {measurement.median_ms:.3f} ms")
+
+
+def _measure(parts: Sequence[_Part], outcomes: dict[Path, Outcome]) -> DeviceError | KeyboardInterrupt | None:
+    """Fill in what is found of each model; returns what put an early end to it, which is the outcome of the others."""
+    for part in parts:
         try:
-            with connect(target.profile) as live:
-                batch.run(live)
-        finally:
-            outcomes.update(zip(models, batch.results(), strict=True))
+            part.measure()
+        except DeviceError as error:
+            outcomes.update(part.results())
+            outcomes.update({model: error for model, outcome in outcomes.items() if outcome is None})
+            return error
+        except KeyboardInterrupt as error:
+            outcomes.update(part.results())
+            return error
+        outcomes.update(part.results())
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.cli.common import print_table
-from edgenas.errors import ModelError
+from edgenas.errors import DeviceError, ModelError
 from edgenas.profilers import Rounds, compare_rounds
 from edgenas.units import format_bytes, format_ms
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from edgenas.devices import Target
     from edgenas.graph import GraphSummary
 
-# None: the device vanished before the model's first process.
-Outcome = Rounds | ModelError | None
+# DeviceError: why the device had not begun with the model; None: that was interrupted before it did.
+Outcome = Rounds | ModelError | DeviceError | None
 
 _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "verdict")
 
@@ -30,7 +30,7 @@ def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], c
 def _model(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
     shared: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
     if not isinstance(outcome, Rounds):
-        return {**shared, "error": "the device vanished before it" if outcome is None else str(outcome)}
+        return {**shared, "error": "interrupted before it" if outcome is None else str(outcome)}
     summary = _summary(path)
     if summary is not None:
         counts = {"macs": summary.macs, "params": summary.params, "activation_bytes": summary.activation_bytes}
@@ -65,12 +65,12 @@ def _made_up(outcomes: Mapping[Path, Outcome]) -> str:
 
 def _row(path: Path, outcome: Outcome) -> list[str]:
     if not isinstance(outcome, Rounds):
-        return [str(path), *[""] * (len(_COLUMNS) - 2), "not measured" if outcome is None else "failed"]
+        return [str(path), *[""] * (len(_COLUMNS) - 2), "failed" if isinstance(outcome, ModelError) else "not measured"]
     low, high = outcome.interval_ms
     return [
         str(path),
         format_ms(outcome.median_ms),
-        f"{format_ms(low)} to {format_ms(high)}",
+        f"{format_ms(low)} to {format_ms(high)}" if outcome.sure else "-",
         format_ms(outcome.p90_ms),
         str(len(outcome.measurements)),
         "not measured" if outcome.peak_bytes is None else format_bytes(outcome.peak_bytes),
@@ -114,10 +114,16 @@ def conditions(measured: Sequence[Rounds]) -> str:
         _spread("power mode", [state.get("power_mode") for state in states]),
     ]
     left_out = sum(len(rounds.left_out) for rounds in measured)
-    drifts = [abs(each.drift) for rounds in measured for each in rounds.measurements]
-    parts += [f"drift corrected up to {max(drifts):.1%}" if any(drifts) else "no drift"]
+    parts += [_drift([each.drift for rounds in measured for each in rounds.measurements])]
     parts += [f"{left_out} disturbed processes left out"] if left_out else []
     return ", ".join(part for part in parts if part)
+
+
+def _drift(drifts: Sequence[float | None]) -> str:
+    known = [abs(drift) for drift in drifts if drift is not None]
+    if not known:
+        return "drift not watched"
+    return f"drift corrected up to {max(known):.1%}" if any(known) else "no drift"
 
 
 def _spread(name: str, values: Sequence[Any]) -> str:
@@ -132,7 +138,7 @@ def ranking(outcomes: Mapping[Path, Outcome]) -> list[dict[str, Any]]:
     """The measured models, the fastest first, each beside the one before it.
 
     ``slower``: whether the whole 95% interval of the ratio lies above 1; None
-    where fewer than six rounds have both.
+    where one of the two has fewer than six processes.
     """
     measured = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, Rounds)]
     measured.sort(key=lambda pair: pair[1].median_ms)

@@ -30,5 +30,7 @@ def command(
         return
     print(f"{bundle}: whole, {report.kind}; its sample is {report.label!r}")
     print(f"here: logits as recorded to {report.max_difference:.1e}, at most {report.allowed:.1e} allowed")
+    if report.foreign_scripts is not None:
+        print(f"its scripts are of edgenas {report.foreign_scripts!r} and were not compared; read them before use")
     if report.on_device is not None:
         print(f"on {report.target}: to {report.on_device:.1e}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
 STDERR_KEPT = 64 * 1024
+MOST_OUTPUT = 16 * 2**20  # bytes of one line, or of all where no lines are asked for; no command here says so much
 _LOCK_POLL_SECONDS = 0.25
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
@@ -144,9 +145,10 @@ class Device(ABC):
     def lock(self, deadline: Deadline) -> Iterator[None]:
         """Have the device to oneself: one edgenas at a time, from whichever machine, measures there.
 
-        The lock lies on the device beside its work folders. It may be taken
-        again by who holds it, and ends with the connection. Raises DeviceError
-        naming the holder when it is not free before the deadline.
+        The lock is one of the whole machine, whatever profile or user reaches
+        it. It may be taken again by who holds it, and ends with the
+        connection. Raises DeviceError naming the holder when it is not free
+        before the deadline.
         """
         if not self._locks_held:
             self._await_lock(deadline)
@@ -198,7 +200,10 @@ def check_name(name: str) -> str:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines of text as they arrive; undecodable bytes are shown as U+FFFD."""
+    """Cuts a byte stream into lines of text as they arrive; undecodable bytes are shown as U+FFFD.
+
+    Raises DeviceError for a line that does not end.
+    """
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -212,12 +217,18 @@ class LineSplitter:
             whole, self._rest = self._rest, bytearray()
             self._on_line(whole.decode(errors="replace"))
         self._rest += rest
+        _check_size(self._rest)
 
     def finish(self) -> None:
         """Hand on what is left when the stream ends without a line feed."""
         if self._rest:
             self._on_line(self._rest.decode(errors="replace"))
             self._rest = bytearray()
+
+
+def _check_size(said: bytearray) -> None:
+    if len(said) > MOST_OUTPUT:
+        raise DeviceError(f"a command there says more than {MOST_OUTPUT >> 20} MiB without an end; check the device")
 
 
 class Output:
@@ -234,6 +245,7 @@ class Output:
             self._lines.feed(data)
         else:
             self._whole += data
+            _check_size(self._whole)
 
     def take_errors(self, data: bytes) -> None:
         """The next piece of standard error."""

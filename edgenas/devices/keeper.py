@@ -66,7 +66,7 @@ class Keeper:
         self._receiving: Receiving | None = None
         self._giving: Any = None
         self._pushed: dict[str, tuple[str, int, int]] = {}
-        self._lock = DeviceLock(folder.path.parent)
+        self._lock = DeviceLock()
         self._kept = KeptFiles(folder.path.parent, self._pulse)
         for stream in (0, 1):
             os.set_blocking(stream, False)
@@ -279,12 +279,14 @@ def _look(path: Path) -> tuple[int, int]:
 
 def work_folder(parents: list[str]) -> WorkFolder:
     """A work folder in the first of these parents that can be written; an empty one is that for temporary files."""
-    errors = []
+    errors: list[OSError] = []
     for parent in parents:
         try:
             return WorkFolder(Path(parent).expanduser() if parent else _temporary())
         except OSError as error:
             errors.append(error)
+        except RuntimeError:
+            errors.append(OSError(errno.ENOENT, "there is no such user", parent))
     raise errors[0]
 
 

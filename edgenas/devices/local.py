@@ -34,16 +34,18 @@ class LocalDevice(Device):
 
     def __init__(self, profile: DeviceProfile) -> None:
         self.name = profile.name
-        self._python = profile.python or sys.executable
+        self._python = str(Path(profile.python).expanduser()) if profile.python else sys.executable
         try:
             self._work = WorkFolder(Path(profile.work_dir).expanduser() if profile.work_dir else None)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            place = error.filename if isinstance(error, OSError) else profile.work_dir
+            why = error.strerror if isinstance(error, OSError) else "you have no home folder"
             raise DeviceError(
-                f"{profile.name}: no work folder can be made in {error.filename} ({error.strerror});"
+                f"{profile.name}: no work folder can be made in {place} ({why});"
                 " free space there or set work_dir in the profile"
             ) from None
         self._folder = self._work.path
-        self._lock = DeviceLock(self._folder.parent)
+        self._lock = DeviceLock()
         self._process: Process | None = None
         self._closed = False
 
@@ -122,7 +124,7 @@ class LocalDevice(Device):
         except OSError as error:
             raise DeviceError(
                 f"{self.name}: its lock {error.filename} cannot be taken ({error.strerror});"
-                " make it writable for you, or set work_dir in the profile"
+                " make it writable for you, or remove it"
             ) from None
 
     def _release_lock(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,16 +13,22 @@ from typing import Any, ClassVar
 from edgenas.devices.base import Connection
 from edgenas.devices.registry import device_class
 from edgenas.errors import UsageError
-from edgenas.files import nearest, parse, read_yaml
+from edgenas.files import Whole, nearest, parse, read_yaml
 
+LOCALHOST = "localhost"
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
 ALL_CPUS = "all"  # the affinity of a target that no cluster bounds
 _MOST_THREADS = 256
 _FORBID_UNKNOWN = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_PROVIDER = re.compile(r"[A-Za-z0-9]+")
 _MODE = re.compile(r"[A-Za-z0-9_]{1,40}")
 _SECRET = re.compile(r"passw|passphrase|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
 _CODE = re.compile(r"\.(so(\.\d+)*|dll|dylib|py|sh)$", re.IGNORECASE)
+_QNN = re.compile(r"libQnn[A-Za-z0-9]+\.so")  # a backend in onnxruntime-qnn's own folder, chosen by backend_path
+# Absolute, below the home folder, or for an interpreter a name that the search path has.
+_PLACE = re.compile(r"~?/.*")
+_PYTHON = re.compile(r"~?/.*|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _PACKAGE = Path(__file__).parent.parent
 OWN_PROFILES = Path("device_profiles")  # in the working folder
 # In the wheel, and in a source checkout.
@@ -44,6 +52,8 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         if not self.providers:
             raise UsageError("providers must name at least one, for example [CPUExecutionProvider]")
+        for provider in self.providers:
+            _require(_PROVIDER.fullmatch(provider) is not None, f"providers: {provider!r} is no provider's name")
         for provider, options in self.options.items():
             known = nearest(provider, list(self.providers))
             _require(provider in self.providers, f"options are for {provider!r}, which is no provider here{known}")
@@ -59,8 +69,8 @@ class Default:
 
     runtime: str
     precision: str = "fp32"
-    threads: int = 1
-    affinity: str | tuple[int, ...] | None = None
+    threads: Whole = 1
+    affinity: str | tuple[Whole, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,10 @@ class DeviceProfile:
     ``cores`` bounds a target's threads and CPU numbers, ``clusters`` names
     groups of equal CPUs by their numbers, ``power_mode`` is the one that the
     board is measured in (Jetson: nvpmodel's name), ``python`` is the
-    interpreter on the device, ``work_dir`` the folder there that work folders
-    are made in; None leaves each to the device.
+    interpreter on the device (absolute, ``~/...``, or a name), ``work_dir`` the
+    folder there that work folders are made in (absolute or ``~/...``); None
+    leaves each to the device. ``given`` is how commands name the profile, ready
+    for a shell: its name, or the path that it was loaded from.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -80,14 +92,16 @@ class DeviceProfile:
     connection: Connection
     runtimes: Mapping[str, RuntimeOptions]
     default: Default
-    cores: int | None = None
-    clusters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: Whole | None = None
+    clusters: Mapping[str, tuple[Whole, ...]] = field(default_factory=dict)
     power_mode: str | None = None
     python: str | None = None
     work_dir: str | None = None
     notes: str = field(default="", compare=False)
+    given: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "given", self.name)
         _require(
             _NAME.fullmatch(self.name) is not None,
             f"a profile's name must be lower-case letters, digits and _ . - only, but got {self.name!r}",
@@ -104,6 +118,7 @@ class DeviceProfile:
         )
         for name, cpus in self.clusters.items():
             _check_cluster(self, name, cpus)
+        _check_texts(self)
         default = self.default
         _check(self, default.runtime, default.precision, default.threads, self.cpus(default.affinity))
 
@@ -124,7 +139,7 @@ class DeviceProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain data, in the form of its YAML file."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "given"}
 
 
 @dataclass(frozen=True, init=False)
@@ -205,8 +220,36 @@ def _require(holds: bool, message: str) -> None:
 def _check_option(place: str, name: str, value: bool | int | float | str) -> None:
     remedy = "a profile holds neither secrets nor code; remove it"
     _require(not _SECRET.search(name), f"{place}: looks like a secret; {remedy}")
-    is_code = isinstance(value, str) and _CODE.search(value) is not None
-    _require(not is_code, f"{place}: {value!r} is code to be loaded; {remedy}")
+    if isinstance(value, float):
+        _require(math.isfinite(value), f"{place}: must be a finite number, but got {value}")
+    if isinstance(value, str):
+        _require(value.isprintable(), f"{place}: must be printable text, but got {value!r}")
+        is_code = _CODE.search(value.strip()) is not None and not _QNN.fullmatch(value)
+        _require(not is_code, f"{place}: {value!r} is code to be loaded; {remedy}")
+        leaves = value.startswith("~/") and ".." in value.split("/")
+        _require(not leaves, f"{place}: must stay below the home folder, but got {value!r}; leave out ..")
+
+
+def check_python(python: str, where: str) -> None:
+    """Raises UsageError for what names no interpreter on a device, such as a path from wherever one happens to be."""
+    _require(
+        python.isprintable() and _PYTHON.fullmatch(python) is not None,
+        f"{where} must be an absolute path, one that begins with ~/, or a bare name, but got {python!r}",
+    )
+
+
+def _check_texts(profile: DeviceProfile) -> None:
+    """What a path or a word must be, for a device to mean by it what the profile does."""
+    for key, value in asdict(profile.connection).items():
+        is_text = not isinstance(value, str) or value.isprintable()
+        _require(is_text, f"profile {profile.name}: connection.{key} must be printable text, but got {value!r}")
+    if profile.python is not None:
+        check_python(profile.python, f"profile {profile.name}: python")
+    work_dir = profile.work_dir
+    _require(
+        work_dir is None or (work_dir.isprintable() and _PLACE.fullmatch(work_dir) is not None),
+        f"profile {profile.name}: work_dir must be an absolute path or begin with ~/, but got {work_dir!r}",
+    )
 
 
 def _check_cluster(profile: DeviceProfile, name: str, cpus: tuple[int, ...]) -> None:
@@ -250,12 +293,14 @@ def _check(
         )
 
 
-def load_profile(name_or_path: str | Path) -> DeviceProfile:
+def load_profile(name_or_path: str | Path, given: str | None = None) -> DeviceProfile:
     """A device profile by its name (``localhost``), or from a YAML file.
 
     Anything with a folder in it or ending in .yaml or .yml is a file. A name
     is looked for in the folder device_profiles here, then among the shipped
-    ones. Raises UsageError on one line, naming the nearest known name or key.
+    ones; ``localhost`` is always the shipped one. ``given`` is how remedies name
+    it, by default as it is named here. Raises UsageError on one line, naming the
+    nearest known name or key.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
@@ -264,7 +309,26 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
             close = nearest(path.name, sorted(known))
             raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
         path = known[path.name]
-    return profile_from_dict(read_yaml(path), str(path))
+        check_own(path)
+        profile = profile_from_dict(read_yaml(path), str(path))
+        _require(
+            profile.name == path.stem,
+            f"{path}: calls itself {profile.name}, so that neither name finds it; rename the file or correct its name",
+        )
+        return profile
+    profile = profile_from_dict(read_yaml(path), str(path))
+    object.__setattr__(profile, "given", shlex.quote(given or str(path)))
+    return profile
+
+
+def check_own(path: Path) -> None:
+    """Raises UsageError for a profile in device_profiles here that would stand in for ``localhost``."""
+    shipped = shipped_profiles().get(LOCALHOST)
+    is_shipped = shipped is not None and path.exists() and path.samefile(shipped)
+    _require(
+        path.stem != LOCALHOST or is_shipped,
+        f"{path}: {LOCALHOST} always means the shipped profile of this machine; give the file and its name another",
+    )
 
 
 def known_profiles() -> dict[str, Path]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.devices.base import Deadline, Device
-from edgenas.devices.profile import DeviceProfile
+from edgenas.devices.profile import DeviceProfile, check_python
 from edgenas.devices.venv import BASE, VENV_PYTHON
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import digest, nearest
@@ -110,11 +110,15 @@ def set_up(
     be skipped. Raises DeviceError with the remedy, and UsageError for a
     runtime or wheel that nothing is known about.
     """
+    check_python(python, "--python")
+    if python.startswith("~"):
+        raise UsageError(f"--python must be an absolute path on the device or a bare name, but got {python!r}")
     wanted = _wanted(profile, wheels)
     installer = _Installer(device, profile, python, deadline)
     board = installer.probe()
     asked = [[*each.choices[0], *(digest(path.read_bytes())[:12] for path in each.files)] for each in wanted]
-    if board.works and board.note["asked"] == asked and not board.note["skipped"]:
+    installed = set(board.note.get("versions", ())) == {each.runtime for each in wanted}
+    if board.works and installed and board.note["asked"] == asked:
         return _installed(profile, {**board.note, "python": f"{board.base}/{VENV_PYTHON}"}, "was there already")
     if board.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
@@ -165,7 +169,7 @@ class _Installer:
         with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
             for each in wanted:
                 try:
-                    files = _download(each, board, Path(folder) / each.runtime)
+                    files = _download(each, board, Path(folder) / each.runtime, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None
@@ -252,14 +256,22 @@ def _check_platform(board: Board, profile: DeviceProfile) -> None:
         )
 
 
-def _download(wanted: _Wanted, board: Board, folder: Path) -> list[Path]:
+def _download(wanted: _Wanted, board: Board, folder: Path, deadline: Deadline) -> list[Path]:
     """The wheels of a runtime for a board, fetched into a folder by this machine's pip."""
+    what = f"fetching wheels of {wanted.runtime} by pip here"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--dest", str(folder), "--python-version", _short(board.python)]
     command += [part for tag in board.platforms for part in ("--platform", tag)]
     problem = ""
     for requirements in filter(None, wanted.choices):
-        done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)  # noqa: S603
+        deadline.check(what)
+        try:
+            done = subprocess.run(  # noqa: S603 - an argument list, no shell
+                [*command, *requirements], capture_output=True, text=True, check=False, timeout=deadline.left
+            )
+        except subprocess.TimeoutExpired:
+            deadline.check(what)
+            raise
         if done.returncode == 0:
             problem = ""
             break

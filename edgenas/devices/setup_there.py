@@ -41,10 +41,9 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     base = Path(request["base"]).expanduser()
     base.mkdir(parents=True, exist_ok=True)
     venv = base / "venv"
-    try:
-        note = json.loads((venv / NOTE).read_text())
-    except (OSError, ValueError):
-        note = {}
+    for left_behind in ("venv.new", "venv.old"):
+        shutil.rmtree(base / left_behind, ignore_errors=True)
+    note = read_note(venv)
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -56,6 +55,19 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "note": note,
         "works": bool(note) and not any(check(venv, name)[1] for name in note["versions"]),
     }
+
+
+def read_note(venv: Path) -> dict[str, Any]:
+    """What ``install`` noted of the environment; nothing where there is none, or none of ours."""
+    try:
+        note = json.loads((venv / NOTE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    kinds = {"versions": dict, "providers": dict, "skipped": dict, "asked": list}
+    if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in kinds.items()):
+        return {}
+    lists = all(isinstance(names, list) for names in note["providers"].values())
+    return note if lists and set(note["versions"]) <= set(CHECKS) else {}
 
 
 def install(request: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +174,7 @@ def main() -> int:
     actions = {"probe": probe, "install": install}
     try:
         answer = actions[request["action"]](request)
-    except (RefusedError, OSError, zipfile.BadZipFile) as error:
+    except (RefusedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         answer = {"failed": " ".join(str(error).split())}
     print(json.dumps(answer))
     return 0

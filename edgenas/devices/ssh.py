@@ -14,6 +14,7 @@ from edgenas.devices.ssh_config import SshConnection
 from edgenas.devices.ssh_connection import Way, open_way
 from edgenas.devices.ssh_link import KeeperLink, LinkLostError, shell
 from edgenas.devices.venv import BASE, VENV_PYTHON
+from edgenas.devices.workfolder import DEVICE_LOCK
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest, read_bytes, write_bytes
 
@@ -25,29 +26,28 @@ _START_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 20_000
 _MARK = "== edgenas == "
+# Scripts stand on one line without a !, or csh could not read them.
 # Prints the interpreter $0 if it works, a leading ~/ being the home folder; else nothing.
-_FIND_PYTHON = f"""
-p=$0; case "$p" in "~/"*) p="$HOME/${{p#??}}";; esac
-"$p" -I -c "" 2>/dev/null || p=
-echo "{_MARK}$p"
-"""
+_FIND_PYTHON = (
+    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{_MARK}$p"'
+)
 # Prints every readable file of the patterns that follow, then what the kernel and the interpreter $0 say.
-_FACTS = f"""
-for pattern; do for file in $pattern; do
-if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi
-done; done 2>/dev/null
-echo "{_MARK}system"; uname -r; uname -m
-"$0" -I -c "import platform; print(platform.python_version())" 2>/dev/null
-"""
+_FACTS = (
+    "for pattern; do for file in $pattern; do"
+    f' if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
+    f'echo "{_MARK}system"; uname -r; uname -m;'
+    ' "$0" -I -c "import platform; print(platform.python_version())" 2>/dev/null; '
+    f'echo "{_MARK}end"'
+)
 
 
 class SshDevice(Device):
     """Commands run over there, by a keeper that ends them and tidies up when this side goes.
 
     The keeper is a small Python program that is sent at the first command or
-    file; connecting and ``facts`` need a plain shell only. Work folders, files
-    that are kept for the next time and the lock lie under ``work_dir``, by
-    default ``~/.cache/edgenas``. ``python`` is the profile's, else that of the
+    file; connecting and ``facts`` need a plain shell only. Work folders and files
+    that are kept for the next time lie under ``work_dir``, by default
+    ``~/.cache/edgenas``. ``python`` is the profile's, else that of the
     environment which ``edgenas device setup`` made, else ``python3``.
 
     A device that gives no sign of life for ten seconds is given up. A keeper
@@ -67,7 +67,7 @@ class SshDevice(Device):
         self._silence = silence_seconds
         self._link: KeeperLink | None = None
         self._why_closed = "the device was closed; connect again"
-        self._way: Way | None = open_way(profile.connection, profile.name, Deadline(_CONNECT_SECONDS))
+        self._way: Way | None = open_way(profile.connection, profile.given, Deadline(_CONNECT_SECONDS))
 
     @classmethod
     def connect(cls, profile: DeviceProfile) -> Self:
@@ -75,9 +75,12 @@ class SshDevice(Device):
 
     @property
     def python(self) -> str:
-        if self._python is None:
-            said = self._shell(_FIND_PYTHON, f"{self._base}/{VENV_PYTHON}")
-            self._python = said.rpartition(_MARK)[2].strip() or "python3"
+        return self._find_python(Deadline(_START_SECONDS))
+
+    def _find_python(self, deadline: Deadline) -> str:
+        if self._python is None or self._python.startswith("~/"):
+            said = self._shell(deadline, _FIND_PYTHON, self._python or f"{self._base}/{VENV_PYTHON}")
+            self._python = said.partition("\n")[0].strip() or self._python or "python3"
         return self._python
 
     def run(
@@ -137,9 +140,10 @@ class SshDevice(Device):
         write_bytes(local, bytes(data))
 
     def facts(self) -> dict[str, Any]:
-        *files, system = self._shell(_FACTS, self.python, *FACT_PATTERNS).split(_MARK)
-        texts = {path: text[:-1] for path, _, text in (file.partition("\n") for file in files)}
-        _, kernel, arch, python, *_ = [*system.split("\n"), "", "", ""]
+        deadline = Deadline(_START_SECONDS)
+        said = self._shell(deadline, _FACTS, self._find_python(deadline), *FACT_PATTERNS)
+        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in said.split(_MARK))}
+        kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
         return read_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
 
     def close(self) -> None:
@@ -150,7 +154,8 @@ class SshDevice(Device):
             answer = link.ask(deadline, f"{self.name}: its lock", "lock", holder=holder)
         if "error" in answer:
             raise DeviceError(
-                f"{self.name}: its lock cannot be taken ({answer['error']}); make {self._base} there writable for you"
+                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer['error']});"
+                " make it writable for you there, or remove it"
             )
         held_by: str | None = answer["held_by"]
         return held_by
@@ -167,11 +172,11 @@ class SshDevice(Device):
             raise DeviceError(self._why_closed)
         return self._way
 
-    def _shell(self, script: str, *arguments: str) -> str:
-        """What a script for the plain shell there prints."""
+    def _shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
+        """What a script for the plain shell there prints after its first mark."""
         transport = self._check_open().transports[-1]
         try:
-            return shell(transport, self.name, ["sh", "-c", script, *arguments], Deadline(_CONNECT_SECONDS))
+            return shell(transport, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
         except LinkLostError as error:
             self._end(str(error))
             raise
@@ -181,7 +186,8 @@ class SshDevice(Device):
         transport = self._check_open().transports[-1]
         if self._link is None:
             try:
-                self._link = KeeperLink(transport, self.name, self.python, self._parents, self._silence, deadline)
+                python = self._find_python(deadline)
+                self._link = KeeperLink(transport, self.name, python, self._parents, self._silence, deadline)
             except LinkLostError as error:
                 self._end(str(error))
                 raise

@@ -13,12 +13,15 @@ from typing import Literal
 
 from edgenas.devices.base import Connection, Deadline
 from edgenas.errors import DeviceError, UsageError
+from edgenas.files import Whole
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,254}")
 _USER = re.compile(r"[A-Za-z0-9_.@\\+][A-Za-z0-9_.@\\+-]{0,63}")
 _HOP = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@]+)(?::(?P<port>\d+))?")
 _KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _KNOWN_HOSTS = "~/.ssh/known_hosts"
+_NOWHERE = "/dev/null"
+_TOKEN = re.compile(r"%([dhru%])")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class SshConnection(Connection):
     kind: Literal["ssh"]
     host: str
     user: str | None = None
-    port: int | None = None
+    port: Whole | None = None
     identity_file: str | None = None
     jump: str | None = None
     known_hosts: str | None = None
@@ -70,7 +73,10 @@ class SshConnection(Connection):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One machine, with everything that ssh's configuration says about reaching it."""
+    """One machine, with everything that ssh's configuration says about reaching it.
+
+    The first of ``known_hosts`` is the user's own; /dev/null where there is none.
+    """
 
     host: str
     port: int
@@ -93,24 +99,46 @@ def resolve(connection: SshConnection, deadline: Deadline) -> Endpoint:
     command = _first(says, "proxycommand")
     if command:
         raise DeviceError(f"{connection.host}: ProxyCommand is not supported; use ProxyJump or jump in the profile")
-    if connection.known_hosts:
-        files = [connection.known_hosts]
-    else:
-        files = [*_words(says, "userknownhostsfile"), *_words(says, "globalknownhostsfile")] or [_KNOWN_HOSTS]
     host = _first(says, "hostname") or connection.host
+    user = connection.user or _first(says, "user") or getpass.getuser()
     own = [connection.identity_file] if connection.identity_file else []
-    agent = _first(says, "identityagent") or "SSH_AUTH_SOCK"
+    keys = [*own, *(_with_tokens(path, host, user) for path in says.get("identityfile", []))]
+    agent = _with_tokens(_first(says, "identityagent") or "SSH_AUTH_SOCK", host, user)
     return Endpoint(
         host=host,
         port=connection.port or int(_first(says, "port") or 22),
-        user=connection.user or _first(says, "user") or getpass.getuser(),
+        user=user,
         known_as=_first(says, "hostkeyalias") or "",
-        identity_files=tuple(dict.fromkeys(Path(path).expanduser() for path in [*own, *says.get("identityfile", [])])),
+        identity_files=tuple(dict.fromkeys(expand(path) for path in keys)),
         identities_only=_first(says, "identitiesonly") == "yes",
         agent=None if agent == "none" else agent,
-        known_hosts=tuple(Path(file).expanduser() for file in files if file != "none") or (Path("/dev/null"),),
+        known_hosts=tuple(expand(file) for file in _known_hosts(connection, says)),
         before=_before(connection, connection.jump or _first(says, "proxyjump")),
     )
+
+
+def expand(path: str) -> Path:
+    """A path with its ``~``. Raises DeviceError for the home of a user that is not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DeviceError(f"{path}: there is no such user here; correct the profile or ~/.ssh/config") from None
+
+
+def _with_tokens(path: str, host: str, user: str) -> str:
+    """A path of the configuration with ssh's tokens replaced, which ``ssh -G`` leaves as they are."""
+    if "%" not in path:
+        return path
+    tokens = {"d": str(expand("~")), "h": host, "r": user, "u": getpass.getuser(), "%": "%"}
+    return _TOKEN.sub(lambda token: tokens[token[1]], path)
+
+
+def _known_hosts(connection: SshConnection, says: dict[str, list[str]]) -> list[str]:
+    """The user's own files first, then those of the machine."""
+    if connection.known_hosts:
+        return [connection.known_hosts]
+    own = _paths(_first(says, "userknownhostsfile") or _KNOWN_HOSTS) or [_NOWHERE]
+    return [*own, *_paths(_first(says, "globalknownhostsfile") or "none")]
 
 
 def _before(connection: SshConnection, jump: str | None) -> SshConnection | None:
@@ -128,7 +156,7 @@ def _configuration(connection: SshConnection, deadline: Deadline) -> dict[str, l
             raise DeviceError(f"{connection.config_file}: needs an ssh client to be read; install openssh-client here")
         return {"identityfile": [f"~/.ssh/{name}" for name in _KEY_NAMES]}
     command = [program, "-G"]
-    config = str(Path(connection.config_file).expanduser()) if connection.config_file else None
+    config = str(expand(connection.config_file)) if connection.config_file else None
     for flag, value in (("-F", config), ("-l", connection.user), ("-p", connection.port)):
         if value is not None:
             command += [flag, str(value)]
@@ -166,5 +194,6 @@ def _first(says: dict[str, list[str]], key: str) -> str | None:
     return next(iter(says.get(key, [])), None)
 
 
-def _words(says: dict[str, list[str]], key: str) -> list[str]:
-    return (_first(says, key) or "").split()
+def _paths(text: str) -> list[str]:
+    """The paths of a list, which ``ssh -G`` prints without quotes: each begins with / or ~, and may hold blanks."""
+    return [path for path in re.split(r" (?=[/~])", text) if path != "none"]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices.base import Deadline
 from edgenas.devices.known_hosts import HostKey, check, host_name, judge, known_keys
-from edgenas.devices.ssh_config import Endpoint, SshConnection, resolve
+from edgenas.devices.ssh_config import Endpoint, SshConnection, expand, resolve
 from edgenas.devices.ssh_login import log_in
 from edgenas.errors import DeviceError, EdgeNASError
 
@@ -39,7 +39,7 @@ class Way:
 
 
 def open_way(connection: SshConnection, name: str, deadline: Deadline) -> Way:
-    """Connect and log in; ``name`` is the profile's, for messages. The caller closes it. Raises DeviceError."""
+    """Connect and log in; ``name`` is what commands call it, for messages. The caller closes it. Raises DeviceError."""
     way = Way()
     try:
         for part, endpoint in _hops(connection, deadline):
@@ -107,11 +107,47 @@ def _add(way: Way, endpoint: Endpoint, name: str, deadline: Deadline) -> Transpo
 
 
 def _socket(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
-    sock = socket.create_connection((endpoint.host, endpoint.port), timeout=min(SILENCE_SECONDS, deadline.left))
+    sock = _connected(_addresses(endpoint, deadline), deadline)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000))
     return sock
+
+
+def _addresses(endpoint: Endpoint, deadline: Deadline) -> list[Any]:
+    """What getaddrinfo knows of a name. One that does not return is left behind: nothing else ends it in time."""
+    found: queue.Queue[list[Any] | OSError] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            found.put(socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            found.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = found.get(timeout=min(SILENCE_SECONDS, deadline.left))
+    except queue.Empty:
+        raise TimeoutError(f"the name server does not say where {endpoint.host} is") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def _connected(addresses: list[Any], deadline: Deadline) -> socket.socket:
+    """A connection to the first address that takes one; raises the last one's OSError."""
+    problem: OSError = ConnectionError("no address")
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(min(SILENCE_SECONDS, deadline.left))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            problem = error
+        else:
+            return sock
+    raise problem
 
 
 def _channel(through: Transport, endpoint: Endpoint, deadline: Deadline) -> Any:
@@ -141,9 +177,9 @@ def _check_key(transport: Transport, endpoint: Endpoint, name: str) -> None:
 
 
 def _log_in(transport: Transport, part: SshConnection, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
-    first = Path(part.identity_file).expanduser() if part.identity_file else None
+    first = expand(part.identity_file) if part.identity_file else None
     with _told(endpoint, name, deadline):
-        log_in(transport, endpoint, first, name)
+        log_in(transport, endpoint, first, name, deadline)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 SENT = ("process", "workfolder", "keeper")
+_START_SECONDS = 60.0  # a login shell may take its time
 _POLL_SECONDS = 0.5
 _REAP_SECONDS = 0.002
 _BEAT_SECONDS = 5.0
@@ -28,6 +29,7 @@ _TIDY_SECONDS = 5.0
 _PIECE = 32 * 1024
 _CHUNK = 1 << 16
 _NOISE_KEPT = 4096
+_MOST_PIECES = 64
 # Reads the program that follows on standard input; the modules find each other under their own names.
 _START = (
     "import sys;sys.version_info<(3,8) and sys.exit('Python 3.8 or newer is needed');"
@@ -66,7 +68,7 @@ class KeeperLink:
         deadline: Deadline,
     ) -> None:
         self._name = name
-        self._received = bytearray()
+        self._received, self._noise = bytearray(), bytearray()
         self._sending = threading.Lock()
         self._stop = threading.Event()
         program = _program(parents, silence_seconds)
@@ -155,10 +157,11 @@ class KeeperLink:
     def _take(self, seconds: float) -> bool:
         """Wait for the next bytes; whether there were any. Raises EOFError when no more will come."""
         self._channel.settimeout(seconds)
+        noisy = _drain_errors(self._channel, self._noise)
         try:
             data = self._channel.recv(_CHUNK)
         except TimeoutError:
-            return False
+            return noisy
         if not data:
             raise EOFError
         self._received += data
@@ -170,11 +173,11 @@ class KeeperLink:
         while keeper.MARK not in self._received:
             deadline.check(f"{self._name}: starting {python}")
             try:
-                quiet_seconds += 0.0 if self._take(min(_POLL_SECONDS, deadline.left)) else _POLL_SECONDS
+                quiet_seconds = 0.0 if self._take(min(_POLL_SECONDS, deadline.left)) else quiet_seconds + _POLL_SECONDS
             except EOFError:
                 raise DeviceError(self._why_not(python)) from None
-            if quiet_seconds >= SILENCE_SECONDS:
-                raise _silent(self._name)
+            if quiet_seconds >= _START_SECONDS:
+                raise _silent(self._name, _START_SECONDS)
         del self._received[: self._received.index(keeper.MARK) + len(keeper.MARK)]
 
     def _greet(self, deadline: Deadline) -> str:
@@ -201,14 +204,12 @@ class KeeperLink:
 
     def _last_words(self) -> tuple[int, str]:
         """The exit status, -1 when the connection broke, and the last line of standard error."""
-        noise = b""
         self._channel.settimeout(1.0)
         with contextlib.suppress(TimeoutError):
-            while data := self._channel.recv_stderr(_NOISE_KEPT):
-                noise = (noise + data)[-_NOISE_KEPT:]
+            while data := self._channel.recv_stderr(_CHUNK):
+                self._noise = (self._noise + data)[-_NOISE_KEPT:]
         self._await_end()
-        said = " ".join(noise.decode(errors="replace").strip().rpartition("\n")[2].split())
-        return self._channel.exit_status, said[:400]
+        return self._channel.exit_status, _last_line(self._noise)
 
     def _send_bytes(self, data: bytes) -> None:
         rest, quiet_seconds = data, 0.0
@@ -229,15 +230,21 @@ class KeeperLink:
                 self.send(b"B")
 
 
-def shell(transport: Transport, name: str, command: Sequence[str], deadline: Deadline) -> str:
-    """What a command prints that ends by itself and reads nothing. Raises DeviceError."""
+def shell(transport: Transport, name: str, command: Sequence[str], mark: str, deadline: Deadline) -> str:
+    """What a command prints from its first ``mark`` on, before which the login shell may say anything.
+
+    The command ends by itself, reads nothing and stands on one line, which
+    every login shell can read. Raises DeviceError.
+    """
     channel = _open_channel(transport, shlex.join(command), name, deadline)
-    said, quiet_seconds, open_still = bytearray(), 0.0, True
+    said, noise, quiet_seconds, open_still = bytearray(), bytearray(), 0.0, True
     try:
         while open_still or not channel.exit_status_ready():
             deadline.check(f"{name}: a command")
-            if quiet_seconds >= SILENCE_SECONDS:
-                raise _silent(name)
+            if quiet_seconds >= _START_SECONDS:
+                raise _silent(name, _START_SECONDS)
+            if _drain_errors(channel, noise):
+                quiet_seconds = 0.0
             try:
                 data = channel.recv(_CHUNK)
             except TimeoutError:
@@ -247,11 +254,30 @@ def shell(transport: Transport, name: str, command: Sequence[str], deadline: Dea
             if not open_still:
                 time.sleep(_REAP_SECONDS)
                 quiet_seconds += _REAP_SECONDS
+        _drain_errors(channel, noise)
     finally:
         channel.close()
     if channel.exit_status < 0:
         raise _lost(name)
-    return said.decode(errors="replace")
+    before, found, after = said.decode(errors="replace").partition(mark)
+    if not found:
+        why = _last_line(noise) or _last_line(before.encode()) or f"status {channel.exit_status}"
+        raise DeviceError(f"{name}: its login shell runs no commands ({why}); choose a user who may run some there")
+    return after
+
+
+def _drain_errors(channel: Channel, noise: bytearray) -> bool:
+    """Take what has come on standard error, so that it cannot fill up, and keep its end; whether there was any."""
+    for number in range(_MOST_PIECES):
+        if not channel.recv_stderr_ready():
+            return number > 0
+        noise += channel.recv_stderr(_CHUNK)
+        del noise[:-_NOISE_KEPT]
+    return True
+
+
+def _last_line(said: bytes | bytearray) -> str:
+    return " ".join(said.decode(errors="replace").strip().rpartition("\n")[2].split())[:400]
 
 
 def _open_channel(transport: Transport, command: str, name: str, deadline: Deadline) -> Channel:
@@ -274,9 +300,9 @@ def _lost(name: str, why: str = "") -> LinkLostError:
     return LinkLostError(f"{name}: the connection was lost{said}; check the device and try again")
 
 
-def _silent(name: str) -> LinkLostError:
+def _silent(name: str, seconds: float = SILENCE_SECONDS) -> LinkLostError:
     return LinkLostError(
-        f"{name}: gave no sign of life for {SILENCE_SECONDS:g} s; check the device and its network, and try again"
+        f"{name}: gave no sign of life for {seconds:g} s; check the device and its network, and try again"
     )
 
 

@@ -11,21 +11,29 @@ import contextlib
 import functools
 import getpass
 import os
+import socket
+import struct
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgenas.devices.ssh_config import Endpoint
+from edgenas.devices.base import Deadline
+from edgenas.devices.ssh_config import Endpoint, expand
 from edgenas.errors import DeviceError
 
 if TYPE_CHECKING:
     from paramiko import PKey, Transport
 
+_T = TypeVar("_T")
+_ANSWER_SECONDS = 10.0
+_AGENT_SECONDS = 8.0  # less, so that an agent's silence is not taken for the device's
 PASSPHRASE = "EDGENAS_SSH_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
-def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: str) -> None:
+def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: str, deadline: Deadline) -> None:
     """Offer keys until one is accepted: ``first``, then the agent's, then those of the configuration's files.
 
     Raises DeviceError saying what was tried, and paramiko's exceptions when
@@ -33,13 +41,16 @@ def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: s
     """
     import paramiko
 
-    user, tried = endpoint.user, []
+    user, tried, left = endpoint.user, [], deadline.left
+    transport.auth_timeout = min(_ANSWER_SECONDS, left)
     with contextlib.suppress(paramiko.BadAuthenticationType):
         transport.auth_none(user)
         return
     problems: list[str] = []
-    for label, key in _keys(endpoint, first, problems):
+    for label, key in _keys(endpoint, first, problems, deadline):
         tried.append(label)
+        transport.auth_timeout = min(_ANSWER_SECONDS, left)
+        started = time.monotonic()
         try:
             if not transport.auth_publickey(user, key):
                 return
@@ -52,6 +63,12 @@ def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: s
             if not transport.is_active():
                 problems.append("the device hung up; name one with identity_file")
                 break
+        except paramiko.SSHException as error:
+            if not isinstance(key, paramiko.AgentKey):
+                raise
+            problems.append(f"with it: {error}")
+            break
+        left -= time.monotonic() - started  # what a person takes to type a passphrase does not count
     said = "; ".join([f"tried {', '.join(tried) or 'no key, there is none'}", *problems])
     raise DeviceError(
         f"{name}: {user}@{endpoint.host} does not let us in ({said});"
@@ -59,9 +76,11 @@ def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: s
     )
 
 
-def _keys(endpoint: Endpoint, first: Path | None, problems: list[str]) -> Iterator[tuple[str, PKey]]:
+def _keys(
+    endpoint: Endpoint, first: Path | None, problems: list[str], deadline: Deadline
+) -> Iterator[tuple[str, PKey]]:
     """Keys in the order to offer them; a file whose key the agent has is not opened."""
-    with _agent_keys(endpoint.agent) as of_agent:
+    with _agent_keys(endpoint.agent, problems, deadline) as of_agent:
         left = dict(of_agent)
         if first is not None:
             if not first.is_file() and _public_half(first) not in left:
@@ -92,35 +111,51 @@ def _public_half(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _agent_keys(agent: str | None) -> Iterator[dict[bytes, PKey]]:
-    """The keys of the agent at a socket, by its path or the name of the variable that holds it, by public half."""
-    import paramiko
+def _agent_keys(agent: str | None, problems: list[str], deadline: Deadline) -> Iterator[dict[bytes, PKey]]:
+    """The keys of the agent at a socket, by its path or the name of the variable that holds it, by public half.
+
+    An agent that is stuck has none, with a note of the problem.
+    """
+    from paramiko import SSHException
+    from paramiko.agent import AgentSSH
 
     variable = (agent or "").lstrip("$")
-    socket = os.environ.get(variable) if variable.isidentifier() else str(Path(agent or "").expanduser())
-    if agent is None or socket is None:
+    place = os.environ.get(variable) if variable.isidentifier() else str(expand(agent or ""))
+    if agent is None or not place:
         yield {}
         return
-    with _environment("SSH_AUTH_SOCK", socket):
-        found = paramiko.Agent()
-    try:
+    found: Any = AgentSSH()
+    with socket.socket(socket.AF_UNIX) as talk:
+        talk.settimeout(min(_AGENT_SECONDS, deadline.left))
+        try:
+            talk.connect(place)
+            found._connect(_AgentTalk(talk))
+        except (FileNotFoundError, ConnectionRefusedError):
+            pass  # a socket that an agent left behind, as common as no agent
+        except (OSError, ValueError, struct.error, SSHException) as error:
+            problems.append(f"the agent at {place}: {error}")
         yield {key.asbytes(): key for key in found.get_keys()}
-    finally:
-        found.close()
 
 
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """paramiko takes an agent's socket from the environment only."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+@dataclass(frozen=True)
+class _AgentTalk:
+    """The socket of an agent, also of one that signs: its silence is not the device's, and ends in time."""
+
+    socket: socket.socket
+
+    def send(self, data: bytes) -> None:
+        self._bounded(lambda: self.socket.sendall(data))
+
+    def recv(self, size: int) -> bytes:
+        return self._bounded(lambda: self.socket.recv(size))
+
+    def _bounded(self, act: Callable[[], _T]) -> _T:
+        from paramiko import SSHException
+
+        try:
+            return act()
+        except OSError as error:
+            raise SSHException(f"does not answer ({error})") from None
 
 
 def _load(path: Path, problems: list[str]) -> PKey | None:

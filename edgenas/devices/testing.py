@@ -146,29 +146,29 @@ class DeviceContract:
     def test_the_lock_keeps_another_connection_out(self, device: Device, other: Device) -> None:
         """While one connection has the lock another waits in vain, and is told who has it; then it gets it."""
         taken = rf"is taken by .*, process {os.getpid()}, since 20\d\d-"
-        with device.lock(Deadline(60)), pytest.raises(DeviceError, match=taken):
+        with device.lock(Deadline(600)), pytest.raises(DeviceError, match=taken):
             _take(other, Deadline(0.5))
-        with other.lock(Deadline(60)):
+        with other.lock(Deadline(600)):
             pass
 
     def test_the_lock_may_be_taken_again_by_its_holder(self, device: Device, other: Device) -> None:
         """The inner of two nested locks does not let go of the outer one."""
-        with device.lock(Deadline(60)):
-            with device.lock(Deadline(60)):
+        with device.lock(Deadline(600)):
+            with device.lock(Deadline(600)):
                 pass
             with pytest.raises(DeviceError, match="is taken by"):
                 _take(other, Deadline(0))
 
     def test_closing_lets_go_of_the_lock(self, device: Device, other: Device) -> None:
         """A connection that is closed while it has the lock leaves it to the next."""
-        with device.lock(Deadline(60)):
+        with device.lock(Deadline(600)):
             device.close()
-            with other.lock(Deadline(60)):
+            with other.lock(Deadline(600)):
                 pass
 
     def test_commands_run_while_the_lock_is_held(self, device: Device) -> None:
         """Who has the lock works as ever."""
-        with device.lock(Deadline(60)):
+        with device.lock(Deadline(600)):
             assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
 
     def test_close_may_be_called_again(self, device: Device) -> None:

@@ -1,4 +1,4 @@
-"""What lies on a device: work folders, the lock beside them, files kept for the next time.
+"""What lies on a device: work folders, files kept for the next time, the lock of the whole machine.
 
 Also runs on devices: Python 3.8, standard library only.
 """
@@ -6,31 +6,39 @@ Also runs on devices: Python 3.8, standard library only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 _PREFIX = "edgenas-work-"
 _LOCK = ".lock"
-_DEVICE_LOCK = "edgenas.lock"
 _KEPT = "files"
 _CHUNK = 1 << 20
+_UNOWNED_SECONDS = 3600.0
+# Neither a link nor a pipe that others put there can lead elsewhere or make us wait.
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+# The same for every user and every profile: they would disturb each other's measurements.
+DEVICE_LOCK = Path("/tmp/edgenas.lock")  # noqa: S108 - opened without following links
 
 
 class WorkFolder:
     """A new folder under ``parent``, by default the system's folder for temporary files.
 
     Its owner holds a lock in it for as long as it lives; making a folder
-    removes those beside it whose lock nobody holds. ``close`` may be called
-    again. Raises OSError when the folder cannot be made.
+    removes those beside it whose lock nobody holds. A relative parent is one
+    below the current folder. ``close`` may be called again. Raises OSError
+    when the folder cannot be made.
     """
 
     def __init__(self, parent: Path | None = None) -> None:
-        parent = parent or Path(tempfile.gettempdir())
+        parent = (parent or Path(tempfile.gettempdir())).absolute()
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
@@ -47,13 +55,13 @@ class WorkFolder:
 
 
 class DeviceLock:
-    """The lock that one edgenas at a time holds while it measures; it lies beside the work folders.
+    """The lock that one edgenas at a time, of whichever user, holds while it measures on this machine.
 
     It is a lock of the kernel, so that a holder that dies lets go of it.
     """
 
-    def __init__(self, parent: Path) -> None:
-        self._path = parent / _DEVICE_LOCK
+    def __init__(self, path: Path = DEVICE_LOCK) -> None:
+        self._path = path
         self._file = -1
 
     def take(self, holder: str) -> str | None:
@@ -113,12 +121,12 @@ class KeptFiles:
         """Drop the least used until those that are left take at most this much and leave this much free."""
         with contextlib.suppress(OSError):
             files = [(path.stat(), path) for path in self._folder.iterdir()]
-            total = sum(stat.st_size for stat, _ in files)
-            for stat, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
+            total = sum(seen.st_size for seen, _ in files)
+            for seen, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
                 if total <= most_bytes and shutil.disk_usage(self._folder).free >= free_bytes:
                     break
                 path.unlink()
-                total -= stat.st_size
+                total -= seen.st_size
 
 
 def file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
@@ -135,22 +143,36 @@ def file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
 
 def _open_shared(path: Path) -> int:
     """Open a file that all users of the machine may lock, made where it is not there."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags)
+        file = os.open(path, _FLAGS)
     except FileNotFoundError:
-        file = os.open(path, flags | os.O_CREAT, 0o666)
-        with contextlib.suppress(PermissionError):
+        try:
+            file = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # another user made it meanwhile, whose file must not be opened with O_CREAT
+            file = os.open(path, _FLAGS)
+        else:
             os.fchmod(file, 0o666)
-        return file
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
 def _sweep(parent: Path) -> None:
-    for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+    """Remove our own work folders whose owner is gone; one without a lock was left while it was made."""
+    for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            seen = folder.lstat()
+            if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+                continue
+            try:
+                handle = os.open(folder / _LOCK, _FLAGS)
+            except FileNotFoundError:
+                if time.time() - seen.st_mtime > _UNOWNED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)

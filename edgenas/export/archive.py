@@ -18,7 +18,7 @@ from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.files import read_bytes, write_bytes
 
 Array = npt.NDArray[Any]
-_MOST_BYTES = 2**31
+_MOST_BYTES = 2**29
 _ENCRYPTED = 1
 
 
@@ -57,6 +57,9 @@ def _nearest(choices: Sequence[Sequence[str]], members: Sequence[zipfile.ZipInfo
 
 def _check_members(members: Sequence[zipfile.ZipInfo], names: Sequence[str], size: int) -> None:
     """The members are the files of these names, once each, and no larger than the archive."""
+    if members and members[0].header_offset:
+        # A cut archive ends in the list of an archive that it holds.
+        raise VerificationError("is damaged or no zip")
     for member in members:
         _check_place(member)
     found = [member.filename for member in members]
@@ -136,6 +139,8 @@ def unpacked(path: Path, *choices: Sequence[str]) -> Iterator[Path]:
         files = unpack(read_bytes(path), *choices)
     except VerificationError as error:
         raise VerificationError(f"{path}: {error}; do not use it") from None
+    except MemoryError:
+        raise VerificationError(f"{path}: reading it takes more memory than there is; do not use it") from None
     with tempfile.TemporaryDirectory(prefix="edgenas-bundle-") as folder:
         try:
             for name, data in files.items():

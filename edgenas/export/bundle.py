@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
+import glob
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
-from edgenas.export import preprocess as preprocess_module
 from edgenas.export.archive import pack_arrays, unpacked, write_archive
 from edgenas.export.bundle_check import (
     CARD,
@@ -27,9 +28,12 @@ from edgenas.export.bundle_check import (
     checksums,
     files_of,
 )
-from edgenas.export.bundle_texts import RUN_SCRIPTS, model_card
+from edgenas.export.bundle_texts import model_card, scripts
 from edgenas.export.formats import FORMATS, Kind
-from edgenas.files import canonical_json, parse, read_document, write_bytes, write_document
+from edgenas.files import TEMPORARY, canonical_json, parse, read_document, write_bytes, write_document
+
+_NEW, _OLD = ".edgenas-new", ".edgenas-old"
+_DAY_S = 86400
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,15 @@ def write_bundle(
     facts = {"kind": str(kind), **card}
     _check_json(facts)
     sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
-    temporary = target.with_name(f".{target.name}.edgenas-new")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _sweep(target)
+    temporary = _beside(target, _NEW)
     try:
         write_document(temporary / "card.json", *CARD, facts)
         write_document(temporary / "preprocessing.json", "preprocessing", Preprocessing.VERSION, asdict(settings))
         write_bytes(temporary / f"model.{kind.format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
-        write_bytes(temporary / "preprocess.py", inspect.getsource(preprocess_module).encode())
-        write_bytes(temporary / "run.py", RUN_SCRIPTS[kind.format].encode())
+        for name, script in scripts(kind.format).items():
+            write_bytes(temporary / name, script)
         write_bytes(temporary / "README.md", model_card(kind.format, facts, asdict(settings), labels).encode())
         write_bytes(temporary / "sample.npz", sample)
         write_bytes(temporary / SUMS, checksums(temporary, kind.format))
@@ -177,8 +181,7 @@ def _check_json(card: Mapping[str, Any]) -> None:
 
 def _put_in_place(temporary: Path, target: Path) -> None:
     """Two renames: at any moment the old bundle or the new one lies whole at its place or beside it."""
-    old = target.with_name(f".{target.name}.edgenas-old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = _beside(target, _OLD)
     try:
         if target.exists():
             target.replace(old)
@@ -187,4 +190,41 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             old.replace(target)
         raise EdgeNASError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A name that no other process takes."""
+    return target.with_name(f".{target.name}.{os.getpid()}{suffix}")
+
+
+def _sweep(target: Path) -> None:
+    """Delete what killed writes of this bundle and its archive left beside it, but no bundle that lost its place."""
+    kinds = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY)]
+    for name, suffix in [*kinds, (target.name, _OLD)] if target.exists() else kinds:
+        start = f".{name}."
+        for remains in target.parent.glob(f"{glob.escape(start)}*{suffix}"):
+            process = remains.name.removeprefix(start).removesuffix(suffix)
+            if not (process.isdecimal() and _is_abandoned(remains, int(process))):
+                continue
+            if remains.is_dir():
+                shutil.rmtree(remains, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    remains.unlink()
+
+
+def _is_abandoned(remains: Path, process: int) -> bool:
+    """Whether the process that wrote something is gone, or has had a day's time: its number may be another's by now."""
+    with suppress(OSError):
+        if time.time() - remains.stat().st_mtime > _DAY_S:
+            return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False  # another user's
+    return process == os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,11 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgenas import __version__
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
 from edgenas.export.archive import unpack_arrays
 from edgenas.export.bundle_model import Interface, read_interface, run_model
+from edgenas.export.bundle_texts import scripts
 from edgenas.export.formats import Kind
 from edgenas.export.preprocess import preprocess
+from edgenas.export.tflite_metadata import has_other_labels
 from edgenas.export.verify import LIMITS, check_onnx, compare
 from edgenas.files import digest, parse, read_bytes, read_document
 
@@ -23,6 +27,9 @@ SUMS = "SHA256SUMS"
 _INPUT_TOLERANCE = 1e-4
 _MOST_PIXELS = 4096
 _MOST_CHANNELS = 64
+_MOST_SIDE = 16384
+_MOST_WEIGHTS = 2**26  # of the matrix that resizes one side
+_MOST_NUMBERS = 2**28  # of an image, and of what preprocessing makes of it
 
 Array = npt.NDArray[Any]
 
@@ -49,6 +56,8 @@ class Preprocessing:
                 f"preprocessing: size must be from 1 to {_MOST_PIXELS} and channels to {_MOST_CHANNELS},"
                 f" but got {self.size}, {self.channels}"
             )
+        if self.channels * self.size**2 > _MOST_NUMBERS:
+            raise UsageError(f"preprocessing: {self.channels} channels of size {self.size} are too many numbers")
         if not np.isfinite([self.scale, *self.mean, *self.std]).all():
             raise UsageError("preprocessing: scale, mean and std must be finite numbers")
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
@@ -75,6 +84,8 @@ class Verified:
     """A bundle that passed: its kind, the label of its sample, and how near the recorded logits the file came.
 
     ``allowed`` is the largest difference that its kind may have here.
+    ``foreign_scripts`` is the edgenas that its card names, where that is
+    another and its scripts differ from this one's; else None.
     """
 
     kind: Kind
@@ -83,6 +94,7 @@ class Verified:
     allowed: float
     sample: Sample
     interface: Interface
+    foreign_scripts: str | None = None
 
 
 def files_of(file_format: str) -> tuple[str, ...]:
@@ -116,6 +128,8 @@ def check_bundle(folder: Path) -> Verified:
         raise VerificationError(str(error)) from None
     except (UsageError, VerificationError) as error:
         raise VerificationError(f"{folder}: {error}; export it again") from None
+    except MemoryError:
+        raise VerificationError(f"{folder}: checking it takes more memory than there is; do not use it") from None
 
 
 def check_contents(folder: Path, file_format: str) -> Verified:
@@ -124,13 +138,16 @@ def check_contents(folder: Path, file_format: str) -> Verified:
     plain = read_document(folder / "preprocessing.json", "preprocessing", Preprocessing.VERSION)
     settings = asdict(parse(Preprocessing, plain, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
-    interface = _checked_model(model, file_format, card["kind"])
+    interface = _checked_model(model, file_format, card)
+    foreign = _foreign_scripts(folder, file_format, card)
     sample = _checked_sample(folder / "sample.npz", settings)
     labels = _labels(folder / "labels.txt")
     if sample.expected.shape != (1, len(labels)):
         raise VerificationError(
             f"labels.txt: has {len(labels)} labels, but sample.npz has logits of shape {sample.expected.shape}"
         )
+    if file_format == "tflite" and has_other_labels(model, labels):
+        raise VerificationError("labels.txt: differs from the labels behind model.tflite")
     limits = LIMITS[interface.kind.precision]
     try:
         compare(sample.reference, sample.expected, limits.largest)
@@ -144,10 +161,10 @@ def check_contents(folder: Path, file_format: str) -> Verified:
         raise VerificationError(f"model.{file_format}: does not give the logits of sample.npz ({error})") from None
     allowed = limits.again * max(1.0, float(np.abs(sample.expected).max()))
     label = labels[int(sample.expected.argmax())]
-    return Verified(interface.kind, label, found.max_difference, allowed, sample, interface)
+    return Verified(interface.kind, label, found.max_difference, allowed, sample, interface, foreign)
 
 
-def _checked_model(model: bytes, file_format: str, said: Any) -> Interface:
+def _checked_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> Interface:
     """The model's interface. What kind it is, and so what it may lose, is read from the file."""
     try:
         interface = read_interface(model, file_format)
@@ -155,9 +172,31 @@ def _checked_model(model: bytes, file_format: str, said: Any) -> Interface:
         raise VerificationError(f"model.{file_format}: {error}") from None
     if file_format == "onnx":
         check_onnx(model)
-    if said != str(interface.kind):
-        raise VerificationError(f"card.json: says {said!r}, but model.{file_format} is {interface.kind}")
+    if card["kind"] != str(interface.kind):
+        raise VerificationError(f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.kind}")
+    true = {
+        "model_sha256": digest(model),
+        "model_bytes": len(model),
+        "input": interface.input.to_dict(),
+        "output": interface.output.to_dict(),
+    }
+    for name, value in true.items():
+        if name in card and card[name] != value:
+            raise VerificationError(f"card.json: its {name!r} is not that of model.{file_format}, which is {value}")
     return interface
+
+
+def _foreign_scripts(folder: Path, file_format: str, card: Mapping[str, Any]) -> str | None:
+    """The edgenas that a card names, where it is not this one, which would write other scripts."""
+    versions = card.get("versions")
+    said = versions.get("edgenas") if isinstance(versions, Mapping) else None
+    for name, script in scripts(file_format).items():
+        if read_bytes(folder / name) == script:
+            continue
+        if said == __version__:
+            raise VerificationError(f"{name}: is not the script that edgenas {said} writes; do not run it")
+        return "unknown" if said is None else str(said)
+    return None
 
 
 def _labels(path: Path) -> list[str]:
@@ -170,6 +209,11 @@ def _labels(path: Path) -> list[str]:
 def _checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
     arrays = unpack_arrays(path, ("image", "input", "expected", "reference"))
     image, entry, expected, reference = arrays
+    if image.dtype != np.uint8 or any(array.dtype != np.float32 for array in arrays[1:]):
+        raise VerificationError("sample.npz: image must be uint8 and input, expected and reference float32")
+    side = max(image.shape[:2], default=0)
+    if side > _MOST_SIDE or side * settings["size"] > _MOST_WEIGHTS or image.size > _MOST_NUMBERS:
+        raise VerificationError(f"sample.npz: its image {image.shape} is too large to be prepared")
     try:
         made = preprocess(image, settings)
     except ValueError as error:
@@ -177,7 +221,7 @@ def _checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
     if made.shape != entry.shape or not np.allclose(made, entry, rtol=_INPUT_TOLERANCE, atol=_INPUT_TOLERANCE):
         raise VerificationError("sample.npz: preprocessing its image does not give its input")
     images = preprocess(image, {**settings, "layout": "NCHW"})
-    return Sample(image, images, expected.astype(np.float32), reference.astype(np.float32))
+    return Sample(image, images, expected, reference)
 
 
 def _check_names(folder: Path, file_format: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from edgenas.export.verify import run_onnx
 
 Floats = npt.NDArray[np.float32]
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
+_MOST_IMAGES = 1024
+_MOST_NUMBERS = 2**28  # of an input: a gigabyte in float32
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,19 @@ def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
 
 
 def read_interface(model: bytes, file_format: str) -> Interface:
-    """Input, output and kind of a model file. Raises ModelError when it is none or has not one of each."""
-    return {"onnx": _of_onnx, "tflite": _of_tflite}[file_format](model)
+    """Input, output and kind of a model file.
+
+    Raises ModelError when it is none, has not one of each, or takes more at a
+    time than any network here: whoever runs it makes its input.
+    """
+    interface = {"onnx": _of_onnx, "tflite": _of_tflite}[file_format](model)
+    sizes = [1 if size is None else size for size in interface.input.shape]
+    if min(sizes, default=0) < 1 or sizes[0] > _MOST_IMAGES or math.prod(sizes) > _MOST_NUMBERS:
+        raise ModelError(
+            f"the model's input must be of 1 to {_MOST_IMAGES} images and at most {_MOST_NUMBERS} numbers,"
+            f" but has shape {interface.input.shape}"
+        )
+    return interface
 
 
 def _of_onnx(model: bytes) -> Interface:
@@ -103,7 +117,11 @@ def _onnx_port(value: Any, layout: str) -> Port:
 
     tensor = value.type.tensor_type
     shape = tuple(int(size.dim_value) or None for size in tensor.shape.dim)
-    return Port(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), layout)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except (KeyError, ValueError):  # a type that there is not, or no tensor
+        raise ModelError(f"the model's {value.name!r} must be a tensor of numbers") from None
+    return Port(value.name, shape, str(dtype), layout)
 
 
 def _of_tflite(model: bytes) -> Interface:

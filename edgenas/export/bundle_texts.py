@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from edgenas.export import preprocess
 
 _SCRIPT = '''"""Print the label of the sample image: python run.py. Needs numpy and {runtime} only."""
 
@@ -44,7 +47,7 @@ interpreter.set_tensor(entry["index"], images)
 interpreter.invoke()
 logits = interpreter.get_tensor(result["index"])[0]"""
 
-RUN_SCRIPTS = {
+_RUN_SCRIPTS = {
     "onnx": _SCRIPT.format(runtime="onnxruntime", imports="import onnxruntime", body=_ONNX),
     "tflite": _SCRIPT.format(
         runtime="ai-edge-litert", imports="from ai_edge_litert.interpreter import Interpreter", body=_TFLITE
@@ -82,6 +85,11 @@ Logits (1, {classes}), in the order of `labels.txt`: {labels}
 | SHA256SUMS | checksums |
 """
 _LABELS_SHOWN = 20
+
+
+def scripts(file_format: str) -> dict[str, bytes]:
+    """The programs of a bundle by their file names."""
+    return {"preprocess.py": inspect.getsource(preprocess).encode(), "run.py": _RUN_SCRIPTS[file_format].encode()}
 
 
 def model_card(

@@ -13,7 +13,7 @@ from edgenas.errors import UsageError
 from edgenas.export.calibration import check_images
 from edgenas.export.formats import Kind
 from edgenas.export.onnx_session import observe, parse_onnx
-from edgenas.export.tflite_layers import observe_tflite, operations
+from edgenas.export.tflite_layers import observe_tflite, operations, whole
 
 Floats = npt.NDArray[np.float32]
 _DEQUANTISED = "_DequantizeLinear_Output"
@@ -26,7 +26,9 @@ class LayerError:
 
     ``relative_error`` is the whole difference to the float32 file, which
     passes on from layer to layer; ``added_error`` is what is left of it
-    without that of its inputs: what keeping this layer in float could win.
+    without that of its inputs: what the layer itself loses. To keep it in
+    float alone wins little of that, since it still reads integers and its
+    result becomes integers again; whole places win more.
     """
 
     layer: str
@@ -48,7 +50,8 @@ def layer_errors(reference: bytes, quantized: bytes, kind: Kind, images: Floats)
     """How layers of the file ``quantized`` differ from those of the float32 file ``reference`` on images (N, C, r, r).
 
     Those that add most come first. A layer whose result the file does not have
-    because it is fused with the next is left out. Raises UsageError when the
+    because it is fused with the next is left out, and operators that share the
+    work of one node are one layer, by its name. Raises UsageError when the
     images do not fit and ModelError for a damaged model.
     """
     check_images(images, "images")
@@ -81,9 +84,9 @@ def _tflite_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[
     there = {name for operation in operations(quantized) for name in operation.outputs}
     layers = []
     for operation in operations(reference):
-        output = operation.outputs[0]
-        wanted = output if output in there and operation.kind not in _UNCHANGED else None
-        layers.append(_Layer(operation.layers[0], operation.inputs, output, wanted))
+        output, layer = operation.outputs[0], operation.layers[0]
+        told = output in there and operation.kind not in _UNCHANGED and layer == whole(layer)
+        layers.append(_Layer(layer, operation.inputs, output, output if told else None))
     return layers, zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
 
 

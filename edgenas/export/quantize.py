@@ -42,15 +42,21 @@ def quantize(
         raise UsageError(f"symmetric integers are for onnx int8 only, but {kind} was asked for")
     if kind.precision == "fp32":
         return model
+    layers = layers_of(model, kind)
+    kept = frozenset(layers[layer] for layer in kept_layers(layers, keep_float))
     if kind.format == "tflite":
-        outputs = {layer: each.outputs[0] for each in operations(model) for layer in each.layers}
-        kept = frozenset(outputs[layer] for layer in _kept(outputs, keep_float))
         return quantize_tflite(model, kind.precision, _needed(kind, calibration), kept)
-    kept = _kept([node.name for node in parse_onnx(model).graph.node], keep_float)
     calibration = _needed(kind, calibration)
     if calibration is None:
         return to_float16(model, kept)
     return quantize_onnx(model, calibration, kept, symmetric)
+
+
+def layers_of(model: bytes, kind: Kind) -> dict[str, str]:
+    """The layers of a float32 file that can be kept in float, and what the quantiser of its format knows each by."""
+    if kind.format == "tflite":
+        return {layer: each.outputs[0] for each in operations(model) for layer in each.layers}
+    return {node.name: node.name for node in parse_onnx(model).graph.node}
 
 
 def float_layers(model: bytes, kind: Kind) -> tuple[str, ...]:
@@ -68,19 +74,20 @@ def float_layers(model: bytes, kind: Kind) -> tuple[str, ...]:
 
 def is_named(layer: str, keep_float: Sequence[str]) -> bool:
     """Whether a layer, as ``float_layers`` names it, is one of ``keep_float`` or lies below one."""
-    return any(_is_below(part, place) for part in layer.split(";") for place in keep_float)
+    return any(is_below(part, place) for part in layer.split(";") for place in keep_float)
 
 
-def _is_below(layer: str, place: str) -> bool:
+def is_below(layer: str, place: str) -> bool:
+    """Whether a layer is the one called ``place`` or lies below it."""
     return layer == place or layer.startswith((f"{place}.", f"{place}/"))
 
 
-def _kept(layers: Iterable[str], keep_float: Sequence[str]) -> frozenset[str]:
+def kept_layers(layers: Iterable[str], keep_float: Sequence[str]) -> frozenset[str]:
     """The layers that ``keep_float`` stands for. Raises UsageError, naming the nearest, for what stands for none."""
     known = list(layers)
     kept: set[str] = set()
     for place in keep_float:
-        below = [layer for layer in known if _is_below(layer, place)]
+        below = [layer for layer in known if is_below(layer, place)]
         if not below:
             close = difflib.get_close_matches(place, known, n=_NEAREST, cutoff=0)
             raise UsageError(f"keep-float: no layer is named {place!r} or lies below it; nearest: {', '.join(close)}")

@@ -12,6 +12,7 @@ from edgenas.errors import ModelError, VerificationError
 from edgenas.export.calibration import Calibration, Ranges
 from edgenas.export.onnx_session import batches, images_input, load_runtime, observe, open_session, parse_onnx
 from edgenas.export.quantize_rewrites import (
+    GATE,
     fold_gates,
     gate_ranges,
     is_within,
@@ -223,6 +224,7 @@ def float_nodes(model: bytes) -> tuple[str, ...]:
 
 
 def _name(node: Any, names: dict[str, str]) -> str:
-    """The node's name in the file: an optimised one has its own if it was not merged with others."""
+    """The node's name in the float32 file: an optimised one has its own if it was not merged with others."""
     own: str = node.name or node.output[0]
-    return own if own in names.values() else names.get(node.output[0], own)
+    name = own if own in names.values() else names.get(node.output[0], own)
+    return name.removesuffix(GATE) if name.removesuffix(GATE) in names.values() else name

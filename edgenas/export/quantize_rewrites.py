@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-_GATE = ".gate"
+GATE = ".gate"
 _ALPHA, _BETA = 0.2, 0.5  # of a HardSigmoid that does not say
 _STEPS = 255
 _SPATIAL = ({2, 3}, {-2, -1})
@@ -22,7 +22,7 @@ _SPATIAL = ({2, 3}, {-2, -1})
 
 def is_within(node: str, layers: frozenset[str]) -> bool:
     """Whether a node is one of ``layers`` or the gate that ``split_hard_swish`` made of one."""
-    return node in layers or node.removesuffix(_GATE) in layers
+    return node in layers or node.removesuffix(GATE) in layers
 
 
 def split_hard_swish(model: onnx.ModelProto) -> None:
@@ -34,7 +34,7 @@ def split_hard_swish(model: onnx.ModelProto) -> None:
         if node.op_type != "HardSwish":
             nodes.append(node)
             continue
-        source, gate = node.input[0], node.name + _GATE
+        source, gate = node.input[0], node.name + GATE
         nodes.append(onnx.helper.make_node("HardSigmoid", [source], [gate], gate, alpha=1 / 6, beta=0.5))
         nodes.append(onnx.helper.make_node("Mul", [source, gate], list(node.output), node.name))
     replace_nodes(model, nodes)

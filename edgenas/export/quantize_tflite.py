@@ -17,7 +17,7 @@ from edgenas.errors import MissingExtraError, ModelError, VerificationError
 from edgenas.export.calibration import Calibration, Ranges
 from edgenas.export.litert import without_standard_error
 from edgenas.export.onnx_session import batches, one_line
-from edgenas.export.tflite_layers import half_weights, input_shape, observe_tflite, operations
+from edgenas.export.tflite_layers import half_weights, input_shape, observe_tflite, operations, whole
 from edgenas.export.tflite_metadata import LABELS_FILE, with_labels
 from edgenas.export.tflite_rewrites import split_hard_swish
 
@@ -128,15 +128,15 @@ def _with_labels_of(original: bytes, model: bytes) -> bytes:
 
 
 def float_operations(model: bytes) -> tuple[str, ...]:
-    """The layers of a file with float tensors, in order, joined by ``;`` where one operator does the work of several.
+    """The nodes of a file with float tensors, in order, joined by ``;`` where one operator does the work of several.
 
     Conversions do not count, but where they are the model's own input or output.
     """
     found = operations(model)
     read = {name for operation in found for name in operation.inputs}
     made = {name for operation in found for name in operation.outputs}
-    return tuple(
-        ";".join(operation.layers)
+    layers = (
+        ";".join(dict.fromkeys(map(whole, operation.layers)))
         for operation in found
         if operation.is_float
         and (
@@ -145,3 +145,4 @@ def float_operations(model: bytes) -> tuple[str, ...]:
             or (operation.kind == "DEQUANTIZE" and not read & set(operation.outputs))
         )
     )
+    return tuple(dict.fromkeys(layers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from edgenas.export.tflite_file import schema
 
 Floats = npt.NDArray[np.float32]
 _WEIGHT = ".weight"
+_PART = re.compile(r"(/(rows\d*|sum\d+|pad|scaled|gained|channels_first|shifted|sixfold))+$")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ def _operations(model: bytes) -> Iterator[Operation]:
             any(tensors[number].Type() in floats for number in (*inputs, *outputs)),
         )
         made.update(outputs)
+
+
+def whole(layer: str) -> str:
+    """The node that a layer does part of the work of, itself otherwise: ``x.conv`` of ``x.conv/rows0/pad``."""
+    return _PART.sub("", layer)
 
 
 def half_weights(model: bytes) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:

@@ -64,6 +64,18 @@ def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
+def has_other_labels(model: bytes, labels: Sequence[str]) -> bool:
+    """Whether something lies behind a TFLite file that is not what ``with_labels`` puts there for these labels."""
+    if not zipfile.is_zipfile(io.BytesIO(model)):
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(model)) as archive:
+            start = min((member.header_offset for member in archive.infolist()), default=0)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return True
+    return with_labels(model[:start], labels) != model
+
+
 class _Writer:
     """Tables of a flatbuffer by their slots."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
 
 IMAGES = 200
+_SPLIT_FROM = 41
+_HELD_OUT = 5  # one image of so many
 _STREAM = 3  # of the run's seed; training, evaluation and batch norm have others
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _MOST_PIXELS = 50_000_000
@@ -50,6 +53,30 @@ def folder_images(folder: Path, settings: dict[str, Any], seed: int = 0) -> Prep
 
     Raises UsageError when there is no folder or no image in it, or when one cannot be read or prepared.
     """
+    paths = _drawn(folder, seed)[:IMAGES]
+    return _prepared(paths, settings, f"{len(paths)} images of folder {folder.name}", seed)
+
+
+def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[Prepared, Prepared]:
+    """Images of a folder to calibrate on, and others to prove on: a fifth of them, each at most ``IMAGES``.
+
+    A folder of 40 images or fewer is too small to divide: both are the same.
+    Raises UsageError as ``folder_images``.
+    """
+    paths = _drawn(folder, seed)
+    if len(paths) < _SPLIT_FROM:
+        images = folder_images(folder, settings, seed)
+        return images, replace(images, source=f"{images.source}, the same as for calibration")
+    held = min(IMAGES, len(paths) // _HELD_OUT)
+    shown = paths[held : held + IMAGES]
+    return (
+        _prepared(shown, settings, f"{len(shown)} images of folder {folder.name}", seed),
+        _prepared(paths[:held], settings, f"{held} other images of folder {folder.name}", seed),
+    )
+
+
+def _drawn(folder: Path, seed: int) -> list[Path]:
+    """The images of a folder in an order drawn from ``seed``."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     except OSError as error:
@@ -58,10 +85,13 @@ def folder_images(folder: Path, settings: dict[str, Any], seed: int = 0) -> Prep
         ) from None
     if not paths:
         raise UsageError(f"{folder}: holds no image (PNG or JPEG), and calibration needs some")
-    chosen = sorted(np.random.default_rng([seed, _STREAM]).permutation(len(paths))[:IMAGES])
-    images = [_read(paths[index], settings["channels"]) for index in chosen]
+    return [paths[index] for index in np.random.default_rng([seed, _STREAM]).permutation(len(paths))]
+
+
+def _prepared(paths: Sequence[Path], settings: dict[str, Any], source: str, seed: int) -> Prepared:
+    images = [_read(path, settings["channels"]) for path in sorted(paths)]
     inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
-    return Prepared(inputs, images[0], f"{len(images)} images of folder {folder.name}", seed)
+    return Prepared(inputs, images[0], source, seed)
 
 
 def _read(path: Path, channels: int) -> npt.NDArray[np.uint8]:

@@ -30,8 +30,9 @@ _NOT_MEASURED = "not measured"
 class File:
     """A model file that was proven: its logits (N, classes) of the proof's images, and what was found in it.
 
-    ``float_layers`` compute in float though the file is int8; ``layer_errors``
-    are layers and what they lose against float32, those that add most first.
+    ``float_layers`` compute in float though the file is int8, None where
+    TensorRT will choose; ``layer_errors`` are layers and what they lose against
+    float32, those that add most first.
     """
 
     kind: Kind
@@ -39,7 +40,7 @@ class File:
     logits: Floats
     agreement: Agreement
     interface: Interface
-    float_layers: tuple[str, ...]
+    float_layers: tuple[str, ...] | None
     layer_errors: tuple[LayerError, ...]
 
 
@@ -49,11 +50,11 @@ def inputs_of(network: Network, kind: Kind, target: Target | None) -> str:
         digest(network.onnx),
         digest(network.proof.expected.tobytes()),
         str(kind),
-        [network.settings.method, list(network.keep_float(kind)), network.settings.symmetric],
+        [network.settings.method, list(network.keep_float(kind)), network.is_for_tensorrt(kind)],
         digest(network.calibration.images.tobytes()) if kind.precision == "int8" else None,
         network.preprocessing,
         list(network.labels),
-        network.batch_norm,
+        [network.batch_norm, network.proof.source],
         None if target is None else target.to_dict(),
         _versions(kind),
     )
@@ -64,14 +65,16 @@ def facts(network: Network, file: File, target: Target | None, current: str) -> 
     run, genes = network.run, network.run.space.encode([network.architecture])
     summary = summarise(network.onnx)
     return {
+        "for": "tensorrt" if network.is_for_tensorrt(file.kind) else None,
         "architecture": network.architecture.to_dict(),
         "made_from": current,
         "model_sha256": digest(file.model),
         "model_bytes": len(file.model),
         "params": int(run.space.params(genes)[0]),
         "macs": int(run.space.macs(genes)[0]),
-        "activation_bytes": summary.activation_bytes // (4 if file.kind == Kind("tflite", "int8") else 1),
+        "activation_bytes": summary.activation_bytes,
         "activation_peak_at": summary.peak_at,
+        "activation_of": "the float32 graph, its nodes in file order",
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),
         **_of_data(network, file),
@@ -79,7 +82,7 @@ def facts(network: Network, file: File, target: Target | None, current: str) -> 
         "calibration": _calibration(network.calibration) if file.kind.precision == "int8" else None,
         "batch_norm": network.batch_norm,
         "keep_float": list(network.keep_float(file.kind)),
-        "float_layers": list(file.float_layers),
+        "float_layers": None if file.float_layers is None else list(file.float_layers),
         "layer_errors": [asdict(each) for each in file.layer_errors[:_WORST]],
         "target": None if target is None else target.to_dict(),
         "measured": measured(network, file.model, target),

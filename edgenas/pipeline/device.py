@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Deadline, Device, DeviceProfile, connect
-from edgenas.devices.profile import OWN_PROFILES, profile_from_dict
+from edgenas.devices.profile import OWN_PROFILES, check_own, profile_from_dict
 from edgenas.devices.setup import Installed, set_up
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
@@ -41,8 +41,9 @@ def trust(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[Ho
     """Record the host keys of a device and of the jump hosts on the way, each after ``confirm``; those recorded.
 
     Raises UsageError for a device that is not reached by SSH, DeviceError when
-    it cannot be reached or a key is not confirmed.
+    it cannot be reached, or a key is not confirmed or is revoked.
     """
+    from edgenas.devices.known_hosts import check as check_key
     from edgenas.devices.known_hosts import record
     from edgenas.devices.ssh_config import SshConnection
     from edgenas.devices.ssh_connection import fetch_host_key
@@ -51,6 +52,13 @@ def trust(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[Ho
         raise UsageError(f"{profile.name}: is reached as {profile.connection.kind}, which has no host keys")
     recorded: list[HostKey] = []
     while (key := fetch_host_key(profile.connection, Deadline(_REACH_SECONDS))).state != "known":
+        if key.state == "revoked":
+            check_key(key, profile.given)
+        if key.host in (before.host for before in recorded):
+            raise DeviceError(
+                f"{profile.name}: {key.host} showed another key right after one was recorded in {key.own};"
+                " several machines may answer to that name, reach one by its address"
+            )
         if not confirm(key):
             raise DeviceError(
                 f"{profile.name}: the host key of {key.host} was not confirmed and is not recorded;"
@@ -71,6 +79,8 @@ def new(name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool
     path = out or OWN_PROFILES / f"{name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or move it away")
+    if out is None:
+        check_own(path)
     draft: dict[str, Any] = {
         "name": name,
         "connection": connection,

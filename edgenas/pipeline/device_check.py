@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect
-from edgenas.errors import DeviceError, EdgeNASError
-from edgenas.profilers.request import describe, send_agent, unable
+from edgenas.errors import EdgeNASError
+from edgenas.profilers.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
+from edgenas.profilers.reference import SETTINGS, reference_model
+from edgenas.profilers.request import ENDINGS, check_models, describe, one_line, send_agent, unable
 from edgenas.profilers.trust import judge
 from edgenas.units import format_bytes
 
 _SECONDS = 30.0
 _START_SECONDS = 180.0  # TensorRT's libraries on a slow card
-_LOCK_SECONDS = 2.0
+_LOCK_SECONDS = 10.0
 _FREE_BYTES = 100_000_000
 _CLOCK_SECONDS = 60.0
 _OLDEST_PYTHON = (3, 8)
-_THERE = ("python", "work folder", "runtime", "clock", "conditions", "lock")
-_KEY_STATES = {"unknown": "is not in", "changed": "is another than that in"}
+_THERE = ("python", "work folder", "clock", "lock", "runtime", "conditions")
+_KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
+_INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
 _PROBE = (
-    "import json, os, sys, time; free = os.statvfs('.');"
-    " print(json.dumps({'version': sys.version.split()[0], 'path': sys.executable, 'time': time.time(),"
-    " 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
+    "import json, os, time; free = os.statvfs('.');"
+    " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
 )
 _CONDITIONS = (
     "import json, pathlib, sys, agent_board;"
@@ -51,6 +56,22 @@ def passed(checks: list[Check]) -> bool:
     return all(check.status in ("ok", "warning") for check in checks)
 
 
+class _StepError(Exception):
+    """A step failed: its name, and why."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name, self.message = name, message
+
+
+@contextlib.contextmanager
+def _step(name: str) -> Iterator[None]:
+    try:
+        yield
+    except EdgeNASError as error:
+        raise _StepError(name, str(error)) from error
+
+
 def check(target: Target) -> list[Check]:
     """Try everything that measuring on a target needs. What cannot be tried after a failure is said to be so."""
     over_ssh = target.profile.connection.kind == "ssh"
@@ -59,17 +80,17 @@ def check(target: Target) -> list[Check]:
     try:
         for each in _all(target, over_ssh):
             done.append(each)
-    except EdgeNASError as error:
-        done.append(_failure(str(error), target, names[len(done) :]))
+    except _StepError as error:
+        done.append(_failure(error.name, error.message, target))
     tried = {each.name for each in done}
     return [*done, *(Check(name, "not tried", "needs what failed") for name in names if name not in tried)]
 
 
-def _failure(message: str, target: Target, untried: list[str]) -> Check:
-    """The first thing that was not tried yet and that the message names, else the very next one."""
-    found = message.removeprefix(f"{target.profile.name}: ").removeprefix(f"{_host(target)}: ")
+def _failure(name: str, message: str, target: Target) -> Check:
+    found = message
+    for label in (target.profile.name, target.profile.given, _host(target)):
+        found = found.removeprefix(f"{label}: ")
     what, _, remedy = found.rpartition("; ")
-    name = next((name for name in untried if name in found), untried[0])
     return Check(name, "failed", what or remedy, remedy if what else "")
 
 
@@ -80,8 +101,11 @@ def _host(target: Target) -> str:
 def _all(target: Target, over_ssh: bool) -> Iterator[Check]:
     if over_ssh:
         yield from _host_key(target)
-    with connect(target.profile) as device:
-        yield Check("login" if over_ssh else "connection", "ok", _login(target))
+    name = "login" if over_ssh else "connection"
+    with _step(name):
+        device = connect(target.profile)
+    with device:
+        yield Check(name, "ok", _login(target))
         yield from _on_device(device, target)
 
 
@@ -91,14 +115,16 @@ def _host_key(target: Target) -> Iterator[Check]:
 
     connection = target.profile.connection
     assert isinstance(connection, SshConnection)
-    key = fetch_host_key(connection, Deadline(_SECONDS))
+    with _step("reach"):
+        key = fetch_host_key(connection, Deadline(_SECONDS))
     yield Check("reach", "ok", key.host)
-    if key.state != "known":
-        raise DeviceError(
-            f"the {key.type} key {key.fingerprint} of {key.host} {_KEY_STATES[key.state]} {key.file};"
-            f" run: edgenas device trust {target.profile.name}"
-        )
-    yield Check("host key", "ok", f"{key.type} {key.fingerprint}")
+    if key.state == "known":
+        yield Check("host key", "ok", f"{key.type} {key.fingerprint}")
+        return
+    trust = f"run: edgenas device trust {target.profile.given}"
+    remedy = "give the device another one" if key.state == "revoked" else trust
+    found = f"the {key.type} key {key.fingerprint} of {key.host} {_KEY_STATES[key.state]} {key.file}"
+    raise _StepError("host key", f"{found}; {remedy}")
 
 
 def _login(target: Target) -> str:
@@ -108,16 +134,37 @@ def _login(target: Target) -> str:
 
 
 def _on_device(device: Device, target: Target) -> Iterator[Check]:
-    seen = _ask(device, [device.python, "-c", _PROBE])
-    yield _python(seen)
-    if tuple(map(int, seen["version"].split(".")[:2])) < _OLDEST_PYTHON:
+    with _step("python"):
+        version = _version(device)
+    yield _python(version, device.python)
+    if _parts(version) < _OLDEST_PYTHON:
         return
+    with _step("work folder"):
+        seen = _ask(device, [device.python, "-c", _PROBE])
     yield _folder(seen)
-    yield _runtime(device, target)
     yield _clock(seen["time"] - time.time())
-    yield from _conditions(device, target)
-    with device.lock(Deadline(_LOCK_SECONDS)):
+    with contextlib.ExitStack() as stack:
+        with _step("lock"):
+            stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
         yield Check("lock", "ok", "free")
+        with _step("runtime"):
+            found = _runtime(device, target)
+        yield found
+        with _step("conditions"):
+            now = conditions(device, target.affinity)
+        yield from _conditions(now, target)
+
+
+def _version(device: Device) -> str:
+    """The version of the interpreter there; raises EdgeNASError when it does not say one."""
+    version: str | None = device.facts()["python"]
+    if version is None:
+        raise EdgeNASError(f"{device.python} cannot be used there; {_INSTALL_PYTHON}")
+    return version
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def _ask(device: Device, command: list[str]) -> dict[str, Any]:
@@ -127,16 +174,13 @@ def _ask(device: Device, command: list[str]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         said = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        raise EdgeNASError(
-            f"{command[0]} cannot be used there ({said}); install it: sudo apt-get install python3, or name another"
-            " one as python in the profile"
-        ) from None
+        raise EdgeNASError(f"{command[0]} cannot be used there ({said}); {_INSTALL_PYTHON}") from None
     return answer
 
 
-def _python(seen: dict[str, Any]) -> Check:
-    found = f"{seen['version']}, {seen['path']}"
-    if tuple(map(int, seen["version"].split(".")[:2])) >= _OLDEST_PYTHON:
+def _python(version: str, path: str) -> Check:
+    found = f"{version}, {path}"
+    if _parts(version) >= _OLDEST_PYTHON:
         return Check("python", "ok", found)
     return Check("python", "failed", found, "install Python 3.8 or newer there and name it as python in the profile")
 
@@ -150,23 +194,52 @@ def _folder(seen: dict[str, Any]) -> Check:
 
 
 def _runtime(device: Device, target: Target) -> Check:
-    """Start the agent without a model: it imports the runtime and looks for the providers."""
+    """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
+    check_models([], target)
+    command, models = send_agent(device, target.runtime), _model(device, target)
+    request = {**describe(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
-    request = {**describe(target), "settings": {}, "models": []}
-    command = send_agent(device, target.runtime)
     data = json.dumps(request).encode() + b"\n"
-    done = device.run(command, deadline=Deadline(_START_SECONDS), stdin=data, on_line=lines.append)
-    where = target.profile.name
-    try:
-        answer = json.loads(lines[0])
-    except (IndexError, ValueError):
-        said = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        return Check("runtime", "failed", f"the agent ended too early ({said})", f"run: edgenas device setup {where}")
-    if answer["kind"] == "unable":
-        found, _, remedy = str(unable(answer, where, target, device.python)).removeprefix(f"{where}: ").partition("; ")
+    deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
+    done = device.run(command, deadline=deadline, stdin=data, on_line=lines.append)
+    where, setup = target.profile.name, f"run: edgenas device setup {target.profile.given}"
+    answers = [read_answer(line, Result, where) for line in lines]
+    if answers and isinstance(answers[0], Unable):
+        said = str(unable(answers[0], where, target, device.python))
+        found, _, remedy = said.removeprefix(f"{where}: ").partition("; ")
         return Check("runtime", "failed", found, remedy)
-    version = answer["versions"][target.runtime]
-    return Check("runtime", "ok", f"{target.runtime} {version}, {', '.join(target.providers)}")
+    if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
+        last = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
+        return Check("runtime", "failed", f"the agent ended too early ({last})", setup)
+    runtime = f"{target.runtime} {answers[0].versions.get(target.runtime, 'of unknown version')}"
+    return _ran(runtime, answers[1], target)
+
+
+def _model(device: Device, target: Target) -> list[dict[str, Any]]:
+    """The reference model's place in a request; empty where the library that writes it is missing here."""
+    (ending, *_) = ENDINGS[target.runtime]
+    data = reference_model(ending)
+    if data is None:
+        return []
+    with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
+        path = Path(folder, f"reference{ending}")
+        path.write_bytes(data)
+        return [{"id": 0, "path": device.push(path, path.name)}]
+
+
+def _ran(runtime: str, answer: Answer, target: Target) -> Check:
+    """What became of the reference model: that it ran, and where; nothing is known of it where there was none."""
+    if isinstance(answer, Failed):
+        found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
+        remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.given}"
+        return Check("runtime", "failed", found, remedy)
+    placement = answer.placement if isinstance(answer, Result) else None
+    verdict = judge({}, {}, placement=placement)
+    if verdict.status == "refused":
+        found, _, remedy = verdict.reasons[0].partition(": ")
+        return Check("runtime", "warning", f"{runtime}, {found}", remedy)
+    nodes = [f"{count} nodes on {provider}" for provider, count in (placement or {}).items()]
+    return Check("runtime", "ok", ", ".join([runtime, *(nodes or target.providers)]))
 
 
 def _clock(ahead: float) -> Check:
@@ -182,8 +255,7 @@ def conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, A
     return _ask(device, [device.python, "-c", _CONDITIONS, json.dumps(None if cpus is None else list(cpus))])
 
 
-def _conditions(device: Device, target: Target) -> Iterator[Check]:
-    now = conditions(device, target.affinity)
+def _conditions(now: dict[str, Any], target: Target) -> Iterator[Check]:
     verdict = judge(now, {**now, "interrupted_share": 0.0}, power_mode=target.profile.power_mode)
     if verdict.status == "refused":
         for reason in verdict.reasons:

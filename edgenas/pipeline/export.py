@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgenas.export import (
     Kind,
     agree,
     check_replaceable,
+    open_bundle,
     read_interface,
     run_model,
     write_bundle,
@@ -23,7 +25,8 @@ from edgenas.export.quantize import float_layers, is_named
 from edgenas.files import read_bytes
 from edgenas.pipeline.card import File, facts, inputs_of, measured
 from edgenas.pipeline.kinds import kind_of, target_of
-from edgenas.pipeline.network import ExportSettings, Network, prepare
+from edgenas.pipeline.network import ExportSettings, Floats, Network, prepare
+from edgenas.pipeline.remedy import find_remedy
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -41,6 +44,15 @@ class Exported:
     bundle: Bundle
     archive: Path | None
     card: dict[str, Any]
+
+
+class FailedError(VerificationError):
+    """Files that failed their check, by kind and with the reason; ``done`` are those that did not."""
+
+    def __init__(self, failed: dict[str, str], done: Sequence[Exported]) -> None:
+        written = f" (written: {', '.join(each.bundle.path.name for each in done)})" if done else ""
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in failed.items()) + written)
+        self.failed, self.done = failed, tuple(done)
 
 
 def export(
@@ -68,37 +80,63 @@ def export_all(
 ) -> list[Exported]:
     """A bundle ``out/KIND`` of each kind and ``out/KIND.zip`` beside it; what is there already is not made again.
 
-    Each file is run in its own runtime against PyTorch on all validation
-    images. One that fails is not written; when the others are done, that
-    raises VerificationError naming what failed and the layers that lose most.
-    Raises UsageError for settings that cannot be and a folder of something else.
+    Integers for TensorRT lie in ``out/onnx-int8-tensorrt``. Each file is run in
+    its own runtime against PyTorch on all validation images. One that fails is
+    not written, and a bundle of that name goes; when the others are done, that
+    raises FailedError naming what failed and the places to keep in float.
+    Raises UsageError, before anything is written, for settings that cannot be
+    and where something else lies.
     """
-    settings.check(kinds)
-    if (out / "card.json").exists():
-        raise UsageError(f"{out}: is a bundle itself; choose a folder for bundles")
-    for kind in kinds:
-        check_replaceable(out / str(kind))
+    settings.check(kinds, has_data=run.has_data)
+    _check_free(out, [settings.name(kind) for kind in kinds])
     network = prepare(run, architecture, settings)
-    done, failed = [], []
+    network.check(kinds)
+    done, failed = [], {}
     for kind in kinds:
+        name = settings.name(kind)
         try:
-            done.append(_export(network, target, kind, out / str(kind), archive=True))
+            done.append(_export(network, target, kind, out / name, archive=True))
         except VerificationError as error:
-            failed.append(f"{kind}: {error}")
+            failed[name] = str(error)
     if failed:
-        written = f" (written: {', '.join(str(each.kind) for each in done)})" if done else ""
-        raise VerificationError("; ".join(failed) + written)
+        raise FailedError(failed, done)
     return done
 
 
+def _check_free(out: Path, names: Sequence[str]) -> None:
+    """Raise UsageError unless ``out`` is or can be a folder with bundles of these names and their archives."""
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest}: is a file; --out needs a folder")
+    if (out / "card.json").exists():
+        raise UsageError(f"{out}: is a bundle itself; choose a folder for bundles")
+    for name in names:
+        check_replaceable(out / name)
+        archive = _archive_of(out / name)
+        try:
+            if archive.exists():
+                with open_bundle(archive) as bundle:
+                    check_replaceable(bundle.path)
+        except VerificationError as error:
+            raise UsageError(f"{error}; move it away or choose another folder") from None
+
+
+def _archive_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
 def _export(network: Network, target: Target, kind: Kind, out: Path, *, archive: bool = False) -> Exported:
-    run, target_here = network.run, target_of(target, kind)
+    run, target_here = network.run, _target_here(network, target, kind)
     current = inputs_of(network, kind, target_here)
     bundle = _there(network, out, current, target_here)
     if bundle is None:
-        file = _file(network, kind)
-        with run.layout.writing():
-            bundle = _write(network, file, out, facts(network, file, target_here, current))
+        try:
+            file = _file(network, kind)
+            with run.layout.writing():
+                bundle = _write(network, file, out, facts(network, file, target_here, current))
+        except VerificationError:
+            _remove(network, out, _archive_of(out) if archive else None)
+            raise
         run.progress.say(f"export    {out}")
     else:
         run.progress.say(f"export    already done ({out})")
@@ -107,6 +145,25 @@ def _export(network: Network, target: Target, kind: Kind, out: Path, *, archive:
         with run.layout.writing():
             packed = bundle.archive()
     return Exported(kind, bundle, packed, bundle.card)
+
+
+def _target_here(network: Network, target: Target, kind: Kind) -> Target | None:
+    """The target that runs files of a kind, which for integers made for TensorRT must have that."""
+    here = target_of(target, kind)
+    if here is not None and network.is_for_tensorrt(kind) and "TensorrtExecutionProvider" not in here.providers:
+        return None
+    return here
+
+
+def _remove(network: Network, out: Path, archive: Path | None) -> None:
+    """Remove a bundle, and its archive, whose name stands for a file that failed."""
+    with network.run.layout.writing():
+        if archive is not None:
+            archive.unlink(missing_ok=True)
+        if (out / "card.json").exists():
+            check_replaceable(out)
+            shutil.rmtree(out)
+            network.run.progress.say(f"export    {out} was of an earlier export: removed")
 
 
 def _there(network: Network, out: Path, current: str, target: Target | None) -> Bundle | None:
@@ -124,7 +181,7 @@ def _there(network: Network, out: Path, current: str, target: Target | None) -> 
 
 
 def _file(network: Network, kind: Kind) -> File:
-    """Make a file and prove it. Raises VerificationError naming the layers that lose most."""
+    """Make a file and prove it. Raises VerificationError naming what to keep in float."""
     model, base = network.build(kind)
     floats = _float_layers(network, kind, model)
     try:
@@ -135,15 +192,17 @@ def _file(network: Network, kind: Kind) -> File:
     try:
         agreement = agree(network.proof.expected, found, kind.precision, real=network.proof.real)
     except VerificationError as error:
-        raise VerificationError(f"{error}{_remedy(network, errors)}") from None
+        raise VerificationError(f"{error}; {_remedy(network, kind, found, errors)}") from None
     return File(kind, model, found, agreement, read_interface(model, kind.format), floats, errors)
 
 
-def _float_layers(network: Network, kind: Kind, model: bytes) -> tuple[str, ...]:
-    """The layers of an int8 file that compute in float.
+def _float_layers(network: Network, kind: Kind, model: bytes) -> tuple[str, ...] | None:
+    """The layers of an int8 file that compute in float; None where that is for TensorRT to choose.
 
     Raises VerificationError when TFLite has one that nobody named; what onnxruntime leaves in float is its choice.
     """
+    if network.is_for_tensorrt(kind):
+        return None
     if kind.precision != "int8":
         return ()
     layers = float_layers(model, kind)
@@ -160,14 +219,12 @@ def _errors(network: Network, kind: Kind, base: bytes, model: bytes) -> tuple[La
     return layer_errors(base, model, kind, network.proof.inputs[:_LAYER_IMAGES])
 
 
-def _remedy(network: Network, errors: Sequence[LayerError]) -> str:
+def _remedy(network: Network, kind: Kind, found: Floats, errors: Sequence[LayerError]) -> str:
     if not network.proof.real:
-        return "; its batch norm is not this subnet's own and magnifies rounding: --calibration FOLDER calibrates it"
-    if not errors:
-        return ""
-    worst = ", ".join(f"{each.layer} ({each.added_error:.1%})" for each in errors[:_NAMED])
-    flags = " ".join(f"--keep-float {each.layer}" for each in errors[:_NAMED])
-    return f"; the layers that lose most are {worst}: keep them in float ({flags}) or calibrate on other images"
+        return "its batch norm is not this subnet's own and magnifies rounding: --calibration FOLDER calibrates it"
+    network.run.progress.say(f"export    {kind} fails; trying what to keep in float")
+    remedy = find_remedy(network, kind, found, errors)
+    return "export it in another precision" if remedy is None else str(remedy)
 
 
 def _write(network: Network, file: File, out: Path, card: dict[str, Any]) -> Bundle:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from edgenas.devices import Device, Target, connect
-from edgenas.errors import MeasurementError, ModelError
+from edgenas.errors import FormatError, MeasurementError, ModelError
 from edgenas.files import TEMPORARY, canonical_json, digest
 from edgenas.pipeline.kinds import kind_of
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds, sift
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
+from edgenas.profilers.batch import with_drift_at
+from edgenas.profilers.measurement import differences
+from edgenas.profilers.reference import Watch
 
 # How chosen and exported files are measured: in six processes.
 SETTINGS = MeasureSettings(max_processes=FEWEST, max_seconds=1.0, max_runs=500)
 # The folder of the reference model's measurements, beside those of the models.
 _REFERENCE = "reference"
-# Facts that make a device another one.
-_FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores")
 
 
 class Measurer:
@@ -32,6 +33,7 @@ class Measurer:
     def __init__(self, folder: Path, target: Target, settings: MeasureSettings) -> None:
         self._folder, self._target, self._settings = folder, target, settings
         self._device: Device | None = None
+        self._known: Measurement | None = None  # any of the folder: all are of its device and runtime
         # Whatever decides what a number means is in its file's name.
         described = [target.to_dict(), target.profile.connection.kind, target.profile.python, settings.to_dict()]
         self._key = digest(canonical_json(described))[:8]
@@ -50,43 +52,54 @@ class Measurer:
     ) -> list[Measurement]:
         """The first measurement of each model that was not refused, in order; a refused one where all were.
 
-        Raises ModelError for a model that the runtime refuses.
+        For a series of many models, call by call: the reference model runs
+        between them, and ``corrected`` says in the end what it saw. Raises
+        ModelError for a model that the runtime refuses, MeasurementError when
+        the device or its runtime is not the recorded ones' any more, DeviceError
+        when it changed its speed for good.
         """
-        return [rounds.measurements[0] for rounds in self._take(models, on_result)]
+        return [rounds.measurements[0] for rounds in self._take(models, on_result, self._watch)]
+
+    def corrected(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Measurements with the drift that the reference showed around their time, before and after it."""
+        return [with_drift_at(each, self._watch, self._target) for each in measurements]
 
     def prove(self, model: bytes) -> Rounds:
         """A model measured in as many processes as the settings say; refused ones do not count, and are replaced.
 
         Raises MeasurementError with the remedy when the device's conditions
-        allow no trust in six of them.
+        allow no trust in six of them; called again, it tries anew.
         """
         (rounds,) = self._take([model], lambda measurement: None)
-        problems = sift(rounds.measurements)[1]
-        if problems:
+        if rounds.problems:
             raise MeasurementError(
-                f"{self._target.name}: too few measurements of the file can be trusted: {problems[-1]}"
+                f"{self._target.name}: too few measurements of the file can be trusted: {rounds.problems[-1]}"
             )
         return rounds
 
     def recorded(self, model: bytes) -> Rounds | None:
         """The measurements of a model that were not refused, if six have been taken."""
-        rounds = self._recorded(model)
-        return Rounds.of(rounds, FEWEST) if len(sift(rounds)[0]) >= FEWEST else None
+        taken = _usable(self._recorded(model), FEWEST)
+        return Rounds.of(taken) if sum(not each.refused for each in taken) >= FEWEST else None
 
     def _recorded(self, model: bytes) -> list[Measurement]:
         name = digest(model)
         found: list[Measurement] = []
         while (path := self._path(name, len(found))).exists():
-            found.append(Measurement.load(path))
+            found.append(_load(path))
         return found
 
-    def _take(self, models: Sequence[bytes], on_result: Callable[[Measurement], None]) -> list[Rounds]:
+    def _take(
+        self, models: Sequence[bytes], on_result: Callable[[Measurement], None], watch: Watch | None = None
+    ) -> list[Rounds]:
         """Measure what is not recorded, and record each process as soon as it is there."""
         distinct = list(dict.fromkeys(models))
-        taken = [self._recorded(model) for model in distinct]
-        counts = [len(each) for each in taken]
+        recorded = [self._recorded(model) for model in distinct]
+        counts = [len(each) for each in recorded]
+        taken = [_usable(each, self._settings.processes) for each in recorded]
 
         def keep(number: int | None, measurement: Measurement) -> None:
+            self._check_same(measurement)
             if number is None:
                 measurement.save(self._reference_path(measurement))
                 return
@@ -99,17 +112,16 @@ class Measurer:
             files = [Path(folder) / f"{digest(model)}.{kind_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
-            references = self._references()
-            batch = Batch(files, self._target, self._settings, taken=taken, references=references, on_process=keep)
+            batch = Batch(files, self._target, self._settings, taken=taken, watch=watch, on_process=keep)
             if batch.wanted():
                 batch.run(self._connected())
         found = dict(zip(distinct, map(_rounds, batch.results()), strict=True))
         return [found[model] for model in models]
 
-    def _references(self) -> list[float]:
-        """Medians of the reference model's recorded processes, in the order of time."""
-        recorded = [Measurement.load(path) for path in sorted((self._folder / _REFERENCE).glob(f"{self._key}-*.json"))]
-        return [measurement.median_ms for measurement in recorded]
+    @cached_property
+    def _watch(self) -> Watch:
+        """The reference model's processes, with those recorded earlier."""
+        return Watch([_load(path) for path in sorted((self._folder / _REFERENCE).glob(f"{self._key}-*.json"))])
 
     def _reference_path(self, measurement: Measurement) -> Path:
         """Where the next of the reference's measurements goes."""
@@ -118,14 +130,46 @@ class Measurer:
         return folder / f"{self._key}-{len(list(folder.glob(f'{self._key}-*.json'))):06d}.json"
 
     def _connected(self) -> Device:
-        """The device, connected to at the first call. Raises MeasurementError when the records are of another one."""
+        """The device, connected to at the first call."""
         if self._device is None:
             self._device = connect(self._target.profile)
-            _check_same_device(self._device.facts(), self._folder, self._target.name)
         return self._device
+
+    def _check_same(self, now: Measurement) -> None:
+        """Raises MeasurementError where the folder's measurements are of another device or version of the runtime."""
+        if self._known is None:
+            first = next(iter(sorted(self._folder.glob("*.json"))), None)
+            self._known = now if first is None else _load(first)
+        for what, name, then, found in differences(self._known, now):
+            raise MeasurementError(
+                f"{self._target.name}: has another {what} than its recorded measurements ({name} was {then}, is"
+                f" {found} now); bring that back, give its profile another name, or move {self._folder} away"
+            )
 
     def _path(self, model_sha256: str, number: int) -> Path:
         return self._folder / f"{model_sha256[:24]}-{self._key}-{number}.json"
+
+
+def _usable(recorded: list[Measurement], processes: int) -> list[Measurement]:
+    """What of a model's record still counts; nothing where most of what was taken for the last proof was refused.
+
+    Refused ones from before the last so many good ones are past.
+    """
+    places = [place for place, each in enumerate(recorded) if not each.refused]
+    start = places[-processes] if len(places) >= processes else 0
+    latest = recorded[start:]
+    refused = sum(each.refused for each in latest)
+    if len(places) >= processes and refused > len(latest) - refused:
+        return []
+    return [each for place, each in enumerate(recorded) if place >= start or not each.refused]
+
+
+def _load(path: Path) -> Measurement:
+    """A recorded measurement; raises FormatError that says what to do with all of them."""
+    try:
+        return Measurement.load(path)
+    except FormatError as error:
+        raise FormatError(f"{error}; if others of {path.parent} are like it, move that folder away") from None
 
 
 def _rounds(found: Rounds | ModelError | None) -> Rounds:
@@ -133,16 +177,3 @@ def _rounds(found: Rounds | ModelError | None) -> Rounds:
         raise found
     assert found is not None  # a device that vanished has raised
     return found
-
-
-def _check_same_device(facts: dict[str, Any], folder: Path, target: str) -> None:
-    recorded = next(iter(sorted(folder.glob("*.json"))), None)
-    if recorded is None:
-        return
-    then = Measurement.load(recorded).facts
-    for fact in _FINGERPRINT:
-        if fact in facts and fact in then and facts[fact] != then[fact]:
-            raise MeasurementError(
-                f"{target}: is another device now ({fact} is {facts[fact]!r}, its recorded measurements are of"
-                f" {then[fact]!r}); give its profile another name"
-            )

@@ -15,8 +15,9 @@ from edgenas.accuracy.evaluate import extract, logits
 from edgenas.errors import UsageError
 from edgenas.export import Kind, build_onnx, check_onnx
 from edgenas.export.calibration import METHODS, Calibration
+from edgenas.export.quantize import is_below, kept_layers, layers_of
 from edgenas.files import nearest
-from edgenas.pipeline.calibration import Prepared, folder_images, training_images
+from edgenas.pipeline.calibration import Prepared, folder_images, split_folder, training_images
 from edgenas.pipeline.kinds import build_kind
 from edgenas.space import Architecture
 
@@ -62,8 +63,20 @@ class ExportSettings:
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
-    def check(self, kinds: Sequence[Kind]) -> None:
-        """Raise UsageError when a setting has no effect on any of these kinds."""
+    def name(self, kind: Kind) -> str:
+        """What a bundle of this kind is called."""
+        return f"{kind}-tensorrt" if self.symmetric and kind == _ONNX_INT8 else str(kind)
+
+    def check(self, kinds: Sequence[Kind], *, has_data: bool) -> None:
+        """Raise UsageError when a setting has no effect on any of these kinds, of a run that has data or was imported.
+
+        A folder of images calibrates the batch norm of imported weights in every kind.
+        """
+        if "int8" not in {kind.precision for kind in kinds}:
+            if self.method != METHODS[0]:
+                raise UsageError("calibration-method is for int8; give --precision int8 or leave it out")
+            if self.calibration is not None and has_data:
+                raise UsageError("calibration is for int8 where a run has data; give --precision int8 or leave it out")
         if self.keep_float and {kind.precision for kind in kinds} <= {"fp32"}:
             raise UsageError("keep-float has no effect on float32; give another precision, for example int8")
         if self.symmetric and _ONNX_INT8 not in kinds:
@@ -98,12 +111,15 @@ class Network:
     proof: Proof
     batch_norm: str
     settings: ExportSettings
+    shown: Prepared | None = None  # the images of batch norm, for integers too
 
     @cached_property
     def calibration(self) -> Calibration:
         """What integers are calibrated on. Raises UsageError when the run has no images and no folder was given."""
         folder = self.settings.calibration
-        if folder is not None:
+        if self.shown is not None:
+            images = self.shown
+        elif folder is not None:
             images = folder_images(folder, self.preprocessing)
         elif self.run.has_data:
             images = training_images(self.run, self.architecture.resolution)
@@ -114,8 +130,23 @@ class Network:
         return Calibration(images.inputs, self.settings.method, images.seed, images.source)
 
     def keep_float(self, kind: Kind) -> tuple[str, ...]:
-        """The layers that a file of this kind keeps in float32 by name."""
-        return () if kind.precision == "fp32" else self.settings.keep_float
+        """The layers that a file of this kind keeps in float32 by name, of those that its format has."""
+        if not self.settings.keep_float or kind.precision == "fp32":
+            return ()
+        layers = self._layers(kind)
+        return tuple(place for place in self.settings.keep_float if any(is_below(layer, place) for layer in layers))
+
+    def _layers(self, kind: Kind) -> list[str]:
+        base, _ = build_kind(self.onnx, Kind(kind.format))
+        return list(layers_of(base, kind))
+
+    def check(self, kinds: Sequence[Kind]) -> None:
+        """Raise UsageError when integers have no images, or no kind a layer that is to be kept in float."""
+        fewer = [kind for kind in kinds if kind.precision != "fp32"]
+        if self.settings.keep_float:
+            kept_layers([layer for kind in fewer for layer in self._layers(kind)], self.settings.keep_float)
+        if any(kind.precision == "int8" for kind in kinds):
+            _ = self.calibration
 
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
@@ -124,16 +155,23 @@ class Network:
         mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
         return mean, std
 
-    def build(self, kind: Kind) -> tuple[bytes, bytes]:
-        """A file of a kind, and the float32 file of its format; the same network gives the same bytes."""
+    def is_for_tensorrt(self, kind: Kind) -> bool:
+        """Whether a file of this kind has the integers that TensorRT wants."""
+        return self.settings.symmetric and kind == _ONNX_INT8
+
+    def build(self, kind: Kind, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
+        """A file of a kind, and the float32 file of its format; the same network gives the same bytes.
+
+        ``also_float`` are layers to keep in float beside those of the settings.
+        """
         return build_kind(
             self.onnx,
             kind,
             self.calibration if kind.precision == "int8" else None,
             labels=self.labels,
             normalisation=self._normalisation,
-            keep_float=self.keep_float(kind),
-            symmetric=self.settings.symmetric and kind == _ONNX_INT8,
+            keep_float=[*self.keep_float(kind), *also_float],
+            symmetric=self.is_for_tensorrt(kind),
         )
 
 
@@ -173,15 +211,17 @@ def _of_data(run: Run, architecture: Architecture, settings: ExportSettings) -> 
 
 def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings) -> Network:
     folder, preprocessing = settings.calibration, {"size": architecture.resolution, **_IMAGENET}
-    shown = _noise(preprocessing) if folder is None else folder_images(folder, preprocessing)
-    subnet = extract(run.supernet, architecture, None if folder is None else shown.inputs)
-    onnx = _file(architecture, subnet, settings.batch)
-    proof = Proof(shown.inputs, logits(subnet, shown.inputs), shown.source, real=folder is not None)
-    batch_norm = f"calibrated on {shown.source}"
     if folder is None:
+        shown, held = None, _noise(preprocessing)
         batch_norm = "the supernet's, not this subnet's own, which costs accuracy; --calibration FOLDER calibrates it"
+    else:
+        shown, held = split_folder(folder, preprocessing)
+        batch_norm = f"calibrated on {shown.source}"
+    subnet = extract(run.supernet, architecture, None if shown is None else shown.inputs)
+    onnx = _file(architecture, subnet, settings.batch)
+    proof = Proof(held.inputs, logits(subnet, held.inputs), held.source, real=shown is not None)
     labels = tuple(f"class {number}" for number in range(run.space.classes))
-    return Network(run, architecture, onnx, preprocessing, labels, shown.sample, proof, batch_norm, settings)
+    return Network(run, architecture, onnx, preprocessing, labels, held.sample, proof, batch_norm, settings, shown)
 
 
 def _file(architecture: Architecture, subnet: Subnet, batch: int | None) -> bytes:

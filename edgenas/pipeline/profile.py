@@ -79,7 +79,7 @@ def _measure(run: Run, target: Target, architectures: list[Architecture], device
             bar(min(spent, device_s), f"{len(measurements)} subnets")
             if spent >= device_s and len(measurements) >= _MINIMUM:
                 break
-    return measurements
+        return measurer.corrected(measurements)
 
 
 def _file(architecture: Architecture, kind: Kind) -> bytes:

@@ -127,8 +127,8 @@ class Run:
     ) -> list[Exported]:
         """A verified bundle ``out/KIND`` of each kind, and ``out/KIND.zip`` beside it.
 
-        Raises VerificationError, when the others are written, for a file that
-        loses more than its kind may.
+        Raises FailedError, a VerificationError, when the others are written,
+        for a file that loses more than its kind may.
         """
         from edgenas.pipeline.export import export_all
         from edgenas.pipeline.network import ExportSettings
@@ -144,7 +144,7 @@ class Run:
             root = self.layout.root
             raise RunError(
                 f"{root}: has no choice for {target.name} yet;"
-                f" run: edgenas choose --run {root} --device {target.profile.name} --latency 5ms"
+                f" run: edgenas choose --run {root} --device {target.profile.given} --latency 5ms"
             )
         return [Choice.load(path, self.space) for path in paths]
 
@@ -154,7 +154,9 @@ class Run:
         Raises UsageError, listing what exists, for a name or runtime that there is not.
         """
         imported = self.layout.device(str(device))
-        profile = load_profile(imported if Path(device).name == str(device) and imported.exists() else device)
+        profile = load_profile(
+            imported if Path(device).name == str(device) and imported.exists() else device, str(device)
+        )
         return Target(profile, runtime=runtime, threads=threads)
 
     # -- what steps share -------------------------------------------------------------
@@ -251,7 +253,7 @@ class Run:
             root = self.layout.root
             raise RunError(
                 f"{root}: has no {what} of {target.name} yet;"
-                f" run: edgenas {step} --run {root} --device {target.profile.name}"
+                f" run: edgenas {step} --run {root} --device {target.profile.given}"
             )
 
 

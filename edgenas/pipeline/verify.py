@@ -11,14 +11,19 @@ import numpy.typing as npt
 
 from edgenas.devices import Target, check_present
 from edgenas.errors import VerificationError
-from edgenas.export import LIMITS, Bundle, Interface, Verified, compare, open_bundle
+from edgenas.export import LIMITS, Bundle, Interface, Port, Verified, compare, open_bundle
+from edgenas.export.litert import to_numbers, to_stored
 from edgenas.pipeline.kinds import target_of
 from edgenas.profilers.outputs import run_on_device
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was proven of a bundle. ``on_device`` is the largest difference found there, None where not asked for."""
+    """What was proven of a bundle. ``on_device`` is the largest difference found there, None where not asked for.
+
+    ``foreign_scripts`` is the edgenas that the bundle says to be of, where its
+    scripts differ from this one's and so were not proven.
+    """
 
     bundle: Path
     kind: str
@@ -27,6 +32,7 @@ class Report:
     allowed: float
     target: str | None
     on_device: float | None
+    foreign_scripts: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -36,6 +42,7 @@ class Report:
             "label": self.label,
             "max_difference": self.max_difference,
             "allowed": self.allowed,
+            "foreign_scripts": self.foreign_scripts,
             "device": None if self.target is None else {"target": self.target, "max_difference": self.on_device},
         }
 
@@ -64,6 +71,7 @@ def verify(path: Path, target: Target | None = None) -> Report:
         found.allowed,
         None if there is None else there.name,
         difference,
+        found.foreign_scripts,
     )
 
 
@@ -92,16 +100,14 @@ def model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.ND
     entry = interface.input
     batch = np.repeat(images, interface.batch or 1, axis=0)
     laid = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
-    if entry.scale is None or entry.zero_point is None:
-        return laid.astype(entry.dtype)
-    limits = np.iinfo(entry.dtype)
-    steps = np.rint(laid / np.float32(entry.scale)) + entry.zero_point
-    return np.asarray(steps.clip(limits.min, limits.max).astype(entry.dtype))
+    return to_stored(laid, _tensor(entry))
 
 
 def model_output(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """What the model gives as logits (N, classes)."""
-    result = interface.output
-    if result.scale is None or result.zero_point is None:
-        return values.astype(np.float32)
-    return (values.astype(np.float32) - np.float32(result.zero_point)) * np.float32(result.scale)
+    return to_numbers(values, _tensor(interface.output))
+
+
+def _tensor(port: Port) -> dict[str, Any]:
+    """A port as LiteRT describes it."""
+    return {"dtype": np.dtype(port.dtype), "quantization": (port.scale or 0.0, port.zero_point or 0)}

@@ -6,7 +6,7 @@ from edgenas.profilers.batch import Batch, measure
 from edgenas.profilers.measure import measure_many
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.published import PublishedTables
-from edgenas.profilers.rounds import Rounds, compare_rounds, median_of_rounds, sift
+from edgenas.profilers.rounds import Rounds, compare_rounds
 from edgenas.profilers.settings import MeasureSettings
 from edgenas.profilers.statistics import FEWEST
 from edgenas.profilers.table import LatencyTable
@@ -22,6 +22,4 @@ __all__ = [
     "compare_rounds",
     "measure",
     "measure_many",
-    "median_of_rounds",
-    "sift",
 ]

@@ -38,8 +38,9 @@ from typing import Any, TextIO
 
 SEED = 0
 TAIL = 4096
+CPU = "CPUExecutionProvider"
 # Providers whose memory is the process's own.
-IN_PROCESS = ("CPUExecutionProvider", "XnnpackExecutionProvider")
+IN_PROCESS = (CPU, "XnnpackExecutionProvider")
 # What onnxruntime says of a newer IR or operator set, TensorFlow Lite of a newer operator.
 TOO_OLD = ("max supported ir version", "is under development and support", "old tflite binary")
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "cannot allocate memory")
@@ -76,7 +77,8 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     begun = time.monotonic()
     expected_ns = sampling.warm_up(run, settings)
     started = time.monotonic()
-    samples, interrupted, runs = sampling.sample(run, expected_ns, settings)
+    single = request["threads"] == 1 and request["providers"] == [CPU]
+    samples, interrupted, runs = sampling.sample(run, expected_ns, settings, single)
     window = [started, time.monotonic()]
     peak = memory("VmHWM")
     del session

@@ -143,9 +143,9 @@ def provider_options(provider: str, wanted: Mapping[str, Any]) -> dict[str, str]
     given: dict[str, Any] = dict(wanted.get("provider_options", {}).get(provider, {}))
     for key, value in given.items():
         if str(value).startswith("~/"):
-            folder = Path(value).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
-            given[key] = folder
+            given[key] = path = Path(value).expanduser()
+            if key.endswith(("_path", "_dir")) or "cache" in key:
+                path.mkdir(parents=True, exist_ok=True)
     if provider == "TensorrtExecutionProvider":
         if wanted.get("precision") == "fp16":
             given.setdefault("trt_fp16_enable", True)

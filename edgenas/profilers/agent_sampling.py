@@ -13,6 +13,13 @@ from typing import Any
 
 WARM_SECONDS = 0.03
 BLOCKS = 10
+# A run that lost more than this share of its time to other programs was interrupted.
+MOST_LOST = 0.02
+# Where the time that was lost is not known: one that had to leave its CPU more often than this. A quiet core takes it
+# away 5 to 20 times a second for a moment, a program that competes for it about 150 times for milliseconds.
+SWITCH_NS = 10_000_000
+# Runs of a model so slow that a single one takes longer than all of them should.
+FEWEST_RUNS = 3
 # 97.5% quantiles of Student's t with 1 to 9 degrees of freedom.
 STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 
@@ -45,39 +52,56 @@ def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
             return latest
 
 
-def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any]) -> tuple[list[int], list[int], int]:
+def sample(
+    run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool
+) -> tuple[list[int], list[int], int]:
     """Nanoseconds of single runs, the places of those that another program interrupted, and how many were run in all.
 
     Goes on until the median of the others is known well enough, or time or runs
     are used up. Where max_runs would not span min_seconds, runs that are not kept
-    lie between those that are.
+    lie between those that are. ``single``: a run is computed by one thread of this
+    process and nothing else.
     """
+    least = settings["min_runs"]
+    if expected_ns > settings["max_seconds"] * 1e9:
+        least = min(least, FEWEST_RUNS)
     skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
-    clock = time.perf_counter_ns
     samples: list[int] = []
     calm: list[int] = []
     interrupted: list[int] = []
-    check, started = settings["min_runs"], clock()
+    check, started = settings["min_runs"], time.perf_counter_ns()
     while len(samples) < settings["max_runs"]:
         for _ in range(skipped):
             run()
-        switches = interruptions()
-        before = clock()
-        run()
-        after = clock()
-        if interruptions() > switches:
-            interrupted.append(len(samples))
+        spent, is_calm = timed(run, single)
+        if is_calm:
+            calm.append(spent)
         else:
-            calm.append(after - before)
-        samples.append(after - before)
-        seconds = (after - started) / 1e9
-        if len(samples) >= settings["min_runs"] and seconds >= settings["max_seconds"]:
+            interrupted.append(len(samples))
+        samples.append(spent)
+        seconds = (time.perf_counter_ns() - started) / 1e9
+        if len(samples) >= least and seconds >= settings["max_seconds"]:
             break
         if len(calm) >= check:
             if seconds >= settings["min_seconds"] and half_width(calm) <= settings["relative_half_width"]:
                 break
             check = len(calm) + 1 + len(calm) // 5
     return samples, interrupted, len(samples) * (1 + skipped)
+
+
+def timed(run: Callable[[], Any], single: bool) -> tuple[int, bool]:
+    """Nanoseconds of one run, and whether no other program interrupted it.
+
+    The clocks that tell are read outside of the time that is taken.
+    """
+    switches, worked = interruptions(), time.process_time_ns()
+    before = time.perf_counter_ns()
+    run()
+    spent = time.perf_counter_ns() - before
+    worked = time.process_time_ns() - worked
+    if single:
+        return spent, worked >= (1 - MOST_LOST) * spent
+    return spent, (interruptions() - switches) * SWITCH_NS <= spent
 
 
 def interruptions() -> int:

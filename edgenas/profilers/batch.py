@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgenas.devices import Device, Target, connect
-from edgenas.errors import ModelError
+from edgenas.devices import Deadline, Device, Target, connect
+from edgenas.errors import DeviceError, ModelError
 from edgenas.files import digest
 from edgenas.profilers.measure import measure_many, with_drift
 from edgenas.profilers.measurement import Measurement
-from edgenas.profilers.reference import LEAST, SETTINGS, drift, reference_model, with_reference
+from edgenas.profilers.reference import EVERY, LEAST, SETTINGS, Watch, reference_model, with_reference
 from edgenas.profilers.request import ENDINGS, check_models
 from edgenas.profilers.rounds import Rounds
 from edgenas.profilers.settings import MeasureSettings
 from edgenas.profilers.statistics import processes_needed
+from edgenas.profilers.trust import drift_problem
 
 # A process that was refused is replaced, until three times as many as are wanted have been tried.
 _TRIES = 3
+_LOCK_SECONDS = 600.0
 
 OnProcess = Callable[[int | None, Measurement], None]
 
@@ -45,17 +48,20 @@ def measure(model: Path | str, target: Target, settings: MeasureSettings | None 
 class Batch:
     """Models measured together, in rounds: in each, every model gets one process.
 
-    In a batch of 16 processes or more a reference model runs before the first
-    and after every tenth, so that a device that became slower or faster is seen
-    and corrected for. Processes whose measurement was refused are tried again
-    later. Models whose interval is still too wide after ``settings.processes``
-    get more; the others do not.
+    Where a reference model would run ten times or more, it runs before the first
+    process and after every tenth: what it says of the device's speed around each
+    process is divided away in the results, and a process that met another device
+    is refused (``reference.drift``). Processes whose measurement was refused are
+    tried again later. Models whose interval is still too wide after
+    ``settings.processes`` get more; the others do not.
 
-    ``taken``: what is there already, for each model; ``references``: medians of
-    the reference's earlier processes, in ms. ``on_process`` is given every new
-    measurement as soon as it is there, with the number of its model, None for
-    the reference. Raises UsageError for a file that cannot be read or that the
-    target's runtime does not run.
+    ``taken``: what is there already, for each model; what of it was refused
+    counts neither for nor against the model. ``watch``: the reference's
+    processes of a series that this batch belongs to; with it, the reference
+    always runs. ``on_process`` is given every new measurement as soon as it is
+    there, as it was taken, with the number of its model, None for the reference.
+    Raises UsageError for a file that cannot be read or that the target's runtime
+    does not run.
     """
 
     def __init__(
@@ -65,29 +71,35 @@ class Batch:
         settings: MeasureSettings | None = None,
         *,
         taken: Sequence[Sequence[Measurement]] = (),
-        references: Sequence[float] = (),
+        watch: Watch | None = None,
         on_process: OnProcess = lambda number, measurement: None,
     ) -> None:
         self._models, self._target, self._settings = list(models), target, settings or MeasureSettings()
         check_models(list(dict.fromkeys(self._models)), target)
         self._taken = [list(each) for each in taken] or [[] for _ in self._models]
+        self._earlier = [len(each) for each in self._taken]
         self._failed: dict[int, ModelError] = {}
-        self._references = list(references)
+        self._series, self._watch = watch is not None, Watch() if watch is None else watch
         self._on_process = on_process
 
     def run(self, device: Device) -> None:
-        """Measure what is missing. Raises DeviceError when the device vanishes; ``run`` again goes on there."""
-        while wanted := self.wanted():
-            self._pass(device, wanted)
+        """Measure what is missing.
+
+        Raises DeviceError when the device vanishes, and when it changed its
+        speed for good; ``run`` again goes on there.
+        """
+        if not self._series:
+            self._watch.restart()
+        with device.lock(Deadline(_LOCK_SECONDS)):
+            while wanted := self.wanted():
+                self._pass(device, wanted)
 
     def wanted(self) -> dict[int, int]:
-        """How many more processes each model needs now; models that need none are left out.
-
-        Depends on nothing but what was taken: a batch that is taken up again goes on as if it had not been left.
-        """
-        if self._hopeless():
+        """How many more processes each model needs now; models that need none are left out."""
+        known = {number: self._known(number) for number in range(len(self._models)) if number not in self._failed}
+        if self._hopeless(list(known.values())):
             return {}
-        missing = {number: self._missing(number) for number in range(len(self._models)) if number not in self._failed}
+        missing = {number: self._missing(taken) for number, taken in known.items()}
         return {number: processes for number, processes in missing.items() if processes > 0}
 
     def results(self) -> list[Rounds | ModelError | None]:
@@ -97,22 +109,28 @@ class Batch:
     def _result(self, number: int) -> Rounds | ModelError | None:
         if number in self._failed:
             return self._failed[number]
-        taken = self._taken[number]
-        return Rounds.of(taken, self._settings.processes) if taken else None
+        known = self._known(number)
+        return Rounds.of(known, self._settings.processes) if known else None
 
-    def _hopeless(self) -> bool:
+    def _known(self, number: int) -> list[Measurement]:
+        """What was taken of a model, with the drift that was seen; without what was refused at an earlier time."""
+        found = [with_drift_at(each, self._watch, self._target) for each in self._taken[number]]
+        return [each for place, each in enumerate(found) if place >= self._earlier[number] or not each.refused]
+
+    def _hopeless(self, known: Sequence[Sequence[Measurement]]) -> bool:
         """Everything was refused, the governor's way: more of it would be too."""
-        taken = [each for number, each in enumerate(self._taken) if number not in self._failed]
-        enough = all(len(each) >= self._settings.processes for each in taken)
-        return enough and all(one.verdict.status == "refused" for each in taken for one in each)
+        enough = all(len(each) >= self._settings.processes for each in known)
+        return enough and all(one.refused for each in known for one in each)
 
-    def _missing(self, number: int) -> int:
-        settings, taken = self._settings, self._taken[number]
-        medians = [each.median_ms for each in taken if each.verdict.status != "refused"]
+    def _missing(self, taken: Sequence[Measurement]) -> int:
+        settings = self._settings
+        medians = [each.median_ms for each in taken if not each.refused]
+        spent = sum(each.device_s for each in taken)
+        if len(taken) >= settings.processes and spent >= settings.total_seconds:
+            return 0
         if len(medians) < settings.processes:
             return min(settings.processes - len(medians), _TRIES * settings.processes - len(taken))
-        spent = sum(each.device_s for each in taken)
-        if len(medians) < 2 or len(taken) >= settings.max_processes or spent >= settings.total_seconds:
+        if len(medians) < 2 or len(taken) >= settings.max_processes:
             return 0
         needed = processes_needed(medians, settings.relative_half_width) - len(medians)
         affordable = 1 + int((settings.total_seconds - spent) / max(1e-9, spent / len(taken)))
@@ -133,32 +151,38 @@ class Batch:
                 settings=self._settings,
                 exceptions={reference: SETTINGS} if reference else None,
             )
-            for turn, outcome in zip(order, outcomes, strict=True):
-                self._keep(turn, outcome)
+            with contextlib.closing(outcomes):
+                for turn, outcome in zip(order, outcomes, strict=True):
+                    self._keep(turn, outcome)
 
     def _keep(self, turn: tuple[int, int] | None, outcome: Measurement | ModelError) -> None:
         """Take one outcome in: of the reference, or of a model in a round."""
+        if isinstance(outcome, ModelError):
+            if turn is not None:
+                self._failed[turn[0]] = outcome
+            return
         if turn is None:
-            if isinstance(outcome, Measurement):
-                self._references.append(outcome.median_ms)
-                self._on_process(None, outcome)
+            reference = replace(outcome, taken_s=time.time())
+            self._watch.add(reference)
+            self._on_process(None, reference)
+            self._check_speed()
             return
         number, place = turn
-        if isinstance(outcome, ModelError):
-            self._failed[number] = outcome
-            return
-        measurement = replace(outcome, round=place)
-        drifted = drift(self._references)
-        if drifted is not None:
-            measurement = with_drift(measurement, drifted, self._target)
+        measurement = replace(outcome, round=place, taken_s=time.time())
         self._taken[number].append(measurement)
         self._on_process(number, measurement)
+
+    def _check_speed(self) -> None:
+        changed = self._watch.changed()
+        if changed is not None:
+            raise DeviceError(f"{self._target.profile.name}: {drift_problem(changed)}")
 
     @contextlib.contextmanager
     def _reference(self, turns: int) -> Iterator[Path | None]:
         """The reference model as a file, while it is needed; None for few turns, and where it cannot be made."""
         (ending, *_) = ENDINGS[self._target.runtime]
-        model = reference_model(ending) if self._references or turns >= LEAST else None
+        watched = self._series or len(self._watch) > 0 or turns > EVERY * (LEAST - 1)
+        model = reference_model(ending) if watched else None
         if model is None:
             yield None
             return
@@ -166,3 +190,9 @@ class Batch:
             path = Path(folder) / f"{digest(model)}{ending}"
             path.write_bytes(model)
             yield path
+
+
+def with_drift_at(measurement: Measurement, watch: Watch, target: Target) -> Measurement:
+    """A measurement with the drift that the reference showed at its time, as it is where nobody knows."""
+    found = watch.drift(measurement.taken_s)
+    return measurement if found is None else with_drift(measurement, found, target)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
-from edgenas.errors import DeviceError, EdgeNASError, MeasurementError, ModelError, UsageError
+from edgenas.errors import DeviceError, EdgeNASError, ModelError
+from edgenas.profilers.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.request import ModelFile, check_models, describe, model_error, send_agent, unable
 from edgenas.profilers.settings import MeasureSettings
 from edgenas.profilers.trust import Verdict, judge
 
 _START_SECONDS = 60.0
-_LOCK_SECONDS = 60.0
+_LOCK_SECONDS = 600.0
 
 
 def measure_many(
@@ -28,7 +29,7 @@ def measure_many(
     device: Device,
     settings: MeasureSettings | None = None,
     exceptions: Mapping[Path, MeasureSettings] | None = None,
-) -> Iterator[Measurement | ModelError]:
+) -> Generator[Measurement | ModelError, None, None]:
     """Measure model files in order, each in a process of its own, yielding each result as soon as it is there.
 
     What is wrong with a model is yielded in place of its result. A file may
@@ -43,13 +44,14 @@ def measure_many(
     distinct = list(dict.fromkeys(paths))
     files = dict(zip(distinct, check_models(distinct, target), strict=True))
     if not files:
-        return iter(())
+        nothing: tuple[ModelError, ...] = ()
+        return (outcome for outcome in nothing)
     own = {files[path].sha256: special for path, special in (exceptions or {}).items()}
     return _Session([files[path] for path in paths], target, settings or MeasureSettings(), own, device).results()
 
 
 def with_drift(measurement: Measurement, drift: float, target: Target) -> Measurement:
-    """A measurement with the drift that a reference model showed before it, and the verdict that follows."""
+    """A measurement with the drift that a reference model showed around it, and the verdict that follows."""
     after = {**measurement.conditions_after, "drift": drift}
     verdict = _verdict(measurement.conditions_before, after, measurement.placement, target)
     return replace(measurement, conditions_after=after, verdict=verdict)
@@ -73,7 +75,7 @@ class _Session:
     lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue)
     stderr: str = ""
 
-    def results(self) -> Iterator[Measurement | ModelError]:
+    def results(self) -> Generator[Measurement | ModelError, None, None]:
         with self.device.lock(Deadline(_LOCK_SECONDS)):
             yield from self._results(*self._prepare(), self.device.facts())
 
@@ -83,15 +85,16 @@ class _Session:
         thread = threading.Thread(target=self._run, args=(command, request, deadline), daemon=True)
         thread.start()
         try:
-            hello = self._expect("hello", _START_SECONDS, 0)
+            hello = self._expect((Hello,), _START_SECONDS, 0)
+            assert isinstance(hello, Hello)
             for number, model in enumerate(self.models):
-                answer = self._expect("result", each + _START_SECONDS, number)
-                yield (
-                    model_error(model, answer, hello.get("versions", {}), self.target)
-                    if "reason" in answer
-                    else self._success(model, answer, hello, facts)
-                )
-            self._expect("end", _START_SECONDS, len(self.models))
+                answer = self._expect((Result, Failed), each + _START_SECONDS, number)
+                if isinstance(answer, Failed):
+                    yield model_error(model, answer, hello.versions, self.target)
+                else:
+                    assert isinstance(answer, Result)
+                    yield self._success(model, answer, hello, facts)
+            self._expect((End,), _START_SECONDS, len(self.models))
         finally:
             deadline.cancel()
             thread.join()
@@ -116,14 +119,20 @@ class _Session:
 
     def _run(self, command: list[str], request: bytes, deadline: Deadline) -> None:
         try:
-            done = self.device.run(command, deadline=deadline, stdin=request, on_line=self.lines.put)
+            done = self.device.run(command, deadline=deadline, stdin=request, on_line=self._take)
             self.stderr = done.stderr
             self.lines.put(None)
         except BaseException as error:
             self.lines.put(error)
 
-    def _expect(self, kind: str, seconds: float, done: int) -> dict[str, Any]:
-        """The next answer, of this kind (a failure counts as a result); raises DeviceError for anything else."""
+    def _take(self, line: str) -> None:
+        """Keep a line until it is wanted; raises DeviceError for more of them than the agent has to say."""
+        if self.lines.qsize() > len(self.models) + 2:
+            raise DeviceError("answered more than it was asked for; try again")
+        self.lines.put(line)
+
+    def _expect(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
+        """The next answer, of one of these kinds; raises DeviceError for anything else."""
         where = f"{self.target.profile.name}, after {done} of {len(self.models)} models"
         try:
             line = self.lines.get(timeout=seconds)
@@ -136,37 +145,29 @@ class _Session:
         if line is None:
             said = " ".join(self.stderr.strip().rpartition("\n")[2].split())[:400]
             raise DeviceError(f"{where}: the agent ended too early{f' ({said})' if said else ''}; try again")
-        return self._parse(line, kind, done, where)
+        return self._parse(line, kinds, done, where)
 
-    def _parse(self, line: str, kind: str, done: int, where: str) -> dict[str, Any]:
-        try:
-            answer = json.loads(line)
-            found = answer["kind"]
-        except (ValueError, TypeError, KeyError):
-            raise DeviceError(f"{where}: answered nonsense ({line[:80]!r}); try again") from None
-        if found == "unable":
+    def _parse(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
+        answer = read_answer(line, Result, where)
+        if isinstance(answer, Unable):
             raise unable(answer, where, self.target, self.device.python)
-        number = {"result": "id", "failed": "id", "end": "count"}.get(found)
-        if found.replace("failed", "result") != kind or (number and answer.get(number) != done):
-            raise DeviceError(f"{where}: answered {line[:80]!r} where {kind} was due; try again")
-        return dict(answer)
+        number = answer.count if isinstance(answer, End) else done if isinstance(answer, Hello) else answer.id
+        if not isinstance(answer, kinds) or number != done:
+            due = " or ".join(kind.__name__.lower() for kind in kinds)
+            raise DeviceError(f"{where}: answered {line[:80]!r} where {due} was due; try again")
+        return answer
 
-    def _success(
-        self, model: ModelFile, answer: dict[str, Any], hello: dict[str, Any], facts: dict[str, Any]
-    ) -> Measurement:
-        merged = {**facts, **hello.get("facts", {})}
-        data = {key: value for key, value in answer.items() if key not in ("kind", "id")}
-        before, after = data.get("conditions_before", {}), data.get("conditions_after", {})
-        data |= {
-            "model_sha256": model.sha256,
-            "target": self.target.to_dict(),
-            "facts": merged,
-            "versions": hello.get("versions"),
-            "verdict": _verdict(before, after, data.get("placement"), self.target),
-            "synthetic": facts["synthetic"],
-            "settings": self.exceptions.get(model.sha256, self.settings).to_dict(),
-        }
-        try:
-            return Measurement.from_dict(data)
-        except (UsageError, MeasurementError) as error:
-            raise DeviceError(f"{self.target.profile.name}: answered nonsense for {model.path} ({error})") from None
+    def _success(self, model: ModelFile, answer: Result, hello: Hello, facts: dict[str, Any]) -> Measurement:
+        said = asdict(answer)
+        del said["kind"], said["id"]
+        before, after = answer.conditions_before, answer.conditions_after
+        return Measurement(
+            **said,
+            model_sha256=model.sha256,
+            target=self.target.to_dict(),
+            facts={**facts, **hello.facts},
+            versions=hello.versions,
+            verdict=_verdict(before, after, answer.placement, self.target),
+            synthetic=facts["synthetic"],
+            settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
+        )

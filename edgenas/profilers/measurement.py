@@ -16,6 +16,8 @@ from edgenas.units import format_ms
 
 KIND = "measurement"
 VERSION = 2
+# Facts that make a device another one; the kernel or the interpreter may be updated between two measurements.
+_FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Measurement:
     ``samples_ms``: single runs in the order taken, after warm-up, to the
     nanosecond; ``interrupted``: the places of those during which another
     program took the CPU. ``round``: models of equal rounds were measured near
-    each other in time. ``peak_bytes``: the most memory that the process held
+    each other in time. ``taken_s``: when it was there, in seconds since 1970, 0
+    where nobody wrote it down. ``peak_bytes``: the most memory that the process held
     above one with an empty session, None where the device does not say
     (``memory_reason``). ``load_ms``: from file to session. ``device_s``: device
     time that it took in all; ``running_s``: that of warming up and timing.
@@ -54,6 +57,7 @@ class Measurement:
     settings: Mapping[str, Any]
     interrupted: tuple[int, ...] = ()
     round: int = 0
+    taken_s: float = 0.0
     running_s: float = 0.0
     placement: Mapping[str, int] | None = None
     energy_mj: float | None = None
@@ -68,23 +72,30 @@ class Measurement:
                 f"a measurement must have at least 2 samples, all above 0 ms, but got {number}; measure again"
             )
 
+    @property
+    def refused(self) -> bool:
+        """Whether it cannot be trusted."""
+        return self.verdict.status == "refused"
+
     @cached_property
     def runs_ms(self) -> tuple[float, ...]:
         """The runs that count, each divided by 1 + drift.
 
         Those that were interrupted are left out, unless fewer than five or a
         tenth would be left. The drift is how much slower than usual a reference
-        model ran just before.
+        model ran around that time; measurements that were loaded from files have
+        none, a batch knows it.
         """
         places = set(self.interrupted)
         calm = [value for place, value in enumerate(self.samples_ms) if place not in places]
         kept = calm if len(calm) >= max(5, len(self.samples_ms) / 10) else self.samples_ms
-        return tuple(value / (1 + self.drift) for value in kept)
+        return tuple(value / (1 + (self.drift or 0.0)) for value in kept)
 
     @property
-    def drift(self) -> float:
-        """How much slower than usual the device was, 0.03 for 3%; 0 where it was as usual or nobody knows."""
-        return float(self.conditions_after.get("drift") or 0.0)
+    def drift(self) -> float | None:
+        """How much slower than usual the device was, 0.03 for 3%; None where nobody watched."""
+        found = self.conditions_after.get("drift")
+        return None if found is None else float(found)
 
     @cached_property
     def _interval(self) -> tuple[float, float, float]:
@@ -129,3 +140,14 @@ class Measurement:
         return (
             f"{format_ms(self.median_ms)} (95% interval {format_ms(low)} to {format_ms(high)}, {made_up}{self.verdict})"
         )
+
+
+def differences(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:
+    """What makes two measurements incomparable: what differs, its name, and its two values.
+
+    Of the device's facts, and of the versions that of the runtime.
+    """
+    runtime = str(now.target.get("runtime"))
+    pairs = [("device", fact, then.facts.get(fact), now.facts.get(fact)) for fact in _FINGERPRINT]
+    pairs.append(("runtime's version", runtime, then.versions.get(runtime), now.versions.get(runtime)))
+    return [pair for pair in pairs if pair[2] != pair[3]]

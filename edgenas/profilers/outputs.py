@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from edgenas.devices import Deadline, Device, Target, connect
 from edgenas.errors import DeviceError
+from edgenas.profilers.answers import End, Failed, Hello, Stored, Unable, read_answer
 from edgenas.profilers.request import ModelFile, check_models, describe, model_error, send_agent, unable
 
 Array = npt.NDArray[Any]
 
 _SECONDS = 300.0
-_LOCK_SECONDS = 60.0
+_LOCK_SECONDS = 600.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
 
 
@@ -69,27 +70,21 @@ def _beside(remote: str) -> str:
 def _check(stdout: str, stderr: str, file: ModelFile, target: Target, device: Device) -> int:
     """How many outputs the agent has stored; raises what its answers mean."""
     where = target.profile.name
-    answers = {answer.get("kind"): answer for answer in _answers(stdout, where)}
-    if "unable" in answers:
-        raise unable(answers["unable"], where, target, device.python)
-    if "failed" in answers:
-        raise model_error(file, answers["failed"], answers.get("hello", {}).get("versions", {}), target)
-    count = answers.get("result", {}).get("outputs")
-    if "end" not in answers or not isinstance(count, int):
-        said = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
-        raise DeviceError(f"{where}: the agent ended too early{f' ({said})' if said else ''}; try again")
-    return count
-
-
-def _answers(stdout: str, where: str) -> Iterator[Mapping[str, Any]]:
-    for line in stdout.splitlines():
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise DeviceError(f"{where}: answered nonsense ({line[:80]!r}); try again")
-        yield answer
+    versions: Mapping[str, str] = {}
+    count: int | None = None
+    for answer in (read_answer(line, Stored, where) for line in stdout.splitlines()):
+        if isinstance(answer, Unable):
+            raise unable(answer, where, target, device.python)
+        if isinstance(answer, Failed):
+            raise model_error(file, answer, versions, target)
+        if isinstance(answer, Hello):
+            versions = answer.versions
+        if isinstance(answer, Stored):
+            count = answer.outputs
+        if isinstance(answer, End) and count is not None:
+            return count
+    said = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
+    raise DeviceError(f"{where}: the agent ended too early{f' ({said})' if said else ''}; try again")
 
 
 def _load(path: Path, count: int, where: str) -> list[Array]:

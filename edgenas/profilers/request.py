@@ -11,6 +11,7 @@ from typing import Any
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import digest, nearest, read_bytes
+from edgenas.profilers.answers import Failed, Unable
 
 # Which files a runtime runs, and the package that brings it.
 ENDINGS = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
@@ -77,25 +78,30 @@ def send_agent(device: Device, runtime: str) -> list[str]:
     return [device.python, paths[AGENT_FILES.index(_AGENT)]]
 
 
-def unable(answer: Mapping[str, Any], where: str, target: Target, python: str) -> DeviceError:
+def unable(answer: Unable, where: str, target: Target, python: str) -> DeviceError:
     """The error for a device that cannot run models at all, by what its agent answered."""
-    return DeviceError(f"{where}: {answer['detail']}; {_install(target, python)} or correct the profile")
+    return DeviceError(f"{where}: {one_line(answer.detail)}; {_install(target, python)} or correct the profile")
 
 
-def model_error(model: ModelFile, answer: Mapping[str, Any], versions: Mapping[str, Any], target: Target) -> ModelError:
+def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
     """The error for a model that could not be run, by what the agent answered."""
     runtime = target.runtime
-    happened, remedy = _FAILURES[answer["reason"]]
+    happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
         checker=" with onnx.checker" if runtime == "onnxruntime" else "",
         install=_install(target, target.profile.python or "python3", upgrade=True),
     )
-    said = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, answer["detail"]).rstrip(".")
+    said = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
     version = versions.get(runtime, "of unknown version")
-    return ModelError(f"{model.path}: {happened} {runtime} {version} ({said}); {remedy}")
+    return ModelError(f"{model.path}: {happened} {runtime} {version} ({said.rstrip('.')}); {remedy}")
+
+
+def one_line(said: str) -> str:
+    """A runtime's words as the agent sends them, without what would move a terminal's cursor."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in said[:1000]).split())
 
 
 def _install(target: Target, python: str, *, upgrade: bool = False) -> str:
     package = _PACKAGES.get(target.runtime, target.runtime)
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
-    return f"install it there (edgenas device setup {target.profile.name}, or {pip})"
+    return f"install it there (edgenas device setup {target.profile.given}, or {pip})"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from edgenas.errors import UsageError
-from edgenas.profilers.measurement import Measurement
-from edgenas.profilers.statistics import FEWEST, interval_of_medians, percentile, ratio_of_pairs
+from edgenas.errors import MeasurementError, UsageError
+from edgenas.profilers.measurement import Measurement, differences
+from edgenas.profilers.statistics import FEWEST, interval_of_medians, percentile, ratio_interval, ratio_of_pairs
 from edgenas.profilers.trust import Verdict
 from edgenas.units import format_ms
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Measurements of one file, each from a process of its own. Raises UsageError for none.
+    """Measurements of one file, each from a process of its own.
 
-    ``left_out``: processes whose measurement was refused while enough others
+    Raises UsageError for none, MeasurementError for those of different devices
+    or versions of the runtime. ``left_out``: processes whose measurement was refused while enough others
     were not. Latencies are in ms; intervals are at 95%.
     """
 
@@ -29,14 +30,24 @@ class Rounds:
     def __post_init__(self) -> None:
         if not self.measurements:
             raise UsageError("rounds must have at least one measurement, but got none; measure again")
+        for each in self.measurements[1:]:
+            for what, name, first, other in differences(self.measurements[0], each):
+                raise MeasurementError(
+                    f"rounds must be of one {what}, but got {name} {first} and {other}; measure all again"
+                )
 
     @classmethod
     def of(cls, taken: Sequence[Measurement], processes: int = 1) -> Rounds:
         """What was taken, without the refused where at least ``processes`` others are left."""
-        usable = tuple(each for each in taken if each.verdict.status != "refused")
+        usable = tuple(each for each in taken if not each.refused)
         if len(usable) < processes:
             return cls(tuple(taken))
-        return cls(usable, tuple(each for each in taken if each.verdict.status == "refused"))
+        return cls(usable, tuple(each for each in taken if each.refused))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why it cannot be trusted; nothing where it can."""
+        return self.verdict.reasons if self.verdict.status == "refused" else ()
 
     @property
     def model_sha256(self) -> str:
@@ -59,8 +70,16 @@ class Rounds:
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of ``median_ms``; that of one process is known to be too narrow."""
+        """The ends of the 95% confidence interval of ``median_ms``; of fewer than six processes it is not to be shown.
+
+        That of one is known to be too narrow, those of two to five stand for nothing but how far they differ.
+        """
         return self._interval[1:]
+
+    @property
+    def sure(self) -> bool:
+        """Whether there are enough processes for an interval."""
+        return len(self.measurements) >= FEWEST
 
     @cached_property
     def p90_ms(self) -> float:
@@ -85,12 +104,20 @@ class Rounds:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of the processes with its reasons; of those that differ only in numbers, the first."""
+        """The worst verdict of the processes with its reasons; of those that differ only in numbers, the first.
+
+        Those left out are counted, and where they are more than the others it is refused.
+        """
         verdicts = [each.verdict for each in self.measurements]
         worst = max(verdicts, key=lambda verdict: _BADNESS[verdict.status]).status
-        reasons = [reason for verdict in verdicts if verdict.status == worst for reason in verdict.reasons]
-        distinct = {_NUMBER.sub("", reason): reason for reason in reversed(reasons)}
-        return Verdict(worst, tuple(reversed(distinct.values())))
+        reasons = _distinct(verdict for verdict in verdicts if verdict.status == worst)
+        if self.left_out:
+            why = "; ".join(_distinct(each.verdict for each in self.left_out))
+            total = len(self.measurements) + len(self.left_out)
+            reasons = (*reasons, f"{len(self.left_out)} of {total} processes left out: {why}")
+        if len(self.left_out) > len(self.measurements):
+            return Verdict("refused", reasons[-1:])
+        return Verdict(worst, reasons)
 
     @property
     def synthetic(self) -> bool:
@@ -101,7 +128,7 @@ class Rounds:
         """What was found, and every measurement, as plain data."""
         return {
             "median_ms": self.median_ms,
-            "interval_95_ms": list(self.interval_ms),
+            "interval_95_ms": list(self.interval_ms) if self.sure else None,
             "p90_ms": self.p90_ms,
             "peak_bytes": self.peak_bytes,
             "processes": len(self.measurements),
@@ -115,21 +142,20 @@ class Rounds:
 
     def __str__(self) -> str:
         low, high = self.interval_ms
+        interval = f"95% interval {format_ms(low)} to {format_ms(high)}, " if self.sure else ""
         made_up = "synthetic, " if self.synthetic else ""
-        return (
-            f"{format_ms(self.median_ms)} (95% interval {format_ms(low)} to {format_ms(high)}, {made_up}{self.verdict})"
-        )
+        return f"{format_ms(self.median_ms)} ({interval}{made_up}{self.verdict})"
 
 
 _NUMBER = re.compile(r"[\d.]+")
 _BADNESS = {"trusted": 0, "unverified": 1, "refused": 2}
 
 
-def sift(taken: Sequence[Measurement]) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """The measurements that were not refused; and, where these are fewer than six, why the others were."""
-    usable = tuple(each for each in taken if each.verdict.status != "refused")
-    reasons = tuple(reason for each in taken if each.verdict.status == "refused" for reason in each.verdict.reasons)
-    return usable, tuple(dict.fromkeys(reasons)) if len(usable) < FEWEST else ()
+def _distinct(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+    """Their reasons; of those that differ only in numbers, the first."""
+    reasons = [reason for verdict in verdicts for reason in verdict.reasons]
+    distinct = {_NUMBER.sub("", reason): reason for reason in reversed(reasons)}
+    return tuple(reversed(distinct.values()))
 
 
 def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
@@ -140,10 +166,17 @@ def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float,
 
 
 def compare_rounds(first: Rounds, second: Rounds) -> tuple[float, float, float] | None:
-    """How many times as long ``first`` takes as ``second``: the ratio and its 95% interval, from equal rounds.
+    """How many times as long ``first`` takes as ``second``: the ratio and its 95% interval.
 
-    None where fewer than six rounds have both.
+    For rounds of one batch, or of different targets. From equal rounds where the
+    target is the same and six rounds have both; otherwise from the two medians
+    and their intervals. None where one has fewer than six processes.
     """
-    others = {each.round: each.median_ms for each in second.measurements}
+    if not (first.sure and second.sure):
+        return None
+    others = {each.round: each.median_ms for each in second.measurements if second.target == first.target}
     pairs = [(each.median_ms, others[each.round]) for each in first.measurements if each.round in others]
-    return ratio_of_pairs(pairs) if len(pairs) >= FEWEST else None
+    if len(pairs) >= FEWEST:
+        return ratio_of_pairs(pairs)
+    medians = [(each.median_ms, *each.interval_ms) for each in (first, second)]
+    return (first.median_ms / second.median_ms, *ratio_interval(*medians))

@@ -19,10 +19,10 @@ class MeasureSettings:
     In each process, runs are timed until they alone would give that interval,
     and they span ``min_seconds`` (the noise of a machine changes within tenths
     of a second), or until ``max_seconds`` or ``max_runs`` are used up; never
-    fewer than ``min_runs``. Of a model so fast that ``max_runs`` would not span
-    ``min_seconds``, every n-th run is kept. A process that takes longer than
-    ``model_timeout_seconds`` is given up, and the model with it. Raises
-    UsageError.
+    fewer than ``min_runs``, or three where one takes longer than ``max_seconds``.
+    Of a model so fast that ``max_runs`` would not span ``min_seconds``, every
+    n-th run is kept. A process that takes longer than ``model_timeout_seconds``
+    is given up, and the model with it. Raises UsageError.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -106,6 +106,22 @@ def ratio_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, 
     return math.exp(middle), math.exp(low), math.exp(high)
 
 
+def ratio_interval(now: tuple[float, float, float], then: tuple[float, float, float]) -> tuple[float, float]:
+    """The 95% interval of ``now / then``, each a median and the ends of its 95% interval.
+
+    On the logarithms, where the ratio is a difference, by the method of variance
+    estimates recovery: each end lies off the ratio by the root of the summed
+    squares of how far the two ends that push it there lie off their medians.
+    Source: G. Zou and A. Donner, Construction of confidence limits about effect
+    measures: a general approach, Statistics in Medicine 27 (2008) 1693.
+    """
+    (median, low, high), (median_then, low_then, high_then) = now, then
+    below = math.hypot(math.log(median / low), math.log(high_then / median_then))
+    above = math.hypot(math.log(high / median), math.log(median_then / low_then))
+    ratio = median / median_then
+    return ratio * math.exp(-below), ratio * math.exp(above)
+
+
 def percentile(samples: Sequence[float] | npt.NDArray[np.float64], percent: float) -> float:
     """A percentile by linear interpolation between the ordered samples."""
     return float(np.percentile(np.asarray(samples, dtype=np.float64), percent))

@@ -11,7 +11,7 @@ NEEDED = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
 _HEATING_C = 15.0
 _MOST_INTERRUPTED = 0.5
-_MOST_DRIFT = 0.1
+MOST_DRIFT = 0.1
 _LEAST_FREQUENCY = 0.9
 _CPU = "CPUExecutionProvider"
 _GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
@@ -162,9 +162,17 @@ def _power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
 
 def _drift(after: Mapping[str, Any]) -> list[str]:
     drift = after.get("drift")
-    if drift is None or abs(drift) <= _MOST_DRIFT:
+    if drift is None or abs(drift) <= MOST_DRIFT:
         return []
-    return [f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile: measure again"]
+    return [drift_problem(drift)]
+
+
+def drift_problem(drift: float) -> str:
+    """What is wrong where a device is so much slower than at the beginning of a batch, and the remedy."""
+    return (
+        f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile:"
+        " let it run as before (cool it, end other programs), or measure everything again"
+    )
 
 
 def _nowhere(placement: Mapping[str, int] | None) -> list[str]:

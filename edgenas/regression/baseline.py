@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgenas.devices import Target, connect
 from edgenas.errors import MeasurementError, ModelError, UsageError
 from edgenas.files import parse, read_document, write_document
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds, median_of_rounds, sift
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
 
 KIND, VERSION = "baseline", 2
 ROUNDS = 12
@@ -49,17 +50,12 @@ class Baseline:
     @property
     def synthetic(self) -> bool:
         """Whether the numbers are made up, by a fake device."""
-        return any(measurement.synthetic for measurement in self.measurements)
+        return self.rounds.synthetic
 
-    @property
-    def median_ms(self) -> float:
-        """The median over the processes of their median latency of one run."""
-        return median_of_rounds(self.measurements)[0]
-
-    @property
-    def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of ``median_ms``."""
-        return median_of_rounds(self.measurements)[1:]
+    @cached_property
+    def rounds(self) -> Rounds:
+        """What the measurements say together: their median and its interval."""
+        return Rounds(self.measurements)
 
     def save(self, path: Path) -> None:
         """Write it as an ``edgenas.baseline`` file."""
@@ -80,11 +76,10 @@ def record(model: Path | str, target: Target, settings: MeasureSettings | None =
     runtime refuses it or it kills its process, DeviceError when the device
     cannot be reached, MeasurementError when its conditions allow no trust.
     """
-    taken = take_rounds(model, target, settings or SETTINGS, ROUNDS)
-    usable, problems = sift(taken)
-    if problems:
-        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(problems)}")
-    return Baseline(usable)
+    found = Rounds.of(take_rounds(model, target, settings or SETTINGS, ROUNDS), FEWEST)
+    if found.problems:
+        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(found.problems)}")
+    return Baseline(found.measurements)
 
 
 def take_rounds(model: Path | str, target: Target, settings: MeasureSettings, rounds: int) -> tuple[Measurement, ...]:

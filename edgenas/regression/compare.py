@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, MeasureSettings, median_of_rounds, sift
+from edgenas.profilers import FEWEST, Measurement, MeasureSettings, Rounds
+from edgenas.profilers.measurement import differences
+from edgenas.profilers.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, take_rounds
 from edgenas.units import format_ms, parse_change
 
 Outcome = Literal["ok", "regressed", "incomparable", "not measurable"]
 ROUNDS = 6
-# Facts that make a device another one; the kernel or the interpreter may be updated between two checks.
-_FINGERPRINT = ("model", "cpu", "arch", "cores", "usable_cores")
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,19 @@ def check(
     ModelError when the runtime refuses the file or it kills its process.
     """
     allowed = parse_change(latency, "latency tolerance")
-    differences = _differences("target", baseline.target, target.to_dict())
-    if differences:
-        return Check("incomparable", reasons=differences)
+    now, then = target.to_dict(), baseline.target
+    other = tuple(_difference("target", key, then.get(key), now[key]) for key in now if then.get(key) != now[key])
+    if other:
+        return Check("incomparable", reasons=other)
     taken: tuple[Measurement, ...] = ()
     try:
         taken = take_rounds(model, target, settings or SETTINGS, ROUNDS)
         first = judge(baseline, taken, allowed)
-        if first.outcome == "incomparable" or (first.outcome == "ok" and not first.reasons) or _hopeless(taken):
+        if (
+            first.outcome == "incomparable"
+            or (first.outcome == "ok" and not first.reasons)
+            or all(each.refused for each in taken)
+        ):
             return first
         taken += take_rounds(model, target, settings or SETTINGS, ROUNDS)
     except DeviceError as error:
@@ -92,38 +96,17 @@ def check(
 
 def judge(baseline: Baseline, taken: Sequence[Measurement], allowed: float) -> Check:
     """The check of measurements against a baseline; ``allowed`` is a fraction, 0.05 for +5%. A pure function."""
-    differences = tuple(dict.fromkeys(line for each in taken for line in _device_differences(baseline, each)))
-    if differences:
-        return Check("incomparable", reasons=differences, measurements=tuple(taken))
-    usable, problems = sift(taken)
-    if problems:
-        return Check("not measurable", reasons=problems, measurements=tuple(taken))
-    now, then = median_of_rounds(usable), median_of_rounds(baseline.measurements)
+    other = tuple(dict.fromkeys(line for each in taken for line in _device_differences(baseline, each)))
+    if other:
+        return Check("incomparable", reasons=other, measurements=tuple(taken))
+    found = Rounds.of(taken, FEWEST)
+    if found.problems:
+        return Check("not measurable", reasons=found.problems, measurements=tuple(taken))
+    now, then = ((each.median_ms, *each.interval_ms) for each in (found, baseline.rounds))
     ratio, interval = now[0] / then[0], ratio_interval(now, then)
     outcome, reasons = _decide(ratio, interval, allowed)
     medians = f"the median is {format_ms(now[0])}, it was {format_ms(then[0])}"
     return Check(outcome, ratio, interval, tuple(f"{medians}: {reason}" for reason in reasons), tuple(taken))
-
-
-def ratio_interval(now: tuple[float, float, float], then: tuple[float, float, float]) -> tuple[float, float]:
-    """The 95% interval of ``now / then``, each a median and the ends of its 95% interval.
-
-    On the logarithms, where the ratio is a difference, by the method of variance
-    estimates recovery: each end lies off the ratio by the root of the summed
-    squares of how far the two ends that push it there lie off their medians.
-    Source: G. Zou and A. Donner, Construction of confidence limits about effect
-    measures: a general approach, Statistics in Medicine 27 (2008) 1693.
-    """
-    (median, low, high), (median_then, low_then, high_then) = now, then
-    below = math.hypot(math.log(median / low), math.log(high_then / median_then))
-    above = math.hypot(math.log(high / median), math.log(median_then / low_then))
-    ratio = median / median_then
-    return ratio * math.exp(-below), ratio * math.exp(above)
-
-
-def _hopeless(taken: Sequence[Measurement]) -> bool:
-    """All were refused: more of them would be too."""
-    return not sift(taken)[0]
 
 
 def _decide(ratio: float, interval: tuple[float, float], allowed: float) -> tuple[Outcome, tuple[str, ...]]:
@@ -149,19 +132,8 @@ def _device_differences(baseline: Baseline, now: Measurement) -> tuple[str, ...]
     if then.synthetic != now.synthetic:
         words = {True: "synthetic", False: "real"}
         return (f"the baseline is {words[then.synthetic]}, this is {words[now.synthetic]}; record a new baseline here",)
-    runtime = str(now.target["runtime"])
-    return _differences("device", _pick(then.facts, _FINGERPRINT), _pick(now.facts, _FINGERPRINT)) + _differences(
-        "runtime's version", _pick(then.versions, (runtime,)), _pick(now.versions, (runtime,))
-    )
+    return tuple(_difference(*each) for each in differences(then, now))
 
 
-def _pick(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: values.get(key) for key in keys}
-
-
-def _differences(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"another {what}: {key} was {then.get(key)} in the baseline, is {value} now; record a new baseline here"
-        for key, value in now.items()
-        if then.get(key) != value
-    )
+def _difference(what: str, name: str, then: object, now: object) -> str:
+    return f"another {what}: {name} was {then} in the baseline, is {now} now; record a new baseline here"

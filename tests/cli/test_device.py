@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import platform
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import pytest
 import yaml
 
 from edgenas.cli.device import _parse_host
-from edgenas.devices import load_profile, shipped_profiles
+from edgenas.devices import Deadline, connect, load_profile, shipped_profiles
 from edgenas.devices.testing_sshd import Sshd, make_key
 from edgenas.errors import UsageError
+from edgenas.pipeline import device_check
 
 Call = Callable[..., tuple[int, str, str]]
 Answer = Callable[[str], None]
@@ -25,6 +29,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a working folder of its own, without profiles."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for this machine while other tests measure on it."""
+    monkeypatch.setattr(device_check, "_LOCK_SECONDS", 600.0)
 
 
 @pytest.fixture
@@ -52,8 +62,8 @@ def board(sshd: Sshd, folder: Path) -> Callable[..., str]:
 def homely(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
     """An SSH server whose user has another home folder, where a profile without a work_dir makes its folders."""
     server = Sshd(folder / "server")
-    with (server.folder / "sshd_config").open("a") as config:
-        config.write(f"SetEnv HOME={folder}/home\n")
+    config = server.folder / "sshd_config"
+    config.write_text(config.read_text().replace("SetEnv ", f"SetEnv HOME={folder}/home "))  # a second line is ignored
     (folder / "home").mkdir()
     with server:
         yield server
@@ -87,6 +97,20 @@ def test_list_shows_all_profiles(call: Call, folder: Path) -> None:
     listed = json.loads(call("device", "list", "--json")[1])["profiles"]
     found = next(profile for profile in listed if profile["name"] == "rock-5b")
     assert (found["target"], found["cores"]) == ("rock-5b-onnxruntime-fp32-4t-big", 8)
+
+
+def test_a_broken_profile_hides_no_other(call: Call, folder: Path) -> None:
+    """One that cannot be read, or not by its name, is listed with what is wrong with it."""
+    (folder / "device_profiles").mkdir()
+    (folder / "device_profiles" / "cut.yaml").write_text("name: [\n")
+    text = "name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n"
+    (folder / "device_profiles" / "mine.yaml").write_text(text)
+    code, out, _ = call("device", "list")
+    assert (code, "cannot be used" in out, "rock-5b" in out) == (0, True, True)
+    listed = {each["name"]: each for each in json.loads(call("device", "list", "--json")[1])["profiles"]}
+    assert "is not valid YAML" in listed["cut"]["error"]
+    assert "calls itself board" in listed["mine"]["error"]
+    assert listed["rock-5b"]["cores"] == 8
 
 
 def test_facts_are_shown(call: Call) -> None:
@@ -186,6 +210,31 @@ def test_a_changed_key_wants_its_own_yes(
     assert key not in known.read_text()
 
 
+def test_a_revoked_key_is_never_recorded(
+    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path
+) -> None:
+    """trust ends at once, naming the line that revokes the key, and leaves the file as it is."""
+    name = board(stranger)
+    assert call("device", "trust", name, "--yes")[0] == 0
+    known = folder / "known_hosts"
+    known.write_text(f"@revoked {known.read_text()}")
+    before = known.read_text()
+    code, _, err = call("device", "trust", name, "--yes", "--replace")
+    assert (code, f"{known}, line 1" in err, known.read_text()) == (1, True, before)
+    code, out, _ = call("device", "check", name, "--json")
+    first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
+    assert (first["name"], "is revoked in" in first["found"]) == ("host key", True)
+
+
+def test_remedies_name_what_was_typed(call: Call, board: Callable[..., str], stranger: dict[str, Any]) -> None:
+    """A profile that was given as a file is named so in the command that mends it."""
+    board(stranger)
+    path = "device_profiles/loopback.yaml"
+    code, out, _ = call("device", "check", path, "--json")
+    first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
+    assert (code, f"edgenas device trust {path}" in first["remedy"]) == (1, True)
+
+
 def test_no_answer_is_a_no(
     call: Call, board: Callable[..., str], stranger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +253,21 @@ def test_new_asks_the_board(call: Call, homely: Sshd, folder: Path) -> None:
     profile = load_profile("mine")
     assert profile.cores == json.loads(call("device", "facts", "mine", "--json")[1])["cores"]
     assert "identity_file" in (folder / "device_profiles" / "mine.yaml").read_text()
+
+
+def test_an_interpreter_below_the_home_folder(homely: Sshd, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A python that begins with ~/ is looked for in the home folder of the device, over SSH and here."""
+    script = folder / "home" / "bin" / "python3"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    over_ssh = homely.profile(python="~/bin/python3")
+    for profile in (over_ssh, replace(load_profile("localhost"), python="~/bin/python3")):
+        with connect(profile) as device:
+            assert device.python == str(script)
+            assert device.facts()["python"] == platform.python_version()
+            assert device.run([device.python, "-c", "print(1)"], deadline=Deadline(60)).stdout == "1\n"
 
 
 def test_new_overwrites_nothing(call: Call, folder: Path) -> None:

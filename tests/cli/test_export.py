@@ -92,6 +92,8 @@ def _write_another_choice(path: Path, run: Path) -> None:
         (("--arch", "min", "--target", "coreml"), "unknown target 'coreml'; known: tensorrt"),
         (("--arch", "min", "--target", "tensorrt"), "target tensorrt is for int8 ONNX"),
         (("--arch", "min", "--keep-float", "stem"), "keep-float has no effect on float32"),
+        (("--arch", "min", "--calibration", "."), "calibration is for int8"),
+        (("--arch", "min", "--calibration-method", "minmax"), "calibration-method is for int8"),
         (("--arch", "min", "--precision", "int8", "--keep-float", "stam.conv"), "stem.conv"),
         (("--arch", "min", "--precision", "int8", "--calibration-method", "mean"), "unknown calibration method 'mean'"),
         (("--arch", "min", "--precision", "int8", "--calibration", "nowhere"), "nowhere: cannot be read"),
@@ -106,23 +108,43 @@ def test_wrong_use(call: Call, trained: Path, tmp_path: Path, flags: tuple[str, 
 
 
 def test_failed_check_exits_with_1(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that loses too much is not left there; one line names the layers that lose most."""
+    """A file that loses too much is not left there; the last line names what to keep in float."""
     monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], relative_error=1e-6))
     flags = ("--arch", "max", "--precision", "int8")
     code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "onnx-int8: logits are off by" in err
+    assert (code, out, err.count("\n")) == (1, "", 2)
+    assert "edgenas: onnx-int8: logits are off by" in err
     assert "--keep-float" in err
     assert not (tmp_path / "ship").exists()
+
+
+def test_failed_check_as_json(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--json lists what was written and what failed with its reason, and the exit code is 1."""
+    monkeypatch.setitem(LIMITS, "fp16", replace(LIMITS["fp16"], relative_error=1e-9))
+    flags = ("--arch", "max", "--precision", "fp32", "--precision", "fp16", "--json")
+    code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
+    document = json.loads(out)
+    assert code == 1
+    assert [each["kind"] for each in document["bundles"]] == ["onnx-fp32"]
+    assert document["failed"]["onnx-fp16"].startswith("logits are off by")
+    assert "onnx-fp16: logits are off by" in err
+
+
+def test_file_for_tensorrt_is_not_to_be_measured_here(call: Call, trained: Path, tmp_path: Path) -> None:
+    """Integers for TensorRT are to be measured on a board that has it."""
+    flags = ("--arch", "max", "--precision", "int8", "--target", "tensorrt")
+    code, out, _ = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
+    assert code == 0
+    assert out.splitlines()[-1].endswith("--device PROFILE, that of a board with TensorRT")
+    assert (tmp_path / "ship" / "onnx-int8-tensorrt.zip").exists()
 
 
 def test_output_folder_that_is_a_file(call: Call, trained: Path, tmp_path: Path) -> None:
     """A file where the folder should be is one line, and the file stays."""
     (tmp_path / "ship").write_text("mine")
     code, out, err = call("export", "--run", trained, "--arch", "max", "--out", tmp_path / "ship")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith("edgenas: ")
-    assert "Not a directory" in err.splitlines()[-1]
+    assert (code, out) == (2, "")
+    assert err == f"edgenas: {tmp_path / 'ship'}: is a file; --out needs a folder\n"
     assert (tmp_path / "ship").read_text() == "mine"
 
 

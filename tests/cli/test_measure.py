@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.cli.measured import ranking
+from edgenas.cli.measured import conditions, ranking
 from edgenas.errors import DeviceError
 from edgenas.profilers import Measurement, Rounds, measure_many
 from edgenas.profilers.trust import Verdict
@@ -130,6 +130,37 @@ def test_a_lost_device_shows_what_was_measured(
     assert code == 1
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
     assert err.splitlines()[-1] == "edgenas: board: the connection was lost"
+    out = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board, "--json")[1]
+    assert json.loads(out)["models"][1]["error"] == "board: the connection was lost"
+
+
+def test_a_file_that_cannot_be_measured_is_refused_first(
+    call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second runtime's file that is not there costs no measurement of the first's."""
+    monkeypatch.setattr("edgenas.profilers.batch.measure_many", lambda *arguments, **options: pytest.fail("measured"))
+    code, out, err = call("measure", make("a.onnx", 1000), board.with_name("absent.tflite"), "--device", board)
+    assert (code, out) == (2, "")
+    assert "absent.tflite: cannot be read" in err
+
+
+def test_an_interrupt_shows_what_was_measured(
+    call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is until Ctrl-C is printed; the exit code is 130, and nobody is told that the rest can go on."""
+
+    def interrupt(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
+        if models[0].suffix == ".tflite":
+            raise KeyboardInterrupt
+        return measure_many(models, *arguments, **options)
+
+    monkeypatch.setattr("edgenas.profilers.batch.measure_many", interrupt)
+    code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
+    assert code == 130
+    assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
+    assert err.splitlines()[-1] == (
+        "edgenas: interrupted; what was measured until then is shown, the same command begins anew"
+    )
 
 
 def test_compare_ranks_by_median(call: Call, board: Path, make: Make) -> None:
@@ -152,15 +183,13 @@ def test_an_unknown_ending_is_refused_with_those_that_run(call: Call, board: Pat
     assert "net.pth: onnxruntime runs files ending in .onnx" in err
 
 
-def rounds(medians: Sequence[float]) -> Rounds:
+def rounds(medians: Sequence[float], **fields: Any) -> Rounds:
     one = {
         "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
         "versions": {}, "conditions_before": {}, "conditions_after": {}, "verdict": Verdict("trusted"),
-        "synthetic": True, "settings": {},
+        "synthetic": True, "settings": {}, **fields,
     }  # fmt: skip
-    return Rounds(
-        tuple(Measurement(samples_ms=(each,) * 5, round=place, **one) for place, each in enumerate(medians))  # type: ignore[arg-type] # one dict for fields of several types
-    )
+    return Rounds(tuple(Measurement(samples_ms=(each,) * 5, round=place, **one) for place, each in enumerate(medians)))
 
 
 def test_models_within_the_noise_are_not_told_apart() -> None:
@@ -169,3 +198,12 @@ def test_models_within_the_noise_are_not_told_apart() -> None:
     found = ranking({Path("a"): steady, Path("b"): noisy, Path("c"): brief})
     assert [row["model"] for row in found] == ["b", "a", "c"]
     assert [row.get("slower") for row in found] == [None, False, None]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [({}, "drift not watched"), ({"drift": 0.0}, "no drift"), ({"drift": 0.034}, "drift corrected up to 3.4%")],
+)
+def test_drift_is_told_from_not_looking(after: dict[str, float], said: str) -> None:
+    """That there was none is only said where a reference ran."""
+    assert conditions([rounds([1.0] * 6, conditions_after=after)]) == said

@@ -154,6 +154,21 @@ def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: P
     assert "has schema version 1, this edgenas reads 2" in refused(folder)
 
 
+def test_scripts_of_another_edgenas(call: Call, shipped: Path, tmp_path: Path) -> None:
+    """Scripts of another edgenas cannot be compared, and one line says so."""
+    from edgenas.export import Bundle
+    from edgenas.export.bundle_check import checksums
+    from edgenas.files import write_document
+
+    folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "other"))
+    write_document(folder / "card.json", "bundle", 2, {**Bundle(folder).card, "versions": {"edgenas": "0.0.1"}})
+    (folder / "run.py").write_text("print(7)\n")
+    (folder / "SHA256SUMS").write_bytes(checksums(folder, "onnx"))
+    code, out, err = call("verify", folder)
+    assert code == 0, err
+    assert "its scripts are of edgenas '0.0.1' and were not compared" in out
+
+
 def test_help_shows_an_example(call: Call) -> None:
     """--help shows an example."""
     code, out, _ = call("verify", "--help")

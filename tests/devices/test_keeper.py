@@ -86,7 +86,7 @@ def test_all_files_go_where_the_disk_is_full(tmp_path: Path) -> None:
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     """Who comes second is told who was first, and gets it afterwards."""
-    first, second = DeviceLock(tmp_path), DeviceLock(tmp_path)
+    first, second = DeviceLock(tmp_path / "lock"), DeviceLock(tmp_path / "lock")
     assert first.take("me") is None
     assert second.take("you") == "me"
     first.release()
@@ -97,10 +97,10 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
 
 def test_a_lock_is_for_all_users(tmp_path: Path) -> None:
     """Its file may be locked by other users of the device."""
-    lock = DeviceLock(tmp_path)
+    lock = DeviceLock(tmp_path / "lock")
     lock.take("me")
     lock.release()
-    assert (tmp_path / "edgenas.lock").stat().st_mode & 0o777 == 0o666
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o666
 
 
 def test_a_folder_for_temporary_files_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +126,61 @@ def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     """A link in the lock's place cannot make us empty another file."""
     (tmp_path / "mine").write_text("precious")
-    (tmp_path / "edgenas.lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match=r"edgenas\.lock"):
-        DeviceLock(tmp_path).take("me")
+    (tmp_path / "lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="lock"):
+        DeviceLock(tmp_path / "lock").take("me")
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_pipe_is_no_lock(tmp_path: Path) -> None:
+    """What could be locked but not written to is refused, without waiting for it."""
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(OSError, match="it is no regular file"):
+        DeviceLock(tmp_path / "lock").take("me")
+
+
+def test_an_unknown_users_home_is_no_place(tmp_path: Path) -> None:
+    """A work_dir in the home folder of nobody is an error like others."""
+    with pytest.raises(FileNotFoundError, match="there is no such user"):
+        keeper.work_folder(["~nobody-here/work"])
+
+
+def test_a_work_folder_has_a_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in the work folder and find their files there, whatever it was called."""
+    monkeypatch.chdir(tmp_path)
+    folder = keeper.work_folder(["work"])
+    assert folder.path.parent == tmp_path / "work"
+    folder.close()
+
+
+def test_a_folder_left_while_it_was_made_is_swept(tmp_path: Path) -> None:
+    """A work folder without a lock goes once it is old; a new one may be about to get its lock."""
+    for name in ("edgenas-work-old", "edgenas-work-new"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "edgenas-work-old", (1_000_000_000,) * 2)
+    WorkFolder(tmp_path).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["edgenas-work-new"]
+
+
+def test_sweeping_follows_no_link_and_waits_for_no_pipe(tmp_path: Path) -> None:
+    """What others may have put among temporary files is left alone."""
+    elsewhere, linked = tmp_path / "elsewhere", tmp_path / "edgenas-work-linked"
+    for folder in (elsewhere, linked):
+        folder.mkdir()
+    (elsewhere / ".lock").write_text("")
+    (tmp_path / "edgenas-work-a").symlink_to(elsewhere)
+    (linked / ".lock").symlink_to(elsewhere / ".lock")
+    WorkFolder(tmp_path).close()
+    assert (elsewhere / ".lock").exists()
+    assert linked.exists()
+
+
+def test_another_users_folder_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who made a work folder removes it."""
+    WorkFolder(tmp_path).path.joinpath(".lock").with_name("file").write_text("")
+    monkeypatch.setattr("os.getuid", lambda: -1)
+    WorkFolder(tmp_path).close()
+    assert len(list(tmp_path.glob("edgenas-work-*/file"))) == 1
 
 
 def test_a_living_owners_folder_is_left_alone(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from edgenas.devices import Deadline, Device, connect, load_profile
 from edgenas.devices.local import LocalDevice
 from edgenas.devices.profile import profile_from_dict
 from edgenas.devices.testing import DeviceContract
+from edgenas.devices.workfolder import DeviceLock
 from edgenas.errors import DeviceError
 
 
@@ -33,7 +34,7 @@ class TestContract(DeviceContract):
 
     @pytest.fixture
     def other(self, tmp_path: Path) -> Iterator[Device]:
-        with local(tmp_path / "work") as device:
+        with local(tmp_path / "another") as device:
             yield device
 
 
@@ -124,11 +125,11 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
         device.run([device.python, "-V"], deadline=Deadline(30))
 
 
-def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else in the lock's place is named, with the remedy."""
-    (tmp_path / "edgenas.lock").mkdir()
-    refused = pytest.raises(DeviceError, match=r"lock .*edgenas\.lock cannot be taken .* set work_dir in the profile")
-    with local(tmp_path) as device, refused, device.lock(Deadline(30)):
+    monkeypatch.setattr("edgenas.devices.local.DeviceLock", lambda: DeviceLock(tmp_path))
+    refused = pytest.raises(DeviceError, match=f"lock {tmp_path} cannot be taken .*directory.* writable for you")
+    with local(tmp_path) as device, refused, device.lock(Deadline(600)):
         pass
 
 
@@ -137,3 +138,14 @@ def test_a_work_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeviceError, match="work_dir in the profile"):
         local(tmp_path / "file")
+
+
+def test_a_work_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work_dir in the home folder of a user who has none is refused with the remedy."""
+
+    def refuse(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", refuse)
+    with pytest.raises(DeviceError, match=r"in ~/work \(you have no home folder\); .*work_dir in the profile"):
+        local(Path("~/work"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,46 @@ def test_boards_have_their_cores() -> None:
 
 
 def test_own_profiles_go_before_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A profile in the folder device_profiles is found by its name, also instead of a shipped one."""
+    """A profile in the folder device_profiles is found by its name, also instead of a shipped board's."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "device_profiles").mkdir()
-    for name in ("mine", "localhost"):
+    for name in ("mine", "rock-5b"):
         text = f"name: {name}\nconnection: {{kind: local}}\nruntimes: {{litert: {{}}}}\ndefault: {{runtime: litert}}\n"
         (tmp_path / "device_profiles" / f"{name}.yaml").write_text(text)
         assert load_profile(name).default.runtime == "litert"
     with pytest.raises(UsageError, match="did you mean 'mine'"):
         load_profile("min")
+
+
+def test_localhost_is_always_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile in device_profiles that would stand in for this machine is refused, not run in its place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "device_profiles").mkdir()
+    shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles")
+    with pytest.raises(UsageError, match="localhost always means the shipped profile"):
+        load_profile("localhost")
+
+
+def test_a_name_and_its_file_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that calls itself otherwise than its file is not found by name; its path is as good as before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "device_profiles").mkdir()
+    path = tmp_path / "device_profiles" / "mine.yaml"
+    path.write_text("name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml: calls itself board"):
+        load_profile("mine")
+    assert load_profile(path).name == "board"
+
+
+def test_a_profile_knows_how_it_was_named(tmp_path: Path) -> None:
+    """Remedies name a profile as commands take it: by the path that was given, quoted, or by its name."""
+    path = tmp_path / "my board.yaml"
+    path.write_text("name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
+    assert load_profile(path).given == f"'{path}'"
+    assert load_profile("localhost").given == "localhost"
+    assert "given" not in load_profile(path).to_dict()
+    with pytest.raises(UsageError, match="unknown key 'given'"):
+        profile_from_dict(board(given="x"), "board.yaml")
 
 
 def test_a_shipped_profile_is_found_by_name() -> None:
@@ -138,6 +170,27 @@ def test_broken_yaml_is_refused(tmp_path: Path) -> None:
         (options({"XnnpackExecutionProvider": {"threads": [1]}}), "runtimes.onnxruntime: options.Xnnpack"),
         (options({"XnnpackExecutionProvider": {"api_key": "x"}}), "api_key: looks like a secret"),
         (options({"XnnpackExecutionProvider": {"plugin": "lib/x.so.1"}}), "'lib/x.so.1' is code to be loaded"),
+        (options({"XnnpackExecutionProvider": {"plugin": "x.so "}}), "'x.so ' is code to be loaded"),
+        (options({"XnnpackExecutionProvider": {"plugin": "lib/libQnnHtp.so"}}), "is code to be loaded"),
+        (options({"XnnpackExecutionProvider": {"ratio": float("nan")}}), "ratio: must be a finite number, but got nan"),
+        (options({"XnnpackExecutionProvider": {"cache_dir": "~/../x"}}), "must stay below the home folder"),
+        ({"runtimes": {"onnxruntime": {"providers": ["CPU ExecutionProvider"]}}}, "is no provider's name"),
+        ({"cores": True}, "cores: input should be a valid integer, but got True"),
+        ({"cores": "4"}, "cores: input should be a valid integer, but got '4'"),
+        ({"clusters": {"big": [2, True]}}, "clusters.big.1: input should be a valid integer, but got True"),
+        ({"default": {"runtime": "onnxruntime", "threads": "2"}}, "default.threads: input should be a valid integer"),
+        ({"python": "venv/bin/python"}, "python must be an absolute path, one that begins with ~/, or a bare name"),
+        ({"python": "~pi/python"}, "python must be an absolute path"),
+        ({"python": "/bin/python\x00"}, "python must be an absolute path"),
+        ({"work_dir": "there"}, "work_dir must be an absolute path or begin with ~/, but got 'there'"),
+        ({"work_dir": "~pi/there"}, "work_dir must be an absolute path or begin with ~/"),
+        ({"work_dir": "/there\n"}, "work_dir must be an absolute path or begin with ~/"),
+        ({"work_dir": "/\udc80"}, "work_dir"),
+        (
+            {"connection": {"kind": "ssh", "host": "x", "port": True}},
+            "connection: port: input should be a valid integer",
+        ),
+        ({"connection": {"kind": "ssh", "host": "x", "known_hosts": "a\x00"}}, "connection.known_hosts must be print"),
     ],
 )
 def test_a_wrong_profile_is_refused(change: dict[str, Any], message: str) -> None:
@@ -146,6 +199,20 @@ def test_a_wrong_profile_is_refused(change: dict[str, Any], message: str) -> Non
         profile_from_dict(board(**change), "board.yaml")
     assert str(error.value).startswith("board.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_a_backend_of_the_provider_itself_may_be_named() -> None:
+    """onnxruntime-qnn chooses its accelerator by the bare name of a library of its own."""
+    given: dict[str, Any] = {"providers": ["QNNExecutionProvider"]}
+    given["options"] = {"QNNExecutionProvider": {"backend_path": "libQnnHtp.so"}}
+    profile = profile_from_dict(board(runtimes={"onnxruntime": given}), "board.yaml")
+    assert Target(profile).options["QNNExecutionProvider"]["backend_path"] == "libQnnHtp.so"
+
+
+@pytest.mark.parametrize("python", ["/usr/bin/python3", "~/venv/bin/python", "python3.11"])
+def test_an_interpreter_has_a_place(python: str) -> None:
+    """An absolute path, one below the home folder, and a bare name are kept as they are."""
+    assert profile_from_dict(board(python=python, work_dir="~/there"), "board.yaml").python == python
 
 
 def test_a_profile_that_is_no_mapping_is_refused() -> None:

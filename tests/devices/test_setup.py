@@ -117,6 +117,46 @@ def test_a_broken_environment_is_made_again(device: Device, base: Path, tmp_path
     assert install(device, profile_in(base), wheels=files).how == "from wheels fetched here"
 
 
+@pytest.mark.parametrize(
+    "note",
+    ['"x"', "{}", '{"versions": {}}', '{"versions": {"ncnn": "1"}, "providers": {}, "skipped": {}, "asked": []}', "["],
+)
+def test_a_note_that_is_none_of_ours_counts_for_nothing(device: Device, base: Path, tmp_path: Path, note: str) -> None:
+    """An environment whose note is malformed is made again."""
+    (base / "venv").mkdir(parents=True, exist_ok=True)
+    (base / "venv" / "edgenas.json").write_text(note)
+    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    assert install(device, profile_in(base), wheels=files).how == "from wheels fetched here"
+
+
+def test_what_a_broken_off_call_left_is_removed(device: Device, base: Path, tmp_path: Path) -> None:
+    """Half-made environments go with the next call, also where that has nothing to do."""
+    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    install(device, profile_in(base), wheels=files)
+    for name in ("venv.new", "venv.old"):
+        (base / name / "lib").mkdir(parents=True)
+    assert install(device, profile_in(base), wheels=files).how == "was there already"
+    assert [path.name for path in base.glob("venv*")] == ["venv"]
+
+
+def test_fetching_ends_with_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip here that hangs is ended when the time is up."""
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    wanted = installing._wanted(profile_in(tmp_path), ())
+    with pytest.raises(DeviceError, match=r"fetching wheels of onnxruntime by pip here: did not end within 0\.5 s"):
+        installing._download(wanted[0], board(), tmp_path, Deadline(0.5))
+
+
+@pytest.mark.parametrize("python", ["bin/python", "~/bin/python", "x\x00"])
+def test_an_interpreter_from_wherever_one_is_is_refused(device: Device, base: Path, python: str) -> None:
+    """--python is absolute or a bare name: nobody knows from where another path would lead."""
+    with pytest.raises(UsageError, match="--python must be an absolute path"):
+        set_up(device, profile_in(base), Deadline(60), python=python)
+
+
 def test_a_failure_leaves_the_old_environment(device: Device, base: Path, tmp_path: Path) -> None:
     """A runtime that cannot be imported is refused in its words; what worked before still does."""
     good = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
@@ -272,6 +312,6 @@ def test_the_script_runs_on_python_3_8() -> None:
 def test_wheels_for_an_arm_board_are_fetched(tmp_path: Path) -> None:
     """From the real index come wheels for the board's processor, not for this one's."""
     wanted = installing._wanted(profile_in(tmp_path), ())
-    found = installing._download(wanted[0], board(libc=("glibc", "2.36")), tmp_path / "wheels")
+    found = installing._download(wanted[0], board(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300))
     assert sorted(path.name.partition("-")[0] for path in found) == ["numpy", "onnxruntime"]
     assert all("cp311" in path.name and path.name.endswith("aarch64.whl") for path in found)

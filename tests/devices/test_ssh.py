@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, Device, DeviceProfile, connect
+from edgenas.devices import Deadline, Device, DeviceProfile, connect, ssh_link
 from edgenas.devices.ssh import SshDevice
 from edgenas.devices.testing import DeviceContract
 from edgenas.devices.testing_sshd import Sshd
@@ -27,7 +30,7 @@ from edgenas.devices.ssh import SshDevice
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 with SshDevice(load_profile(sys.argv[1]), silence_seconds=float(sys.argv[3])) as device:
     if sys.argv[2] == "lock":
-        with device.lock(Deadline(60)):
+        with device.lock(Deadline(600)):
             print("locked", flush=True)
             time.sleep(600)
     device.run(
@@ -43,8 +46,8 @@ class TestContract(DeviceContract):
             yield device
 
     @pytest.fixture
-    def other(self, ssh_profile: DeviceProfile) -> Iterator[Device]:
-        with connect(ssh_profile) as device:
+    def other(self, sshd: Sshd, tmp_path: Path) -> Iterator[Device]:
+        with connect(sshd.profile(work_dir=str(tmp_path / "another"))) as device:
             yield device
 
 
@@ -210,17 +213,72 @@ def test_cancel_ends_a_run_from_another_thread(ssh_profile: DeviceProfile, is_go
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 
 
-def test_a_login_shell_that_talks_does_no_harm(sshd: Sshd, tmp_path: Path) -> None:
-    """What a shell prints when it starts is told from what the device says."""
-    with Sshd(tmp_path / "talking") as server:
+@contextmanager
+def login_shell(folder: Path, command: str) -> Iterator[Sshd]:
+    """A server whose login shell does this with SSH_ORIGINAL_COMMAND."""
+    with Sshd(folder) as server:
         config = server.folder / "sshd_config"
         server.stop()
-        config.write_text(config.read_text() + 'ForceCommand echo welcome; eval "$SSH_ORIGINAL_COMMAND"\n')
+        config.write_text(config.read_text() + f"ForceCommand {command}\n")
         server.start()
-        with connect(server.profile(python=None)) as device:
-            assert device.python == "python3"
-            assert device.facts()["kernel"] == os.uname().release
-            assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
+        yield server
+
+
+def works(server: Sshd) -> None:
+    with connect(server.profile(python=None)) as device:
+        assert device.python == "python3"
+        facts = device.facts()
+        assert facts["kernel"] == os.uname().release
+        assert re.fullmatch(r"3\.\d+\.\d+", facts["python"])
+        assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'echo welcome; eval "$SSH_ORIGINAL_COMMAND"; echo bye',
+        'head -c 5000000 /dev/zero >&2; eval "$SSH_ORIGINAL_COMMAND"',
+        pytest.param('sleep 12; eval "$SSH_ORIGINAL_COMMAND"', marks=pytest.mark.slow),
+    ],
+    ids=["talks", "floods", "is slow"],
+)
+def test_what_a_login_shell_does_besides_does_no_harm(tmp_path: Path, command: str) -> None:
+    """What a shell prints before and after a command is told from what the device says; it may take its time."""
+    with login_shell(tmp_path / "sshd", command) as server:
+        works(server)
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "fish", "zsh", "dash"])
+def test_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
+    """Commands are quoted so that shells of other families read the same."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed here")
+    flags = "-f" if shell == "tcsh" else ""
+    with login_shell(tmp_path / "sshd", f'{program} {flags} -c "$SSH_ORIGINAL_COMMAND"') as server:
+        works(server)
+
+
+def test_a_slow_login_shell_does_not_move_the_deadline(tmp_path: Path) -> None:
+    """Looking for an interpreter before the first command takes of that command's time."""
+    started = time.monotonic()
+    with (
+        login_shell(tmp_path / "sshd", 'sleep 600; eval "$SSH_ORIGINAL_COMMAND"') as server,
+        connect(server.profile(python=None)) as device,
+        pytest.raises(DeviceError, match="did not end within 2 s"),
+    ):
+        device.run(["true"], deadline=Deadline(2))
+    assert time.monotonic() - started < 28
+
+
+def test_a_login_shell_that_runs_nothing_is_named(tmp_path: Path) -> None:
+    """A user who may not run commands is refused with what the shell says, and the text is no interpreter."""
+    with (
+        login_shell(tmp_path / "sshd", "echo This account is not available.; exit 1") as server,
+        connect(server.profile(python=None)) as device,
+        pytest.raises(DeviceError, match=r"its login shell runs no commands \(This account is not available\.\)"),
+    ):
+        device.run(["true"], deadline=Deadline(30))
 
 
 def test_python_is_that_of_setup_where_it_was_made(sshd: Sshd, tmp_path: Path) -> None:
@@ -257,7 +315,7 @@ def test_a_killed_holder_lets_go_of_the_lock(ssh_profile: DeviceProfile, host: H
         with pytest.raises(DeviceError, match=f"is taken by {os.uname().nodename}, process {holder.pid}, since"):
             _take(device, Deadline(0))
         holder.kill()
-        _take(device, Deadline(60))
+        _take(device, Deadline(600))
 
 
 def test_a_stale_lock_expires(ssh_profile: DeviceProfile, host: Host) -> None:
@@ -266,22 +324,27 @@ def test_a_stale_lock_expires(ssh_profile: DeviceProfile, host: Host) -> None:
     assert said(holder) == "locked"
     holder.send_signal(signal.SIGSTOP)
     with connect(ssh_profile) as device:
-        _take(device, Deadline(60))
+        _take(device, Deadline(600))
 
 
 def test_a_lock_outlives_the_silence_of_a_host_that_lives(ssh_profile: DeviceProfile, host: Host) -> None:
     """A host that only waits gives signs of life and keeps the lock."""
-    holder = host("lock", silence_seconds=2.0)
+    holder = host("lock", silence_seconds=6.0)
     assert said(holder) == "locked"
     with connect(ssh_profile) as device, pytest.raises(DeviceError, match="is taken by"):
-        _take(device, Deadline(5))
+        _take(device, Deadline(10))
 
 
-def test_a_lock_that_cannot_be_taken_is_named(ssh_profile: DeviceProfile, board: Path) -> None:
+def test_a_lock_that_cannot_be_taken_is_named(
+    ssh_profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Something else in the lock's place is an error with the remedy, and the device stays usable."""
-    (board / "edgenas.lock").mkdir(parents=True)
+    program = ssh_link._program
+    elsewhere = str(tmp_path).encode()
+    monkeypatch.setattr(ssh_link, "_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere))
     with connect(ssh_profile) as device:
-        with pytest.raises(DeviceError, match=r"its lock cannot be taken \(Is a directory\); make .* writable for you"):
+        refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
+        with pytest.raises(DeviceError, match=refused):
             _take(device, Deadline(30))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 

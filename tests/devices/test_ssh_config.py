@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import shutil
 from pathlib import Path
@@ -82,6 +83,33 @@ def test_the_profile_goes_before_the_configuration(config: Path) -> None:
     assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.6", 22, "root")
     assert endpoint.known_hosts == (Path("~/known").expanduser(),)
     assert endpoint.identity_files[0] == Path("~/key").expanduser()
+
+
+def test_paths_with_blanks_stay_whole(config: Path) -> None:
+    """ssh prints lists of files without quotes; a blank inside a path is no end of it."""
+    text = 'UserKnownHostsFile "/lab/known hosts" ~/more "~/and more"\nGlobalKnownHostsFile "/etc/all hosts"\n'
+    files = resolved(config, text, host="board").known_hosts
+    home = Path.home()
+    assert files == (Path("/lab/known hosts"), home / "more", home / "and more", Path("/etc/all hosts"))
+
+
+def test_without_an_own_file_none_is_recorded_in(config: Path) -> None:
+    """UserKnownHostsFile none leaves the machine's file to be read, not to be written."""
+    endpoint = resolved(config, "UserKnownHostsFile none\nGlobalKnownHostsFile /etc/known\n", host="board")
+    assert endpoint.known_hosts == (Path("/dev/null"), Path("/etc/known"))
+
+
+def test_tokens_of_a_key_file_are_replaced(config: Path) -> None:
+    """%d, %h, %r, %u and %% mean what they mean to ssh."""
+    text = "Host board\n HostName 10.0.0.5\n User pi\n IdentityFile %d/.ssh/%r@%h-%u-%%\n"
+    (key,) = resolved(config, text, host="board").identity_files
+    assert key == Path.home() / ".ssh" / f"pi@10.0.0.5-{getpass.getuser()}-%"
+
+
+def test_the_home_of_nobody_is_refused(config: Path) -> None:
+    """A path in the home folder of a user that is not there is named."""
+    with pytest.raises(DeviceError, match="~nobody-here/key: there is no such user here"):
+        resolved(config, "", host="board", identity_file="~nobody-here/key")
 
 
 def test_included_files_are_read(config: Path, tmp_path: Path) -> None:

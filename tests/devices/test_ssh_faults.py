@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -52,8 +53,6 @@ def test_an_unknown_machine_is_named(sshd: Sshd) -> None:
 def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
     """A program that accepts and hangs up is no SSH server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        import threading
-
         accepting = threading.Thread(target=lambda: server.accept()[0].close())
         accepting.start()
         with refused("gives no answer"):
@@ -188,6 +187,67 @@ def test_an_agents_key_saves_the_passphrase(
     connect(sshd.profile(sshd.connection(identity_file=str(encrypted), config_file=str(config)))).close()
     config.write_text(f"IdentitiesOnly yes\nIdentityFile {encrypted}.pub\n")
     connect(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))).close()
+
+
+@pytest.fixture
+def stuck_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An agent that takes requests and never answers, which is not waited for long."""
+    monkeypatch.setattr("edgenas.devices.ssh_login._AGENT_SECONDS", 0.5)
+    monkeypatch.delenv("EDGENAS_SSH_PASSPHRASE", raising=False)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "stuck.sock"))
+        agent.listen()
+        yield tmp_path / "stuck.sock"
+
+
+def test_a_stuck_agent_is_passed_over(sshd: Sshd, stuck_agent: Path, encrypted: Path, tmp_path: Path) -> None:
+    """The keys of files are offered all the same; where none of them helps the agent is named."""
+    config = tmp_path / "config"
+    config.write_text(f"IdentityFile none\nIdentityAgent {stuck_agent}\n")
+    connect(sshd.profile(sshd.connection(config_file=str(config)))).close()
+    with refused(f"the agent at {stuck_agent}: does not answer .timed out.; {encrypted} is encrypted"):
+        connect(sshd.profile(sshd.connection(config_file=str(config), identity_file=str(encrypted))))
+
+
+def test_an_agent_that_does_not_sign_is_named(
+    sshd: Sshd, ssh_agent: Path, tmp_path: Path, openssh: OpenSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that shows its keys and is then stuck, as one that waits for a person is, ends in time."""
+    openssh("ssh-add", "-q", sshd.folder / "client_key")
+    monkeypatch.setattr("edgenas.devices.ssh_login._AGENT_SECONDS", 2.0)
+    config, front, done = tmp_path / "config", tmp_path / "front.sock", threading.Event()
+    config.write_text(f"IdentityFile none\nIdentityAgent {front}\n")
+
+    def answer_once() -> None:
+        with server.accept()[0] as asked, socket.socket(socket.AF_UNIX) as agent:
+            agent.connect(str(ssh_agent))
+            agent.sendall(asked.recv(5))
+            asked.sendall(agent.recv(1 << 16))
+            done.wait(60)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(front))
+        server.listen()
+        answering = threading.Thread(target=answer_once)
+        answering.start()
+        try:
+            with refused("tried the agent's key; with it: does not answer .timed out"):
+                connect(sshd.profile(sshd.connection(identity_file=None, config_file=str(config))))
+        finally:
+            done.set()
+            answering.join()
+
+
+def test_a_name_server_that_is_silent_is_given_up(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up a name has an end."""
+    monkeypatch.setattr("edgenas.devices.ssh_connection.SILENCE_SECONDS", 0.5)
+    silent = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *of, **named: silent.wait(60) and [])
+    try:
+        with refused("the name server does not say where 127.0.0.1 is"):
+            connect(sshd.profile())
+    finally:
+        silent.set()
 
 
 def test_a_passphrase_is_asked_for_on_a_terminal_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,49 @@ import pytest
 
 from edgenas.export import Bundle, Kind, build_onnx, random_weights, run_onnx, write_bundle
 from edgenas.export.preprocess import preprocess
-from edgenas.space import Architecture, MobileNetV3
+from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 
 Weights = dict[str, np.ndarray]
+
+_SPACES: dict[str, SearchSpace] = {
+    "mobilenet_v3": MobileNetV3(width=0.35, resolutions=(1, 24, 31, 45), classes=10),
+    "proxyless": ProxylessNAS(width=0.35, resolutions=(1, 32, 45, 67), classes=10),
+    "resnet50d": ResNet50D(resolutions=(1, 2, 5, 31, 33, 45, 64, 67), classes=10, width_mults=(0.1, 0.15, 0.3)),
+}
+
+
+@pytest.fixture(params=_SPACES.values(), ids=list(_SPACES))
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    """A space of each family, with resolutions that give even and odd feature maps."""
+    made: SearchSpace = request.param
+    return made
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: on a busy machine two threads wait for each other longer than they work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def torch_logits() -> Callable[[Architecture, Weights, np.ndarray], np.ndarray]:
+    """The logits that PyTorch gives."""
+    import torch
+
+    from edgenas.ofa import Subnet
+
+    def run(architecture: Architecture, weights: Weights, images: np.ndarray) -> np.ndarray:
+        subnet = Subnet(architecture).eval()
+        subnet.load_weights({name: torch.from_numpy(array) for name, array in weights.items()})
+        with torch.no_grad():
+            return np.asarray(subnet(torch.from_numpy(images)).numpy())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -207,6 +207,24 @@ def test_nothing_of_a_bad_archive_is_unpacked(tmp_path: Path, monkeypatch: pytes
     assert [entry.name for entry in tmp_path.iterdir()] == ["evil.zip"]
 
 
+def test_an_archive_that_ends_within_a_file_is_damaged(bundle: Bundle) -> None:
+    """Cut behind its sample, an archive ends in the list of the sample's own zip, which is not taken for its own."""
+    data, sample = bundle.archive().read_bytes(), (bundle.path / "sample.npz").read_bytes()
+    cut = data[: data.index(sample) + len(sample)]
+    with pytest.raises(VerificationError, match=r"^is damaged or no zip$"):
+        unpack(cut, unpacked_names(bundle))
+
+
+def test_an_archive_larger_than_any_bundle_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than half a gigabyte is refused by its size alone."""
+    monkeypatch.setattr("edgenas.export.archive.read_bytes", lambda path: pytest.fail("read"))
+    path = tmp_path / "large.zip"
+    with path.open("wb") as file:
+        file.truncate(2**29 + 1)
+    with pytest.raises(VerificationError, match=r"large\.zip: is over 536870912 bytes"), open_bundle(path):
+        pass
+
+
 def test_something_else_with_the_archives_name_is_left_alone(bundle: Bundle) -> None:
     """A file of the user's where the archive would go is refused and untouched."""
     mine = bundle.path.with_name("to ship.zip")

@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 import pytest
 
+from edgenas import __version__
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import Bundle, Kind, build_onnx, random_weights, run_model, write_bundle
-from edgenas.export.archive import pack
+from edgenas.export.archive import pack, pack_arrays, unpack_arrays
 from edgenas.export.tflite import build_tflite
 from edgenas.files import digest, write_document
 from edgenas.space import MobileNetV3
@@ -39,7 +40,7 @@ FILES = {
 
 def _seal(bundle: Bundle) -> None:
     """Record the checksums anew, as one would who edits a bundle knowingly."""
-    names = sorted(FILES - {"SHA256SUMS"})
+    names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model.name})
     lines = [f"{digest((bundle.path / name).read_bytes())}  {name}\n" for name in names]
     (bundle.path / "SHA256SUMS").write_text("".join(lines))
 
@@ -287,12 +288,33 @@ def test_a_failed_rename_puts_the_older_bundle_back(
 
 def test_leftovers_of_a_killed_write_are_cleared(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
     """What a killed write left beside the bundle is gone after the next one."""
-    for suffix in ("new", "old"):
-        leftover = bundle.path.with_name(f".to ship.edgenas-{suffix}")
-        leftover.mkdir()
-        (leftover / "model.onnx").write_bytes(b"half")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    _leave(bundle, dead.pid)
     write_bundle(bundle.path, **bundle_arguments).verify()
     assert [entry.name for entry in bundle.path.parent.iterdir()] == ["to ship"]
+
+
+def test_what_a_living_process_writes_is_left_for_a_day(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
+    """Another export of the same bundle is not disturbed; after a day its number is somebody else's."""
+    leftovers = _leave(bundle, os.getppid())
+    write_bundle(bundle.path, **bundle_arguments)
+    assert all(leftover.exists() for leftover in leftovers)
+    for leftover in leftovers:
+        os.utime(leftover, (0, 0))
+    write_bundle(bundle.path, **bundle_arguments)
+    assert [entry.name for entry in bundle.path.parent.iterdir()] == ["to ship"]
+
+
+def _leave(bundle: Bundle, process: int) -> list[Path]:
+    """What a process that was killed while it wrote would leave."""
+    folders = [bundle.path.with_name(f".to ship.{process}.edgenas-{suffix}") for suffix in ("new", "old")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"half")
+    archive = bundle.path.with_name(f".to ship.zip.{process}.edgenas-tmp")
+    archive.write_bytes(b"half")
+    return [*folders, archive]
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path, bundle_arguments: dict[str, Any]) -> None:
@@ -367,6 +389,7 @@ def test_what_contradicts_itself_is_never_put_in_place(
         {"scale": float("nan")},
         {"crop": 1.5},
         {"size": 1_000_000},
+        {"size": 4096, "channels": 64, "mean": [0.5] * 64, "std": [0.25] * 64},
     ],
 )
 def test_impossible_preprocessing_is_refused(
@@ -437,6 +460,108 @@ def test_a_card_cannot_widen_what_its_file_may_lose(bundle: Bundle) -> None:
     write_document(bundle.path / "card.json", "bundle", 2, card)
     _seal(bundle)
     assert "card.json: says 'onnx-int8', but model.onnx is onnx-fp32" in _refused(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model_sha256", "0" * 64), ("model_bytes", 1), ("input", {"shape": [9]}), ("output", None)]
+)
+def test_a_card_that_describes_another_file_is_refused(bundle: Bundle, name: str, value: Any) -> None:
+    """What a card says of its model file is what the file is."""
+    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, name: value})
+    _seal(bundle)
+    assert f"card.json: its '{name}' is not that of model.onnx" in _refused(bundle)
+
+
+def test_labels_that_differ_from_those_in_a_tflite_file_are_refused(make: Callable[..., Bundle]) -> None:
+    """labels.txt and the copy behind the model are the same, or one of them names the classes wrongly."""
+    bundle = make("tflite")
+    path = bundle.path / "labels.txt"
+    path.write_text("".join(f"{label}\n" for label in reversed(path.read_text().splitlines())))
+    _seal(bundle)
+    assert "labels.txt: differs from the labels behind model.tflite" in _refused(bundle)
+
+
+@pytest.mark.parametrize("name", ["run.py", "preprocess.py"])
+@pytest.mark.parametrize(("said", "foreign"), [("0.0.1", "0.0.1"), (None, "unknown")])
+def test_scripts_are_those_that_edgenas_writes(bundle: Bundle, name: str, said: str | None, foreign: str) -> None:
+    """Another script is refused in a bundle of this edgenas, and reported in one of another."""
+    assert bundle.verify().foreign_scripts is None
+    with (bundle.path / name).open("a") as script:
+        script.write("import os\n")
+    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, "versions": {"edgenas": said}})
+    _seal(bundle)
+    assert bundle.verify().foreign_scripts == foreign
+    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, "versions": {"edgenas": __version__}})
+    _seal(bundle)
+    assert f"{name}: is not the script that edgenas {__version__} writes" in _refused(bundle)
+
+
+def _change_entry(bundle: Bundle, change: Callable[[onnx.TypeProto], None]) -> None:
+    """Change the type of a model's input."""
+    model = onnx.load(bundle.model)
+    change(model.graph.input[0].type)
+    bundle.model.write_bytes(model.SerializeToString())
+    _seal(bundle)
+
+
+@pytest.mark.parametrize(("place", "size"), [(0, 100_000), (0, 2**33), (0, -3), (2, 2**28)])
+def test_a_model_that_takes_too_much_at_once_is_refused(bundle: Bundle, place: int, size: int) -> None:
+    """A batch or an image that would fill the memory is refused before it is made."""
+    _change_entry(bundle, lambda entry: setattr(entry.tensor_type.shape.dim[place], "dim_value", size))
+    assert "model.onnx: the model's input must be of 1 to 1024 images" in _refused(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: setattr(entry.tensor_type, "elem_type", 999),
+        lambda entry: setattr(entry.tensor_type, "elem_type", 0),
+        lambda entry: entry.sequence_type.elem_type.tensor_type.SetInParent(),
+    ],
+)
+def test_a_model_whose_input_is_no_tensor_of_numbers_is_refused(
+    bundle: Bundle, change: Callable[[onnx.TypeProto], None]
+) -> None:
+    """A type that there is not, none, and a sequence are refused by the input's name."""
+    _change_entry(bundle, change)
+    assert "model.onnx: the model's 'input' must be a tensor of numbers" in _refused(bundle)
+
+
+def _change_sample(bundle: Bundle, **changed: np.ndarray) -> None:
+    names = ("image", "input", "expected", "reference")
+    path = bundle.path / "sample.npz"
+    arrays = dict(zip(names, unpack_arrays(path, names), strict=True))
+    path.write_bytes(pack_arrays(**{**arrays, **changed}))
+    _seal(bundle)
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (20_000, 1)])
+def test_an_image_that_would_fill_the_memory_is_refused(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    """A sample may be a few megabytes and need a hundred gigabytes to be prepared."""
+    image = np.broadcast_to(np.uint8(0), shape)
+    settings = {**json.loads((bundle.path / "preprocessing.json").read_text()), "size": 4096}
+    plain = {key: settings[key] for key in settings if key not in ("format", "version", "sha256")}
+    write_document(bundle.path / "preprocessing.json", "preprocessing", 2, plain)
+    _change_sample(bundle, image=image)
+    assert "is too large to be prepared" in _refused(bundle)
+
+
+@pytest.mark.parametrize("name", ["image", "input", "expected", "reference"])
+@pytest.mark.parametrize("kind", ["<U1", "datetime64[s]", "complex64", "V4", "float64"])
+def test_a_sample_of_another_type_is_refused(bundle: Bundle, name: str, kind: str) -> None:
+    """Arrays of text, time or anything else that is no picture and no number are refused."""
+    _change_sample(bundle, **{name: np.zeros((1, 10), kind)})
+    assert "sample.npz: image must be uint8 and input, expected and reference float32" in _refused(bundle)
+
+
+def test_memory_that_does_not_suffice_is_one_line(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that runs out of memory refuses the bundle."""
+
+    def full(*arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("edgenas.export.bundle_check.run_model", full)
+    assert "takes more memory than there is" in _refused(bundle)
 
 
 def test_a_bundle_of_an_older_edgenas_may_be_replaced(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:

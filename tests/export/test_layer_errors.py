@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 
 from edgenas.errors import ModelError, UsageError
@@ -65,6 +66,8 @@ def test_the_layer_that_spoils_a_network_comes_first(files: dict[str, bytes], fi
     assert len(errors) > 40
     assert list(errors) == sorted(errors, key=lambda each: -each.added_error)
     assert len({each.layer for each in errors}) == len(errors)
+    nodes = {node.name for node in onnx.load_model_from_string(files["onnx"]).graph.node}
+    assert {each.layer for each in errors} <= nodes
 
 
 @pytest.mark.parametrize("kind", [FP16, Kind("tflite", "fp16"), Kind("tflite", "dynamic")], ids=str)

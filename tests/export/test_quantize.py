@@ -100,6 +100,16 @@ def test_int8_computes_in_integers_only(int8_files: Files, file_format: str) -> 
     assert float_layers(int8_files[file_format], INT8[file_format]) == ()
 
 
+@every_format
+def test_float_layers_are_nodes_of_the_float32_graph(files: Files, calibration: Calibration, file_format: str) -> None:
+    """What the quantiser adds, such as the gate of a hard swish, is reported as the node that it is part of."""
+    kind = INT8[file_format]
+    nodes = {node.name for node in onnx.load_from_string(files["onnx"]).graph.node}
+    floats = float_layers(quantize(files[file_format], kind, calibration, keep_float=["stem", "stage5"]), kind)
+    assert {name for layer in floats for name in layer.split(";")} <= nodes
+    assert any(is_named(layer, ["stem.act"]) for layer in floats)
+
+
 def test_int8_tflite_takes_and_gives_integers(int8_files: Files) -> None:
     """Input and output of TFLite are int8."""
     interpreter = open_interpreter(int8_files["tflite"])

@@ -29,13 +29,7 @@ _HAS_LITERT_TORCH = importlib.util.find_spec("litert_torch") is not None
 Case = tuple[nn.Module, torch.Tensor, np.ndarray]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: on a busy machine two threads wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,28 +15,14 @@ from edgenas.export import build_onnx, random_weights, run_onnx
 from edgenas.export.litert import run_tflite
 from edgenas.export.tflite import build_tflite
 from edgenas.export.tflite_file import schema
-from edgenas.ofa import Subnet
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 
 Weights = dict[str, np.ndarray]
 Make = Callable[[Architecture, int], Weights]
+Torch = Callable[[Architecture, Weights, np.ndarray], np.ndarray]
 Operators = Callable[[bytes], list[str]]
 
-SPACES: dict[str, SearchSpace] = {
-    "mobilenet_v3": MobileNetV3(width=0.35, resolutions=(1, 24, 31, 45), classes=10),
-    "proxyless": ProxylessNAS(width=0.35, resolutions=(1, 32, 45, 67), classes=10),
-    "resnet50d": ResNet50D(resolutions=(1, 2, 5, 31, 33, 45, 64, 67), classes=10, width_mults=(0.1, 0.15, 0.3)),
-}
-every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: on a busy machine two threads wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _assert_near(expected: np.ndarray, found: np.ndarray) -> None:
@@ -52,45 +37,41 @@ def _images(architecture: Architecture, number: int) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((number, 3, size, size), dtype=np.float32)
 
 
-def _assert_same_logits(architecture: Architecture, weights: Weights) -> None:
+def _assert_same_logits(architecture: Architecture, weights: Weights, torch_logits: Torch) -> None:
     images = _images(architecture, 2)
-    subnet = Subnet(architecture).eval()
-    subnet.load_weights({name: torch.from_numpy(array) for name, array in weights.items()})
-    with torch.no_grad():
-        expected = subnet(torch.from_numpy(images)).numpy()
+    expected = torch_logits(architecture, weights, images)
     model = build_onnx(architecture, weights)
     found = run_tflite(build_tflite(model), images)
     _assert_near(expected, found)
     _assert_near(run_onnx(model, images), found)
 
 
-@every_space
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
-def test_file_module_and_onnx_give_the_same_logits(space: SearchSpace, lively_weights: Make, seed: int) -> None:
+def test_file_module_and_onnx_give_the_same_logits(
+    space: SearchSpace, lively_weights: Make, torch_logits: Torch, seed: int
+) -> None:
     """A random architecture's file gives the logits of its PyTorch module and of its ONNX file."""
     (architecture,) = space.decode(space.sample(1, np.random.default_rng(seed)))
-    _assert_same_logits(architecture, lively_weights(architecture, seed))
+    _assert_same_logits(architecture, lively_weights(architecture, seed), torch_logits)
 
 
-@every_space
-def test_they_agree_at_every_resolution(space: SearchSpace, lively_weights: Make) -> None:
+def test_they_agree_at_every_resolution(space: SearchSpace, lively_weights: Make, torch_logits: Torch) -> None:
     """Even and odd feature maps, down to a single pixel, are padded and pooled alike."""
     (architecture,) = space.decode(space.sample(1, np.random.default_rng(3)))
     weights = lively_weights(architecture, 0)
     for resolution in space.resolutions:
-        _assert_same_logits(architecture.at_resolution(resolution), weights)
+        _assert_same_logits(architecture.at_resolution(resolution), weights, torch_logits)
 
 
 @pytest.mark.parametrize(
     "space", [MobileNetV3(resolutions=(99,)), ProxylessNAS(resolutions=(99,)), ResNet50D(resolutions=(99,))]
 )
-def test_they_agree_at_full_width(space: SearchSpace, lively_weights: Make) -> None:
+def test_they_agree_at_full_width(space: SearchSpace, lively_weights: Make, torch_logits: Torch) -> None:
     """So do those of the published widths."""
-    _assert_same_logits(space.smallest, lively_weights(space.smallest, 0))
+    _assert_same_logits(space.smallest, lively_weights(space.smallest, 0), torch_logits)
 
 
-@every_space
 @pytest.mark.parametrize("batch", [1, 2, None])
 def test_every_batch_gives_the_same_logits(space: SearchSpace, lively_weights: Make, batch: int | None) -> None:
     """A fixed batch, or an open one of any size, computes each image by itself."""
@@ -144,7 +125,6 @@ def test_nothing_is_transposed_reshaped_or_scaled(
     assert kinds.count("MUL") == sum(part.se_channels > 0 for part in architecture.parts.values())
 
 
-@every_space
 def test_equal_models_give_equal_bytes(space: SearchSpace) -> None:
     """Two files of one model are the same."""
     model = build_onnx(space.smallest, random_weights(space.smallest))

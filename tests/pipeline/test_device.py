@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edgenas.devices import Deadline, DeviceProfile, Target, connect, load_profile
+from edgenas.devices import Deadline, DeviceProfile, Target, connect, load_profile, ssh_connection
+from edgenas.devices.known_hosts import HostKey
 from edgenas.devices.profile import profile_from_dict
 from edgenas.errors import DeviceError, UsageError
 from edgenas.pipeline import device_check
@@ -40,6 +41,12 @@ def facts(cores: int, clusters: list[dict[str, Any]] | None) -> dict[str, Any]:
 def profile(tmp_path: Path) -> Make:
     """Make a profile of this machine, in a folder whose lock nobody else takes."""
     return lambda **changes: profile_from_dict({**DRAFT, "work_dir": str(tmp_path), **changes}, "board.yaml")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for this machine while other tests measure on it."""
+    monkeypatch.setattr(device_check, "_LOCK_SECONDS", 600.0)
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -121,9 +128,58 @@ def test_this_machine_passes(profile: Make) -> None:
     """Everything that measuring needs is found here, in a fixed order."""
     checks = check(Target(profile()))
     assert passed(checks), checks
-    there = ["connection", "python", "work folder", "runtime", "clock", "conditions"]
+    there = ["connection", "python", "work folder", "clock", "lock", "runtime", "conditions"]
     assert [each.name for each in checks][: len(there)] == there
     assert named(checks, "runtime").found.startswith("onnxruntime ")
+
+
+def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
+    """A provider that the runtime has, and that runs no node of a small model, is named with the remedy."""
+    built = pytest.importorskip("onnxruntime").get_available_providers()
+    if "AzureExecutionProvider" not in built:
+        pytest.skip("this onnxruntime has no provider that runs nothing")
+    wanted = {"runtimes": {"onnxruntime": {"providers": ["AzureExecutionProvider", "CPUExecutionProvider"]}}}
+    found = named(check(Target(profile(**wanted))), "runtime")
+    assert (found.status, "nodes ran on CPUExecutionProvider instead" in found.found) == ("warning", True)
+    assert "name the CPU alone" in found.remedy
+
+
+def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a runtime can be imported is not enough: it must run the reference model."""
+    monkeypatch.setattr(device_check, "reference_model", lambda ending: b"no model")
+    failed = named(check(Target(profile())), "runtime")
+    assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)
+    assert "edgenas device setup board" in failed.remedy
+
+
+def test_a_step_fails_under_its_own_name(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure belongs to the step that was tried, whatever words are in its message."""
+
+    def fail(connection: object, deadline: Deadline) -> None:
+        raise DeviceError("clock.invalid: no machine is called clock.invalid; correct connection.host")
+
+    monkeypatch.setattr(ssh_connection, "fetch_host_key", fail)
+    checks = check(Target(profile(connection={"kind": "ssh", "host": "clock.invalid"})))
+    assert [(each.name, each.status) for each in checks][:2] == [("reach", "failed"), ("host key", "not tried")]
+    assert named(checks, "clock").status == "not tried"
+
+
+def test_trust_ends_where_a_name_has_two_keys(profile: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A host that shows another key each time is recorded once, and then given up."""
+    file = tmp_path / "known_hosts"
+    kind = "ssh-ed25519"
+    shown = (HostKey("board", kind, f"AAA{number}", "changed", file, 1, file) for number in range(9))
+    monkeypatch.setattr(ssh_connection, "fetch_host_key", lambda connection, deadline: next(shown))
+    with pytest.raises(DeviceError, match="board showed another key right after one was recorded"):
+        trust(profile(connection={"kind": "ssh", "host": "board"}), lambda key: True)
+    assert file.read_text() == f"board {kind} AAA0\n"
+
+
+def test_localhost_is_nobody_elses_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No profile is written that would stand in for the shipped one of this machine."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="localhost always means the shipped profile"):
+        new("localhost", {"kind": "local"}, lambda key: False)
 
 
 def test_a_missing_interpreter_is_named(profile: Make) -> None:
@@ -144,8 +200,7 @@ def test_something_that_is_no_python_is_named(profile: Make) -> None:
 
 def test_an_old_python_is_refused(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python below 3.8 is a failure, whatever else works."""
-    probe = device_check._PROBE.replace("sys.version.split()[0]", "'3.7.3'")
-    monkeypatch.setattr(device_check, "_PROBE", probe)
+    monkeypatch.setattr("platform.python_version", lambda: "3.7.3")
     checks = check(Target(profile()))
     assert (named(checks, "python").status, named(checks, "lock").status) == ("failed", "not tried")
 

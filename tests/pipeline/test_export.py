@@ -19,7 +19,9 @@ from edgenas.errors import MissingExtraError, RunError, UsageError, Verification
 from edgenas.export import Bundle, Kind
 from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
+from edgenas.pipeline.calibration import split_folder
 from edgenas.pipeline.demo import int8_bundle
+from edgenas.pipeline.export import FailedError
 from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.kinds import all_kinds, kind_of, target_of
 from edgenas.pipeline.measurements import SETTINGS, Measurer
@@ -120,12 +122,13 @@ def test_card_says_what_int8_was_calibrated_on(shipped: Path) -> None:
 
 
 def test_card_counts(shipped: Path, run: Run) -> None:
-    """Sizes, parameters, MACs and the peak of activations are in the card; int8 activations take a quarter."""
+    """Sizes, parameters, MACs and the peak of activations are in the card; the peak is the float32 graph's in both."""
     genes = run.space.encode([run.space.smallest])
     cards = {kind: Bundle(shipped / f"tflite-{kind}").card for kind in ("fp32", "int8")}
     assert cards["fp32"]["macs"] == int(run.space.macs(genes)[0])
     assert cards["fp32"]["params"] == int(run.space.params(genes)[0])
-    assert cards["fp32"]["activation_bytes"] == 4 * cards["int8"]["activation_bytes"]
+    assert cards["fp32"]["activation_bytes"] == cards["int8"]["activation_bytes"]
+    assert cards["int8"]["activation_of"] == "the float32 graph, its nodes in file order"
     assert cards["fp32"]["activation_peak_at"] in {name for name in _places(run)}
 
 
@@ -173,7 +176,7 @@ def test_kind_is_that_of_the_target(run: Run, target: Target, tmp_path: Path) ->
 def test_file_that_fails_is_not_written(
     run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One kind loses too much: it is not there, the other is, and the layers that lose most are named."""
+    """One kind loses too much: it is not there, the other is, and a place to keep in float is named."""
 
     def failing(expected: Any, found: Any, precision: str, *, real: bool) -> Any:
         if precision == "int8":
@@ -189,7 +192,25 @@ def test_file_that_fails_is_not_written(
     assert message.startswith("onnx-int8: 50.0% of 360 images keep their class")
     assert "--keep-float" in message
     assert message.endswith("(written: onnx-fp32)")
+    assert isinstance(caught.value, FailedError)
+    assert list(caught.value.failed) == ["onnx-int8"]
+    assert [each.kind for each in caught.value.done] == [Kind()]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp32", "onnx-fp32.zip"]
+
+
+def test_failed_check_removes_the_file_of_an_earlier_export(
+    run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file fails, neither a bundle nor a zip of another network stays under its name; other kinds stay."""
+    run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("onnx", "fp16")])
+
+    def failing(*arguments: Any, real: bool) -> Any:
+        raise VerificationError("logits are off")
+
+    monkeypatch.setattr("edgenas.pipeline.export.agree", failing)
+    with pytest.raises(VerificationError, match="onnx-fp32: logits are off"):
+        run.export_all(run.space.smallest, target, tmp_path, [Kind()], ExportSettings(batch=2))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp16", "onnx-fp16.zip"]
 
 
 @pytest.mark.parametrize("kind", INT8, ids=str)
@@ -205,15 +226,24 @@ def test_unknown_layer_is_refused(run: Run, target: Target, tmp_path: Path) -> N
     """A layer that there is not is refused with the nearest, and nothing is left."""
     settings = ExportSettings(keep_float=("classifier.linaer",))
     with pytest.raises(UsageError, match=r"classifier\.linear"):
-        run.export_all(run.space.smallest, target, tmp_path, [Kind("onnx", "int8")], settings)
+        run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("onnx", "int8")], settings)
     assert not list(tmp_path.iterdir())
 
 
+def test_layer_of_one_format_is_kept_there(run: Run, target: Target, tmp_path: Path) -> None:
+    """TFLite needs no flatten: to keep that in float is for ONNX alone, and no mistake."""
+    settings = ExportSettings(keep_float=("classifier.flatten",))
+    done = run.export_all(run.space.smallest, target, tmp_path, INT8, settings)
+    assert [each.card["keep_float"] for each in done] == [["classifier.flatten"], []]
+
+
 def test_settings_without_effect_are_refused(run: Run, target: Target, tmp_path: Path) -> None:
-    """Layers to keep in float mean nothing to float32, TensorRT's integers nothing to TFLite."""
+    """Layers to keep in float and calibration mean nothing to float32, TensorRT's integers nothing to TFLite."""
     for settings, kind in (
         (ExportSettings(keep_float=("stem.conv",)), Kind()),
         (ExportSettings(symmetric=True), Kind("tflite", "int8")),
+        (ExportSettings(calibration=tmp_path), Kind("onnx", "fp16")),
+        (ExportSettings(method="minmax"), Kind("tflite", "dynamic")),
     ):
         with pytest.raises(UsageError, match="give"):
             run.export_all(run.space.smallest, target, tmp_path, [kind], settings)
@@ -232,6 +262,11 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
     for tensor in graph.initializer:
         if tensor.name in points:
             assert not onnx.numpy_helper.to_array(tensor).any(), tensor.name
+    assert done.bundle.path.name == "onnx-int8-tensorrt"
+    assert done.archive == tmp_path / "onnx-int8-tensorrt.zip"
+    done.bundle.verify()
+    # Which layers stay in float, and how fast it is, is for TensorRT to say, which localhost has not.
+    assert [done.card[name] for name in ("for", "float_layers", "target", "measured")] == ["tensorrt", None, None, None]
 
 
 @pytest.mark.parametrize("batch", [4, None])
@@ -278,6 +313,15 @@ def test_folder_of_something_else_is_refused_at_once(run: Run, target: Target, t
     assert [entry.name for entry in tmp_path.iterdir()] == ["tflite-fp32"]
 
 
+def test_archive_of_something_else_is_refused_at_once(run: Run, target: Target, tmp_path: Path) -> None:
+    """Where a zip is no bundle's, nothing is written, and the zip stays."""
+    with zipfile.ZipFile(tmp_path / "tflite-fp32.zip", "w") as archive:
+        archive.writestr("thesis.txt", "years of work")
+    with pytest.raises(UsageError, match=r"tflite-fp32\.zip: .* move it away"):
+        run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("tflite")])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tflite-fp32.zip"]
+
+
 # -- calibration images -------------------------------------------------------------------
 
 
@@ -309,6 +353,20 @@ def test_images_that_cannot_be_used(
         run.export_all(run.space.smallest, target, tmp_path / "ship", [Kind("onnx", "int8")], settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ship").exists()
+
+
+def test_many_images_are_divided(tmp_path: Path) -> None:
+    """Of 50 images 40 calibrate and 10 others prove: no image is in both."""
+    from PIL import Image
+
+    for number in range(50):
+        Image.fromarray(np.full((2, 2), number, np.uint8)).save(tmp_path / f"{number}.png")
+    settings = {"size": 2, "channels": 1, "scale": 1.0, "mean": (0.0,), "std": (1.0,), "crop": None, "antialias": True}
+    shown, held = split_folder(tmp_path, settings)
+    numbers = [sorted(images.inputs[:, 0, 0, 0].tolist()) for images in (shown, held)]
+    assert [len(each) for each in numbers] == [40, 10]
+    assert sorted(numbers[0] + numbers[1]) == list(range(50))
+    assert held.source == f"10 other images of folder {tmp_path.name}"
 
 
 def test_images_of_more_than_eight_bits_are_refused(run: Run, images: Path) -> None:
@@ -347,7 +405,7 @@ def test_imported_network_is_exported_in_float(imported: Run, target: Target, tm
 def test_imported_network_needs_images_for_int8(imported: Run, target: Target, tmp_path: Path) -> None:
     """int8 of a network without data asks for a folder of images; nothing is written."""
     with pytest.raises(UsageError, match="--calibration FOLDER"):
-        imported.export_all(imported.space.smallest, target, tmp_path / "ship", INT8)
+        imported.export_all(imported.space.smallest, target, tmp_path / "ship", [Kind(), *INT8])
     assert not (tmp_path / "ship").exists()
 
 
@@ -361,7 +419,8 @@ def test_imported_network_with_images(
     done = imported.export_all(imported.space.smallest, target, tmp_path / "ship", [Kind(), *INT8], settings)
     for each in done:
         assert each.card["batch_norm"] == "calibrated on 12 images of folder pictures"
-        assert each.card["agreement_with_pytorch"]["on"] == "12 images of folder pictures"
+        on = each.card["agreement_with_pytorch"]["on"]
+        assert on == "12 images of folder pictures, the same as for calibration"
 
 
 def _loosely(expected: Any, found: Any, precision: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_what_is_stored_is_not_measured_again(tmp_path: Path, target: Target, no
     with Measurer(tmp_path, target, ONE) as measurer:
         assert measurer.measure(MODELS) == first
     assert len(list(tmp_path.glob("*.json"))) == 20
+
+
+def test_another_version_of_the_runtime_is_not_mixed_in(tmp_path: Path, target: Target) -> None:
+    """When the runtime was updated since, nothing more is stored beside the old numbers, and the remedy is said."""
+    with Measurer(tmp_path, target, ONE) as measurer:
+        measurer.measure(MODELS[:1])
+    (path,) = tmp_path.glob("*.json")
+    old = Measurement.load(path)
+    replace(old, versions={**old.versions, "onnxruntime": "0.9"}).save(path)
+    with (
+        Measurer(tmp_path, target, ONE) as measurer,
+        pytest.raises(MeasurementError, match=r"another runtime's version .*onnxruntime was 0\.9.*bring that back"),
+    ):
+        measurer.measure(MODELS[1:2])
+    assert list(tmp_path.glob("*.json")) == [path]
 
 
 def test_the_reference_is_stored_too(tmp_path: Path, target: Target) -> None:
@@ -113,11 +129,46 @@ def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pyt
         measurer.prove(MODELS[0])
 
 
+def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, then quiet: the next proof takes six processes, and is what is recorded."""
+    refused = Verdict("refused", ("governor is powersave: change it",))
+    with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
+        with monkeypatch.context() as disturbed:
+            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", lambda *before, **options: refused)
+            with pytest.raises(MeasurementError):
+                measurer.prove(MODELS[0])
+        assert measurer.recorded(MODELS[0]) is None
+        proof = measurer.prove(MODELS[0])
+        assert len(proof.measurements) == 6
+        assert not proof.left_out
+        assert measurer.recorded(MODELS[0]) == proof
+
+
+def test_a_proof_among_disturbances_is_taken_anew(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
+    turns = iter(range(1000))
+
+    def judge(*before: object, **options: object) -> Verdict:
+        return Verdict("refused", ("busy: wait",)) if next(turns) % 3 else Verdict("trusted")
+
+    with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
+        with monkeypatch.context() as disturbed:
+            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", judge)
+            with pytest.raises(MeasurementError, match="of 16 processes left out: busy: wait"):
+                measurer.prove(MODELS[0])
+        assert measurer.recorded(MODELS[0]) is None
+        assert len(measurer.prove(MODELS[0]).measurements) == 6
+
+
 def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Target) -> None:
-    """A stored file of the version before is named, with what to do."""
+    """A stored file of the version before is named, with what to do about it and all others."""
     with Measurer(tmp_path, target, ONE) as measurer:
         measurer.measure(MODELS[:1])
         (path,) = tmp_path.glob("*.json")
         path.write_text(path.read_text().replace('"version": 2', '"version": 1').replace('"version":2', '"version":1'))
-        with pytest.raises(FormatError, match=path.name):
+        with pytest.raises(
+            FormatError, match=rf"{path.name}.*if others of {tmp_path} are like it, move that folder away"
+        ):
             measurer.measure(MODELS[:1])

@@ -281,6 +281,15 @@ def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.Monke
     assert agent_onnxruntime.provider_options(CPU, wanted) == {}
 
 
+def test_only_places_for_caches_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path below the home folder is made where the option is for a folder or a cache; others are resolved only."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = {"cache_dir": "~/dir", "trt_timing_cache": "~/timing", "config": "~/file.json"}
+    given = agent_onnxruntime.provider_options("Any", {"provider_options": {"Any": options}})
+    assert given == {key: value.replace("~", str(tmp_path)) for key, value in options.items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dir", "timing"]
+
+
 def test_xnnpack_has_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """With it first, the session keeps to one thread that does not spin, and XNNPACK gets the rest."""
     made: dict[str, Any] = {}

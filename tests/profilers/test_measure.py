@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgenas.devices import Device, DeviceProfile, Target, connect
+from edgenas.devices import Completed, Deadline, Device, DeviceProfile, Target, connect
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
 from edgenas.devices.profile import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings, measure, measure_many
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
-LONG_ENOUGH = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=0.5)
 LONG = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=60)
 
 
@@ -57,6 +58,12 @@ def message(error: BaseException) -> str:
     text = str(error)
     assert "\n" not in text
     return text
+
+
+@pytest.fixture
+def other(make_conv: Callable[..., Path]) -> Path:
+    """A second file, for one that is being measured when the first is done."""
+    return make_conv("other.onnx", (1, 3, 24, 24))
 
 
 @pytest.fixture
@@ -147,19 +154,23 @@ def test_no_models_need_no_device(target: Target) -> None:
 
 
 def test_real_models_are_measured(real_models: Path, target: Target, device: Device) -> None:
-    """Two published detectors run, and the interval meets the requested 5%."""
+    """Two published detectors run, until the interval meets the requested 5% or time or runs are used up."""
     settings = MeasureSettings(relative_half_width=0.05, max_seconds=5)
     files = [real_models / "yunet_n_320_320.onnx", real_models / "FastestDet.onnx"]
     for got in measure_many(files, target, device=device, settings=settings):
         assert isinstance(got, Measurement)
-        assert got.interval_ms[1] - got.median_ms <= 0.05 * got.median_ms
+        precise = got.interval_ms[1] - got.median_ms <= 0.05 * got.median_ms
+        used_up = got.running_s >= settings.max_seconds or len(got.samples_ms) == settings.max_runs
+        assert precise or used_up
         assert got.peak_bytes is not None
         assert got.peak_bytes > 5e6
 
 
-def test_a_killed_agent_keeps_what_was_measured(conv: Path, target: Target, device: Device, work: Path) -> None:
+def test_a_killed_agent_keeps_what_was_measured(
+    conv: Path, other: Path, target: Target, device: Device, work: Path
+) -> None:
     """Results that came before the agent was killed are there; then a DeviceError says how far it got."""
-    results = measure_many([conv, conv], target, device=device, settings=LONG_ENOUGH)
+    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     assert isinstance(next(results), Measurement)
     os.kill(processes_of(work)[0], signal.SIGKILL)
     with pytest.raises(DeviceError, match="localhost, after 1 of 2 models: the agent ended too early"):
@@ -167,17 +178,21 @@ def test_a_killed_agent_keeps_what_was_measured(conv: Path, target: Target, devi
     assert wait_for(lambda: not processes_of(work))
 
 
-def test_the_agent_forks_from_a_single_thread(conv: Path, target: Target, device: Device, work: Path) -> None:
+def test_the_agent_forks_from_a_single_thread(
+    conv: Path, other: Path, target: Target, device: Device, work: Path
+) -> None:
     """No thread of the runtime runs in the agent: a forked process would inherit its locks, but not the thread."""
-    results = measure_many([conv, conv], target, device=device, settings=LONG_ENOUGH)
+    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     next(results)
     assert len(list(Path(f"/proc/{processes_of(work)[0]}/task").iterdir())) == 1
     del results
 
 
-def test_closing_the_iterator_ends_the_agent(conv: Path, target: Target, device: Device, work: Path) -> None:
+def test_closing_the_iterator_ends_the_agent(
+    conv: Path, other: Path, target: Target, device: Device, work: Path
+) -> None:
     """A caller who stops early leaves no agent running, and can go on with the device."""
-    results = measure_many([conv, conv], target, device=device, settings=LONG_ENOUGH)
+    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     next(results)
     assert processes_of(work)
     del results
@@ -246,10 +261,13 @@ def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
     [
         (lambda lines: "".join(lines[:2]), r"after 1 of 2 models: the agent ended too early \(last words\)"),
         (lambda lines: "".join(lines[:-1]), "after 2 of 2 models: the agent ended too early"),
-        (lambda lines: "".join([*lines[:2], "Segmentation fault\n"]), "answered nonsense \\('Segmentation fault'\\)"),
-        (lambda lines: "".join([lines[0], lines[2]]), "where result was due"),
-        (lambda lines: "".join([*lines[:2], lines[3]]), "where result was due"),
-        (lambda lines: "".join([lines[0], lines[1].replace('"load_ms"', '"x_ms"')]), "nonsense for .*conv.onnx"),
+        (lambda lines: "".join([*lines[:2], "Segmentation fault\n"]), "answered nonsense \\('Segmentation fault': "),
+        (lambda lines: "".join([lines[0], lines[2]]), "where result or failed was due"),
+        (lambda lines: "".join([*lines[:2], lines[3]]), "where result or failed was due"),
+        (
+            lambda lines: "".join([lines[0], lines[1].replace('"load_ms"', '"x_ms"')]),
+            r"answered nonsense \(.*: result.load_ms: Field required\)",
+        ),
         (lambda lines: '{"kind": "unable", "detail": "No module named x"}\n', "-m pip install onnxruntime"),
         (lambda lines: "[]\n", "answered nonsense"),
         (lambda lines: "", "after 0 of 2 models: the agent ended too early"),
@@ -262,6 +280,99 @@ def test_a_broken_answer_is_a_device_error(
     with pytest.raises(DeviceError, match=problem) as error:
         list(measure_many([conv, conv], target, device=scripted(change)))
     message(error.value)
+
+
+def edited(number: int, **fields: Any) -> Callable[[list[str]], str]:
+    """A change of one line's fields."""
+
+    def change(lines: list[str]) -> str:
+        lines[number] = json.dumps(json.loads(lines[number]) | fields) + "\n"
+        return "".join(lines)
+
+    return change
+
+
+def conditions(**facts: Any) -> Callable[[list[str]], str]:
+    """A change of the conditions after the first model."""
+    return edited(1, conditions_after={"governor": "performance", **facts})
+
+
+HOSTILE: dict[str, Callable[[list[str]], str]] = {
+    "nested without end": lambda lines: lines[0] + "[" * 200_000 + "\n",
+    "a kind that is a list": lambda lines: '{"kind": []}\n',
+    "a kind that is a number": lambda lines: '{"kind": 3}\n',
+    "a list of facts": edited(0, facts=[1]),
+    "facts that are the device's": edited(0, facts={"synthetic": False}),
+    "versions that are none": edited(0, versions=None),
+    "a version of two lines": edited(0, versions={"onnxruntime": "1\n2"}),
+    "unable without a word": lambda lines: '{"kind": "unable"}\n',
+    "failed without a word": lambda lines: lines[0] + '{"kind": "failed", "id": 0, "reason": "refused"}\n',
+    "failed for an odd reason": lambda lines: lines[0] + '{"kind": "failed", "id": 0, "reason": "z", "detail": "x"}\n',
+    "a list of conditions": edited(1, conditions_after=[1]),
+    "no conditions": edited(1, conditions_before=None),
+    "a governor that is a number": conditions(governor=3),
+    "a frequency in words": conditions(lowest_frequency_khz="x"),
+    "a drift of its own": conditions(drift=-0.05),
+    "a temperature that is no number": conditions(temperature_c=math.nan),
+    "device time that is infinite": edited(1, device_s=math.inf),
+    "device time below zero": edited(1, device_s=-5),
+    "memory below zero": edited(1, peak_bytes=-5),
+    "placement in words": edited(1, placement={"CPUExecutionProvider": "x"}),
+    "samples without a size": edited(1, samples_ms=[1e308] * 12),
+    "samples of no time": edited(1, samples_ms=[1e-320] * 12),
+    "interrupted runs that there are not": edited(1, interrupted=[10**9]),
+    "a verdict of its own": edited(1, verdict={"status": "trusted"}),
+    "an id that is true": edited(1, id=False),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_the_agent_never_says_is_a_device_error(
+    conv: Path, target: Target, change: Callable[[list[str]], str]
+) -> None:
+    """Fields that are missing, unknown, of another type or out of range are refused on one line."""
+    with pytest.raises(DeviceError, match="after 0 of 2 models: answered nonsense") as error:
+        list(measure_many([conv, conv], target, device=scripted(change)))
+    message(error.value)
+
+
+def test_a_runtimes_words_may_hold_anything(conv: Path, target: Target) -> None:
+    """Colours and line feeds in what a runtime says of a model are taken out of the message."""
+    words = json.dumps({"kind": "failed", "id": 0, "reason": "refused", "detail": "\x1b[31mno such\noperator"})
+    (got,) = measure_many([conv], target, device=scripted(lambda lines: f"{lines[0]}{words}\n{lines[2]}"))
+    assert isinstance(got, ModelError)
+    assert "([31mno such operator)" in message(got)
+
+
+class Talker(FakeDevice):
+    """Answers the first model, and then says a million lines that nobody waits for."""
+
+    said = 0
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        deadline: Deadline,
+        stdin: bytes = b"",
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        assert on_line is not None
+        for line in simulate(Request(tuple(command), stdin, dict(self._files))).stdout.splitlines()[:2]:
+            on_line(line)
+        for self.said in range(1_000_000):
+            on_line("again")
+        return Completed(0, "", "")
+
+
+def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) -> None:
+    """What nobody waits for does not fill the memory here: no more is kept than the answers that are due."""
+    device = Talker()
+    results = measure_many([conv, conv], target, device=device)
+    assert isinstance(next(results), Measurement)
+    with pytest.raises(DeviceError, match="answered nonsense \\('again'"):
+        next(results)
+    assert device.said < 10
 
 
 def test_a_lost_connection_keeps_what_came(conv: Path, target: Target) -> None:

@@ -105,7 +105,7 @@ def test_a_device_without_the_runtime_is_told_how_to_get_it(relu: Path, litert: 
 def test_a_runtime_too_old_is_told_how_to_get_a_newer(relu: Path, litert: Target) -> None:
     """The file is not blamed."""
     answers = [
-        {"kind": "hello", "versions": {"litert": "tflite_runtime 2.14.0"}},
+        {"kind": "hello", "versions": {"litert": "tflite_runtime 2.14.0"}, "facts": {}},
         {"kind": "failed", "id": 0, "reason": "too old", "detail": "Are you using an old TFLite binary?"},
         {"kind": "end", "count": 1},
     ]
@@ -122,7 +122,7 @@ def test_a_runtime_too_old_is_told_how_to_get_a_newer(relu: Path, litert: Target
         (lambda _: Reply("Segmentation fault\n"), "answered nonsense"),
         (lambda _: Reply("7\n"), "answered nonsense"),
         (lambda _: Reply("", stderr="first\nkilled\n"), r"the agent ended too early \(killed\)"),
-        (lambda _: Reply(json.dumps({"kind": "result", "outputs": 1}) + "\n"), "the agent ended too early"),
+        (lambda _: Reply(json.dumps({"kind": "result", "id": 0, "outputs": 1}) + "\n"), "the agent ended too early"),
         (lambda _: Reply(vanishes=True), "connection was lost"),
     ],
 )

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.profilers.reference import drift, reference_model, with_reference
+from edgenas.profilers import Measurement
+from edgenas.profilers.reference import Watch, drift, level, reference_model, with_reference
+from edgenas.profilers.trust import Verdict
 
+Processes = Callable[[Sequence[float]], list[Measurement]]
 USUAL = [1.0, 1.01, 0.99, 1.005, 0.995] * 4
+
+
+@pytest.fixture
+def processes() -> Processes:
+    """Make measurements at 1, 2, 3 s and so on, one for each median in ms."""
+
+    def make(medians: Sequence[float]) -> list[Measurement]:
+        fields: dict[str, Any] = {
+            "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
+            "versions": {}, "conditions_before": {}, "conditions_after": {}, "verdict": Verdict("trusted"),
+            "synthetic": True, "settings": {},
+        }  # fmt: skip
+        return [Measurement(samples_ms=(median,) * 5, taken_s=time, **fields) for time, median in at(medians)]
+
+    return make
+
+
+def at(medians: Sequence[float]) -> list[tuple[float, float]]:
+    """Processes of the reference at 1, 2, 3 s and so on."""
+    return [(float(time), median) for time, median in enumerate(medians, 1)]
 
 
 def test_the_reference_is_always_the_same_file() -> None:
@@ -36,31 +62,54 @@ def test_the_reference_runs_before_the_first_and_after_every_tenth() -> None:
 
 
 def test_few_processes_say_nothing() -> None:
-    """Before the fifth process of the reference nobody knows what is usual."""
-    assert drift([]) is None
-    assert drift([1.0, 2.0, 3.0, 4.0]) is None
+    """Before the tenth process of the reference nobody knows what is usual, nor for a moment that nobody noted."""
+    assert drift(5.5, at([1.0] * 9)) is None
+    assert drift(5.5, at([1.0] * 10)) == 0.0
+    assert drift(0.0, at([1.0] * 10)) is None
 
 
 def test_noise_is_no_drift() -> None:
     """Medians that differ by as much as they always do are as usual; one outlier is too."""
-    assert drift(USUAL) == 0.0
-    assert drift([*USUAL, 2.0]) == 0.0
+    assert all(drift(moment, at(USUAL)) == 0.0 for moment in range(1, 21))
+    assert all(drift(moment, at([*USUAL, 2.0, *USUAL])) == 0.0 for moment in range(1, 42))
 
 
-def test_a_slower_device_is_seen() -> None:
-    """Five processes of 1.06 after twenty of 0.99 to 1.01: of all 25 the median is 1.005."""
-    assert drift([*USUAL, 1.06, 1.06, 1.06, 1.06, 1.06]) == pytest.approx(1.06 / 1.005 - 1)
+def test_a_slower_device_is_seen_from_both_sides() -> None:
+    """Twenty processes of 0.99 to 1.01 and ten of 1.06: of all thirty the median is 1.005, and where it changes is."""
+    references = at([*USUAL, *[1.06] * 10])
+    assert drift(22.5, references) == pytest.approx(1.06 / 1.005 - 1)
+    assert drift(18.5, references) == 0.0
 
 
-def test_what_lasts_becomes_usual() -> None:
-    """After fifty slow processes slow is how the device is."""
-    assert drift([*USUAL, *[1.5] * 50]) == 0.0
+def test_a_change_half_way_does_not_hide_in_the_noise() -> None:
+    """Ten processes of 1 and ten of 1.08: 1.04 is the level, and both halves are off it."""
+    references = at([1.0, 1.002] * 5 + [1.08, 1.082] * 5)
+    assert drift(3.5, references) == pytest.approx(1.0 / 1.041 - 1, abs=0.002)
+    assert drift(17.5, references) == pytest.approx(1.08 / 1.041 - 1, abs=0.002)
 
 
-@given(st.lists(st.floats(0.1, 100), min_size=5, max_size=80), st.floats(0.01, 100))
-def test_the_unit_does_not_matter(medians: list[float], scale: float) -> None:
-    """Drift is a ratio."""
-    found, scaled = drift(medians), drift([median * scale for median in medians])
-    assert found is not None
-    assert scaled is not None
-    assert (1 + scaled) / (1 + found) == pytest.approx(1, abs=0.03)
+def test_what_lasts_never_becomes_usual() -> None:
+    """After a hundred slow processes slow is still not how the device is."""
+    medians = [*USUAL, *[1.5] * 100]
+    assert level(medians) == 1.0
+    assert drift(110.5, at(medians)) == pytest.approx(0.5)
+
+
+def test_a_lasting_change_is_told_from_a_short_one(processes: Processes) -> None:
+    """Ten slow processes in a row are a change; nine are not, nor are ten that were recorded earlier."""
+    medians = [*USUAL, *[1.5] * 10]
+    watch = Watch()
+    for each in processes(medians[:-1]):
+        watch.add(each)
+    assert watch.changed() is None
+    watch.add(processes(medians)[-1])
+    assert watch.changed() == pytest.approx(0.5)
+    watch.restart()
+    assert watch.changed() is None
+    assert Watch(processes(medians)).changed() is None
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=10, max_size=80), st.floats(0.5, 80.5), st.sampled_from([0.125, 2, 64]))
+def test_the_unit_does_not_matter(medians: list[float], moment: float, scale: float) -> None:
+    """Drift is a ratio: powers of two change nothing at all."""
+    assert drift(moment, at(medians)) == drift(moment, at([median * scale for median in medians]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.errors import UsageError
+from edgenas.errors import MeasurementError, UsageError
 from edgenas.profilers import Measurement, Rounds, compare_rounds
 from edgenas.profilers.trust import Verdict
 
@@ -52,7 +52,28 @@ def test_refused_processes_are_left_out_where_others_suffice() -> None:
     assert rounds.median_ms == 1.0
     assert len(rounds.left_out) == 2
     assert rounds.device_s == 2.0
-    assert rounds.verdict == Verdict("trusted")
+    assert rounds.verdict == Verdict("trusted", (f"2 of 8 processes left out: {REFUSED.reasons[0]}",))
+
+
+def test_where_most_are_left_out_the_rest_is_not_trusted() -> None:
+    """Six calm processes of thirteen are a chance find; of twelve they are not."""
+    calm = processes([1.0] * 6)
+    assert not Rounds.of(calm + processes([9.0] * 6, verdict=REFUSED), 6).problems
+    found = Rounds.of(calm + processes([9.0] * 7, verdict=REFUSED), 6)
+    assert found.verdict.status == "refused"
+    assert found.problems == (f"7 of 13 processes left out: {REFUSED.reasons[0]}",)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("versions", ({"onnxruntime": "1.20"}, {"onnxruntime": "1.31"})), ("facts", ({"cpu": "a"}, {"cpu": "b"}))],
+)
+def test_one_runtime_and_device(field: str, values: tuple[dict[str, str], dict[str, str]]) -> None:
+    """Processes of two versions of the runtime, or of two devices, are no measurement of one thing."""
+    target = {"device": "board", "runtime": "onnxruntime"}
+    mixed = [one for value in values for one in processes([1.0], target=target, **{field: value})]
+    with pytest.raises(MeasurementError, match="measure all again"):
+        Rounds(tuple(mixed))
 
 
 def test_where_too_few_are_left_all_count_and_it_is_refused() -> None:
@@ -106,8 +127,25 @@ def test_models_are_compared_round_by_round() -> None:
     assert found == pytest.approx((1.1, 1.1, 1.1))
 
 
-def test_fewer_than_six_common_rounds_are_not_compared() -> None:
-    """Rounds of which one model's process was left out do not count."""
-    first, second = processes([1.0] * 7), processes([1.0] * 7)
-    assert compare_rounds(Rounds(first[1:]), Rounds(second[:6])) is None
-    assert compare_rounds(Rounds(first[1:]), Rounds(second)) is not None
+def test_few_common_rounds_are_compared_by_their_medians() -> None:
+    """One process left out of each leaves five rounds in common: the intervals of the two medians decide."""
+    first, second = processes([1.1] * 7), processes([1.0] * 7)
+    assert compare_rounds(Rounds(first[1:]), Rounds(second[:6])) == pytest.approx((1.1, 1.1, 1.1))
+
+
+def test_rounds_of_two_targets_are_not_paired() -> None:
+    """Equal numbers of rounds of two batches mean nothing: what cancels within one is noise between two."""
+    level = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    first = Rounds(processes([1.1 * each for each in level]))
+    found = compare_rounds(first, Rounds(processes(level, target={"device": "board", "runtime": "litert"})))
+    assert found is not None
+    assert found[0] == pytest.approx(1.1)
+    assert found[1] < 1 < found[2]
+
+
+def test_fewer_than_six_processes_have_no_interval_to_show() -> None:
+    """Of five the text and the document have none, and they are not compared."""
+    five = Rounds(processes([1.0] * 5))
+    assert str(five) == "1.00 ms (trusted)"
+    assert five.to_dict()["interval_95_ms"] is None
+    assert compare_rounds(five, Rounds(processes([1.0] * 6))) is None

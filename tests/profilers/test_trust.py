@@ -77,8 +77,8 @@ def test_facts_that_are_not_given_are_named() -> None:
         ({"throttled_flags": 0}, {"throttled_flags": 0x80008}, "the board throttled: cool it"),
         ({"throttled_flags": 0x4}, {"throttled_flags": 0x40000}, "the board throttled: cool it"),
         ({}, {"power": "battery"}, "it runs on battery: connect its power supply"),
-        ({}, {"drift": 0.14}, "the device slowed down by 14% meanwhile: measure again"),
-        ({}, {"drift": -0.11}, "the device sped up by 11% meanwhile: measure again"),
+        ({}, {"drift": 0.14}, "the device slowed down by 14% meanwhile: let it run as before"),
+        ({}, {"drift": -0.11}, "the device sped up by 11% meanwhile: let it run as before"),
     ],
 )
 def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:

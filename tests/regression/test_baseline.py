@@ -11,7 +11,8 @@ import pytest
 import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings, median_of_rounds
+from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.profilers.rounds import median_of_rounds
 from edgenas.profilers.trust import Verdict
 from edgenas.regression import Baseline, record
 
@@ -32,7 +33,7 @@ def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> 
     assert baseline.target == fake_target.to_dict()
     assert baseline.synthetic
     # The fake takes 1 µs and 1 ms a megabyte, within 1%.
-    assert baseline.median_ms == pytest.approx(0.002, rel=0.01)
+    assert baseline.rounds.median_ms == pytest.approx(0.002, rel=0.01)
 
 
 def test_settings_hold_for_every_process(model: Path, fake_target: Target) -> None:

@@ -17,9 +17,10 @@ from edgenas.devices import Target
 from edgenas.devices.profile import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.profilers.statistics import ratio_interval
 from edgenas.profilers.trust import Verdict
 from edgenas.regression import Baseline, check, record
-from edgenas.regression.compare import judge, ratio_interval
+from edgenas.regression.compare import judge
 
 Rounds = Callable[..., tuple[Measurement, ...]]
 Median = tuple[float, float, float]
