@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -259,7 +260,7 @@ def test_an_interpreter_below_the_home_folder(homely: Sshd, folder: Path, monkey
     """A python that begins with ~/ is looked for in the home folder of the device, over SSH and here."""
     script = folder / "home" / "bin" / "python3"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("HOME", str(folder / "home"))
     over_ssh = homely.profile(python="~/bin/python3")
