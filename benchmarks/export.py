@@ -96,15 +96,19 @@ def timed(write: Callable[[], object]) -> float:
 def write_files(folder: Path, architectures: Sequence[en.Architecture]) -> tuple[Seconds, Seconds]:
     """Every file that this process can write; the seconds by writer, of TFLite and of ONNX."""
     tflite, graphs = collections.defaultdict(list), collections.defaultdict(list)
-    for seed, architecture in enumerate(architectures):
-        subnet = make_subnet(architecture, seed)
+    subnets = {architecture: make_subnet(architecture, seed) for seed, architecture in enumerate(architectures)}
+    for architecture, subnet in subnets.items():
         save_file(subnet.weights(), folder / f"{architecture.id}.safetensors")
-        ours = file_of(folder, architecture, "ours", "tflite")
-        tflite["ours"].append(timed(lambda: write_tflite(ours, architecture, subnet)))  # noqa: B023 - called at once
-        ours = file_of(folder, architecture, "ours", "onnx")
-        graphs["ours"].append(timed(lambda: write_onnx(ours, architecture, subnet)))  # noqa: B023
-        for dynamo in (False, True):
-            writer = f"torch.onnx dynamo={dynamo}"
+    # A writer makes all its files before the next begins, as litert-torch does: none meets what another left in memory.
+    for architecture, subnet in subnets.items():
+        path = file_of(folder, architecture, "ours", "tflite")
+        tflite["ours"].append(timed(lambda: write_tflite(path, architecture, subnet)))  # noqa: B023 - called at once
+    for architecture, subnet in subnets.items():
+        path = file_of(folder, architecture, "ours", "onnx")
+        graphs["ours"].append(timed(lambda: write_onnx(path, architecture, subnet)))  # noqa: B023
+    for dynamo in (False, True):
+        writer = f"torch.onnx dynamo={dynamo}"
+        for architecture, subnet in subnets.items():
             path = file_of(folder, architecture, writer, "onnx")
             graphs[writer].append(timed(lambda: write_by_torch(path, subnet, dynamo)))  # noqa: B023
     return tflite, graphs
