@@ -118,7 +118,7 @@ def write_by_litert_torch(python: Path, folder: Path, architectures: Sequence[en
     """Its file of every architecture, written by its own environment; the seconds."""
     command = [str(python), str(Path(__file__).with_name("export_litert_torch.py")), str(folder), str(SIZE)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - a list
     if done.returncode:
         raise SystemExit(f"litert-torch's side failed:\n{done.stderr[-2000:]}")
     seconds = json.loads(done.stdout)

@@ -127,7 +127,7 @@ def fetch(choices: list[list[str]], site: Path) -> None:
     problem = ""
     for requirements in choices:
         command = [sys.executable, "-m", "pip", "install", *options, *limits, "--target", str(site), *requirements]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603 - a list
         if done.returncode == 0:
             return
         problem = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "it failed")
@@ -150,7 +150,7 @@ def check(venv: Path, runtime: str) -> tuple[str, str]:
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     command = [str(venv / "bin" / "python"), "-I", "-c", CHECKS[runtime]]
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 - an argument list, no shell
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
         )
     except OSError as error:
