@@ -141,6 +141,51 @@ def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> N
     np.testing.assert_allclose(table.latency_ms(_GENES), summed, rtol=1e-12)
 
 
+def test_a_million_predictions_are_the_same_as_single_ones(table: LatencyTable) -> None:
+    """However many architectures are predicted at once, each gets the bits that it gets alone."""
+    genes = _SPACE.sample(5000, np.random.default_rng(1))
+    together = table.latency_ms(genes)
+    for row in (0, 2047, 2048, 4999):
+        assert table.latency_ms(genes[row : row + 1])[0] == together[row]
+
+
+def test_intervals_and_probabilities_belong_together(table: LatencyTable) -> None:
+    """A budget at the prediction is kept with probability 0.5, at the interval's ends with 0.025 and 0.975."""
+    genes = _GENES[:3]
+    low, high = table.interval_ms(genes).T
+    assert (low < table.latency_ms(genes)).all()
+    for row in range(3):
+        budgets = (low[row], table.latency_ms(genes)[row], high[row])
+        found = [table.probability(genes, float(budget))[row] for budget in budgets]
+        assert found == pytest.approx([0.025, 0.5, 0.975])
+
+
+def test_a_table_without_measurements_has_no_intervals(table: LatencyTable) -> None:
+    """A table that was not fitted to measured subnets says so when it is asked how sure it is."""
+    published = dataclasses.replace(table, process=None)
+    with pytest.raises(UsageError, match="is not from measured subnets, so it has no intervals"):
+        published.interval_ms(_GENES)
+
+
+def test_tables_of_other_targets_help(tmp_path: Path, table: LatencyTable) -> None:
+    """A table that began with another's costs predicts as well, and comes back from its file with its intervals."""
+    few = np.r_[np.arange(30), np.arange(60, 64)]
+    measurements = [_measurements()[index] for index in few]
+    other = LatencyTable.fit(_SPACE, "o", _GENES[few], measurements, _HELD_OUT[few], "", others=[table])
+    genes = _SPACE.sample(50, np.random.default_rng(8))
+    np.testing.assert_allclose(other.latency_ms(genes), _latency_ms(genes), rtol=0.01)
+    other.save(tmp_path / "other.json")
+    loaded = LatencyTable.load(tmp_path / "other.json", _SPACE)
+    assert np.array_equal(loaded.interval_ms(genes), other.interval_ms(genes))
+
+
+def test_a_table_of_another_space_is_no_help(table: LatencyTable) -> None:
+    """Another target's table must be of the same space."""
+    foreign = dataclasses.replace(table, space=dataclasses.replace(_SPACE, classes=11))
+    with pytest.raises(UsageError, match="give tables of the same space"):
+        LatencyTable.fit(_SPACE, "t", _GENES, _measurements(), _HELD_OUT, "", others=[foreign])
+
+
 def test_too_little_to_fit_is_refused() -> None:
     """With 19 subnets to fit, or none held out, there is no table; the message says what to do."""
     measurements = _measurements()
@@ -166,6 +211,7 @@ def test_a_table_comes_back_from_its_file(table: LatencyTable, tmp_path: Path) -
     assert again.read_bytes() == path.read_bytes()
     assert np.array_equal(loaded.latency_ms(_GENES), table.latency_ms(_GENES))
     assert np.array_equal(loaded.peak_bytes(_GENES), table.peak_bytes(_GENES))
+    assert np.array_equal(loaded.interval_ms(_GENES), table.interval_ms(_GENES))
     assert loaded.certificate == table.certificate
     assert (loaded.target, loaded.made_from) == ("made-up", "inputs")
 
@@ -175,11 +221,11 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     table.save(path)
-    body = read_document(path, "latency_table", 1)
+    body = read_document(path, "latency_table", 2)
     costs = dict(body["parts_ms"])
     del costs[keys[3]]
     costs[keys[5]] = -0.1
-    write_document(path, "latency_table", 1, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 2, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
         LatencyTable.load(path, _SPACE)
 

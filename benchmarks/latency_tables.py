@@ -1,0 +1,160 @@
+"""How well latency tables are inferred from published data: resolutions in between, and a new target.
+
+EDGENAS_DATA=FOLDER python benchmarks/latency_tables.py
+
+Interpolation: Once-for-All's tables of a Samsung Note10. Subnets at 160, 192 and
+224 pixels with 1% or 4% of noise are fitted; all five resolutions are predicted.
+Transfer: the cells of NAS-Bench-201, measured on a Raspberry Pi 4 and a Pixel 3.
+A cell's parts are its operations by edge, and by whether the edge is reached
+from the input and reaches the output. 500 cells of the Pi make a table; then
+few cells of the Pixel are fitted, with that table as a prior and without.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau, spearmanr
+
+from edgenas.costs import Vector
+from edgenas.profilers import PublishedTables
+from edgenas.profilers.fit import fit_parts
+from edgenas.profilers.part_process import PartBasis, PartProcess, fit_part_process
+from edgenas.space import MobileNetV3
+
+SEEDS = 6
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+DEGENERATE_MS = 0.5
+Part = tuple[int, str, bool, bool]
+
+
+def interpolate(folder: Path) -> None:
+    """Print the error of each resolution, those in between marked."""
+    space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
+    table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
+    genes = space.sample(4000, np.random.default_rng(0))
+    unseen, pool = genes[2000:], genes[:2000][np.isin(genes[:2000, 0], (0, 2, 4))]
+    truth = table.latency_ms(unseen)
+    print(
+        "| noise | subnets | 160 | 176, not measured | 192 | 208, not measured | 224 |\n|---|---|---|---|---|---|---|"
+    )
+    for noise in (0.01, 0.04):
+        for count in (60, 120, 300):
+            cells = np.zeros((len(space.resolutions), 3))
+            for seed in range(SEEDS):
+                rng = np.random.default_rng(seed)
+                seen = pool[rng.permutation(len(pool))[:count]]
+                process = fit_parts(space, seen, table.latency_ms(seen) * rng.lognormal(0, noise, count))
+                predicted = process.overhead + space.sum_over_parts(unseen, process.costs)
+                cells += [_judged(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
+            texts = [f"{mape:.1%} ({bias:+.1%}, {tau:.2f})" for mape, bias, tau in cells / SEEDS]
+            print(f"| {noise:.0%} | {count} |", " | ".join(texts), "|", flush=True)
+
+
+def _judged(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+    error = (predicted / truth - 1)[rows]
+    return float(np.abs(error).mean()), float(error.mean()), float(kendalltau(predicted[rows], truth[rows]).statistic)
+
+
+def read_cells(path: Path) -> tuple[list[list[str]], Vector, Vector]:
+    """Operations on the six edges, and the latencies on both devices, of cells that are not degenerate."""
+    with gzip.open(path, "rt") as file:
+        rows = list(csv.DictReader(file))
+    both = np.array([[float(row["raspi4_ms"]), float(row["pixel3_ms"])] for row in rows])
+    sound: npt.NDArray[np.bool_] = (both > DEGENERATE_MS).min(axis=1)
+    cells = [re.findall(r"([a-z_0-9]+)~\d", row["arch"]) for row in rows]
+    return [cell for cell, kept in zip(cells, sound, strict=True) if kept], both[sound, 0], both[sound, 1]
+
+
+def parts_of(cell: list[str]) -> list[Part]:
+    """Edge, operation, whether the input reaches the edge, whether the edge reaches the output."""
+    reached, reaching = {0}, {3}
+    for (start, end), operation in zip(EDGES, cell, strict=True):
+        if operation != "none" and start in reached:
+            reached.add(end)
+    for (start, end), operation in sorted(zip(EDGES, cell, strict=True), key=lambda each: -each[0][1]):
+        if operation != "none" and end in reaching:
+            reaching.add(start)
+    return [
+        (number, operation, EDGES[number][0] in reached, EDGES[number][1] in reaching)
+        for number, operation in enumerate(cell)
+        if operation != "none"
+    ]
+
+
+def cell_basis(parts: list[Part]) -> PartBasis:
+    """Calls of each operation that are in use; alike are equal operations, places and uses."""
+    calls = [[float(part[1] == name and part[2] and part[3]) for name in OPERATIONS] for part in parts]
+    detail = [[float(part[1] == name) for name in OPERATIONS] for part in parts]
+    keys = {
+        "operation": (1,),
+        "use": (2, 3),
+        "operation and use": (1, 2, 3),
+        "edge": (0,),
+        "operation, reached": (1, 2),
+    }
+    alike = {
+        name: np.array([[float(all(one[i] == other[i] for i in places)) for other in parts] for one in parts])
+        for name, places in keys.items()
+    }
+    return PartBasis(np.array(calls), np.array(detail), {"own": np.eye(len(parts)), **alike})
+
+
+def transfer(folder: Path) -> None:
+    """Print Spearman, Kendall tau and MAPE on 4,000 unseen cells of the Pixel."""
+    cells, raspi, pixel = read_cells(folder / "nasbench201" / "nasbench201.csv.gz")
+    described = [parts_of(cell) for cell in cells]
+    parts = sorted({part for each in described for part in each})
+    place = {part: number for number, part in enumerate(parts)}
+    counts = np.zeros((len(cells), len(parts)))
+    for row, each in enumerate(described):
+        counts[row, [place[part] for part in each]] = 1
+    order = np.random.default_rng(0).permutation(len(cells))
+    unseen, pool = order[:4000], order[4000:]
+    basis = cell_basis(parts)
+    other = fit_part_process(basis, counts[pool[:500]], raspi[pool[:500]])
+    prior = PartBasis(other.costs[:, None], basis.detail, basis.similarities, np.array([other.overhead]))
+
+    def shown(predicted: Vector) -> list[float]:
+        error = float(np.abs(predicted / pixel[unseen] - 1).mean())
+        rank = float(spearmanr(predicted, pixel[unseen]).statistic)
+        return [rank, float(kendalltau(predicted, pixel[unseen]).statistic), error]
+
+    def tabled(process: PartProcess) -> Vector:
+        return np.maximum(process.overhead + counts[unseen] @ process.costs, 1e-3)
+
+    print("| subnets | copied table | copied measurements | the table as a prior | no prior |\n|---|---|---|---|---|")
+    for count in (0, 5, 10, 20, 50, 100, 200):
+        found: dict[str, list[list[float]]] = {name: [] for name in ("table", "measurements", "prior", "none")}
+        for seed in range(SEEDS):
+            seen = np.random.default_rng(seed).permutation(pool)[:count]
+            copies = {"table": other.overhead + counts @ other.costs, "measurements": raspi}
+            for name, copied in copies.items():
+                scale = float(np.median(pixel[seen] / copied[seen])) if count else 1.0
+                found[name].append(shown(copied[unseen] * scale))
+            if count:
+                found["prior"].append(shown(tabled(fit_part_process(prior, counts[seen], pixel[seen]))))
+                found["none"].append(shown(tabled(fit_part_process(basis, counts[seen], pixel[seen]))))
+        means = [np.mean(each, axis=0) if each else None for each in found.values()]
+        texts = ["-" if each is None else "{:.3f}, {:.3f}, {:.1%}".format(*each) for each in means]
+        print(f"| {count} |", " | ".join(texts), "|", flush=True)
+
+
+def main() -> None:
+    """Both comparisons, as tables for benchmarks/README.md."""
+    folder = Path(os.environ["EDGENAS_DATA"])
+    print("MAPE (bias, Kendall tau) by resolution")
+    interpolate(folder)
+    print("\nSpearman, Kendall tau, MAPE on the Pixel 3, from cells measured there and a Raspberry Pi 4")
+    transfer(folder)
+
+
+if __name__ == "__main__":
+    main()
