@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from edgenas.errors import DeviceError, UsageError
+from edgenas.files import digest
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -123,11 +124,13 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def push(self, local: Path, name: str) -> str:
+    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         """Store a file in the work folder under ``name``, whole or not at all; returns its path there.
 
-        Not sent again when an equal file lies there. Raises UsageError when
-        ``local`` cannot be read, or ``name`` is not a plain file name.
+        Not sent again when an equal file lies there. ``sha256``: of its content,
+        where it is known, so that nothing else is stored. Raises UsageError when
+        ``local`` cannot be read, or would have to be sent and has another content,
+        or ``name`` is not a plain file name.
         """
 
     @abstractmethod
@@ -187,6 +190,12 @@ class Device(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_content(local: Path, data: bytes, sha256: str | None) -> None:
+    """Raises UsageError when the content of a file is not the one that is known."""
+    if sha256 is not None and digest(data) != sha256:
+        raise UsageError(f"{local}: was changed since it was looked at; start again when nothing writes to it")
 
 
 def check_name(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.base import STDERR_KEPT, Completed, Deadline, Device, check_name
+from edgenas.devices.base import STDERR_KEPT, Completed, Deadline, Device, check_content, check_name
 from edgenas.devices.facts import complete
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest, read_bytes, write_bytes
@@ -46,7 +46,8 @@ Handler = Callable[[Request], Reply]
 def simulate(request: Request) -> Reply:
     """Answer a measuring request as the agent would: the time of a model grows with the size of its file.
 
-    1 µs and 1 ms a megabyte, with a deterministic spread of ±1% from run to run.
+    1 µs and 1 ms a megabyte, with a deterministic spread of ±1% from run to run; a
+    process is said to take 0.3 s.
     """
     asked = json.loads(request.stdin)
     zero = {
@@ -66,7 +67,7 @@ def simulate(request: Request) -> Reply:
                 "samples_ms": [round((0.001 + len(data) / 1e6) * (0.99 + byte / 12_750), 6) for byte in spread],
                 "peak_bytes": 2 * len(data),
                 "load_ms": 1.0,
-                "device_s": 0.0,
+                "device_s": 0.3,
                 "conditions_before": zero,
                 "conditions_after": zero,
             }
@@ -127,11 +128,13 @@ class FakeDevice(Device):
             )
         return Completed(reply.exit_status, "" if on_line else reply.stdout, reply.stderr[-STDERR_KEPT:])
 
-    def push(self, local: Path, name: str) -> str:
+    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
-        self._files[check_name(name)] = read_bytes(local)
+        data = read_bytes(local)
+        check_content(local, data, sha256)
+        self._files[check_name(name)] = data
         return f"/fake/{name}"
 
     def pull(self, remote: str, local: Path) -> None:

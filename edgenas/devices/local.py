@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.base import Completed, Deadline, Device, Output, check_name
+from edgenas.devices.base import Completed, Deadline, Device, Output, check_content, check_name
 from edgenas.devices.facts import read_facts
 from edgenas.devices.process import Process
 from edgenas.devices.workfolder import DeviceLock, WorkFolder
 from edgenas.errors import DeviceError, UsageError
+from edgenas.files import read_bytes
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -86,11 +87,13 @@ class LocalDevice(Device):
                 self._process = None
         return output.completed(process.exit_status)
 
-    def push(self, local: Path, name: str) -> str:
+    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
         target = self._folder / check_name(name)
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
+        if sha256 is not None:
+            check_content(local, read_bytes(local), sha256)
         if not (target.is_file() and filecmp.cmp(local, target, shallow=False)):
             _copy(local, target)
         return str(target)

@@ -194,6 +194,18 @@ class Target:
             name += "-" + next(named, "cpu" + ".".join(map(str, self.affinity)))
         return name + (f"-{self.profile.power_mode.lower()}" if self.profile.power_mode else "")
 
+    @property
+    def given(self) -> str:
+        """How commands name it, ready for a shell: its profile, and options where it differs from that's default."""
+        default = self.profile.default
+        pairs = {
+            "--runtime": (self.runtime, default.runtime),
+            "--precision": (self.precision, default.precision),
+            "--threads": (self.threads, default.threads),
+        }
+        options = [f"{option} {wanted}" for option, (wanted, usual) in pairs.items() if wanted != usual]
+        return " ".join([self.profile.given, *options])
+
     def to_dict(self) -> dict[str, Any]:
         """What a measurement is comparable by, as plain data; how the device is reached is left out."""
         described: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.base import Completed, Deadline, Device, Output, check_name
+from edgenas.devices.base import Completed, Deadline, Device, Output, check_content, check_name
 from edgenas.devices.facts import FACT_PATTERNS, read_facts
 from edgenas.devices.ssh_config import SshConnection
 from edgenas.devices.ssh_connection import Way, open_way
@@ -105,7 +105,7 @@ class SshDevice(Device):
             raise DeviceError(f"{command[0]}: cannot be started ({answer['error']}); correct the profile's python")
         return output.completed(status)
 
-    def push(self, local: Path, name: str) -> str:
+    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
         check_name(name)
         if not local.is_file():
@@ -113,11 +113,12 @@ class SshDevice(Device):
         data = read_bytes(local)
         with self._exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
-            answer = link.ask(deadline, what, "push", name=name, sha256=digest(data), size=len(data))
+            answer = link.ask(deadline, what, "push", name=name, sha256=sha256 or digest(data), size=len(data))
             if answer.get("send"):
                 link.send_pieces(b"F", data, deadline, what)
                 answer = link.answer(deadline, what)
         if "error" in answer:
+            check_content(local, data, sha256)
             raise DeviceError(
                 f"{self.name}: {local} cannot be stored there ({answer['error']});"
                 " free space there or set work_dir in the profile"

@@ -28,6 +28,7 @@ import pytest
 from edgenas.devices.base import STDERR_KEPT, Deadline, Device
 from edgenas.devices.facts import FACTS
 from edgenas.errors import DeviceError, UsageError
+from edgenas.files import digest
 
 COMMANDS = {
     "lines": "import sys; print('one'); print('two', flush=True); print('bad', file=sys.stderr); sys.exit(3)",
@@ -109,6 +110,19 @@ class DeviceContract:
             remote = device.push(source, "model.onnx")
             device.pull(remote, back)
             assert back.read_bytes() == content
+
+    def test_a_file_that_was_changed_is_not_stored(self, device: Device, tmp_path: Path) -> None:
+        """A file whose content is not the one that is known is refused; an equal one is stored."""
+        source, back = tmp_path / "source", tmp_path / "back"
+        source.write_bytes(b"another")
+        with pytest.raises(UsageError, match="source: was changed since it was looked at"):
+            device.push(source, "model.onnx", digest(b"content"))
+        with pytest.raises(DeviceError, match="no such file"):
+            device.pull("model.onnx", back)
+        source.write_bytes(b"content")
+        device.push(source, "model.onnx", digest(b"content"))
+        device.pull("model.onnx", back)
+        assert back.read_bytes() == b"content"
 
     def test_pushed_files_lie_in_the_work_folder(self, device: Device, tmp_path: Path) -> None:
         """Commands run in the folder that files are pushed to, and nothing half-sent lies there."""

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -95,6 +96,7 @@ class KeptFiles:
     def __init__(self, parent: Path, pulse: Callable[[], None]) -> None:
         self._folder = parent / _KEPT
         self._pulse = pulse
+        self._most_bytes = math.inf  # that they can take together; they are looked at when this may be too much
 
     def place(self, sha256: str, target: Path) -> bool:
         """Give ``target`` the content of this hash, if it is kept and intact."""
@@ -116,10 +118,13 @@ class KeptFiles:
         with contextlib.suppress(OSError):
             self._folder.mkdir(exist_ok=True)
             os.link(path, self._folder / sha256)
+            self._most_bytes += path.stat().st_size
 
     def trim(self, most_bytes: int, free_bytes: int) -> None:
         """Drop the least used until those that are left take at most this much and leave this much free."""
         with contextlib.suppress(OSError):
+            if self._most_bytes <= most_bytes and shutil.disk_usage(self._folder).free >= free_bytes:
+                return
             files = [(path.stat(), path) for path in self._folder.iterdir()]
             total = sum(seen.st_size for seen, _ in files)
             for seen, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
@@ -127,6 +132,7 @@ class KeptFiles:
                     break
                 path.unlink()
                 total -= seen.st_size
+            self._most_bytes = total
 
 
 def file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:

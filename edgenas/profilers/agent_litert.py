@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 CPU = "CPUExecutionProvider"
@@ -43,6 +44,12 @@ def start(wanted: Mapping[str, Any]) -> str:
     return f"{name} {version(name)}"
 
 
+def folder() -> str:
+    """Where the library lies."""
+    name, _ = library()
+    return str(Path(str(importlib.import_module(name).__file__)).parent)
+
+
 def empty(wanted: Mapping[str, Any]) -> Any:
     """A session that does next to nothing, run once."""
     session = interpreter(wanted, threads=1, model_content=EMPTY)
@@ -71,7 +78,7 @@ def prepare(session: Any, seed: int) -> Callable[[], Any]:
         elif kind.kind != "f":
             # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
             values = values > 0.5
-        session.set_tensor(declared["index"], values.astype(kind))
+        session.set_tensor(declared["index"], values.astype(kind, copy=False))
     run: Callable[[], Any] = session.invoke
     return run
 

@@ -58,6 +58,13 @@ def start(wanted: Mapping[str, Any]) -> str:
     return str(onnxruntime.__version__)
 
 
+def folder() -> str:
+    """Where the library lies."""
+    import onnxruntime
+
+    return str(Path(onnxruntime.__file__).parent)
+
+
 def empty(wanted: Mapping[str, Any]) -> Any:
     """A session that does next to nothing, run once."""
     session = new_session(_EMPTY, wanted, threads=1)

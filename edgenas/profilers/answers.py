@@ -75,6 +75,7 @@ class Unable:
 
     kind: Literal["unable"]
     detail: str
+    reason: Literal["affinity", "runtime"] = "runtime"
 
 
 @dataclass(frozen=True)

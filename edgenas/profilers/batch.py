@@ -75,7 +75,8 @@ class Batch:
         on_process: OnProcess = lambda number, measurement: None,
     ) -> None:
         self._models, self._target, self._settings = list(models), target, settings or MeasureSettings()
-        check_models(list(dict.fromkeys(self._models)), target)
+        distinct = list(dict.fromkeys(self._models))
+        self._files = dict(zip(distinct, check_models(distinct, target), strict=True))
         self._taken = [list(each) for each in taken] or [[] for _ in self._models]
         self._earlier = [len(each) for each in self._taken]
         self._failed: dict[int, ModelError] = {}
@@ -143,13 +144,14 @@ class Batch:
         turns = [(number, first + turn) for turn, numbers in enumerate(rounds) for number in numbers]
         with self._reference(len(turns)) as reference:
             order = list(with_reference(turns)) if reference else list(turns)
-            files = [self._models[turn[0]] if turn else reference for turn in order]
+            paths = [self._models[turn[0]] if turn else reference for turn in order]
             outcomes = measure_many(
-                [file for file in files if file],
+                [path for path in paths if path],
                 self._target,
                 device=device,
                 settings=self._settings,
                 exceptions={reference: SETTINGS} if reference else None,
+                checked=self._files,
             )
             with contextlib.closing(outcomes):
                 for turn, outcome in zip(order, outcomes, strict=True):
@@ -159,7 +161,7 @@ class Batch:
         """Take one outcome in: of the reference, or of a model in a round."""
         if isinstance(outcome, ModelError):
             if turn is not None:
-                self._failed[turn[0]] = outcome
+                self._failed.setdefault(turn[0], self._after(len(self._taken[turn[0]]), outcome))
             return
         if turn is None:
             reference = replace(outcome, taken_s=time.time())
@@ -171,6 +173,12 @@ class Batch:
         measurement = replace(outcome, round=place, taken_s=time.time())
         self._taken[number].append(measurement)
         self._on_process(number, measurement)
+
+    def _after(self, processes: int, error: ModelError) -> ModelError:
+        """The error of a model that ran before: such a one is not to be trusted, but nor does it always fail."""
+        if not processes:
+            return error
+        return ModelError(f"{error}; it failed after {processes} process{'es' * (processes > 1)} in which it ran")
 
     def _check_speed(self) -> None:
         changed = self._watch.changed()

@@ -29,21 +29,23 @@ def measure_many(
     device: Device,
     settings: MeasureSettings | None = None,
     exceptions: Mapping[Path, MeasureSettings] | None = None,
+    checked: Mapping[Path, ModelFile] | None = None,
 ) -> Generator[Measurement | ModelError, None, None]:
     """Measure model files in order, each in a process of its own, yielding each result as soon as it is there.
 
     What is wrong with a model is yielded in place of its result. A file may
     occur several times; one that failed is not run again, but fails again.
-    Those in ``exceptions`` are run by settings of their own. The caller keeps
-    the device, which is locked meanwhile. Closing the iterator ends the agent.
-    Raises UsageError before anything is run, and DeviceError when another
+    Those in ``exceptions`` are run by settings of their own, those in
+    ``checked`` were read before. The caller keeps the device, which is locked
+    meanwhile. Closing the iterator ends the agent. Raises UsageError before
+    anything is run, and DeviceError when another
     edgenas measures there, or when the device vanishes, after every result that
     came before has been yielded.
     """
     paths = [Path(model) for model in models]
-    distinct = list(dict.fromkeys(paths))
-    files = dict(zip(distinct, check_models(distinct, target), strict=True))
-    if not files:
+    unread = [path for path in dict.fromkeys(paths) if path not in (checked or {})]
+    files = {**(checked or {}), **dict(zip(unread, check_models(unread, target), strict=True))}
+    if not paths:
         nothing: tuple[ModelError, ...] = ()
         return (outcome for outcome in nothing)
     own = {files[path].sha256: special for path, special in (exceptions or {}).items()}
@@ -101,8 +103,8 @@ class _Session:
 
     def _prepare(self) -> tuple[list[str], bytes]:
         command = send_agent(self.device, self.target.runtime)
-        distinct = {model.remote_name: model.path for model in self.models}
-        paths = {name: self.device.push(path, name) for name, path in distinct.items()}
+        distinct = {model.remote_name: model for model in self.models}
+        paths = {name: self.device.push(model.path, name, model.sha256) for name, model in distinct.items()}
         request = {
             **describe(self.target),
             "settings": self.settings.to_dict(),

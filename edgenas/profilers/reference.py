@@ -14,7 +14,7 @@ from edgenas.errors import MissingExtraError
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.settings import MeasureSettings
-from edgenas.profilers.trust import MOST_DRIFT
+from edgenas.profilers.trust import MOST_DRIFT, MOST_INTERRUPTED
 from edgenas.space import MobileNetV3
 
 Turn = TypeVar("Turn")
@@ -23,16 +23,17 @@ Turn = TypeVar("Turn")
 EVERY = 10
 # With fewer processes of the reference its drift could not be told from its own noise.
 LEAST = 10
-# Briefly: it costs a tenth of this for each model.
+# Briefly: it costs a tenth of this for each model. Ten runs after five differ as little from process to process as
+# twenty after 30 ms (1.5% of 2 ms, 124 processes), because it is the processes that differ.
 SETTINGS = MeasureSettings(
-    processes=1, max_processes=1, max_runs=20, min_seconds=0, max_seconds=0.05, warmup_seconds=0.03
+    processes=1, max_processes=1, max_runs=10, min_seconds=0, max_seconds=0.05, warmup_runs=5, warmup_seconds=0
 )
 # Of 1.4 MB; a few milliseconds on a core that a desktop has.
 _SPACE = {"width": 0.35, "resolutions": (224,), "classes": 10}
 _GENES = "21819f4nnzhbd3n"
 # So many processes of the reference on each side of a moment say how fast the device was then; so many at the
 # beginning, how fast it is at all.
-_NEAR, _FIRST = 5, 5
+_NEAR, _FIRST = 5, 10
 _LEAST_NOISE = 0.01
 
 
@@ -61,10 +62,13 @@ def with_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
 
 
 class Watch:
-    """The reference's processes of a batch, ``earlier`` ones among them, and what they say about the device."""
+    """The reference's processes of a batch, ``earlier`` ones among them, and what they say about the device.
+
+    Those of which other programs interrupted most runs say nothing, and do not count.
+    """
 
     def __init__(self, earlier: Sequence[Measurement] = ()) -> None:
-        self._taken = sorted((each.taken_s, each.median_ms) for each in earlier)
+        self._taken = sorted((each.taken_s, each.median_ms) for each in earlier if _undisturbed(each))
         self._fresh = 0
 
     def __len__(self) -> int:
@@ -72,8 +76,15 @@ class Watch:
 
     def add(self, reference: Measurement) -> None:
         """Take in a process of the reference."""
+        if not _undisturbed(reference):
+            return
         self._taken.append((reference.taken_s, reference.median_ms))
         self._fresh += 1
+
+    @property
+    def usual_ms(self) -> float | None:
+        """What the reference usually takes, ms: the level that drift is relative to; None before its first process."""
+        return level([median for _, median in self._taken]) if self._taken else None
 
     def restart(self) -> None:
         """Whatever was done about the device since: only what comes now shows a change that lasts."""
@@ -92,12 +103,17 @@ class Watch:
         return statistics.median(off) if all(abs(each) > MOST_DRIFT for each in off) else None
 
 
+def _undisturbed(reference: Measurement) -> bool:
+    share = reference.conditions_after.get("interrupted_share")
+    return share is None or share <= MOST_INTERRUPTED
+
+
 def level(medians_ms: Sequence[float]) -> float:
-    """What is usual in a batch: the median of the reference's medians, without those over a tenth off its first five.
+    """What is usual in a batch: the median of the reference's medians, without those over a tenth off its first ten.
 
     A device that becomes much slower never makes that the usual, however long it stays so.
     """
-    first = statistics.median(medians_ms[:_FIRST])
+    first = statistics.median_low(medians_ms[:_FIRST])  # one of them, or else all might be far from it
     return statistics.median(median for median in medians_ms if abs(median / first - 1) <= MOST_DRIFT)
 
 

@@ -80,6 +80,9 @@ def send_agent(device: Device, runtime: str) -> list[str]:
 
 def unable(answer: Unable, where: str, target: Target, python: str) -> DeviceError:
     """The error for a device that cannot run models at all, by what its agent answered."""
+    if answer.reason == "affinity":
+        remedy = "correct the CPUs of the profile's clusters, or let this user have those CPUs there"
+        return DeviceError(f"{where}: {one_line(answer.detail)}; {remedy}")
     return DeviceError(f"{where}: {one_line(answer.detail)}; {_install(target, python)} or correct the profile")
 
 

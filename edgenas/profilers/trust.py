@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 NEEDED = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
 _HEATING_C = 15.0
-_MOST_INTERRUPTED = 0.5
+MOST_INTERRUPTED = 0.5
 MOST_DRIFT = 0.1
 _LEAST_FREQUENCY = 0.9
 _CPU = "CPUExecutionProvider"
@@ -127,7 +127,7 @@ def _rise(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) -> flo
 
 def _competition(after: Mapping[str, Any]) -> list[str]:
     share = after.get("interrupted_share")
-    if share is None or share <= _MOST_INTERRUPTED:
+    if share is None or share <= MOST_INTERRUPTED:
         return []
     return [f"other programs interrupted {share:.0%} of its runs: stop them, then measure again"]
 

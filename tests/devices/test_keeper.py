@@ -77,6 +77,20 @@ def test_the_least_used_files_go_first(tmp_path: Path) -> None:
     assert sorted(ages[path.name] for path in (tmp_path / "files").iterdir()) == [0, 1]
 
 
+def test_kept_files_are_counted_as_they_come(tmp_path: Path) -> None:
+    """Of files that are kept after a first look, those that are too much are dropped too."""
+    files = kept(tmp_path)
+    for number in range(4):
+        files.trim(250, 0)
+        source = tmp_path / f"source{number}"
+        source.write_bytes(bytes([number]) * 100)
+        os.utime(source, (1_000_000_000 + number,) * 2)
+        files.keep(source, digest(source.read_bytes()))
+    assert len(list((tmp_path / "files").iterdir())) == 3
+    files.trim(250, 0)
+    assert sorted(path.read_bytes()[0] for path in (tmp_path / "files").iterdir()) == [2, 3]
+
+
 def test_all_files_go_where_the_disk_is_full(tmp_path: Path) -> None:
     """When there is less free than is wanted, none is left."""
     keep(tmp_path, b"content")

@@ -304,6 +304,19 @@ def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tupl
     assert target.to_dict().get("affinity") == (None if cpus is None else list(cpus))
 
 
+def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:
+    """Its profile as it was given, and every option that the profile's default does not say."""
+    profile = profile_from_dict(board(runtimes={"onnxruntime": {}, "litert": {}}), "test")
+    assert Target(profile).given == "board"
+    assert Target(profile, "onnxruntime", "fp32", 2).given == "board"
+    assert Target(profile, "litert", "int8", 4).given == "board --runtime litert --precision int8 --threads 4"
+    (tmp_path / "my board.yaml").write_text(
+        "name: board\nconnection: {kind: local}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
+    )
+    mine = load_profile(tmp_path / "my board.yaml")
+    assert Target(mine, precision="int8").given == f"'{tmp_path}/my board.yaml' --precision int8"
+
+
 def test_what_decides_a_number_is_part_of_the_target() -> None:
     """Options of providers and the power mode are in a target's plain form, the mode in its name too."""
     given = options({"XnnpackExecutionProvider": {"intra_op_num_threads": 2}})

@@ -328,8 +328,8 @@ def test_a_model_runs_on_the_cpus_of_its_affinity(toy_folder: Path, conv: Path) 
 def test_cpus_that_are_not_there_are_named(toy_folder: Path, conv: Path) -> None:
     """An affinity that the device cannot give is refused before anything runs."""
     (answer,) = ask([conv], path=toy_folder, runtime="bound", affinity=[0, 4000])
-    assert answer["kind"] == "unable"
-    assert answer["detail"].startswith("CPU 4000 of the affinity cannot be used here; usable are [0")
+    assert (answer["kind"], answer["reason"]) == ("unable", "affinity")
+    assert answer["detail"].startswith("CPU 4000 of the affinity cannot be used here, only [")
 
 
 def test_energy_is_measured_while_a_model_runs(toy_folder: Path, tmp_path: Path, conv: Path) -> None:

@@ -257,6 +257,17 @@ def test_a_bad_model_costs_only_itself(models: Make, target: Target) -> None:
     assert batch.wanted() == {}
 
 
+def test_a_model_that_fails_later_fails_and_says_after_how_many(models: Make, target: Target) -> None:
+    """A model that crashes in its fourth process is not to be trusted, nor called one that never runs."""
+    kept: list[int | None] = []
+    board = Board(lambda name, before: REFUSES if (name, before) == ("b", 3) else 1.0)
+    batch = Batch(models("ab"), target, on_process=lambda number, measurement: kept.append(number))
+    batch.run(board.device)
+    assert str(batch.results()[1]).endswith("; it failed after 3 processes in which it ran")
+    assert len(found(batch, 0).measurements) == kept.count(0) == 6
+    assert batch.wanted() == {}
+
+
 def test_a_reference_that_cannot_run_is_done_without(make_many: Many, target: Target) -> None:
     """Where the runtime refuses the reference, models are measured and nobody knows the drift."""
     board = Board(lambda name, before: REFUSES if name == "reference" else 1.0)

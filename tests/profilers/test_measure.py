@@ -20,7 +20,7 @@ from edgenas.devices import Completed, Deadline, Device, DeviceProfile, Target, 
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
 from edgenas.devices.profile import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings, measure, measure_many
+from edgenas.profilers import Batch, Measurement, MeasureSettings, measure, measure_many
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
 LONG = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=60)
@@ -280,6 +280,25 @@ def test_a_broken_answer_is_a_device_error(
     with pytest.raises(DeviceError, match=problem) as error:
         list(measure_many([conv, conv], target, device=scripted(change)))
     message(error.value)
+
+
+def test_cpus_that_cannot_be_had_are_no_matter_of_installing(conv: Path, target: Target) -> None:
+    """What is wrong with the affinity is mended in the profile or by who owns the device."""
+    said = json.dumps({"kind": "unable", "reason": "affinity", "detail": "CPU 1 of the affinity cannot be used here"})
+    with pytest.raises(DeviceError) as error:
+        list(measure_many([conv], target, device=scripted(lambda lines: said)))
+    assert message(error.value) == (
+        "localhost, after 0 of 1 models: CPU 1 of the affinity cannot be used here;"
+        " correct the CPUs of the profile's clusters, or let this user have those CPUs there"
+    )
+
+
+def test_a_file_that_was_changed_since_it_was_checked_is_refused(conv: Path, target: Target, device: Device) -> None:
+    """A batch measures what it has checked, or nothing: no other content is taken for it."""
+    batch = Batch([conv], target, QUICK)
+    conv.write_bytes(b"another model")
+    with pytest.raises(UsageError, match=r"conv.onnx: was changed since it was looked at"):
+        batch.run(device)
 
 
 def edited(number: int, **fields: Any) -> Callable[[list[str]], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,3 +114,28 @@ def test_a_lasting_change_is_told_from_a_short_one(processes: Processes) -> None
 def test_the_unit_does_not_matter(medians: list[float], moment: float, scale: float) -> None:
     """Drift is a ratio: powers of two change nothing at all."""
     assert drift(moment, at(medians)) == drift(moment, at([median * scale for median in medians]))
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=40))
+def test_what_is_usual_is_within_what_was_seen(medians: list[float]) -> None:
+    """However few processes there are and however they differ, the level is between the least and the greatest."""
+    assert min(medians) <= level(medians) <= max(medians)
+
+
+def test_what_is_usual_of_a_watch(processes: Processes) -> None:
+    """It is the level of its processes, and nothing before the first."""
+    assert Watch().usual_ms is None
+    assert Watch(processes([1.0, 1.02, 3.0])).usual_ms == pytest.approx(1.01)
+
+
+def test_a_disturbed_process_of_the_reference_says_nothing(processes: Processes) -> None:
+    """Three of which other programs interrupted most runs, at four times the usual, make nothing slower."""
+    calm = processes(USUAL)
+    disturbed = [replace(each, samples_ms=(4.0,) * 5, conditions_after={"interrupted_share": 0.6}) for each in calm[:3]]
+    watch = Watch([*disturbed, *calm[3:]])
+    assert len(watch) == 17
+    assert watch.usual_ms == pytest.approx(1.0)
+    assert watch.drift(1.5) == 0.0
+    before = len(watch)
+    watch.add(disturbed[0])
+    assert len(watch) == before
