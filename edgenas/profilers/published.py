@@ -13,6 +13,7 @@ import numpy as np
 
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import canonical_json, digest, read_yaml, write_bytes
+from edgenas.profilers.memory import MemoryModel
 from edgenas.profilers.published_keys import is_published_key, published_keys
 from edgenas.profilers.table import LatencyTable
 from edgenas.space import SearchSpace
@@ -20,7 +21,6 @@ from edgenas.space import SearchSpace
 _NAME = re.compile(r"([1-9]\d*)_lookup_table\.yaml")
 _FIELDS = ("count", "mean", "std")
 _LISTED = 20
-_NO_MEMORY = (0.0, 1.0, 1.0)  # nothing measured: activations and weights as they are counted
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class PublishedTables:
                 " give the width that they were made for, or complete them"
             )
         source = f"published tables of {_listed(map(str, self.resolutions))} pixels; nothing was measured here"
-        return LatencyTable(space, target, 0.0, part_ms, _NO_MEMORY, None, self._digest, source)
+        return LatencyTable(space, target, 0.0, part_ms, MemoryModel.counted(space), None, self._digest, source)
 
     @property
     def _digest(self) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgenas.costs import Genes, Vector
+from edgenas.errors import UsageError
 from edgenas.profilers import PublishedTables
 from edgenas.profilers.fit import PartCosts, count_parts, fit_parts, remembered, restored_parts
 from edgenas.profilers.part_process import PartProcess
@@ -46,7 +49,7 @@ def _fit(costs: Vector, fitted: int, noise: float) -> PartProcess:
 
 def _errors(process: PartProcess, costs: Vector) -> Vector:
     """Relative errors on unseen subnets."""
-    predicted = process.overhead + _SPACE.sum_over_parts(_UNSEEN, process.costs)
+    predicted = process.predict(count_parts(_SPACE, _UNSEEN))
     errors: Vector = np.abs(predicted / _latency(_UNSEEN, costs) - 1)
     return errors
 
@@ -95,7 +98,7 @@ def test_a_machine_that_slows_down_for_a_while_is_seen_through() -> None:
     latency = _latency(genes, costs) * slow * np.random.default_rng(3).lognormal(0, 0.01, 150)
 
     def spread(process: PartProcess) -> float:
-        ratio = (process.overhead + _SPACE.sum_over_parts(_UNSEEN, process.costs)) / _latency(_UNSEEN, costs)
+        ratio = (process.predict(count_parts(_SPACE, _UNSEEN))) / _latency(_UNSEEN, costs)
         return float(np.std(np.log(ratio)))
 
     quiet = spread(fit_parts(_SPACE, genes, latency / slow))
@@ -112,6 +115,60 @@ def test_values_that_fit_nowhere_lose_weight() -> None:
     assert process.evidence.weights[[20, 50, 80]].max() < 0.1
     assert np.median(process.evidence.weights) > 0.9
     assert _errors(process, costs).mean() < 0.02
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_value_that_is_off_by_a_thousand_is_no_matter(factor: float) -> None:
+    """One of 60 latencies is a thousand times too short or too long: the others decide."""
+    genes, costs = _subnets(60), _by_work()
+    latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.02, 60)
+    latency[5] *= factor
+    assert _errors(fit_parts(_SPACE, genes, latency, np.linspace(0.0, 29.5, 60)), costs).mean() < 0.02
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    count=st.integers(1, 24),
+    scale=st.sampled_from([1e-4, 1.0, 1e5]),
+    damage=st.sampled_from(["none", "equal", "outlier", "level", "noise"]),
+    times=st.sampled_from(["none", "equal", "steady", "half unknown"]),
+    informed=st.booleans(),
+)
+def test_whatever_was_measured_gives_a_table(count: int, scale: float, damage: str, times: str, informed: bool) -> None:
+    """However few, alike or wrong values are: predictions are in their range, and the same from a file."""
+    genes, costs = _subnets(count), _by_work()
+    latency = scale * _latency(genes, costs)
+    half = np.arange(count) >= count // 2
+    latency = {
+        "none": latency,
+        "equal": np.full(count, scale),
+        "outlier": np.where(np.arange(count) == 0, 1e6 * latency, latency),
+        "level": np.where(half, 2 * latency, latency),
+        "noise": scale * np.random.default_rng(count).lognormal(0, 1, count),
+    }[damage]
+    steady = np.linspace(1.7e9, 1.7e9 + count / 2, count)
+    at_s = {
+        "none": None,
+        "equal": np.full(count, 1.7e9),
+        "steady": steady,
+        "half unknown": np.where(half, steady, 0.0),
+    }[times]
+    others = [PartCosts(0.1, _own(0.3))] if informed else []
+    process = fit_parts(_SPACE, genes, latency, at_s, others)
+    counts = count_parts(_SPACE, _UNSEEN)
+    predicted = process.predict(counts)
+    assert latency.min() / 20 < predicted.min()
+    assert predicted.max() < 20 * latency.max()
+    assert np.isfinite(process.spread(counts)).all()
+    again = restored_parts(_SPACE, genes, remembered(process), others)
+    assert np.array_equal(again.predict(counts), predicted)
+
+
+@pytest.mark.parametrize(("latency", "at_s"), [(0.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])
+def test_what_is_no_latency_and_no_time_is_refused(latency: float, at_s: float) -> None:
+    """Zero, infinity and not a number say nothing about a device."""
+    with pytest.raises(UsageError, match="above 0 and finite"):
+        fit_parts(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.04])
@@ -139,6 +196,34 @@ def test_another_targets_costs_save_measurements() -> None:
     assert _errors(informed, mine).mean() < _errors(plain, mine).mean()
 
 
+def test_another_targets_costs_that_mislead_do_no_harm() -> None:
+    """Costs that have nothing to do with these parts leave predictions as they are without."""
+    strange = np.random.default_rng(8).permutation(_own(0.5))
+    genes, mine = _subnets(20), _own(0.05)
+    latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, 20)
+    plain, misled = (fit_parts(_SPACE, genes, latency, others=each) for each in ((), [PartCosts(0.1, strange)]))
+    assert np.array_equal(misled.costs, plain.costs)
+
+
+def test_a_process_with_another_targets_costs_is_restored() -> None:
+    """What it began with is remembered: it comes back to the same bits."""
+    other = PartCosts(0.1, _own(0.3))
+    genes = _subnets(20)
+    process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), others=[other])
+    data = remembered(process)
+    assert data["begins_with_others"]
+    assert np.array_equal(restored_parts(_SPACE, genes, data, [other]).costs, process.costs)
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_very_few_subnets_do(count: int) -> None:
+    """From two on, a fit gives finite costs, with another target's costs and without."""
+    genes = _subnets(count)
+    for others in ((), [PartCosts(0.1, _own(0.3))]):
+        process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), others)
+        assert _errors(process, _own(0.1)).mean() < 0.2
+
+
 def test_a_process_is_restored_to_the_same_bits() -> None:
     """From what is remembered of it, costs, overhead and spread come back exactly."""
     process = _fit(_own(0.1), 60, noise=0.02)
@@ -161,5 +246,5 @@ def test_resolutions_in_between_are_interpolated() -> None:
     between = genes[np.isin(genes[:, 0], (1, 3))]
     latency = table.latency_ms(measured) * np.random.default_rng(1).lognormal(0, 0.01, 120)
     process = fit_parts(space, measured, latency)
-    predicted = process.overhead + space.sum_over_parts(between, process.costs)
+    predicted = process.predict(count_parts(space, between))
     assert np.abs(predicted / table.latency_ms(between) - 1).mean() < 0.02

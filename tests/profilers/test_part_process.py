@@ -6,11 +6,26 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Vector
-from edgenas.profilers.part_process import Evidence, PartBasis, PartProcess, fit_non_negative
+from edgenas.profilers.part_prior import Evidence, PartBasis, drifts, mean_drifts
+from edgenas.profilers.part_process import PartProcess
 
-# Two parts of base cost 1, independent of each other, and no overhead.
-_BASIS = PartBasis(np.ones((2, 1)), np.ones((2, 1)), {"own": np.eye(2)}, np.zeros(1))
-_STRENGTHS = {"own": 0.04, "detail": 0.0, "overhead": 0.0, "drift 5 s": 0.0, "drift 40 s": 0.0, "noise": 0.01}
+
+def _basis(similarity: Vector) -> PartBasis:
+    """Parts of equal base cost, and no overhead."""
+    parts = np.ones((len(similarity), 1))
+    return PartBasis(parts, np.zeros(1), np.full(1, np.inf), parts, {"own": similarity})
+
+
+_BASIS = _basis(np.eye(2))  # two parts, independent of each other
+_STRENGTHS = {
+    "own": 0.04,
+    "detail": 0.0,
+    "overhead": 0.0,
+    "curve": 0.0,
+    "drift 5 s": 0.0,
+    "drift 40 s": 0.0,
+    "noise": 0.01,
+}
 
 
 def _process(counts: list[list[float]], values: list[float], **changed: float) -> PartProcess:
@@ -20,9 +35,17 @@ def _process(counts: list[list[float]], values: list[float], **changed: float) -
 
 
 def test_posterior_by_hand() -> None:
-    """Parts deviate by 20%, values by 10% and at least 0.2%: of two values' difference 0.04 / 0.050004 is believed."""
-    low, high = _process([[1, 0], [0, 1]], [0.9, 1.1]).costs
-    assert high - low == pytest.approx(0.04 / (0.04 + 0.01 + 0.002**2) * (1.1 - 0.9))
+    """At the posterior mean, what draws to the measured logarithm is as strong as what draws to the base cost.
+
+    Parts deviate by 20%, values by 10% and at least 0.2%. The base cost b has the
+    least squared relative error: (b / 0.9 - 1) / 0.9 + (b / 1.1 - 1) / 1.1 = 0.
+    """
+    values = np.array([0.9, 1.1])
+    costs = _process([[1, 0], [0, 1]], values.tolist()).costs
+    base = (1 / values).sum() / (1 / values**2).sum()
+    deviation = costs / base - 1
+    to_value = np.log(values / costs) / (1 + deviation) / (0.01 + 0.002**2)
+    np.testing.assert_allclose(to_value, deviation / 0.04, rtol=1e-3)
 
 
 def test_spread_by_hand() -> None:
@@ -42,7 +65,7 @@ def test_sums_are_known_better_than_their_parts() -> None:
 
 def test_alike_parts_learn_from_each_other() -> None:
     """A part that was never measured moves with one that is like it by half."""
-    basis = PartBasis(np.ones((2, 1)), np.ones((2, 1)), {"own": np.array([[1.0, 0.5], [0.5, 1.0]])}, np.zeros(1))
+    basis = _basis(np.array([[1.0, 0.5], [0.5, 1.0]]))
     counts, values = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 1.0])
     process = PartProcess(basis, Evidence(counts, values, np.zeros(2), np.ones(2)), _STRENGTHS)
     measured, alike = process.spread(np.eye(2))
@@ -60,42 +83,11 @@ def test_values_without_weight_count_less() -> None:
     assert 0 < difference(np.array([0.1, 0.1])) < difference(np.ones(2))
 
 
-def test_weights_by_hand() -> None:
-    """Two columns are taken apart to their weights, however different their units."""
-    columns = np.array([[1e-9, 1e9], [2e-9, 1e9], [1e-9, 4e9]])
-    # 2e9 * 1e-9 + 3e-9 * 1e9 = 2 + 3, and so on
-    assert fit_non_negative(columns, np.array([5.0, 7.0, 14.0])) == pytest.approx([2e9, 3e-9])
-
-
-def test_weights_are_never_negative() -> None:
-    """A column that would want a negative weight gets none."""
-    columns = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]])
-    assert fit_non_negative(columns, np.array([3.0, 2.0, 1.0]))[1] == 0
-
-
-def test_an_empty_column_is_harmless() -> None:
-    """A feature that no subnet has gets some finite weight."""
-    weights = fit_non_negative(np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([1.0, 2.0]))
-    assert weights[0] == pytest.approx(1)
-    assert np.isfinite(weights).all()
-
-
-def test_trust_decides_between_values_that_disagree() -> None:
-    """Of two values for one column, the trusted one wins."""
-    columns, values = np.ones((2, 1)), np.array([1.0, 2.0])
-    assert fit_non_negative(columns, values, np.array([1.0, 0.0])) == pytest.approx([1.0])
-    assert fit_non_negative(columns, values, np.array([0.0, 1.0])) == pytest.approx([2.0])
-
-
 def test_a_part_that_would_save_time_is_held_at_nothing() -> None:
-    """One part takes 1.0, with another 0.6: the other costs nothing, and the first what least squares then says.
-
-    Noise is relative to what the base costs lead to expect, which is twice as
-    much for two parts: x = (4 * 1.0 + 0.6) / 5.
-    """
+    """One part takes 1.0, with another 0.6: the other costs nothing, and the first their geometric mean."""
     first, other = _process([[1, 0], [1, 1]], [1.0, 0.6], own=100.0).costs
     assert other == pytest.approx(0, abs=1e-3)
-    assert first == pytest.approx(0.92, abs=1e-3)
+    assert first == pytest.approx(0.6**0.5, abs=1e-3)
 
 
 def test_what_is_least_certain_is_measured_next() -> None:
@@ -108,8 +100,33 @@ def test_what_is_least_certain_is_measured_next() -> None:
 
 def test_what_tells_the_same_is_not_measured_twice() -> None:
     """Once one of two equal candidates is chosen, the other is certain to its noise, and a third comes first."""
-    basis = PartBasis(np.ones((3, 1)), np.ones((3, 1)), {"own": np.diag([1.0, 1.0, 0.5])}, np.zeros(1))
+    basis = _basis(np.diag([1.0, 1.0, 0.5]))
     evidence = Evidence(np.array([[1.0, 0.0, 0.0]]), np.ones(1), np.zeros(1), np.ones(1))
     process = PartProcess(basis, evidence, _STRENGTHS)
     candidates = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     assert process.most_telling(candidates, 2) == [0, 2]
+
+
+def test_drift_by_hand() -> None:
+    """Two moments that are far apart share nothing: each is half a unit off their mean, which is half as uncertain."""
+    at_s = np.array([0.0, 1e6])
+    for name, drift in drifts(at_s).items():
+        np.testing.assert_allclose(drift, [[0.5, -0.5], [-0.5, 0.5]])
+        assert mean_drifts(at_s)[name] == pytest.approx(0.5)
+
+
+def test_drift_around_its_mean_and_the_mean_are_all_of_it() -> None:
+    """Over all moments, the variance of both together is one at each, and drift around the mean adds up to nothing."""
+    at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
+    for name, drift in drifts(at_s).items():
+        np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
+        assert np.trace(drift) + 6 * mean_drifts(at_s)[name] == pytest.approx(6)
+
+
+def test_a_device_that_was_slow_all_the_time_is_not_known() -> None:
+    """Values of one moment leave open how fast the device usually is; none of that is taken from the parts."""
+    counts, values = [[1.0, 1.0]] * 50, [2.0] * 50
+    quiet, drifting = _process(counts, values), _process(counts, values, **{"drift 5 s": 0.01})
+    together = np.array([[1.0, 1.0]])
+    np.testing.assert_allclose(drifting.costs, quiet.costs)
+    assert (drifting.spread(together) ** 2 - quiet.spread(together) ** 2) / 4 == pytest.approx(0.01, rel=1e-6)
