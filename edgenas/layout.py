@@ -61,6 +61,18 @@ class Layout:
         """A target's latency table."""
         return self.root / "tables" / f"{target}.json"
 
+    def plan(self, target: str) -> Path:
+        """Which subnets a target's table is made from, decided batch by batch."""
+        return self.root / "tables" / f"{target}.plan.json"
+
+    def check(self, target: str, number: int) -> Path:
+        """A check of a target's latency table."""
+        return self.root / "tables" / f"{target}.check-{number}.json"
+
+    def check_plan(self, target: str, number: int) -> Path:
+        """Which subnets a check that has not ended measures."""
+        return self.root / "tables" / f"{target}.check-{number}.plan.json"
+
     def front(self, target: str) -> Path:
         """A target's front."""
         return self.root / "fronts" / f"{target}.json"

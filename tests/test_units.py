@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import UsageError
-from edgenas.units import format_bytes, format_ms, parse_bytes, parse_change, parse_ms
+from edgenas.units import format_bytes, format_ms, format_ms_of, parse_bytes, parse_change, parse_ms
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,22 @@ def test_any_text_is_parsed_or_refused(parse: Callable[[str], float], text: str)
 def test_milliseconds_are_printed_with_three_digits(value: float, text: str) -> None:
     """Milliseconds have three significant digits, and none is made up past the point."""
     assert format_ms(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "text"),
+    [
+        (0.05, 19.1, "0.05 ms"),
+        (12.34, 19.1, "12.34 ms"),
+        (0.5, 179.0, "0.5 ms"),
+        (7.0, 2500.0, "7 ms"),
+        (0.0001, 0.23, "0.0001 ms"),
+        (0.0, 0.0, "0.000000000 ms"),
+    ],
+)
+def test_parts_of_a_whole_have_equal_decimals(value: float, whole: float, text: str) -> None:
+    """As many as a thousandth of the whole needs, whatever the part."""
+    assert format_ms_of(value, whole) == text
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgenas.cli.common import (
     DeviceOption,
     JsonOption,
+    PrecisionOption,
     RunOption,
     RuntimeOption,
     ThreadsOption,
@@ -17,6 +18,9 @@ from edgenas.cli.common import (
 )
 from edgenas.units import format_bytes, format_ms
 
+if TYPE_CHECKING:
+    from edgenas.devices import Target
+
 EXAMPLE = "Example: edgenas choose --run runs/digits --device localhost --latency 0.2ms"
 
 
@@ -24,6 +28,7 @@ def command(
     run: RunOption,
     device: DeviceOption = "localhost",
     runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     latency: Annotated[str | None, typer.Option(help="Budget of the median latency, for example 15ms.")] = None,
     memory: Annotated[str | None, typer.Option(help="Budget of the process's peak memory, for example 64MB.")] = None,
@@ -36,7 +41,7 @@ def command(
 
     budget = Budget(latency=latency, memory=memory)
     opened = Run(run)
-    target = opened.target(device, runtime, threads)
+    target = opened.target(device, runtime, threads, precision)
     choice = opened.choose({target: budget}, max_drop / 100)
     if json:
         print_json({"run": str(run), **choice.to_dict()})
@@ -63,4 +68,14 @@ def command(
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print(f"verdict: {choice.measured.verdict}")
-    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {device} --out ship")
+    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {target.given}{_kind(target)} --out ship")
+
+
+def _kind(target: Target) -> str:
+    """What export must be told, beside how the target is named, to write the kind of file that the target runs."""
+    from edgenas.pipeline.kinds import kind_of
+
+    kind = kind_of(target)
+    options = f" --format {kind.format}" if kind.format != "onnx" else ""
+    named = kind.precision == "fp32" or kind.precision != target.profile.default.precision
+    return options if named else f"{options} --precision {kind.precision}"

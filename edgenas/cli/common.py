@@ -17,14 +17,19 @@ RunOption = Annotated[Path, typer.Option("--run", help="The run folder.", show_d
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="A device profile: a shipped name or a YAML file.")]
 RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="The runtime; by default the profile's.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="fp32, fp16, dynamic or int8; by default the profile's.")
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default the profile's.")]
 
 
-def make_target(device: str, runtime: str | None, threads: int | None) -> Target:
+def make_target(
+    device: str, runtime: str | None = None, threads: int | None = None, precision: str | None = None
+) -> Target:
     """The target that the options name. Raises UsageError listing what exists."""
     from edgenas.devices import Target, load_profile
 
-    return Target(load_profile(device), runtime=runtime, threads=threads)
+    return Target(load_profile(device), runtime, precision, threads)
 
 
 def print_json(document: Any) -> None:

@@ -19,7 +19,7 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
     from edgenas.pipeline.demo import demo
     from edgenas.report import Marker, draw_front
 
-    result = demo(run, make_target(device, None, None))
+    result = demo(run, make_target(device))
     picture = result.run.layout.picture(result.target.name)
     markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.rows]
     draw_front(

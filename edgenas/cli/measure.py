@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgenas.cli.common import DeviceOption, JsonOption, RuntimeOption, ThreadsOption, make_target, print_json
+from edgenas.cli.common import (
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    RuntimeOption,
+    ThreadsOption,
+    make_target,
+    print_json,
+)
 from edgenas.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ def command(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX or TFLite files.", show_default=False)],
     device: DeviceOption = "localhost",
     runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Rank them, and say which differ beyond noise.")] = False,
     json: JsonOption = False,
@@ -32,7 +41,7 @@ def command(
     from edgenas.cli.measured import document, print_outcomes
     from edgenas.profilers import Rounds
 
-    targets = {model: _target(model, device, runtime, threads) for model in dict.fromkeys(models)}
+    targets = {model: _target(model, device, runtime, threads, precision) for model in dict.fromkeys(models)}
     # All of them first: a file that cannot be measured is refused before any is.
     parts = [
         _Part([model for model in targets if targets[model] == target], target)
@@ -58,15 +67,15 @@ def command(
         raise failed[0]
 
 
-def _target(model: Path, device: str, runtime: str | None, threads: int | None) -> Target:
+def _target(model: Path, device: str, runtime: str | None, threads: int | None, precision: str | None) -> Target:
     """The target for a file: without ``--runtime`` the profile's default, or else its first that runs such files."""
     from edgenas.profilers.request import ENDINGS
 
-    target = make_target(device, runtime, threads)
+    target = make_target(device, runtime, threads, precision)
     if runtime is None and model.suffix not in ENDINGS.get(target.runtime, ()):
         fitting = [name for name in target.profile.runtimes if model.suffix in ENDINGS.get(name, ())]
         if fitting:
-            return make_target(device, fitting[0], threads)
+            return make_target(device, fitting[0], threads, precision)
     return target
 
 

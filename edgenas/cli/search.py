@@ -9,6 +9,7 @@ import typer
 from edgenas.cli.common import (
     DeviceOption,
     JsonOption,
+    PrecisionOption,
     RunOption,
     RuntimeOption,
     ThreadsOption,
@@ -28,6 +29,7 @@ def command(
     run: RunOption,
     device: DeviceOption = "localhost",
     runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     json: JsonOption = False,
@@ -37,7 +39,7 @@ def command(
     from edgenas.pipeline import Run
 
     opened = Run(run)
-    target = opened.target(device, runtime, threads)
+    target = opened.target(device, runtime, threads, precision)
     front = opened.search([target], seed)
     if json:
         print_json({"run": str(run), "target": target.to_dict(), "source": front.source, "front": _rows(front)})
@@ -48,7 +50,7 @@ def command(
     if is_absent(target.profile):
         print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
-        print(f"next: edgenas choose --run {run} --device {device} --latency {middle:.2g}ms")
+        print(f"next: edgenas choose --run {run} --device {target.given} --latency {middle:.2g}ms")
 
 
 def _rows(front: Front) -> list[dict[str, float | str]]:

@@ -24,7 +24,7 @@ def command(
     """Check that a bundle is whole and does what it did when it was made; needs neither torch nor a run."""
     from edgenas.pipeline.verify import verify
 
-    report = verify(bundle, None if device is None else make_target(device, None, threads))
+    report = verify(bundle, None if device is None else make_target(device, threads=threads))
     if json:
         print_json(report.to_dict())
         return

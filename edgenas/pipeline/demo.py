@@ -77,9 +77,9 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     predictor = run.evaluate(SUBNETS)
     run.progress.say(f"predictor {predictor}")
     table = run.profile(target, MINUTES)
-    run.progress.say(f"table     {table.certificate}")
-    front = run.search([target])
     assert table.certificate is not None  # it was measured just now
+    run.progress.say(f"table     {table.certificate.headline}")
+    front = run.search([target])
     middle = (table.certificate.fastest_ms + table.certificate.slowest_ms) / 2
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from edgenas.devices import Device, Target, connect
 from edgenas.errors import FormatError, MeasurementError, ModelError
@@ -17,6 +19,7 @@ from edgenas.profilers.batch import with_drift_at
 from edgenas.profilers.measurement import differences
 from edgenas.profilers.reference import Watch
 
+T = TypeVar("T")
 # How chosen and exported files are measured: in six processes.
 SETTINGS = MeasureSettings(max_processes=FEWEST, max_seconds=1.0, max_runs=500)
 # The folder of the reference model's measurements, beside those of the models.
@@ -27,11 +30,13 @@ class Measurer:
     """Measures model files on a target, through a folder of recorded measurements.
 
     The device is connected to only when something is not recorded yet. A
-    context manager; leaving it closes the device.
+    context manager; leaving it closes the device. ``since_s``: what the
+    reference model showed before that time (seconds since 1970) is of another
+    series, and says nothing of this one.
     """
 
-    def __init__(self, folder: Path, target: Target, settings: MeasureSettings) -> None:
-        self._folder, self._target, self._settings = folder, target, settings
+    def __init__(self, folder: Path, target: Target, settings: MeasureSettings, *, since_s: float = 0.0) -> None:
+        self._folder, self._target, self._settings, self._since_s = folder, target, settings, since_s
         self._device: Device | None = None
         self._known: Measurement | None = None  # any of the folder: all are of its device and runtime
         # Whatever decides what a number means is in its file's name.
@@ -58,11 +63,40 @@ class Measurer:
         the device or its runtime is not the recorded ones' any more, DeviceError
         when it changed its speed for good.
         """
-        return [rounds.measurements[0] for rounds in self._take(models, on_result, self._watch)]
+        return [_sound(found) for found in self.tried(models, on_result)]
 
-    def corrected(self, measurements: Sequence[Measurement]) -> list[Measurement]:
-        """Measurements with the drift that the reference showed around their time, before and after it."""
-        return [with_drift_at(each, self._watch, self._target) for each in measurements]
+    def tried(
+        self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
+    ) -> list[Measurement | ModelError]:
+        """As ``measure``; a model that the runtime refuses, or that kills its process, gives its error instead."""
+        taken = self._take(models, on_result, self._watch)
+        return [each if isinstance(each, ModelError) else each.measurements[0] for each in taken]
+
+    def corrected(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
+        """Measurements with the drift that the reference showed around their time, before and after it.
+
+        What it showed after ``until_s`` (seconds since 1970) is left out.
+        """
+        watch = self._watch if until_s == math.inf else Watch(self.reference_processes(until_s))
+        return [with_drift_at(each, watch, self._target) for each in measurements]
+
+    def reference_processes(self, until_s: float = math.inf) -> list[Measurement]:
+        """The reference model's processes up to a time, those recorded earlier among them."""
+        return [each for each in self._references if each.taken_s <= until_s]
+
+    def taken(self, model_sha256: str) -> Measurement | None:
+        """The first measurement of a model that is recorded and was not refused."""
+        usable = (each for each in self._recorded(model_sha256) if not each.refused)
+        return next(usable, None)
+
+    @property
+    def reference_ms(self) -> float | None:
+        """What the reference model usually takes, ms, which ``corrected`` brings measurements to; None if never run."""
+        return self._watch.usual_ms
+
+    def has(self, model: bytes) -> bool:
+        """Whether anything is recorded of a model."""
+        return self._path(digest(model), 0).exists()
 
     def prove(self, model: bytes) -> Rounds:
         """A model measured in as many processes as the settings say; refused ones do not count, and are replaced.
@@ -70,7 +104,8 @@ class Measurer:
         Raises MeasurementError with the remedy when the device's conditions
         allow no trust in six of them; called again, it tries anew.
         """
-        (rounds,) = self._take([model], lambda measurement: None)
+        (found,) = self._take([model], lambda measurement: None)
+        rounds = _sound(found)
         if rounds.problems:
             raise MeasurementError(
                 f"{self._target.name}: too few measurements of the file can be trusted: {rounds.problems[-1]}"
@@ -79,28 +114,28 @@ class Measurer:
 
     def recorded(self, model: bytes) -> Rounds | None:
         """The measurements of a model that were not refused, if six have been taken."""
-        taken = _usable(self._recorded(model), FEWEST)
+        taken = _usable(self._recorded(digest(model)), FEWEST)
         return Rounds.of(taken) if sum(not each.refused for each in taken) >= FEWEST else None
 
-    def _recorded(self, model: bytes) -> list[Measurement]:
-        name = digest(model)
+    def _recorded(self, model_sha256: str) -> list[Measurement]:
         found: list[Measurement] = []
-        while (path := self._path(name, len(found))).exists():
+        while (path := self._path(model_sha256, len(found))).exists():
             found.append(_load(path))
         return found
 
     def _take(
         self, models: Sequence[bytes], on_result: Callable[[Measurement], None], watch: Watch | None = None
-    ) -> list[Rounds]:
+    ) -> list[Rounds | ModelError]:
         """Measure what is not recorded, and record each process as soon as it is there."""
         distinct = list(dict.fromkeys(models))
-        recorded = [self._recorded(model) for model in distinct]
+        recorded = [self._recorded(digest(model)) for model in distinct]
         counts = [len(each) for each in recorded]
         taken = [_usable(each, self._settings.processes) for each in recorded]
 
         def keep(number: int | None, measurement: Measurement) -> None:
             self._check_same(measurement)
             if number is None:
+                self._references.append(measurement)
                 measurement.save(self._reference_path(measurement))
                 return
             measurement.save(self._path(measurement.model_sha256, counts[number]))
@@ -115,13 +150,19 @@ class Measurer:
             batch = Batch(files, self._target, self._settings, taken=taken, watch=watch, on_process=keep)
             if batch.wanted():
                 batch.run(self._connected())
-        found = dict(zip(distinct, map(_rounds, batch.results()), strict=True))
-        return [found[model] for model in models]
+        found = dict(zip(distinct, batch.results(), strict=True))
+        return [_there(found[model]) for model in models]
+
+    @cached_property
+    def _references(self) -> list[Measurement]:
+        """The reference model's processes, with those recorded earlier."""
+        recorded = [_load(path) for path in sorted((self._folder / _REFERENCE).glob(f"{self._key}-*.json"))]
+        return [each for each in recorded if each.taken_s >= self._since_s]
 
     @cached_property
     def _watch(self) -> Watch:
-        """The reference model's processes, with those recorded earlier."""
-        return Watch([_load(path) for path in sorted((self._folder / _REFERENCE).glob(f"{self._key}-*.json"))])
+        """What these say about the device."""
+        return Watch(self._references)
 
     def _reference_path(self, measurement: Measurement) -> Path:
         """Where the next of the reference's measurements goes."""
@@ -132,14 +173,16 @@ class Measurer:
     def _connected(self) -> Device:
         """The device, connected to at the first call."""
         if self._device is None:
+            # First what is recorded: where that cannot be read, the device's time would be lost.
+            first = next(iter(sorted(self._folder.glob("*.json"))), None)
+            self._known = None if first is None else _load(first)
             self._device = connect(self._target.profile)
         return self._device
 
     def _check_same(self, now: Measurement) -> None:
         """Raises MeasurementError where the folder's measurements are of another device or version of the runtime."""
         if self._known is None:
-            first = next(iter(sorted(self._folder.glob("*.json"))), None)
-            self._known = now if first is None else _load(first)
+            self._known = now
         for what, name, then, found in differences(self._known, now):
             raise MeasurementError(
                 f"{self._target.name}: has another {what} than its recorded measurements ({name} was {then}, is"
@@ -172,8 +215,13 @@ def _load(path: Path) -> Measurement:
         raise FormatError(f"{error}; if others of {path.parent} are like it, move that folder away") from None
 
 
-def _rounds(found: Rounds | ModelError | None) -> Rounds:
+def _there(found: Rounds | ModelError | None) -> Rounds | ModelError:
+    assert found is not None  # a device that vanished has raised
+    return found
+
+
+def _sound(found: T | ModelError) -> T:
+    """What is no error; raises what is one."""
     if isinstance(found, ModelError):
         raise found
-    assert found is not None  # a device that vanished has raised
     return found

@@ -37,13 +37,15 @@ class Progress:
     @contextmanager
     def _lines(self, name: str, total: float) -> Iterator[Bar]:
         began = shown = time.monotonic()
+        first: float | None = None  # what an earlier call had done
 
         def bar(done: float, note: str = "") -> None:
-            nonlocal shown
+            nonlocal shown, first
             now = time.monotonic()
-            if now - shown >= LINE_SECONDS and done > 0:
+            first = done if first is None else first
+            if now - shown >= LINE_SECONDS and done > first:
                 shown = now
-                left = (now - began) * (total - done) / done
+                left = (now - began) * (total - done) / (done - first)
                 self.say(f"{name} {done / total:4.0%}  {note}  {left:.0f} s left")
 
         yield bar

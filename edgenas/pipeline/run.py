@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from edgenas.export import Bundle, Kind
     from edgenas.ofa import Checkpoint, Schedule, Supernet
     from edgenas.pipeline.choose import Choice
+    from edgenas.pipeline.explain import Explanation
     from edgenas.pipeline.export import Exported
     from edgenas.pipeline.network import ExportSettings
+    from edgenas.pipeline.table_check import TableCheck
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
@@ -78,12 +80,35 @@ class Run:
         self._require_data()
         return evaluate(self, subnets)
 
-    def profile(self, target: Target, minutes: float = 2.0) -> LatencyTable:
-        """The latency table of a target from ``minutes`` of device time, and at least 40 subnets."""
+    def profile(
+        self,
+        target: Target,
+        minutes: float = 10.0,
+        target_error: float | None = None,
+        others: Sequence[str | Path | LatencyTable] = (),
+    ) -> LatencyTable:
+        """The latency table of a target from ``minutes`` of device time, and at least 40 subnets; 10 with ``others``.
+
+        ``others``: tables of other targets to begin with, by the targets' names
+        in this run, as files, or themselves. It stops early when unseen subnets
+        are predicted to ``target_error`` (0.03 is 3%) with 95% confidence.
+        """
         from edgenas.pipeline.profile import profile
 
         check_present(target.profile)
-        return profile(self, target, minutes)
+        return profile(self, target, minutes, target_error, others)
+
+    def explain(self, target: Target, architecture: Architecture) -> Explanation:
+        """Where the predicted time of an architecture goes on a target, part by part."""
+        from edgenas.pipeline.explain import explain
+
+        return explain(self, target, architecture)
+
+    def check_table(self, target: Target, subnets: int = 20) -> TableCheck:
+        """Measure fresh random subnets on a target and hold its table's certificate against them."""
+        from edgenas.pipeline.table_check import check_table
+
+        return check_table(self, target, subnets)
 
     def search(self, targets: Sequence[Target], seed: int = 0) -> Front:
         """The front of a target; so far of one target at a time (UsageError otherwise)."""
@@ -144,20 +169,32 @@ class Run:
             root = self.layout.root
             raise RunError(
                 f"{root}: has no choice for {target.name} yet;"
-                f" run: edgenas choose --run {root} --device {target.profile.given} --latency 5ms"
+                f" run: edgenas choose --run {root} --device {target.given} --latency 5ms"
             )
         return [Choice.load(path, self.space) for path in paths]
 
-    def target(self, device: str | Path, runtime: str | None = None, threads: int | None = None) -> Target:
+    def target(
+        self,
+        device: str | Path,
+        runtime: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> Target:
         """A target by its device's name: that of imported tables if the run has any, else as ``load_profile`` finds it.
 
-        Raises UsageError, listing what exists, for a name or runtime that there is not.
+        Raises UsageError, listing what exists, for a name, runtime or precision
+        that there is not, and for a precision that the runtime's files do not have.
         """
+        from edgenas.pipeline.kinds import RUNTIMES, kind_of
+
         imported = self.layout.device(str(device))
         profile = load_profile(
             imported if Path(device).name == str(device) and imported.exists() else device, str(device)
         )
-        return Target(profile, runtime=runtime, threads=threads)
+        target = Target(profile, runtime, precision, threads)
+        if target.runtime in RUNTIMES.values():
+            kind_of(target)
+        return target
 
     # -- what steps share -------------------------------------------------------------
 
@@ -252,8 +289,7 @@ class Run:
         if not path.exists():
             root = self.layout.root
             raise RunError(
-                f"{root}: has no {what} of {target.name} yet;"
-                f" run: edgenas {step} --run {root} --device {target.profile.given}"
+                f"{root}: has no {what} of {target.name} yet; run: edgenas {step} --run {root} --device {target.given}"
             )
 
 

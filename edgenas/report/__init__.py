@@ -1,7 +1,8 @@
-"""What a person looks at: the front as a picture."""
+"""What a person looks at: the front as a picture, and where a subnet's time goes."""
 
 from __future__ import annotations
 
+from edgenas.report.bars import PartTime, draw_parts
 from edgenas.report.picture import Marker, draw_front
 
-__all__ = ["Marker", "draw_front"]
+__all__ = ["Marker", "PartTime", "draw_front", "draw_parts"]

@@ -73,13 +73,23 @@ def test_another_version_of_the_runtime_is_not_mixed_in(tmp_path: Path, target: 
     assert list(tmp_path.glob("*.json")) == [path]
 
 
+def test_a_record_that_cannot_be_read_costs_no_device_time(
+    tmp_path: Path, target: Target, no_device: Callable[[], None]
+) -> None:
+    """Where what is recorded is damaged, that is said before the device is connected to."""
+    (tmp_path / "0-0-0.json").write_text("{")
+    no_device()
+    with Measurer(tmp_path, target, ONE) as measurer, pytest.raises(FormatError, match=r"0-0-0\.json: is damaged"):
+        measurer.measure(MODELS[:1])
+
+
 def test_the_reference_is_stored_too(tmp_path: Path, target: Target) -> None:
     """Twenty models have the reference twice between them; its measurements lie in a folder of their own."""
     with Measurer(tmp_path, target, ONE) as measurer:
         measurer.measure(MODELS)
     files = sorted((tmp_path / "reference").glob("*.json"))
     assert len(files) == 2
-    assert Measurement.load(files[0]).settings["max_runs"] == 20
+    assert Measurement.load(files[0]).settings["max_runs"] == 10
 
 
 def test_a_killed_step_goes_on_where_it_was(tmp_path: Path, target: Target) -> None:

@@ -1,0 +1,315 @@
+"""Holding a latency table's certificate against fresh subnets, on a board that makes its answers up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgenas.pipeline.measurements
+from edgenas.devices import Device, Target
+from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
+from edgenas.devices.profile import profile_from_dict
+from edgenas.errors import ModelError, RunError, UsageError
+from edgenas.files import digest, read_document
+from edgenas.pipeline import Run
+from edgenas.pipeline.kinds import kind_of
+from edgenas.pipeline.measurements import Measurer
+from edgenas.pipeline.profile import SETTINGS, random_file
+from edgenas.pipeline.progress import Silent
+from edgenas.profilers import LatencyTable
+from edgenas.profilers.memory import MemoryModel
+from edgenas.profilers.reference import reference_model
+from edgenas.space import MobileNetV3, Stage
+
+_SPACE = MobileNetV3(
+    width=0.25,
+    resolutions=(8, 12),
+    classes=10,
+    kernel_sizes=(3, 5),
+    expand_ratios=(2, 3),
+    depths=(1, 2),
+    stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
+    head=(96, 128),
+)
+_TARGET = Target(
+    profile_from_dict(
+        {
+            "name": "board",
+            "connection": {"kind": "fake"},
+            "runtimes": {"onnxruntime": {}},
+            "default": {"runtime": "onnxruntime"},
+        },
+        "test",
+    )
+)
+_NOISE = 0.02
+_SUBNETS = 60
+
+
+@dataclass
+class Board:
+    """Its models take the time that their size says, with noise; ``slower``: all of them; ``other``: all but the
+    reference, by factors; ``wavering``: the reference, by up to twice this. ``left``: how many measuring requests it
+    answers before it is gone. ``crashing``: the shares of models, by their bytes, whose process crashes.
+    """
+
+    slower: float = 1.0
+    other: float = 1.0
+    wavering: float = 0.0
+    left: int = 10_000
+    crashing: float = 0.0
+    measured: int = 0
+
+    def answer(self, request: Request) -> Reply:
+        self.left -= 1
+        if self.left < 0:
+            return Reply(vanishes=True)
+        lines = [self._scaled(json.loads(line), request) for line in simulate(request).stdout.splitlines()]
+        return Reply("".join(json.dumps(line) + "\n" for line in lines))
+
+    def _scaled(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
+        if answer["kind"] != "result":
+            return answer
+        paths = {model["id"]: model["path"] for model in json.loads(request.stdin)["models"]}
+        data = request.files[Path(paths[answer["id"]]).name]
+        factor = self.slower
+        if data == reference_model(".onnx"):
+            factor *= 1 + self.wavering * (self.left % 5 - 2)
+        elif int(digest(data)[:4], 16) < self.crashing * 0x10000:
+            kept = {key: answer[key] for key in answer if key not in ("samples_ms", "peak_bytes", "load_ms")}
+            return {**kept, "kind": "failed", "reason": "crashed", "detail": "its process was killed by SIGSEGV"}
+        else:
+            self.measured += 1
+            noise = np.random.default_rng(int(digest(data)[:8], 16)).normal(0, _NOISE)
+            factor *= self.other * (1 + noise)
+        return {**answer, "samples_ms": [sample * factor for sample in answer["samples_ms"]]}
+
+
+def _connecting(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
+    def connect(profile: object) -> Device:
+        return FakeDevice(board.answer, name="board")
+
+    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", connect)
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Board:
+    """The board that is connected to."""
+    found = Board()
+    _connecting(monkeypatch, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run with a table from 60 subnets, of which 20 judge it. Do not write to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        _connecting(patch, Board())
+        run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
+        genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
+        files = [random_file(architecture, kind_of(_TARGET)) for architecture in _SPACE.decode(genes)]
+        with Measurer(run.layout.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
+            taken = measurer.corrected([measurer.measure([file])[0] for file in files])
+            held_out = np.arange(_SUBNETS) % 3 == 2
+            reference = measurer.reference_processes()
+        taken = [replace(each, taken_s=1e9 + 10 * place) for place, each in enumerate(taken)]  # as on a real board
+        table = LatencyTable.fit(_SPACE, _TARGET.name, genes, taken, held_out, "test", reference=reference)
+        table.save(run.layout.table(_TARGET.name))
+        yield run.layout.root
+
+
+@pytest.fixture
+def run(profiled: Path, tmp_path: Path) -> Run:
+    """A copy of the profiled run."""
+    shutil.copytree(profiled, tmp_path / "run")
+    return Run(tmp_path / "run", progress=Silent())
+
+
+def test_a_device_as_it_was_agrees(run: Run, board: Board) -> None:
+    """On the board that the table was made on, fresh subnets have errors like those of the certificate."""
+    check = run.check_table(_TARGET)
+    assert check.agrees, check.verdict
+    assert check.verdict.startswith("agrees: MAPE is ")
+    assert (check.number, check.synthetic, len(check.architectures)) == (1, True, 20)
+    assert check.references >= 5
+    assert check.slower == pytest.approx(0, abs=1e-9)
+    assert check.found.mape == pytest.approx(np.abs(check.found.errors).mean())
+    expected = np.array(check.predicted_ms) / np.array(check.measured_ms) - 1
+    np.testing.assert_allclose(check.found.errors, expected)
+
+
+def test_every_check_takes_subnets_that_were_never_measured(run: Run, board: Board) -> None:
+    """Neither subnets of the table, held out or not, nor those of an earlier check are used again."""
+    known = {each.id for each in _SPACE.decode(_SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0)))}
+    for number in (1, 2):
+        check = run.check_table(_TARGET)
+        assert check.number == number
+        assert not known & set(check.architectures)
+        known |= set(check.architectures)
+    assert board.measured == 40
+
+
+def test_a_slower_device_is_told_from_a_worse_table(run: Run, board: Board) -> None:
+    """Where the reference model became slower with all others, the message says by how much, and both figures."""
+    board.slower = 1.2
+    check = run.check_table(_TARGET)
+    assert not check.agrees
+    assert check.adjusted is not None
+    assert check.adjusted.agree
+    assert check.slower == pytest.approx(0.2, abs=1e-6)
+    assert "the device is 20% slower than when it was profiled (its reference model ran" in check.verdict
+    assert f"with that divided away MAPE is {check.adjusted.mape:.1%}, which agrees" in check.verdict
+    np.testing.assert_allclose(1 + np.array(check.adjusted.errors), 1.2 * (1 + np.array(check.found.errors)))
+
+
+def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
+    """A board that was mended since is faster by the reference model's word."""
+    board.slower = 0.8
+    assert "the device is 20% faster than when it was profiled" in run.check_table(_TARGET).verdict
+
+
+def test_a_table_that_predicts_worse_disagrees(run: Run, board: Board) -> None:
+    """Where the reference model is as fast as ever and the subnets are not, the device is not to blame."""
+    board.other = 1.15
+    check = run.check_table(_TARGET)
+    assert not check.agrees
+    assert check.adjusted is not None
+    assert not check.adjusted.agree
+    assert "which the device's speed does not explain" in check.verdict
+    assert check.verdict.endswith("profile again")
+
+
+def test_without_a_reference_nothing_is_said_of_the_device(run: Run, board: Board) -> None:
+    """A certificate that knows no reference model cannot tell a slower device from a worse table."""
+    table = run.table(_TARGET)
+    assert table.certificate is not None
+    replace(table, certificate=replace(table.certificate, reference_ms=None)).save(run.layout.table(_TARGET.name))
+    board.slower = 1.2
+    check = run.check_table(_TARGET)
+    assert (check.agrees, check.adjusted, check.slower) == (False, None, None)
+    assert "whether the device changed is not known (no reference model was run); profile again" in check.verdict
+
+
+def test_a_reference_that_varies_says_nothing_of_the_device(run: Run, board: Board) -> None:
+    """Where the reference model itself wavers by half, its ratio explains nothing."""
+    board.slower, board.wavering = 1.2, 0.25
+    check = run.check_table(_TARGET)
+    assert (check.agrees, check.adjusted, check.slower) == (False, None, None)
+    assert check.reference_noise is not None
+    assert check.reference_noise > 0.1
+    assert "its reference model varied, known to" in check.verdict
+
+
+def test_subnets_that_the_device_cannot_run_are_left_out(
+    run: Run, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in profiling: they are named, and the others are compared."""
+    board.crashing = 0.25
+    said: list[str] = []
+    monkeypatch.setattr(run.progress, "say", said.append)
+    check = run.check_table(_TARGET)
+    assert 0 < len(said) < 10
+    assert all(line.startswith("check     leaves out ") and ": crashes onnxruntime" in line for line in said)
+    assert len(check.architectures) == len(check.measured_ms) == len(check.found.errors) == 20 - len(said)
+    assert not any(name in line for name in check.architectures for line in said)
+
+
+def test_a_device_that_can_run_hardly_any_subnet_is_an_error(run: Run, board: Board) -> None:
+    """Where most fail the runtime is the problem, and its words are the message."""
+    board.crashing = 1.0
+    with pytest.raises(ModelError, match="crashes onnxruntime"):
+        run.check_table(_TARGET)
+
+
+def test_an_interrupted_check_goes_on(run: Run, board: Board) -> None:
+    """A device that vanishes in the middle loses nothing: the same subnets are measured, each once."""
+    board.left = 2
+    with pytest.raises(Exception, match="the connection was lost"):
+        run.check_table(_TARGET)
+    plan = run.layout.check_plan(_TARGET.name, 1)
+    planned = read_document(plan, "table_check_plan", 1)["architectures"]
+    before = board.measured
+    assert 0 < before < 20
+    board.left = 100
+    check = run.check_table(_TARGET)
+    assert (check.number, list(check.architectures), board.measured) == (1, planned, 20)
+    assert check.references >= 5
+    assert not plan.exists()
+
+
+def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
+    """A check that was begun before the table was made anew begins again, with subnets that are still fresh."""
+    board.left = 2
+    with pytest.raises(Exception, match="the connection was lost"):
+        run.check_table(_TARGET)
+    planned = read_document(run.layout.check_plan(_TARGET.name, 1), "table_check_plan", 1)["architectures"]
+    replace(run.table(_TARGET), made_from="anew").save(run.layout.table(_TARGET.name))
+    board.left, board.measured = 100, 0
+    check = run.check_table(_TARGET)
+    assert board.measured == 20
+    assert set(check.architectures) != set(planned)
+
+
+def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
+    """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
+    check = run.check_table(_TARGET)
+    body = read_document(run.layout.check(_TARGET.name, 1), "table_check", 1)
+    assert body == json.loads(json.dumps(check.to_dict()))
+    assert body["agrees"] is True
+    assert body["certificate"]["errors"] == list(check.certificate.errors)
+    assert str(run.layout.root) not in json.dumps(body)
+    assert str(run.layout.measurements(_TARGET.name)) in check.remedy
+
+
+def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
+    """A target that was never profiled is refused with the command that does it."""
+    run = Run(tmp_path / "run", _SPACE, progress=Silent())
+    with pytest.raises(RunError, match=r"has no latency table of board-onnxruntime-fp32-1t yet; run: edgenas profile"):
+        run.check_table(_TARGET)
+
+
+def test_a_published_table_is_not_checked(run: Run) -> None:
+    """Of a table that was not measured here nothing can be said."""
+    published = replace(run.table(_TARGET), certificate=None, process=None, measured=None, source="somebody's tables")
+    published.save(run.layout.table(_TARGET.name))
+    with pytest.raises(UsageError, match=r"is published \(somebody's tables\), not measured here"):
+        run.check_table(_TARGET)
+
+
+@pytest.mark.parametrize("subnets", [9, 1001])
+def test_the_number_of_subnets_is_bounded(run: Run, subnets: int) -> None:
+    """Fewer than ten say nothing, more than a thousand are another profile."""
+    with pytest.raises(UsageError, match=f"subnets must be from 10 to 1000, but got {subnets}"):
+        run.check_table(_TARGET, subnets)
+
+
+def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path, board: Board) -> None:
+    """Where too few subnets are left that were never measured, the message counts them."""
+    space = replace(_SPACE, kernel_sizes=(3,), expand_ratios=(3,), depths=(1,))
+    run = Run(tmp_path / "run", space, progress=Silent())
+    table = Run(profiled, progress=Silent()).table(_TARGET)
+    costs, memory = np.ones(len(space.distinct_parts)), MemoryModel.counted(space)
+    small = replace(table, space=space, part_ms=costs, memory=memory, process=None, measured=None)
+    small.save(run.layout.table(_TARGET.name))
+    with pytest.raises(RunError, match=r"needs 20 subnets that were never measured, and 2 were found in a space of 2"):
+        run.check_table(_TARGET)
+
+
+@pytest.fixture
+def checking(run: Run) -> Callable[[], int]:
+    """How many checks there are."""
+    return lambda: len(list(run.layout.table(_TARGET.name).parent.glob("*.check-*.json")))
+
+
+def test_each_check_has_a_file(run: Run, board: Board, checking: Callable[[], int]) -> None:
+    """Checks are kept one beside the other, without their plans."""
+    for number in (1, 2):
+        run.check_table(_TARGET, 10)
+        assert checking() == number
