@@ -7,7 +7,9 @@ Interpolation: Once-for-All's tables of a Samsung Note10. Subnets at 160, 192 an
 Transfer: the cells of NAS-Bench-201, measured on a Raspberry Pi 4 and a Pixel 3.
 A cell's parts are its operations by edge, and by whether the edge is reached
 from the input and reaches the output. 500 cells of the Pi make a table; then
-few cells of the Pixel are fitted, with that table as a prior and without.
+few cells of the Pixel are fitted, with that table as a prior and without; where
+what was measured of the very same cells on the Pi is taken as well, cells are
+as far from the sum of their parts on both.
 """
 
 from __future__ import annotations
@@ -24,15 +26,19 @@ from scipy.stats import kendalltau, spearmanr
 
 from edgenas.costs import Vector
 from edgenas.profilers import PublishedTables
-from edgenas.profilers.fit import fit_parts
-from edgenas.profilers.part_process import PartBasis, PartProcess, fit_part_process
+from edgenas.profilers.fit import count_parts, fit_parts, likelier
+from edgenas.profilers.part_prior import PartBasis
+from edgenas.profilers.part_process import PartProcess, fit_part_process
 from edgenas.space import MobileNetV3
 
 SEEDS = 6
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DEGENERATE_MS = 0.5
+OWN_SHARE = 0.03
+WAYS = ("copied table", "copied measurements", "table as prior", "table and measurements as prior", "no prior")
 Part = tuple[int, str, bool, bool]
+Cells = npt.NDArray[np.int64]
 
 
 def interpolate(folder: Path) -> None:
@@ -41,7 +47,7 @@ def interpolate(folder: Path) -> None:
     table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
     genes = space.sample(4000, np.random.default_rng(0))
     unseen, pool = genes[2000:], genes[:2000][np.isin(genes[:2000, 0], (0, 2, 4))]
-    truth = table.latency_ms(unseen)
+    truth, counts = table.latency_ms(unseen), count_parts(space, unseen)
     print(
         "| noise | subnets | 160 | 176, not measured | 192 | 208, not measured | 224 |\n|---|---|---|---|---|---|---|"
     )
@@ -52,7 +58,7 @@ def interpolate(folder: Path) -> None:
                 rng = np.random.default_rng(seed)
                 seen = pool[rng.permutation(len(pool))[:count]]
                 process = fit_parts(space, seen, table.latency_ms(seen) * rng.lognormal(0, noise, count))
-                predicted = process.overhead + space.sum_over_parts(unseen, process.costs)
+                predicted = process.predict(counts)
                 cells += [_judged(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
             texts = [f"{mape:.1%} ({bias:+.1%}, {tau:.2f})" for mape, bias, tau in cells / SEEDS]
             print(f"| {noise:.0%} | {count} |", " | ".join(texts), "|", flush=True)
@@ -104,7 +110,18 @@ def cell_basis(parts: list[Part]) -> PartBasis:
         name: np.array([[float(all(one[i] == other[i] for i in places)) for other in parts] for one in parts])
         for name, places in keys.items()
     }
-    return PartBasis(np.array(calls), np.array(detail), {"own": np.eye(len(parts)), **alike})
+    mean = np.column_stack([np.array(calls), np.zeros(len(parts))])
+    overheads = np.array([0.0] * len(OPERATIONS) + [1.0])
+    similarities = {"own": np.eye(len(parts)), **alike}
+    return PartBasis(mean, overheads, np.full(mean.shape[1], np.inf), np.array(detail), similarities)
+
+
+def with_other(basis: PartBasis, other: PartProcess) -> PartBasis:
+    """The basis with the costs on another device as its first feature."""
+    mean = np.column_stack([other.costs, basis.mean])
+    expected = np.array([np.inf] + [OWN_SHARE] * basis.mean.shape[1])
+    overheads = np.append(other.overhead, basis.overheads)
+    return PartBasis(mean, overheads, expected, basis.detail, basis.similarities)
 
 
 def transfer(folder: Path) -> None:
@@ -120,28 +137,35 @@ def transfer(folder: Path) -> None:
     unseen, pool = order[:4000], order[4000:]
     basis = cell_basis(parts)
     other = fit_part_process(basis, counts[pool[:500]], raspi[pool[:500]])
-    prior = PartBasis(other.costs[:, None], basis.detail, basis.similarities, np.array([other.overhead]))
+    copied = other.predict(counts)
+    own = raspi / copied  # what a cell has of its own there, beside its parts
 
     def shown(predicted: Vector) -> list[float]:
         error = float(np.abs(predicted / pixel[unseen] - 1).mean())
         rank = float(spearmanr(predicted, pixel[unseen]).statistic)
         return [rank, float(kendalltau(predicted, pixel[unseen]).statistic), error]
 
-    def tabled(process: PartProcess) -> Vector:
-        return np.maximum(process.overhead + counts[unseen] @ process.costs, 1e-3)
+    def with_prior(seen: Cells, latency: Vector) -> Vector:
+        informed, plain = (fit_part_process(each, counts[seen], latency) for each in (with_other(basis, other), basis))
+        return likelier(informed, plain).predict(counts[unseen])
 
-    print("| subnets | copied table | copied measurements | the table as a prior | no prior |\n|---|---|---|---|---|")
+    print(f"| cells | {' | '.join(WAYS)} |\n|---|---|---|---|---|---|")
     for count in (0, 5, 10, 20, 50, 100, 200):
-        found: dict[str, list[list[float]]] = {name: [] for name in ("table", "measurements", "prior", "none")}
+        found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
         for seed in range(SEEDS):
             seen = np.random.default_rng(seed).permutation(pool)[:count]
-            copies = {"table": other.overhead + counts @ other.costs, "measurements": raspi}
-            for name, copied in copies.items():
-                scale = float(np.median(pixel[seen] / copied[seen])) if count else 1.0
-                found[name].append(shown(copied[unseen] * scale))
+            for way, copy in zip(WAYS, (copied, raspi), strict=False):
+                scale = float(np.median(pixel[seen] / copy[seen])) if count else 1.0
+                found[way].append(shown(copy[unseen] * scale))
             if count:
-                found["prior"].append(shown(tabled(fit_part_process(prior, counts[seen], pixel[seen]))))
-                found["none"].append(shown(tabled(fit_part_process(basis, counts[seen], pixel[seen]))))
+                plain = fit_part_process(basis, counts[seen], pixel[seen])
+                predicted = (
+                    with_prior(seen, pixel[seen]),
+                    with_prior(seen, pixel[seen] / own[seen]) * own[unseen],
+                    plain.predict(counts[unseen]),
+                )
+                for way, found_there in zip(WAYS[2:], predicted, strict=True):
+                    found[way].append(shown(found_there))
         means = [np.mean(each, axis=0) if each else None for each in found.values()]
         texts = ["-" if each is None else "{:.3f}, {:.3f}, {:.1%}".format(*each) for each in means]
         print(f"| {count} |", " | ".join(texts), "|", flush=True)

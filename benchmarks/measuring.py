@@ -1,23 +1,29 @@
 """How well a measurement repeats, and what a model costs beyond running it; through SSH on this machine's loopback.
 
-python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100]
+python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100] [--core 1]
 
-Needs OpenSSH's server. First the same model is measured many times:
+Needs OpenSSH's server. Models run on the core that is given, all else on the
+others. First the same model is measured many times:
 
 - 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, which is
   nn-Meter's way (L. Zhang et al., nn-Meter, MobiSys 2021);
-- one by one: the median of four processes that take the same device time, which
-  is edgenas's way, without a second try for what was refused;
+- four processes: the median of their medians, in the same device time; this is
+  edgenas's way, without a second try for what was refused;
+- one process, two processes: the same with fewer, which run longer;
+- by the reference: three processes, each after one of the reference model, by
+  whose median theirs is divided;
 - default: as edgenas measures a single model, with the settings that it has.
 
-One measurement of each way in turn, each with an agent of its own, so that all
-ways meet the same machine. The spread is the standard deviation of the results
-by their mean: of each block, of which the median counts, and of all. Covered:
-how many of the intervals of measurements that were not refused hold the median
-of all results of their way; nn-Meter gives none. Last in each block all
-repetitions are measured within one batch of rounds. They share the state of the
-machine in each round, so they are no repetitions, and their spread only says
-how well edgenas compares models.
+All but the last in turn, then the last in turn with the first, each with an
+agent of its own, so that all ways of a table meet the same machine. The spread
+is the standard deviation of the results by their mean: of each block, of which
+the median counts, and of all. The mean of all results of a turn, in several
+times the time and of many processes, still has the state of the machine in it:
+its spread is what no way can be far below. Covered: how many of the intervals
+of measurements that were not refused hold the median of all results of their
+way; nn-Meter gives none. Last all repetitions are measured within one batch of
+rounds. They share the state of the machine in each round, so they are no
+repetitions, and their spread only says how well edgenas compares models.
 
 Then many small models are measured once each, and all seconds that were not
 spent on their runs are shared among them.
@@ -44,6 +50,7 @@ from edgenas.devices import Device, Target, connect
 from edgenas.devices.testing_sshd import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure_many
+from edgenas.profilers.reference import SETTINGS, reference_model
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -51,7 +58,7 @@ NN_METER = MeasureSettings(
     processes=1, max_processes=1, warmup_runs=10, warmup_seconds=0, min_runs=50, max_runs=50, min_seconds=0
 )
 PROCESSES = 4
-WITHIN = "within one batch"
+FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of a turn", "within one batch"
 LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 
@@ -83,12 +90,12 @@ def make_models(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 @contextlib.contextmanager
-def busy_core(wanted: bool) -> Iterator[None]:
-    """A process that keeps the last core busy."""
+def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
+    """A process that keeps the last core busy that models are not pinned to."""
     if not wanted:
         yield
         return
-    code = f"import os; os.sched_setaffinity(0, {{{max(os.sched_getaffinity(0))}}})\nwhile True: pass"
+    code = f"import os; os.sched_setaffinity(0, {{{max(os.sched_getaffinity(0) - {measured})}}})\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code]) as process:  # noqa: S603 - this interpreter, code from here
         time.sleep(0.5)
         try:
@@ -125,34 +132,74 @@ def batch(models: Sequence[Path], target: Target, device: Device, settings: Meas
     return [of_rounds(each) for each in together.results() if isinstance(each, Rounds)]
 
 
-def equal_time(model: Path, target: Target, device: Device) -> MeasureSettings:
-    """Four processes that together take as long as one of 10 and 50 runs: what start and warm-up leave is sampled."""
+def equal_time(model: Path, target: Target, device: Device, count: int) -> MeasureSettings:
+    """So many processes together take as long as one of 10 and 50 runs: what start and warm-up leave is sampled."""
     seconds = statistics.fmean(fixed(model, target, device).device_s for _ in range(5))
-    brief = MeasureSettings(warmup_runs=5, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0)
+    brief = MeasureSettings(warmup_runs=3, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0)
     start = processes(model, target, device, brief, 5).device_s / 5
-    sampling = max(0.005, seconds / PROCESSES - start)
+    sampling = max(0.005, seconds / count - start)
     return MeasureSettings(
-        processes=PROCESSES, max_processes=PROCESSES, warmup_runs=5, warmup_seconds=0, min_runs=3,
+        processes=count, max_processes=count, warmup_runs=3, warmup_seconds=0, min_runs=3,
         min_seconds=sampling, max_seconds=sampling, total_seconds=0,
     )  # fmt: skip
 
 
+def by_reference(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
+    """The median of three processes by that of three of the reference model, which run before each."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "reference.onnx"
+        reference.write_bytes(reference_model(".onnx") or b"")
+        order = [reference, model] * (PROCESSES - 1)
+        found = list(measure_many(order, target, device=device, settings=settings, exceptions={reference: SETTINGS}))
+    taken = [each for each in found if isinstance(each, Measurement)]
+    between, models = taken[::2], taken[1::2]
+    ratio = statistics.median(each.median_ms for each in models) / statistics.median(each.median_ms for each in between)
+    return Found(ratio, None, sum(each.device_s for each in taken), len(models), sum(each.refused for each in models))
+
+
 def print_spread(models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool) -> None:
-    """Measure in all ways in turn, and print a row for each."""
-    with busy_core(busy):
-        equal = equal_time(models[0], target, device)
+    """Measure in all ways, and print a row for each."""
+    with busy_core(busy, None if target.affinity is None else target.affinity[0]):
+        equal = {count: equal_time(models[0], target, device, count) for count in (1, 2, PROCESSES)}
+
+        def median_of(count: int) -> Callable[[Path], Found]:
+            return lambda model: of_rounds(processes(model, target, device, equal[count], count))
+
         ways: dict[str, Callable[[Path], Found]] = {
-            "10 + 50": lambda model: fixed(model, target, device),
-            "one by one": lambda model: of_rounds(processes(model, target, device, equal, PROCESSES)),
-            "default": lambda model: batch([model], target, device, MeasureSettings())[0],
+            FIXED: lambda model: fixed(model, target, device),
+            "four processes": median_of(PROCESSES),
+            "two processes": median_of(2),
+            "one process": median_of(1),
+            "by the reference": lambda model: by_reference(model, target, device, equal[PROCESSES]),
         }
-        found: dict[str, list[list[Found]]] = {name: [] for name in (*ways, WITHIN)}
-        for _ in range(blocks):
-            turns = [{name: way(model) for name, way in ways.items()} for model in models]
-            for name in ways:
-                found[name].append([turn[name] for turn in turns])
-            found[WITHIN].append(batch(models, target, device, equal))
-    theirs = statistics.median(spread([each.value for each in block]) for block in found["10 + 50"])
+        print_ways(ways, models, blocks, busy)
+        default = {DEFAULT: lambda model: batch([model], target, device, MeasureSettings())[0]}
+        print_ways({FIXED: ways[FIXED], **default}, models, blocks, busy)
+        print_rows({WITHIN: [batch(models, target, device, equal[PROCESSES]) for _ in range(blocks)]}, busy)
+
+
+def print_ways(ways: dict[str, Callable[[Path], Found]], models: Sequence[Path], blocks: int, busy: bool) -> None:
+    """Measure in some ways in turn, and print a row for each."""
+    found: dict[str, list[list[Found]]] = {name: [] for name in (*ways, TOGETHER)}
+    for _ in range(blocks):
+        turns = [{name: way(model) for name, way in ways.items()} for model in models]
+        for name in ways:
+            found[name].append([turn[name] for turn in turns])
+        usual = {name: statistics.fmean(turn[name].value for turn in turns) for name in ways}
+        found[TOGETHER].append([mean_of(turn, usual) for turn in turns])
+    print_rows(found, busy)
+
+
+def mean_of(turn: dict[str, Found], usual: dict[str, float]) -> Found:
+    """The mean of the results of a turn, each by what is usual for its way."""
+    value = statistics.fmean(each.value / usual[name] for name, each in turn.items())
+    seconds = sum(each.device_s for each in turn.values())
+    processes, refused = (sum(getattr(each, name) for each in turn.values()) for name in ("processes", "refused"))
+    return Found(value, None, seconds, processes, refused)
+
+
+def print_rows(found: dict[str, list[list[Found]]], busy: bool) -> None:
+    theirs = statistics.median(spread([each.value for each in block]) for block in next(iter(found.values())))
     for name, results in found.items():
         print(f"| {'busy' if busy else 'idle'} | {name} | {' | '.join(row(name, results, theirs))} |", flush=True)
 
@@ -206,9 +253,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--models", type=int, default=100)
+    parser.add_argument("--core", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Sshd(Path(folder) / "sshd") as sshd:
-        target = Target(sshd.profile())
+        clusters = {} if options.core is None else {"clusters": {"measured": [options.core]}}
+        target = Target(sshd.profile(**clusters), affinity=None if options.core is None else "measured")
         with connect(target.profile) as device:
             (model,) = make_models(Path(folder), 1, seed=1)
             copies = [Path(shutil.copy(model, Path(folder) / f"copy{n}.onnx")) for n in range(options.repetitions)]

@@ -1,0 +1,192 @@
+"""How well latency tables and other ways predict, from what benchmarks/predicting.py measured.
+
+EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT
+
+For each target, every way against the median of several measurements of
+200 subnets that no way has seen: a latency table from all its device time and from
+parts of it, sums of isolated parts (Once-for-All's way), random forests on
+fused kernels (nn-Meter's way), a straight line through multiply-accumulates,
+and sums of operators as onnxruntime's profiler times them in whole subnets.
+The noise floor is what the first of them says of the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+from sklearn.ensemble import RandomForestRegressor
+
+from benchmarks.predicting import HELD_OUT, SPACE, Record, held_out_subnets, kernel_keys
+from edgenas.costs import Genes, Vector
+from edgenas.profilers.fit import count_parts, fit_parts
+from edgenas.profilers.non_negative import fit_non_negative
+from edgenas.profilers.part_process import PartProcess
+from edgenas.profilers.reference import drift
+from edgenas.profilers.trust import MOST_DRIFT
+
+Rows = Sequence[dict[str, Any]]
+SHARES = (0.25, 0.5, 1.0)
+COLUMNS = (
+    "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
+    "level removed: MAPE", "tau 128", "160", "192", "224", "pooled",
+)  # fmt: skip
+
+
+def calm(record: Record) -> Record:
+    """Every way's measurements as edgenas takes them: less the drift of the reference model, without those refused."""
+    references = [(row["taken_s"], row["median_ms"]) for row in record.of("reference")]
+    kept: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    for row in record.rows:
+        slower = drift(row["taken_s"], references) or 0.0 if "median_ms" in row else 0.0
+        trusted = abs(slower) <= MOST_DRIFT and row.get("verdict") != "refused"
+        (kept if trusted else refused).append({**row, "median_ms": row.get("median_ms", 0.0) / (1 + slower)})
+    known = {row["name"] for row in kept}
+    # The other ways need every part and kernel: better a doubtful one than none.
+    record.rows = kept + [row for row in refused if row["way"] in ("parts", "kernels") and row["name"] not in known]
+    return record
+
+
+def genes_of(rows: Rows) -> Genes:
+    genes: Genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
+    return genes
+
+
+def column(rows: Rows, name: str) -> Vector:
+    return np.array([row[name] for row in rows], dtype=np.float64)
+
+
+class Judge:
+    """The held-out subnets with their measurements, and the table row of a prediction."""
+
+    def __init__(self, rows: Rows, near: set[str]) -> None:
+        by_name: dict[str, list[float]] = {}
+        for row in rows:
+            by_name.setdefault(row["name"], []).append(row["median_ms"])
+        self.genes = SPACE.encode([SPACE.from_id(name) for name in by_name])
+        self.counts = count_parts(SPACE, self.genes)
+        self.near = np.array([name in near for name in by_name])
+        self.times = [np.array([each[k] for each in by_name.values()]) for k in range(min(map(len, by_name.values())))]
+        self.truth = np.median([np.array(each) for each in self.times], axis=0)
+
+    def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None) -> str:
+        truth = self.truth if truth is None else truth
+        signed = predicted / truth - 1
+        error, level = np.abs(signed), np.median(predicted / truth)
+        rows = [self.genes[:, 0] == number for number in range(len(SPACE.resolutions))]
+        taus = [float(kendalltau(predicted[each], truth[each]).statistic) for each in [*rows, rows[0] | True]]
+        cells = (
+            way, f"{seconds:.0f}", f"{error.mean():.1%}", f"{np.quantile(error, 0.95):.1%}",
+            f"{(error <= 0.05).mean():.1%}", f"{(error <= 0.1).mean():.1%}", f"{signed.mean():+.1%}",
+            f"{signed[self.near].mean():+.1%}", f"{np.abs(predicted / truth / level - 1).mean():.1%}",
+            *(f"{tau:.3f}" for tau in taus),
+        )  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+
+def table(rows: Rows) -> PartProcess:
+    """What edgenas infers from subnets that were measured one after the other."""
+    return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"))
+
+
+def isolated(rows: Rows) -> Vector:
+    """The median cost (P,) of each part as a model of its own."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["name"], []).append(row["median_ms"])
+    return np.array([np.median(found[part.key]) for part in SPACE.distinct_parts])
+
+
+def forests(rows: Rows) -> Vector:
+    """The cost (P,) of each part as random forests add it up from its kernels, one forest for each kind of kernel."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        found.setdefault(tuple(json.loads(row["name"])), []).append(row["median_ms"])
+    kinds: dict[str, list[tuple[Any, ...]]] = {}
+    for key in found:
+        kinds.setdefault(key[0], []).append(key)
+    trained = {
+        kind: RandomForestRegressor(100, random_state=0).fit(
+            [features(key) for key in keys], [np.median(found[key]) for key in keys]
+        )
+        for kind, keys in kinds.items()
+    }
+    needed = {key for part in SPACE.distinct_parts for key in kernel_keys(part).values()}
+    costs = {key: float(trained[key[0]].predict([features(key)])[0]) for key in needed}
+    return np.array([sum(costs[key] for key in kernel_keys(part).values()) for part in SPACE.distinct_parts])
+
+
+def features(key: tuple[Any, ...]) -> list[float]:
+    """Sizes, work and traffic of a kernel, and whether it has an activation that is no ReLU."""
+    kind, size, entry, out, kernel, stride, extra = key
+    after = (size / stride) ** 2
+    work = after * kernel**2 * out * (1 if kind == "depthwise" else entry)
+    return [size, entry, out, kernel, stride, work, size**2 * entry + after * out, float(extra not in ("", "relu"))]
+
+
+def operators(rows: Rows) -> Vector:
+    """The mean cost (P,) of each part by the profiler's times of its nodes; ms. A part that never occurred costs 0."""
+    place = {part: number for number, part in enumerate(SPACE.distinct_parts)}
+    found: list[list[float]] = [[] for _ in place]
+    for row in rows:
+        architecture = SPACE.from_id(row["name"])
+        sums = dict.fromkeys(architecture.parts, 0.0)
+        at = next(iter(sums))
+        for node, spent in row["nodes_us"].items():
+            # Reorders between layouts have names of their own: they are counted with what runs before them.
+            at = next((name for name in sums if re.match(rf"{re.escape(name)}(\.|_|$)", node)), at)
+            sums[at] += spent / 1000
+        for name, spent in sums.items():
+            found[place[architecture.parts[name]]].append(spent)
+    return np.array([np.mean(each) if each else 0.0 for each in found])
+
+
+def compared(record: Record, near: set[str]) -> Iterator[str]:
+    """The rows of a target."""
+    judge = Judge(record.of("held out"), near)
+    subnets = record.of("subnets")
+    for share in SHARES:
+        part = subnets[: max(20, int(share * len(subnets)))]
+        process = table(part)
+        way = f"latency table, {len(part)} subnets"
+        yield judge.row(way, sum(row["device_s"] for row in part), process.predict(judge.counts))
+    macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
+    line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
+    yield judge.row("a line through MACs, the same", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
+    others = (
+        ("sum of isolated parts", "parts", isolated),
+        ("forests on kernels", "kernels", forests),
+        ("sum of profiled operators", "operators", operators),
+    )
+    for name, way, fit in others:
+        if rows := record.of(way):
+            yield judge.row(name, record.spent(way), judge.counts @ fit(rows))
+    if len(judge.times) < 2:
+        return
+    first, *_, last = judge.times
+    each = sum(row["device_s"] for row in record.of("held out")) / len(judge.times)
+    yield judge.row("the last measurement of each by the first", each, first, last)
+
+
+def main() -> None:
+    """A table for each target."""
+    genes = held_out_subnets(Path(os.environ["EDGENAS_DATA"]) / "ofa" / "acc_predictor.pth")
+    near = {architecture.id for architecture in SPACE.decode(genes[HELD_OUT // 2 :])}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    for path in sorted(parser.parse_args().out.glob("*.jsonl")):
+        print(f"\n{path.stem}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+        for row in compared(calm(Record(path)), near):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
