@@ -4,6 +4,7 @@ EDGENAS_DATA=FOLDER python benchmarks/latency_tables.py
 
 Interpolation: Once-for-All's tables of a Samsung Note10. Subnets at 160, 192 and
 224 pixels with 1% or 4% of noise are fitted; all five resolutions are predicted.
+Choice: subnets drawn at random, or as ``edgenas profile`` chooses them.
 Transfer: the cells of NAS-Bench-201, measured on a Raspberry Pi 4 and a Pixel 3.
 A cell's parts are its operations by edge, and by whether the edge is reached
 from the input and reaches the output. 500 cells of the Pi make a table; then
@@ -24,14 +25,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, spearmanr
 
-from edgenas.costs import Vector
-from edgenas.profilers import PublishedTables
+from edgenas.costs import Genes, Vector
+from edgenas.profilers import LatencyTable, PublishedTables
+from edgenas.profilers.choice import next_subnets
 from edgenas.profilers.fit import count_parts, fit_parts, likelier
 from edgenas.profilers.part_prior import PartBasis
 from edgenas.profilers.part_process import PartProcess, fit_part_process
 from edgenas.space import MobileNetV3
 
 SEEDS = 6
+CHOICES, FITTED = 4, (40, 80, 120, 160, 240)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DEGENERATE_MS = 0.5
@@ -171,11 +174,48 @@ def transfer(folder: Path) -> None:
         print(f"| {count} |", " | ".join(texts), "|", flush=True)
 
 
+def choose(folder: Path) -> None:
+    """Print the MAPE on unseen subnets by how many are fitted, chosen in twenties from 40 on or drawn at random."""
+    space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
+    table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
+    unseen = space.sample(2000, np.random.default_rng(1))
+    truth = table.latency_ms(unseen)
+    print(f"| noise | chosen | {' | '.join(map(str, FITTED))} |\n|---|---|{'---|' * len(FITTED)}")
+    for noise in (0.01, 0.04):
+        for name in ("at random", "as edgenas profile does"):
+            errors = np.zeros(len(FITTED))
+            for seed in range(CHOICES):
+                errors += _errors_by_count(table, noise, seed, name == "at random", unseen, truth)
+            print(f"| {noise:.0%} | {name} |", " | ".join(f"{each:.2%}" for each in errors / CHOICES), "|", flush=True)
+
+
+def _errors_by_count(
+    table: LatencyTable, noise: float, seed: int, at_random: bool, unseen: Genes, truth: Vector
+) -> Vector:
+    space, rng = table.space, np.random.default_rng(seed)
+    seen = space.sample_distinct(max(FITTED) + 2, rng)[2:]
+    if not at_random:
+        seen = next_subnets(space, None, np.empty((0, seen.shape[1]), int), FITTED[0], rng)
+    latency = table.latency_ms(seen) * rng.lognormal(0, noise, len(seen))
+    errors = []
+    for count in range(FITTED[0], max(FITTED) + 1, 20):
+        process = fit_parts(space, seen[:count], latency[:count])
+        if count in FITTED:
+            errors.append(float(np.abs(process.predict(count_parts(space, unseen)) / truth - 1).mean()))
+        if not at_random:
+            chosen = next_subnets(space, process, seen, 20, rng)
+            seen = np.concatenate([seen, chosen])
+            latency = np.append(latency, table.latency_ms(chosen) * rng.lognormal(0, noise, len(chosen)))
+    return np.array(errors)
+
+
 def main() -> None:
-    """Both comparisons, as tables for benchmarks/README.md."""
+    """All comparisons, as tables for docs/latency_tables.md."""
     folder = Path(os.environ["EDGENAS_DATA"])
     print("MAPE (bias, Kendall tau) by resolution")
     interpolate(folder)
+    print("\nMAPE by how many subnets are fitted, and how they are chosen")
+    choose(folder)
     print("\nSpearman, Kendall tau, MAPE on the Pixel 3, from cells measured there and a Raspberry Pi 4")
     transfer(folder)
 

@@ -36,7 +36,7 @@ Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
 COLUMNS = (
     "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
-    "level removed: MAPE", "tau 128", "160", "192", "224", "pooled",
+    "level removed: MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
 )  # fmt: skip
 
 
@@ -77,7 +77,14 @@ class Judge:
         self.times = [np.array([each[k] for each in by_name.values()]) for k in range(min(map(len, by_name.values())))]
         self.truth = np.median([np.array(each) for each in self.times], axis=0)
 
-    def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None) -> str:
+    def held(self, process: PartProcess) -> str:
+        """The share of subnets whose truth is within the 95% interval, widened by the truth's own noise."""
+        predicted = process.predict(self.counts)
+        noise = process.noise * np.sqrt(np.pi / 2 / len(self.times))  # of a median
+        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, noise)
+        return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
+
+    def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, held: str = "") -> str:
         truth = self.truth if truth is None else truth
         signed = predicted / truth - 1
         error, level = np.abs(signed), np.median(predicted / truth)
@@ -87,7 +94,7 @@ class Judge:
             way, f"{seconds:.0f}", f"{error.mean():.1%}", f"{np.quantile(error, 0.95):.1%}",
             f"{(error <= 0.05).mean():.1%}", f"{(error <= 0.1).mean():.1%}", f"{signed.mean():+.1%}",
             f"{signed[self.near].mean():+.1%}", f"{np.abs(predicted / truth / level - 1).mean():.1%}",
-            *(f"{tau:.3f}" for tau in taus),
+            *(f"{tau:.3f}" for tau in taus), held,
         )  # fmt: skip
         return f"| {' | '.join(cells)} |"
 
@@ -157,7 +164,9 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
         part = subnets[: max(20, int(share * len(subnets)))]
         process = table(part)
         way = f"latency table, {len(part)} subnets"
-        yield judge.row(way, sum(row["device_s"] for row in part), process.predict(judge.counts))
+        yield judge.row(
+            way, sum(row["device_s"] for row in part), process.predict(judge.counts), held=judge.held(process)
+        )
     macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
     line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
     yield judge.row("a line through MACs, the same", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
