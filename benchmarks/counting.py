@@ -1,4 +1,4 @@
-"""How long the costs of a million architectures take, each counted from its parts, per family.
+"""How long the costs of a million architectures take, counted and predicted by a made-up table, per family.
 
 python benchmarks/counting.py
 """
@@ -10,22 +10,34 @@ import time
 import numpy as np
 
 import edgenas as en
+from edgenas.profilers.curve import CURVE_KNOTS, Curve
+from edgenas.profilers.memory import MemoryModel
+from edgenas.space import SearchSpace
 
 COUNT = 1_000_000
 
 
+def made_up(space: SearchSpace) -> en.LatencyTable:
+    """A table of the form that a profile gives, with costs drawn at random."""
+    rng = np.random.default_rng(0)
+    costs, logs = rng.random(len(space.distinct_parts)), 0.01 * rng.standard_normal(CURVE_KNOTS)
+    curve, memory = Curve(np.linspace(0, 8, CURVE_KNOTS), logs), MemoryModel.counted(space)
+    return en.LatencyTable(space, "made-up", 0.1, costs, memory, None, "", curve=curve)
+
+
 def main() -> None:
     """Print one row a family: seconds for each cost."""
-    costs = ("params", "macs", "weight_bytes", "activation_bytes")
-    print("| family | " + " | ".join(f"{cost} s" for cost in costs) + " |")
-    print("|---" * (1 + len(costs)) + "|")
+    names = ("params", "macs", "weight_bytes", "activation_bytes", "latency_ms", "peak_bytes")
+    print("| family | " + " | ".join(f"{name} s" for name in names) + " |")
+    print("|---" * (1 + len(names)) + "|")
     for space in (en.MobileNetV3(), en.ProxylessNAS(), en.ResNet50D()):
-        genes = space.sample(COUNT, np.random.default_rng(0))
-        space.params(genes[:1])  # the parts are listed once a space
+        genes, table = space.sample(COUNT, np.random.default_rng(0)), made_up(space)
         seconds = []
-        for cost in costs:
+        for name in names:
+            cost = getattr(table if name in ("latency_ms", "peak_bytes") else space, name)
+            cost(genes[:1])  # the parts are listed once a space
             began = time.monotonic()
-            getattr(space, cost)(genes)
+            cost(genes)
             seconds.append(time.monotonic() - began)
         print(f"| {space.family} | " + " | ".join(f"{each:.2f}" for each in seconds) + " |", flush=True)
 
