@@ -41,7 +41,7 @@ COLUMNS = (
 
 
 def calm(record: Record) -> Record:
-    """Every way's measurements as edgenas takes them: less the drift of the reference model, without those refused."""
+    """Every way's measurements less the drift of the reference model, and without those refused."""
     references = [(row["taken_s"], row["median_ms"]) for row in record.of("reference")]
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []

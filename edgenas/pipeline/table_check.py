@@ -45,7 +45,7 @@ class TableCheck:
     while the table was made and now, in ``references`` processes; None where it
     was not run often enough. ``reference_noise``: two standard errors of the
     latter, as a share. ``adjusted``: the figures with the ratio of these divided
-    away; None where it is not known, or within a tenth. ``remedy``: how to
+    away; None where it is not known to within a tenth. ``remedy``: how to
     profile again.
     """
 

@@ -35,7 +35,7 @@ class LatencyTable:
 
     ``part_ms`` belongs to ``space.distinct_parts``: (P,), or (R, P) where a
     part has a cost of its own at each of the R resolutions, NaN where it does
-    not occur. ``memory`` is what a process needs beside one without a model.
+    not occur. ``memory`` is what a process needs above one with an empty session.
 
     A published table has no ``certificate``, for nothing was measured here:
     ``source`` says where it is from, its latencies are sums of means, and its
