@@ -7,9 +7,10 @@ others. First the same model is measured many times:
 
 - 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, which is
   nn-Meter's way (L. Zhang et al., nn-Meter, MobiSys 2021);
-- four processes: the median of their medians, in the same device time; this is
-  edgenas's way, without a second try for what was refused;
-- one process, two processes: the same with fewer, which run longer;
+- one process: the median of the runs that nothing interrupted, after three to
+  warm up, in the same device time: edgenas's way for the subnets of a table;
+- two processes, four processes: the median of their medians in the same time,
+  without a second try for what was refused;
 - by the reference: three processes, each after one of the reference model, by
   whose median theirs is divided;
 - default: as edgenas measures a single model, with the settings that it has.
@@ -18,12 +19,12 @@ All but the last in turn, then the last in turn with the first, each with an
 agent of its own, so that all ways of a table meet the same machine. The spread
 is the standard deviation of the results by their mean: of each block, of which
 the median counts, and of all. The mean of all results of a turn, in several
-times the time and of many processes, still has the state of the machine in it:
-its spread is what no way can be far below. Covered: how many of the intervals
-of measurements that were not refused hold the median of all results of their
-way; nn-Meter gives none. Last all repetitions are measured within one batch of
-rounds. They share the state of the machine in each round, so they are no
-repetitions, and their spread only says how well edgenas compares models.
+times the time and of many processes, still has the state of the machine in it.
+Covered: how many of the intervals of measurements that were not refused hold
+the median of all results of their way; nn-Meter gives none. Last all
+repetitions are measured within one batch of rounds. They share the state of the
+machine in each round, so they are no repetitions, and their spread only says
+how well edgenas compares models.
 
 Then many small models are measured once each, and all seconds that were not
 spent on their runs are shared among them.
