@@ -1,6 +1,6 @@
 """How well a measurement repeats, and what a model costs beyond running it; through SSH on this machine's loopback.
 
-python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100] [--core 1]
+python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100] [--core 1] [--ways NAME...]
 
 Needs OpenSSH's server. Models run on the core that is given, all else on the
 others. First the same model is measured many times:
@@ -27,7 +27,8 @@ machine in each round, so they are no repetitions, and their spread only says
 how well edgenas compares models.
 
 Then many small models are measured once each, and all seconds that were not
-spent on their runs are shared among them.
+spent on their runs are shared among them; not where only some ``--ways`` without
+the default are wanted.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ NN_METER = MeasureSettings(
 )
 PROCESSES = 4
 FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of a turn", "within one batch"
+WAYS = (FIXED, "four processes", "two processes", "one process", "by the reference", DEFAULT)
 LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 
@@ -158,7 +160,9 @@ def by_reference(model: Path, target: Target, device: Device, settings: MeasureS
     return Found(ratio, None, sum(each.device_s for each in taken), len(models), sum(each.refused for each in models))
 
 
-def print_spread(models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool) -> None:
+def print_spread(
+    models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool, wanted: Sequence[str]
+) -> None:
     """Measure in all ways, and print a row for each."""
     with busy_core(busy, None if target.affinity is None else target.affinity[0]):
         equal = {count: equal_time(models[0], target, device, count) for count in (1, 2, PROCESSES)}
@@ -173,7 +177,9 @@ def print_spread(models: Sequence[Path], target: Target, device: Device, blocks:
             "one process": median_of(1),
             "by the reference": lambda model: by_reference(model, target, device, equal[PROCESSES]),
         }
-        print_ways(ways, models, blocks, busy)
+        print_ways({name: way for name, way in ways.items() if name in wanted}, models, blocks, busy)
+        if DEFAULT not in wanted:
+            return
         default = {DEFAULT: lambda model: batch([model], target, device, MeasureSettings())[0]}
         print_ways({FIXED: ways[FIXED], **default}, models, blocks, busy)
         print_rows({WITHIN: [batch(models, target, device, equal[PROCESSES]) for _ in range(blocks)]}, busy)
@@ -255,6 +261,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--core", type=int)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Sshd(Path(folder) / "sshd") as sshd:
         clusters = {} if options.core is None else {"clusters": {"measured": [options.core]}}
@@ -268,7 +275,9 @@ def main() -> None:
             )
             print("|---|---|---|---|---|---|---|---|---|---|")
             for busy in (False, True):
-                print_spread(copies, target, device, options.blocks, busy)
+                print_spread(copies, target, device, options.blocks, busy, options.ways)
+            if DEFAULT not in options.ways:
+                return
             print("\n| models | ms | seconds in all | running them | overhead a model, ms |\n|---|---|---|---|---|")
             print_overhead(make_models(Path(folder), options.models, seed=2), target, device)
 
