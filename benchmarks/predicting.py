@@ -310,8 +310,8 @@ class Measuring:
             for architecture in drawn:
                 (Path(folder) / f"{architecture.id}.onnx").write_bytes(subnet_onnx(architecture))
             command = [sys.executable, __file__, "operators", folder, *map(str, self.target.affinity or ())]
-            answers = subprocess.run(command, capture_output=True, check=True, text=True).stdout  # noqa: S603
-        for line in answers.splitlines():
+            ended = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603 - this interpreter and file
+        for line in ended.stdout.splitlines():
             self.record.add(way="operators", turn=turn, **json.loads(line))
 
 

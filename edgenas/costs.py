@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,16 @@ from edgenas.units import format_bytes, format_ms, parse_bytes, parse_ms
 
 Genes = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
+_ROWS = 2048  # architectures at once: what is computed for them stays in the cache
+
+
+def in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
+    """``function`` of genes (N, G), (N,), some rows at a time; each row's value must depend on that row alone."""
+    values = np.empty(len(genes))
+    for first in range(0, len(genes), _ROWS):
+        rows = slice(first, first + _ROWS)
+        values[rows] = function(genes[rows])
+    return values
 
 
 class CostModel(Protocol):

@@ -208,10 +208,7 @@ class _Profiling:
 
     def _without(self, number: int, batch: Planned, failed: Mapping[str, ModelError]) -> Planned:
         """The batch without these; raises the first one's error where most of the batch failed."""
-        if 2 * len(failed) > len(batch.architectures):
-            raise next(iter(failed.values()))
-        for name, error in failed.items():
-            self._run.progress.say(f"profile   leaves out {name}: {str(error).partition(': ')[2]}")
+        tell_failed(self._run, "profile", failed, len(batch.architectures))
         smaller = batch.without(failed)
         self._plan = self._plan.with_batch(number, smaller, self._path)
         return smaller
@@ -248,6 +245,14 @@ class _Profiling:
         if samples.held_out.sum() < 2:
             return "first subnets"
         return f"{len(samples)} subnets, unseen ones to {np.abs(samples.errors()).mean():.1%}"
+
+
+def tell_failed(run: Run, step: str, failed: Mapping[str, ModelError], count: int) -> None:
+    """Name the subnets that the device cannot run; raises the first one's error where they are most of ``count``."""
+    if 2 * len(failed) > count:
+        raise next(iter(failed.values()))
+    for name, error in failed.items():
+        run.progress.say(f"{step:<9} leaves out {name}: {str(error).partition(': ')[2]}")
 
 
 def random_file(architecture: Architecture, kind: Kind) -> bytes:

@@ -17,12 +17,11 @@ from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.kinds import kind_of
 from edgenas.pipeline.measurements import Measurer
-from edgenas.pipeline.profile import SETTINGS, random_file
+from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.agreement import Figures, figures
 from edgenas.profilers.certificate import Certificate
 from edgenas.profilers.trust import MOST_DRIFT
-from edgenas.space import Architecture
 from edgenas.units import format_ms
 
 if TYPE_CHECKING:
@@ -129,9 +128,9 @@ def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
     Which ones they are is written down before the first is measured, so a
     check that was interrupted goes on with them. Each check has a number and a
     file of its own. Subnets that the device cannot run are named and left out,
-    as in profiling; where most fail, that is the error. Raises RunError where there is no table, UsageError for a
-    published one, for a number of subnets that is not from 10 to 1000, and for a
-    space of which too few are left.
+    as in profiling; where most fail, that is the error. Raises RunError where
+    there is no table, and for a space of which too few are left, UsageError for a
+    published one, and for a number of subnets that is not from 10 to 1000.
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
@@ -143,10 +142,10 @@ def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
     check_present(target.profile)
     with run.layout.writing():
         number = 1 + max(_numbers(run, target), default=0)
-        plan = _planned(run, target, table, number, subnets)
+        plan, files = _planned(run, target, table, number, subnets)
         since_s = plan.begun_s
         with Measurer(run.layout.measurements(target.name), target, SETTINGS, since_s=since_s) as measurer:
-            measured = _measure(run, target, measurer, plan)
+            measured = _measure(run, target, measurer, plan, files)
             check = _compare(run, target, table, number, measured, measurer)
         write_document(run.layout.check(target.name, number), _KIND, _VERSION, check.to_dict())
         run.layout.check_plan(target.name, number).unlink(missing_ok=True)
@@ -161,35 +160,38 @@ def _numbers(run: Run, target: Target) -> Iterator[int]:
             yield int(match.group(1))
 
 
-def _planned(run: Run, target: Target, table: LatencyTable, number: int, subnets: int) -> _Plan:
-    """What was planned for this check of this table, or else a new plan, written down."""
+def _planned(
+    run: Run, target: Target, table: LatencyTable, number: int, subnets: int
+) -> tuple[_Plan, dict[str, bytes]]:
+    """What was planned for this check of this table, or else a new plan, written down, and the files made for it."""
     path, current = run.layout.check_plan(target.name, number), digest(read_bytes(run.layout.table(target.name)))
     if path.exists():
         plan = parse(_Plan, dict(read_document(path, _PLAN, _VERSION)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
-            return plan
+            return plan, {}
     with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
-        chosen = _fresh(run, target, table, number, subnets, measurer)
-    plan = _Plan(current, time.time(), tuple(architecture.id for architecture in chosen))
+        files = _fresh(run, target, table, number, subnets, measurer)
+    plan = _Plan(current, time.time(), tuple(files))
     write_document(path, _PLAN, _VERSION, asdict(plan))
-    return plan
+    return plan, files
 
 
 def _fresh(
     run: Run, target: Target, table: LatencyTable, number: int, subnets: int, measurer: Measurer
-) -> list[Architecture]:
-    """Uniformly random subnets of whose files no measurement is recorded."""
+) -> dict[str, bytes]:
+    """Uniformly random subnets of whose files no measurement is recorded, by id."""
     kind = kind_of(target)
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
-    chosen: list[Architecture] = []
+    chosen: dict[str, bytes] = {}
     for _ in range(_MOST_DRAWS):
         for architecture in run.space.decode(run.space.sample(_DRAWS, random)):
             if architecture.genes in seen:
                 continue
             seen.add(architecture.genes)
-            if not measurer.has(random_file(architecture, kind)):
-                chosen.append(architecture)
+            file = random_file(architecture, kind)
+            if not measurer.has(file):
+                chosen[architecture.id] = file
             if len(chosen) == subnets:
                 return chosen
     raise RunError(
@@ -198,21 +200,23 @@ def _fresh(
     )
 
 
-def _measure(run: Run, target: Target, measurer: Measurer, plan: _Plan) -> dict[str, Measurement]:
+def _measure(
+    run: Run, target: Target, measurer: Measurer, plan: _Plan, files: Mapping[str, bytes]
+) -> dict[str, Measurement]:
     """One measurement of each subnet that the device can run, by its id.
 
-    In turns so short that the reference model runs often enough between them.
+    ``files`` that are not there are made. In turns so short that the reference model runs often enough between them.
     """
-    architectures = [run.space.from_id(text) for text in plan.architectures]
-    kind, size = kind_of(target), len(architectures) // _REFERENCES
+    names, kind = plan.architectures, kind_of(target)
+    size = len(names) // _REFERENCES
     tried: list[Measurement | ModelError] = []
-    with run.progress.step("check", len(architectures)) as bar:
-        for first in range(0, len(architectures), size):
-            files = [random_file(architecture, kind) for architecture in architectures[first : first + size]]
-            tried += measurer.tried(files)
+    with run.progress.step("check", len(names)) as bar:
+        for first in range(0, len(names), size):
+            due = names[first : first + size]
+            tried += measurer.tried([files.get(each) or random_file(run.space.from_id(each), kind) for each in due])
             bar(len(tried))
     found = dict(zip(plan.architectures, tried, strict=True))
-    _tell_failed(run, {name: each for name, each in found.items() if isinstance(each, ModelError)}, len(found))
+    tell_failed(run, "check", {name: each for name, each in found.items() if isinstance(each, ModelError)}, len(found))
     taken = {name: each for name, each in found.items() if isinstance(each, Measurement)}
     measured = dict(zip(taken, measurer.corrected(list(taken.values())), strict=True))
     refused = [each for each in measured.values() if each.refused]
@@ -220,14 +224,6 @@ def _measure(run: Run, target: Target, measurer: Measurer, plan: _Plan) -> dict[
         reason = "; ".join(refused[0].verdict.reasons)
         run.progress.say(f"check     {len(refused)} of {len(measured)} are refused: {reason}")
     return measured
-
-
-def _tell_failed(run: Run, failed: Mapping[str, ModelError], count: int) -> None:
-    """Name the subnets that the device cannot run; raises the first one's error where they are most of ``count``."""
-    if 2 * len(failed) > count:
-        raise next(iter(failed.values()))
-    for name, error in failed.items():
-        run.progress.say(f"check     leaves out {name}: {str(error).partition(': ')[2]}")
 
 
 def _compare(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.profilers.certificate import TWO_SIDED_95
+from edgenas.profilers.certificate import tau_of
 
 if TYPE_CHECKING:
     from edgenas.profilers.table import LatencyTable
@@ -46,22 +46,17 @@ class Figures:
 
 def figures(table: LatencyTable, genes: Genes, measured_ms: Vector, seed: int = 0) -> Figures:
     """Hold a table that has a certificate against measured medians (N,) of subnets (N, G); ``seed`` permutes."""
-    from scipy.stats import kendalltau
-
     assert table.certificate is not None
-    assert table.process is not None
     predicted = table.latency_ms(genes)
     signed = predicted / measured_ms - 1
-    together = np.hypot(table.spread_ms(genes) / predicted, table.process.noise)
-    tau = float(kendalltau(predicted, measured_ms).statistic)
     return Figures(
         errors=tuple(signed.tolist()),
         mape=float(np.abs(signed).mean()),
         p95=float(np.quantile(np.abs(signed), 0.95)),
         within_10_percent=float((np.abs(signed) <= 0.1).mean()),
-        within_interval=float((np.abs(signed) <= TWO_SIDED_95 * together).mean()),
+        within_interval=float((table.surprises(genes, measured_ms) <= 1).mean()),
         bias=float(signed.mean()),
-        kendall_tau=0.0 if np.isnan(tau) else tau,
+        kendall_tau=tau_of(np.column_stack([predicted, measured_ms])) or 0.0,
         tau_within=tau_within(genes, predicted, measured_ms),
         p_value=chance_of_worse(signed, np.array(table.certificate.errors), seed),
     )

@@ -207,7 +207,6 @@ def certify(
     assert table.process is not None
     latency, memory = latency_and_memory(measurements)
     predicted, predicted_memory = table.latency_ms(genes), table.peak_bytes(genes)
-    together = np.hypot(table.spread_ms(genes[held_out]) / predicted[held_out], table.process.noise)
     signed = (predicted / latency - 1)[held_out]
     error = np.abs(signed)
     verdicts = [measurement.verdict.status for measurement in measurements]
@@ -219,10 +218,10 @@ def certify(
         p95=float(np.quantile(error, 0.95)),
         within_5_percent=float((error <= 0.05).mean()),
         within_10_percent=float((error <= 0.1).mean()),
-        within_interval=float((error <= TWO_SIDED_95 * together).mean()),
+        within_interval=float((table.surprises(genes[held_out], latency[held_out]) <= 1).mean()),
         noise=table.process.noise,
         bias=float(signed.mean()),
-        kendall_tau=_tau(pairs) or 0.0,
+        kendall_tau=tau_of(pairs) or 0.0,
         kendall_tau_at=_tau_at(table.space.resolutions, genes[held_out, 0], pairs),
         memory_mape=memory_mape(predicted_memory[held_out], memory[held_out]) if memory[held_out].any() else None,
         errors=tuple(signed.tolist()),
@@ -240,7 +239,7 @@ def certify(
     )
 
 
-def _tau(pairs: Vector) -> float | None:
+def tau_of(pairs: Vector) -> float | None:
     """Kendall's tau of predicted and measured (N, 2); None where it is not defined."""
     from scipy.stats import kendalltau
 
@@ -251,5 +250,5 @@ def _tau(pairs: Vector) -> float | None:
 
 
 def _tau_at(resolutions: Sequence[int], chosen: npt.NDArray[np.int64], pairs: Vector) -> dict[str, float]:
-    found = {str(size): _tau(pairs[chosen == place]) for place, size in enumerate(resolutions)}
+    found = {str(size): tau_of(pairs[chosen == place]) for place, size in enumerate(resolutions)}
     return {size: tau for size, tau in found.items() if tau is not None}

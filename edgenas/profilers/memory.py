@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector
+from edgenas.costs import Genes, Vector, in_chunks
 from edgenas.errors import MeasurementError
 from edgenas.files import parse
 from edgenas.profilers.answers import Amount
 from edgenas.space import Part, SearchSpace
 from edgenas.space.parts import activation_bytes, weight_bytes, weight_shapes
 
-_CHUNK = 2048  # architectures at once: what is computed for them stays in the cache
 _LEAST_OF_MEDIAN = 0.5  # peaks below this share of the median count no more for being small
 
 
@@ -85,10 +84,7 @@ class MemoryModel:
 
     def peak_bytes(self, genes: Genes) -> Vector:
         """Predicted peak memory (N,) of the process above one with an empty session, bytes."""
-        peak = np.empty(len(genes))
-        for first in range(0, len(genes), _CHUNK):
-            peak[first : first + _CHUNK] = self._peak_bytes(genes[first : first + _CHUNK])
-        return peak
+        return in_chunks(self._peak_bytes, genes)
 
     def _peak_bytes(self, genes: Genes) -> Vector:
         added, most = np.zeros(len(genes)), np.zeros(len(genes))

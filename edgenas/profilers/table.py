@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge
 
-from edgenas.costs import Genes, Vector
+from edgenas.costs import Genes, Vector, in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import parse, read_document, write_document
 from edgenas.profilers.certificate import TWO_SIDED_95, Certificate, certify, latency_and_memory
@@ -26,7 +26,6 @@ from edgenas.space import Architecture, SearchSpace
 
 _KIND, _VERSION = "latency_table", 3
 _LEAST, _LEAST_WITH_OTHERS = 20, 5  # subnets to fit
-_CHUNK = 2048  # architectures at once: what is computed for them stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +62,7 @@ class LatencyTable:
 
     def latency_ms(self, genes: Genes) -> Vector:
         """Predicted median latency (N,) of genes (N, G), milliseconds."""
-        latency = np.empty(len(genes))
-        for first in range(0, len(genes), _CHUNK):
-            rows = slice(first, first + _CHUNK)
-            latency[rows] = self._curved(self.overhead_ms + self._sum(genes[rows]))
-        return latency
+        return in_chunks(lambda rows: self._curved(self.overhead_ms + self._sum(rows)), genes)
 
     def _curved(self, sums: Vector) -> Vector:
         return sums if self.curve is None else self.curve(sums)
@@ -111,13 +106,21 @@ class LatencyTable:
 
         Raises UsageError for a published table, of which it is not known.
         """
-        if self.process is None:
+        process = self.process
+        if process is None:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
-        spread = np.empty(len(genes))
-        for first in range(0, len(genes), _CHUNK):
-            rows = slice(first, first + _CHUNK)
-            spread[rows] = self.process.spread(count_parts(self.space, genes[rows]))
-        return spread
+        return in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
+
+    def surprises(self, genes: Genes, measured_ms: Vector) -> Vector:
+        """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
+
+        The interval is that of the prediction and one measurement's noise
+        together. Raises UsageError for a published table.
+        """
+        predicted, spread = self.latency_ms(genes), self.spread_ms(genes)
+        assert self.process is not None  # spread_ms has looked
+        together = np.hypot(spread / predicted, self.process.noise)
+        return np.asarray(np.abs(predicted / measured_ms - 1) / (TWO_SIDED_95 * together))
 
     def interval_ms(self, genes: Genes) -> Vector:
         """The ends (N, 2) of the 95% interval of each true median latency, milliseconds."""
@@ -132,7 +135,7 @@ class LatencyTable:
         return share
 
     def peak_bytes(self, genes: Genes) -> Vector:
-        """Predicted peak memory (N,) of the process above one without a model, bytes."""
+        """Predicted peak memory (N,) of the process above one with an empty session, bytes."""
         return self.memory.peak_bytes(genes)
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector
+from edgenas.costs import Genes, Vector, in_chunks
 from edgenas.errors import SpaceError, UsageError
 from edgenas.files import canonical_json, digest, parse, read_yaml
 from edgenas.space import parts as part_costs
@@ -238,18 +238,26 @@ class SearchSpace(ABC):
     def sum_over_parts(self, genes: Genes, cost: Vector) -> Vector:
         """The sum over each architecture's parts of ``cost`` (P,), one entry for each of ``distinct_parts``."""
         padded = np.append(cost, 0.0)
-        total = np.zeros(len(genes))
-        for indices in self.part_indices(genes):
-            total += padded[indices]
-        return total
+
+        def added(rows: Genes) -> Vector:
+            total = np.zeros(len(rows))
+            for indices in self.part_indices(rows):
+                total += padded[indices]
+            return total
+
+        return in_chunks(added, genes)
 
     def max_over_parts(self, genes: Genes, cost: Vector) -> Vector:
         """As ``sum_over_parts``, with the largest instead of the sum."""
         padded = np.append(cost, -np.inf)
-        largest = np.full(len(genes), -np.inf)
-        for indices in self.part_indices(genes):
-            np.maximum(largest, padded[indices], out=largest)
-        return largest
+
+        def most(rows: Genes) -> Vector:
+            largest = np.full(len(rows), -np.inf)
+            for indices in self.part_indices(rows):
+                np.maximum(largest, padded[indices], out=largest)
+            return largest
+
+        return in_chunks(most, genes)
 
     def part_costs(self, function: Callable[[Part], float]) -> Vector:
         """``function`` of each of ``distinct_parts``, shape (P,)."""
