@@ -8,11 +8,11 @@ others. First the same model is measured many times:
 - 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, which is
   nn-Meter's way (L. Zhang et al., nn-Meter, MobiSys 2021);
 - one process: the median of the runs that nothing interrupted, after three to
-  warm up, in the same device time: edgenas's way for the subnets of a table;
+  warm up, in the same device time, scaled by the pace of the CPU around each:
+  edgenas's way for the subnets of a table;
+- one process, not scaled: the same without the pace;
 - two processes, four processes: the median of their medians in the same time,
   without a second try for what was refused;
-- by the reference: three processes, each after one of the reference model, by
-  whose median theirs is divided;
 - default: as edgenas measures a single model, with the settings that it has.
 
 All but the last in turn, then the last in turn with the first, each with an
@@ -52,7 +52,7 @@ from edgenas.devices import Device, Target, connect
 from edgenas.devices.testing_sshd import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure_many
-from edgenas.profilers.reference import SETTINGS, reference_model
+from edgenas.profilers.pace import at_one_pace
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -61,7 +61,8 @@ NN_METER = MeasureSettings(
 )
 PROCESSES = 4
 FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of a turn", "within one batch"
-WAYS = (FIXED, "four processes", "two processes", "one process", "by the reference", DEFAULT)
+UNSCALED = "one process, not scaled"
+WAYS = (FIXED, "four processes", "two processes", "one process", UNSCALED, DEFAULT)
 LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 
@@ -110,7 +111,7 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
 def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> Rounds:
     """So many processes of a file by one agent, with none tried again."""
     found = measure_many([model] * count, target, device=device, settings=settings)
-    return Rounds(tuple(each for each in found if isinstance(each, Measurement)))
+    return Rounds(tuple(at_one_pace([each for each in found if isinstance(each, Measurement)])))
 
 
 def of_rounds(rounds: Rounds) -> Found:
@@ -147,17 +148,10 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
     )  # fmt: skip
 
 
-def by_reference(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
-    """The median of three processes by that of three of the reference model, which run before each."""
-    with tempfile.TemporaryDirectory() as folder:
-        reference = Path(folder) / "reference.onnx"
-        reference.write_bytes(reference_model(".onnx") or b"")
-        order = [reference, model] * (PROCESSES - 1)
-        found = list(measure_many(order, target, device=device, settings=settings, exceptions={reference: SETTINGS}))
-    taken = [each for each in found if isinstance(each, Measurement)]
-    between, models = taken[::2], taken[1::2]
-    ratio = statistics.median(each.median_ms for each in models) / statistics.median(each.median_ms for each in between)
-    return Found(ratio, None, sum(each.device_s for each in taken), len(models), sum(each.refused for each in models))
+def unscaled(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
+    """The median of one process as it ran, whatever the pace of the CPU was."""
+    (one,) = processes(model, target, device, settings, 1).measurements
+    return Found(one.unscaled_ms, None, one.device_s, 1, int(one.refused))
 
 
 def print_spread(
@@ -175,7 +169,7 @@ def print_spread(
             "four processes": median_of(PROCESSES),
             "two processes": median_of(2),
             "one process": median_of(1),
-            "by the reference": lambda model: by_reference(model, target, device, equal[PROCESSES]),
+            UNSCALED: lambda model: unscaled(model, target, device, equal[1]),
         }
         print_ways({name: way for name, way in ways.items() if name in wanted}, models, blocks, busy)
         if DEFAULT not in wanted:

@@ -53,6 +53,7 @@ from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.choice import next_subnets
 from edgenas.profilers.fit import fit_parts
+from edgenas.profilers.pace import at_pace
 from edgenas.profilers.reference import Watch
 from edgenas.search import nondominated
 from edgenas.space import Architecture, MobileNetV3, Part
@@ -245,7 +246,7 @@ class Measuring:
         genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
         known = None
         if len(rows) >= 2 * SUBNETS:
-            latency, at_s = (np.array([row[key] for row in rows]) for key in ("median_ms", "taken_s"))
+            latency, at_s = (np.array([row[key] for row in rows]) for key in ("in_paces", "taken_s"))
             known = fit_parts(SPACE, genes, latency, at_s)
         return next_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
@@ -279,9 +280,9 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, median_ms=found.median_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, verdict=found.verdict.status,
-                    p25_ms=float(np.percentile(found.runs_ms, 25)), runs=len(found.runs_ms),
+                    in_paces=at_pace(found, 1.0).median_ms, pace_ms=found.own_pace_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
             batch = Batch(paths, self.target, SETTINGS, watch=watch, on_process=keep)

@@ -29,8 +29,6 @@ from edgenas.costs import Genes, Vector
 from edgenas.profilers.fit import count_parts, fit_parts
 from edgenas.profilers.non_negative import fit_non_negative
 from edgenas.profilers.part_process import PartProcess
-from edgenas.profilers.reference import drift
-from edgenas.profilers.trust import MOST_DRIFT
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
@@ -41,14 +39,15 @@ COLUMNS = (
 
 
 def calm(record: Record) -> Record:
-    """Every way's measurements less the drift of the reference model, and without those refused."""
-    references = [(row["taken_s"], row["median_ms"]) for row in record.of("reference")]
+    """Every way's measurements at the median pace of the CPU, and without those refused."""
+    usual = float(np.median([row["pace_ms"] for row in record.rows if "pace_ms" in row]))
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for row in record.rows:
-        slower = drift(row["taken_s"], references) or 0.0 if "median_ms" in row else 0.0
-        trusted = abs(slower) <= MOST_DRIFT and row.get("verdict") != "refused"
-        (kept if trusted else refused).append({**row, "median_ms": row.get("median_ms", 0.0) / (1 + slower)})
+        of_a_model = "in_paces" in row
+        (refused if of_a_model and row["verdict"] == "refused" else kept).append(
+            {**row, "median_ms": usual * row["in_paces"]} if of_a_model else row
+        )
     known = {row["name"] for row in kept}
     # The other ways need every part and kernel: better a doubtful one than none.
     record.rows = kept + [row for row in refused if row["way"] in ("parts", "kernels") and row["name"] not in known]

@@ -119,7 +119,9 @@ def _tau(tau: float | None) -> str:
 
 
 def _speed(check: TableCheck) -> str:
-    """How fast the device is beside then, by its reference model."""
+    """How fast the device is beside then, by the pace of its CPU or by its reference model."""
+    if check.pace_then_ms is not None and check.pace_now_ms is not None:
+        return f"pace of the CPU {check.pace_now_ms / check.pace_then_ms - 1:+.1%} since then"
     then, now = check.reference_then_ms, check.reference_now_ms
     if then is None or now is None:
         return "no reference model, so the device's own speed is not known"

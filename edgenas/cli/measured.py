@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.cli.common import print_table
 from edgenas.errors import DeviceError, ModelError
-from edgenas.profilers import Rounds, compare_rounds
+from edgenas.profilers import Measurement, Rounds, compare_rounds
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # DeviceError: why the device had not begun with the model; None: that was interrupted before it did.
 Outcome = Rounds | ModelError | DeviceError | None
 
+_STILL = 0.0005  # of a latency
 _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "verdict")
 
 
@@ -114,16 +115,20 @@ def conditions(measured: Sequence[Rounds]) -> str:
         _spread("power mode", [state.get("power_mode") for state in states]),
     ]
     left_out = sum(len(rounds.left_out) for rounds in measured)
-    parts += [_drift([each.drift for rounds in measured for each in rounds.measurements])]
+    parts += [_speed([each for rounds in measured for each in rounds.measurements])]
     parts += [f"{left_out} disturbed processes left out"] if left_out else []
     return ", ".join(part for part in parts if part)
 
 
-def _drift(drifts: Sequence[float | None]) -> str:
-    known = [abs(drift) for drift in drifts if drift is not None]
+def _speed(measured: Sequence[Measurement]) -> str:
+    """How far from its usual speed the device was, and so how far measurements were corrected."""
+    known = [each for each in measured if each.usual_pace_ms is not None or each.drift is not None]
     if not known:
-        return "drift not watched"
-    return f"drift corrected up to {max(known):.1%}" if any(known) else "no drift"
+        return "speed not watched"
+    most = max((each.slower for each in known), key=abs)
+    if abs(most) < _STILL:
+        return "at its usual speed"
+    return f"up to {abs(most):.1%} {'slower' if most > 0 else 'faster'} than usual, which is divided away"
 
 
 def _spread(name: str, values: Sequence[Any]) -> str:

@@ -17,6 +17,7 @@ from edgenas.pipeline.kinds import kind_of
 from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
 from edgenas.profilers.batch import with_drift_at
 from edgenas.profilers.measurement import differences
+from edgenas.profilers.pace import at_one_pace
 from edgenas.profilers.reference import Watch
 
 T = TypeVar("T")
@@ -73,12 +74,12 @@ class Measurer:
         return [each if isinstance(each, ModelError) else each.measurements[0] for each in taken]
 
     def corrected(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
-        """Measurements with the drift that the reference showed around their time, before and after it.
+        """Measurements at one pace, with the drift that the reference showed around their time, before and after it.
 
         What it showed after ``until_s`` (seconds since 1970) is left out.
         """
         watch = self._watch if until_s == math.inf else Watch(self.reference_processes(until_s))
-        return [with_drift_at(each, watch, self._target) for each in measurements]
+        return at_one_pace([with_drift_at(each, watch, self._target) for each in measurements])
 
     def reference_processes(self, until_s: float = math.inf) -> list[Measurement]:
         """The reference model's processes up to a time, those recorded earlier among them."""

@@ -21,13 +21,14 @@ from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.agreement import Figures, figures
 from edgenas.profilers.certificate import Certificate
+from edgenas.profilers.pace import usual_pace
 from edgenas.profilers.trust import MOST_DRIFT
 from edgenas.units import format_ms
 
 if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
 
-_KIND, _PLAN, _VERSION = "table_check", "table_check_plan", 1
+_KIND, _PLAN, _VERSION = "table_check", "table_check_plan", 2
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5
 _FEWEST, _MOST = 10, 1000
@@ -43,9 +44,11 @@ class TableCheck:
     ``reference_then_ms``, ``reference_now_ms``: what the reference model took
     while the table was made and now, in ``references`` processes; None where it
     was not run often enough. ``reference_noise``: two standard errors of the
-    latter, as a share. ``adjusted``: the figures with the ratio of these divided
-    away; None where it is not known to within a tenth. ``remedy``: how to
-    profile again.
+    latter, as a share. ``pace_then_ms``, ``pace_now_ms``: the pace of the
+    device's CPU that was usual then and is now; None where models do not run on
+    that alone. ``adjusted``: the figures with the ratio of paces, or else that of
+    the reference model, divided away; None where it is not known to within a
+    tenth. ``remedy``: how to profile again.
     """
 
     number: int
@@ -59,6 +62,8 @@ class TableCheck:
     reference_now_ms: float | None
     references: int
     reference_noise: float | None
+    pace_then_ms: float | None
+    pace_now_ms: float | None
     adjusted: Figures | None
     verdicts: dict[str, int]
     device_s: float
@@ -73,9 +78,15 @@ class TableCheck:
     @property
     def slower(self) -> float | None:
         """How much slower the device is than while the table was made, 0.03 for 3%; None where nobody knows."""
-        if self.adjusted is None or self.reference_then_ms is None or self.reference_now_ms is None:
-            return None
-        return self.reference_now_ms / self.reference_then_ms - 1
+        then, now = self._speeds
+        return None if self.adjusted is None or then is None or now is None else now / then - 1
+
+    @property
+    def _speeds(self) -> tuple[float | None, float | None]:
+        """What tells how fast the device was then and is now, ms."""
+        if self.pace_then_ms is not None and self.pace_now_ms is not None:
+            return self.pace_then_ms, self.pace_now_ms
+        return self.reference_then_ms, self.reference_now_ms
 
     @property
     def verdict(self) -> str:
@@ -85,9 +96,7 @@ class TableCheck:
             return f"agrees: {errors}"
         if self.adjusted is None or self.slower is None:
             return f"disagrees: {errors}, and whether the device changed is not known ({self._unknown}); profile again"
-        ran = "its reference model ran {} then, {} now".format(
-            *(format_ms(each or 0.0) for each in (self.reference_then_ms, self.reference_now_ms))
-        )
+        ran = self._ran
         if not self.adjusted.agree:
             return f"disagrees: {errors}, which the device's speed does not explain ({ran}); profile again"
         changed = f"{abs(self.slower):.0%} {'slower' if self.slower > 0 else 'faster'}"
@@ -96,6 +105,14 @@ class TableCheck:
             f" with that divided away MAPE is {self.adjusted.mape:.1%}, which agrees;"
             " mend the device (cool it, end other programs, see its power mode) or profile again"
         )
+
+    @property
+    def _ran(self) -> str:
+        """What tells how fast the device was then and is now, in words."""
+        then, now = (each or 0.0 for each in self._speeds)
+        if self.pace_then_ms is not None and self.pace_now_ms is not None:
+            return f"a fixed piece of work took its CPU {1000 * then:.2f} us then, {1000 * now:.2f} us now"
+        return f"its reference model ran {format_ms(then)} then, {format_ms(now)} now"
 
     @property
     def _unknown(self) -> str:
@@ -239,12 +256,15 @@ def _compare(
     genes = run.space.encode([run.space.from_id(text) for text in measurements])
     taken = list(measurements.values())
     measured = np.array([measurement.median_ms for measurement in taken])
-    medians = [each.median_ms for each in measurer.reference_processes()]
+    medians = [each.unscaled_ms for each in measurer.reference_processes()]
     now = measurer.reference_ms if len(medians) >= _REFERENCES else None
     then, noise = certificate.reference_ms, None if now is None else _noise(medians, now)
-    adjusted = None
-    if now is not None and then is not None and noise is not None and noise <= MOST_DRIFT:
-        adjusted = figures(table, genes, measured * then / now, number)
+    pace_then, pace_now = certificate.pace_ms, usual_pace(taken)
+    ratio = None
+    if pace_then is not None and pace_now is not None:
+        ratio = pace_now / pace_then
+    elif now is not None and then is not None and noise is not None and noise <= MOST_DRIFT:
+        ratio = now / then
     statuses = [measurement.verdict.status for measurement in taken]
     return TableCheck(
         number=number,
@@ -258,7 +278,9 @@ def _compare(
         reference_now_ms=now,
         references=len(medians),
         reference_noise=noise,
-        adjusted=adjusted,
+        pace_then_ms=pace_then,
+        pace_now_ms=pace_now,
+        adjusted=None if ratio is None else figures(table, genes, measured / ratio, number),
         verdicts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),

@@ -2,7 +2,7 @@
 
 Python 3.8, standard library, numpy and a runtime only; never imports edgenas.
 Standard input: one JSON line ``{"runtime", "providers", "threads", "settings",
-"models": [{"id", "path"}]}``, and then nothing: its end is the sign that the
+"remember_in", "models": [{"id", "path"}]}``, and then nothing: its end is the sign that the
 other side is gone, upon which everything here ends. Standard output: JSON
 lines, each sent at once: ``hello``, for each model in order ``result`` or
 ``failed``, then ``end`` with the count. ``unable`` stands for a device that
@@ -75,7 +75,8 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     session = runtime.empty(request)
     if hasattr(runtime, "folder"):
         bring_in_code(runtime.folder())
-    sampling.half_width([1, 2])  # once before, since a megabyte of numpy comes with it
+    sampling.half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
+    pacer = importlib.import_module("agent_pace").Pacer() if paced(request) else None
     reset_peak_memory()
     base = memory("VmHWM")
     before = time.perf_counter_ns()
@@ -88,7 +89,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     expected_ns = sampling.warm_up(run, settings)
     started = time.monotonic()
     single = request["threads"] == 1 and request["providers"] == [CPU]
-    samples, interrupted, runs = sampling.sample(run, expected_ns, settings, single)
+    timed = sampling.sample(run, expected_ns, settings, single, pacer)
     window = [started, time.monotonic()]
     peak = memory("VmHWM")
     # Taken apart by nobody: the process ends sooner without.
@@ -99,13 +100,20 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
         **answer,
         **({} if placed is None else {"placement": placed, **unseen_memory(placed)}),
         "window": window,
-        "runs": runs,
-        "samples_ms": [round(ns / 1e6, 6) for ns in samples],
+        "runs": timed.count,
+        "paced_s": round(timed.paced_ns / 1e9, 6),
+        "samples_ms": [round(ns / 1e6, 6) for ns in timed.samples],
+        "pace_ms": [round(ns / 1e6, 7) for ns in timed.paces],
         "load_ms": round(load_ns / 1e6, 6),
         "running_s": round(window[1] - begun, 6),
-        "interrupted": interrupted,
-        "interrupted_share": round(len(interrupted) / len(samples), 4),
+        "interrupted": timed.interrupted,
+        "interrupted_share": round(len(timed.interrupted) / len(timed.samples), 4),
     }
+
+
+def paced(request: dict[str, Any]) -> bool:
+    """Whether models run on the CPU alone, whose pace can be told."""
+    return all(provider in IN_PROCESS for provider in request["providers"])
 
 
 def place(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
@@ -265,7 +273,9 @@ def judge(answer: bytes, noise: str, status: int, late: bool, seconds: float, me
         return {"reason": "crashed", "detail": f"its process ended with status {code}" + (f": {last}" if last else "")}
 
 
-def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any], watch: Any) -> dict[str, Any]:
+def examine(
+    runtime: Any, request: dict[str, Any], model: dict[str, Any], watch: Any, usual_pace_ms: float | None
+) -> dict[str, Any]:
     """Measure one model in a process of its own and say what became of it."""
     seconds, started = request["settings"]["model_timeout_seconds"], time.monotonic()
     before, kills = watch.conditions(), count_memory_kills()
@@ -273,9 +283,10 @@ def examine(runtime: Any, request: dict[str, Any], model: dict[str, Any], watch:
     found = judge(*supervise(pid, result, errors, seconds, watch), seconds, kills)
     after = {**watch.conditions(), "interrupted_share": found.pop("interrupted_share", None)}
     if "window" in found:
-        window, runs = found.pop("window"), found.pop("runs")
+        window, runs, paced_s = (found.pop(key) for key in ("window", "runs", "paced_s"))
         after["lowest_frequency_khz"] = watch.lowest_frequency(window)
-        found.update(watch.energy(window, runs))
+        after["usual_pace_ms"] = usual_pace_ms
+        found.update(watch.energy(window, runs, paced_s))
     if "placement" in found:
         request["placed"][model["path"]] = found["placement"]
     answer = {"kind": "failed" if "reason" in found else "result", "id": model["id"]}
@@ -371,13 +382,19 @@ def serve(answers: TextIO) -> int:
     watch.settle()
     keep_off(request.get("affinity") or [])
     importlib.import_module("agent_sampling")  # before the forks, which then share it
+    paces = importlib.import_module("agent_pace").Paces(request.get("affinity"), request.get("remember_in"))
+    usual_ms = paces.usual_ms
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}
-    for model in request["models"]:
-        answer = failed.get(model["path"]) or examine(runtime, request, model, watch)
-        if answer["kind"] == "failed":
-            failed[model["path"]] = answer
-        send(**{**answer, "id": model["id"]})
+    try:
+        for model in request["models"]:
+            answer = failed.get(model["path"]) or examine(runtime, request, model, watch, usual_ms)
+            if answer["kind"] == "failed":
+                failed[model["path"]] = answer
+            send(**{**answer, "id": model["id"]})
+            paces.add(answer.get("pace_ms"))
+    finally:
+        paces.write()
     send(kind="end", count=len(request["models"]))
     return 0
 

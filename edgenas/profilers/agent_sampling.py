@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 WARM_SECONDS = 0.03
@@ -24,7 +24,7 @@ FEWEST_RUNS = 3
 STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 
 
-def half_width(samples: list[int]) -> float:
+def half_width(samples: Sequence[float]) -> float:
     """Half the 95% interval of the median, relative to it, by sectioning: see edgenas.profilers.statistics."""
     import numpy as np
 
@@ -52,41 +52,79 @@ def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
             return latest
 
 
-def sample(
-    run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool
-) -> tuple[list[int], list[int], int]:
-    """Nanoseconds of single runs, the places of those that another program interrupted, and how many were run in all.
+class Runs:
+    """What was timed: nanoseconds of single runs, and the places of those that another program interrupted.
 
-    Goes on until the median of the others is known well enough, or time or runs
-    are used up. Where max_runs would not span min_seconds, runs that are not kept
-    lie between those that are. ``single``: a run is computed by one thread of this
-    process and nothing else.
+    ``paces``: how fast the CPU was around each, nanoseconds; nothing where nobody
+    looked. ``count``: how many were run in all. ``paced_ns``: what looking took.
+    """
+
+    def __init__(self, pacer: Any) -> None:
+        self.samples: list[int] = []
+        self.interrupted: list[int] = []
+        self.paces: list[float] = []
+        self.count = 0
+        self.paced_ns = 0
+        self._pacer, self._before, self._since_ns = pacer, pacer() if pacer else 0.0, 0
+
+    def add(self, spent: int, is_calm: bool, times: int) -> None:
+        """One run was timed, and as many made in all."""
+        if not is_calm:
+            self.interrupted.append(len(self.samples))
+        self.samples.append(spent)
+        self.count += times
+        self._since_ns += times * spent
+        if self._pacer and self._since_ns >= self._pacer.every_ns:
+            self.look()
+
+    def look(self) -> None:
+        """See how fast the CPU is: the mean with how fast it was before belongs to the runs in between."""
+        if self._pacer and len(self.paces) < len(self.samples):
+            after = self._pacer()
+            self.paced_ns += self._pacer.taken_ns
+            self.paces += [(self._before + after) / 2] * (len(self.samples) - len(self.paces))
+            self._before, self._since_ns = after, 0
+
+    @property
+    def calm(self) -> int:
+        """How many runs nobody interrupted."""
+        return len(self.samples) - len(self.interrupted)
+
+    def half_width(self) -> float:
+        """Half the 95% interval of the median, relative to it, of the runs that nobody interrupted, by their pace."""
+        self.look()
+        places, paces = set(self.interrupted), self.paces or [1.0] * len(self.samples)
+        return half_width([ns / paces[place] for place, ns in enumerate(self.samples) if place not in places])
+
+
+def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, pacer: Any = None) -> Runs:
+    """Time single runs.
+
+    Goes on until the median of those that were not interrupted is known well
+    enough, or time or runs are used up. Where max_runs would not span
+    min_seconds, runs that are not kept lie between those that are. ``single``: a
+    run is computed by one thread of this process and nothing else. ``pacer``:
+    tells the pace, between the runs.
     """
     least = settings["min_runs"]
     if expected_ns > settings["max_seconds"] * 1e9:
         least = min(least, FEWEST_RUNS)
     skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
-    samples: list[int] = []
-    calm: list[int] = []
-    interrupted: list[int] = []
+    runs = Runs(pacer)
     check, started = settings["min_runs"], time.perf_counter_ns()
-    while len(samples) < settings["max_runs"]:
+    while len(runs.samples) < settings["max_runs"]:
         for _ in range(skipped):
             run()
-        spent, is_calm = timed(run, single)
-        if is_calm:
-            calm.append(spent)
-        else:
-            interrupted.append(len(samples))
-        samples.append(spent)
+        runs.add(*timed(run, single), 1 + skipped)
         seconds = (time.perf_counter_ns() - started) / 1e9
-        if len(samples) >= least and seconds >= settings["max_seconds"]:
+        if len(runs.samples) >= least and seconds >= settings["max_seconds"]:
             break
-        if len(calm) >= check:
-            if seconds >= settings["min_seconds"] and half_width(calm) <= settings["relative_half_width"]:
+        if runs.calm >= check:
+            if seconds >= settings["min_seconds"] and runs.half_width() <= settings["relative_half_width"]:
                 break
-            check = len(calm) + 1 + len(calm) // 5
-    return samples, interrupted, len(samples) * (1 + skipped)
+            check = runs.calm + 1 + runs.calm // 5
+    runs.look()
+    return runs
 
 
 def timed(run: Callable[[], Any], single: bool) -> tuple[int, bool]:

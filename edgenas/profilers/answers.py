@@ -46,6 +46,7 @@ class Conditions(TypedDict, total=False):
     gpu_limit_khz: Count | None
     gpu_fixed: bool | None
     interrupted_share: Share | None
+    usual_pace_ms: Sample | None
     lowest_frequency_khz: Count | None
 
 
@@ -108,6 +109,7 @@ class Result:
     conditions_before: Conditions
     conditions_after: Conditions
     interrupted: tuple[Count, ...] = ()
+    pace_ms: tuple[Sample, ...] = ()
     running_s: Amount = 0.0
     placement: Mapping[Word, Count] | None = None
     energy_mj: Number | None = None
@@ -117,6 +119,8 @@ class Result:
     def __post_init__(self) -> None:
         if any(place >= len(self.samples_ms) for place in self.interrupted):
             raise ValueError("interrupted names runs that there are not")
+        if len(self.pace_ms) not in (0, len(self.samples_ms)):
+            raise ValueError("there must be a pace for each run, or none")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from edgenas.errors import DeviceError, ModelError
 from edgenas.files import digest
 from edgenas.profilers.measure import measure_many, with_drift
 from edgenas.profilers.measurement import Measurement
+from edgenas.profilers.pace import at_pace, usual_pace
 from edgenas.profilers.reference import EVERY, LEAST, SETTINGS, Watch, reference_model, with_reference
 from edgenas.profilers.request import ENDINGS, check_models
 from edgenas.profilers.rounds import Rounds
@@ -97,7 +98,8 @@ class Batch:
 
     def wanted(self) -> dict[int, int]:
         """How many more processes each model needs now; models that need none are left out."""
-        known = {number: self._known(number) for number in range(len(self._models)) if number not in self._failed}
+        every = self._known()
+        known = {number: every[number] for number in range(len(self._models)) if number not in self._failed}
         if self._hopeless(list(known.values())):
             return {}
         missing = {number: self._missing(taken) for number, taken in known.items()}
@@ -105,18 +107,25 @@ class Batch:
 
     def results(self) -> list[Rounds | ModelError | None]:
         """What is known of each model: None where the device vanished before its first process."""
-        return [self._result(number) for number in range(len(self._models))]
+        return [self._result(number, known) for number, known in enumerate(self._known())]
 
-    def _result(self, number: int) -> Rounds | ModelError | None:
+    def _result(self, number: int, known: Sequence[Measurement]) -> Rounds | ModelError | None:
         if number in self._failed:
             return self._failed[number]
-        known = self._known(number)
         return Rounds.of(known, self._settings.processes) if known else None
 
-    def _known(self, number: int) -> list[Measurement]:
-        """What was taken of a model, with the drift that was seen; without what was refused at an earlier time."""
-        found = [with_drift_at(each, self._watch, self._target) for each in self._taken[number]]
-        return [each for place, each in enumerate(found) if place >= self._earlier[number] or not each.refused]
+    def _known(self) -> list[list[Measurement]]:
+        """What was taken of each model, at one pace, with the drift that was seen.
+
+        Without what was refused at an earlier time.
+        """
+        found = [[with_drift_at(each, self._watch, self._target) for each in taken] for taken in self._taken]
+        kept = [
+            [each for place, each in enumerate(taken) if place >= earlier or not each.refused]
+            for taken, earlier in zip(found, self._earlier, strict=True)
+        ]
+        usual = usual_pace([each for taken in kept for each in taken])
+        return [[at_pace(each, usual) for each in taken] for taken in kept]
 
     def _hopeless(self, known: Sequence[Sequence[Measurement]]) -> bool:
         """Everything was refused, the governor's way: more of it would be too."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.memory import memory_mape
+from edgenas.profilers.pace import usual_pace
 from edgenas.profilers.reference import Watch
 from edgenas.units import format_ms
 
@@ -92,9 +93,11 @@ class Certificate:
     one measurement has by itself, as the fit estimates it. ``within_interval``:
     the share of held-out measurements within the 95% interval of the prediction
     and this noise together. ``memory_mape``: None where the device does not say
-    what a process held, as with an accelerator. ``device_s``: of these subnets, with the reference
-    model between them, which usually took ``reference_ms``; None where it was not
-    run.
+    what a process held, as with an accelerator. ``device_s``: of these
+    subnets, with the reference model between them, which usually took
+    ``reference_ms``; None where it was not run. ``pace_ms``: the usual pace of the
+    device's CPU, which latencies are at; None where the model does not run on that
+    alone.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -114,6 +117,7 @@ class Certificate:
     held_out: int
     device_s: float
     reference_ms: float | None
+    pace_ms: float | None
     conditions: Conditions
     verdicts: dict[str, int]
     fastest: str
@@ -229,6 +233,7 @@ def certify(
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
         reference_ms=Watch(reference).usual_ms,
+        pace_ms=usual_pace(measurements),
         conditions=Conditions.of(measurements),
         verdicts={status: verdicts.count(status) for status in sorted(set(verdicts))},
         fastest=ids[0],

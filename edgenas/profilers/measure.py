@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
@@ -108,6 +108,7 @@ class _Session:
         request = {
             **describe(self.target),
             "settings": self.settings.to_dict(),
+            "remember_in": str(PurePosixPath(command[-1]).parent.parent),
             "models": [
                 {"id": number, "path": paths[model.remote_name], **self._own(model)}
                 for number, model in enumerate(self.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from edgenas.profilers.trust import Verdict
 from edgenas.units import format_ms
 
 KIND = "measurement"
-VERSION = 2
+VERSION = 3
 # Facts that make a device another one; the kernel or the interpreter may be updated between two measurements.
 _FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 
@@ -27,7 +28,9 @@ class Measurement:
     Data only; everything derived is computed from the samples.
     ``samples_ms``: single runs in the order taken, after warm-up, to the
     nanosecond; ``interrupted``: the places of those during which another
-    program took the CPU. ``round``: models of equal rounds were measured near
+    program took the CPU. ``pace_ms``: what a fixed piece of work took around each of
+    them, which tells how fast the CPU was; nothing where the model does not run on
+    the CPU alone. ``round``: models of equal rounds were measured near
     each other in time. ``taken_s``: when it was there, in seconds since 1970, 0
     where nobody wrote it down. ``peak_bytes``: the most memory that the process held
     above one with an empty session, None where the device does not say
@@ -56,6 +59,7 @@ class Measurement:
     synthetic: bool
     settings: Mapping[str, Any]
     interrupted: tuple[int, ...] = ()
+    pace_ms: tuple[float, ...] = ()
     round: int = 0
     taken_s: float = 0.0
     running_s: float = 0.0
@@ -71,6 +75,9 @@ class Measurement:
             raise MeasurementError(
                 f"a measurement must have at least 2 samples, all above 0 ms, but got {number}; measure again"
             )
+        paces = self.pace_ms
+        if len(paces) not in (0, len(self.samples_ms)) or not all(0 < each < float("inf") for each in paces):
+            raise MeasurementError("a measurement must have a pace above 0 ms for each sample, or none; measure again")
 
     @property
     def refused(self) -> bool:
@@ -78,22 +85,53 @@ class Measurement:
         return self.verdict.status == "refused"
 
     @cached_property
-    def runs_ms(self) -> tuple[float, ...]:
-        """The runs that count, each divided by 1 + drift.
+    def _counting(self) -> list[int]:
+        """The places of the runs that count.
 
         Those that were interrupted are left out, unless fewer than five or a
-        tenth would be left. The drift is how much slower than usual a reference
-        model ran around that time; measurements that were loaded from files have
-        none, a batch knows it.
+        tenth would be left.
         """
         places = set(self.interrupted)
-        calm = [value for place, value in enumerate(self.samples_ms) if place not in places]
-        kept = calm if len(calm) >= max(5, len(self.samples_ms) / 10) else self.samples_ms
-        return tuple(value / (1 + (self.drift or 0.0)) for value in kept)
+        calm = [place for place in range(len(self.samples_ms)) if place not in places]
+        return calm if len(calm) >= max(5, len(self.samples_ms) / 10) else list(range(len(self.samples_ms)))
+
+    @cached_property
+    def runs_ms(self) -> tuple[float, ...]:
+        """The runs that count, as long as they would take at the usual speed of the device.
+
+        Each is multiplied by the usual pace and divided by its own; where that is
+        not known, all are divided by 1 + drift. What is usual a batch knows;
+        measurements that were loaded from files have what the device remembered.
+        """
+        usual = self.usual_pace_ms
+        if self.pace_ms and usual is not None:
+            return tuple(self.samples_ms[place] * usual / self.pace_ms[place] for place in self._counting)
+        return tuple(self.samples_ms[place] / (1 + (self.drift or 0.0)) for place in self._counting)
+
+    @cached_property
+    def unscaled_ms(self) -> float:
+        """The median of the runs that count, as long as they took."""
+        return statistics.median(self.samples_ms[place] for place in self._counting)
+
+    @property
+    def slower(self) -> float:
+        """How much slower than usual the device was by what the runs were scaled, 0.03 for 3%."""
+        return self.unscaled_ms / self.median_ms - 1
+
+    @cached_property
+    def own_pace_ms(self) -> float | None:
+        """The median pace, ms; None where nobody looked."""
+        return statistics.median(self.pace_ms) if self.pace_ms else None
+
+    @property
+    def usual_pace_ms(self) -> float | None:
+        """The pace that is usual on the device, ms; None where nobody knows."""
+        found = self.conditions_after.get("usual_pace_ms")
+        return None if found is None else float(found)
 
     @property
     def drift(self) -> float | None:
-        """How much slower than usual the device was, 0.03 for 3%; None where nobody watched."""
+        """How much slower than usual a reference model ran around that time, 0.03 for 3%; None where nobody watched."""
         found = self.conditions_after.get("drift")
         return None if found is None else float(found)
 
@@ -103,7 +141,7 @@ class Measurement:
 
     @property
     def median_ms(self) -> float:
-        """The median latency of one run, of those that count."""
+        """The median latency of one run, of those that count, at the usual speed of the device."""
         return self._interval[0]
 
     @property

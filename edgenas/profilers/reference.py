@@ -68,7 +68,7 @@ class Watch:
     """
 
     def __init__(self, earlier: Sequence[Measurement] = ()) -> None:
-        self._taken = sorted((each.taken_s, each.median_ms) for each in earlier if _undisturbed(each))
+        self._taken = sorted((each.taken_s, each.unscaled_ms) for each in earlier if _undisturbed(each))
         self._fresh = 0
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Watch:
         """Take in a process of the reference."""
         if not _undisturbed(reference):
             return
-        self._taken.append((reference.taken_s, reference.median_ms))
+        self._taken.append((reference.taken_s, reference.unscaled_ms))
         self._fresh += 1
 
     @property

@@ -18,7 +18,7 @@ ENDINGS = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _HERE = Path(__file__).parent
 _AGENT = "agent.py"
-AGENT_FILES = (_AGENT, "agent_board.py", "agent_sampling.py")
+AGENT_FILES = (_AGENT, "agent_board.py", "agent_pace.py", "agent_sampling.py")
 # What became of a model, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),

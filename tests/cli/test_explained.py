@@ -48,6 +48,7 @@ _CERTIFICATE = Certificate(
     held_out=2,
     device_s=60.0,
     reference_ms=10.0,
+    pace_ms=None,
     conditions=Conditions(),
     verdicts={"trusted": 10},
     fastest="abc-1",
@@ -69,6 +70,8 @@ _CHECK = TableCheck(
     reference_now_ms=10.1,
     references=5,
     reference_noise=0.004,
+    pace_then_ms=None,
+    pace_now_ms=None,
     adjusted=_FIGURES,
     verdicts={"trusted": 19, "unverified": 1},
     device_s=7.0,
@@ -158,3 +161,9 @@ def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkey
     code, out, _ = call("profile", "--run", run.layout.root, "--check", "--json")
     assert code == 1
     assert json.loads(out)["agrees"] is False
+
+
+def test_the_pace_of_the_cpu_says_how_fast_the_device_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is known, it stands in place of the reference model."""
+    print_check(replace(_CHECK, pace_then_ms=0.003, pace_now_ms=0.0033))
+    assert "; pace of the CPU +10.0% since then\n" in capsys.readouterr().out

@@ -202,8 +202,19 @@ def test_models_within_the_noise_are_not_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("after", "said"),
-    [({}, "drift not watched"), ({"drift": 0.0}, "no drift"), ({"drift": 0.034}, "drift corrected up to 3.4%")],
+    [
+        ({}, "speed not watched"),
+        ({"drift": 0.0}, "at its usual speed"),
+        ({"drift": 0.034}, "up to 3.4% slower than usual, which is divided away"),
+    ],
 )
-def test_drift_is_told_from_not_looking(after: dict[str, float], said: str) -> None:
-    """That there was none is only said where a reference ran."""
+def test_the_usual_speed_is_told_from_not_looking(after: dict[str, float], said: str) -> None:
+    """That there was none is only said where somebody looked, at a reference model or at the CPU's pace."""
     assert conditions([rounds([1.0] * 6, conditions_after=after)]) == said
+
+
+def test_the_speed_is_that_of_the_pace_where_it_is_known() -> None:
+    """A CPU a tenth faster than usual is told, whatever a reference model says."""
+    after = {"drift": 0.03, "usual_pace_ms": 0.003}
+    found = rounds([1.0] * 6, pace_ms=(0.0027,) * 5, conditions_after=after)
+    assert conditions([found]) == "up to 10.0% faster than usual, which is divided away"

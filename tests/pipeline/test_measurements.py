@@ -177,7 +177,7 @@ def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Ta
     with Measurer(tmp_path, target, ONE) as measurer:
         measurer.measure(MODELS[:1])
         (path,) = tmp_path.glob("*.json")
-        path.write_text(path.read_text().replace('"version": 2', '"version": 1').replace('"version":2', '"version":1'))
+        path.write_text(path.read_text().replace('"version": 3', '"version": 2').replace('"version":3', '"version":2'))
         with pytest.raises(
             FormatError, match=rf"{path.name}.*if others of {tmp_path} are like it, move that folder away"
         ):

@@ -58,6 +58,7 @@ class Board:
     """Its models take the time that their size says, with noise; ``slower``: all of them; ``other``: all but the
     reference, by factors; ``wavering``: the reference, by up to twice this. ``left``: how many measuring requests it
     answers before it is gone. ``crashing``: the shares of models, by their bytes, whose process crashes.
+    ``pace_ms``: that of its CPU, where it gives one, and the ``usual_ms`` that it remembers.
     """
 
     slower: float = 1.0
@@ -65,6 +66,8 @@ class Board:
     wavering: float = 0.0
     left: int = 10_000
     crashing: float = 0.0
+    pace_ms: float | None = None
+    usual_ms: float | None = None
     measured: int = 0
 
     def answer(self, request: Request) -> Reply:
@@ -89,7 +92,13 @@ class Board:
             self.measured += 1
             noise = np.random.default_rng(int(digest(data)[:8], 16)).normal(0, _NOISE)
             factor *= self.other * (1 + noise)
-        return {**answer, "samples_ms": [sample * factor for sample in answer["samples_ms"]]}
+        samples = [sample * factor for sample in answer["samples_ms"]]
+        if self.pace_ms is None:
+            return {**answer, "samples_ms": samples}
+        after = {**answer["conditions_after"], "usual_pace_ms": self.usual_ms}
+        return {
+            **answer, "samples_ms": samples, "pace_ms": [self.pace_ms] * len(samples), "conditions_after": after
+        }  # fmt: skip
 
 
 def _connecting(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
@@ -175,6 +184,34 @@ def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
     assert "the device is 20% faster than when it was profiled" in run.check_table(_TARGET).verdict
 
 
+def _with_pace(run: Run, pace_ms: float) -> None:
+    """Let the table's certificate say at which pace of the CPU its latencies are."""
+    table = run.table(_TARGET)
+    assert table.certificate is not None
+    replace(table, certificate=replace(table.certificate, pace_ms=pace_ms)).save(run.layout.table(_TARGET.name))
+
+
+def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
+    """Where the CPU is 8% slower than the device remembers, measurements are as they would be at its usual pace."""
+    _with_pace(run, 0.003)
+    board.slower, board.pace_ms, board.usual_ms = 1.08, 0.00324, 0.003
+    check = run.check_table(_TARGET)
+    assert check.agrees, check.verdict
+    assert check.slower == pytest.approx(0, abs=1e-9)
+
+
+def test_a_device_of_another_pace_is_told_by_that(run: Run, board: Board) -> None:
+    """A CPU that is a fifth slower for good is; the pace says so more surely than the reference model, here amiss."""
+    _with_pace(run, 0.003)
+    board.slower, board.pace_ms, board.wavering = 1.2, 0.0036, 0.2
+    check = run.check_table(_TARGET)
+    assert not check.agrees
+    assert check.slower == pytest.approx(0.2, abs=1e-6)
+    assert "20% slower than when it was profiled (a fixed piece of work took its CPU 3.00 us then, 3.60 us now)" in (
+        check.verdict
+    )
+
+
 def test_a_table_that_predicts_worse_disagrees(run: Run, board: Board) -> None:
     """Where the reference model is as fast as ever and the subnets are not, the device is not to blame."""
     board.other = 1.15
@@ -234,7 +271,7 @@ def test_an_interrupted_check_goes_on(run: Run, board: Board) -> None:
     with pytest.raises(Exception, match="the connection was lost"):
         run.check_table(_TARGET)
     plan = run.layout.check_plan(_TARGET.name, 1)
-    planned = read_document(plan, "table_check_plan", 1)["architectures"]
+    planned = read_document(plan, "table_check_plan", 2)["architectures"]
     before = board.measured
     assert 0 < before < 20
     board.left = 100
@@ -249,7 +286,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
     board.left = 2
     with pytest.raises(Exception, match="the connection was lost"):
         run.check_table(_TARGET)
-    planned = read_document(run.layout.check_plan(_TARGET.name, 1), "table_check_plan", 1)["architectures"]
+    planned = read_document(run.layout.check_plan(_TARGET.name, 1), "table_check_plan", 2)["architectures"]
     replace(run.table(_TARGET), made_from="anew").save(run.layout.table(_TARGET.name))
     board.left, board.measured = 100, 0
     check = run.check_table(_TARGET)
@@ -260,7 +297,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
 def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
     """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
     check = run.check_table(_TARGET)
-    body = read_document(run.layout.check(_TARGET.name, 1), "table_check", 1)
+    body = read_document(run.layout.check(_TARGET.name, 1), "table_check", 2)
     assert body == json.loads(json.dumps(check.to_dict()))
     assert body["agrees"] is True
     assert body["certificate"]["errors"] == list(check.certificate.errors)

@@ -23,11 +23,11 @@ def test_it_stops_by_the_rule_that_the_host_reports() -> None:
     assert agent_sampling.half_width(samples) == pytest.approx((median - low) / median, rel=1e-12)
 
 
-Runs = Callable[..., Callable[[], None]]
+Script = Callable[..., Callable[[], None]]
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Runs:
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Runs by clocks of their own: of each, nanoseconds from its begin to its end, those worked, and switches."""
     now = SimpleNamespace(ns=0, worked=0, switches=0)
     clocks = {"perf_counter_ns": lambda: now.ns, "process_time_ns": lambda: now.worked}
@@ -46,47 +46,48 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Runs:
     return make
 
 
-def test_sampling_respects_its_bounds(scripted: Runs) -> None:
+def test_sampling_respects_its_bounds(scripted: Script) -> None:
     """At least min_runs although time is up; at most max_runs although nothing is known."""
     slow = {**QUICK, "min_runs": 4, "max_seconds": 0.003, "min_seconds": 0.0}
     run = scripted((2_000_000, 2_000_000, 0))
-    assert len(agent_sampling.sample(run, 2_000_000, slow, True)[0]) == 4
+    assert len(agent_sampling.sample(run, 2_000_000, slow, True).samples) == 4
     fast = {**QUICK, "relative_half_width": 1e-9, "max_runs": 25, "max_seconds": 10}
     run = scripted(*((length, length, 0) for length in range(100, 800, 100)))
-    assert len(agent_sampling.sample(run, 100, fast, True)[0]) == 25
+    assert len(agent_sampling.sample(run, 100, fast, True).samples) == 25
 
 
-def test_a_model_of_seconds_is_run_three_times(scripted: Runs) -> None:
+def test_a_model_of_seconds_is_run_three_times(scripted: Script) -> None:
     """Where a single run takes longer than all of them should, ten would keep the device for a minute."""
     run = scripted((5 * 10**9, 5 * 10**9, 0))
     settings = MeasureSettings().to_dict()
-    assert len(agent_sampling.sample(run, 5 * 10**9, settings, True)[0]) == 3
-    assert len(agent_sampling.sample(run, 5 * 10**9, {**settings, "min_runs": 2}, True)[0]) == 2
+    assert len(agent_sampling.sample(run, 5 * 10**9, settings, True).samples) == 3
+    assert len(agent_sampling.sample(run, 5 * 10**9, {**settings, "min_runs": 2}, True).samples) == 2
 
 
 def test_fast_runs_are_spread_over_the_least_time() -> None:
     """Ten samples of 1 ms that must span 50 ms are every sixth run: five lie between them."""
     runs: list[None] = []
     settings = {**QUICK, "min_seconds": 0.05, "max_seconds": 10, "max_runs": 10, "min_runs": 10}
-    samples, _, count = agent_sampling.sample(lambda: runs.append(None), 1_000_000, settings, True)
-    assert (len(samples), count, len(runs)) == (10, 60, 60)
+    timed = agent_sampling.sample(lambda: runs.append(None), 1_000_000, settings, True)
+    assert (len(timed.samples), timed.count, len(runs)) == (10, 60, 60)
 
 
-def test_interrupted_runs_are_named(scripted: Runs) -> None:
+def test_interrupted_runs_are_named(scripted: Script) -> None:
     """The places of runs that lost more than a fiftieth of their time come with the samples, which keep them."""
     settings = {**QUICK, "min_runs": 4, "max_runs": 4}
     run = scripted((1000, 1000, 0), (1000, 979, 1), (1000, 980, 1), (3000, 1000, 0))
-    assert agent_sampling.sample(run, 10**9, settings, True) == ([1000, 1000, 1000, 3000], [1, 3], 4)
+    timed = agent_sampling.sample(run, 10**9, settings, True)
+    assert (timed.samples, timed.interrupted, timed.count) == ([1000, 1000, 1000, 3000], [1, 3], 4)
 
 
 @pytest.mark.parametrize(("milliseconds", "interrupted"), [(5, [0, 1, 2, 3]), (100, []), (600, [])])
 def test_without_its_time_a_run_is_judged_by_how_often_it_was_interrupted(
-    scripted: Runs, milliseconds: int, interrupted: list[int]
+    scripted: Script, milliseconds: int, interrupted: list[int]
 ) -> None:
     """Several threads, or other hardware: more than one switch in 10 ms counts, the few of a long run do not."""
     settings = {**QUICK, "min_runs": 4, "max_runs": 4}
     run = scripted((milliseconds * 10**6, 0, max(1, milliseconds // 50)))
-    assert agent_sampling.sample(run, 10**9, settings, False)[1] == interrupted
+    assert agent_sampling.sample(run, 10**9, settings, False).interrupted == interrupted
 
 
 def test_the_clocks_tell_work_from_waiting() -> None:
@@ -101,11 +102,11 @@ def test_the_clocks_tell_work_from_waiting() -> None:
     assert not agent_sampling.timed(lambda: time.sleep(0.001), True)[1]
 
 
-def test_a_busy_cpu_ends_sampling_in_time(scripted: Runs) -> None:
+def test_a_busy_cpu_ends_sampling_in_time(scripted: Script) -> None:
     """Where every run is interrupted, the bound on seconds still holds: 50 runs of 1 ms in 50 ms."""
     settings = {**QUICK, "min_runs": 2, "max_runs": 10**9, "max_seconds": 0.05}
-    samples, interrupted, _ = agent_sampling.sample(scripted((10**6, 0, 1)), 10**9, settings, True)
-    assert len(interrupted) == len(samples) == 50
+    timed = agent_sampling.sample(scripted((10**6, 0, 1)), 10**9, settings, True)
+    assert len(timed.interrupted) == len(timed.samples) == 50
 
 
 def test_warm_up_goes_on_while_it_gets_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +125,40 @@ def test_warm_up_goes_on_while_it_gets_faster(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(agent_sampling, "time", clock)
     assert agent_sampling.warm_up(run, {"warmup_runs": 3, "warmup_seconds": 30}) == 5_000_000
     assert len(list(left)) == 110 - 18
+
+
+class Pacer:
+    """Paces from a list, each after 10 ms of runs, which take 7 ns of the clock."""
+
+    every_ns, taken_ns = 10_000_000, 7
+
+    def __init__(self, *paces: float) -> None:
+        self._left = itertools.chain(paces, itertools.repeat(paces[-1]))
+
+    def __call__(self) -> float:
+        return next(self._left)
+
+
+def test_runs_have_the_mean_of_the_paces_before_and_after_them(scripted: Script) -> None:
+    """Of runs of 4 ms every third has a look after it: 100 before, then 110, 130, and 150 at the end."""
+    settings = {**QUICK, "min_runs": 7, "max_runs": 7, "relative_half_width": 1e-9, "max_seconds": 1}
+    run = scripted(*((4_000_000 + place, 4_000_000 + place, 0) for place in range(7)))
+    timed = agent_sampling.sample(run, 4_000_000, settings, True, Pacer(100, 110, 130, 150))
+    assert timed.paces == [105.0] * 3 + [120.0] * 3 + [140.0]
+    assert timed.paced_ns == 3 * 7
+
+
+def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> None:
+    """A CPU that becomes half as fast half-way doubles runs and paces alike: the least number of runs is enough."""
+    settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
+    lengths = [12_000_000] * 5 + [24_000_000] * 95
+    paces = [100.0] * 5 + [200.0] * 100
+    both = [(length, length, 0) for length in lengths]
+    paced = agent_sampling.sample(scripted(*both), 12_000_000, settings, True, Pacer(100.0, *paces))
+    assert len(paced.samples) < len(agent_sampling.sample(scripted(*both), 12_000_000, settings, True).samples)
+
+
+def test_no_pace_is_looked_for_without_a_pacer(scripted: Script) -> None:
+    """On other hardware than the CPU runs have no pace."""
+    settings = {**QUICK, "min_runs": 4, "max_runs": 4}
+    assert agent_sampling.sample(scripted((1000, 1000, 0)), 10**9, settings, True).paces == []

@@ -209,11 +209,15 @@ class Bench:
 
 
 def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
-    """Idle 4.96 V times 1 A; 1.2, 1.3 and 1.4 A while timing: 0.3 A more, 1488 mW for 2 s in 100 runs."""
+    """Idle 4.96 V times 1 A; 1.2, 1.3 and 1.4 A while timing: 0.3 A more, 1488 mW for 2 s in 100 runs.
+
+    Time in which the CPU did other work is not the runs'.
+    """
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, milliamperes in [(0.0, 5000), (1.0, 1200), (2.0, 1300), (3.0, 1400), (4.0, 9000)]:
         bench.read(now, milliamperes, 1_510_400)
-    assert bench.watch.energy([1.0, 3.0], 100) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
+    assert bench.watch.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
+    assert bench.watch.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
     assert bench.watch.seconds == 0.05
 
 
@@ -232,7 +236,7 @@ def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     bench.read(1.0, 1200, 1)
     bench.read(2.0, 1200, 1)
-    assert bench.watch.energy([0.0, 3.0], 10) == {}
+    assert bench.watch.energy([0.0, 3.0], 10, 0.0) == {}
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_a_board_without_an_input_sensor_gives_no_energy(tmp_path: Path, change:
     bench = Bench(plant(tmp_path, {**ORIN_NANO, **change}))
     for now in range(5):
         bench.read(float(now), 1200, 1)
-    assert bench.watch.energy([0.0, 5.0], 10) == {}
+    assert bench.watch.energy([0.0, 5.0], 10, 0.0) == {}
 
 
 @given(st.lists(st.integers(1000, 9000), min_size=3, max_size=20), st.integers(1, 10_000), st.floats(0.01, 100))
@@ -257,5 +261,5 @@ def test_energy_times_runs_is_power_times_time(currents: list[int], runs: int, s
     watch = board.Watch(Path("/nowhere"))
     watch.idle_mw = 1000.0
     watch.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
-    total = watch.energy([0.0, seconds], runs)["energy_mj"] * runs
+    total = watch.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
     assert total == pytest.approx((sum(currents) / len(currents) - 1000) * seconds, abs=1e-6 * runs)

@@ -90,6 +90,29 @@ def test_drift_is_divided_away() -> None:
     assert made(conditions_after={"drift": None}).median_ms == 6.0
 
 
+def test_runs_are_scaled_to_the_usual_pace() -> None:
+    """Runs of 6, 9 and 12 ms at paces of 2, 3 and 4 us, where 2.5 is usual, are runs of 7.5 ms; drift is in that."""
+    after = {"usual_pace_ms": 0.0025, "drift": 0.05}
+    measurement = made(samples_ms=(6.0, 9.0, 12.0), pace_ms=(0.002, 0.003, 0.004), conditions_after=after)
+    assert measurement.runs_ms == pytest.approx((7.5, 7.5, 7.5))
+    assert (measurement.unscaled_ms, measurement.own_pace_ms) == (9.0, 0.003)
+    assert measurement.slower == pytest.approx(0.2)
+
+
+def test_without_a_usual_pace_runs_stay_as_they_are() -> None:
+    """A device that remembers nothing, or that gives no paces, changes no number."""
+    assert made(pace_ms=(0.002,) * 11).median_ms == 6.0
+    assert made(conditions_after={"usual_pace_ms": 0.002}).median_ms == 6.0
+    assert made().own_pace_ms is None
+
+
+@pytest.mark.parametrize("paces", [(0.002,), (0.0,) * 11, (float("inf"),) * 11])
+def test_paces_that_cannot_be_are_refused(paces: tuple[float, ...]) -> None:
+    """There is one above nothing for each sample, or none at all."""
+    with pytest.raises(MeasurementError, match="a pace above 0 ms for each sample, or none"):
+        made(pace_ms=paces)
+
+
 @pytest.mark.parametrize("samples", [(), (1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan")), (1.0, float("inf"))])
 def test_impossible_samples_are_refused(samples: tuple[float, ...]) -> None:
     """Too few samples, or times that cannot be, are no measurement."""

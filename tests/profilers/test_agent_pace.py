@@ -1,0 +1,114 @@
+"""The pace of a CPU, and what a device remembers of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas.profilers import agent_pace
+from edgenas.profilers.agent_pace import ENOUGH_OFF, FEWEST, Pacer, Paces
+
+
+def test_the_work_of_a_pacer_is_brief_beside_a_model() -> None:
+    """A look is due when models have run for twenty times as long as it takes, and a turn of it takes some time."""
+    pacer = Pacer()
+    assert pacer() > 0
+    assert pacer.every_ns > 0
+    assert pacer.taken_ns > pacer()
+
+
+def filled(folder: Path, paces: list[float], affinity: list[int] | None = None) -> Paces:
+    found = Paces(affinity, str(folder))
+    for pace in paces:
+        found.add([pace] * 3)
+    return found
+
+
+def test_the_usual_pace_is_the_median_of_enough_processes(tmp_path: Path) -> None:
+    """Nine processes say nothing, ten do; a process counts with the median of its paces."""
+    few = filled(tmp_path, [3.0] * (FEWEST - 1))
+    assert few.usual_ms is None
+    few.add([3.0, 3.0, 99.0])
+    assert few.usual_ms == 3.0
+
+
+def test_paces_are_remembered_for_these_cpus(tmp_path: Path) -> None:
+    """The next request finds them; one on other CPUs does not, and forgets nothing of these."""
+    filled(tmp_path, [3.0] * FEWEST, [4, 5]).write()
+    filled(tmp_path, [2.0] * FEWEST).write()
+    assert Paces([4, 5], str(tmp_path)).usual_ms == 3.0
+    assert Paces(None, str(tmp_path)).usual_ms == 2.0
+    assert Paces([0], str(tmp_path)).usual_ms is None
+
+
+def test_a_disturbed_process_does_not_change_what_is_usual(tmp_path: Path) -> None:
+    """More than a tenth off, but not ten times one after the other."""
+    paces = filled(tmp_path, [3.0] * FEWEST + [4.0] * (ENOUGH_OFF - 1) + [3.0] + [4.0] * (ENOUGH_OFF - 1))
+    assert paces.usual_ms == 3.0
+
+
+def test_a_device_that_has_changed_begins_anew(tmp_path: Path) -> None:
+    """Ten processes that are all a third slower: another governor; a request in between forgets none of them."""
+    filled(tmp_path, [3.0] * 50 + [4.0] * (ENOUGH_OFF - 1)).write()
+    paces = Paces(None, str(tmp_path))
+    paces.add([4.0])
+    assert paces.usual_ms == 4.0
+
+
+def test_what_is_usual_settles(tmp_path: Path) -> None:
+    """A thousand processes say it; what comes later does not move it."""
+    paces = filled(tmp_path, [3.0] * agent_pace.MOST + [3.2] * (2 * agent_pace.MOST))
+    assert paces.usual_ms == 3.0
+
+
+def test_models_without_a_pace_are_no_processes(tmp_path: Path) -> None:
+    """One that failed or that runs on other hardware adds nothing, and nothing is written."""
+    paces = Paces(None, str(tmp_path))
+    paces.add(None)
+    paces.add([])
+    paces.write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"any": 1}', '{"any": [[1, "x"], []]}', '{"any": [[-1.0], []]}'])
+def test_a_damaged_file_is_as_none(tmp_path: Path, text: str) -> None:
+    """Nothing is remembered, and the next request writes a sound one."""
+    (tmp_path / "pace.json").write_text(text)
+    paces = filled(tmp_path, [3.0] * FEWEST)
+    assert paces.usual_ms == 3.0
+    paces.write()
+    assert json.loads((tmp_path / "pace.json").read_text())["any"][0] == [3.0] * FEWEST
+
+
+@given(st.text(max_size=50))
+def test_any_text_can_lie_there(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """Whatever the file holds, a request is answered."""
+    folder = tmp_path_factory.mktemp("paces")
+    (folder / "pace.json").write_text(text)
+    assert Paces(None, str(folder)).usual_ms is None
+
+
+def test_a_folder_of_everybody_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user could put a link there: paces go among one's own files."""
+    shared, cache = tmp_path / "shared", tmp_path / "cache"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    filled(shared, [3.0] * FEWEST).write()
+    assert list(shared.iterdir()) == []
+    assert (cache / "edgenas" / "pace.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    """A full or read-only device measures all the same."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    paces = filled(folder, [3.0] * FEWEST)
+    folder.rmdir()
+    folder.write_text("")
+    paces.write()
+    assert paces.usual_ms == 3.0

@@ -1,0 +1,73 @@
+"""Which pace is usual, and measurements at that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgenas.profilers import Measurement, Rounds
+from edgenas.profilers.pace import at_one_pace, usual_pace
+from edgenas.profilers.trust import Verdict
+
+Made = Callable[..., Measurement]
+
+
+@pytest.fixture
+def made() -> Made:
+    """Make a measurement of 10 ms at a pace, at a time, on a device that remembers another pace or none."""
+
+    def make(pace: float | None, taken_s: float = 1.0, remembered: float | None = None, **changes: Any) -> Measurement:
+        fields: dict[str, Any] = {
+            "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
+            "versions": {}, "conditions_before": {}, "conditions_after": {"usual_pace_ms": remembered},
+            "verdict": Verdict("trusted"), "synthetic": True, "settings": {}, "samples_ms": (10.0,) * 5,
+            "pace_ms": () if pace is None else (pace,) * 5, "taken_s": taken_s,
+        }  # fmt: skip
+        return Measurement(**{**fields, **changes})
+
+    return make
+
+
+def test_the_usual_pace_is_what_the_device_remembered_last(made: Made) -> None:
+    """What it knew when the latest was taken, for by then it knew most."""
+    assert usual_pace([made(3.1, 2.0, 3.05), made(2.9, 3.0, 3.0), made(3.0, 1.0)]) == 3.0
+
+
+def test_a_device_that_remembers_nothing_has_the_median(made: Made) -> None:
+    """Paces of 3, 4 and 2 have 3; where nobody looked there is none."""
+    assert usual_pace([made(3.0), made(4.0), made(2.0), made(None)]) == 3.0
+    assert usual_pace([made(None), made(None, remembered=2.0)]) is None
+    assert usual_pace([]) is None
+
+
+def test_a_device_that_has_become_another_has_the_median(made: Made) -> None:
+    """A fifth slower than remembered in the median is another governor, not a moment."""
+    assert usual_pace([made(3.6, remembered=3.0), made(3.7, remembered=3.0), made(3.0, remembered=3.0)]) == 3.6
+    assert usual_pace([made(3.2, remembered=3.0), made(9.0, remembered=3.0), made(3.1, remembered=3.0)]) == 3.0
+
+
+def test_refused_measurements_do_not_say_what_is_usual(made: Made) -> None:
+    """They do where there is nothing else."""
+    refused = made(4.0, verdict=Verdict("refused", ("hot",)))
+    assert usual_pace([refused, made(3.0)]) == 3.0
+    assert usual_pace([refused]) == 4.0
+
+
+def test_measurements_at_one_pace_are_comparable(made: Made) -> None:
+    """10 ms at a pace of 3 and of 2, where 2.5 is usual, are 8.33 ms and 12.5 ms."""
+    found = at_one_pace([made(3.0), made(2.0), made(None)])
+    assert [each.median_ms for each in found] == pytest.approx([10 * 2.5 / 3, 12.5, 10.0])
+
+
+def test_what_is_at_one_pace_stays_there(made: Made) -> None:
+    """A batch has said what is usual for all its models; those of one of them are not asked again."""
+    at_once = [made(3.0, remembered=2.0), made(3.2, remembered=2.0)]
+    assert at_one_pace(at_once) == at_once
+
+
+def test_rounds_are_at_one_pace(made: Made) -> None:
+    """Two processes that ran at different paces on a device with no memory take equally long."""
+    rounds = Rounds.of([made(3.0, samples_ms=(12.0,) * 5), made(2.0, samples_ms=(8.0,) * 5)])
+    assert rounds.median_ms == pytest.approx(10.0)
