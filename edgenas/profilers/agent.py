@@ -76,7 +76,8 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     if hasattr(runtime, "folder"):
         bring_in_code(runtime.folder())
     sampling.half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
-    pacer = importlib.import_module("agent_pace").Pacer() if paced(request) else None
+    pace = importlib.import_module("agent_pace")
+    looks = pace.Looks(pace.Pacer()) if paced(request) else None
     reset_peak_memory()
     base = memory("VmHWM")
     before = time.perf_counter_ns()
@@ -89,7 +90,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     expected_ns = sampling.warm_up(run, settings)
     started = time.monotonic()
     single = request["threads"] == 1 and request["providers"] == [CPU]
-    timed = sampling.sample(run, expected_ns, settings, single, pacer)
+    timed = sampling.sample(run, expected_ns, settings, single, looks)
     window = [started, time.monotonic()]
     peak = memory("VmHWM")
     # Taken apart by nobody: the process ends sooner without.
@@ -101,7 +102,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
         **({} if placed is None else {"placement": placed, **unseen_memory(placed)}),
         "window": window,
         "runs": timed.count,
-        "paced_s": round(timed.paced_ns / 1e9, 6),
+        "paced_s": round(looks.taken_ns / 1e9, 6) if looks else 0.0,
         "samples_ms": [round(ns / 1e6, 6) for ns in timed.samples],
         "pace_ms": [round(ns / 1e6, 7) for ns in timed.paces],
         "load_ms": round(load_ns / 1e6, 6),
@@ -381,7 +382,7 @@ def serve(answers: TextIO) -> int:
     watch = importlib.import_module("agent_board").Watch(Path(request.get("sysroot", "/")), request.get("affinity"))
     watch.settle()
     keep_off(request.get("affinity") or [])
-    importlib.import_module("agent_sampling")  # before the forks, which then share it
+    importlib.import_module("agent_sampling").half_width([1.0, 2.0])  # before the forks, which share what that loads
     paces = importlib.import_module("agent_pace").Paces(request.get("affinity"), request.get("remember_in"))
     usual_ms = paces.usual_ms
     gc.freeze()

@@ -23,6 +23,8 @@ PAGE = 4096
 WORK_NS = 200_000
 # As a share of a model's time: one twentieth.
 RARELY = 20
+# Looks on each side of a run that say how fast the CPU was.
+NEAR = 3
 # Paces of this many processes say what is usual; more do not change it.
 FEWEST, MOST = 10, 1000
 # A device that was more than a tenth off for so many processes, one after the other, has become another one.
@@ -42,18 +44,47 @@ class Pacer:
         self._add, self._times = np.add, 1
         self()
         self._times = max(1, round(WORK_NS / min(self() for _ in range(5))))
-        self()
-        self.every_ns = RARELY * self.taken_ns
+        self.every_ns = round(RARELY * self._times * self())
 
     def __call__(self) -> float:
-        """Nanoseconds that one turn of the work takes now; ``taken_ns`` are those of all of it."""
+        """Nanoseconds that one turn of the work takes now."""
         add, numbers, times = self._add, self._numbers, self._times
         add(numbers, 1, out=numbers)  # a model may have pushed them out of the cache
         before = time.perf_counter_ns()
         for _ in range(times):
             add(numbers, 1, out=numbers)
-        self.taken_ns = time.perf_counter_ns() - before
-        return self.taken_ns / times
+        return (time.perf_counter_ns() - before) / times
+
+
+class Looks:
+    """How fast the CPU was between the runs of a model. ``every_ns``: after how long a look is due again."""
+
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer, self.every_ns = pacer, pacer.every_ns
+        self._found = [pacer()]
+        self._runs = [0]  # how many there were at each look
+
+    def after(self, runs: int) -> None:
+        """Look after so many runs in all."""
+        self._found.append(self._pacer())
+        self._runs.append(runs)
+
+    @property
+    def paces(self) -> list[float]:
+        """That around each run up to the last look, nanoseconds: the median of the three looks before and after it.
+
+        One alone is as noisy as a run.
+        """
+        paces: list[float] = []
+        for place in range(1, len(self._runs)):
+            near = middle(self._found[max(0, place - NEAR) : place + NEAR])
+            paces += [near] * (self._runs[place] - self._runs[place - 1])
+        return paces
+
+    @property
+    def taken_ns(self) -> int:
+        """What looking took, about."""
+        return (len(self._found) - 1) * self.every_ns // RARELY
 
 
 class Paces:
@@ -68,13 +99,13 @@ class Paces:
     @property
     def usual_ms(self) -> float | None:
         """The pace that is usual here, ms; None before there were enough."""
-        return median(self._known) if len(self._known) >= FEWEST else None
+        return middle(self._known) if len(self._known) >= FEWEST else None
 
     def add(self, paces_ms: list[float] | None) -> None:
         """Take in those of a process."""
         if not paces_ms:
             return
-        pace, usual = median(paces_ms), self.usual_ms
+        pace, usual = middle(paces_ms), self.usual_ms
         if usual is None or abs(pace / usual - 1) <= MOST_OFF:
             self._known, self._off = [*self._known, pace][:MOST], []
             return
@@ -94,10 +125,10 @@ class Paces:
             new.replace(self._path)
 
 
-def median(values: list[float]) -> float:
-    """As in the statistics of the standard library, whose name a file beside this one has where it is not sent."""
-    ordered, middle = sorted(values), len(values) // 2
-    return (ordered[middle] + ordered[~middle]) / 2
+def middle(values: list[float]) -> float:
+    """The median; a file beside this one hides the standard library's statistics where it is not sent."""
+    ordered, half = sorted(values), len(values) // 2
+    return (ordered[half] + ordered[~half]) / 2
 
 
 def _place(folder: Path) -> Path | None:

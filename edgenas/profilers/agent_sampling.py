@@ -55,17 +55,14 @@ def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
 class Runs:
     """What was timed: nanoseconds of single runs, and the places of those that another program interrupted.
 
-    ``paces``: how fast the CPU was around each, nanoseconds; nothing where nobody
-    looked. ``count``: how many were run in all. ``paced_ns``: what looking took.
+    ``count``: how many were run in all. ``looks``: at the pace of the CPU, if anybody looks.
     """
 
-    def __init__(self, pacer: Any) -> None:
+    def __init__(self, looks: Any) -> None:
         self.samples: list[int] = []
         self.interrupted: list[int] = []
-        self.paces: list[float] = []
         self.count = 0
-        self.paced_ns = 0
-        self._pacer, self._before, self._since_ns = pacer, pacer() if pacer else 0.0, 0
+        self._looks, self._since_ns = looks, 0
 
     def add(self, spent: int, is_calm: bool, times: int) -> None:
         """One run was timed, and as many made in all."""
@@ -74,16 +71,19 @@ class Runs:
         self.samples.append(spent)
         self.count += times
         self._since_ns += times * spent
-        if self._pacer and self._since_ns >= self._pacer.every_ns:
+        if self._looks and self._since_ns >= self._looks.every_ns:
             self.look()
 
     def look(self) -> None:
-        """See how fast the CPU is: the mean with how fast it was before belongs to the runs in between."""
-        if self._pacer and len(self.paces) < len(self.samples):
-            after = self._pacer()
-            self.paced_ns += self._pacer.taken_ns
-            self.paces += [(self._before + after) / 2] * (len(self.samples) - len(self.paces))
-            self._before, self._since_ns = after, 0
+        """See how fast the CPU is, if there were runs since that was seen last."""
+        if self._looks and self._since_ns:
+            self._looks.after(len(self.samples))
+            self._since_ns = 0
+
+    @property
+    def paces(self) -> list[float]:
+        """How fast the CPU was around each run up to the last look, nanoseconds; nothing where nobody looked."""
+        return self._looks.paces if self._looks else []
 
     @property
     def calm(self) -> int:
@@ -97,20 +97,20 @@ class Runs:
         return half_width([ns / paces[place] for place, ns in enumerate(self.samples) if place not in places])
 
 
-def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, pacer: Any = None) -> Runs:
+def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, looks: Any = None) -> Runs:
     """Time single runs.
 
     Goes on until the median of those that were not interrupted is known well
     enough, or time or runs are used up. Where max_runs would not span
     min_seconds, runs that are not kept lie between those that are. ``single``: a
-    run is computed by one thread of this process and nothing else. ``pacer``:
-    tells the pace, between the runs.
+    run is computed by one thread of this process and nothing else. ``looks``:
+    at the pace, between the runs (``agent_pace.Looks``).
     """
     least = settings["min_runs"]
     if expected_ns > settings["max_seconds"] * 1e9:
         least = min(least, FEWEST_RUNS)
     skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
-    runs = Runs(pacer)
+    runs = Runs(looks)
     check, started = settings["min_runs"], time.perf_counter_ns()
     while len(runs.samples) < settings["max_runs"]:
         for _ in range(skipped):

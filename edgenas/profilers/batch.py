@@ -49,10 +49,11 @@ def measure(model: Path | str, target: Target, settings: MeasureSettings | None 
 class Batch:
     """Models measured together, in rounds: in each, every model gets one process.
 
+    Results are at the pace of the CPU that is usual on the device (``pace``).
     Where a reference model would run ten times or more, it runs before the first
-    process and after every tenth: what it says of the device's speed around each
-    process is divided away in the results, and a process that met another device
-    is refused (``reference.drift``). Processes whose measurement was refused are
+    process and after every tenth: a process that met another device is refused
+    (``reference.drift``), and where processes have no pace, what it says of the
+    device's speed around each is divided away. Processes whose measurement was refused are
     tried again later. Models whose interval is still too wide after
     ``settings.processes`` get more; the others do not.
 

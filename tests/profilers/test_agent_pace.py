@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.profilers import agent_pace
-from edgenas.profilers.agent_pace import ENOUGH_OFF, FEWEST, Pacer, Paces
+from edgenas.profilers.agent_pace import ENOUGH_OFF, FEWEST, Looks, Pacer, Paces
 
 
-def test_the_work_of_a_pacer_is_brief_beside_a_model() -> None:
-    """A look is due when models have run for twenty times as long as it takes, and a turn of it takes some time."""
-    pacer = Pacer()
-    assert pacer() > 0
-    assert pacer.every_ns > 0
-    assert pacer.taken_ns > pacer()
+def test_looks_take_a_twentieth_of_the_time() -> None:
+    """A turn of the work takes some time; two looks after the first take a tenth of what lies between two."""
+    looks = Looks(Pacer())
+    looks.after(4)
+    looks.after(5)
+    assert looks.every_ns > 0
+    assert looks.taken_ns == looks.every_ns // 10
+    assert len(looks.paces) == 5
+    assert min(looks.paces) > 0
+
+
+class Script:
+    """A pacer of given paces."""
+
+    every_ns = 1
+
+    def __init__(self, *paces: float) -> None:
+        self._left = iter(paces)
+
+    def __call__(self) -> float:
+        return next(self._left)
+
+
+def test_a_run_has_the_median_of_the_looks_near_it() -> None:
+    """Three on each side where there are as many; one that was disturbed changes little."""
+    looks = Looks(cast(Pacer, Script(1.0, 2.0, 9.0, 3.0, 4.0, 5.0)))
+    for runs in (2, 3, 4, 5, 6):
+        looks.after(runs)
+    assert looks.paces == [2.5, 2.5, 3.0, 3.5, 4.0, 4.5]
 
 
 def filled(folder: Path, paces: list[float], affinity: list[int] | None = None) -> Paces:

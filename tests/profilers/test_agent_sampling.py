@@ -127,38 +127,37 @@ def test_warm_up_goes_on_while_it_gets_faster(monkeypatch: pytest.MonkeyPatch) -
     assert len(list(left)) == 110 - 18
 
 
-class Pacer:
-    """Paces from a list, each after 10 ms of runs, which take 7 ns of the clock."""
+class Looks:
+    """Looks at a list of paces, each due after 10 ms of runs; a run has the pace of the look after it."""
 
-    every_ns, taken_ns = 10_000_000, 7
+    every_ns = 10_000_000
 
     def __init__(self, *paces: float) -> None:
         self._left = itertools.chain(paces, itertools.repeat(paces[-1]))
+        self.paces: list[float] = []
 
-    def __call__(self) -> float:
-        return next(self._left)
+    def after(self, runs: int) -> None:
+        self.paces += [next(self._left)] * (runs - len(self.paces))
 
 
-def test_runs_have_the_mean_of_the_paces_before_and_after_them(scripted: Script) -> None:
-    """Of runs of 4 ms every third has a look after it: 100 before, then 110, 130, and 150 at the end."""
+def test_a_look_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
+    """Of seven runs of 4 ms the first three have one look, the next three another, the last its own."""
     settings = {**QUICK, "min_runs": 7, "max_runs": 7, "relative_half_width": 1e-9, "max_seconds": 1}
     run = scripted(*((4_000_000 + place, 4_000_000 + place, 0) for place in range(7)))
-    timed = agent_sampling.sample(run, 4_000_000, settings, True, Pacer(100, 110, 130, 150))
-    assert timed.paces == [105.0] * 3 + [120.0] * 3 + [140.0]
-    assert timed.paced_ns == 3 * 7
+    timed = agent_sampling.sample(run, 4_000_000, settings, True, Looks(110, 130, 150))
+    assert timed.paces == [110] * 3 + [130] * 3 + [150]
 
 
 def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> None:
     """A CPU that becomes half as fast half-way doubles runs and paces alike: the least number of runs is enough."""
     settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
-    lengths = [12_000_000] * 5 + [24_000_000] * 95
-    paces = [100.0] * 5 + [200.0] * 100
-    both = [(length, length, 0) for length in lengths]
-    paced = agent_sampling.sample(scripted(*both), 12_000_000, settings, True, Pacer(100.0, *paces))
-    assert len(paced.samples) < len(agent_sampling.sample(scripted(*both), 12_000_000, settings, True).samples)
+    runs = [(length, length, 0) for length in [12_000_000] * 5 + [24_000_000] * 95]
+    paced = agent_sampling.sample(scripted(*runs), 12_000_000, settings, True, Looks(*[100.0] * 5, 200.0))
+    assert len(paced.samples) == 10
+    assert len(agent_sampling.sample(scripted(*runs), 12_000_000, settings, True).samples) > 10
 
 
-def test_no_pace_is_looked_for_without_a_pacer(scripted: Script) -> None:
+def test_no_pace_is_looked_for_where_nobody_looks(scripted: Script) -> None:
     """On other hardware than the CPU runs have no pace."""
     settings = {**QUICK, "min_runs": 4, "max_runs": 4}
     assert agent_sampling.sample(scripted((1000, 1000, 0)), 10**9, settings, True).paces == []
