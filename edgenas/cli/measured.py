@@ -122,7 +122,7 @@ def conditions(measured: Sequence[Rounds]) -> str:
 
 def _speed(measured: Sequence[Measurement]) -> str:
     """How far from its usual speed the device was, and so how far measurements were corrected."""
-    known = [each for each in measured if each.usual_pace_ms is not None or each.drift is not None]
+    known = [each for each in measured if each.pace_ms or each.drift is not None]
     if not known:
         return "speed not watched"
     most = max((each.slower for each in known), key=abs)

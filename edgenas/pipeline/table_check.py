@@ -21,7 +21,7 @@ from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.agreement import Figures, figures
 from edgenas.profilers.certificate import Certificate
-from edgenas.profilers.pace import usual_pace
+from edgenas.profilers.pace import common_pace
 from edgenas.profilers.trust import MOST_DRIFT
 from edgenas.units import format_ms
 
@@ -259,7 +259,7 @@ def _compare(
     medians = [each.unscaled_ms for each in measurer.reference_processes()]
     now = measurer.reference_ms if len(medians) >= _REFERENCES else None
     then, noise = certificate.reference_ms, None if now is None else _noise(medians, now)
-    pace_then, pace_now = certificate.pace_ms, usual_pace(taken)
+    pace_then, pace_now = certificate.pace_ms, common_pace(taken)
     ratio = None
     if pace_then is not None and pace_now is not None:
         ratio = pace_now / pace_then

@@ -77,7 +77,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
         bring_in_code(runtime.folder())
     sampling.half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
     pace = importlib.import_module("agent_pace")
-    looks = pace.Looks(pace.Pacer()) if paced(request) else None
+    pacer = pace.Pacer() if paced(request) else None
     reset_peak_memory()
     base = memory("VmHWM")
     before = time.perf_counter_ns()
@@ -90,6 +90,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     expected_ns = sampling.warm_up(run, settings)
     started = time.monotonic()
     single = request["threads"] == 1 and request["providers"] == [CPU]
+    looks = pace.Looks(pacer) if pacer else None
     timed = sampling.sample(run, expected_ns, settings, single, looks)
     window = [started, time.monotonic()]
     peak = memory("VmHWM")
@@ -286,7 +287,7 @@ def examine(
     if "window" in found:
         window, runs, paced_s = (found.pop(key) for key in ("window", "runs", "paced_s"))
         after["lowest_frequency_khz"] = watch.lowest_frequency(window)
-        after["usual_pace_ms"] = usual_pace_ms
+        after["usual_pace_ms"] = usual_pace_ms if found["pace_ms"] else None
         found.update(watch.energy(window, runs, paced_s))
     if "placement" in found:
         request["placed"][model["path"]] = found["placement"]
@@ -383,7 +384,7 @@ def serve(answers: TextIO) -> int:
     watch.settle()
     keep_off(request.get("affinity") or [])
     importlib.import_module("agent_sampling").half_width([1.0, 2.0])  # before the forks, which share what that loads
-    paces = importlib.import_module("agent_pace").Paces(request.get("affinity"), request.get("remember_in"))
+    paces = importlib.import_module("agent_pace").Paces(request, version)
     usual_ms = paces.usual_ms
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}

@@ -10,16 +10,21 @@ only; never imports edgenas.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
+import platform
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 # 128 KiB: more than the first cache of a core has, so that what happens to the second is seen, and little enough not
 # to push a model's weights out of that.
 NUMBERS = 32 * 1024
 PAGE = 4096
+# No turn of the work takes less, or more.
+LEAST_MS, MOST_MS = 1e-5, 1e4
 WORK_NS = 200_000
 # As a share of a model's time: one twentieth.
 RARELY = 20
@@ -43,8 +48,9 @@ class Pacer:
         self._numbers = space[first : first + 4 * NUMBERS].view(np.float32)
         self._add, self._times = np.add, 1
         self()
-        self._times = max(1, round(WORK_NS / min(self() for _ in range(5))))
-        self.every_ns = round(RARELY * self._times * self())
+        least = min(self() for _ in range(5))
+        self._times = max(1, round(WORK_NS / least))
+        self.every_ns = round(RARELY * self._times * least)
 
     def __call__(self) -> float:
         """Nanoseconds that one turn of the work takes now."""
@@ -88,11 +94,23 @@ class Looks:
 
 
 class Paces:
-    """The paces of earlier processes on these CPUs, remembered in a file of ``folder``, if that can be written."""
+    """The paces of earlier processes like those of a request, remembered in a file of its folder, if that can be.
 
-    def __init__(self, affinity: list[int] | None, folder: str | None) -> None:
+    Alike are those of the same machine, CPUs, threads, runtime and numpy.
+    """
+
+    def __init__(self, request: dict[str, Any], version: str) -> None:
+        folder, cpus = request.get("remember_in"), request.get("affinity")
         self._path = None if folder is None else _place(Path(folder))
-        self._key = "any" if affinity is None else ",".join(map(str, affinity))
+        self._key = ", ".join(
+            [
+                _machine(),
+                "any CPU" if cpus is None else "CPU " + " ".join(map(str, cpus)),
+                "{threads} threads, {runtime}".format(**request),
+                version,
+                "numpy " + importlib.import_module("numpy").__version__,
+            ]
+        )
         self._all = _read(self._path)
         self._known, self._off = self._all.get(self._key, ([], []))
 
@@ -119,10 +137,13 @@ class Paces:
             return
         self._all[self._key] = self._known, self._off
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(self._all))
             new.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()
 
 
 def middle(values: list[float]) -> float:
@@ -131,22 +152,31 @@ def middle(values: list[float]) -> float:
     return (ordered[half] + ordered[~half]) / 2
 
 
+def _machine() -> str:
+    """What tells this machine from others that share a home folder."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path("/etc/machine-id").read_text().strip()[:32] or platform.node()
+    return platform.node()
+
+
 def _place(folder: Path) -> Path | None:
     """Where paces are remembered: in ``folder``, or among this user's files where that is everybody's."""
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError, KeyError):
         seen = folder.stat()
-        own = seen.st_uid == os.getuid() and not seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return (folder if own else cache / "edgenas") / "pace.json"
+        if seen.st_uid == os.getuid() and not seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return folder / "pace.json"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgenas" / "pace.json"
     return None
 
 
 def _read(path: Path | None) -> dict[str, tuple[list[float], list[float]]]:
     """What is remembered; nothing of a file that is damaged."""
-    found = {}
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        for key, (known, off) in json.loads(path.read_text() if path else "{}").items():
-            found[key] = [float(pace) for pace in known], [float(pace) for pace in off]
-            if not all(0 < pace < float("inf") for pace in known + off):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        found = {}
+        for key, lists in json.loads(path.read_text() if path else "{}").items():
+            known, off = ([float(pace) for pace in paces] for paces in lists)
+            if not all(LEAST_MS < pace < MOST_MS for pace in known + off):
                 return {}
-    return found
+            found[key] = known, off
+        return found
+    return {}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.memory import memory_mape
-from edgenas.profilers.pace import usual_pace
+from edgenas.profilers.pace import common_pace
 from edgenas.profilers.reference import Watch
 from edgenas.units import format_ms
 
@@ -233,7 +233,7 @@ def certify(
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
         reference_ms=Watch(reference).usual_ms,
-        pace_ms=usual_pace(measurements),
+        pace_ms=common_pace(measurements),
         conditions=Conditions.of(measurements),
         verdicts={status: verdicts.count(status) for status in sorted(set(verdicts))},
         fastest=ids[0],

@@ -100,12 +100,11 @@ class Measurement:
         """The runs that count, as long as they would take at the usual speed of the device.
 
         Each is multiplied by the usual pace and divided by its own; where that is
-        not known, all are divided by 1 + drift. What is usual a batch knows;
-        measurements that were loaded from files have what the device remembered.
+        not known, all are divided by 1 + drift.
         """
-        usual = self.usual_pace_ms
-        if self.pace_ms and usual is not None:
-            return tuple(self.samples_ms[place] * usual / self.pace_ms[place] for place in self._counting)
+        base = self.base_pace_ms
+        if self.pace_ms and base is not None:
+            return tuple(self.samples_ms[place] * base / self.pace_ms[place] for place in self._counting)
         return tuple(self.samples_ms[place] / (1 + (self.drift or 0.0)) for place in self._counting)
 
     @cached_property
@@ -125,15 +124,26 @@ class Measurement:
 
     @property
     def usual_pace_ms(self) -> float | None:
-        """The pace that is usual on the device, ms; None where nobody knows."""
-        found = self.conditions_after.get("usual_pace_ms")
+        """The pace that the device remembered as usual when this was taken, ms; None where it remembered none."""
+        return self._after("usual_pace_ms")
+
+    @property
+    def base_pace_ms(self) -> float | None:
+        """The pace that runs are scaled to: what was chosen for all that it is compared with, or what was remembered.
+
+        See ``edgenas.profilers.pace``.
+        """
+        chosen = self._after("base_pace_ms")
+        return self.usual_pace_ms if chosen is None else chosen
+
+    def _after(self, key: str) -> float | None:
+        found = self.conditions_after.get(key)
         return None if found is None else float(found)
 
     @property
     def drift(self) -> float | None:
         """How much slower than usual a reference model ran around that time, 0.03 for 3%; None where nobody watched."""
-        found = self.conditions_after.get("drift")
-        return None if found is None else float(found)
+        return self._after("drift")
 
     @cached_property
     def _interval(self) -> tuple[float, float, float]:

@@ -28,15 +28,24 @@ def usual_pace(measurements: Sequence[Measurement]) -> float | None:
     return usual if abs(middle / usual - 1) <= MOST_DRIFT else middle
 
 
-def at_pace(measurement: Measurement, usual_ms: float | None) -> Measurement:
-    """A measurement with this as the pace that is usual on its device."""
-    if usual_ms is None or usual_ms == measurement.usual_pace_ms:
+def at_pace(measurement: Measurement, base_ms: float | None) -> Measurement:
+    """A measurement as it would be at this pace; as it is where that is None, or where it has no pace."""
+    if base_ms is None or not measurement.pace_ms:
         return measurement
-    return replace(measurement, conditions_after={**measurement.conditions_after, "usual_pace_ms": usual_ms})
+    return replace(measurement, conditions_after={**measurement.conditions_after, "base_pace_ms": base_ms})
 
 
 def at_one_pace(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Measurements that are to be compared, all as they would be at the pace that is usual on their device."""
-    known = {each.usual_pace_ms for each in measurements}
-    usual = usual_pace(measurements) if len(known) > 1 or None in known else None
+    """Measurements that are to be compared, as they would be at the pace that is usual on their device.
+
+    It follows from what the device remembered and from their own paces alone,
+    whatever they were compared with before.
+    """
+    usual = usual_pace(measurements)
     return [at_pace(each, usual) for each in measurements]
+
+
+def common_pace(measurements: Sequence[Measurement]) -> float | None:
+    """The pace that all of these are at, ms; None where they are at several, or at none."""
+    bases = {each.base_pace_ms for each in measurements if each.pace_ms}
+    return bases.pop() if len(bases) == 1 else None

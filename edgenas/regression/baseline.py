@@ -13,7 +13,7 @@ from edgenas.errors import MeasurementError, ModelError, UsageError
 from edgenas.files import parse, read_document, write_document
 from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
 
-KIND, VERSION = "baseline", 2
+KIND, VERSION = "baseline", 3
 ROUNDS = 12
 SETTINGS = MeasureSettings()
 

@@ -11,6 +11,7 @@ from edgenas.devices import Target
 from edgenas.errors import DeviceError
 from edgenas.profilers import FEWEST, Measurement, MeasureSettings, Rounds
 from edgenas.profilers.measurement import differences
+from edgenas.profilers.pace import at_one_pace
 from edgenas.profilers.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, take_rounds
 from edgenas.units import format_ms, parse_change
@@ -99,10 +100,11 @@ def judge(baseline: Baseline, taken: Sequence[Measurement], allowed: float) -> C
     other = tuple(dict.fromkeys(line for each in taken for line in _device_differences(baseline, each)))
     if other:
         return Check("incomparable", reasons=other, measurements=tuple(taken))
-    found = Rounds.of(taken, FEWEST)
+    together = at_one_pace([*taken, *baseline.measurements])
+    found, before = Rounds.of(together[: len(taken)], FEWEST), Rounds(tuple(together[len(taken) :]))
     if found.problems:
         return Check("not measurable", reasons=found.problems, measurements=tuple(taken))
-    now, then = ((each.median_ms, *each.interval_ms) for each in (found, baseline.rounds))
+    now, then = ((each.median_ms, *each.interval_ms) for each in (found, before))
     ratio, interval = now[0] / then[0], ratio_interval(now, then)
     outcome, reasons = _decide(ratio, interval, allowed)
     medians = f"the median is {format_ms(now[0])}, it was {format_ms(then[0])}"

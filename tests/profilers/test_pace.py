@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgenas.profilers import Measurement, Rounds
-from edgenas.profilers.pace import at_one_pace, usual_pace
+from edgenas.profilers.pace import at_one_pace, common_pace, usual_pace
 from edgenas.profilers.trust import Verdict
 
 Made = Callable[..., Measurement]
@@ -61,10 +61,29 @@ def test_measurements_at_one_pace_are_comparable(made: Made) -> None:
     assert [each.median_ms for each in found] == pytest.approx([10 * 2.5 / 3, 12.5, 10.0])
 
 
-def test_what_is_at_one_pace_stays_there(made: Made) -> None:
+def test_one_pace_follows_from_what_was_remembered(made: Made) -> None:
+    """What a batch chose for some of them does not count once they are compared with others."""
+    alone = at_one_pace([made(3.6, taken_s=1.0), made(3.7, taken_s=2.0)])
+    assert common_pace(alone) == pytest.approx(3.65)
+    together = at_one_pace([*alone, made(3.1, taken_s=3.0, remembered=3.5)])
+    assert common_pace(together) == 3.5
+
+
+def test_one_pace_is_chosen_anew_where_all_remember_an_old_one(made: Made) -> None:
+    """A device that has become a third slower is at its own median, also where each process remembers the same."""
+    assert common_pace(at_one_pace([made(4.0, remembered=3.0), made(4.2, remembered=3.0)])) == pytest.approx(4.1)
+
+
+def test_measurements_at_several_paces_have_none_in_common(made: Made) -> None:
+    """Nor do those that have no pace at all."""
+    assert common_pace([made(3.0, remembered=2.0), made(3.0, remembered=2.1)]) is None
+    assert common_pace([made(None, remembered=2.0)]) is None
+
+
+def test_rounds_keep_what_a_batch_has_chosen(made: Made) -> None:
     """A batch has said what is usual for all its models; those of one of them are not asked again."""
-    at_once = [made(3.0, remembered=2.0), made(3.2, remembered=2.0)]
-    assert at_one_pace(at_once) == at_once
+    first, second, _ = at_one_pace([made(3.0), made(3.2), made(5.0)])
+    assert common_pace(Rounds.of([first, second]).measurements) == 3.2
 
 
 def test_rounds_are_at_one_pace(made: Made) -> None:
