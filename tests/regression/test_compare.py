@@ -100,6 +100,16 @@ def test_a_faster_model_is_ok(baseline: Baseline, rounds: Rounds) -> None:
     assert judge(baseline, rounds([0.5] * 6), 0.05).outcome == "ok"
 
 
+def test_both_sides_are_held_at_one_pace(rounds: Rounds) -> None:
+    """A model that takes 8% longer on a CPU that is 8% slower is no regression; on one as fast as ever it is."""
+    count = len(rounds([1.0])[0].samples_ms)
+    before = Baseline(rounds([1.0] * 6, pace_ms=(0.003,) * count))
+    slow = rounds([1.08] * 6, pace_ms=(0.00324,) * count)
+    assert judge(before, slow, 0.05).ratio == pytest.approx(1.0)
+    assert judge(before, slow, 0.05).outcome == "ok"
+    assert judge(before, rounds([1.08] * 6, pace_ms=(0.003,) * count), 0.05).outcome == "regressed"
+
+
 def test_the_limit_itself_is_allowed(baseline: Baseline, rounds: Rounds) -> None:
     """Exactly 50% slower is ok at +50%."""
     assert judge(baseline, rounds([1.5] * 6), 0.5).outcome == "ok"
