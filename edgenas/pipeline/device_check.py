@@ -234,7 +234,7 @@ def _ran(runtime: str, answer: Answer, target: Target) -> Check:
         remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.given}"
         return Check("runtime", "failed", found, remedy)
     placement = answer.placement if isinstance(answer, Result) else None
-    verdict = judge({}, {}, placement=placement)
+    verdict = judge({}, {}, placement=placement, providers=target.providers)
     if verdict.status == "refused":
         found, _, remedy = verdict.reasons[0].partition(": ")
         return Check("runtime", "warning", f"{runtime}, {found}", remedy)

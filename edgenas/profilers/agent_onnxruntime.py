@@ -15,6 +15,8 @@ from typing import Any
 
 CPU = "CPUExecutionProvider"
 XNNPACK = "XnnpackExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 
 # y = Identity(x) of one float: ONNX IR 4, opset 9, which every onnxruntime since 1.0 reads.
 _EMPTY = (
@@ -51,6 +53,9 @@ def start(wanted: Mapping[str, Any]) -> str:
     absent = [provider for provider in providers if provider not in built]
     if absent:
         raise ValueError(f"onnxruntime here has no {', '.join(absent)}; it has {', '.join(built)}")
+    if {CUDA, TENSORRT} & set(providers) and hasattr(onnxruntime, "preload_dlls"):
+        # Those of pip's nvidia packages lie where the loader does not look; a board's own are found anyway.
+        onnxruntime.preload_dlls()
     if providers == [CPU]:
         # The first session builds tables that forked processes share: 15 ms less for each model. One on the CPU
         # with one thread starts no other thread, which would not live on in them; other providers may.
@@ -153,7 +158,7 @@ def provider_options(provider: str, wanted: Mapping[str, Any]) -> dict[str, str]
             given[key] = path = Path(value).expanduser()
             if key.endswith(("_path", "_dir")) or "cache" in key:
                 path.mkdir(parents=True, exist_ok=True)
-    if provider == "TensorrtExecutionProvider":
+    if provider == TENSORRT:
         if wanted.get("precision") == "fp16":
             given.setdefault("trt_fp16_enable", True)
         if wanted.get("precision") == "int8":

@@ -62,7 +62,7 @@ def with_drift(measurement: Measurement, drift: float, target: Target) -> Measur
 def _verdict(
     before: Mapping[str, Any], after: Mapping[str, Any], placement: Mapping[str, int] | None, target: Target
 ) -> Verdict:
-    return judge(before, after, placement=placement, power_mode=target.profile.power_mode)
+    return judge(before, after, placement=placement, providers=target.providers, power_mode=target.profile.power_mode)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,6 @@ _HEATING_C = 15.0
 MOST_INTERRUPTED = 0.5
 MOST_DRIFT = 0.1
 _LEAST_FREQUENCY = 0.9
-_CPU = "CPUExecutionProvider"
 _GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
 _UNDERVOLTAGE, _HOT = 0b0001, 0b1110
@@ -37,6 +36,7 @@ def judge(
     after: Mapping[str, Any],
     *,
     placement: Mapping[str, int] | None = None,
+    providers: Sequence[str] = (),
     power_mode: str | None = None,
 ) -> Verdict:
     """The verdict on a measurement between two sets of conditions.
@@ -46,9 +46,9 @@ def judge(
     up by more than 15 °C meanwhile; other programs that took the CPU from more
     than half of the timed runs (the others make the median); a reference model
     that drifted by more than a tenth; another power mode than ``power_mode``;
-    and, where ``placement`` tells how many nodes each provider ran, all of them
-    on the CPU. A part of them there is a fallback: the number stands, and the
-    verdict says so.
+    and, where ``placement`` tells how many nodes each provider ran, none of them
+    on the first of ``providers``, those that the profile names. A part of them
+    elsewhere is a fallback: the number stands, and the verdict says so.
     """
     problems = [
         *_governor(before, after),
@@ -58,10 +58,10 @@ def judge(
         *_power(after, power_mode),
         *_competition(after),
         *_drift(after),
-        *_nowhere(placement),
+        *_absent(placement, providers),
         *_gpu(after, placement),
     ]
-    notes = [*_fallback(placement), *_cap(after)]
+    notes = [*_fallback(placement, providers), *_cap(after)]
     if problems:
         return Verdict("refused", (*problems, *notes))
     missing = [fact for fact in NEEDED if after.get(fact) is None]
@@ -175,19 +175,21 @@ def drift_problem(drift: float) -> str:
     )
 
 
-def _nowhere(placement: Mapping[str, int] | None) -> list[str]:
-    if not placement or set(placement) != {_CPU}:
+def _absent(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+    if not placement or not providers or placement.get(providers[0]):
         return []
+    ran = f"all {sum(placement.values())} nodes ran on {' and '.join(sorted(placement))}"
     return [
-        f"all {placement[_CPU]} nodes ran on {_CPU} instead of the provider that the profile names first:"
-        " install a runtime that has its libraries, or name the CPU alone in the profile"
+        f"{ran} instead of {providers[0]}, which the profile names first:"
+        " install a runtime that has its libraries, or leave it out of the profile"
     ]
 
 
-def _fallback(placement: Mapping[str, int] | None) -> list[str]:
-    if not placement or not 0 < placement.get(_CPU, 0) < sum(placement.values()):
+def _fallback(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+    if not placement or not providers or not placement.get(providers[0]):
         return []
-    return [f"fallback: {placement[_CPU]} of {sum(placement.values())} nodes ran on {_CPU}"]
+    others = [f"{placement[name]} ran on {name}" for name in sorted(placement) if name != providers[0]]
+    return [f"fallback: of {sum(placement.values())} nodes, {', '.join(others)}"] if others else []
 
 
 def _gpu(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:

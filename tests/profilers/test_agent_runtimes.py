@@ -314,6 +314,25 @@ def test_xnnpack_has_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made["threads"], made["providers"]) == (4, [(CPU, {})])
 
 
+def test_cudas_libraries_are_looked_for_where_pip_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a session on CUDA or TensorRT, where this onnxruntime can; never for the processor alone."""
+    made: list[str] = []
+    module = ModuleType("onnxruntime")
+    module.__dict__.update(
+        __version__="1.0",
+        get_available_providers=lambda: [TENSORRT, CUDA, AZURE, CPU],
+        preload_dlls=lambda: made.append("preloaded"),
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+    agent_onnxruntime.start({"providers": [AZURE, CPU]})
+    assert not made
+    assert agent_onnxruntime.start({"providers": [CUDA, CPU]}) == "1.0"
+    assert agent_onnxruntime.start({"providers": [TENSORRT, CPU]}) == "1.0"
+    assert made == ["preloaded", "preloaded"]
+    del module.__dict__["preload_dlls"]
+    assert agent_onnxruntime.start({"providers": [CUDA, CPU]}) == "1.0"
+
+
 # -- the agent around them ---------------------------------------------------------
 
 

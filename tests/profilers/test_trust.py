@@ -26,6 +26,7 @@ GOOD: dict[str, Any] = {
     "drift": 0.0,
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
 
 CONDITIONS = st.fixed_dictionaries(
     {},
@@ -47,7 +48,7 @@ CONDITIONS = st.fixed_dictionaries(
         "drift": st.none() | st.floats(-2, 2),
     },
 )
-PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, "XnnpackExecutionProvider"]), st.integers(1, 99))
+PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), st.integers(1, 99))
 
 
 def test_a_steady_device_is_trusted() -> None:
@@ -132,14 +133,23 @@ def test_another_power_mode_is_refused() -> None:
 
 
 def test_a_fallback_is_reported() -> None:
-    """Some nodes on the CPU are said; all of them there is another measurement than was asked for."""
-    partly = judge(GOOD, GOOD, placement={CPU: 12, "XnnpackExecutionProvider": 50})
-    assert str(partly) == "trusted (fallback: 12 of 62 nodes ran on CPUExecutionProvider)"
-    wholly = judge(GOOD, GOOD, placement={CPU: 62})
-    assert wholly.status == "refused"
-    assert wholly.reasons[0].startswith("all 62 nodes ran on CPUExecutionProvider instead of the provider")
-    assert judge(GOOD, GOOD, placement={CUDA: 62}) == Verdict("trusted")
+    """Nodes that did not run on the provider that the profile names first are said."""
+    verdict = judge(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
+    assert str(verdict) == f"trusted (fallback: of 62 nodes, 12 ran on {CPU})"
+    verdict = judge(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
+    assert str(verdict) == f"trusted (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
+    assert judge(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Verdict("trusted")
     assert judge(GOOD, GOOD, placement={}) == Verdict("unverified", ("the device does not give placement",))
+
+
+@pytest.mark.parametrize(
+    ("ran", "providers"), [(CPU, (XNNPACK, CPU)), (CUDA, (TENSORRT, CUDA, CPU)), (CPU, (TENSORRT, CUDA, CPU))]
+)
+def test_another_provider_is_another_measurement(ran: str, providers: tuple[str, ...]) -> None:
+    """Where the provider that the profile names first ran nothing, the measurement is refused, whatever ran it."""
+    verdict = judge(GOOD, GOOD, placement={ran: 62}, providers=providers)
+    assert verdict.status == "refused"
+    assert verdict.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
 
 
 def test_a_gpu_wants_a_fixed_clock() -> None:
@@ -160,7 +170,7 @@ def test_every_verdict_is_explained(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
     """Whatever a device says: never trusted without the facts needed, never less than trusted without a reason."""
-    verdict = judge(before, after, placement=placement, power_mode="15W")
+    verdict = judge(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
     assert "\n" not in str(verdict)
     if verdict.status == "trusted":
         assert all(after.get(fact) is not None for fact in NEEDED)
@@ -177,7 +187,7 @@ def test_silence_never_convicts(
     """A device that says less is never refused for it where one that said more was not."""
     # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
     hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
-    if judge(before, after, placement=placement).status != "refused":
+    if judge(before, after, placement=placement, providers=(CUDA, CPU)).status != "refused":
         for fact in hidden:
             less = {key: value for key, value in after.items() if key != fact}
-            assert judge(before, less, placement=placement).status != "refused"
+            assert judge(before, less, placement=placement, providers=(CUDA, CPU)).status != "refused"
