@@ -34,8 +34,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,7 @@ class Measuring:
     seconds: float
     times: int
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    makers: ProcessPoolExecutor = field(default_factory=lambda: ProcessPoolExecutor(2, get_context("spawn")))
 
     @cached_property
     def _fragments(self) -> tuple[list[Fragment], list[Fragment]]:
@@ -272,10 +275,9 @@ class Measuring:
 
     def _measure(self, items: Sequence[tuple[str, str, bytes]], watch: Watch, turn: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            paths = []
-            for number, item in enumerate(items):
-                paths.append(Path(folder) / f"{number}.{kind_of(self.target).format}")
-                paths[-1].write_bytes(self._file(*item))
+            paths = [Path(folder) / f"{number}.{kind_of(self.target).format}" for number in range(len(items))]
+            for path, file in zip(paths, self._files(items), strict=True):
+                path.write_bytes(file)
 
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
@@ -291,15 +293,13 @@ class Measuring:
                 if isinstance(result, Exception):
                     self.record.add(way="failed", name=item[1], of=item[0], turn=turn, error=str(result), device_s=0.0)
 
-    def _file(self, way: str, name: str, model: bytes) -> bytes:
-        """The model as the target runs it; files of what is held out are kept for the next time."""
-        if (way, name) in self.files:
-            return self.files[way, name]
-        kind = kind_of(self.target)
-        made = build_kind(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
-        if way == "held out":
-            self.files[way, name] = made
-        return made
+    def _files(self, items: Sequence[tuple[str, str, bytes]]) -> list[bytes]:
+        """The models as the target runs them; files of what is held out are kept for the next time."""
+        missing = [item for item in items if item[:2] not in self.files]
+        fresh = self.makers.map(partial(file_of, kind_of(self.target)), [model for _, _, model in missing])
+        made = {**self.files, **{item[:2]: file for item, file in zip(missing, fresh, strict=True)}}
+        self.files.update({key: file for key, file in made.items() if key[0] == "held out"})
+        return [made[item[:2]] for item in items]
 
     def _profile_operators(self, turn: int) -> None:
         """Subnets drawn uniformly, by onnxruntime's profiler, on the same core."""
@@ -314,6 +314,11 @@ class Measuring:
             ended = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603 - this interpreter and file
         for line in ended.stdout.splitlines():
             self.record.add(way="operators", turn=turn, **json.loads(line))
+
+
+def file_of(kind: Kind, model: bytes) -> bytes:
+    """An ONNX model as a file of some kind."""
+    return build_kind(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
 
 
 def calibration(model: bytes) -> Calibration:
