@@ -77,9 +77,9 @@ class Judge:
         self.truth = np.median([np.array(each) for each in self.times], axis=0)
 
     def held(self, process: PartProcess) -> str:
-        """The share of subnets whose truth is within the 95% interval, widened by the truth's own noise."""
+        """The share of subnets whose truth is within the 95% interval, widened by the truth's own noise and drift."""
         predicted = process.predict(self.counts)
-        noise = process.noise * np.sqrt(np.pi / 2 / len(self.times))  # of a median
+        noise = np.hypot(process.noise, process.drift(predicted)) * np.sqrt(np.pi / 2 / len(self.times))  # of a median
         half = 1.96 * np.hypot(process.spread(self.counts) / predicted, noise)
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
 

@@ -79,9 +79,9 @@ def print_check(check: TableCheck) -> None:
     """The certificate beside what was found, the device then and now, the verdict."""
     columns = ["", "certificate", "fresh subnets"]
     cells = [_certified(check.certificate), _found(check.found)]
-    if check.adjusted is not None and not check.agrees:
+    if not check.found.agree:
         columns.append("at the speed of then")
-        cells.append(_found(check.adjusted))
+        cells.append(_found(check.levelled))
     names = ("subnets", "MAPE", "p95 of errors", "within 10%", "within 95% interval", "bias", "Kendall tau",
              "tau at one resolution")  # fmt: skip
     made_up = " SYNTHETIC" if check.synthetic else ""
@@ -119,11 +119,10 @@ def _tau(tau: float | None) -> str:
 
 
 def _speed(check: TableCheck) -> str:
-    """How fast the device is beside then, by the pace of its CPU or by its reference model."""
+    """What else tells how fast the device is beside then: the pace of its CPU, or its reference model."""
     if check.pace_then_ms is not None and check.pace_now_ms is not None:
         return f"pace of the CPU {check.pace_now_ms / check.pace_then_ms - 1:+.1%} since then"
     then, now = check.reference_then_ms, check.reference_now_ms
     if then is None or now is None:
-        return "no reference model, so the device's own speed is not known"
-    known = f"known to {check.reference_noise or 0:.1%}"
-    return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%}, {known})"
+        return "no reference model was run"
+    return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%})"

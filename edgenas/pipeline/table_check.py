@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edgenas.costs import Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
@@ -20,15 +21,13 @@ from edgenas.pipeline.measurements import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.agreement import Figures, figures
-from edgenas.profilers.certificate import Certificate
+from edgenas.profilers.certificate import TWO_SIDED_95, Certificate
 from edgenas.profilers.pace import common_pace
-from edgenas.profilers.trust import MOST_DRIFT
-from edgenas.units import format_ms
 
 if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
 
-_KIND, _PLAN, _VERSION = "table_check", "table_check_plan", 2
+_KIND, _PLAN, _VERSION = "table_check", "table_check_plan", 3
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5
 _FEWEST, _MOST = 10, 1000
@@ -41,14 +40,15 @@ class TableCheck:
     """A certificate beside what fresh random subnets say.
 
     ``measured_ms``, ``predicted_ms``: medians by ``architectures``.
+    ``slower``: by how much the fresh subnets as a whole are slower than
+    predicted, 0.03 for 3%, and ``usual``: up to how much is usual there, at 95%,
+    for they are measured within seconds and the device drifts. ``levelled``: the
+    figures with that divided away.
     ``reference_then_ms``, ``reference_now_ms``: what the reference model took
-    while the table was made and now, in ``references`` processes; None where it
-    was not run often enough. ``reference_noise``: two standard errors of the
-    latter, as a share. ``pace_then_ms``, ``pace_now_ms``: the pace of the
-    device's CPU that was usual then and is now; None where models do not run on
-    that alone. ``adjusted``: the figures with the ratio of paces, or else that of
-    the reference model, divided away; None where it is not known to within a
-    tenth. ``remedy``: how to profile again.
+    while the table was made and now; None where it was not run often enough.
+    ``pace_then_ms``, ``pace_now_ms``: the pace of the device's CPU that was usual
+    then and is now; None where models do not run on that alone. ``remedy``: how
+    to profile again.
     """
 
     number: int
@@ -58,13 +58,13 @@ class TableCheck:
     measured_ms: tuple[float, ...]
     predicted_ms: tuple[float, ...]
     found: Figures
+    levelled: Figures
+    slower: float
+    usual: float
     reference_then_ms: float | None
     reference_now_ms: float | None
-    references: int
-    reference_noise: float | None
     pace_then_ms: float | None
     pace_now_ms: float | None
-    adjusted: Figures | None
     verdicts: dict[str, int]
     device_s: float
     synthetic: bool
@@ -72,60 +72,38 @@ class TableCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether the table predicts as its certificate says."""
-        return self.found.agree
+        """Whether the table predicts as its certificate says, but for a moment's speed that is usual there."""
+        return self.found.agree or (self.levelled.agree and self._is_usual)
 
     @property
-    def slower(self) -> float | None:
-        """How much slower the device is than while the table was made, 0.03 for 3%; None where nobody knows."""
-        then, now = self._speeds
-        return None if self.adjusted is None or then is None or now is None else now / then - 1
-
-    @property
-    def _speeds(self) -> tuple[float | None, float | None]:
-        """What tells how fast the device was then and is now, ms."""
-        if self.pace_then_ms is not None and self.pace_now_ms is not None:
-            return self.pace_then_ms, self.pace_now_ms
-        return self.reference_then_ms, self.reference_now_ms
+    def _is_usual(self) -> bool:
+        return abs(math.log1p(self.slower)) <= self.usual
 
     @property
     def verdict(self) -> str:
         """What the check says, on one line, with what to do."""
         errors = f"MAPE is {self.found.mape:.1%} where the certificate says {self.certificate.mape:.1%}"
-        if self.agrees:
+        if self.found.agree:
             return f"agrees: {errors}"
-        if self.adjusted is None or self.slower is None:
-            return f"disagrees: {errors}, and whether the device changed is not known ({self._unknown}); profile again"
-        ran = self._ran
-        if not self.adjusted.agree:
-            return f"disagrees: {errors}, which the device's speed does not explain ({ran}); profile again"
-        changed = f"{abs(self.slower):.0%} {'slower' if self.slower > 0 else 'faster'}"
+        changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
+        divided = f"with that divided away MAPE is {self.levelled.mape:.1%}, which agrees"
+        if not self.levelled.agree:
+            return f"disagrees: {errors}, which the device's speed does not explain; profile again"
+        if self._is_usual:
+            return (
+                f"agrees: {errors}, but for the moment: the device is {changed}, and up to {self.usual:.1%} is usual,"
+                f" as it drifted while it was profiled; {divided}"
+            )
         return (
-            f"disagrees: the device is {changed} than when it was profiled ({ran});"
-            f" with that divided away MAPE is {self.adjusted.mape:.1%}, which agrees;"
-            " mend the device (cool it, end other programs, see its power mode) or profile again"
+            f"disagrees: the device is {changed} than when it was profiled, where up to {self.usual:.1%} is usual;"
+            f" {divided}; mend the device (cool it, end other programs, see its power mode) or profile again"
         )
-
-    @property
-    def _ran(self) -> str:
-        """What tells how fast the device was then and is now, in words."""
-        then, now = (each or 0.0 for each in self._speeds)
-        if self.pace_then_ms is not None and self.pace_now_ms is not None:
-            return f"a fixed piece of work took its CPU {1000 * then:.2f} us then, {1000 * now:.2f} us now"
-        return f"its reference model ran {format_ms(then)} then, {format_ms(now)} now"
-
-    @property
-    def _unknown(self) -> str:
-        """Why nobody knows how fast the device is."""
-        if self.reference_then_ms is None or self.reference_now_ms is None:
-            return "no reference model was run"
-        return f"its reference model varied, known to {self.reference_noise or 0:.0%} only: end other programs there"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
         described = asdict(self)
         del described["remedy"]
-        return {"agrees": self.agrees, "verdict": self.verdict, "slower": self.slower, **described}
+        return {"agrees": self.agrees, "verdict": self.verdict, **described}
 
 
 @dataclass(frozen=True)
@@ -255,16 +233,10 @@ def _compare(
     assert certificate is not None  # check_table has looked
     genes = run.space.encode([run.space.from_id(text) for text in measurements])
     taken = list(measurements.values())
-    measured = np.array([measurement.median_ms for measurement in taken])
-    medians = [each.unscaled_ms for each in measurer.reference_processes()]
-    now = measurer.reference_ms if len(medians) >= _REFERENCES else None
-    then, noise = certificate.reference_ms, None if now is None else _noise(medians, now)
-    pace_then, pace_now = certificate.pace_ms, common_pace(taken)
-    ratio = None
-    if pace_then is not None and pace_now is not None:
-        ratio = pace_now / pace_then
-    elif now is not None and then is not None and noise is not None and noise <= MOST_DRIFT:
-        ratio = now / then
+    measured, predicted = np.array([measurement.median_ms for measurement in taken]), table.latency_ms(genes)
+    ratios = np.log(measured / predicted)
+    level = float(np.median(ratios))
+    references = measurer.reference_processes()
     statuses = [measurement.verdict.status for measurement in taken]
     return TableCheck(
         number=number,
@@ -272,15 +244,15 @@ def _compare(
         certificate=certificate,
         architectures=tuple(measurements),
         measured_ms=tuple(measured.tolist()),
-        predicted_ms=tuple(table.latency_ms(genes).tolist()),
+        predicted_ms=tuple(predicted.tolist()),
         found=figures(table, genes, measured, number),
-        reference_then_ms=then,
-        reference_now_ms=now,
-        references=len(medians),
-        reference_noise=noise,
-        pace_then_ms=pace_then,
-        pace_now_ms=pace_now,
-        adjusted=None if ratio is None else figures(table, genes, measured / ratio, number),
+        levelled=figures(table, genes, measured / math.exp(level), number),
+        slower=math.expm1(level),
+        usual=TWO_SIDED_95 * math.hypot(certificate.drift, _error_of_median(ratios)),
+        reference_then_ms=certificate.reference_ms,
+        reference_now_ms=measurer.reference_ms if len(references) >= _REFERENCES else None,
+        pace_then_ms=certificate.pace_ms,
+        pace_now_ms=common_pace(taken),
         verdicts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),
@@ -288,10 +260,10 @@ def _compare(
     )
 
 
-def _noise(medians_ms: list[float], middle_ms: float) -> float:
-    """Two standard errors of the median of processes' medians, as a share of it."""
-    deviation = 1.4826 * float(np.median(np.abs(np.array(medians_ms) / middle_ms - 1)))
-    return 2 * math.sqrt(math.pi / 2 / len(medians_ms)) * deviation
+def _error_of_median(values: Vector) -> float:
+    """The standard error of the median of normal values, of which single ones may be far off."""
+    deviation = 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return math.sqrt(math.pi / 2 / len(values)) * deviation
 
 
 def _remedy(run: Run, target: Target) -> str:

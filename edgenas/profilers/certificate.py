@@ -90,9 +90,10 @@ class Certificate:
     ``errors``: of each held-out subnet, predicted / measured - 1, in the order
     of measuring; ``kendall_tau_at``: by resolution, for pooled over all it is
     high whatever a table knows of one. ``noise``: the standard deviation that
-    one measurement has by itself, as the fit estimates it. ``within_interval``:
-    the share of held-out measurements within the 95% interval of the prediction
-    and this noise together. ``memory_mape``: None where the device does not say
+    one measurement has by itself, as the fit estimates it; ``drift``: that of
+    what all share at one moment, by the median held-out subnet.
+    ``within_interval``: the share of held-out measurements within the 95%
+    interval of prediction, noise and drift together. ``memory_mape``: None where the device does not say
     what a process held, as with an accelerator. ``device_s``: of these
     subnets, with the reference model between them, which usually took
     ``reference_ms``; None where it was not run. ``pace_ms``: the usual pace of the
@@ -108,6 +109,7 @@ class Certificate:
     within_10_percent: float
     within_interval: float
     noise: float
+    drift: float
     bias: float
     kendall_tau: float
     kendall_tau_at: dict[str, float]
@@ -165,8 +167,9 @@ class Certificate:
             ("within 10%", f"{self.within_10_percent:.0%}", ""),
             ("bias", f"{self.bias:+.1%}", "above zero: predicts too much"),
             ("Kendall tau", f"{self.kendall_tau:.2f}", f"pooled; {taus}" if taus else "pooled"),
-            ("within 95% interval", f"{self.within_interval:.0%}", "with the noise of a measurement"),
+            ("within 95% interval", f"{self.within_interval:.0%}", "with noise and drift of a measurement"),
             ("noise", f"{self.noise:.1%}", "standard deviation of one measurement"),
+            ("drift", f"{self.drift:.1%}", "standard deviation of the device's speed, from one moment to another"),
             ("memory MAPE", *self._memory),
             ("fitted", str(self.fitted), f"subnets, {format_ms(self.fastest_ms)} to {format_ms(self.slowest_ms)}"),
             ("device time", _duration(self.device_s), ""),
@@ -224,6 +227,7 @@ def certify(
         within_10_percent=float((error <= 0.1).mean()),
         within_interval=float((table.surprises(genes[held_out], latency[held_out]) <= 1).mean()),
         noise=table.process.noise,
+        drift=float(np.median(table.process.drift(predicted[held_out]))),
         bias=float(signed.mean()),
         kendall_tau=tau_of(pairs) or 0.0,
         kendall_tau_at=_tau_at(table.space.resolutions, genes[held_out, 0], pairs),

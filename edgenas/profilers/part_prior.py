@@ -26,7 +26,26 @@ _LEAST_SHARE = 0.02  # of the mean base cost, and of a base value: nothing is ce
 _MOST_DOUBT = 0.2  # however badly values are explained, doubted features are not kept out by more
 _LEAST_SLOPE = 0.2  # of a value's logarithm over its sum's
 _MARGIN, _LENGTH = 0.5, 0.7  # octaves: how far the curve goes beyond base values, and within which it is alike
-DRIFT_S = {"drift 5 s": 5.0, "drift 40 s": 40.0}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What all values share for some ``seconds``: the same share of each or, where ``added``, the same amount.
+
+    A slower clock is a share; other programs in a cache that all networks read
+    their weights through add to small ones what they add to large ones.
+    """
+
+    seconds: float
+    added: bool
+
+
+DRIFTS = {
+    "drift 5 s": Drift(5.0, False),
+    "drift 40 s": Drift(40.0, False),
+    "drift 5 s added": Drift(5.0, True),
+    "drift 40 s added": Drift(40.0, True),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,23 +176,36 @@ class View:
         return {**terms, "overhead": np.outer(overhead, overhead), "curve": curved @ prior.bend @ curved.T}
 
 
-def drifts(at_s: Vector) -> dict[str, Vector]:
-    """The covariance (N, N) of what all parts share at times (N,), by each term, at a strength of one.
+def drifts(at_s: Vector, units: Vector) -> dict[str, Vector]:
+    """The covariance (N, N) of what values share at times (N,), by each term, at a strength of one.
 
-    Around its mean over the values: how fast the device was on the whole is for the parts to say.
+    Around its mean over the values: how fast the device was on the whole is for
+    the parts to say. ``units`` (N,): what is added as a share of each value.
     """
-    away = np.eye(len(at_s)) - 1 / len(at_s)
-    return {name: away @ each @ away for name, each in _alike(at_s).items()}
+    found = {}
+    for name, drift in DRIFTS.items():
+        alike = _alike(at_s, drift)
+        means = alike.mean(axis=0)
+        around = alike - means - means[:, None] + means.mean()
+        found[name] = units[:, None] * around * units if drift.added else around
+    return found
 
 
 def mean_drifts(at_s: Vector) -> dict[str, float]:
     """The variance of that mean by each term: how far the device may have been from its usual speed on the whole."""
-    return {name: float(each.mean()) for name, each in _alike(at_s).items()}
+    return {name: float(_alike(at_s, drift).mean()) for name, drift in DRIFTS.items()}
 
 
-def _alike(at_s: Vector) -> dict[str, Vector]:
-    apart = np.abs(at_s[:, None] - at_s)
-    return {name: np.exp(-apart / seconds) for name, seconds in DRIFT_S.items()}
+def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
+    """The variance (M,) by the variance of each drift, relative to values of which ``units`` (M,) is what is added."""
+    terms = [
+        variances[name] * (np.square(units) if drift.added else np.ones(len(units))) for name, drift in DRIFTS.items()
+    ]
+    return np.asarray(np.sum(terms, axis=0), dtype=np.float64)
+
+
+def _alike(at_s: Vector, drift: Drift) -> Vector:
+    return np.asarray(np.exp(-np.abs(at_s[:, None] - at_s) / drift.seconds), dtype=np.float64)
 
 
 def _fit_base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:

@@ -4,7 +4,8 @@ The cost of part p is ``base[p] * (1 + deviation[p])``; the deviations are joint
 normal with mean zero, and alike parts deviate alike. A measured value is the
 overhead plus its parts' costs, times exp(curve + drift + noise), where the curve
 is a smooth function of that sum, and drift is a slow process in time that all
-share: a machine that others use as well is now faster, now slower. Sums of
+share, as equal shares or equal amounts: a machine that others use as well is now
+faster, now slower. Sums of
 normals are normal, so the posterior of the part costs is exact (C. E. Rasmussen,
 C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and
 5) but for the logarithm, whose slope is taken where the posterior mean lies
@@ -26,13 +27,14 @@ from edgenas.costs import Vector
 from edgenas.errors import UsageError
 from edgenas.profilers.curve import Curve
 from edgenas.profilers.part_prior import (
-    DRIFT_S,
+    DRIFTS,
     LEAST_NOISE,
     USUAL,
     Evidence,
     PartBasis,
     Prior,
     View,
+    drift_variance,
     drifts,
     mean_drifts,
 )
@@ -94,12 +96,20 @@ class PartProcess:
     @property
     def terms(self) -> list[str]:
         """The names of the ``strengths``."""
-        return [*self.basis.terms, *DRIFT_S, "noise"]
+        return [*self.basis.terms, *DRIFTS, "noise"]
 
     @property
     def noise(self) -> float:
         """The standard deviation of one measured value around drift and true value, relative."""
         return float(np.sqrt(self.strengths["noise"]))
+
+    @cached_property
+    def _mean_drift(self) -> dict[str, float]:
+        return {name: self.strengths[name] * mean for name, mean in mean_drifts(self.evidence.at_s).items()}
+
+    def drift(self, values: Vector) -> Vector:
+        """The standard deviation (M,) of how much slower than usual all is at a moment, relative to values (M,)."""
+        return np.asarray(np.sqrt(drift_variance(self.strengths, self._posterior.prior.unit / values)))
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def left_out_density(self) -> float:
@@ -125,7 +135,7 @@ class PartProcess:
         seen = shares @ found.covariance
         cross = seen @ found.shares.T
         variance = np.einsum("ij,ij->i", seen, shares) - np.einsum("ij,ij->i", cross @ found.inverse, cross)
-        level = sum(self.strengths[name] * each for name, each in mean_drifts(self.evidence.at_s).items())
+        level = drift_variance(self._mean_drift, found.prior.unit / values)
         deviation: Vector = values * np.sqrt(np.maximum(variance, 1e-12) + level)
         return deviation
 
@@ -168,8 +178,9 @@ class _Posterior:
     ) -> _Posterior:
         cross = covariance @ view.shares.T
         total = view.shares @ cross + np.diag(noise_of(strengths, evidence.weights))
-        if any(strengths[name] > 0 for name in DRIFT_S):
-            total += sum(strengths[name] * drift for name, drift in drifts(evidence.at_s).items())
+        if any(strengths[name] > 0 for name in DRIFTS):
+            shared = drifts(evidence.at_s, prior.unit / evidence.values)
+            total += sum(strengths[name] * drift for name, drift in shared.items())
         inverse = np.asarray(np.linalg.inv(total), dtype=np.float64)
         mean = cross @ (inverse @ view.residual)
         if (mean < prior.least - _HOLD_TOLERANCE).any():
@@ -211,11 +222,11 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vec
 
 def _fit(basis: PartBasis, evidence: Evidence, drifting: bool) -> PartProcess:
     prior = Prior.of(basis, evidence)
-    strengths = {name: guess(name) for name in [*basis.terms, *(DRIFT_S if drifting else ()), "noise"]}
-    absent = {name: 0.0 for name in DRIFT_S if not drifting}
+    strengths = {name: guess(name) for name in [*basis.terms, *(DRIFTS if drifting else ()), "noise"]}
+    absent = {name: 0.0 for name in DRIFTS if not drifting}
     deviations = np.zeros(len(prior.least))
     chosen = np.unique(np.linspace(0, len(evidence.values) - 1, _MOST_FOR_STRENGTHS).astype(int))
-    drift = drifts(evidence.at_s[chosen]) if drifting else {}
+    drift = drifts(evidence.at_s[chosen], prior.unit / evidence.values[chosen]) if drifting else {}
     for _ in range(_ROUNDS):
         view = View.around(deviations, prior, evidence)
         seen = view.of(chosen)

@@ -24,7 +24,7 @@ from edgenas.profilers.memory import MemoryModel
 from edgenas.profilers.part_process import PartProcess
 from edgenas.space import Architecture, SearchSpace
 
-_KIND, _VERSION = "latency_table", 4
+_KIND, _VERSION = "latency_table", 5
 _LEAST, _LEAST_WITH_OTHERS = 20, 5  # subnets to fit
 
 
@@ -114,12 +114,13 @@ class LatencyTable:
     def surprises(self, genes: Genes, measured_ms: Vector) -> Vector:
         """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
 
-        The interval is that of the prediction and one measurement's noise
-        together. Raises UsageError for a published table.
+        The interval is that of the prediction, one measurement's noise and the
+        drift at its moment together. Raises UsageError for a published table.
         """
         predicted, spread = self.latency_ms(genes), self.spread_ms(genes)
         assert self.process is not None  # spread_ms has looked
-        together = np.hypot(spread / predicted, self.process.noise)
+        moment = np.hypot(self.process.noise, self.process.drift(predicted))
+        together = np.hypot(spread / predicted, moment)
         return np.asarray(np.abs(predicted / measured_ms - 1) / (TWO_SIDED_95 * together))
 
     def interval_ms(self, genes: Genes) -> Vector:

@@ -39,6 +39,7 @@ _CERTIFICATE = Certificate(
     within_10_percent=1.0,
     within_interval=0.94,
     noise=0.01,
+    drift=0.02,
     bias=0.002,
     kendall_tau=0.93,
     kendall_tau_at={"24": 0.8, "32": 0.9},
@@ -66,13 +67,13 @@ _CHECK = TableCheck(
     measured_ms=(1.0,) * 20,
     predicted_ms=(1.02,) * 20,
     found=_FIGURES,
+    levelled=_FIGURES,
+    slower=0.01,
+    usual=0.04,
     reference_then_ms=10.0,
     reference_now_ms=10.1,
-    references=5,
-    reference_noise=0.004,
     pace_then_ms=None,
     pace_now_ms=None,
-    adjusted=_FIGURES,
     verdicts={"trusted": 19, "unverified": 1},
     device_s=7.0,
     synthetic=False,
@@ -138,16 +139,16 @@ def test_a_check_stands_beside_its_certificate(capsys: pytest.CaptureFixture[str
     assert rows["MAPE"] == ["2.1%", "2.0%"]
     assert rows["subnets"] == ["2", "20"]
     assert rows["tau at one resolution"] == ["0.85", "0.85"]
-    assert lines[-2].endswith("reference model 10.0 ms then, 10.1 ms now (+1.0%, known to 0.4%)")
+    assert lines[-2].endswith("reference model 10.0 ms then, 10.1 ms now (+1.0%)")
     assert lines[-1] == "agrees: MAPE is 2.0% where the certificate says 2.1%"
 
 
 def test_a_disagreement_has_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the reference says is divided away in a third column, and it says how to profile again."""
-    print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), reference_now_ms=12.0))
+    """The speed of the moment is divided away in a third column, and it says how to profile again."""
+    print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), slower=0.2))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["certificate", "fresh", "subnets", "at", "the", "speed", "of", "then"]
-    assert lines[-2].startswith("disagrees: the device is 20% slower than when it was profiled")
+    assert lines[-2].startswith("disagrees: the device is 20.0% slower than when it was profiled")
     assert lines[-1] == "to profile again: move it away"
 
 
@@ -156,7 +157,7 @@ def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkey
     run = Run(tmp_path / "run", _SPACE)
     monkeypatch.setattr(Run, "check_table", lambda self, target: _CHECK)
     assert call("profile", "--run", run.layout.root, "--check")[0] == 0
-    worse = replace(_CHECK, found=replace(_FIGURES, p_value=0.01))
+    worse = replace(_CHECK, found=replace(_FIGURES, p_value=0.01), slower=0.1)
     monkeypatch.setattr(Run, "check_table", lambda self, target: worse)
     code, out, _ = call("profile", "--run", run.layout.root, "--check", "--json")
     assert code == 1

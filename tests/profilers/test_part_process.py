@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Vector
-from edgenas.profilers.part_prior import Evidence, PartBasis, drifts, mean_drifts
-from edgenas.profilers.part_process import PartProcess
+from edgenas.profilers.part_prior import DRIFTS, Evidence, PartBasis, drift_variance, drifts, mean_drifts
+from edgenas.profilers.part_process import PartProcess, fit_part_process
 
 
 def _basis(similarity: Vector) -> PartBasis:
@@ -22,8 +22,7 @@ _STRENGTHS = {
     "detail": 0.0,
     "overhead": 0.0,
     "curve": 0.0,
-    "drift 5 s": 0.0,
-    "drift 40 s": 0.0,
+    **dict.fromkeys(DRIFTS, 0.0),
     "noise": 0.01,
 }
 
@@ -110,7 +109,7 @@ def test_what_tells_the_same_is_not_measured_twice() -> None:
 def test_drift_by_hand() -> None:
     """Two moments that are far apart share nothing: each is half a unit off their mean, which is half as uncertain."""
     at_s = np.array([0.0, 1e6])
-    for name, drift in drifts(at_s).items():
+    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
         np.testing.assert_allclose(drift, [[0.5, -0.5], [-0.5, 0.5]])
         assert mean_drifts(at_s)[name] == pytest.approx(0.5)
 
@@ -118,9 +117,35 @@ def test_drift_by_hand() -> None:
 def test_drift_around_its_mean_and_the_mean_are_all_of_it() -> None:
     """Over all moments, the variance of both together is one at each, and drift around the mean adds up to nothing."""
     at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
-    for name, drift in drifts(at_s).items():
+    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
         np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
         assert np.trace(drift) + 6 * mean_drifts(at_s)[name] == pytest.approx(6)
+
+
+def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
+    """The same amount is twice the share of half the value, and shares of two values vary as their product."""
+    at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
+    found = drifts(at_s, units)
+    np.testing.assert_allclose(found["drift 40 s"], [[0.5, -0.5], [-0.5, 0.5]])
+    np.testing.assert_allclose(found["drift 40 s added"], [[0.5, -1.0], [-1.0, 2.0]])
+    alone = {**dict.fromkeys(DRIFTS, 0.0), "drift 5 s": 0.01, "drift 40 s added": 0.04}
+    np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
+
+
+def test_how_far_a_moment_is_from_usual_by_hand() -> None:
+    """Of values of 1 and 3, whose base values have the median 2, half as much is added to 4 as to 2."""
+    process = _process([[1, 0], [0, 3]], [1.0, 3.0], **{"drift 5 s added": 0.04})
+    assert process.drift(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
+
+
+def test_an_added_amount_is_told_from_a_share() -> None:
+    """Where everything takes one more for a while, the strength of added drift says so, and costs are as without."""
+    counts = np.random.default_rng(0).integers(1, 20, (200, 2)).astype(float)
+    at_s = np.arange(200.0)
+    values = counts.sum(axis=1) + np.sin(at_s / 30)  # sums of 2 to 38
+    process = fit_part_process(_BASIS, counts, values, at_s)
+    assert process.strengths["drift 40 s added"] > 10 * process.strengths["drift 40 s"]
+    assert process.costs == pytest.approx([1, 1], rel=0.02)
 
 
 def test_a_device_that_was_slow_all_the_time_is_not_known() -> None:
