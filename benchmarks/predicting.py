@@ -53,9 +53,9 @@ from edgenas.export.calibration import Calibration
 from edgenas.pipeline.kinds import build_kind, kind_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
+from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.choice import next_subnets
 from edgenas.profilers.fit import fit_parts
-from edgenas.profilers.pace import at_pace
 from edgenas.profilers.reference import Watch
 from edgenas.search import nondominated
 from edgenas.space import Architecture, MobileNetV3, Part
@@ -168,6 +168,11 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 # -- measuring ---------------------------------------------------------------------
 
 
+def at_one_pace(row: dict[str, Any]) -> float:
+    """A process's median as it would be at a pace of one millisecond."""
+    return float(row["unscaled_ms"] / row["pace_ms"] ** FELT)
+
+
 class Record:
     """Lines of JSON, one a process: ``way``, ``name``, ``turn`` and what was found."""
 
@@ -249,7 +254,7 @@ class Measuring:
         genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
         known = None
         if len(rows) >= 2 * SUBNETS:
-            latency, at_s = (np.array([row[key] for row in rows]) for key in ("in_paces", "taken_s"))
+            latency, at_s = np.array([at_one_pace(row) for row in rows]), np.array([row["taken_s"] for row in rows])
             known = fit_parts(SPACE, genes, latency, at_s)
         return next_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
@@ -284,7 +289,7 @@ class Measuring:
                 self.record.add(
                     way=way, name=name, turn=turn, unscaled_ms=found.unscaled_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, verdict=found.verdict.status,
-                    in_paces=at_pace(found, 1.0).median_ms, pace_ms=found.own_pace_ms, runs=len(found.samples_ms),
+                    pace_ms=found.own_pace_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
             batch = Batch(paths, self.target, SETTINGS, watch=watch, on_process=keep)

@@ -2,11 +2,12 @@
 
 EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT
 
-For each target, every way against the median of several measurements of
-200 subnets that no way has seen: a latency table from all its device time and from
-parts of it, sums of isolated parts (Once-for-All's way), random forests on
-fused kernels (nn-Meter's way), a straight line through multiply-accumulates,
-and sums of operators as onnxruntime's profiler times them in whole subnets.
+For each target, every way against several measurements of 200 subnets that no
+way has seen, from which the drift of the machine between them is taken out: a
+latency table from all its device time and from parts of it, sums of isolated
+parts (Once-for-All's way), random forests on fused kernels (nn-Meter's way), a
+straight line through multiply-accumulates, and sums of operators as
+onnxruntime's profiler times them in whole subnets.
 The noise floor is what the first of them says of the last.
 """
 
@@ -21,17 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import null_space
 from scipy.stats import kendalltau
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.predicting import HELD_OUT, SPACE, Record, held_out_subnets, kernel_keys
+from benchmarks.predicting import HELD_OUT, SPACE, Record, at_one_pace, held_out_subnets, kernel_keys
 from edgenas.costs import Genes, Vector
+from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.fit import count_parts, fit_parts
 from edgenas.profilers.non_negative import fit_non_negative
+from edgenas.profilers.part_prior import drifts
 from edgenas.profilers.part_process import PartProcess
+from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
+FAR = 0.1
 COLUMNS = (
     "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
     "level removed: MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
@@ -40,13 +46,13 @@ COLUMNS = (
 
 def calm(record: Record) -> Record:
     """Every way's measurements at the median pace of the CPU, and without those refused."""
-    usual = float(np.median([row["pace_ms"] for row in record.rows if "pace_ms" in row]))
+    usual = float(np.median([row["pace_ms"] for row in record.rows if "pace_ms" in row])) ** FELT
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for row in record.rows:
-        of_a_model = "in_paces" in row
+        of_a_model = "pace_ms" in row
         (refused if of_a_model and row["verdict"] == "refused" else kept).append(
-            {**row, "median_ms": usual * row["in_paces"]} if of_a_model else row
+            {**row, "median_ms": usual * at_one_pace(row)} if of_a_model else row
         )
     known = {row["name"] for row in kept}
     # The other ways need every part and kernel: better a doubtful one than none.
@@ -74,13 +80,12 @@ class Judge:
         self.counts = count_parts(SPACE, self.genes)
         self.near = np.array([name in near for name in by_name])
         self.times = [np.array([each[k] for each in by_name.values()]) for k in range(min(map(len, by_name.values())))]
-        self.truth = np.median([np.array(each) for each in self.times], axis=0)
+        self.truth, self.noise = settled(rows, list(by_name))
 
     def held(self, process: PartProcess) -> str:
-        """The share of subnets whose truth is within the 95% interval, widened by the truth's own noise and drift."""
+        """The share of subnets whose truth is within the 95% interval, widened by that truth's own error."""
         predicted = process.predict(self.counts)
-        noise = np.hypot(process.noise, process.drift(predicted)) * np.sqrt(np.pi / 2 / len(self.times))  # of a median
-        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, noise)
+        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, self.noise)
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
 
     def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, held: str = "") -> str:
@@ -96,6 +101,34 @@ class Judge:
             *(f"{tau:.3f}" for tau in taus), held,
         )  # fmt: skip
         return f"| {' | '.join(cells)} |"
+
+
+def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
+    """The latency of each subnet from several measurements at several moments, and its relative standard error.
+
+    Generalised least squares of the logarithms on the subnets alone, for noise
+    and drift of the machine as restricted likelihood finds them (H. D. Patterson,
+    R. Thompson, Biometrika 58, 1971): nothing that any way predicts from is in it.
+    Measurements more than a tenth off their subnet's median do not count.
+    """
+    subnet = np.array([names.index(row["name"]) for row in rows])
+    logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
+    medians = np.array([np.median(logs[subnet == number]) for number in range(len(names))])
+    kept = np.abs(logs - medians[subnet]) <= FAR
+    subnet, logs, at_s = subnet[kept], logs[kept], at_s[kept]
+    shared = drifts(at_s, np.exp(np.median(medians) - medians[subnet]))
+    design = np.eye(len(names))[subnet]
+    within = null_space(design.T)  # what does not depend on the subnets
+    if not within.size:
+        return np.exp(medians), np.zeros(len(names))
+    terms = {name: within.T @ each @ within for name, each in shared.items()}
+    start = {name: guess(name) for name in [*terms, "noise"]}
+    strengths = estimate_strengths(terms, within.T @ logs, np.ones(within.shape[1]), start)
+    total = np.diag(noise_of(strengths, np.ones(len(logs))))
+    total += sum(strengths[name] * each for name, each in shared.items())
+    weighed = np.linalg.solve(total, design)
+    covariance = np.linalg.inv(design.T @ weighed)
+    return np.exp(covariance @ weighed.T @ logs), np.sqrt(np.diag(covariance))
 
 
 def table(rows: Rows) -> PartProcess:

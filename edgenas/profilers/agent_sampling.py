@@ -93,8 +93,9 @@ class Runs:
     def half_width(self) -> float:
         """Half the 95% interval of the median, relative to it, of the runs that nobody interrupted, by their pace."""
         self.look()
-        places, paces = set(self.interrupted), self.paces or [1.0] * len(self.samples)
-        return half_width([ns / paces[place] for place, ns in enumerate(self.samples) if place not in places])
+        places = set(self.interrupted)
+        felt = self._looks.felt if self._looks else [1.0] * len(self.samples)
+        return half_width([ns / felt[place] for place, ns in enumerate(self.samples) if place not in places])
 
 
 def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, looks: Any = None) -> Runs:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
 from edgenas.files import parse, read_document, write_document
+from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.statistics import median_interval, percentile
 from edgenas.profilers.trust import Verdict
 from edgenas.units import format_ms
@@ -99,12 +100,12 @@ class Measurement:
     def runs_ms(self) -> tuple[float, ...]:
         """The runs that count, as long as they would take at the usual speed of the device.
 
-        Each is multiplied by the usual pace and divided by its own; where that is
-        not known, all are divided by 1 + drift.
+        Each is divided by the square root of its pace over the usual one (see
+        ``agent_pace.FELT``); where that is not known, all by 1 + drift.
         """
         base = self.base_pace_ms
         if self.pace_ms and base is not None:
-            return tuple(self.samples_ms[place] * base / self.pace_ms[place] for place in self._counting)
+            return tuple(self.samples_ms[place] * (base / self.pace_ms[place]) ** FELT for place in self._counting)
         return tuple(self.samples_ms[place] / (1 + (self.drift or 0.0)) for place in self._counting)
 
     @cached_property

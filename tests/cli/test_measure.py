@@ -214,7 +214,7 @@ def test_the_usual_speed_is_told_from_not_looking(after: dict[str, float], said:
 
 
 def test_the_speed_is_that_of_the_pace_where_it_is_known() -> None:
-    """A CPU a tenth faster than usual is told, whatever a reference model says."""
+    """What a CPU a fifth faster than usual does to a model is told, whatever a reference model says."""
     after = {"drift": 0.03, "usual_pace_ms": 0.003}
-    found = rounds([1.0] * 6, pace_ms=(0.0027,) * 5, conditions_after=after)
+    found = rounds([1.0] * 6, pace_ms=(0.00243,) * 5, conditions_after=after)
     assert conditions([found]) == "up to 10.0% faster than usual, which is divided away"

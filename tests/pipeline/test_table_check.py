@@ -184,7 +184,7 @@ def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
     assert "% faster than when it was profiled" in run.check_table(_TARGET).verdict
 
 
-def _certified(run: Run, **changes: float) -> None:
+def _certified(run: Run, **changes: Any) -> None:
     """Let the table's certificate say something else."""
     table = run.table(_TARGET)
     assert table.certificate is not None
@@ -207,9 +207,9 @@ def test_a_moment_of_a_device_that_drifts_agrees(run: Run, board: Board) -> None
 
 
 def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
-    """Where the CPU is 8% slower than the device remembers, measurements are as they would be at its usual pace."""
+    """Where the CPU is 8% slower than the device remembers, and models half of that, it is taken out."""
     _certified(run, pace_ms=0.003)
-    board.slower, board.pace_ms, board.usual_ms = 1.08, 0.00324, 0.003
+    board.slower, board.pace_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
     check = run.check_table(_TARGET)
     assert check.agrees, check.verdict
     assert check.pace_now_ms == check.pace_then_ms == 0.003
@@ -222,7 +222,8 @@ def test_a_device_of_another_pace_is_slower(run: Run, board: Board) -> None:
     board.slower, board.pace_ms = 1.2, 0.0036
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert (check.pace_then_ms, check.pace_now_ms) == (0.003, pytest.approx(0.0036))
+    assert check.pace_then_ms == 0.003
+    assert check.pace_now_ms == pytest.approx(0.0036)
     assert "% slower than when it was profiled" in check.verdict
 
 

@@ -44,6 +44,15 @@ def test_a_run_has_the_median_of_the_looks_near_it() -> None:
     assert looks.paces == [2.5, 2.5, 3.0, 3.5, 4.0, 4.5]
 
 
+def test_a_run_feels_the_root_of_the_pace() -> None:
+    """Work that takes four times as long makes runs twice as long."""
+    looks = Looks(cast(Pacer, Script(1.0, 1.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0)))
+    for runs in (1, 2, 3, 4, 5, 6, 7):
+        looks.after(runs)
+    assert looks.felt == [pace**0.5 for pace in looks.paces]
+    assert (looks.felt[0], looks.felt[-1]) == (pytest.approx(2.5**0.5), 2.0)
+
+
 BAD = ['{"a": [[-1.0], []]}', '{"a": [[1], [], 1]}', '{"a": [[1%s], []]}' % ("0" * 400), "[" * 10_000]
 
 

@@ -136,6 +136,10 @@ class Looks:
         self._left = itertools.chain(paces, itertools.repeat(paces[-1]))
         self.paces: list[float] = []
 
+    @property
+    def felt(self) -> list[float]:
+        return [pace**0.5 for pace in self.paces]
+
     def after(self, runs: int) -> None:
         self.paces += [next(self._left)] * (runs - len(self.paces))
 
@@ -149,10 +153,10 @@ def test_a_look_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
 
 
 def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> None:
-    """A CPU that becomes half as fast half-way doubles runs and paces alike: the least number of runs is enough."""
+    """Paces that become four times as long half-way double runs: the least number of runs is enough."""
     settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
     runs = [(length, length, 0) for length in [12_000_000] * 5 + [24_000_000] * 95]
-    paced = agent_sampling.sample(scripted(*runs), 12_000_000, settings, True, Looks(*[100.0] * 5, 200.0))
+    paced = agent_sampling.sample(scripted(*runs), 12_000_000, settings, True, Looks(*[100.0] * 5, 400.0))
     assert len(paced.samples) == 10
     assert len(agent_sampling.sample(scripted(*runs), 12_000_000, settings, True).samples) > 10
 

@@ -91,12 +91,15 @@ def test_drift_is_divided_away() -> None:
 
 
 def test_runs_are_scaled_to_the_usual_pace() -> None:
-    """Runs of 6, 9 and 12 ms at paces of 2, 3 and 4 us, where 2.5 is usual, are runs of 7.5 ms; drift is in that."""
-    after = {"usual_pace_ms": 0.0025, "drift": 0.05}
-    measurement = made(samples_ms=(6.0, 9.0, 12.0), pace_ms=(0.002, 0.003, 0.004), conditions_after=after)
-    assert measurement.runs_ms == pytest.approx((7.5, 7.5, 7.5))
-    assert (measurement.unscaled_ms, measurement.own_pace_ms) == (9.0, 0.003)
-    assert measurement.slower == pytest.approx(0.2)
+    """A run feels the root of the pace: 4, 8 and 16 ms at 1, 4 and 16 us, where 2.25 is usual, are 6 ms each.
+
+    Drift is in that.
+    """
+    after = {"usual_pace_ms": 0.00225, "drift": 0.05}
+    measurement = made(samples_ms=(4.0, 8.0, 16.0), pace_ms=(0.001, 0.004, 0.016), conditions_after=after)
+    assert measurement.runs_ms == pytest.approx((6.0, 6.0, 6.0))
+    assert (measurement.unscaled_ms, measurement.own_pace_ms) == (8.0, 0.004)
+    assert measurement.slower == pytest.approx(1 / 3)
 
 
 def test_without_a_usual_pace_runs_stay_as_they_are() -> None:
