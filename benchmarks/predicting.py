@@ -16,8 +16,9 @@ machine, and until ``--seconds`` of device time are spent on each way:
 - operators: onnxruntime's own profiler on whole subnets, for its float32 only.
 
 Between them 200 other subnets, half drawn uniformly, half near the front of a
-search, are measured several times. Their median is what ``predictors`` holds
-all ways against; the first and the last of them are the noise floor. With two
+search, are measured several times. Less the machine's drift, they are what
+``predictors`` holds all ways against; the first and the last of them are the
+noise floor. With two
 threads only subnets are measured, and those held out once, to see what tables
 of other targets say of this one (``transferring``).
 """
@@ -168,7 +169,7 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 # -- measuring ---------------------------------------------------------------------
 
 
-def at_one_pace(row: dict[str, Any]) -> float:
+def at_a_millisecond(row: dict[str, Any]) -> float:
     """A process's median as it would be at a pace of one millisecond."""
     return float(row["unscaled_ms"] / row["pace_ms"] ** FELT)
 
@@ -200,12 +201,12 @@ class Measuring:
 
     target: Target
     device: Any
+    makers: ProcessPoolExecutor
     record: Record
     held_out: Genes
     seconds: float
     times: int
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    makers: ProcessPoolExecutor = field(default_factory=lambda: ProcessPoolExecutor(2, get_context("spawn")))
 
     @cached_property
     def _fragments(self) -> tuple[list[Fragment], list[Fragment]]:
@@ -254,7 +255,10 @@ class Measuring:
         genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
         known = None
         if len(rows) >= 2 * SUBNETS:
-            latency, at_s = np.array([at_one_pace(row) for row in rows]), np.array([row["taken_s"] for row in rows])
+            latency, at_s = (
+                np.array([at_a_millisecond(row) for row in rows]),
+                np.array([row["taken_s"] for row in rows]),
+            )
             known = fit_parts(SPACE, genes, latency, at_s)
         return next_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
@@ -372,8 +376,8 @@ def measure(out: Path, seconds: float, times: int, core: int | None, names: Sequ
             runtime, precision, threads = TARGETS[name]
             pinned = core is not None and threads == 1
             target = Target(profile, runtime, precision, threads, affinity="measured" if pinned else None)
-            with connect(profile) as device:
-                Measuring(target, device, Record(out / f"{name}.jsonl"), held_out, seconds, times).run()
+            with connect(profile) as device, ProcessPoolExecutor(2, get_context("spawn")) as makers:
+                Measuring(target, device, makers, Record(out / f"{name}.jsonl"), held_out, seconds, times).run()
 
 
 def main() -> None:

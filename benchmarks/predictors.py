@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from scipy.linalg import null_space
 from scipy.stats import kendalltau
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.predicting import HELD_OUT, SPACE, Record, at_one_pace, held_out_subnets, kernel_keys
+from benchmarks.predicting import HELD_OUT, SPACE, Record, at_a_millisecond, held_out_subnets, kernel_keys
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.fit import count_parts, fit_parts
@@ -52,7 +53,7 @@ def calm(record: Record) -> Record:
     for row in record.rows:
         of_a_model = "pace_ms" in row
         (refused if of_a_model and row["verdict"] == "refused" else kept).append(
-            {**row, "median_ms": usual * at_one_pace(row)} if of_a_model else row
+            {**row, "median_ms": usual * at_a_millisecond(row)} if of_a_model else row
         )
     known = {row["name"] for row in kept}
     # The other ways need every part and kernel: better a doubtful one than none.
@@ -107,13 +108,14 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     """The latency of each subnet from several measurements at several moments, and its relative standard error.
 
     Generalised least squares of the logarithms on the subnets alone, for noise
-    and drift of the machine as restricted likelihood finds them (H. D. Patterson,
-    R. Thompson, Biometrika 58, 1971): nothing that any way predicts from is in it.
+    and drift of the machine as restricted likelihood with the fit's weak priors
+    finds them (H. D. Patterson, R. Thompson, Biometrika 58, 1971): nothing that any
+    way predicts from is in it.
     Measurements more than a tenth off their subnet's median do not count.
     """
     subnet = np.array([names.index(row["name"]) for row in rows])
     logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
-    medians = np.array([np.median(logs[subnet == number]) for number in range(len(names))])
+    medians = np.array([median_low(logs[subnet == number]) for number in range(len(names))])  # each is one of its own
     kept = np.abs(logs - medians[subnet]) <= FAR
     subnet, logs, at_s = subnet[kept], logs[kept], at_s[kept]
     shared = drifts(at_s, np.exp(np.median(medians) - medians[subnet]))

@@ -124,5 +124,5 @@ def _speed(check: TableCheck) -> str:
         return f"pace of the CPU {check.pace_now_ms / check.pace_then_ms - 1:+.1%} since then"
     then, now = check.reference_then_ms, check.reference_now_ms
     if then is None or now is None:
-        return "no reference model was run"
+        return "the reference model did not run often enough"
     return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%})"

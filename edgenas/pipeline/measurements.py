@@ -70,8 +70,14 @@ class Measurer:
         self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
     ) -> list[Measurement | ModelError]:
         """As ``measure``; a model that the runtime refuses, or that kills its process, gives its error instead."""
-        taken = self._take(models, on_result, self._watch)
+        taken = self.rounds(models, on_result)
         return [each if isinstance(each, ModelError) else each.measurements[0] for each in taken]
+
+    def rounds(
+        self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
+    ) -> list[Rounds | ModelError]:
+        """As ``tried``, with all processes of each model that the settings ask for."""
+        return self._take(models, on_result, self._watch)
 
     def corrected(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
         """Measurements at one pace, with the drift that the reference showed around their time, before and after it.

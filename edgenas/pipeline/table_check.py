@@ -5,31 +5,38 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Vector
+from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.kinds import kind_of
 from edgenas.pipeline.measurements import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
-from edgenas.profilers import LatencyTable, Measurement
+from edgenas.profilers import LatencyTable, Measurement, Rounds
+from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.agreement import Figures, figures
 from edgenas.profilers.certificate import TWO_SIDED_95, Certificate
-from edgenas.profilers.pace import common_pace
+from edgenas.profilers.fit import count_parts
+from edgenas.profilers.pace import at_pace, common_pace
+from edgenas.profilers.part_process import PartProcess
+from edgenas.profilers.trust import MOST_DRIFT
 
 if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
 
-_KIND, _PLAN, _VERSION = "table_check", "table_check_plan", 3
+_KIND, _VERSION = "table_check", 3
+_PLAN, _PLAN_VERSION = "table_check_plan", 2
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5
+# In a restless hour one process of each would make a table look worse than it is.
+_SETTINGS = replace(SETTINGS, processes=3, max_processes=3)
 _FEWEST, _MOST = 10, 1000
 _DRAWS = 64  # subnets at a time; most of the first such draw are fresh
 _MOST_DRAWS = 200
@@ -40,10 +47,10 @@ class TableCheck:
     """A certificate beside what fresh random subnets say.
 
     ``measured_ms``, ``predicted_ms``: medians by ``architectures``.
-    ``slower``: by how much the fresh subnets as a whole are slower than
-    predicted, 0.03 for 3%, and ``usual``: up to how much is usual there, at 95%,
-    for they are measured within seconds and the device drifts. ``levelled``: the
-    figures with that divided away.
+    ``slower``: by how much the fresh subnets in common are slower than predicted,
+    0.03 for 3%, and ``usual``: up to how much is usual there, at 95%, for they are
+    measured within a minute and the device drifts. ``levelled``: the figures with
+    that taken out, beside those of the certificate of which that is true, too.
     ``reference_then_ms``, ``reference_now_ms``: what the reference model took
     while the table was made and now; None where it was not run often enough.
     ``pace_then_ms``, ``pace_now_ms``: the pace of the device's CPU that was usual
@@ -77,7 +84,7 @@ class TableCheck:
 
     @property
     def _is_usual(self) -> bool:
-        return abs(math.log1p(self.slower)) <= self.usual
+        return abs(self.slower) <= self.usual
 
     @property
     def verdict(self) -> str:
@@ -139,7 +146,7 @@ def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
         number = 1 + max(_numbers(run, target), default=0)
         plan, files = _planned(run, target, table, number, subnets)
         since_s = plan.begun_s
-        with Measurer(run.layout.measurements(target.name), target, SETTINGS, since_s=since_s) as measurer:
+        with Measurer(run.layout.measurements(target.name), target, _SETTINGS, since_s=since_s) as measurer:
             measured = _measure(run, target, measurer, plan, files)
             check = _compare(run, target, table, number, measured, measurer)
         write_document(run.layout.check(target.name, number), _KIND, _VERSION, check.to_dict())
@@ -161,21 +168,19 @@ def _planned(
     """What was planned for this check of this table, or else a new plan, written down, and the files made for it."""
     path, current = run.layout.check_plan(target.name, number), digest(read_bytes(run.layout.table(target.name)))
     if path.exists():
-        plan = parse(_Plan, dict(read_document(path, _PLAN, _VERSION)), str(path))
+        plan = parse(_Plan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
-    with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
-        files = _fresh(run, target, table, number, subnets, measurer)
+    files = _fresh(run, target, table, number, subnets)
     plan = _Plan(current, time.time(), tuple(files))
-    write_document(path, _PLAN, _VERSION, asdict(plan))
+    write_document(path, _PLAN, _PLAN_VERSION, asdict(plan))
     return plan, files
 
 
-def _fresh(
-    run: Run, target: Target, table: LatencyTable, number: int, subnets: int, measurer: Measurer
-) -> dict[str, bytes]:
+def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: int) -> dict[str, bytes]:
     """Uniformly random subnets of whose files no measurement is recorded, by id."""
-    kind = kind_of(target)
+    kind, folder = kind_of(target), run.layout.measurements(target.name)
+    measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
     chosen: dict[str, bytes] = {}
@@ -185,7 +190,7 @@ def _fresh(
                 continue
             seen.add(architecture.genes)
             file = random_file(architecture, kind)
-            if not measurer.has(file):
+            if not any(measurer.has(file) for measurer in measured):
                 chosen[architecture.id] = file
             if len(chosen) == subnets:
                 return chosen
@@ -197,27 +202,28 @@ def _fresh(
 
 def _measure(
     run: Run, target: Target, measurer: Measurer, plan: _Plan, files: Mapping[str, bytes]
-) -> dict[str, Measurement]:
-    """One measurement of each subnet that the device can run, by its id.
+) -> dict[str, list[Measurement]]:
+    """The measurements of each subnet that the device can run, by its id; ``files`` that are not there are made."""
+    names, kind, done = plan.architectures, kind_of(target), 0
 
-    ``files`` that are not there are made. In turns so short that the reference model runs often enough between them.
-    """
-    names, kind = plan.architectures, kind_of(target)
-    size = len(names) // _REFERENCES
-    tried: list[Measurement | ModelError] = []
-    with run.progress.step("check", len(names)) as bar:
-        for first in range(0, len(names), size):
-            due = names[first : first + size]
-            tried += measurer.tried([files.get(each) or random_file(run.space.from_id(each), kind) for each in due])
-            bar(len(tried))
-    found = dict(zip(plan.architectures, tried, strict=True))
-    tell_failed(run, "check", {name: each for name, each in found.items() if isinstance(each, ModelError)}, len(found))
-    taken = {name: each for name, each in found.items() if isinstance(each, Measurement)}
-    measured = dict(zip(taken, measurer.corrected(list(taken.values())), strict=True))
-    refused = [each for each in measured.values() if each.refused]
+    def show(measurement: Measurement) -> None:
+        nonlocal done
+        done += 1
+        bar(min(done, processes))
+
+    processes = _SETTINGS.processes * len(names)
+    with run.progress.step("check", processes) as bar:
+        models = [files.get(each) or random_file(run.space.from_id(each), kind) for each in names]
+        tried = dict(zip(names, measurer.rounds(models, show), strict=True))
+        bar(processes)
+    tell_failed(run, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried))
+    taken = {name: each.measurements for name, each in tried.items() if isinstance(each, Rounds)}
+    corrected = iter(measurer.corrected([one for each in taken.values() for one in each]))
+    measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
+    refused = [one for each in measured.values() for one in each if one.refused]
     if refused:
         reason = "; ".join(refused[0].verdict.reasons)
-        run.progress.say(f"check     {len(refused)} of {len(measured)} are refused: {reason}")
+        run.progress.say(f"check     {len(refused)} measurements are refused: {reason}")
     return measured
 
 
@@ -226,16 +232,21 @@ def _compare(
     target: Target,
     table: LatencyTable,
     number: int,
-    measurements: Mapping[str, Measurement],
+    measurements: Mapping[str, Sequence[Measurement]],
     measurer: Measurer,
 ) -> TableCheck:
     certificate = table.certificate
+    process = table.process
     assert certificate is not None  # check_table has looked
+    assert process is not None  # a certificate is of measured subnets
     genes = run.space.encode([run.space.from_id(text) for text in measurements])
-    taken = list(measurements.values())
-    measured, predicted = np.array([measurement.median_ms for measurement in taken]), table.latency_ms(genes)
-    ratios = np.log(measured / predicted)
-    level = float(np.median(ratios))
+    taken, then = [one for each in measurements.values() for one in each], certificate.pace_ms
+    pace_now = common_pace(taken)
+    if then is not None and pace_now is not None and abs((pace_now / then) ** FELT - 1) <= MOST_DRIFT:
+        measurements = {name: [at_pace(one, then) for one in each] for name, each in measurements.items()}
+    measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
+    at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
+    drift = process.drift_among(count_parts(run.space, genes), measured, at_s)
     references = measurer.reference_processes()
     statuses = [measurement.verdict.status for measurement in taken]
     return TableCheck(
@@ -244,15 +255,15 @@ def _compare(
         certificate=certificate,
         architectures=tuple(measurements),
         measured_ms=tuple(measured.tolist()),
-        predicted_ms=tuple(predicted.tolist()),
+        predicted_ms=tuple(table.latency_ms(genes).tolist()),
         found=figures(table, genes, measured, number),
-        levelled=figures(table, genes, measured / math.exp(level), number),
-        slower=math.expm1(level),
-        usual=TWO_SIDED_95 * math.hypot(certificate.drift, _error_of_median(ratios)),
+        levelled=figures(table, genes, measured / np.exp(drift), number, levelled=True),
+        slower=math.expm1(float(np.median(drift))),
+        usual=_usual(table, process, genes),
         reference_then_ms=certificate.reference_ms,
         reference_now_ms=measurer.reference_ms if len(references) >= _REFERENCES else None,
-        pace_then_ms=certificate.pace_ms,
-        pace_now_ms=common_pace(taken),
+        pace_then_ms=then,
+        pace_now_ms=pace_now,
         verdicts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),
@@ -260,10 +271,15 @@ def _compare(
     )
 
 
-def _error_of_median(values: Vector) -> float:
-    """The standard error of the median of normal values, of which single ones may be far off."""
-    deviation = 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    return math.sqrt(math.pi / 2 / len(values)) * deviation
+def _usual(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
+    """Up to which share genes (N, G) in common are likely, at 95%, to be off at one moment.
+
+    By drift, what the table does not know, and noise; at most the tenth from
+    which on a device is another one.
+    """
+    predicted = table.latency_ms(genes)
+    shared = process.drift(predicted) ** 2 + (table.spread_ms(genes) / predicted) ** 2
+    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
 
 
 def _remedy(run: Run, target: Target) -> str:

@@ -35,7 +35,8 @@ FELT = 0.5
 NEAR = 3
 # Paces of this many processes say what is usual; more do not change it.
 FEWEST, MOST = 10, 1000
-# A device that was more than a tenth off for so many processes, one after the other, has become another one.
+# A device that was more than a tenth off, as models feel it, for so many processes, one after the other, has become
+# another one.
 MOST_OFF, ENOUGH_OFF = 0.1, 10
 
 
@@ -132,7 +133,7 @@ class Paces:
         if not paces_ms:
             return
         pace, usual = middle(paces_ms), self.usual_ms
-        if usual is None or abs(pace / usual - 1) <= MOST_OFF:
+        if usual is None or abs((pace / usual) ** FELT - 1) <= MOST_OFF:
             self._known, self._off = [*self._known, pace][:MOST], []
             return
         self._off = [*self._off, pace]

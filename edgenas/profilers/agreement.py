@@ -23,8 +23,8 @@ class Figures:
     """Errors of predictions of whole subnets, predicted / measured - 1, and what they come to; shares are 0 to 1.
 
     ``tau_within`` is Kendall's over pairs of equal resolution, None where there
-    are none. ``within_interval``: the share within the 95% interval of the
-    prediction and one measurement's noise together. ``p_value``: the probability
+    are none. ``within_interval``: the share within the 95% interval of
+    prediction, noise and, unless it was taken out, drift together. ``p_value``: the probability
     of errors as much larger than the certificate's, if both are alike.
     """
 
@@ -44,21 +44,28 @@ class Figures:
         return self.p_value >= _LEAST_P
 
 
-def figures(table: LatencyTable, genes: Genes, measured_ms: Vector, seed: int = 0) -> Figures:
-    """Hold a table that has a certificate against measured medians (N,) of subnets (N, G); ``seed`` permutes."""
+def figures(
+    table: LatencyTable, genes: Genes, measured_ms: Vector, seed: int = 0, *, levelled: bool = False
+) -> Figures:
+    """Hold a table that has a certificate against measured medians (N,) of subnets (N, G); ``seed`` permutes.
+
+    ``levelled``: drift was taken out of them, so they are held against the
+    certificate's errors of which that is true.
+    """
     assert table.certificate is not None
     predicted = table.latency_ms(genes)
     signed = predicted / measured_ms - 1
+    known = table.certificate.levelled if levelled else table.certificate.errors
     return Figures(
         errors=tuple(signed.tolist()),
         mape=float(np.abs(signed).mean()),
         p95=float(np.quantile(np.abs(signed), 0.95)),
         within_10_percent=float((np.abs(signed) <= 0.1).mean()),
-        within_interval=float((table.surprises(genes, measured_ms) <= 1).mean()),
+        within_interval=float((table.surprises(genes, measured_ms, drifting=not levelled) <= 1).mean()),
         bias=float(signed.mean()),
         kendall_tau=tau_of(np.column_stack([predicted, measured_ms])) or 0.0,
         tau_within=tau_within(genes, predicted, measured_ms),
-        p_value=chance_of_worse(signed, np.array(table.certificate.errors), seed),
+        p_value=chance_of_worse(signed, np.array(known), seed),
     )
 
 

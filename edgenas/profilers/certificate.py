@@ -88,17 +88,18 @@ class Certificate:
     """How far a table's predictions were from random subnets that it was not fitted to; errors are fractions.
 
     ``errors``: of each held-out subnet, predicted / measured - 1, in the order
-    of measuring; ``kendall_tau_at``: by resolution, for pooled over all it is
-    high whatever a table knows of one. ``noise``: the standard deviation that
-    one measurement has by itself, as the fit estimates it; ``drift``: that of
+    of measuring; ``levelled``: the same less the drift that the fitted subnets
+    measured around it show. ``kendall_tau_at``: by resolution, for pooled over all
+    it is high whatever a table knows of one. ``noise``: the standard deviation
+    that one measurement has by itself, as the fit estimates it; ``drift``: that of
     what all share at one moment, by the median held-out subnet.
     ``within_interval``: the share of held-out measurements within the 95%
-    interval of prediction, noise and drift together. ``memory_mape``: None where the device does not say
-    what a process held, as with an accelerator. ``device_s``: of these
-    subnets, with the reference model between them, which usually took
-    ``reference_ms``; None where it was not run. ``pace_ms``: the usual pace of the
-    device's CPU, which latencies are at; None where the model does not run on that
-    alone.
+    interval of prediction, noise and drift together. ``memory_mape``: None where
+    the device does not say what a process held, as with an accelerator.
+    ``device_s``: of these subnets, with the reference model between them, which
+    usually took ``reference_ms``; None where it was not run. ``pace_ms``: the usual
+    pace of the device's CPU, which latencies are at; None where the model does not
+    run on that alone.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -115,6 +116,7 @@ class Certificate:
     kendall_tau_at: dict[str, float]
     memory_mape: float | None
     errors: tuple[float, ...]
+    levelled: tuple[float, ...]
     fitted: int
     held_out: int
     device_s: float
@@ -162,6 +164,7 @@ class Certificate:
         return [
             *([("SYNTHETIC", "", "these numbers are made up")] if self.synthetic else []),
             ("MAPE", f"{self.mape:.1%}", f"of {self.held_out} random unseen subnets{sure}"),
+            ("  less drift", f"{np.abs(self.levelled).mean():.1%}", "what all share at one moment"),
             ("p95 of errors", f"{self.p95:.1%}", ""),
             ("within 5%", f"{self.within_5_percent:.0%}", ""),
             ("within 10%", f"{self.within_10_percent:.0%}", ""),
@@ -169,7 +172,7 @@ class Certificate:
             ("Kendall tau", f"{self.kendall_tau:.2f}", f"pooled; {taus}" if taus else "pooled"),
             ("within 95% interval", f"{self.within_interval:.0%}", "with noise and drift of a measurement"),
             ("noise", f"{self.noise:.1%}", "standard deviation of one measurement"),
-            ("drift", f"{self.drift:.1%}", "standard deviation of the device's speed, from one moment to another"),
+            ("drift", f"{self.drift:.1%}", "standard deviation of what all share at one moment"),
             ("memory MAPE", *self._memory),
             ("fitted", str(self.fitted), f"subnets, {format_ms(self.fastest_ms)} to {format_ms(self.slowest_ms)}"),
             ("device time", _duration(self.device_s), ""),
@@ -220,6 +223,8 @@ def certify(
     fastest, slowest = int(latency.argmin()), int(latency.argmax())
     ids = [architecture.id for architecture in table.space.decode(genes[[fastest, slowest]])]
     pairs = np.column_stack([predicted, latency])[held_out]
+    at_s = np.array([measurement.taken_s for measurement in measurements])
+    drift = table.process.drift_at(at_s[held_out], predicted[held_out])
     return Certificate(
         mape=float(error.mean()),
         p95=float(np.quantile(error, 0.95)),
@@ -233,6 +238,7 @@ def certify(
         kendall_tau_at=_tau_at(table.space.resolutions, genes[held_out, 0], pairs),
         memory_mape=memory_mape(predicted_memory[held_out], memory[held_out]) if memory[held_out].any() else None,
         errors=tuple(signed.tolist()),
+        levelled=tuple(((1 + signed) * np.exp(drift) - 1).tolist()),
         fitted=int((~held_out).sum()),
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.measurement import Measurement
 from edgenas.profilers.trust import MOST_DRIFT
 
@@ -14,9 +15,9 @@ def usual_pace(measurements: Sequence[Measurement]) -> float | None:
     """The pace that is usual on the device of these, ms; None where nobody looked.
 
     What the device remembered when the latest of them was taken. Where it
-    remembers nothing, or these were more than a tenth off that (it has become
-    another device since, by another governor for example), their own median.
-    Refused ones do not count where there are others.
+    remembers nothing, or these were more than a tenth off that, as models feel it
+    (it has become another device since, by another governor for example), their
+    own median. Refused ones do not count where there are others.
     """
     trusted = [each for each in measurements if not each.refused] or measurements
     own = [each.own_pace_ms for each in trusted if each.own_pace_ms is not None]
@@ -25,7 +26,7 @@ def usual_pace(measurements: Sequence[Measurement]) -> float | None:
     middle = statistics.median(own)
     remembered = [(each.taken_s, each.usual_pace_ms) for each in trusted if each.usual_pace_ms is not None]
     usual = max(remembered)[1] if remembered else middle
-    return usual if abs(middle / usual - 1) <= MOST_DRIFT else middle
+    return usual if abs((middle / usual) ** FELT - 1) <= MOST_DRIFT else middle
 
 
 def at_pace(measurement: Measurement, base_ms: float | None) -> Measurement:

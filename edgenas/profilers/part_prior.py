@@ -46,6 +46,7 @@ DRIFTS = {
     "drift 5 s added": Drift(5.0, True),
     "drift 40 s added": Drift(40.0, True),
 }
+_SECONDS = sorted({drift.seconds for drift in DRIFTS.values()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +150,12 @@ class View:
     """How the logarithms of values see deviations, to first order around some of these.
 
     ``shares`` (N, P + 1 + K) are each value's parts, its overhead and its place
-    on the curve, ``residual`` (N,) is what they leave unexplained. The logarithm
-    makes half as long and twice as long equally far.
+    on the curve, ``residual`` (N,) is what they leave unexplained of the
+    ``expected`` (N,). The logarithm makes half as long and twice as long equally
+    far.
     """
 
+    expected: Vector
     shares: Vector
     residual: Vector
 
@@ -160,11 +163,11 @@ class View:
     def around(cls, deviations: Vector, prior: Prior, evidence: Evidence) -> View:
         """The view at ``deviations`` (P + 1 + K,)."""
         expected, shares = prior.see(evidence.counts, deviations)
-        return cls(shares, np.log(evidence.values / expected) + shares @ deviations)
+        return cls(expected, shares, np.log(evidence.values / expected) + shares @ deviations)
 
     def of(self, chosen: Vector) -> View:
         """The view of some values only."""
-        return View(self.shares[chosen], self.residual[chosen])
+        return View(self.expected[chosen], self.shares[chosen], self.residual[chosen])
 
     def terms(self, prior: Prior) -> dict[str, Vector]:
         """The covariance (N, N) of values by each term, at a strength of one."""
@@ -176,24 +179,43 @@ class View:
         return {**terms, "overhead": np.outer(overhead, overhead), "curve": curved @ prior.bend @ curved.T}
 
 
-def drifts(at_s: Vector, units: Vector) -> dict[str, Vector]:
+def drifts(at_s: Vector, units: Vector, *, around_mean: bool = True) -> dict[str, Vector]:
     """The covariance (N, N) of what values share at times (N,), by each term, at a strength of one.
 
     Around its mean over the values: how fast the device was on the whole is for
     the parts to say. ``units`` (N,): what is added as a share of each value.
     """
-    found = {}
-    for name, drift in DRIFTS.items():
-        alike = _alike(at_s, drift)
-        means = alike.mean(axis=0)
-        around = alike - means - means[:, None] + means.mean()
-        found[name] = units[:, None] * around * units if drift.added else around
-    return found
+    alike = {seconds: _alike(at_s, at_s, seconds) for seconds in _SECONDS}
+    if around_mean:
+        alike = {seconds: _around(each, each.mean(axis=0), each.mean(axis=0)) for seconds, each in alike.items()}
+    return _exposed(alike, units, units)
+
+
+def cross_drifts(at_s: Vector, units: Vector, then_s: Vector, then_units: Vector) -> dict[str, Vector]:
+    """The same between values at other times (M,) and these (N,): (M, N) by each term, around the mean over these."""
+    alike = {}
+    for seconds in _SECONDS:
+        cross, own = _alike(then_s, at_s, seconds), _alike(at_s, at_s, seconds)
+        alike[seconds] = _around(cross, cross.mean(axis=1), own.mean(axis=0))
+    return _exposed(alike, then_units, units)
+
+
+def _around(cross: Vector, rows: Vector, columns: Vector) -> Vector:
+    """Covariances with what the mean of the columns has in common taken out."""
+    return np.asarray(cross - rows[:, None] - columns + columns.mean(), dtype=np.float64)
+
+
+def _exposed(alike: Mapping[float, Vector], rows: Vector, columns: Vector) -> dict[str, Vector]:
+    return {
+        name: rows[:, None] * alike[drift.seconds] * columns if drift.added else alike[drift.seconds]
+        for name, drift in DRIFTS.items()
+    }
 
 
 def mean_drifts(at_s: Vector) -> dict[str, float]:
     """The variance of that mean by each term: how far the device may have been from its usual speed on the whole."""
-    return {name: float(_alike(at_s, drift).mean()) for name, drift in DRIFTS.items()}
+    means = {seconds: float(_alike(at_s, at_s, seconds).mean()) for seconds in _SECONDS}
+    return {name: means[drift.seconds] for name, drift in DRIFTS.items()}
 
 
 def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
@@ -204,8 +226,8 @@ def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
     return np.asarray(np.sum(terms, axis=0), dtype=np.float64)
 
 
-def _alike(at_s: Vector, drift: Drift) -> Vector:
-    return np.asarray(np.exp(-np.abs(at_s[:, None] - at_s) / drift.seconds), dtype=np.float64)
+def _alike(first_s: Vector, second_s: Vector, seconds: float) -> Vector:
+    return np.asarray(np.exp(-np.abs(first_s[:, None] - second_s) / seconds), dtype=np.float64)
 
 
 def _fit_base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:

@@ -5,13 +5,12 @@ normal with mean zero, and alike parts deviate alike. A measured value is the
 overhead plus its parts' costs, times exp(curve + drift + noise), where the curve
 is a smooth function of that sum, and drift is a slow process in time that all
 share, as equal shares or equal amounts: a machine that others use as well is now
-faster, now slower. Sums of
-normals are normal, so the posterior of the part costs is exact (C. E. Rasmussen,
-C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and
-5) but for the logarithm, whose slope is taken where the posterior mean lies
-(Laplace's approximation, section 3.4 there). That mean is a table that is added
-up. How strong each term is follows from marginal likelihood; single values that
-fit nowhere lose weight.
+faster, now slower. Sums of normals are normal, so the posterior of the part
+costs is exact (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine
+Learning, 2006, chapters 2 and 5) but for the logarithm, whose slope is taken
+where the posterior mean lies (Laplace's approximation, section 3.4 there). That
+mean is a table that is added up. How strong each term is follows from marginal
+likelihood; single values that fit nowhere lose weight.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from edgenas.profilers.part_prior import (
     PartBasis,
     Prior,
     View,
+    cross_drifts,
     drift_variance,
     drifts,
     mean_drifts,
@@ -45,6 +45,7 @@ _FAR = 3.0  # standard deviations
 _LEAST_SQUARE = 1e-12  # of an error: one value alone has none
 _MOST_STEPS, _STILL = 8, 1e-5  # towards where the logarithm's slope is taken; deviations that move no more
 _MOST_HOLDS, _HOLD_NOISE, _HOLD_TOLERANCE = 20, 1e-6, 1e-3
+_ANY_SHARE = 1.0  # the variance of the logarithm of a device's speed of which nothing is known
 _MOST_FOR_STRENGTHS = 400  # values that strengths are estimated from; more add time, not knowledge
 
 
@@ -110,6 +111,30 @@ class PartProcess:
     def drift(self, values: Vector) -> Vector:
         """The standard deviation (M,) of how much slower than usual all is at a moment, relative to values (M,)."""
         return np.asarray(np.sqrt(drift_variance(self.strengths, self._posterior.prior.unit / values)))
+
+    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
+    def drift_at(self, at_s: Vector, values: Vector) -> Vector:
+        """How much slower than usual values (M,) were at times (M,), as logarithms, by what was fitted around then."""
+        found, unit = self._posterior, self._posterior.prior.unit
+        view = View.around(found.deviations, found.prior, self.evidence)
+        cross = cross_drifts(self.evidence.at_s, unit / view.expected, at_s, unit / values)
+        total = sum(self.strengths[name] * each for name, each in cross.items())
+        return np.asarray(total @ (found.inverse @ view.residual), dtype=np.float64)
+
+    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
+    def drift_among(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
+        """How much slower than usual sums (M, P), measured (M,) at times (M,), were by the others of them, logarithms.
+
+        By whatever share of all, and by drifts around that as strong as the process
+        knows them (section 5.4.2 of the source: left out one by one).
+        """
+        expected = self.predict(counts)
+        units = self._posterior.prior.unit / expected
+        known = drifts(at_s, units, around_mean=False)
+        total = _ANY_SHARE + sum(self.strengths[name] * each for name, each in known.items())
+        total = total + np.diag(self.noise**2 + LEAST_NOISE**2 + (self.spread(counts) / expected) ** 2)
+        inverse, residual = np.linalg.inv(total), np.log(measured / expected)
+        return np.asarray(residual - (inverse @ residual) / np.diag(inverse), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def left_out_density(self) -> float:
@@ -179,7 +204,7 @@ class _Posterior:
         cross = covariance @ view.shares.T
         total = view.shares @ cross + np.diag(noise_of(strengths, evidence.weights))
         if any(strengths[name] > 0 for name in DRIFTS):
-            shared = drifts(evidence.at_s, prior.unit / evidence.values)
+            shared = drifts(evidence.at_s, prior.unit / view.expected)
             total += sum(strengths[name] * drift for name, drift in shared.items())
         inverse = np.asarray(np.linalg.inv(total), dtype=np.float64)
         mean = cross @ (inverse @ view.residual)
@@ -206,7 +231,7 @@ def _held(free: Vector, spread: Vector, least: Vector) -> Vector:
 
 
 def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
-    """The process given values (N,) of sums (N, P), and when each was measured; without times, no drift.
+    """The process given values (N,) of sums (N, P), and when each was measured; of one moment, no drift is known.
 
     With one thread: matrices are small, several threads that wait for each
     other on busy cores took 40 times as long, and their number changes bits.
@@ -217,19 +242,19 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vec
         raise UsageError("at least one value is needed to fit, all above 0 and finite, and finite times; measure again")
     evidence = Evidence(counts, values, times, np.ones(len(values)))
     with threadpool_limits(1):
-        return _fit(basis, evidence, at_s is not None)
+        return _fit(basis, evidence, drifting=bool(np.ptp(times)))
 
 
-def _fit(basis: PartBasis, evidence: Evidence, drifting: bool) -> PartProcess:
+def _fit(basis: PartBasis, evidence: Evidence, *, drifting: bool) -> PartProcess:
     prior = Prior.of(basis, evidence)
     strengths = {name: guess(name) for name in [*basis.terms, *(DRIFTS if drifting else ()), "noise"]}
     absent = {name: 0.0 for name in DRIFTS if not drifting}
     deviations = np.zeros(len(prior.least))
     chosen = np.unique(np.linspace(0, len(evidence.values) - 1, _MOST_FOR_STRENGTHS).astype(int))
-    drift = drifts(evidence.at_s[chosen], prior.unit / evidence.values[chosen]) if drifting else {}
     for _ in range(_ROUNDS):
         view = View.around(deviations, prior, evidence)
         seen = view.of(chosen)
+        drift = drifts(evidence.at_s[chosen], prior.unit / seen.expected) if drifting else {}
         terms = {**seen.terms(prior), **drift}
         strengths = estimate_strengths(terms, seen.residual, evidence.weights[chosen], strengths)
         found = _Posterior.of(prior, prior.covariance(strengths), view, evidence, {**strengths, **absent})

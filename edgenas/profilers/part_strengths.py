@@ -10,12 +10,13 @@ from edgenas.costs import Vector
 from edgenas.profilers.part_prior import LEAST_NOISE
 
 # Guesses of the variances; a factor of 7 off is one standard deviation off.
-_GUESSES = {"overhead": 1e-4, "curve": 1e-3, "drift": 1e-2, "noise": 1e-3}
+_GUESSES = {"overhead": 1e-4, "curve": 1e-3, "drift": 3e-4, "noise": 1e-3}
 _DEVIATION_GUESS, _SPREAD = 6e-3, 2.0
 _LEAST, _MOST = 1e-7, 20.0
-# Base costs are fitted to the same values, and a device is refused that drifts by more than a tenth: what moves all
-# values at once is little, or values that one of these terms explains would let the other move all costs.
-_MOST_OF = {"all": 0.02, "drift": 0.01}
+# Base costs are fitted to the same values, and a device is refused that drifts by more than a tenth, which is all four
+# drifts together: what moves all values at once is little, or values that one of these terms explains would let the
+# other move all costs.
+_MOST_OF = {"all": 0.02, "drift": 0.0025}
 
 
 def guess(name: str) -> float:

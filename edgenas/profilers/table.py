@@ -111,16 +111,17 @@ class LatencyTable:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
         return in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
 
-    def surprises(self, genes: Genes, measured_ms: Vector) -> Vector:
+    def surprises(self, genes: Genes, measured_ms: Vector, *, drifting: bool = True) -> Vector:
         """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
 
-        The interval is that of the prediction, one measurement's noise and the
-        drift at its moment together. Raises UsageError for a published table.
+        The interval is that of the prediction, one measurement's noise and, where
+        it is ``drifting``, the drift at its moment together. Raises UsageError for
+        a published table.
         """
         predicted, spread = self.latency_ms(genes), self.spread_ms(genes)
         assert self.process is not None  # spread_ms has looked
-        moment = np.hypot(self.process.noise, self.process.drift(predicted))
-        together = np.hypot(spread / predicted, moment)
+        drift = self.process.drift(predicted) if drifting else 0.0
+        together = np.hypot(spread / predicted, np.hypot(self.process.noise, drift))
         return np.asarray(np.abs(predicted / measured_ms - 1) / (TWO_SIDED_95 * together))
 
     def interval_ms(self, genes: Genes) -> Vector:

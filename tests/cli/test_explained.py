@@ -45,6 +45,7 @@ _CERTIFICATE = Certificate(
     kendall_tau_at={"24": 0.8, "32": 0.9},
     memory_mape=0.02,
     errors=(0.01, -0.03),
+    levelled=(0.01, -0.01),
     fitted=8,
     held_out=2,
     device_s=60.0,

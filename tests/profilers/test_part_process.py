@@ -138,6 +138,45 @@ def test_how_far_a_moment_is_from_usual_by_hand() -> None:
     assert process.drift(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
 
 
+def test_drift_is_known_where_others_were_measured() -> None:
+    """At the time of a slow value of equal ones nearly all of its lead is drift; an hour later nothing is known."""
+    counts, values = np.ones((40, 2)), np.full(40, 2.0)
+    values[20:] *= 1.1
+    process = fit_part_process(_BASIS, counts, values, np.arange(40.0) * 3)
+    before, after, later = process.drift_at(np.array([30.0, 90.0, 4000.0]), np.full(3, 2.0))
+    assert after - before == pytest.approx(np.log(1.1), rel=0.15)
+    assert abs(later) < 0.02
+
+
+def test_what_others_share_is_drift() -> None:
+    """Values that all are a fifth longer than predicted are of a slow moment; one alone that is is a surprise."""
+    process = _process([[1, 0], [0, 1]] * 50, [1.0, 1.0] * 50)
+    counts, at_s = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 5), np.zeros(15)
+    expected = process.predict(counts)
+    np.testing.assert_allclose(process.drift_among(counts, 1.2 * expected, at_s), np.log(1.2), rtol=0.02)
+    alone = process.drift_among(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, at_s)
+    assert alone[4] == pytest.approx(0, abs=1e-9)
+    assert 0 < alone[5] < np.log(1.2) / 10
+
+
+def test_values_of_one_moment_do_not_drift() -> None:
+    """Where all were measured at once, or nobody knows when, no drift is made up."""
+    counts, values = np.ones((10, 2)), np.full(10, 2.0)
+    for at_s in (None, np.full(10, 7.0)):
+        process = fit_part_process(_BASIS, counts, values, at_s)
+        assert process.drift(values).max() == 0
+
+
+def test_quiet_batches_show_little_drift() -> None:
+    """Two batches of 16 values with 1% of noise and no drift leave less than 2.5% of it to think of."""
+    rng = np.random.default_rng(3)
+    counts = rng.integers(1, 20, (32, 2)).astype(float)
+    values = counts.sum(axis=1) * np.exp(rng.normal(0, 0.01, 32))
+    at_s = np.concatenate([np.arange(16) * 0.4, 12 + np.arange(16) * 0.4])
+    process = fit_part_process(_BASIS, counts, values, at_s)
+    assert np.median(process.drift(values)) < 0.025
+
+
 def test_an_added_amount_is_told_from_a_share() -> None:
     """Where everything takes one more for a while, the strength of added drift says so, and costs are as without."""
     counts = np.random.default_rng(0).integers(1, 20, (200, 2)).astype(float)
