@@ -32,7 +32,7 @@ from edgenas.costs import Genes, Vector
 from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.fit import count_parts, fit_parts
 from edgenas.profilers.non_negative import fit_non_negative
-from edgenas.profilers.part_prior import drifts
+from edgenas.profilers.part_drift import drifts
 from edgenas.profilers.part_process import PartProcess
 from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
 

@@ -25,19 +25,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 from edgenas.costs import Vector
 from edgenas.errors import UsageError
 from edgenas.profilers.curve import Curve
-from edgenas.profilers.part_prior import (
-    DRIFTS,
-    LEAST_NOISE,
-    USUAL,
-    Evidence,
-    PartBasis,
-    Prior,
-    View,
-    cross_drifts,
-    drift_variance,
-    drifts,
-    mean_drifts,
-)
+from edgenas.profilers.part_drift import DRIFTS, cross_drifts, drift_variance, drifts, mean_drifts
+from edgenas.profilers.part_prior import LEAST_NOISE, USUAL, Evidence, PartBasis, Prior, View
 from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
 
 _ROUNDS = 4  # of reweighting

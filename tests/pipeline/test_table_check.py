@@ -25,7 +25,7 @@ from edgenas.pipeline.profile import SETTINGS, random_file
 from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable
 from edgenas.profilers.memory import MemoryModel
-from edgenas.profilers.part_prior import DRIFTS
+from edgenas.profilers.part_drift import DRIFTS
 from edgenas.profilers.reference import reference_model
 from edgenas.space import MobileNetV3, Stage
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Vector
-from edgenas.profilers.part_prior import DRIFTS, Evidence, PartBasis, drift_variance, drifts, mean_drifts
+from edgenas.profilers.part_drift import DRIFTS
+from edgenas.profilers.part_prior import Evidence, PartBasis
 from edgenas.profilers.part_process import PartProcess, fit_part_process
 
 
@@ -104,32 +105,6 @@ def test_what_tells_the_same_is_not_measured_twice() -> None:
     process = PartProcess(basis, evidence, _STRENGTHS)
     candidates = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     assert process.most_telling(candidates, 2) == [0, 2]
-
-
-def test_drift_by_hand() -> None:
-    """Two moments that are far apart share nothing: each is half a unit off their mean, which is half as uncertain."""
-    at_s = np.array([0.0, 1e6])
-    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
-        np.testing.assert_allclose(drift, [[0.5, -0.5], [-0.5, 0.5]])
-        assert mean_drifts(at_s)[name] == pytest.approx(0.5)
-
-
-def test_drift_around_its_mean_and_the_mean_are_all_of_it() -> None:
-    """Over all moments, the variance of both together is one at each, and drift around the mean adds up to nothing."""
-    at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
-    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
-        np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
-        assert np.trace(drift) + 6 * mean_drifts(at_s)[name] == pytest.approx(6)
-
-
-def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
-    """The same amount is twice the share of half the value, and shares of two values vary as their product."""
-    at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
-    found = drifts(at_s, units)
-    np.testing.assert_allclose(found["drift 40 s"], [[0.5, -0.5], [-0.5, 0.5]])
-    np.testing.assert_allclose(found["drift 40 s added"], [[0.5, -1.0], [-1.0, 2.0]])
-    alone = {**dict.fromkeys(DRIFTS, 0.0), "drift 5 s": 0.01, "drift 40 s added": 0.04}
-    np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
 
 
 def test_how_far_a_moment_is_from_usual_by_hand() -> None:
