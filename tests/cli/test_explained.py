@@ -169,3 +169,9 @@ def test_the_pace_of_the_cpu_says_how_fast_the_device_is(capsys: pytest.CaptureF
     """Where it is known, it stands in place of the reference model."""
     print_check(replace(_CHECK, pace_then_ms=0.003, pace_now_ms=0.0033))
     assert "; pace of the CPU +10.0% since then\n" in capsys.readouterr().out
+
+
+def test_a_device_of_whose_speed_nothing_else_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a pace, and with a reference model that ran too seldom, that is said."""
+    print_check(replace(_CHECK, reference_now_ms=None))
+    assert "; the reference model did not run often enough\n" in capsys.readouterr().out
