@@ -105,12 +105,12 @@ def write_files(folder: Path, architectures: Sequence[en.Architecture]) -> tuple
         tflite["ours"].append(timed(lambda: write_tflite(path, architecture, subnet)))  # noqa: B023 - called at once
     for architecture, subnet in subnets.items():
         path = file_of(folder, architecture, "ours", "onnx")
-        graphs["ours"].append(timed(lambda: write_onnx(path, architecture, subnet)))  # noqa: B023
+        graphs["ours"].append(timed(lambda: write_onnx(path, architecture, subnet)))  # noqa: B023 - called at once
     for dynamo in (False, True):
         writer = f"torch.onnx dynamo={dynamo}"
         for architecture, subnet in subnets.items():
             path = file_of(folder, architecture, writer, "onnx")
-            graphs[writer].append(timed(lambda: write_by_torch(path, subnet, dynamo)))  # noqa: B023
+            graphs[writer].append(timed(lambda: write_by_torch(path, subnet, dynamo)))  # noqa: B023 - called at once
     return tflite, graphs
 
 
@@ -231,7 +231,7 @@ def print_many(folder: Path, count: int) -> None:
     for start in range(0, count, BATCH):
         paths = [folder / f"{number}.tflite" for number in range(min(BATCH, count - start))]
         for path, architecture in zip(paths, architectures[start:], strict=False):
-            writing += timed(lambda: write_tflite(path, architecture, supernet.extract(architecture)))  # noqa: B023
+            writing += timed(lambda: write_tflite(path, architecture, supernet.extract(architecture)))  # noqa: B023 - called at once
         measuring += sum(found.device_s for found in measured(paths, "tflite"))
     print_table(
         ["random subnets", "extracting and writing s", "measuring s"], [[count, f"{writing:.1f}", f"{measuring:.1f}"]]

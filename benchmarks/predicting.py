@@ -18,9 +18,8 @@ machine, and until ``--seconds`` of device time are spent on each way:
 Between them 200 other subnets, half drawn uniformly, half near the front of a
 search, are measured several times. Less the machine's drift, they are what
 ``predictors`` holds all ways against; the first and the last of them are the
-noise floor. With two
-threads only subnets are measured, and those held out once, to see what tables
-of other targets say of this one (``transferring``).
+noise floor. With two threads only subnets are measured, and those held out
+once, to see what tables of other targets say of this one (``transferring``).
 """
 
 from __future__ import annotations
@@ -255,11 +254,8 @@ class Measuring:
         genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
         known = None
         if len(rows) >= 2 * SUBNETS:
-            latency, at_s = (
-                np.array([at_a_millisecond(row) for row in rows]),
-                np.array([row["taken_s"] for row in rows]),
-            )
-            known = fit_parts(SPACE, genes, latency, at_s)
+            latency = np.array([at_a_millisecond(row) for row in rows])
+            known = fit_parts(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
         return next_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:

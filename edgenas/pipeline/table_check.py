@@ -20,7 +20,7 @@ from edgenas.pipeline.kinds import kind_of
 from edgenas.pipeline.measurements import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement, Rounds
-from edgenas.profilers.agent_pace import FELT
+from edgenas.profilers.agent_pace import is_usual
 from edgenas.profilers.agreement import Figures, figures
 from edgenas.profilers.certificate import TWO_SIDED_95, Certificate
 from edgenas.profilers.fit import count_parts
@@ -242,7 +242,7 @@ def _compare(
     genes = run.space.encode([run.space.from_id(text) for text in measurements])
     taken, then = [one for each in measurements.values() for one in each], certificate.pace_ms
     pace_now = common_pace(taken)
-    if then is not None and pace_now is not None and abs((pace_now / then) ** FELT - 1) <= MOST_DRIFT:
+    if then is not None and pace_now is not None and is_usual(pace_now, then):
         measurements = {name: [at_pace(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])

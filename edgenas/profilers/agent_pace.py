@@ -133,7 +133,7 @@ class Paces:
         if not paces_ms:
             return
         pace, usual = middle(paces_ms), self.usual_ms
-        if usual is None or abs((pace / usual) ** FELT - 1) <= MOST_OFF:
+        if usual is None or is_usual(pace, usual):
             self._known, self._off = [*self._known, pace][:MOST], []
             return
         self._off = [*self._off, pace]
@@ -153,6 +153,11 @@ class Paces:
         except OSError:
             with contextlib.suppress(OSError):
                 new.unlink()
+
+
+def is_usual(pace: float, usual: float) -> bool:
+    """Whether a pace is that of the same device: at most a tenth off, as models feel it."""
+    return bool(abs((pace / usual) ** FELT - 1) <= MOST_OFF)
 
 
 def middle(values: list[float]) -> float:

@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgenas.profilers.agent_pace import FELT
+from edgenas.profilers.agent_pace import is_usual
 from edgenas.profilers.measurement import Measurement
-from edgenas.profilers.trust import MOST_DRIFT
 
 
 def usual_pace(measurements: Sequence[Measurement]) -> float | None:
@@ -26,7 +25,7 @@ def usual_pace(measurements: Sequence[Measurement]) -> float | None:
     middle = statistics.median(own)
     remembered = [(each.taken_s, each.usual_pace_ms) for each in trusted if each.usual_pace_ms is not None]
     usual = max(remembered)[1] if remembered else middle
-    return usual if abs((middle / usual) ** FELT - 1) <= MOST_DRIFT else middle
+    return usual if is_usual(middle, usual) else middle
 
 
 def at_pace(measurement: Measurement, base_ms: float | None) -> Measurement:

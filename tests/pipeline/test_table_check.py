@@ -57,8 +57,8 @@ _SUBNETS = 60
 @dataclass
 class Board:
     """Its models take the time that their size says, with ``noise``; ``slower``: all of them by a factor; ``added_ms``:
-    that much longer. ``left``: how many lines it
-    answers before it is gone. ``crashing``: the shares of models, by their bytes, whose process crashes.
+    that much longer. ``left``: how many lines it answers before it is gone.
+    ``crashing``: the shares of models, by their bytes, whose process crashes.
     ``pace_ms``: that of its CPU, where it gives one, and the ``usual_ms`` that it remembers.
     """
 
