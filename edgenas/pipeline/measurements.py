@@ -122,7 +122,7 @@ class Measurer:
     def recorded(self, model: bytes) -> Rounds | None:
         """The measurements of a model that were not refused, if six have been taken."""
         taken = _usable(self._recorded(digest(model)), FEWEST)
-        return Rounds.of(taken) if sum(not each.refused for each in taken) >= FEWEST else None
+        return Rounds.of(at_one_pace(taken)) if sum(not each.refused for each in taken) >= FEWEST else None
 
     def _recorded(self, model_sha256: str) -> list[Measurement]:
         found: list[Measurement] = []

@@ -10,7 +10,6 @@ from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
 from edgenas.profilers.measurement import Measurement, differences
-from edgenas.profilers.pace import at_one_pace, common_pace
 from edgenas.profilers.statistics import FEWEST, interval_of_medians, percentile, ratio_interval, ratio_of_pairs
 from edgenas.profilers.trust import Verdict
 from edgenas.units import format_ms
@@ -39,11 +38,7 @@ class Rounds:
 
     @classmethod
     def of(cls, taken: Sequence[Measurement], processes: int = 1) -> Rounds:
-        """What was taken, without the refused where at least ``processes`` others are left.
-
-        At the pace that they have in common, or else at the one that is usual.
-        """
-        taken = at_one_pace(taken) if common_pace(taken) is None else taken
+        """What was taken and brought to one pace, without the refused where at least ``processes`` others are left."""
         usable = tuple(each for each in taken if not each.refused)
         if len(usable) < processes:
             return cls(tuple(taken))

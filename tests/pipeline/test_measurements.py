@@ -128,6 +128,19 @@ def test_proof_takes_six_processes(tmp_path: Path, target: Target) -> None:
         assert measurer.recorded(MODELS[0]) == proof
 
 
+def test_a_proof_is_recorded_at_the_pace_it_was_given(tmp_path: Path, target: Target) -> None:
+    """A device that is a third slower than each process remembers is another one: both say so."""
+    with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
+        measurer.prove(MODELS[0])
+        for path in tmp_path.glob("*.json"):
+            taken = Measurement.load(path)
+            after = {**taken.conditions_after, "usual_pace_ms": 3.0}
+            replace(taken, pace_ms=(4.0,) * len(taken.samples_ms), conditions_after=after).save(path)
+        proof = measurer.prove(MODELS[0])
+        assert {each.base_pace_ms for each in proof.measurements} == {4.0}
+        assert measurer.recorded(MODELS[0]) == proof
+
+
 def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
     refused = Verdict("refused", ("governor is powersave: change it",))
