@@ -19,6 +19,7 @@ import csv
 import gzip
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ from scipy.stats import kendalltau, spearmanr
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.profilers.choice import next_subnets
-from edgenas.profilers.fit import count_parts, fit_parts, likelier
-from edgenas.profilers.part_prior import PartBasis
-from edgenas.profilers.part_process import PartProcess, fit_part_process
+from edgenas.profilers.fit import PartCosts, beside, count_parts, fit_leaning, fit_parts
+from edgenas.profilers.part_prior import Features, PartBasis
+from edgenas.profilers.part_process import fit_part_process
 from edgenas.space import MobileNetV3
 
 SEEDS = 6
@@ -38,7 +39,6 @@ CHOICES, FITTED = 4, (40, 80, 120, 160, 240)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DEGENERATE_MS = 0.5
-OWN_SHARE = 0.03
 WAYS = ("copied table", "copied measurements", "table as prior", "table and measurements as prior", "no prior")
 Part = tuple[int, str, bool, bool]
 Cells = npt.NDArray[np.int64]
@@ -116,15 +116,7 @@ def cell_basis(parts: list[Part]) -> PartBasis:
     mean = np.column_stack([np.array(calls), np.zeros(len(parts))])
     overheads = np.array([0.0] * len(OPERATIONS) + [1.0])
     similarities = {"own": np.eye(len(parts)), **alike}
-    return PartBasis(mean, overheads, np.full(mean.shape[1], np.inf), np.array(detail), similarities)
-
-
-def with_other(basis: PartBasis, other: PartProcess) -> PartBasis:
-    """The basis with the costs on another device as its first feature."""
-    mean = np.column_stack([other.costs, basis.mean])
-    expected = np.array([np.inf] + [OWN_SHARE] * basis.mean.shape[1])
-    overheads = np.append(other.overhead, basis.overheads)
-    return PartBasis(mean, overheads, expected, basis.detail, basis.similarities)
+    return PartBasis(Features(mean, overheads, np.full(mean.shape[1], np.inf)), np.array(detail), similarities)
 
 
 def transfer(folder: Path) -> None:
@@ -140,6 +132,7 @@ def transfer(folder: Path) -> None:
     unseen, pool = order[:4000], order[4000:]
     basis = cell_basis(parts)
     other = fit_part_process(basis, counts[pool[:500]], raspi[pool[:500]])
+    informed = replace(basis, others=beside(basis.plain, [PartCosts(other.overhead, other.costs)]))
     copied = other.predict(counts)
     own = raspi / copied  # what a cell has of its own there, beside its parts
 
@@ -149,8 +142,7 @@ def transfer(folder: Path) -> None:
         return [rank, float(kendalltau(predicted, pixel[unseen]).statistic), error]
 
     def with_prior(seen: Cells, latency: Vector) -> Vector:
-        informed, plain = (fit_part_process(each, counts[seen], latency) for each in (with_other(basis, other), basis))
-        return likelier(informed, plain).predict(counts[unseen])
+        return fit_leaning(informed, counts[seen], latency).predict(counts[unseen])
 
     print(f"| cells | {' | '.join(WAYS)} |\n|---|---|---|---|---|---|")
     for count in (0, 5, 10, 20, 50, 100, 200):

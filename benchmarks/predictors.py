@@ -4,11 +4,14 @@ EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT
 
 For each target, every way against several measurements of 200 subnets that no
 way has seen, from which the drift of the machine between them is taken out: a
-latency table from all its device time and from parts of it, sums of isolated
+latency table from all its device time and from parts of it, one from half of it
+that begins with isolated parts as if they were another target's, sums of isolated
 parts (Once-for-All's way), random forests on fused kernels (nn-Meter's way), a
 straight line through multiply-accumulates, and sums of operators as
 onnxruntime's profiler times them in whole subnets.
-The noise floor is what the first of them says of the last.
+The noise floor is what the first of them says of the last, and half of them of the
+others; what the truth says of itself, known no better than it is, bounds what can
+be shown of any way.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks.predicting import HELD_OUT, SPACE, Record, at_a_millisecond, held_out_subnets, kernel_keys
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.agent_pace import FELT
-from edgenas.profilers.fit import count_parts, fit_parts
+from edgenas.profilers.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.non_negative import fit_non_negative
 from edgenas.profilers.part_drift import drifts
 from edgenas.profilers.part_process import PartProcess
@@ -38,7 +41,7 @@ from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
-FAR = 0.1
+DRAWS = 50
 COLUMNS = (
     "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
     "level removed: MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
@@ -75,37 +78,55 @@ class Judge:
 
     def __init__(self, rows: Rows, near: set[str]) -> None:
         by_name: dict[str, list[float]] = {}
+        halves: tuple[list[dict[str, Any]], ...] = ([], [])
         for row in rows:
-            by_name.setdefault(row["name"], []).append(row["median_ms"])
+            times = by_name.setdefault(row["name"], [])
+            halves[len(times) % 2].append(row)
+            times.append(row["median_ms"])
         self.genes = SPACE.encode([SPACE.from_id(name) for name in by_name])
         self.counts = count_parts(SPACE, self.genes)
         self.near = np.array([name in near for name in by_name])
         self.times = [np.array([each[k] for each in by_name.values()]) for k in range(min(map(len, by_name.values())))]
-        self.truth, self.noise = settled(rows, list(by_name))
+        self.truth, self.covariance = settled(rows, list(by_name))
+        self.halves = [settled(half, list(by_name))[0] for half in halves] if len(self.times) > 1 else []
 
     def held(self, process: PartProcess) -> str:
         """The share of subnets whose truth is within the 95% interval, widened by that truth's own error."""
         predicted = process.predict(self.counts)
-        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, self.noise)
+        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, np.sqrt(np.diag(self.covariance)))
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
 
     def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, held: str = "") -> str:
-        truth = self.truth if truth is None else truth
+        found = self._errors(predicted, self.truth if truth is None else truth)
+        return _shown(way, f"{seconds:.0f}", found, held)
+
+    def bound(self) -> str:
+        """What the truth, with errors as large as its own, would say of itself: the mean of some draws."""
+        rng = np.random.default_rng(0)
+        errors = rng.multivariate_normal(np.zeros(len(self.truth)), self.covariance, DRAWS)
+        found = np.mean([self._errors(self.truth * np.exp(each), self.truth) for each in errors], axis=0)
+        return _shown("the truth by itself, as well as it is known", "", found, "")
+
+    def _errors(self, predicted: Vector, truth: Vector) -> Vector:
+        """What ``COLUMNS`` name, from MAPE to pooled tau."""
         signed = predicted / truth - 1
         error, level = np.abs(signed), np.median(predicted / truth)
         rows = [self.genes[:, 0] == number for number in range(len(SPACE.resolutions))]
         taus = [float(kendalltau(predicted[each], truth[each]).statistic) for each in [*rows, rows[0] | True]]
-        cells = (
-            way, f"{seconds:.0f}", f"{error.mean():.1%}", f"{np.quantile(error, 0.95):.1%}",
-            f"{(error <= 0.05).mean():.1%}", f"{(error <= 0.1).mean():.1%}", f"{signed.mean():+.1%}",
-            f"{signed[self.near].mean():+.1%}", f"{np.abs(predicted / truth / level - 1).mean():.1%}",
-            *(f"{tau:.3f}" for tau in taus), held,
-        )  # fmt: skip
-        return f"| {' | '.join(cells)} |"
+        within = [(error <= share).mean() for share in (0.05, 0.1)]
+        biases = signed.mean(), signed[self.near].mean()
+        levelled = np.abs(predicted / truth / level - 1).mean()
+        return np.array([error.mean(), np.quantile(error, 0.95), *within, *biases, levelled, *taus])
+
+
+def _shown(way: str, seconds: str, errors: Vector, held: str) -> str:
+    formats = ["{:.1%}"] * 4 + ["{:+.1%}"] * 2 + ["{:.1%}"] + ["{:.3f}"] * 5
+    numbers = [each.format(number) for each, number in zip(formats, errors, strict=True)]
+    return f"| {' | '.join([way, seconds, *numbers, held])} |"
 
 
 def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
-    """The latency of each subnet from several measurements at several moments, and its relative standard error.
+    """The latencies (N,) of subnets from several measurements at several moments, and their logarithms' covariance.
 
     Generalised least squares of the logarithms on the subnets alone, for noise
     and drift of the machine as restricted likelihood with the fit's weak priors
@@ -116,13 +137,11 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     subnet = np.array([names.index(row["name"]) for row in rows])
     logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
     medians = np.array([median_low(logs[subnet == number]) for number in range(len(names))])  # each is one of its own
-    kept = np.abs(logs - medians[subnet]) <= FAR
-    subnet, logs, at_s = subnet[kept], logs[kept], at_s[kept]
     shared = drifts(at_s, np.exp(np.median(medians) - medians[subnet]))
     design = np.eye(len(names))[subnet]
     within = null_space(design.T)  # what does not depend on the subnets
     if not within.size:
-        return np.exp(medians), np.zeros(len(names))
+        return np.exp(medians), np.zeros((len(names), len(names)))
     terms = {name: within.T @ each @ within for name, each in shared.items()}
     start = {name: guess(name) for name in [*terms, "noise"]}
     strengths = estimate_strengths(terms, within.T @ logs, np.ones(within.shape[1]), start)
@@ -130,12 +149,17 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     total += sum(strengths[name] * each for name, each in shared.items())
     weighed = np.linalg.solve(total, design)
     covariance = np.linalg.inv(design.T @ weighed)
-    return np.exp(covariance @ weighed.T @ logs), np.sqrt(np.diag(covariance))
+    return np.exp(covariance @ weighed.T @ logs), covariance
 
 
-def table(rows: Rows) -> PartProcess:
-    """What edgenas infers from subnets that were measured one after the other."""
-    return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"))
+def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
+    """What edgenas infers from subnets that were measured one after the other, and from other costs of their parts."""
+    return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
+
+
+def first_of_each(rows: Rows) -> list[dict[str, Any]]:
+    """The first measurement of each name."""
+    return [*{row["name"]: row for row in reversed(rows)}.values()]
 
 
 def isolated(rows: Rows) -> Vector:
@@ -201,6 +225,12 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
         yield judge.row(
             way, sum(row["device_s"] for row in part), process.predict(judge.counts), held=judge.held(process)
         )
+    if parts := first_of_each(record.of("parts")):
+        half = subnets[: len(subnets) // 2]
+        process = table(half, [PartCosts(0.0, isolated(parts))])
+        seconds = sum(row["device_s"] for row in half + parts)
+        way = f"table, {len(half)} subnets and each isolated part once"
+        yield judge.row(way, seconds, process.predict(judge.counts), held=judge.held(process))
     macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
     line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
     yield judge.row("a line through MACs, the same", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
@@ -217,6 +247,9 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
     first, *_, last = judge.times
     each = sum(row["device_s"] for row in record.of("held out")) / len(judge.times)
     yield judge.row("the last measurement of each by the first", each, first, last)
+    second, rest = judge.halves
+    yield judge.row("every second measurement by the others, less drift", each * len(judge.times) / 2, second, rest)
+    yield judge.bound()
 
 
 def main() -> None:

@@ -7,6 +7,11 @@ from all its subnets, is the prior for 10, 20 or 50 of the other's. Beside that
 the one's table alone, scaled by the median ratio to the same subnets, whose
 ranking is the one's; and the same subnets without a prior. Spearman, Kendall
 tau and MAPE on the held-out subnets, means over draws of subnets.
+
+Then what limits it. Plain features, work and traffic and calls, need no other
+target. So a prior can only save what the targets have in common beyond these: the
+correlation of that over the held-out subnets, the error that plain features
+leave, and that left by as much of the other's as fits the held-out subnets best.
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ from scipy.stats import kendalltau, spearmanr
 from benchmarks.predicting import SPACE, Record
 from benchmarks.predictors import Judge, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.fit import PartCosts, count_parts, fit_parts
+from edgenas.profilers.fit import PartCosts, basis_of, count_parts, fit_parts
+from edgenas.profilers.part_prior import Evidence, Prior
 from edgenas.profilers.part_process import PartProcess
 
 COUNTS, SEEDS = (0, 10, 20, 50), 6
@@ -54,6 +60,26 @@ def print_transfer(name: str, other: PartProcess, record: Record) -> None:
         print(f"| {name} | {count} | {' | '.join(cells)} |", flush=True)
 
 
+def print_limit(name: str, other: PartProcess, first: Record, second: Record) -> None:
+    """The row of one pair."""
+    judge = Judge(second.of("held out"), near=set())
+    mine = beyond_plain(second, judge.counts, judge.truth)
+    theirs = beyond_plain(first, judge.counts, other.predict(judge.counts))
+    alike = float(np.corrcoef(mine, theirs)[0, 1])
+    without, together = (np.polynomial.Polynomial.fit(theirs, mine, degree)(theirs) for degree in (0, 1))
+    left, less = (float(np.abs(mine - fitted).mean()) for fitted in (without, together))
+    print(f"| {name} | {alike:+.2f} | {left:.1%} | {less:.1%} |", flush=True)
+
+
+def beyond_plain(record: Record, counts: Vector, latency: Vector) -> Vector:
+    """The logarithms of latencies (N,) over what plain features give, weighed as all subnets of a record say."""
+    rows = record.of("judging") + record.of("subnets")
+    seen = count_parts(SPACE, genes_of(rows))
+    evidence = Evidence(seen, column(rows, "median_ms"), column(rows, "taken_s"), np.ones(len(rows)))
+    prior = Prior.of(basis_of(SPACE), evidence)
+    return np.asarray(np.log(latency / (prior.overhead + counts @ prior.base)))
+
+
 def judged(predicted: Vector, truth: Vector, *, scaled: bool = True) -> Vector:
     """Spearman, Kendall tau and, where the scale is the target's own, MAPE."""
     error = float(np.abs(predicted / truth - 1).mean()) if scaled else np.nan
@@ -78,6 +104,9 @@ def main() -> None:
     print(f"| from, to | subnets | {' | '.join(WAYS)} |\n|---|---|---|---|---|")
     for first, second in permutations(records, 2):
         print_transfer(f"{first} -> {second}", tables[first], records[second])
+    print("\n| from, to | correlation | plain features | with the other's |\n|---|---|---|---|")
+    for first, second in permutations(records, 2):
+        print_limit(f"{first} -> {second}", tables[first], records[first], records[second])
 
 
 if __name__ == "__main__":

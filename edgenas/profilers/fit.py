@@ -8,7 +8,7 @@ once by a Gaussian process that is seen through sums (see ``part_process``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ import numpy as np
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.part_features import part_features, plain_features
 from edgenas.profilers.part_kernel import part_similarities
-from edgenas.profilers.part_prior import Evidence, PartBasis
+from edgenas.profilers.part_prior import Evidence, Features, PartBasis
 from edgenas.profilers.part_process import PartProcess, fit_part_process
 from edgenas.space import SearchSpace
 
 # Which share of a latency a plain feature is likely to make up where another target's costs are known.
 _OWN_SHARE = 0.03
-_ODDS = 1.0  # of another target to be alike before anything was measured, a logarithm
+_LEANS = np.array([0.0, 0.5, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +42,27 @@ def fit_parts(
 ) -> PartProcess:
     """The costs in ms of ``space.distinct_parts`` from subnets' latencies (N,) and when each was measured (N,).
 
-    ``others``: costs of the same parts on other targets. Scaled, they are what a
-    cost is before anything was measured, unless left-out subnets are clearly
-    predicted better from plain features: another runtime's costs can mislead.
+    ``others``: costs of the same parts on other targets.
     """
-    counts = count_parts(space, genes)
-    plain = fit_part_process(_basis(space, ()), counts, latency_ms, at_s)
-    return likelier(fit_part_process(_basis(space, others), counts, latency_ms, at_s), plain) if others else plain
+    return fit_leaning(basis_of(space, others), count_parts(space, genes), latency_ms, at_s)
 
 
-def likelier(informed: PartProcess, plain: PartProcess) -> PartProcess:
-    """The one that begins with other targets, unless the plain one says of left-out values that it is wrong."""
-    return plain if plain.left_out_density() > informed.left_out_density() + _ODDS else informed
+def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
+    """As ``fit_part_process``, leaning on other targets' costs as far as values (N,) bear that out.
+
+    Another runtime's costs can mislead, and a few values cannot tell: the mean of
+    what some leans give, each weighed by how well it predicts left-out values
+    (Y. Yao et al., Bayesian Analysis 13, 2018, calls it pseudo-BMA).
+    """
+    if basis.others is None:
+        return fit_part_process(basis, counts, values, at_s)
+
+    def fitted(lean: float) -> PartProcess:
+        return fit_part_process(replace(basis, lean=lean), counts, values, at_s)
+
+    densities = np.array([fitted(lean).left_out_density() for lean in _LEANS])
+    weights = np.exp(densities - densities.max())
+    return fitted(float(weights @ _LEANS / weights.sum()))
 
 
 def restored_parts(
@@ -62,7 +71,7 @@ def restored_parts(
     """The process again, from what ``remembered`` says of it."""
     vectors = (np.array(data[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
     evidence = Evidence(count_parts(space, genes), *vectors)
-    return PartProcess(_basis(space, others if data["begins_with_others"] else ()), evidence, data["strengths"])
+    return PartProcess(replace(basis_of(space, others), lean=data["lean"]), evidence, data["strengths"])
 
 
 def remembered(process: PartProcess) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def remembered(process: PartProcess) -> dict[str, Any]:
         "at_s": evidence.at_s.tolist(),
         "weights": evidence.weights.tolist(),
         "strengths": dict(process.strengths),
-        "begins_with_others": bool(np.isfinite(process.basis.expected).any()),
+        "lean": process.basis.lean,
     }
 
 
@@ -86,11 +95,20 @@ def count_parts(space: SearchSpace, genes: Genes) -> Vector:
     return counts[:, :-1]
 
 
-def _basis(space: SearchSpace, others: Sequence[PartCosts]) -> PartBasis:
+def basis_of(space: SearchSpace, others: Sequence[PartCosts] = ()) -> PartBasis:
+    """What is known of ``space.distinct_parts`` before measuring, with what they cost on other targets."""
     parts = space.distinct_parts
-    constant = np.zeros(len(parts))
-    plain = np.column_stack([plain_features(parts), constant])
-    mean = np.column_stack([*(each.part_ms for each in others), plain])
-    overheads = np.array([*(each.overhead_ms for each in others), 0.0, 0.0, 0.0, 1.0])
-    expected = np.array([*(np.inf for _ in others), *([_OWN_SHARE if others else np.inf] * plain.shape[1])])
-    return PartBasis(mean, overheads, expected, part_features(parts), part_similarities(parts))
+    features = np.column_stack([plain_features(parts), np.zeros(len(parts))])  # the last one is the overhead
+    overheads = np.array([*[0.0] * (features.shape[1] - 1), 1.0])
+    plain = Features(features, overheads, np.full(len(overheads), np.inf))
+    known = beside(plain, others) if others else None
+    return PartBasis(plain, part_features(parts), part_similarities(parts), known)
+
+
+def beside(plain: Features, others: Sequence[PartCosts]) -> Features:
+    """Other targets' costs, with plain features held back beside them."""
+    return Features(
+        np.column_stack([*(each.part_ms for each in others), plain.of_parts]),
+        np.array([*(each.overhead_ms for each in others), *plain.overheads]),
+        np.array([*[np.inf] * len(others), *[_OWN_SHARE] * len(plain.overheads)]),
+    )

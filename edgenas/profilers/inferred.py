@@ -40,7 +40,7 @@ class _Inferred:
     at_s: list[Number]
     weights: list[_Weight]
     strengths: dict[str, Amount]
-    begins_with_others: bool
+    lean: Annotated[float, Interval(ge=0, le=1)]
 
 
 def to_inferred(space: SearchSpace, process: PartProcess, genes: Genes, others: Sequence[PartCosts]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is known of the costs of parts before their deviations are inferred, and how sums of them are seen.
 
 The base cost of a part is a weighted sum of its features, or of what the part
-costs on other targets; weights are not negative. Parts deviate from that, and
+costs on other targets, or lies between the two; weights are not negative. Parts deviate from that, and
 so a measured value deviates by its parts' shares in it. Beside that, networks
 as large as each other deviate from their sums alike: a large one's weights, for
 example, do not stay in the cache from run to run.
@@ -42,22 +42,35 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
+class Features:
+    """What base costs are weighted sums of.
+
+    ``of_parts``: features (P, F) >= 0 of parts. ``overheads``: what each of them
+    says of the overhead, (F,). ``expected``: which share of a value each of them
+    is likely to make up at most, (F,); infinite where nothing is known of that.
+    """
+
+    of_parts: Vector
+    overheads: Vector
+    expected: Vector
+
+
+@dataclass(frozen=True, eq=False)
 class PartBasis:
     """What is known before measuring.
 
-    ``mean``: features (P, F) >= 0 that base costs are weighted sums of.
-    ``overheads``: what each of them says of the overhead, (F,).
-    ``expected``: which share of a value each of them is likely to make up at
-    most, (F,); infinite where nothing is known of that.
+    ``plain``: what base costs are made of; with ``others``, to which other
+    targets' costs belong, they are ``lean`` of what those give and the rest of
+    what ``plain`` gives, from 0 to 1.
     ``detail``: features (P, E) >= 0 that deviations are linear in.
     ``similarities``: covariances (P, P) of the remaining deviations.
     """
 
-    mean: Vector
-    overheads: Vector
-    expected: Vector
+    plain: Features
     detail: Vector
     similarities: Mapping[str, Vector]
+    others: Features | None = None
+    lean: float = 0.0
 
     @property
     def terms(self) -> list[str]:
@@ -87,7 +100,7 @@ class Prior:
     def of(cls, basis: PartBasis, evidence: Evidence) -> Prior:
         """Base costs from all values, and each detail as a share of them, as if it alone made up all of it."""
         counts = evidence.counts
-        overhead, base = _fit_base(basis, evidence)
+        overhead, base = _base(basis, evidence)
         base = np.maximum(base, max(_LEAST_SHARE * float(base.mean()), 1e-12))
         typical = (counts @ basis.detail).mean(axis=0)
         used = typical > 0
@@ -158,11 +171,21 @@ class View:
         return {**terms, "overhead": np.outer(overhead, overhead), "curve": curved @ prior.bend @ curved.T}
 
 
-def _fit_base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:
-    """Overhead and base costs (P,), without much regard to values that fit nowhere."""
+def _base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:
+    """Overhead and base costs (P,)."""
+    overhead, base = _fit_base(basis.plain, evidence)
+    if basis.others is None:
+        return overhead, base
+    other_overhead, other_base = _fit_base(basis.others, evidence)
+    lean = basis.lean
+    return (1 - lean) * overhead + lean * other_overhead, (1 - lean) * base + lean * other_base
+
+
+def _fit_base(features: Features, evidence: Evidence) -> tuple[float, Vector]:
+    """The same of some features, without much regard to values that fit nowhere."""
     values = evidence.values
-    columns = evidence.counts @ basis.mean + basis.overheads
-    typical = (columns / values[:, None]).mean(axis=0) / basis.expected
+    columns = evidence.counts @ features.of_parts + features.overheads
+    typical = (columns / values[:, None]).mean(axis=0) / features.expected
     trust = np.minimum(1.0, (_FAR_BELOW * values / np.median(values)) ** 2)
     doubt = np.zeros(len(typical))
     for _ in range(_ROUNDS):
@@ -171,7 +194,7 @@ def _fit_base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:
         scale = max(1.4826 * float(np.median(error)), LEAST_NOISE)
         trust = np.minimum(1.0, (USUAL * scale / np.maximum(error, scale)) ** 2)
         doubt = min(scale, _MOST_DOUBT) * typical
-    return float(basis.overheads @ weights), basis.mean @ weights
+    return float(features.overheads @ weights), features.of_parts @ weights
 
 
 def _curve(logs: Vector) -> tuple[Vector, Vector]:

@@ -24,7 +24,7 @@ from edgenas.profilers.memory import MemoryModel
 from edgenas.profilers.part_process import PartProcess
 from edgenas.space import Architecture, SearchSpace
 
-_KIND, _VERSION = "latency_table", 5
+_KIND, _VERSION = "latency_table", 6
 _LEAST, _LEAST_WITH_OTHERS = 20, 5  # subnets to fit
 
 

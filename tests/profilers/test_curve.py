@@ -9,7 +9,7 @@ import pytest
 
 from edgenas.errors import UsageError
 from edgenas.profilers.curve import Curve, hats
-from edgenas.profilers.part_prior import PartBasis
+from edgenas.profilers.part_prior import Features, PartBasis
 from edgenas.profilers.part_process import fit_part_process
 
 _KNOTS = np.array([1.0, 2.0, 3.0])
@@ -42,7 +42,8 @@ def test_a_curve_comes_back_from_plain_data() -> None:
 
 def test_what_only_size_explains_is_found() -> None:
     """Sums of equal parts that take 5% longer an octave from 8 of them, 20% two octaves, are predicted to 1%."""
-    basis = PartBasis(np.ones((1, 1)), np.zeros(1), np.full(1, np.inf), np.ones((1, 1)), {"own": np.eye(1)})
+    features = Features(np.ones((1, 1)), np.zeros(1), np.full(1, np.inf))
+    basis = PartBasis(features, np.ones((1, 1)), {"own": np.eye(1)})
     numbers = np.geomspace(2.0, 32.0, 60)
     truth = numbers * np.exp(0.05 * np.log2(numbers / 8) ** 2)
     process = fit_part_process(basis, numbers[:, None], truth * np.random.default_rng(0).lognormal(0, 0.005, 60))

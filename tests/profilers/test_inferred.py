@@ -60,7 +60,8 @@ def _with(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (_with(strengths={"noise": 1.0}), "strengths must be those of all, .*, but .* are not of both"),
         (_with(others=[{"overhead_ms": 0.1, "parts_ms": [1.0]}]), "parts_ms of others must have a number for each of"),
         (_with(others=[{"overhead_ms": -0.1, "parts_ms": []}]), "inferred: others.0.overhead_ms: "),
-        (_with(begins_with_others="maybe"), "inferred: begins_with_others: "),
+        (_with(lean="half"), "inferred: lean: "),
+        (_with(lean=1.5), "inferred: lean: "),
     ],
 )
 def test_what_does_not_fit_is_refused(damage: Callable[[dict[str, Any]], Any], said: str) -> None:

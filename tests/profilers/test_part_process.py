@@ -7,14 +7,14 @@ import pytest
 
 from edgenas.costs import Vector
 from edgenas.profilers.part_drift import DRIFTS
-from edgenas.profilers.part_prior import Evidence, PartBasis
+from edgenas.profilers.part_prior import Evidence, Features, PartBasis
 from edgenas.profilers.part_process import PartProcess, fit_part_process
 
 
 def _basis(similarity: Vector) -> PartBasis:
     """Parts of equal base cost, and no overhead."""
     parts = np.ones((len(similarity), 1))
-    return PartBasis(parts, np.zeros(1), np.full(1, np.inf), parts, {"own": similarity})
+    return PartBasis(Features(parts, np.zeros(1), np.full(1, np.inf)), parts, {"own": similarity})
 
 
 _BASIS = _basis(np.eye(2))  # two parts, independent of each other

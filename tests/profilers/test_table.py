@@ -202,11 +202,11 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     table.save(path)
-    body = read_document(path, "latency_table", 5)
+    body = read_document(path, "latency_table", 6)
     costs = dict(body["parts_ms"])
     del costs[keys[3]]
     costs[keys[5]] = -0.1
-    write_document(path, "latency_table", 5, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
         LatencyTable.load(path, _SPACE)
 
@@ -242,8 +242,8 @@ def test_a_value_of_a_wrong_kind_is_refused(
     """A table that another program wrote, with a right checksum, is refused naming the key and the rule."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 5)
-    write_document(path, "latency_table", 5, {**body, name: value})
+    body = read_document(path, "latency_table", 6)
+    write_document(path, "latency_table", 6, {**body, name: value})
     with pytest.raises(UsageError, match=rf"table\.json: .*{message}"):
         LatencyTable.load(path, _SPACE)
 
@@ -255,11 +255,11 @@ def test_costs_that_are_not_for_each_resolution_are_refused(
     """The space has three resolutions: lists of three numbers for all parts, or one number for all."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 5)
+    body = read_document(path, "latency_table", 6)
     first, *others = body["parts_ms"]
     usual, odd = ([0.1] * length if length else 0.1 for length in lengths)
     costs = {first: odd, **dict.fromkeys(others, usual)}
-    write_document(path, "latency_table", 5, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="parts_ms must have a number a part, or one for each resolution"):
         LatencyTable.load(path, _SPACE)
 
