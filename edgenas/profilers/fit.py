@@ -22,7 +22,8 @@ from edgenas.space import SearchSpace
 
 # Which share of a latency a plain feature is likely to make up where another target's costs are known.
 _OWN_SHARE = 0.03
-_LEANS = np.array([0.0, 0.5, 1.0])
+# How far base costs may lean on another target's.
+_LEANS = np.array([0.0, 0.25, 0.5, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,8 @@ def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector |
     """As ``fit_part_process``, leaning on other targets' costs as far as values (N,) bear that out.
 
     Another runtime's costs can mislead, and a few values cannot tell: the mean of
-    what some leans give, each weighed by how well it predicts left-out values
-    (Y. Yao et al., Bayesian Analysis 13, 2018, calls it pseudo-BMA).
+    some leans, each weighed by how likely it makes the values (Bayesian model
+    averaging: J. A. Hoeting et al., Statistical Science 14, 1999).
     """
     if basis.others is None:
         return fit_part_process(basis, counts, values, at_s)
@@ -60,8 +61,8 @@ def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector |
     def fitted(lean: float) -> PartProcess:
         return fit_part_process(replace(basis, lean=lean), counts, values, at_s)
 
-    densities = np.array([fitted(lean).left_out_density() for lean in _LEANS])
-    weights = np.exp(densities - densities.max())
+    evidence = np.array([fitted(lean).log_evidence() for lean in _LEANS])
+    weights = np.exp(evidence - evidence.max())
     return fitted(float(weights @ _LEANS / weights.sum()))
 
 

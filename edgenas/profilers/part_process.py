@@ -27,10 +27,9 @@ from edgenas.errors import UsageError
 from edgenas.profilers.curve import Curve
 from edgenas.profilers.part_drift import DRIFTS, cross_drifts, drift_variance, drifts, mean_drifts
 from edgenas.profilers.part_prior import LEAST_NOISE, USUAL, Evidence, PartBasis, Prior, View
-from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
+from edgenas.profilers.part_strengths import estimate_strengths, guess, log_prior, noise_of
 
 _ROUNDS = 4  # of reweighting
-_FAR = 3.0  # standard deviations
 _LEAST_SQUARE = 1e-12  # of an error: one value alone has none
 _MOST_STEPS, _STILL = 8, 1e-5  # towards where the logarithm's slope is taken; deviations that move no more
 _MOST_HOLDS, _HOLD_NOISE, _HOLD_TOLERANCE = 20, 1e-6, 1e-3
@@ -126,16 +125,15 @@ class PartProcess:
         return np.asarray(residual - (inverse @ residual) / np.diag(inverse), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def left_out_density(self) -> float:
-        """The summed log density of each value's logarithm as all others predict it (section 5.4.2 of the source).
+    def log_evidence(self) -> float:
+        """How likely the values were before they were measured, with strengths as likely as these: a logarithm.
 
-        Higher is better. Values far from that count as three standard deviations away.
+        By Laplace's approximation (section 5.4.1 of the source), less a constant.
         """
         found = self._posterior
         view = View.around(found.deviations, found.prior, self.evidence)
-        variance = 1 / np.diag(found.inverse)
-        error = (found.inverse @ view.residual) * variance
-        return float(np.sum(-np.log(variance) - np.minimum(error**2 / variance, _FAR**2)) / 2)
+        (_, precision), misfit = np.linalg.slogdet(found.inverse), view.residual @ found.inverse @ view.residual
+        return float(precision - misfit) / 2 + log_prior(self.strengths)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def spread(self, counts: Vector) -> Vector:

@@ -24,6 +24,12 @@ def guess(name: str) -> float:
     return _GUESSES.get(name.partition(" ")[0], _DEVIATION_GUESS)
 
 
+def log_prior(strengths: Mapping[str, float]) -> float:
+    """How likely these variances were before anything was measured, a logarithm, less a constant; absent ones are 0."""
+    away = [np.log(strength / guess(name)) / _SPREAD for name, strength in strengths.items() if strength]
+    return -float(np.square(away).sum()) / 2
+
+
 def noise_of(strengths: Mapping[str, float], weights: Vector) -> Vector:
     """The variance (N,) of what belongs to single values alone; those without weight have more."""
     return np.asarray(strengths["noise"] / weights + LEAST_NOISE**2)

@@ -169,3 +169,19 @@ def test_a_device_that_was_slow_all_the_time_is_not_known() -> None:
     together = np.array([[1.0, 1.0]])
     np.testing.assert_allclose(drifting.costs, quiet.costs)
     assert (drifting.spread(together) ** 2 - quiet.spread(together) ** 2) / 4 == pytest.approx(0.01, rel=1e-6)
+
+
+def test_evidence_by_hand() -> None:
+    """One value at its base cost has the density of no deviation; strengths add how likely they are themselves."""
+    expected = -np.log(0.04 + 0.01 + 0.002**2) / 2
+    expected -= ((np.log(0.04 / 0.006) / 2) ** 2 + (np.log(0.01 / 0.001) / 2) ** 2) / 2
+    assert _process([[1, 0]], [1.0]).log_evidence() == pytest.approx(expected)
+
+
+def test_evidence_is_for_what_the_values_were_made_from() -> None:
+    """Values of parts that deviate by 20% are likelier with deviations of 20% than with 2% or 200%."""
+    costs = np.exp(np.random.default_rng(1).normal(0, 0.2, 40))
+    basis, evidence = _basis(np.eye(40)), Evidence(np.eye(40), costs, np.zeros(40), np.ones(40))
+    found = [PartProcess(basis, evidence, {**_STRENGTHS, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
+    few, right, many = (process.log_evidence() for process in found)
+    assert right > max(few, many)
