@@ -29,7 +29,7 @@ from scipy.stats import kendalltau, spearmanr
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.profilers.choice import next_subnets
-from edgenas.profilers.fit import PartCosts, beside, count_parts, fit_leaning, fit_parts
+from edgenas.profilers.fit import PartCosts, count_parts, fit_leaning, fit_parts, with_others
 from edgenas.profilers.part_prior import Features, PartBasis
 from edgenas.profilers.part_process import fit_part_process
 from edgenas.space import MobileNetV3
@@ -132,7 +132,7 @@ def transfer(folder: Path) -> None:
     unseen, pool = order[:4000], order[4000:]
     basis = cell_basis(parts)
     other = fit_part_process(basis, counts[pool[:500]], raspi[pool[:500]])
-    informed = replace(basis, others=beside(basis.plain, [PartCosts(other.overhead, other.costs)]))
+    informed = replace(basis, others=with_others(basis.plain, [PartCosts(other.overhead, other.costs)]))
     copied = other.predict(counts)
     own = raspi / copied  # what a cell has of its own there, beside its parts
 

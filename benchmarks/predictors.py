@@ -22,7 +22,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -42,6 +41,7 @@ from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
 DRAWS = 50
+BIASES = slice(4, 6)  # of ``Judge._errors``
 COLUMNS = (
     "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
     "level removed: MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
@@ -77,18 +77,29 @@ class Judge:
     """The held-out subnets with their measurements, and the table row of a prediction."""
 
     def __init__(self, rows: Rows, near: set[str]) -> None:
-        by_name: dict[str, list[float]] = {}
-        halves: tuple[list[dict[str, Any]], ...] = ([], [])
+        self.by_name: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            times = by_name.setdefault(row["name"], [])
-            halves[len(times) % 2].append(row)
-            times.append(row["median_ms"])
-        self.genes = SPACE.encode([SPACE.from_id(name) for name in by_name])
+            self.by_name.setdefault(row["name"], []).append(row)
+        self.genes = SPACE.encode([SPACE.from_id(name) for name in self.by_name])
         self.counts = count_parts(SPACE, self.genes)
-        self.near = np.array([name in near for name in by_name])
-        self.times = [np.array([each[k] for each in by_name.values()]) for k in range(min(map(len, by_name.values())))]
-        self.truth, self.covariance = settled(rows, list(by_name))
-        self.halves = [settled(half, list(by_name))[0] for half in halves] if len(self.times) > 1 else []
+        self.near = np.array([name in near for name in self.by_name])
+        self.truth, self.covariance = settled(rows, list(self.by_name))
+
+    @property
+    def repeated(self) -> bool:
+        """Whether each was measured more than once."""
+        return min(map(len, self.by_name.values())) > 1
+
+    def noise_floor(self) -> Iterator[str]:
+        """What measurements of the same subnets say of each other, and what the truth does."""
+        taken = self.by_name.values()
+        first, last = ([each[place] for each in taken] for place in (0, -1))
+        medians = column(first, "median_ms"), column(last, "median_ms")
+        yield self.row("the last measurement of each by the first", device_s(first), *medians)
+        halves = [[row for each in taken for row in each[start::2]] for start in (0, 1)]
+        other, half = (settled(rows, list(self.by_name))[0] for rows in halves)
+        yield self.row("every second measurement by the others, less drift", device_s(halves[0]), other, half)
+        yield self.bound()
 
     def held(self, process: PartProcess) -> str:
         """The share of subnets whose truth is within the 95% interval, widened by that truth's own error."""
@@ -101,10 +112,14 @@ class Judge:
         return _shown(way, f"{seconds:.0f}", found, held)
 
     def bound(self) -> str:
-        """What the truth, with errors as large as its own, would say of itself: the mean of some draws."""
+        """What the truth, with errors as large as its own, would say of itself: the mean of some draws.
+
+        Not of bias: the level is common to all ways.
+        """
         rng = np.random.default_rng(0)
         errors = rng.multivariate_normal(np.zeros(len(self.truth)), self.covariance, DRAWS)
         found = np.mean([self._errors(self.truth * np.exp(each), self.truth) for each in errors], axis=0)
+        found[BIASES] = np.nan
         return _shown("the truth by itself, as well as it is known", "", found, "")
 
     def _errors(self, predicted: Vector, truth: Vector) -> Vector:
@@ -121,7 +136,7 @@ class Judge:
 
 def _shown(way: str, seconds: str, errors: Vector, held: str) -> str:
     formats = ["{:.1%}"] * 4 + ["{:+.1%}"] * 2 + ["{:.1%}"] + ["{:.3f}"] * 5
-    numbers = [each.format(number) for each, number in zip(formats, errors, strict=True)]
+    numbers = ["" if np.isnan(error) else each.format(error) for each, error in zip(formats, errors, strict=True)]
     return f"| {' | '.join([way, seconds, *numbers, held])} |"
 
 
@@ -131,12 +146,12 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     Generalised least squares of the logarithms on the subnets alone, for noise
     and drift of the machine as restricted likelihood with the fit's weak priors
     finds them (H. D. Patterson, R. Thompson, Biometrika 58, 1971): nothing that any
-    way predicts from is in it.
-    Measurements more than a tenth off their subnet's median do not count.
+    way predicts from is in it. No measurement is left out: what drifted by a tenth is
+    told from an outlier by what else was measured then.
     """
     subnet = np.array([names.index(row["name"]) for row in rows])
     logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
-    medians = np.array([median_low(logs[subnet == number]) for number in range(len(names))])  # each is one of its own
+    medians = np.array([np.median(logs[subnet == number]) for number in range(len(names))])
     shared = drifts(at_s, np.exp(np.median(medians) - medians[subnet]))
     design = np.eye(len(names))[subnet]
     within = null_space(design.T)  # what does not depend on the subnets
@@ -150,6 +165,10 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     weighed = np.linalg.solve(total, design)
     covariance = np.linalg.inv(design.T @ weighed)
     return np.exp(covariance @ weighed.T @ logs), covariance
+
+
+def device_s(rows: Rows) -> float:
+    return float(column(rows, "device_s").sum())
 
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
@@ -222,15 +241,12 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
         part = subnets[: max(20, int(share * len(subnets)))]
         process = table(part)
         way = f"latency table, {len(part)} subnets"
-        yield judge.row(
-            way, sum(row["device_s"] for row in part), process.predict(judge.counts), held=judge.held(process)
-        )
+        yield judge.row(way, device_s(part), process.predict(judge.counts), held=judge.held(process))
     if parts := first_of_each(record.of("parts")):
         half = subnets[: len(subnets) // 2]
         process = table(half, [PartCosts(0.0, isolated(parts))])
-        seconds = sum(row["device_s"] for row in half + parts)
-        way = f"table, {len(half)} subnets and each isolated part once"
-        yield judge.row(way, seconds, process.predict(judge.counts), held=judge.held(process))
+        way = f"a trial: {len(half)} subnets, and each isolated part once"
+        yield judge.row(way, device_s(half + parts), process.predict(judge.counts), held=judge.held(process))
     macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
     line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
     yield judge.row("a line through MACs, the same", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
@@ -242,14 +258,8 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
     for name, way, fit in others:
         if rows := record.of(way):
             yield judge.row(name, record.spent(way), judge.counts @ fit(rows))
-    if len(judge.times) < 2:
-        return
-    first, *_, last = judge.times
-    each = sum(row["device_s"] for row in record.of("held out")) / len(judge.times)
-    yield judge.row("the last measurement of each by the first", each, first, last)
-    second, rest = judge.halves
-    yield judge.row("every second measurement by the others, less drift", each * len(judge.times) / 2, second, rest)
-    yield judge.bound()
+    if judge.repeated:
+        yield from judge.noise_floor()
 
 
 def main() -> None:

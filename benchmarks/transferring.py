@@ -2,22 +2,25 @@
 
 python -m benchmarks.transferring OUT
 
-From each target to each other in OUT, all of one machine: the table of the one,
-from all its subnets, is the prior for 10, 20 or 50 of the other's. Beside that
-the one's table alone, scaled by the median ratio to the same subnets, whose
-ranking is the one's; and the same subnets without a prior. Spearman, Kendall
-tau and MAPE on the held-out subnets, means over draws of subnets.
+From each target to each other in OUT, all of one machine, and from all others
+together: the table of the one, from all its subnets, is the prior for 10, 20 or
+50 of the other's. Beside that the one's table alone, scaled by the median ratio
+to the same subnets, whose ranking is the one's; and the same subnets without a
+prior. Spearman, Kendall tau and MAPE on the held-out subnets, means over draws
+of subnets.
 
 Then what limits it. Plain features, work and traffic and calls, need no other
-target. So a prior can only save what the targets have in common beyond these: the
-correlation of that over the held-out subnets, the error that plain features
-leave, and that left by as much of the other's as fits the held-out subnets best.
+target, so a prior saves little where two targets have little in common beyond
+these: the correlation of that over the held-out subnets, less what noise of the
+truth takes from it; the error that plain features leave; that left by a multiple
+of the other's, the best for the held-out subnets; and the truth's own.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
@@ -25,9 +28,9 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmarks.predicting import SPACE, Record
-from benchmarks.predictors import Judge, calm, column, genes_of, table
+from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.fit import PartCosts, basis_of, count_parts, fit_parts
+from edgenas.profilers.fit import PartCosts, basis_of, count_parts
 from edgenas.profilers.part_prior import Evidence, Prior
 from edgenas.profilers.part_process import PartProcess
 
@@ -35,49 +38,63 @@ COUNTS, SEEDS = (0, 10, 20, 50), 6
 WAYS = ("copied table", "the table as a prior", "no prior")
 
 
-def print_transfer(name: str, other: PartProcess, record: Record) -> None:
-    """The rows of one pair: what the table of another target gives for the target of this record."""
-    rows = record.of("judging") + record.of("subnets")
-    judge = Judge(record.of("held out"), near=set())
-    copied = other.predict(judge.counts)
-    known = [PartCosts(other.overhead, other.costs)]
-    for count in COUNTS:
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a target: all its subnets, the table of these, and those held out."""
+
+    rows: Rows
+    table: PartProcess
+    judge: Judge
+
+    @classmethod
+    def of(cls, record: Record) -> Measured:
+        rows = record.of("judging") + record.of("subnets")
+        return cls(rows, table(rows), Judge(record.of("held out"), near=set()))
+
+    @property
+    def costs(self) -> PartCosts:
+        return PartCosts(self.table.overhead, self.table.costs)
+
+    def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:
+        """The logarithms of latencies (N,) over what plain features give, weighed as all subnets say."""
+        seen = count_parts(SPACE, genes_of(self.rows))
+        evidence = Evidence(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), np.ones(len(seen)))
+        prior = Prior.of(basis_of(SPACE), evidence)
+        return np.asarray(np.log(latency / (prior.overhead + counts @ prior.base)))
+
+
+def print_transfer(name: str, others: Sequence[Measured], mine: Measured) -> None:
+    """The rows of what others' tables give for a target."""
+    judge, known = mine.judge, [other.costs for other in others]
+    copied = others[0].table if len(others) == 1 else None
+    for count in COUNTS if copied else COUNTS[1:]:
         found: dict[str, list[Vector]] = {way: [] for way in WAYS}
         for seed in range(SEEDS if count else 1):
-            chosen = [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))[:count]]
+            chosen = [mine.rows[place] for place in np.random.default_rng(seed).permutation(len(mine.rows))[:count]]
             chosen.sort(key=lambda row: float(row["taken_s"]))
-            if not count:
-                found["copied table"].append(judged(copied, judge.truth, scaled=False))
-                continue
-            genes, latency, at_s = genes_of(chosen), column(chosen, "median_ms"), column(chosen, "taken_s")
-            scale = float(np.median(latency / other.predict(count_parts(SPACE, genes))))
-            priors = {"the table as a prior": known, "no prior": []}
-            found["copied table"].append(judged(scale * copied, judge.truth))
-            for way, others in priors.items():
-                process = fit_parts(SPACE, genes, latency, at_s, others)
-                found[way].append(judged(process.predict(judge.counts), judge.truth))
+            if copied:
+                copy = copied.predict(judge.counts)
+                there = copied.predict(count_parts(SPACE, genes_of(chosen))) if count else 1.0
+                scale = np.median(column(chosen, "median_ms") / there) if count else 1.0
+                found["copied table"].append(judged(scale * copy, judge.truth, scaled=count > 0))
+            if count:
+                for way, costs in (("the table as a prior", known), ("no prior", [])):
+                    found[way].append(judged(table(chosen, costs).predict(judge.counts), judge.truth))
         cells = [means(each) for each in found.values()]
         print(f"| {name} | {count} | {' | '.join(cells)} |", flush=True)
 
 
-def print_limit(name: str, other: PartProcess, first: Record, second: Record) -> None:
+def print_limit(name: str, other: Measured, mine: Measured) -> None:
     """The row of one pair."""
-    judge = Judge(second.of("held out"), near=set())
-    mine = beyond_plain(second, judge.counts, judge.truth)
-    theirs = beyond_plain(first, judge.counts, other.predict(judge.counts))
-    alike = float(np.corrcoef(mine, theirs)[0, 1])
-    without, together = (np.polynomial.Polynomial.fit(theirs, mine, degree)(theirs) for degree in (0, 1))
-    left, less = (float(np.abs(mine - fitted).mean()) for fitted in (without, together))
-    print(f"| {name} | {alike:+.2f} | {left:.1%} | {less:.1%} |", flush=True)
-
-
-def beyond_plain(record: Record, counts: Vector, latency: Vector) -> Vector:
-    """The logarithms of latencies (N,) over what plain features give, weighed as all subnets of a record say."""
-    rows = record.of("judging") + record.of("subnets")
-    seen = count_parts(SPACE, genes_of(rows))
-    evidence = Evidence(seen, column(rows, "median_ms"), column(rows, "taken_s"), np.ones(len(rows)))
-    prior = Prior.of(basis_of(SPACE), evidence)
-    return np.asarray(np.log(latency / (prior.overhead + counts @ prior.base)))
+    judge = mine.judge
+    own = mine.beyond_plain(judge.counts, judge.truth)
+    theirs = other.beyond_plain(judge.counts, other.table.predict(judge.counts))
+    noise = np.diag(judge.covariance)
+    alike = float(np.corrcoef(own, theirs)[0, 1] / np.sqrt(1 - noise.mean() / own.var()))
+    without, together = (np.polynomial.Polynomial.fit(theirs, own, degree)(theirs) for degree in (0, 1))
+    left = [float(np.abs(own - fitted).mean()) for fitted in (without, together)]
+    truth = float(np.sqrt(2 / np.pi * noise).mean())  # the mean size of normal errors
+    print(f"| {name} | {alike:+.2f} | {left[0]:.1%} | {left[1]:.1%} | {truth:.1%} |", flush=True)
 
 
 def judged(predicted: Vector, truth: Vector, *, scaled: bool = True) -> Vector:
@@ -99,14 +116,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     paths = sorted(parser.parse_args().out.glob("*.jsonl"))
-    records = {path.stem: calm(Record(path)) for path in paths}
-    tables = {name: table(record.of("judging") + record.of("subnets")) for name, record in records.items()}
+    all_of_them = {path.stem: Measured.of(calm(Record(path))) for path in paths}
+    pairs = [*permutations(all_of_them, 2)]
     print(f"| from, to | subnets | {' | '.join(WAYS)} |\n|---|---|---|---|---|")
-    for first, second in permutations(records, 2):
-        print_transfer(f"{first} -> {second}", tables[first], records[second])
-    print("\n| from, to | correlation | plain features | with the other's |\n|---|---|---|---|")
-    for first, second in permutations(records, 2):
-        print_limit(f"{first} -> {second}", tables[first], records[first], records[second])
+    for first, second in pairs:
+        print_transfer(f"{first} -> {second}", [all_of_them[first]], all_of_them[second])
+    for name, mine in all_of_them.items():
+        print_transfer(f"all others -> {name}", [each for each in all_of_them.values() if each is not mine], mine)
+    print("\n| from, to | correlation | plain features | with the other's | the truth's own |\n|---|---|---|---|---|")
+    for first, second in pairs:
+        if all_of_them[second].judge.repeated:
+            print_limit(f"{first} -> {second}", all_of_them[first], all_of_them[second])
 
 
 if __name__ == "__main__":

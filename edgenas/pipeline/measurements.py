@@ -201,17 +201,24 @@ class Measurer:
 
 
 def _usable(recorded: list[Measurement], processes: int) -> list[Measurement]:
-    """What of a model's record still counts; nothing where most of what was taken for the last proof was refused.
+    """What of a model's record still counts; nothing from before a proof of which most was refused, or of that.
 
     Refused ones from before the last so many good ones are past.
     """
+    kept: list[Measurement] = []
+    for each in recorded:
+        kept.append(each)
+        start = _last_good(kept, processes)
+        if start is not None and 2 * sum(one.refused for one in kept[start:]) > len(kept) - start:
+            kept = []
+    start = _last_good(kept, processes) or 0
+    return [each for place, each in enumerate(kept) if place >= start or not each.refused]
+
+
+def _last_good(recorded: list[Measurement], processes: int) -> int | None:
+    """Where the last so many good ones begin; None where there are fewer."""
     places = [place for place, each in enumerate(recorded) if not each.refused]
-    start = places[-processes] if len(places) >= processes else 0
-    latest = recorded[start:]
-    refused = sum(each.refused for each in latest)
-    if len(places) >= processes and refused > len(latest) - refused:
-        return []
-    return [each for place, each in enumerate(recorded) if place >= start or not each.refused]
+    return places[-processes] if len(places) >= processes else None
 
 
 def _load(path: Path) -> Measurement:

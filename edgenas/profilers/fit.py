@@ -23,7 +23,7 @@ from edgenas.space import SearchSpace
 # Which share of a latency a plain feature is likely to make up where another target's costs are known.
 _OWN_SHARE = 0.03
 # How far base costs may lean on another target's.
-_LEANS = np.array([0.0, 0.25, 0.5, 1.0])
+_LEANS = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +51,10 @@ def fit_parts(
 def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
     """As ``fit_part_process``, leaning on other targets' costs as far as values (N,) bear that out.
 
-    Another runtime's costs can mislead, and a few values cannot tell: the mean of
-    some leans, each weighed by how likely it makes the values (Bayesian model
-    averaging: J. A. Hoeting et al., Statistical Science 14, 1999).
+    Another runtime's costs can mislead, and a few values cannot tell: the lean is
+    the mean of some, to a hundredth, each weighed by how likely it makes the values
+    (after Bayesian model averaging, J. A. Hoeting et al., Statistical Science 14,
+    1999, which would average what they predict).
     """
     if basis.others is None:
         return fit_part_process(basis, counts, values, at_s)
@@ -61,9 +62,11 @@ def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector |
     def fitted(lean: float) -> PartProcess:
         return fit_part_process(replace(basis, lean=lean), counts, values, at_s)
 
-    evidence = np.array([fitted(lean).log_evidence() for lean in _LEANS])
+    tried = {lean: fitted(lean) for lean in _LEANS}
+    evidence = np.array([process.log_evidence() for process in tried.values()])
     weights = np.exp(evidence - evidence.max())
-    return fitted(float(weights @ _LEANS / weights.sum()))
+    lean = round(float(weights @ np.array(_LEANS) / weights.sum()), 2)
+    return tried.get(lean) or fitted(lean)
 
 
 def restored_parts(
@@ -102,11 +105,11 @@ def basis_of(space: SearchSpace, others: Sequence[PartCosts] = ()) -> PartBasis:
     features = np.column_stack([plain_features(parts), np.zeros(len(parts))])  # the last one is the overhead
     overheads = np.array([*[0.0] * (features.shape[1] - 1), 1.0])
     plain = Features(features, overheads, np.full(len(overheads), np.inf))
-    known = beside(plain, others) if others else None
+    known = with_others(plain, others) if others else None
     return PartBasis(plain, part_features(parts), part_similarities(parts), known)
 
 
-def beside(plain: Features, others: Sequence[PartCosts]) -> Features:
+def with_others(plain: Features, others: Sequence[PartCosts]) -> Features:
     """Other targets' costs, with plain features held back beside them."""
     return Features(
         np.column_stack([*(each.part_ms for each in others), plain.of_parts]),

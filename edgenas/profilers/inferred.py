@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -63,7 +63,7 @@ def from_inferred(space: SearchSpace, data: Any) -> tuple[PartProcess, Genes, tu
         _check_length("parts_ms of others", len(each.parts_ms), len(space.distinct_parts), "parts")
     genes = space.encode([space.from_id(text) for text in found.architectures])
     others = tuple(PartCosts(each.overhead_ms, np.array(each.parts_ms, dtype=np.float64)) for each in found.others)
-    process = restored_parts(space, genes, data, others)
+    process = restored_parts(space, genes, asdict(found), others)
     if wrong := sorted(set(process.strengths) ^ set(process.terms)):
         raise FormatError(
             f"inferred: strengths must be those of {', '.join(process.terms)}, but {', '.join(wrong)} are not of both"

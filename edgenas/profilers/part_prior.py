@@ -1,10 +1,10 @@
 """What is known of the costs of parts before their deviations are inferred, and how sums of them are seen.
 
 The base cost of a part is a weighted sum of its features, or of what the part
-costs on other targets, or lies between the two; weights are not negative. Parts deviate from that, and
-so a measured value deviates by its parts' shares in it. Beside that, networks
-as large as each other deviate from their sums alike: a large one's weights, for
-example, do not stay in the cache from run to run.
+costs on other targets, or lies between the two; weights are not negative. Parts
+deviate from that, and so a measured value deviates by its parts' shares in it.
+Beside that, networks as large as each other deviate from their sums alike: a
+large one's weights, for example, do not stay in the cache from run to run.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PartBasis:
 
     ``plain``: what base costs are made of; with ``others``, to which other
     targets' costs belong, they are ``lean`` of what those give and the rest of
-    what ``plain`` gives, from 0 to 1.
+    what ``plain`` gives, from 0 (the others do not count) to 1.
     ``detail``: features (P, E) >= 0 that deviations are linear in.
     ``similarities``: covariances (P, P) of the remaining deviations.
     """

@@ -182,7 +182,9 @@ def test_a_proof_among_disturbances_is_taken_anew(
             with pytest.raises(MeasurementError, match="of 16 processes left out: busy: wait"):
                 measurer.prove(MODELS[0])
         assert measurer.recorded(MODELS[0]) is None
-        assert len(measurer.prove(MODELS[0]).measurements) == 6
+        proof = measurer.prove(MODELS[0])
+        assert len(proof.measurements) == 6
+        assert measurer.recorded(MODELS[0]) == proof
 
 
 def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Target) -> None:
