@@ -78,9 +78,18 @@ def test_localhost_is_always_the_shipped_one(tmp_path: Path, monkeypatch: pytest
     """A profile in device_profiles that would stand in for this machine is refused, not run in its place."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "device_profiles").mkdir()
-    shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles")
+    own = Path(shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles"))
+    own.write_text(own.read_text() + "work_dir: /tmp\n")
     with pytest.raises(UsageError, match="localhost always means the shipped profile"):
         load_profile("localhost")
+
+
+def test_a_checkout_has_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte-identical copy of the shipped localhost.yaml is no other: an installed edgenas runs in its checkout."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "device_profiles").mkdir()
+    shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles")
+    assert load_profile("localhost").name == "localhost"
 
 
 def test_a_name_and_its_file_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
