@@ -67,9 +67,12 @@ def command(
         table = opened.profile(target, _MINUTES if minutes is None else minutes, error, others or ())
         if json:
             certificate = table.certificate and asdict(table.certificate)
-            print_json({"run": str(run), "target": target.to_dict(), "certificate": certificate})
+            print_json({"run": str(run), "target": target.to_dict(), "certificate": certificate, "lean": table.lean})
         else:
-            print(f"{target.name}\n{table.certificate}\nnext: edgenas search --run {run} --device {target.given}")
+            print(f"{target.name}\n{table.certificate}")
+            if table.lean is not None:
+                print(f"leans on the other targets' tables by {table.lean:.0%}, as far as the subnets bear them out")
+            print(f"next: edgenas search --run {run} --device {target.given}")
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:

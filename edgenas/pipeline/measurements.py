@@ -113,6 +113,10 @@ class Measurer:
         """
         (found,) = self._take([model], lambda measurement: None)
         rounds = _sound(found)
+        if not rounds.problems and self.recorded(model) is None:
+            # It was completed by a few good ones after many that were refused: it begins anew.
+            (found,) = self._take([model], lambda measurement: None)
+            rounds = _sound(found)
         if rounds.problems:
             raise MeasurementError(
                 f"{self._target.name}: too few measurements of the file can be trusted: {rounds.problems[-1]}"
@@ -201,24 +205,19 @@ class Measurer:
 
 
 def _usable(recorded: list[Measurement], processes: int) -> list[Measurement]:
-    """What of a model's record still counts; nothing from before a proof of which most was refused, or of that.
+    """What of a model's record still counts: of the last proof, but nothing of one of which most was refused.
 
-    Refused ones from before the last so many good ones are past.
+    Whatever begins anew begins with round 0. Refused ones from before the last so many good ones are past.
     """
-    kept: list[Measurement] = []
-    for each in recorded:
-        kept.append(each)
-        start = _last_good(kept, processes)
-        if start is not None and 2 * sum(one.refused for one in kept[start:]) > len(kept) - start:
-            kept = []
-    start = _last_good(kept, processes) or 0
-    return [each for place, each in enumerate(kept) if place >= start or not each.refused]
-
-
-def _last_good(recorded: list[Measurement], processes: int) -> int | None:
-    """Where the last so many good ones begin; None where there are fewer."""
-    places = [place for place, each in enumerate(recorded) if not each.refused]
-    return places[-processes] if len(places) >= processes else None
+    begun = max((place for place, each in enumerate(recorded) if each.round == 0), default=0)
+    proof = recorded[begun:]
+    places = [place for place, each in enumerate(proof) if not each.refused]
+    start = places[-processes] if len(places) >= processes else 0
+    latest = proof[start:]
+    refused = sum(each.refused for each in latest)
+    if len(places) >= processes and refused > len(latest) - refused:
+        return []
+    return [each for place, each in enumerate(proof) if place >= start or not each.refused]
 
 
 def _load(path: Path) -> Measurement:

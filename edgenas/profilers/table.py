@@ -60,6 +60,11 @@ class LatencyTable:
         """Whether it was fitted to numbers that a fake device made up."""
         return self.certificate is not None and self.certificate.synthetic
 
+    @property
+    def lean(self) -> float | None:
+        """How far it leans on other targets' tables, from 0 (not at all) to 1; None where none were given."""
+        return self.process.basis.lean if self.process and self.others else None
+
     def latency_ms(self, genes: Genes) -> Vector:
         """Predicted median latency (N,) of genes (N, G), milliseconds."""
         return in_chunks(lambda rows: self._curved(self.overhead_ms + self._sum(rows)), genes)

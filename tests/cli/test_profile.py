@@ -50,6 +50,20 @@ def test_the_certificate_is_listed_with_the_next_command(call: Call, arguments: 
     assert lines[-1].endswith(f"--device {arguments[-1]}")
 
 
+def test_how_far_it_leans_on_other_tables_is_said(call: Call, arguments: list[str]) -> None:
+    """With --from, in a line of its own and as JSON; without, neither."""
+    call(*arguments, "--minutes", 0.1)
+    begun = (*arguments, "--threads", 2, "--minutes", 0.01, "--from", "board-onnxruntime-fp32-1t")
+    code, out, err = call(*begun)
+    assert code == 0, err
+    (line,) = (line for line in out.splitlines() if line.startswith("leans on the other targets' tables by "))
+    lean = json.loads(call(*begun, "--json")[1])["lean"]
+    assert f"by {lean:.0%}," in line
+    code, out, err = call(*arguments, "--minutes", 0.1)
+    assert "leans" not in out
+    assert json.loads(call(*arguments, "--minutes", 0.1, "--json")[1])["lean"] is None
+
+
 def test_the_certificate_is_complete_as_json(call: Call, arguments: list[str]) -> None:
     """One document with every figure, the errors of all held-out subnets among them."""
     code, out, err = call(*arguments, "--minutes", 0.1, "--json")

@@ -187,6 +187,27 @@ def test_a_proof_among_disturbances_is_taken_anew(
         assert measurer.recorded(MODELS[0]) == proof
 
 
+def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
+    turns = iter(range(1000))
+
+    def judge(*before: object, **options: object) -> Verdict:
+        return Verdict("trusted") if next(turns) % 4 == 3 and len(list(tmp_path.glob("*.json"))) < 18 else refused
+
+    refused = Verdict("refused", ("busy: wait",))
+    with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
+        with monkeypatch.context() as disturbed:
+            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", judge)
+            with pytest.raises(MeasurementError, match="busy: wait"):
+                measurer.prove(MODELS[0])
+        proof = measurer.prove(MODELS[0])
+        assert len(proof.measurements) == 6
+        assert not proof.left_out
+        assert measurer.recorded(MODELS[0]) == proof
+
+
 def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Target) -> None:
     """A stored file of the version before is named, with what to do about it and all others."""
     with Measurer(tmp_path, target, ONE) as measurer:
