@@ -113,10 +113,8 @@ def cell_basis(parts: list[Part]) -> PartBasis:
         name: np.array([[float(all(one[i] == other[i] for i in places)) for other in parts] for one in parts])
         for name, places in keys.items()
     }
-    mean = np.column_stack([np.array(calls), np.zeros(len(parts))])
-    overheads = np.array([0.0] * len(OPERATIONS) + [1.0])
     similarities = {"own": np.eye(len(parts)), **alike}
-    return PartBasis(Features(mean, overheads, np.full(mean.shape[1], np.inf)), np.array(detail), similarities)
+    return PartBasis(Features.with_overhead(np.array(calls)), np.array(detail), similarities)
 
 
 def transfer(folder: Path) -> None:

@@ -173,6 +173,11 @@ def at_a_millisecond(row: dict[str, Any]) -> float:
     return float(row["unscaled_ms"] / row["pace_ms"] ** FELT)
 
 
+def device_s(rows: Sequence[dict[str, Any]]) -> float:
+    """The device time that processes took, seconds."""
+    return float(sum(row["device_s"] for row in rows))
+
+
 class Record:
     """Lines of JSON, one a process: ``way``, ``name``, ``turn`` and what was found."""
 
@@ -191,7 +196,7 @@ class Record:
         return [row for row in self.rows if row["way"] == way]
 
     def spent(self, way: str) -> float:
-        return float(sum(row["device_s"] for row in self.of(way)))
+        return device_s(self.of(way))
 
 
 @dataclass
@@ -235,7 +240,7 @@ class Measuring:
             yield [("judging", each.id, subnet_onnx(each)) for each in SPACE.decode(uniform)]
         for way, all_of_them in self._singly().items():
             done = self.record.of(way)
-            each = sum(row["device_s"] for row in done) / len(done) if done else 0.3
+            each = device_s(done) / len(done) if done else 0.3
             distinct = len({row["name"] for row in done})
             due = share + 0.05
             wanted = int(max(due * self.seconds / each - len(done), due * len(all_of_them) - distinct))

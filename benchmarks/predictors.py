@@ -29,7 +29,15 @@ from scipy.linalg import null_space
 from scipy.stats import kendalltau
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.predicting import HELD_OUT, SPACE, Record, at_a_millisecond, held_out_subnets, kernel_keys
+from benchmarks.predicting import (
+    HELD_OUT,
+    SPACE,
+    Record,
+    at_a_millisecond,
+    device_s,
+    held_out_subnets,
+    kernel_keys,
+)
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.agent_pace import FELT
 from edgenas.profilers.fit import PartCosts, count_parts, fit_parts
@@ -165,10 +173,6 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     weighed = np.linalg.solve(total, design)
     covariance = np.linalg.inv(design.T @ weighed)
     return np.exp(covariance @ weighed.T @ logs), covariance
-
-
-def device_s(rows: Rows) -> float:
-    return float(column(rows, "device_s").sum())
 
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from edgenas.profilers.fit import PartCosts, basis_of, count_parts
 from edgenas.profilers.part_prior import Evidence, Prior
 from edgenas.profilers.part_process import PartProcess
 
-COUNTS, SEEDS = (0, 10, 20, 50), 6
+COUNTS, SEEDS = (10, 20, 50), 6
 WAYS = ("copied table", "the table as a prior", "no prior")
 
 
@@ -55,33 +56,53 @@ class Measured:
     def costs(self) -> PartCosts:
         return PartCosts(self.table.overhead, self.table.costs)
 
+    def draws(self, count: int) -> list[Rows]:
+        """So many of its subnets, drawn several times, in the order of measuring."""
+        drawn = (np.random.default_rng(seed).permutation(len(self.rows))[:count] for seed in range(SEEDS))
+        return [sorted((self.rows[place] for place in each), key=lambda row: float(row["taken_s"])) for each in drawn]
+
+    def from_few(self, count: int, others: Sequence[PartCosts]) -> list[Vector]:
+        """How tables of so many of its subnets predict, begun with others' costs."""
+        return [judged(table(rows, others).predict(self.judge.counts), self.judge.truth) for rows in self.draws(count)]
+
+    @cached_property
+    def without_prior(self) -> dict[int, list[Vector]]:
+        """The same without, by how many."""
+        return {count: self.from_few(count, ()) for count in COUNTS}
+
+    def from_copy(self, count: int, other: PartProcess) -> list[Vector]:
+        """How another target's table predicts, scaled by the median ratio to so many of its subnets."""
+        copied = other.predict(self.judge.counts)
+        there = [
+            column(rows, "median_ms") / other.predict(count_parts(SPACE, genes_of(rows))) for rows in self.draws(count)
+        ]
+        return [judged(np.median(ratio) * copied, self.judge.truth) for ratio in there]
+
+    @cached_property
+    def _plain(self) -> Prior:
+        seen, ones = count_parts(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
+        evidence = Evidence(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
+        return Prior.of(basis_of(SPACE), evidence)
+
     def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:
         """The logarithms of latencies (N,) over what plain features give, weighed as all subnets say."""
-        seen = count_parts(SPACE, genes_of(self.rows))
-        evidence = Evidence(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), np.ones(len(seen)))
-        prior = Prior.of(basis_of(SPACE), evidence)
-        return np.asarray(np.log(latency / (prior.overhead + counts @ prior.base)))
+        return np.asarray(np.log(latency / (self._plain.overhead + counts @ self._plain.base)))
 
 
 def print_transfer(name: str, others: Sequence[Measured], mine: Measured) -> None:
-    """The rows of what others' tables give for a target."""
-    judge, known = mine.judge, [other.costs for other in others]
+    """The rows of what others' tables give for a target; copied where it is one."""
+    known = [other.costs for other in others]
     copied = others[0].table if len(others) == 1 else None
-    for count in COUNTS if copied else COUNTS[1:]:
-        found: dict[str, list[Vector]] = {way: [] for way in WAYS}
-        for seed in range(SEEDS if count else 1):
-            chosen = [mine.rows[place] for place in np.random.default_rng(seed).permutation(len(mine.rows))[:count]]
-            chosen.sort(key=lambda row: float(row["taken_s"]))
-            if copied:
-                copy = copied.predict(judge.counts)
-                there = copied.predict(count_parts(SPACE, genes_of(chosen))) if count else 1.0
-                scale = np.median(column(chosen, "median_ms") / there) if count else 1.0
-                found["copied table"].append(judged(scale * copy, judge.truth, scaled=count > 0))
-            if count:
-                for way, costs in (("the table as a prior", known), ("no prior", [])):
-                    found[way].append(judged(table(chosen, costs).predict(judge.counts), judge.truth))
-        cells = [means(each) for each in found.values()]
-        print(f"| {name} | {count} | {' | '.join(cells)} |", flush=True)
+    if copied is not None:
+        unscaled = judged(copied.predict(mine.judge.counts), mine.judge.truth, scaled=False)
+        print_row(name, 0, [unscaled], [], [])
+    for count in COUNTS:
+        copies = [] if copied is None else mine.from_copy(count, copied)
+        print_row(name, count, copies, mine.from_few(count, known), mine.without_prior[count])
+
+
+def print_row(name: str, count: int, *ways: Sequence[Vector]) -> None:
+    print(f"| {name} | {count} | {' | '.join(means(each) for each in ways)} |", flush=True)
 
 
 def print_limit(name: str, other: Measured, mine: Measured) -> None:

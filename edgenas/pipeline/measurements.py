@@ -111,17 +111,18 @@ class Measurer:
         Raises MeasurementError with the remedy when the device's conditions
         allow no trust in six of them; called again, it tries anew.
         """
-        (found,) = self._take([model], lambda measurement: None)
-        rounds = _sound(found)
+        rounds = self._proof(model)
         if not rounds.problems and self.recorded(model) is None:
-            # It was completed by a few good ones after many that were refused: it begins anew.
-            (found,) = self._take([model], lambda measurement: None)
-            rounds = _sound(found)
+            rounds = self._proof(model)  # a few good ones completed one of which most was refused: it begins anew
         if rounds.problems:
             raise MeasurementError(
                 f"{self._target.name}: too few measurements of the file can be trusted: {rounds.problems[-1]}"
             )
         return rounds
+
+    def _proof(self, model: bytes) -> Rounds:
+        (found,) = self._take([model], lambda measurement: None)
+        return _sound(found)
 
     def recorded(self, model: bytes) -> Rounds | None:
         """The measurements of a model that were not refused, if six have been taken."""

@@ -102,9 +102,7 @@ def count_parts(space: SearchSpace, genes: Genes) -> Vector:
 def basis_of(space: SearchSpace, others: Sequence[PartCosts] = ()) -> PartBasis:
     """What is known of ``space.distinct_parts`` before measuring, with what they cost on other targets."""
     parts = space.distinct_parts
-    features = np.column_stack([plain_features(parts), np.zeros(len(parts))])  # the last one is the overhead
-    overheads = np.array([*[0.0] * (features.shape[1] - 1), 1.0])
-    plain = Features(features, overheads, np.full(len(overheads), np.inf))
+    plain = Features.with_overhead(np.column_stack([plain_features(parts)]))
     known = with_others(plain, others) if others else None
     return PartBasis(plain, part_features(parts), part_similarities(parts), known)
 

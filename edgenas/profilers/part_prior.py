@@ -54,6 +54,14 @@ class Features:
     overheads: Vector
     expected: Vector
 
+    @classmethod
+    def with_overhead(cls, of_parts: Vector) -> Features:
+        """Features (P, F) that say nothing of the overhead, and one more that is the overhead; of any shares."""
+        parts, count = of_parts.shape
+        return cls(
+            np.column_stack([of_parts, np.zeros(parts)]), np.array([*[0.0] * count, 1.0]), np.full(count + 1, np.inf)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PartBasis:

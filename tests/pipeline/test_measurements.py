@@ -141,6 +141,24 @@ def test_a_proof_is_recorded_at_the_pace_it_was_given(tmp_path: Path, target: Ta
         assert measurer.recorded(MODELS[0]) == proof
 
 
+@pytest.fixture
+def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A proof that fails for this reason, while processes of these turns are refused; then all is calm again."""
+
+    def prove(measurer: Measurer, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
+        turns = iter(range(1000))
+
+        def judge(*before: object, **options: object) -> Verdict:
+            return Verdict("refused", ("busy: wait",)) if refused(next(turns)) else Verdict("trusted")
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(sys.modules["edgenas.profilers.measure"], "judge", judge)
+            with pytest.raises(MeasurementError, match=said):
+                measurer.prove(MODELS[0])
+
+    return prove
+
+
 def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
     refused = Verdict("refused", ("governor is powersave: change it",))
@@ -152,14 +170,10 @@ def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pyt
         measurer.prove(MODELS[0])
 
 
-def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Refused, then quiet: the next proof takes six processes, and is what is recorded."""
-    refused = Verdict("refused", ("governor is powersave: change it",))
     with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
-        with monkeypatch.context() as disturbed:
-            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", lambda *before, **options: refused)
-            with pytest.raises(MeasurementError):
-                measurer.prove(MODELS[0])
+        disturbed(measurer, "busy: wait")
         assert measurer.recorded(MODELS[0]) is None
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6
@@ -168,19 +182,11 @@ def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, monkeypat
 
 
 def test_a_proof_among_disturbances_is_taken_anew(
-    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
-    turns = iter(range(1000))
-
-    def judge(*before: object, **options: object) -> Verdict:
-        return Verdict("refused", ("busy: wait",)) if next(turns) % 3 else Verdict("trusted")
-
     with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
-        with monkeypatch.context() as disturbed:
-            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", judge)
-            with pytest.raises(MeasurementError, match="of 16 processes left out: busy: wait"):
-                measurer.prove(MODELS[0])
+        disturbed(measurer, "of 16 processes left out: busy: wait", lambda turn: turn % 3 > 0)
         assert measurer.recorded(MODELS[0]) is None
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6
@@ -188,20 +194,11 @@ def test_a_proof_among_disturbances_is_taken_anew(
 
 
 def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
-    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
-    turns = iter(range(1000))
-
-    def judge(*before: object, **options: object) -> Verdict:
-        return Verdict("trusted") if next(turns) % 4 == 3 and len(list(tmp_path.glob("*.json"))) < 18 else refused
-
-    refused = Verdict("refused", ("busy: wait",))
     with Measurer(tmp_path, target, edgenas.pipeline.measurements.SETTINGS) as measurer:
-        with monkeypatch.context() as disturbed:
-            disturbed.setattr(sys.modules["edgenas.profilers.measure"], "judge", judge)
-            with pytest.raises(MeasurementError, match="busy: wait"):
-                measurer.prove(MODELS[0])
+        disturbed(measurer, "busy: wait", lambda turn: turn % 4 < 3)
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6
         assert not proof.left_out

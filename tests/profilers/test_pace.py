@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.profilers import Measurement
+from edgenas.profilers import Measurement, Rounds
 from edgenas.profilers.pace import at_one_pace, common_pace, usual_pace
 from edgenas.profilers.trust import Verdict
 
@@ -78,3 +78,9 @@ def test_measurements_at_several_paces_have_none_in_common(made: Made) -> None:
     """Nor do those that have no pace at all."""
     assert common_pace([made(3.0, remembered=2.0), made(3.0, remembered=2.1)]) is None
     assert common_pace([made(None, remembered=2.0)]) is None
+
+
+def test_rounds_keep_what_a_batch_has_chosen(made: Made) -> None:
+    """A batch has said what is usual for all its models; those of one of them are not asked again."""
+    first, second, _ = at_one_pace([made(3.0), made(3.2), made(5.0)])
+    assert common_pace(Rounds.of([first, second]).measurements) == 3.2
