@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 import edgenas as en
-from edgenas.profilers.curve import CURVE_KNOTS, Curve
-from edgenas.profilers.memory import MemoryModel
+from edgenas.profilers.latency.curve import CURVE_KNOTS, Curve
+from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.space import SearchSpace
 
 COUNT = 1_000_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import edgenas as en
-from edgenas.pipeline.config import TrainingConfig
+from edgenas.pipeline.training_config import TrainingConfig
 
 CONFIG = Path(__file__).parents[1] / "examples" / "digits.yaml"
 RANDOM_SUBNETS = 20

@@ -38,10 +38,10 @@ import edgenas as en
 from edgenas.devices import connect
 from edgenas.errors import ModelError
 from edgenas.export import build_onnx, random_weights
-from edgenas.export.tflite import build_tflite
+from edgenas.export.tflite.writer import build_tflite
 from edgenas.ofa import Subnet, Supernet
-from edgenas.profilers.measure import measure_many
-from edgenas.profilers.measurement import Measurement
+from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.session import measure_many
 
 ROOT = Path(__file__).parents[1]
 SIZE = 224

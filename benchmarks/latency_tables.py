@@ -28,10 +28,10 @@ from scipy.stats import kendalltau, spearmanr
 
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
-from edgenas.profilers.choice import next_subnets
-from edgenas.profilers.fit import PartCosts, count_parts, fit_leaning, fit_parts, with_others
-from edgenas.profilers.part_prior import Features, PartBasis
-from edgenas.profilers.part_process import fit_part_process
+from edgenas.profilers.latency.acquisition import next_subnets
+from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_leaning, fit_parts, with_others
+from edgenas.profilers.latency.gaussian_process import fit_part_process
+from edgenas.profilers.latency.prior import Features, PartBasis
 from edgenas.space import MobileNetV3
 
 SEEDS = 6

@@ -49,10 +49,10 @@ from pathlib import Path
 import numpy as np
 
 from edgenas.devices import Device, Target, connect
-from edgenas.devices.testing_sshd import Sshd
+from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure_many
-from edgenas.profilers.pace import at_one_pace
+from edgenas.profilers.measure.baseline_speed import at_one_pace
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.

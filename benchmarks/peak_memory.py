@@ -20,11 +20,11 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, connect, load_profile
-from edgenas.pipeline.kinds import kind_of
+from edgenas.pipeline.export_formats import kind_of
 from edgenas.pipeline.profile import random_file
 from edgenas.profilers import Measurement, MeasureSettings, measure_many
-from edgenas.profilers.memory import MemoryModel, memory_mape
-from edgenas.profilers.non_negative import fit_non_negative
+from edgenas.profilers.latency.memory import MemoryModel, memory_mape
+from edgenas.profilers.latency.non_negative import fit_non_negative
 from edgenas.space import Architecture, MobileNetV3, SearchSpace
 
 SPACES: dict[str, SearchSpace] = {

@@ -47,16 +47,16 @@ import onnx
 from edgenas.accuracy.released import ReleasedPredictor
 from edgenas.costs import Genes
 from edgenas.devices import Target, connect
-from edgenas.devices.testing_sshd import Sshd
+from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import Kind, build_onnx, random_weights
-from edgenas.export.calibration import Calibration
-from edgenas.pipeline.kinds import build_kind, kind_of
+from edgenas.export.quantize.calibration import Calibration
+from edgenas.on_device.speed_probe import FELT
+from edgenas.pipeline.export_formats import build_kind, kind_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
-from edgenas.profilers.agent_pace import FELT
-from edgenas.profilers.choice import next_subnets
-from edgenas.profilers.fit import fit_parts
-from edgenas.profilers.reference import Watch
+from edgenas.profilers.latency.acquisition import next_subnets
+from edgenas.profilers.latency.fit import fit_parts
+from edgenas.profilers.measure.reference_model import Watch
 from edgenas.search import nondominated
 from edgenas.space import Architecture, MobileNetV3, Part
 

@@ -39,12 +39,12 @@ from benchmarks.predicting import (
     kernel_keys,
 )
 from edgenas.costs import Genes, Vector
-from edgenas.profilers.agent_pace import FELT
-from edgenas.profilers.fit import PartCosts, count_parts, fit_parts
-from edgenas.profilers.non_negative import fit_non_negative
-from edgenas.profilers.part_drift import drifts
-from edgenas.profilers.part_process import PartProcess
-from edgenas.profilers.part_strengths import estimate_strengths, guess, noise_of
+from edgenas.on_device.speed_probe import FELT
+from edgenas.profilers.latency.drift import drifts
+from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
+from edgenas.profilers.latency.gaussian_process import PartProcess
+from edgenas.profilers.latency.non_negative import fit_non_negative
+from edgenas.profilers.latency.variance_components import estimate_strengths, guess, noise_of
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)

@@ -31,9 +31,9 @@ from scipy.stats import kendalltau, spearmanr
 from benchmarks.predicting import SPACE, Record
 from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.fit import PartCosts, basis_of, count_parts
-from edgenas.profilers.part_prior import Evidence, Prior
-from edgenas.profilers.part_process import PartProcess
+from edgenas.profilers.latency.fit import PartCosts, basis_of, count_parts
+from edgenas.profilers.latency.gaussian_process import PartProcess
+from edgenas.profilers.latency.prior import Evidence, Prior
 
 COUNTS, SEEDS = (10, 20, 50), 6
 WAYS = ("copied table", "the table as a prior", "no prior")

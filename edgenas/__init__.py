@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edgenas.version import __version__ as __version__
 
 _HOMES = {
     "Architecture": "edgenas.space",
@@ -37,12 +37,12 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from edgenas.bundle import Bundle as Bundle
     from edgenas.costs import Budget as Budget
     from edgenas.devices import Target as Target
     from edgenas.devices import connect as connect
     from edgenas.devices import load_profile as load_profile
     from edgenas.errors import EdgeNASError as EdgeNASError
-    from edgenas.export import Bundle as Bundle
     from edgenas.export import Kind as Kind
     from edgenas.ofa import Supernet as Supernet
     from edgenas.ofa import load_released as load_released
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import Rounds as Rounds
-    from edgenas.profilers.batch import measure as measure
+    from edgenas.profilers.measure.batch import measure as measure
     from edgenas.regression import check as check
     from edgenas.regression import record as record
     from edgenas.search import Front as Front

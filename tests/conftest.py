@@ -10,12 +10,15 @@ import pytest
 from hypothesis import settings
 
 from edgenas.devices import DeviceProfile
-from edgenas.devices.testing_sshd import Sshd, find_sshd
+from edgenas.devices.ssh.testing import Sshd, find_sshd
 
 # No deadline: a loaded machine is slow, not wrong. Derandomized: a run says the same every time.
 settings.register_profile("edgenas", deadline=None, derandomize=True)
 settings.load_profile("edgenas")
 
+
+# Fixtures that the tests of several packages use.
+pytest_plugins = ("tests.fixtures.exported_models", "tests.fixtures.models_on_device")
 
 Drive = Callable[..., subprocess.CompletedProcess[str]]
 

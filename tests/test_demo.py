@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgenas.export import Bundle, Kind
+from edgenas.bundle import Bundle
+from edgenas.export import Kind
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

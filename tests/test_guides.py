@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices.testing_sshd import Sshd
+from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.space import MobileNetV3
 

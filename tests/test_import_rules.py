@@ -10,48 +10,50 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "edgenas"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "units", "files"}
-ROOMS = {
-    "errors", "units", "files", "costs", "graph", "layout", "data", "devices", "space", "ofa", "accuracy", "export",
-    "profilers", "search", "regression", "report", "pipeline", "cli",
+FOUNDATION = {"errors", "units", "files", "version"}
+PACKAGES = {
+    "errors", "units", "files", "version", "costs", "graph", "data", "on_device", "devices", "space", "ofa", "accuracy",
+    "export", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "version": set(),
+    "on_device": FOUNDATION,
     "units": {"errors"},
     "files": {"errors"},
     "costs": FOUNDATION,
     "graph": FOUNDATION,
-    "layout": FOUNDATION,
     "data": FOUNDATION,
-    "devices": FOUNDATION,
+    "devices": FOUNDATION | {"on_device"},
     "space": FOUNDATION | {"costs"},
     "ofa": FOUNDATION | {"space", "costs", "data"},
     "accuracy": FOUNDATION | {"space", "ofa", "data", "costs"},
     "export": FOUNDATION | {"space", "graph"},
-    "profilers": FOUNDATION | {"devices", "space", "export", "graph", "costs"},
+    "bundle": FOUNDATION | {"data", "export"},
+    "profilers": FOUNDATION | {"on_device", "devices", "space", "export", "graph", "costs"},
     "search": FOUNDATION | {"space", "costs"},
-    "regression": FOUNDATION | {"profilers", "export", "devices", "costs"},
-    "report": ROOMS - {"pipeline", "cli"},
-    "pipeline": ROOMS - {"report", "cli"},
-    "cli": ROOMS,
+    "regression": FOUNDATION | {"profilers", "devices"},
+    "report": PACKAGES - {"pipeline", "cli"},
+    "pipeline": PACKAGES - {"report", "cli"},
+    "cli": PACKAGES,
 }
 
 # Where a heavy library may be imported at all, and in which modules outside a function.
-HEAVY_ROOMS: dict[str, set[str]] = {
+HEAVY_PACKAGES: dict[str, set[str]] = {
     "torch": {"ofa", "accuracy", "data", "export"},
     "torchvision": {"data"},
     "pymoo": {"search"},
-    "paramiko": {"devices/ssh_link.py", "devices/ssh_connection.py", "devices/ssh_login.py"},
-    "sklearn": ROOMS,
-    "scipy": ROOMS,
-    "onnx": ROOMS,
-    "onnxruntime": ROOMS,
-    "matplotlib": ROOMS,
-    "pydantic": ROOMS,
+    "paramiko": {"devices/ssh/link.py", "devices/ssh/connection.py", "devices/ssh/login.py"},
+    "sklearn": PACKAGES,
+    "scipy": PACKAGES,
+    "onnx": PACKAGES,
+    "onnxruntime": PACKAGES,
+    "matplotlib": PACKAGES,
+    "pydantic": PACKAGES,
 }
 HEAVY_AT_TOP: dict[str, set[str]] = {
-    "torch": {"ofa", "accuracy/evaluate.py", "data.py"},
-    "pymoo": {"search/problem.py"},  # derives from pymoo's classes; the room itself loads without it
+    "torch": {"ofa", "accuracy/evaluate.py", "data/data_set.py"},
+    "pymoo": {"search/problem.py"},  # derives from pymoo's classes; the package itself loads without it
 }
 
 
@@ -100,25 +102,25 @@ def _names(node: ast.Import | ast.ImportFrom, path: Path) -> Iterator[str]:
         yield base
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def place_of(path: Path) -> set[str]:
-    """The names under which a rule may mean a module: its room and its path."""
-    return {room_of(path), path.relative_to(PACKAGE).as_posix()}
+    """The names under which a rule may mean a module: its package and its path."""
+    return {package_of(path), path.relative_to(PACKAGE).as_posix()}
 
 
-def forbidden_rooms(path: Path, source: str) -> list[str]:
-    room = room_of(path)
+def forbidden_packages(path: Path, source: str) -> list[str]:
+    package = package_of(path)
     wrong = []
     for item in imports_of(path, source):
         steps = item.module.split(".")
-        if steps[0] != "edgenas" or (len(steps) > 1 and steps[1] == room):
+        if steps[0] != "edgenas" or (len(steps) > 1 and steps[1] == package):
             continue
-        other_room = steps[1] if len(steps) > 1 else "edgenas itself"
-        if other_room not in MAY_IMPORT[room] | {"__version__"}:
-            wrong.append(f"line {item.line}: {room} may not import {other_room}")
+        other = steps[1] if len(steps) > 1 else "edgenas itself"
+        if other not in MAY_IMPORT[package]:
+            wrong.append(f"line {item.line}: {package} may not import {other}")
     return wrong
 
 
@@ -126,10 +128,10 @@ def misplaced_libraries(path: Path, source: str) -> list[str]:
     wrong = []
     for item in imports_of(path, source):
         library = item.module.partition(".")[0]
-        if library not in HEAVY_ROOMS or item.for_types:
+        if library not in HEAVY_PACKAGES or item.for_types:
             continue
-        if not place_of(path) & HEAVY_ROOMS[library]:
-            wrong.append(f"line {item.line}: {library} belongs to {', '.join(sorted(HEAVY_ROOMS[library]))}")
+        if not place_of(path) & HEAVY_PACKAGES[library]:
+            wrong.append(f"line {item.line}: {library} belongs to {', '.join(sorted(HEAVY_PACKAGES[library]))}")
         elif not item.in_function and not place_of(path) & HEAVY_AT_TOP.get(library, set()):
             wrong.append(f"line {item.line}: {library} may only be imported inside a function")
     return wrong
@@ -140,24 +142,71 @@ def _module_id(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_module_id)
-def test_module_imports_only_permitted_rooms(path: Path) -> None:
-    """A module imports only the rooms that the table of the design permits to its own room."""
+def test_module_imports_only_permitted_packages(path: Path) -> None:
+    """A module imports only the packages that the table of the design permits to its own package."""
     if path == PACKAGE / "__init__.py":
-        pytest.skip("holds the public names of all rooms, loaded on first use")
-    assert room_of(path) in ROOMS
-    assert forbidden_rooms(path, path.read_text()) == []
+        pytest.skip("holds the public names of all packages, loaded on first use")
+    assert package_of(path) in PACKAGES
+    assert forbidden_packages(path, path.read_text()) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_module_id)
-def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
-    """A heavy library is imported only in its rooms, and outside of functions only where it is what the room is for."""
+def test_heavy_libraries_stay_in_their_packages(path: Path) -> None:
+    """A heavy library is imported only in its packages, and outside of functions only where it is what the package is for."""
     assert misplaced_libraries(path, path.read_text()) == []
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "profilers").glob("agent*.py")), ids=_module_id)
-def test_agent_stands_alone(path: Path) -> None:
-    """What is sent to a device imports nothing of edgenas."""
-    assert [item for item in imports_of(path, path.read_text()) if item.module.startswith("edgenas")] == []
+def module_of(path: Path) -> str:
+    """The dotted name of a module; a package's ``__init__`` has the package's name."""
+    return ".".join(["edgenas", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def imports_among(sources: dict[str, tuple[Path, str]]) -> dict[str, set[str]]:
+    """Which of these modules each imports, anywhere in its file, for types only too."""
+    found: dict[str, set[str]] = {}
+    for name, (path, source) in sources.items():
+        wanted: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
+            for base in _names(node, path) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+                wanted |= {f"{base}.{each}" if f"{base}.{each}" in sources else base for each in names or [""]}
+        found[name] = (wanted & sources.keys()) - {name}
+    return found
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or in a circle."""
+    reached = {name: set(others) for name, others in imports.items()}
+    for middle in imports:  # S. Warshall, A theorem on Boolean matrices, Journal of the ACM 9 (1962) 11
+        for name in imports:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    groups = {frozenset(other for other in reached[name] if name in reached[other]) for name in imports}
+    return sorted(sorted(group) for group in groups if group)
+
+
+def test_no_modules_import_each_other() -> None:
+    """No two modules of edgenas import each other, directly or in a circle, imports for types included."""
+    assert circles(imports_among({module_of(path): (path, path.read_text()) for path in MODULES})) == []
+
+
+def test_a_circle_is_found() -> None:
+    """Three modules in a circle are found, one of which imports inside a function and one for types only."""
+    sources = {
+        "edgenas.a": "import edgenas.b",
+        "edgenas.b": "def late():\n    from edgenas import c",
+        "edgenas.c": "if TYPE_CHECKING:\n    from edgenas.a import Thing",
+        "edgenas.d": "import edgenas.a",
+    }
+    written = {name: (PACKAGE / f"{name[-1]}.py", source) for name, source in sources.items()}
+    assert circles(imports_among(written)) == [["edgenas.a", "edgenas.b", "edgenas.c"]]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "on_device").glob("*.py")), ids=_module_id)
+def test_what_is_sent_to_a_device_stands_alone(path: Path) -> None:
+    """What is sent to a device imports nothing of edgenas but what is sent with it."""
+    imported = [item.module for item in imports_of(path, path.read_text()) if item.module.startswith("edgenas")]
+    assert [name for name in imported if not name.startswith("edgenas.on_device.")] == []
 
 
 @pytest.mark.parametrize(
@@ -176,13 +225,13 @@ def test_agent_stands_alone(path: Path) -> None:
 )
 def test_rule_catches_every_form_of_import(place: str, source: str) -> None:
     """An import that is not permitted is found whether absolute, relative, late or for types only."""
-    assert forbidden_rooms(PACKAGE / place, source)
+    assert forbidden_packages(PACKAGE / place, source)
 
 
 def test_rule_accepts_permitted_imports() -> None:
-    """Imports within the room and from permitted rooms are accepted, relative ones too."""
+    """Imports within the package and from permitted packages are accepted, relative ones too."""
     lines = ["import math", "from edgenas import costs", "from edgenas.files import parse", "from . import parts"]
-    assert forbidden_rooms(PACKAGE / "space" / "new.py", "\n".join([*lines, "from .base import Gene"])) == []
+    assert forbidden_packages(PACKAGE / "space" / "new.py", "\n".join([*lines, "from .base import Gene"])) == []
 
 
 @pytest.mark.parametrize(
@@ -195,25 +244,25 @@ def test_rule_accepts_permitted_imports() -> None:
     ],
 )
 def test_rule_catches_misplaced_libraries(place: str, source: str) -> None:
-    """A heavy library in a wrong room, or at the top of a module, is found."""
+    """A heavy library in a wrong package, or at the top of a module, is found."""
     assert misplaced_libraries(PACKAGE / place, source)
 
 
 def documented_rule(permitted: str) -> set[str]:
-    """The rooms that a cell of the design's table permits."""
+    """The packages that a cell of the design's table permits."""
     if permitted == "all":
-        return ROOMS
+        return PACKAGES
     if permitted.startswith("all but "):
-        return ROOMS - set(permitted.removeprefix("all but ").split(" and "))
+        return PACKAGES - set(permitted.removeprefix("all but ").split(" and "))
     return FOUNDATION | (set() if permitted == "-" else set(permitted.split(", ")))
 
 
 def test_rules_are_those_of_the_design() -> None:
     """The table in docs/design.md says what this test checks."""
     text = (PACKAGE.parent / "docs" / "design.md").read_text()
-    table = text.partition("| room | may also import |\n|---|---|\n")[2].partition("\n\n")[0]
+    table = text.partition("| package | may also import |\n|---|---|\n")[2].partition("\n\n")[0]
     documented: dict[str, set[str]] = {}
     for row in table.splitlines():
-        rooms, permitted = (cell.strip() for cell in row.strip("|").split("|"))
-        documented |= {room: documented_rule(permitted) for room in rooms.split(", ")}
-    assert documented == {room: rule for room, rule in MAY_IMPORT.items() if room not in FOUNDATION}
+        packages, permitted = (cell.strip() for cell in row.strip("|").split("|"))
+        documented |= {package: documented_rule(permitted) for package in packages.split(", ")}
+    assert documented == {package: rule for package, rule in MAY_IMPORT.items() if package not in FOUNDATION}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgenas.data import DataSet, Images, Inputs, Split
+from edgenas.data.data_set import DataSet, Images, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate, computing_with, to_channels_last
 from edgenas.space import Architecture
 

@@ -31,7 +31,7 @@ app.add_typer(device.app, name="device")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from edgenas import __version__
+        from edgenas.version import __version__
 
         typer.echo(f"edgenas {__version__}")
         raise typer.Exit

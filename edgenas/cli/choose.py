@@ -73,7 +73,7 @@ def command(
 
 def _kind(target: Target) -> str:
     """What export must be told, beside how the target is named, to write the kind of file that the target runs."""
-    from edgenas.pipeline.kinds import kind_of
+    from edgenas.pipeline.export_formats import kind_of
 
     kind = kind_of(target)
     options = f" --format {kind.format}" if kind.format != "onnx" else ""

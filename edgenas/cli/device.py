@@ -15,8 +15,8 @@ from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, make_ta
 from edgenas.errors import EdgeNASError, UsageError
 
 if TYPE_CHECKING:
-    from edgenas.devices.base import Connection
-    from edgenas.devices.known_hosts import HostKey
+    from edgenas.devices.profile import Connection
+    from edgenas.devices.ssh.known_hosts import HostKey
 
 app = typer.Typer(help="Get to know a board: its profile, its host key, the runtimes on it.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ _MARKS = {"ok": "ok", "warning": "WARNING", "failed": "FAILED", "not tried": "no
 def list_(json: JsonOption = False) -> None:
     """List the device profiles: those shipped, and those in device_profiles here."""
     from edgenas.devices import Target, load_profile
-    from edgenas.devices.profile import known_profiles
+    from edgenas.devices.profile_files import known_profiles
 
     rows: list[dict[str, Any]] = []
     table: list[tuple[str, str, str, str]] = []
@@ -58,7 +58,7 @@ def list_(json: JsonOption = False) -> None:
 def facts(profile: Profile, json: JsonOption = False) -> None:
     """Show what a device says about itself."""
     from edgenas.devices import load_profile
-    from edgenas.pipeline.device import facts as ask
+    from edgenas.pipeline.device_setup import facts as ask
 
     found = ask(load_profile(profile))
     if json:
@@ -100,7 +100,7 @@ def trust(
 ) -> None:
     """Record a device's SSH host key after showing its fingerprint."""
     from edgenas.devices import load_profile
-    from edgenas.pipeline.device import trust as record_all
+    from edgenas.pipeline.device_setup import trust as record_all
 
     recorded = record_all(load_profile(profile), lambda key: _confirm(key, yes, replace))
     for key in recorded:
@@ -122,7 +122,7 @@ def new(
     yes: Yes = False,
 ) -> None:
     """Ask a connected device what it is and write its profile."""
-    from edgenas.pipeline.device import new as write
+    from edgenas.pipeline.device_setup import new as write
 
     files = {"identity_file": identity_file, "known_hosts": known_hosts, "config_file": config_file}
     given = {key: _absolute(value) for key, value in files.items() if value} | ({"jump": jump} if jump else {})
@@ -146,7 +146,7 @@ def setup(
 ) -> None:
     """Install the profile's runtimes on its board."""
     from edgenas.devices import load_profile
-    from edgenas.pipeline.device import setup as install
+    from edgenas.pipeline.device_setup import setup as install
 
     loaded = load_profile(profile)
     done = install(

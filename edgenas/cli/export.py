@@ -55,8 +55,8 @@ def command(
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import FailedError
-    from edgenas.pipeline.kinds import all_kinds
-    from edgenas.pipeline.network import ExportSettings
+    from edgenas.pipeline.export_formats import all_kinds
+    from edgenas.pipeline.prepared_model import ExportSettings
 
     if target not in (None, _TENSORRT):
         raise UsageError(f"unknown target {target!r}; known: {_TENSORRT}")
@@ -96,7 +96,7 @@ def _batch(text: str) -> int | None:
 
 def _architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
     """The one that is named, else what was chosen for the device."""
-    from edgenas.pipeline.architectures import resolve_architecture
+    from edgenas.pipeline.architecture_names import resolve_architecture
 
     if arch is not None:
         return resolve_architecture(run.space, arch)

@@ -21,7 +21,7 @@ from edgenas.cli.common import (
 from edgenas.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
-    from edgenas.cli.measured import Outcome
+    from edgenas.cli.measurement_output import Outcome
     from edgenas.devices import Target
     from edgenas.profilers import Measurement
 
@@ -38,7 +38,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Measure model files on a device, with intervals and conditions."""
-    from edgenas.cli.measured import document, print_outcomes
+    from edgenas.cli.measurement_output import document, print_outcomes
     from edgenas.profilers import Rounds
 
     targets = {model: _target(model, device, runtime, threads, precision) for model in dict.fromkeys(models)}
@@ -69,7 +69,7 @@ def command(
 
 def _target(model: Path, device: str, runtime: str | None, threads: int | None, precision: str | None) -> Target:
     """The target for a file: without ``--runtime`` the profile's default, or else its first that runs such files."""
-    from edgenas.profilers.request import ENDINGS
+    from edgenas.profilers.measure.protocol import ENDINGS
 
     target = make_target(device, runtime, threads, precision)
     if runtime is None and model.suffix not in ENDINGS.get(target.runtime, ()):

@@ -88,7 +88,7 @@ def _check_options(building: set[str], check: bool, explain: str | None, picture
 
 def _check(run: Run, target: Target, json: bool) -> None:
     """Print how the table does on a fresh measurement; exits with 1 where it does worse than its certificate."""
-    from edgenas.cli.explained import print_check
+    from edgenas.cli.table_output import print_check
 
     found = run.check_table(target)
     if json:
@@ -100,8 +100,8 @@ def _check(run: Run, target: Target, json: bool) -> None:
 
 
 def _explain(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
-    from edgenas.cli.explained import draw_explanation, print_explanation
-    from edgenas.pipeline.architectures import resolve_architecture
+    from edgenas.cli.table_output import draw_explanation, print_explanation
+    from edgenas.pipeline.architecture_names import resolve_architecture
 
     explanation = run.explain(target, resolve_architecture(run.space, text))
     if picture is not None:

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Train a run's supernet; goes on where it was interrupted."""
     from edgenas.pipeline import Run
-    from edgenas.pipeline.config import DEFAULT, TrainingConfig
+    from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
     settings = DEFAULT if config is None else TrainingConfig.load(config)
     opened = Run(run, settings.checked_space(str(config or "the default config")))

@@ -22,7 +22,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Check that a bundle is whole and does what it did when it was made; needs neither torch nor a run."""
-    from edgenas.pipeline.verify import verify
+    from edgenas.pipeline.verify_bundle import verify
 
     report = verify(bundle, None if device is None else make_target(device, threads=threads))
     if json:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from edgenas.devices.absent import absent_profile, check_present, is_absent
-from edgenas.devices.base import Completed, Deadline, Device
-from edgenas.devices.profile import DeviceProfile, Target, load_profile, shipped_profiles
+from edgenas.devices.contract import Completed, Deadline, Device
+from edgenas.devices.profile import DeviceProfile
+from edgenas.devices.profile_files import load_profile, shipped_profiles
 from edgenas.devices.registry import connect
+from edgenas.devices.target import Target
 
 __all__ = [
     "Completed",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from edgenas.devices.base import Device
-from edgenas.devices.profile import DeviceProfile, profile_from_dict
+from edgenas.devices.contract import Device
+from edgenas.devices.profile import DeviceProfile
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError
 
 _KIND = "absent"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.base import STDERR_KEPT, Completed, Deadline, Device, check_content, check_name
+from edgenas.devices.contract import STDERR_KEPT, Completed, Deadline, Device, check_content, check_name
 from edgenas.devices.facts import complete
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest, read_bytes, write_bytes

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.base import Completed, Deadline, Device, Output, check_content, check_name
+from edgenas.devices.contract import Completed, Deadline, Device, Output, check_content, check_name
 from edgenas.devices.facts import read_facts
-from edgenas.devices.process import Process
-from edgenas.devices.workfolder import DeviceLock, WorkFolder
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
+from edgenas.on_device.process import Process
+from edgenas.on_device.work_folder import DeviceLock, WorkFolder
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile

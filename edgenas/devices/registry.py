@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
-from edgenas.devices.base import Device
+from edgenas.devices.contract import Device
+from edgenas.devices.profile import DeviceProfile
 from edgenas.errors import UsageError
 from edgenas.files import nearest
-
-if TYPE_CHECKING:
-    from edgenas.devices.profile import DeviceProfile
 
 ENTRY_POINTS = "edgenas.devices"
 _BUILT_IN = {
     "local": ("edgenas.devices.local", "LocalDevice"),
-    "ssh": ("edgenas.devices.ssh", "SshDevice"),
+    "ssh": ("edgenas.devices.ssh.device", "SshDevice"),
     "fake": ("edgenas.devices.fake", "FakeDevice"),
     "absent": ("edgenas.devices.absent", "AbsentDevice"),
 }

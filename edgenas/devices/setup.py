@@ -20,13 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgenas.devices.base import Deadline, Device
+from edgenas import on_device
+from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python
-from edgenas.devices.venv import BASE, VENV_PYTHON
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import digest, nearest
 
-_SCRIPT = Path(__file__).with_name("setup_there.py")
+_SCRIPT = Path(on_device.__file__).with_name("install.py")
+# Where runtimes are installed on a device, and where a profile without python has them used.
+BASE = "~/.cache/edgenas"  # unless the profile names a work_dir
+VENV_PYTHON = "venv/bin/python"  # below BASE or work_dir
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
 _OLDEST_GLIBC_MINOR = 17

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices.base import STDERR_KEPT, Deadline, Device
+from edgenas.devices.contract import STDERR_KEPT, Deadline, Device
 from edgenas.devices.facts import FACTS
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest

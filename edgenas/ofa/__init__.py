@@ -1,6 +1,6 @@
 """Once-for-All supernets: elastic layers, progressive training, extraction of subnets."""
 
-from edgenas.ofa.calibration import calibrate
+from edgenas.ofa.batch_norm import calibrate
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.released import load_released

@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgenas.bundle import run_model
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
-from edgenas.export import accuracy, run_model
+from edgenas.export import accuracy
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.pipeline.export_formats import kind_of
 from edgenas.pipeline.inputs import made_from
-from edgenas.pipeline.kinds import kind_of
-from edgenas.pipeline.measurements import SETTINGS, Measurer
-from edgenas.pipeline.network import prepare
+from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.prepared_model import prepare
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms

@@ -12,9 +12,9 @@ from edgenas.errors import MissingExtraError, VerificationError
 from edgenas.export import Kind
 from edgenas.pipeline.choose import Choice
 from edgenas.pipeline.export import export
-from edgenas.pipeline.kinds import kind_of
-from edgenas.pipeline.measurements import SETTINGS, Measurer
-from edgenas.pipeline.network import Network, prepare
+from edgenas.pipeline.export_formats import kind_of
+from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.prepared_model import Network, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
 from edgenas.profilers import LatencyTable

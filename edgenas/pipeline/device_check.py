@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect
 from edgenas.errors import EdgeNASError
-from edgenas.profilers.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
-from edgenas.profilers.reference import SETTINGS, reference_model
-from edgenas.profilers.request import ENDINGS, check_models, describe, one_line, send_agent, unable
-from edgenas.profilers.trust import judge
+from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
+from edgenas.profilers.measure.protocol import ENDINGS, check_models, describe, one_line, send_agent, unable
+from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
+from edgenas.profilers.measure.validity import judge
 from edgenas.units import format_bytes
 
 _SECONDS = 30.0
@@ -33,8 +33,7 @@ _PROBE = (
     " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
 )
 _CONDITIONS = (
-    "import json, pathlib, sys, agent_board;"
-    " print(json.dumps(agent_board.conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
+    "import json, pathlib, sys, board; print(json.dumps(board.conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
 )
 
 
@@ -110,8 +109,8 @@ def _all(target: Target, over_ssh: bool) -> Iterator[Check]:
 
 
 def _host_key(target: Target) -> Iterator[Check]:
-    from edgenas.devices.ssh_config import SshConnection
-    from edgenas.devices.ssh_connection import fetch_host_key
+    from edgenas.devices.ssh.config import SshConnection
+    from edgenas.devices.ssh.connection import fetch_host_key
 
     connection = target.profile.connection
     assert isinstance(connection, SshConnection)

@@ -8,25 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interface, run_model, write_bundle
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import (
-    Bundle,
-    Kind,
-    agree,
-    check_replaceable,
-    open_bundle,
-    read_interface,
-    run_model,
-    write_bundle,
-)
-from edgenas.export.layer_errors import LayerError, layer_errors
-from edgenas.export.quantize import float_layers, is_named
+from edgenas.export import Kind, agree
+from edgenas.export.quantize.layer_errors import LayerError, layer_errors
+from edgenas.export.quantize.quantize import float_layers, is_named
 from edgenas.files import read_bytes
-from edgenas.pipeline.card import File, facts, inputs_of, measured
-from edgenas.pipeline.kinds import kind_of, target_of
-from edgenas.pipeline.network import ExportSettings, Floats, Network, prepare
-from edgenas.pipeline.remedy import find_remedy
+from edgenas.pipeline.export_formats import kind_of, target_of
+from edgenas.pipeline.model_card import File, facts, inputs_of, measured
+from edgenas.pipeline.precision_fallback import find_remedy
+from edgenas.pipeline.prepared_model import ExportSettings, Floats, Network, prepare
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -228,7 +220,7 @@ def _remedy(network: Network, kind: Kind, found: Floats, errors: Sequence[LayerE
 
 
 def _write(network: Network, file: File, out: Path, card: dict[str, Any]) -> Bundle:
-    from edgenas.export.preprocess import preprocess
+    from edgenas.data.preprocess import preprocess
 
     settings = {**network.preprocessing, "layout": file.interface.input.layout}
     sample = preprocess(network.sample, settings)

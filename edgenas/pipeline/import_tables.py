@@ -10,9 +10,9 @@ from edgenas.accuracy import ReleasedPredictor
 from edgenas.devices import DeviceProfile, Target, absent_profile, shipped_profiles
 from edgenas.errors import RunError, UsageError
 from edgenas.files import write_bytes
-from edgenas.layout import Layout
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
+from edgenas.pipeline.run_folder import Layout
 from edgenas.profilers import PublishedTables
 from edgenas.space import SearchSpace
 

@@ -14,18 +14,18 @@ from edgenas.costs import Genes, Vector
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError
 from edgenas.export import Kind, build_onnx, random_weights
-from edgenas.export.calibration import Calibration
+from edgenas.export.quantize.calibration import Calibration
 from edgenas.files import digest
+from edgenas.pipeline.export_formats import build_kind, kind_of
 from edgenas.pipeline.inputs import made_from
-from edgenas.pipeline.kinds import build_kind, kind_of
-from edgenas.pipeline.measurements import Measurer
-from edgenas.pipeline.plan import Plan, Planned
-from edgenas.pipeline.priors import other_table
+from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.profile_plan import Plan, Planned
 from edgenas.pipeline.progress import Bar
-from edgenas.pipeline.samples import Samples
+from edgenas.pipeline.source_tables import other_table
+from edgenas.pipeline.table_samples import Samples
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
-from edgenas.profilers.certificate import Certificate, mape_at_most
-from edgenas.profilers.choice import next_subnets, random_subnets
+from edgenas.profilers.latency.acquisition import next_subnets, random_subnets
+from edgenas.profilers.latency.holdout import Certificate, mape_at_most
 from edgenas.space import Architecture
 from edgenas.units import format_ms
 

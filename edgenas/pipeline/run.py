@@ -11,20 +11,21 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present, load_profile
 from edgenas.errors import RunError, UsageError
 from edgenas.files import digest, read_bytes, read_document, write_document
-from edgenas.layout import Layout
 from edgenas.pipeline.progress import Progress
+from edgenas.pipeline.run_folder import Layout
 from edgenas.space import Architecture, SearchSpace, space_from_dict
 
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
+    from edgenas.bundle import Bundle
     from edgenas.data import DataSet
-    from edgenas.export import Bundle, Kind
+    from edgenas.export import Kind
     from edgenas.ofa import Checkpoint, Schedule, Supernet
+    from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
     from edgenas.pipeline.explain import Explanation
     from edgenas.pipeline.export import Exported
-    from edgenas.pipeline.network import ExportSettings
-    from edgenas.pipeline.table_check import TableCheck
+    from edgenas.pipeline.prepared_model import ExportSettings
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
@@ -106,7 +107,7 @@ class Run:
 
     def check_table(self, target: Target, subnets: int = 20) -> TableCheck:
         """Measure fresh random subnets on a target and hold its table's certificate against them."""
-        from edgenas.pipeline.table_check import check_table
+        from edgenas.pipeline.check_table import check_table
 
         return check_table(self, target, subnets)
 
@@ -156,7 +157,7 @@ class Run:
         for a file that loses more than its kind may.
         """
         from edgenas.pipeline.export import export_all
-        from edgenas.pipeline.network import ExportSettings
+        from edgenas.pipeline.prepared_model import ExportSettings
 
         return export_all(self, architecture, target, Path(out), kinds, settings or ExportSettings())
 
@@ -185,7 +186,7 @@ class Run:
         Raises UsageError, listing what exists, for a name, runtime or precision
         that there is not, and for a precision that the runtime's files do not have.
         """
-        from edgenas.pipeline.kinds import RUNTIMES, kind_of
+        from edgenas.pipeline.export_formats import RUNTIMES, kind_of
 
         imported = self.layout.device(str(device))
         profile = load_profile(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from edgenas.profilers.batch import Batch, measure
-from edgenas.profilers.measure import measure_many
-from edgenas.profilers.measurement import Measurement
-from edgenas.profilers.published import PublishedTables
-from edgenas.profilers.rounds import Rounds, compare_rounds
-from edgenas.profilers.settings import MeasureSettings
-from edgenas.profilers.statistics import FEWEST
-from edgenas.profilers.table import LatencyTable
+from edgenas.profilers.latency.published import PublishedTables
+from edgenas.profilers.latency.table import LatencyTable
+from edgenas.profilers.measure.batch import Batch, measure
+from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.result import Rounds, compare_rounds
+from edgenas.profilers.measure.session import measure_many
+from edgenas.profilers.measure.settings import MeasureSettings
+from edgenas.profilers.measure.statistics import FEWEST
 
 __all__ = [
     "FEWEST",

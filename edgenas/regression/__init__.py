@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgenas.regression.baseline import Baseline, record
-from edgenas.regression.compare import Check, check
+from edgenas.regression.gate import Check, check
 
 __all__ = ["Baseline", "Check", "check", "record"]

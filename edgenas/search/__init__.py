@@ -1,6 +1,6 @@
 """Search of the accuracy-latency-memory front, and candidates for a budget."""
 
-from edgenas.search.choose import candidates
+from edgenas.search.candidates import candidates
 from edgenas.search.nsga2 import search_front
 from edgenas.search.pareto import Front, nondominated
 

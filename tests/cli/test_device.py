@@ -17,7 +17,7 @@ import yaml
 
 from edgenas.cli.device import _parse_host
 from edgenas.devices import Deadline, connect, load_profile, shipped_profiles
-from edgenas.devices.testing_sshd import Sshd, make_key
+from edgenas.devices.ssh.testing import Sshd, make_key
 from edgenas.errors import UsageError
 from edgenas.pipeline import device_check
 

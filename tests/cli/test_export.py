@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edgenas.bundle import Bundle
 from edgenas.costs import Budget
-from edgenas.export import LIMITS, Bundle
+from edgenas.export import LIMITS
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgenas.cli.measured import conditions, ranking
+from edgenas.cli.measurement_output import conditions, ranking
 from edgenas.errors import DeviceError
 from edgenas.profilers import Measurement, Rounds, measure_many
-from edgenas.profilers.trust import Verdict
+from edgenas.profilers.measure.validity import Verdict
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -125,7 +125,7 @@ def test_a_lost_device_shows_what_was_measured(
             raise DeviceError("board: the connection was lost")
         return measure_many(models, *arguments, **options)
 
-    monkeypatch.setattr("edgenas.profilers.batch.measure_many", vanish)
+    monkeypatch.setattr("edgenas.profilers.measure.batch.measure_many", vanish)
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 1
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
@@ -138,7 +138,9 @@ def test_a_file_that_cannot_be_measured_is_refused_first(
     call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second runtime's file that is not there costs no measurement of the first's."""
-    monkeypatch.setattr("edgenas.profilers.batch.measure_many", lambda *arguments, **options: pytest.fail("measured"))
+    monkeypatch.setattr(
+        "edgenas.profilers.measure.batch.measure_many", lambda *arguments, **options: pytest.fail("measured")
+    )
     code, out, err = call("measure", make("a.onnx", 1000), board.with_name("absent.tflite"), "--device", board)
     assert (code, out) == (2, "")
     assert "absent.tflite: cannot be read" in err
@@ -154,7 +156,7 @@ def test_an_interrupt_shows_what_was_measured(
             raise KeyboardInterrupt
         return measure_many(models, *arguments, **options)
 
-    monkeypatch.setattr("edgenas.profilers.batch.measure_many", interrupt)
+    monkeypatch.setattr("edgenas.profilers.measure.batch.measure_many", interrupt)
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 130
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]

@@ -145,7 +145,7 @@ def test_folder_that_is_no_bundle(refused: Callable[[Path], str], tmp_path: Path
 
 def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:
     """A bundle of an older edgenas says so."""
-    from edgenas.export.bundle_check import checksums
+    from edgenas.bundle.check import checksums
     from edgenas.files import write_document
 
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "old"))
@@ -156,8 +156,8 @@ def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: P
 
 def test_scripts_of_another_edgenas(call: Call, shipped: Path, tmp_path: Path) -> None:
     """Scripts of another edgenas cannot be compared, and one line says so."""
-    from edgenas.export import Bundle
-    from edgenas.export.bundle_check import checksums
+    from edgenas.bundle import Bundle
+    from edgenas.bundle.check import checksums
     from edgenas.files import write_document
 
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "other"))

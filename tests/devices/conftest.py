@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices import DeviceProfile
-from edgenas.devices.testing_sshd import Sshd
+from edgenas.devices.ssh.testing import Sshd
 
 Gone = Callable[[int], bool]
 OpenSsh = Callable[..., str]

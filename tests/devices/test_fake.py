@@ -10,7 +10,7 @@ import pytest
 
 from edgenas.devices import Deadline, Device, connect
 from edgenas.devices.fake import FakeBoard, FakeDevice, Reply, Request
-from edgenas.devices.profile import profile_from_dict
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.testing import COMMANDS, DeviceContract
 from edgenas.errors import DeviceError
 

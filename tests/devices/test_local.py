@@ -15,10 +15,10 @@ import pytest
 
 from edgenas.devices import Deadline, Device, connect, load_profile
 from edgenas.devices.local import LocalDevice
-from edgenas.devices.profile import profile_from_dict
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.testing import DeviceContract
-from edgenas.devices.workfolder import DeviceLock
 from edgenas.errors import DeviceError
+from edgenas.on_device.work_folder import DeviceLock
 
 
 def local(work_dir: Path, python: str | None = None) -> LocalDevice:
@@ -59,7 +59,7 @@ def test_a_dead_owners_folder_is_swept(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
         from pathlib import Path
-        from edgenas.devices.workfolder import WorkFolder
+        from edgenas.on_device.work_folder import WorkFolder
         WorkFolder(Path(sys.argv[1]))
         os.kill(os.getpid(), signal.SIGKILL)
     """

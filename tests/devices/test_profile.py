@@ -11,7 +11,7 @@ import pytest
 
 from edgenas.devices import Target, connect, load_profile, registry, shipped_profiles
 from edgenas.devices.fake import FakeDevice
-from edgenas.devices.profile import profile_from_dict
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, UsageError
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from edgenas import on_device
 from edgenas.devices import Deadline, Device, DeviceProfile, connect
 from edgenas.devices import setup as installing
-from edgenas.devices.profile import profile_from_dict
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.setup import Board, Installed, set_up
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 
@@ -191,8 +192,8 @@ def test_what_pip_there_cannot_get_is_sent(
     """Where pip on the device fails, wheels are fetched here instead, and both are said."""
     for package in ("numpy", "onnxruntime"):
         wheel(index, package, "0.1", GIVES.format(version="0.1"))
-    real = Path(installing.__file__).with_name("setup_there.py").read_text()
-    script = index / "setup_there.py"
+    real = Path(on_device.__file__).with_name("install.py").read_text()
+    script = index / "install.py"
     script.write_text(real.replace('find_spec("pip")', 'find_spec("no_pip_here")'))
     monkeypatch.setattr(installing, "_SCRIPT", script)
     said: list[str] = []
@@ -302,7 +303,7 @@ def test_a_python_that_does_not_answer_is_named(device: Device, base: Path) -> N
 
 def test_the_script_runs_on_python_3_8() -> None:
     """What is sent is syntax that Python 3.8 accepts, and imports the standard library only."""
-    tree = ast.parse(Path(installing.__file__).with_name("setup_there.py").read_text(), feature_version=(3, 8))
+    tree = ast.parse(Path(on_device.__file__).with_name("install.py").read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names

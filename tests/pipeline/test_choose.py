@@ -12,7 +12,7 @@ from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
 from edgenas.pipeline import choose as choosing
 from edgenas.pipeline.choose import Proven
-from edgenas.pipeline.measurements import Measurer
+from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.progress import Progress
 from edgenas.space import Architecture
 

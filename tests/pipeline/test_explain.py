@@ -16,8 +16,8 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.explain import OVERHEAD, explain_by
 from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable
-from edgenas.profilers.fit import fit_parts
-from edgenas.profilers.memory import MemoryModel
+from edgenas.profilers.latency.fit import fit_parts
+from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.parts import macs
 

@@ -13,19 +13,20 @@ import numpy as np
 import pytest
 import torch
 
+from edgenas.bundle import Bundle
 from edgenas.costs import Budget
 from edgenas.devices import Target, load_profile
 from edgenas.errors import MissingExtraError, RunError, UsageError, VerificationError
-from edgenas.export import Bundle, Kind
+from edgenas.export import Kind
 from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
-from edgenas.pipeline.calibration import split_folder
+from edgenas.pipeline.calibration_images import split_folder
 from edgenas.pipeline.demo import int8_bundle
 from edgenas.pipeline.export import FailedError
+from edgenas.pipeline.export_formats import all_kinds, kind_of, target_of
 from edgenas.pipeline.import_weights import import_weights
-from edgenas.pipeline.kinds import all_kinds, kind_of, target_of
-from edgenas.pipeline.measurements import SETTINGS, Measurer
-from edgenas.pipeline.network import ExportSettings, prepare
+from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.prepared_model import ExportSettings, prepare
 from edgenas.pipeline.progress import Progress, Silent
 
 Write = Callable[..., Path]
@@ -485,7 +486,7 @@ def test_demo_goes_on_without_the_quantiser(
         raise MissingExtraError("needs ai-edge-quantizer; pip install 'edgenas[export]'")
 
     heard = Heard()
-    monkeypatch.setattr("edgenas.pipeline.kinds.quantize", missing)
+    monkeypatch.setattr("edgenas.pipeline.export_formats.quantize", missing)
     told = Run(run.layout.root, progress=heard)
     assert int8_bundle(prepare(told, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgenas.pipeline.measurements
+import edgenas.pipeline.measurement_store
 import edgenas.pipeline.profile
 from edgenas.devices import Device, DeviceProfile, Target
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
-from edgenas.devices.profile import profile_from_dict
-from edgenas.devices.testing_sshd import Sshd
+from edgenas.devices.profile_files import profile_from_dict
+from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.pipeline import Run
@@ -143,7 +143,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> Device:
         raise AssertionError("nothing was to be done")
 
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", fail)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", fail)
     monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
 
 
@@ -213,7 +213,7 @@ def test_fewer_minutes_than_are_recorded_use_everything(run: Run, monkeypatch: p
     """Where the table is gone but three batches are recorded, all three are used without a device, and it says so."""
     longer = run.profile(board(), LONGER)
     run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", None)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
     table = run.profile(board(), BRIEFLY)
     assert np.array_equal(table.part_ms, longer.part_ms)
     assert isinstance(run.progress, Recorder)
@@ -316,7 +316,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         lines = reply.stdout.splitlines(keepends=True)
         return Reply("".join(lines[:9]), vanishes=True)  # hello, the reference, seven subnets
 
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     with pytest.raises(DeviceError, match="the connection was lost"):
         run.profile(board(), BRIEFLY)
@@ -355,7 +355,7 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     def handler(request: Request) -> Reply:
         return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate(request).stdout))
 
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     run.profile(board(), BRIEFLY)
     table = run.table(board())
@@ -383,7 +383,7 @@ def failing(which: Callable[[int], bool]) -> Callable[[object], Device]:
 
 def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress names it, the plan notes it, the table is made from the others, and it is not tried again."""
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", failing(lambda number: number == 3))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number == 3))
     run = open_run(tmp_path / "run", Recorder())
     table = run.profile(board(), BRIEFLY)
     assert isinstance(run.progress, Recorder)
@@ -392,13 +392,13 @@ def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeyp
     assert run.progress.said[0].startswith(f"profile   leaves out {failed[0][0]}: crashes onnxruntime")
     assert count(table) == 57
     run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", None)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
     assert np.array_equal(run.profile(board(), BRIEFLY).part_ms, table.part_ms)
 
 
 def test_a_device_that_can_run_hardly_any_subnet_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where most of a batch fails the runtime is the problem, and its words are the message."""
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", failing(lambda number: number > 5))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number > 5))
     with pytest.raises(ModelError, match="crashes onnxruntime"):
         open_run(tmp_path / "run").profile(board(), BRIEFLY)
 
@@ -442,7 +442,7 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
     def handler(request: Request) -> Reply:
         return Reply(simulate(request).stdout.replace('"governor": null', '"governor": "powersave"'))
 
-    monkeypatch.setattr(edgenas.pipeline.measurements, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run", Recorder())
     run.profile(board(), BRIEFLY)
     assert isinstance(run.progress, Recorder)

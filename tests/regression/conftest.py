@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from edgenas.devices import Target, load_profile
-from edgenas.devices.profile import profile_from_dict
+from edgenas.devices.profile_files import profile_from_dict
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.trust import Verdict
+from edgenas.profilers.measure.validity import Verdict
 
 Rounds = Callable[..., tuple[Measurement, ...]]
 

@@ -12,8 +12,8 @@ import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.rounds import median_of_rounds
-from edgenas.profilers.trust import Verdict
+from edgenas.profilers.measure.result import median_of_rounds
+from edgenas.profilers.measure.validity import Verdict
 from edgenas.regression import Baseline, record
 
 Rounds = Callable[..., tuple[Measurement, ...]]

@@ -1,0 +1,19 @@
+"""A bundle: the folder that is deployed, with everything needed to run the model and to verify it."""
+
+from __future__ import annotations
+
+from edgenas.bundle.bundle import Bundle, check_replaceable, open_bundle, write_bundle
+from edgenas.bundle.check import Verified
+from edgenas.bundle.model_file import Interface, Port, read_interface, run_model
+
+__all__ = [
+    "Bundle",
+    "Interface",
+    "Port",
+    "Verified",
+    "check_replaceable",
+    "open_bundle",
+    "read_interface",
+    "run_model",
+    "write_bundle",
+]

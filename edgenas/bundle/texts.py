@@ -1,0 +1,121 @@
+"""The texts of a bundle: its sample script and its model card."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgenas.data import preprocess
+
+_SCRIPT = '''"""Print the label of the sample image: python run.py. Needs numpy and {runtime} only."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+{imports}
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True  # the checksums cover every file of this folder
+
+from preprocess import preprocess
+
+with np.load(HERE / "sample.npz", allow_pickle=False) as sample:
+    image = sample["image"]
+{body}
+labels = (HERE / "labels.txt").read_text(encoding="utf-8").split("\\n")
+print(labels[int(logits.argmax())])
+'''
+_ONNX = """\
+session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+entry = session.get_inputs()[0]
+batch = entry.shape[0] if isinstance(entry.shape[0], int) else 1
+images = np.repeat(preprocess(image), batch, axis=0)
+logits = session.run(None, {entry.name: images})[0][0]"""
+_TFLITE = """\
+interpreter = Interpreter(model_path=str(HERE / "model.tflite"))
+interpreter.allocate_tensors()
+entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+images = np.repeat(preprocess(image), entry["shape"][0], axis=0)
+if entry["dtype"] == np.int8:  # images as integers: number = (integer - zero point) * scale
+    scale, zero_point = entry["quantization"]
+    images = np.clip(np.rint(images / scale) + zero_point, -128, 127).astype(np.int8)
+interpreter.set_tensor(entry["index"], images)
+interpreter.invoke()
+logits = interpreter.get_tensor(result["index"])[0]"""
+
+_RUN_SCRIPTS = {
+    "onnx": _SCRIPT.format(runtime="onnxruntime", imports="import onnxruntime", body=_ONNX),
+    "tflite": _SCRIPT.format(
+        runtime="ai-edge-litert", imports="from ai_edge_litert.interpreter import Interpreter", body=_TFLITE
+    ),
+}
+_RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+
+_CARD = """# Model card
+
+Made by edgenas. `python run.py` runs the sample image with numpy and {runtime} alone;
+`sha256sum -c SHA256SUMS` checks that no file was changed, `edgenas verify .` that the model does what it did.
+
+## Facts
+
+{facts}
+
+## Input
+
+An image (H, W) or (H, W, C) of bytes; `preprocess.py` turns it into float32 {shape} ({layout}):
+{part} bilinear to {size} x {size}, times {scale:.6g}, minus {mean}, divided by {std}.
+
+## Output
+
+Logits (1, {classes}), in the order of `labels.txt`: {labels}
+
+## Files
+
+| file | what |
+|---|---|
+| {model} | the model |
+| preprocess.py, preprocessing.json | from an image to the model's input |
+| labels.txt | the name of each class |
+| run.py, sample.npz | a sample image, its input, the logits of this file and those of the network before export |
+| card.json | the facts above, for machines |
+| SHA256SUMS | checksums |
+"""
+_LABELS_SHOWN = 20
+
+
+def scripts(file_format: str) -> dict[str, bytes]:
+    """The programs of a bundle by their file names."""
+    return {"preprocess.py": inspect.getsource(preprocess).encode(), "run.py": _RUN_SCRIPTS[file_format].encode()}
+
+
+def model_card(
+    file_format: str, card: Mapping[str, Any], preprocessing: Mapping[str, Any], labels: Sequence[str]
+) -> str:
+    """README.md of a bundle, in Markdown."""
+    rows = [f"| {_cell(name)} | {_cell(_text(value))} |" for name, value in card.items()]
+    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    size, channels, crop = preprocessing["size"], preprocessing["channels"], preprocessing["crop"]
+    shape = (1, size, size, channels) if preprocessing["layout"] == "NHWC" else (1, channels, size, size)
+    part = f"its middle square, {crop:.6g} of the shorter side," if crop else "the whole of it,"
+    return _CARD.format(
+        **preprocessing,
+        runtime=_RUNTIMES[file_format],
+        model=f"model.{file_format}",
+        shape=shape,
+        part=part,
+        facts="\n".join(["| fact | value |", "|---|---|", *rows]),
+        classes=len(labels),
+        labels=", ".join(labels[:_LABELS_SHOWN]) + more,
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,128 @@
+"""How ``edgenas profile`` prints where a subnet's time goes, and how a table's check went."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgenas.cli.common import print_table
+from edgenas.units import format_ms, format_ms_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgenas.pipeline.check_table import TableCheck
+    from edgenas.pipeline.explain import Explanation, Row
+    from edgenas.profilers.latency.agreement import Figures
+    from edgenas.profilers.latency.holdout import Certificate
+
+_COLUMNS = ("part", "what", "output", "", "time", "share")
+_WIDTH = 100  # where standard output is no terminal
+_NUMBERS = 24  # columns that times, shares and gaps take
+_LEAST_BAR, _MOST_BAR = 6, 40
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """A table of parts with bars, each stage's time above its parts."""
+    lines = [line for _, group in groupby(explanation.rows, lambda row: row.stage) for line in _lines(list(group))]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    taken = sum(max(map(len, texts)) for texts in list(zip(*lines, strict=True))[:3])
+    room = min(_MOST_BAR, max(_LEAST_BAR, width - taken - _NUMBERS))
+    longest, whole = max(row.ms for row in explanation.rows), explanation.latency_ms
+    table = [
+        (name, what, out, bar(ms / longest, room) if what else "", format_ms_of(ms, whole), f"{ms / whole:.1%}")
+        for name, what, out, ms in lines
+    ]
+    print_table(_COLUMNS, table, title(explanation), texts=4)
+
+
+def title(explanation: Explanation) -> str:
+    """What is explained: the subnet, its target, the predicted time with its interval."""
+    made_up = " SYNTHETIC" if explanation.synthetic else ""
+    return f"{explanation.architecture} on {explanation.target}{made_up}: {_predicted(explanation)}"
+
+
+def draw_explanation(explanation: Explanation, path: Path) -> None:
+    """The same as a picture. Raises EdgeNASError when the file cannot be written."""
+    from edgenas.report import draw_parts
+
+    name = f"Where the time of {explanation.architecture} goes on {explanation.target}"
+    draw_parts(explanation.rows, path, title=name, detail=_predicted(explanation), synthetic=explanation.synthetic)
+
+
+def bar(share: float, room: int) -> str:
+    """A bar of a share of so many columns, to an eighth of one."""
+    whole, eighths = divmod(round(8 * room * share), 8)
+    return "█" * whole + _EIGHTHS[eighths].strip()
+
+
+def _predicted(explanation: Explanation) -> str:
+    if explanation.interval_ms is None:
+        return f"{format_ms(explanation.latency_ms)} predicted, by a published table"
+    low, high = explanation.interval_ms
+    return f"{format_ms(explanation.latency_ms)} predicted, 95% interval {format_ms(low)} to {format_ms(high)}"
+
+
+def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, float]]:
+    """A stage's lines, name, what, output, time: the whole, without a what, above its parts; one part alone."""
+    if len(rows) == 1:
+        return [(rows[0].name, rows[0].what, rows[0].out, rows[0].ms)]
+    parts = [(f"  {row.name.rpartition('.')[2]}", row.what, row.out, row.ms) for row in rows]
+    return [(rows[0].stage, "", "", sum(row.ms for row in rows)), *parts]
+
+
+def print_check(check: TableCheck) -> None:
+    """The certificate beside what was found, the device then and now, the verdict."""
+    columns = ["", "certificate", "fresh subnets"]
+    cells = [_certified(check.certificate), _found(check.found)]
+    if not check.found.agree:
+        columns.append("at the speed of then")
+        cells.append(_found(check.levelled))
+    names = ("subnets", "MAPE", "p95 of errors", "within 10%", "within 95% interval", "bias", "Kendall tau",
+             "tau at one resolution")  # fmt: skip
+    made_up = " SYNTHETIC" if check.synthetic else ""
+    print_table(columns, list(zip(names, *cells, strict=True)), f"check {check.number} of {check.target}{made_up}")
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in check.verdicts.items())
+    print(f"measured: {verdicts}, {check.device_s:.0f} s of device time; {_speed(check)}")
+    print(check.verdict)
+    if not check.agrees:
+        print(f"to profile again: {check.remedy}")
+
+
+def _certified(certificate: Certificate) -> list[str]:
+    taus = list(certificate.kendall_tau_at.values())
+    tau = sum(taus) / len(taus) if taus else None
+    return [str(certificate.held_out), *_cells(certificate), _tau(tau)]
+
+
+def _found(found: Figures) -> list[str]:
+    return [str(len(found.errors)), *_cells(found), _tau(found.tau_within)]
+
+
+def _cells(found: Certificate | Figures) -> list[str]:
+    return [
+        f"{found.mape:.1%}",
+        f"{found.p95:.1%}",
+        f"{found.within_10_percent:.0%}",
+        f"{found.within_interval:.0%}",
+        f"{found.bias:+.1%}",
+        f"{found.kendall_tau:.2f}",
+    ]
+
+
+def _tau(tau: float | None) -> str:
+    return "-" if tau is None else f"{tau:.2f}"
+
+
+def _speed(check: TableCheck) -> str:
+    """What else tells how fast the device is beside then: the pace of its CPU, or its reference model."""
+    if check.pace_then_ms is not None and check.pace_now_ms is not None:
+        return f"pace of the CPU {check.pace_now_ms / check.pace_then_ms - 1:+.1%} since then"
+    then, now = check.reference_then_ms, check.reference_now_ms
+    if then is None or now is None:
+        return "the reference model did not run often enough"
+    return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%})"

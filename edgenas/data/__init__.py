@@ -1,0 +1,7 @@
+"""Data sets by name, their fixed splits, and how images become network inputs."""
+
+from __future__ import annotations
+
+from edgenas.data.data_set import DataSet, Preprocessing, Split, load_data, resize_matrix
+
+__all__ = ["DataSet", "Preprocessing", "Split", "load_data", "resize_matrix"]

@@ -1,0 +1,85 @@
+"""Device profiles by name or from a YAML file: the shipped ones and those in ``device_profiles`` here."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
+from edgenas.devices.registry import device_class
+from edgenas.errors import UsageError
+from edgenas.files import nearest, parse, read_yaml
+
+LOCALHOST = "localhost"
+_PACKAGE = Path(__file__).parent.parent
+OWN_PROFILES = Path("device_profiles")  # in the working folder
+# In the wheel, and in a source checkout.
+_SHIPPED = (_PACKAGE / "device_profiles", _PACKAGE.parent / "device_profiles")
+
+
+def load_profile(name_or_path: str | Path, given: str | None = None) -> DeviceProfile:
+    """A device profile by its name (``localhost``), or from a YAML file.
+
+    Anything with a folder in it or ending in .yaml or .yml is a file. A name
+    is looked for in the folder device_profiles here, then among the shipped
+    ones; ``localhost`` is always the shipped one. ``given`` is how remedies name
+    it, by default as it is named here. Raises UsageError on one line, naming the
+    nearest known name or key.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+        known = known_profiles()
+        if path.name not in known:
+            close = nearest(path.name, sorted(known))
+            raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
+        path = known[path.name]
+        check_own(path)
+        profile = profile_from_dict(read_yaml(path), str(path))
+        require(
+            profile.name == path.stem,
+            f"{path}: calls itself {profile.name}, so that neither name finds it; rename the file or correct its name",
+        )
+        return profile
+    profile = profile_from_dict(read_yaml(path), str(path))
+    object.__setattr__(profile, "given", shlex.quote(given or str(path)))
+    return profile
+
+
+def check_own(path: Path) -> None:
+    """Raises UsageError for a profile in device_profiles here that would stand in for ``localhost``."""
+    shipped = shipped_profiles().get(LOCALHOST)
+    # In a checkout of edgenas the folder is its own, whichever copy of the package runs.
+    is_shipped = shipped is not None and path.exists() and path.read_bytes() == shipped.read_bytes()
+    require(
+        path.stem != LOCALHOST or is_shipped,
+        f"{path}: {LOCALHOST} always means the shipped profile of this machine; give the file and its name another",
+    )
+
+
+def known_profiles() -> dict[str, Path]:
+    """The files of all profiles that can be given by name: the shipped ones, and those in device_profiles here."""
+    return {**shipped_profiles(), **{path.stem: path for path in sorted(OWN_PROFILES.glob("*.yaml"))}}
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """The files of the profiles that come with edgenas, by name."""
+    folder = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def profile_from_dict(data: Any, where: str) -> DeviceProfile:
+    """A profile from plain data; ``where`` names its source in messages. Raises UsageError."""
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: a device profile must be a mapping that begins with 'name: ...'")
+    connection = data.get("connection")
+    if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):
+        raise UsageError(f"{where}: key 'connection' must say its kind, for example 'connection: {{kind: local}}'")
+    kind = device_class(connection["kind"], where).connection_type
+    parsed: dict[str, Any] = {"connection": parse(kind, connection, f"{where}: connection")}
+    runtimes = data.get("runtimes")
+    if isinstance(runtimes, dict):
+        parsed["runtimes"] = {
+            name: parse(RuntimeOptions, options, f"{where}: runtimes.{name}") for name, options in runtimes.items()
+        }
+    return parse(DeviceProfile, {**data, **parsed}, where)

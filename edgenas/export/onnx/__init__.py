@@ -1,0 +1,1 @@
+"""ONNX files: written from parts and weights, opened in onnxruntime."""

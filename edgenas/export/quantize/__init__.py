@@ -1,0 +1,1 @@
+"""Model files in float16, dynamic range and int8."""

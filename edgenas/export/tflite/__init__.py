@@ -1,0 +1,1 @@
+"""TFLite files: written from an ONNX graph without TensorFlow, run in LiteRT."""

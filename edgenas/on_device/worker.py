@@ -1,0 +1,318 @@
+"""Keeps house on a device for one connection: runs commands, takes and gives files, holds the lock.
+
+Sent there and run by its Python 3.8 or newer; standard library only. It speaks
+frames over standard input and output: a letter, the length of the content as
+four bytes, the content.
+
+=====  ===========  =========================================================
+frame  from         content
+=====  ===========  =========================================================
+``J``  both         a request, or the one answer to it, as JSON
+``I``  host         standard input for the command that runs
+``F``  both         a piece of the file that is sent
+``K``  host         kill the command that runs
+``B``  both         a sign of life; the keeper gives one while it is busy
+``O``  keeper       standard output of the command
+``E``  keeper       standard error of the command
+``X``  keeper       the command has ended: its status, as JSON
+=====  ===========  =========================================================
+
+When standard input ends, or the host gives no sign of life for as long as it
+said at the start, everything here ends and the work folder is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import selectors
+import signal
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from edgenas.on_device.process import Process
+from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, file_digest
+
+MARK = b"edgenas keeper 1\n"
+HEADER = struct.Struct("!cI")
+PULSE_SECONDS = 2.0
+_PIECE = 32 * 1024
+_OUT_FULL = 1 << 20
+_KEPT_BYTES = 512 << 20
+_FREE_BYTES = 32 << 20
+
+
+class HostGoneError(Exception):
+    """Nobody is there any more to keep house for."""
+
+
+class Keeper:
+    """Answers one host until it goes."""
+
+    def __init__(self, folder: WorkFolder, silence_seconds: float) -> None:
+        self._work = folder
+        self._silence = silence_seconds
+        self._quiet_seconds, self._said = 0.0, time.monotonic()
+        self._selector = selectors.DefaultSelector()
+        self._incoming, self._outgoing = bytearray(), bytearray()
+        self._process: Process | None = None
+        self._receiving: Receiving | None = None
+        self._giving: Any = None
+        self._pushed: dict[str, tuple[str, int, int]] = {}
+        self._lock = DeviceLock()
+        self._kept = KeptFiles(folder.path.parent, self._pulse)
+        for stream in (0, 1):
+            os.set_blocking(stream, False)
+        self._selector.register(0, selectors.EVENT_READ, self._hear)
+
+    def serve(self) -> None:
+        """Until the host goes."""
+        try:
+            while self._quiet_seconds < self._silence:
+                self._wait()
+                self._look_after_process()
+                self._give_more()
+        except (HostGoneError, BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            if self._process:
+                self._process.end()
+            self._lock.release()
+
+    def _wait(self) -> None:
+        """Do what is to be done next; waiting counts as long as it was meant to last, for machines stall."""
+        patience = min(self._silence / 4, 5.0 if self._process is None else self._process.patience)
+        started = time.monotonic()
+        for key, _ in self._selector.select(patience):
+            key.data()
+        self._quiet_seconds += min(patience, time.monotonic() - started)
+
+    def answer(self, **content: Any) -> None:
+        self._send(b"J", json.dumps(content).encode())
+
+    # -- frames --------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        data = os.read(0, 1 << 16)
+        if not data:
+            raise HostGoneError
+        self._quiet_seconds = 0.0
+        self._incoming += data
+        while len(self._incoming) >= HEADER.size:
+            kind, length = HEADER.unpack_from(self._incoming)
+            if len(self._incoming) < HEADER.size + length:
+                return
+            content = bytes(self._incoming[HEADER.size : HEADER.size + length])
+            del self._incoming[: HEADER.size + length]
+            self._obey(kind, content)
+
+    def _obey(self, kind: bytes, content: bytes) -> None:
+        try:
+            self._do(kind, content)
+        except (BrokenPipeError, ConnectionResetError):
+            raise HostGoneError from None
+        except OSError as error:
+            self.answer(error=error.strerror or str(error))
+
+    def _do(self, kind: bytes, content: bytes) -> None:
+        if kind == b"J":
+            asked = json.loads(content)
+            getattr(self, "_do_" + asked.pop("do"))(**asked)
+        elif kind == b"F" and self._receiving:
+            self._receive(self._receiving, content)
+        elif kind == b"I" and self._process:
+            self._process.send(content)
+        elif kind == b"K" and self._process:
+            self._process.end()
+            self._report_end()
+
+    def _send(self, kind: bytes, content: bytes = b"") -> None:
+        self._outgoing += HEADER.pack(kind, len(content)) + content
+        self._said = time.monotonic()
+        self._flush()
+
+    def _flush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._outgoing:
+                del self._outgoing[: os.write(1, self._outgoing[: 1 << 16])]
+        watched = 1 in self._selector.get_map()
+        if self._outgoing and not watched:
+            self._selector.register(1, selectors.EVENT_WRITE, self._flush)
+        elif watched and not self._outgoing:
+            self._selector.unregister(1)
+
+    def _pulse(self) -> None:
+        if time.monotonic() - self._said >= PULSE_SECONDS:
+            self._send(b"B")
+
+    # -- commands ------------------------------------------------------------------
+
+    def _do_run(self, command: list[str]) -> None:
+        self._process = Process(
+            self._selector,
+            command,
+            str(self._work.path),
+            lambda data: self._send(b"O", data),
+            lambda data: self._send(b"E", data),
+        )
+        self.answer()
+
+    def _look_after_process(self) -> None:
+        if self._process is None:
+            return
+        self._pulse()
+        if len(self._outgoing) > _OUT_FULL:
+            self._process.pause()
+        elif self._process.has_ended():
+            self._process.end()
+            self._report_end()
+        else:
+            self._process.resume()
+
+    def _report_end(self) -> None:
+        assert self._process is not None
+        status, self._process = self._process.exit_status, None
+        self._send(b"X", json.dumps(status).encode())
+
+    # -- files ---------------------------------------------------------------------
+
+    def _do_push(self, name: str, sha256: str, size: int) -> None:
+        target = self._work.path / name
+        if self._pushed.get(name) == (sha256, *_look(target)) or self._kept.place(sha256, target):
+            self._stored(name, sha256)
+            return
+        self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
+        self._receiving = Receiving(target, sha256, size)
+        self.answer(send=True)
+        self._receive(self._receiving, b"")
+
+    def _receive(self, receiving: Receiving, piece: bytes) -> None:
+        receiving.take(piece)
+        self._pulse()
+        if receiving.missing > 0:
+            return
+        self._receiving = None
+        receiving.finish()
+        self._kept.keep(receiving.target, receiving.sha256)
+        self._stored(receiving.target.name, receiving.sha256)
+
+    def _stored(self, name: str, sha256: str) -> None:
+        target = self._work.path / name
+        self._pushed[name] = (sha256, *_look(target))
+        self.answer(path=str(target))
+
+    def _do_pull(self, name: str) -> None:
+        source = self._work.path / name
+        if not source.is_file():
+            self.answer(absent=True)
+            return
+        self.answer(sha256=file_digest(source, self._pulse), size=source.stat().st_size)
+        self._giving = source.open("rb")
+
+    def _give_more(self) -> None:
+        while self._giving and len(self._outgoing) < _OUT_FULL:
+            piece = self._giving.read(_PIECE)
+            if not piece:
+                self._giving.close()
+                self._giving = None
+            else:
+                self._send(b"F", piece)
+
+    # -- the lock ------------------------------------------------------------------
+
+    def _do_lock(self, holder: str) -> None:
+        self.answer(held_by=self._lock.take(holder))
+
+    def _do_unlock(self) -> None:
+        self._lock.release()
+        self.answer()
+
+
+class Receiving:
+    """A file on its way in, under a temporary name; what goes wrong is told when all of it was taken."""
+
+    def __init__(self, target: Path, sha256: str, size: int) -> None:
+        self.target, self.sha256, self.missing = target, sha256, size
+        self._temporary = target.with_name(f".{target.name}.new")
+        self._summed = hashlib.sha256()
+        self._error: OSError | None = None
+        self._file = self._temporary.open("wb")
+
+    def take(self, piece: bytes) -> None:
+        self.missing -= len(piece)
+        self._summed.update(piece)
+        if self._error is None:
+            try:
+                self._file.write(piece)
+            except OSError as error:
+                self._error = error
+
+    def finish(self) -> None:
+        """Give it its name. Raises OSError, and leaves nothing, when it could not be stored whole."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._error = self._error or error
+        if self._error is None and self._summed.hexdigest() != self.sha256:
+            self._error = OSError(0, "it arrived changed")
+        if self._error is not None:
+            self._temporary.unlink()
+            raise self._error
+        self._temporary.replace(self.target)
+
+
+def _look(path: Path) -> tuple[int, int]:
+    """What shows that a file was changed: size and time."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def work_folder(parents: list[str]) -> WorkFolder:
+    """A work folder in the first of these parents that can be written; an empty one is that for temporary files."""
+    errors: list[OSError] = []
+    for parent in parents:
+        try:
+            return WorkFolder(Path(parent).expanduser() if parent else _temporary())
+        except OSError as error:
+            errors.append(error)
+        except RuntimeError:
+            errors.append(OSError(errno.ENOENT, "there is no such user", parent))
+    raise errors[0]
+
+
+def _temporary() -> Path:
+    """Our own folder among everybody's temporary ones. Raises OSError when another has taken its name."""
+    folder = Path(tempfile.gettempdir(), f"edgenas-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        raise PermissionError(errno.EPERM, "is another user's", str(folder))
+    return folder
+
+
+def main(parents: list[str], silence_seconds: float) -> None:
+    """Keep house in a work folder under the first of ``parents`` that can be written."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.write(1, MARK)
+    try:
+        work = work_folder(parents)
+    except OSError as error:
+        content = json.dumps({"error": error.strerror, "path": error.filename}).encode()
+        os.write(1, HEADER.pack(b"J", len(content)) + content)
+        return
+    try:
+        keeper = Keeper(work, silence_seconds)
+        keeper.answer(folder=str(work.path))
+        keeper.serve()
+    finally:
+        work.close()

@@ -1,0 +1,117 @@
+"""The images that an exported network is calibrated on: training images of the run, or those of a folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgenas.data.preprocess import preprocess
+from edgenas.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgenas.pipeline.run import Run
+
+IMAGES = 200
+_SPLIT_FROM = 41
+_HELD_OUT = 5  # one image of so many
+_STREAM = 3  # of the run's seed; training, evaluation and batch norm have others
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_MOST_PIXELS = 50_000_000
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Images as a network's inputs (N, C, r, r), what they are, and the seed that drew them.
+
+    ``sample`` is the first of them, before preprocessing.
+    """
+
+    inputs: Floats
+    sample: npt.NDArray[np.uint8]
+    source: str
+    seed: int
+
+
+def training_images(run: Run, resolution: int) -> Prepared:
+    """``IMAGES`` training images of the run's data set, drawn from its seed."""
+    train, seed = run.data.train, int(run.recipe["seed"])
+    chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
+    inputs = run.data.inputs(train.images[chosen], resolution)
+    return Prepared(inputs, train.images[chosen[0]], f"{len(chosen)} training images of {run.data.name}", seed)
+
+
+def folder_images(folder: Path, settings: dict[str, Any], seed: int = 0) -> Prepared:
+    """The PNG and JPEG images of a folder, at most ``IMAGES`` drawn from ``seed``, prepared as ``settings`` say.
+
+    Raises UsageError when there is no folder or no image in it, or when one cannot be read or prepared.
+    """
+    paths = _drawn(folder, seed)[:IMAGES]
+    return _prepared(paths, settings, f"{len(paths)} images of folder {folder.name}", seed)
+
+
+def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[Prepared, Prepared]:
+    """Images of a folder to calibrate on, and others to prove on: a fifth of them, each at most ``IMAGES``.
+
+    A folder of 40 images or fewer is too small to divide: both are the same.
+    Raises UsageError as ``folder_images``.
+    """
+    paths = _drawn(folder, seed)
+    if len(paths) < _SPLIT_FROM:
+        images = folder_images(folder, settings, seed)
+        return images, replace(images, source=f"{images.source}, the same as for calibration")
+    held = min(IMAGES, len(paths) // _HELD_OUT)
+    shown = paths[held : held + IMAGES]
+    return (
+        _prepared(shown, settings, f"{len(shown)} images of folder {folder.name}", seed),
+        _prepared(paths[:held], settings, f"{held} other images of folder {folder.name}", seed),
+    )
+
+
+def _drawn(folder: Path, seed: int) -> list[Path]:
+    """The images of a folder in an order drawn from ``seed``."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be read ({error.strerror}); --calibration needs a folder of images"
+        ) from None
+    if not paths:
+        raise UsageError(f"{folder}: holds no image (PNG or JPEG), and calibration needs some")
+    return [paths[index] for index in np.random.default_rng([seed, _STREAM]).permutation(len(paths))]
+
+
+def _prepared(paths: Sequence[Path], settings: dict[str, Any], source: str, seed: int) -> Prepared:
+    images = [_read(path, settings["channels"]) for path in sorted(paths)]
+    inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
+    return Prepared(inputs, images[0], source, seed)
+
+
+def _read(path: Path, channels: int) -> npt.NDArray[np.uint8]:
+    """An image file as bytes (H, W) or (H, W, 3)."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and damaged metadata: both are checked here
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise UsageError(
+                        f"{path}: has {image.width} x {image.height} pixels, over {_MOST_PIXELS}; shrink it"
+                    )
+                if image.mode.startswith(("I", "F")):
+                    raise UsageError(f"{path}: has more than 8 bits a channel; save it with 8")
+                grey = image.mode in ("1", "L") or channels == 1
+                return np.asarray(image.convert("L" if grey else "RGB"))
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: cannot be read as an image ({reason}); remove or replace it") from None

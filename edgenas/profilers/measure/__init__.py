@@ -1,0 +1,1 @@
+"""The host's side of measuring model files on a device."""

@@ -1,0 +1,177 @@
+"""What ``edgenas profile --explain`` and ``--check`` print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas.cli.table_output import bar, print_check, print_explanation
+from edgenas.pipeline import Run
+from edgenas.pipeline.check_table import TableCheck
+from edgenas.pipeline.explain import Explanation, Row
+from edgenas.profilers import LatencyTable
+from edgenas.profilers.latency.agreement import Figures
+from edgenas.profilers.latency.holdout import Certificate, Conditions
+from edgenas.profilers.latency.memory import MemoryModel
+from edgenas.space import MobileNetV3
+from edgenas.space.parts import macs
+
+Call = Callable[..., tuple[int, str, str]]
+
+_SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+_ROWS = (
+    Row("stem", "stem", "conv 3x3 /2", "16x16x8", 0.25, 0.125),
+    Row("stem", "block0", "mbconv 3x3, 16 inside", "16x16x8", 0.5, 0.25),
+    Row("stage1", "stage1.block1", "mbconv 7x7, 48 inside", "8x8x8", 1.0, 0.5),
+    Row("overhead", "overhead", "of one inference", "", 0.25, 0.125),
+)
+_EXPLANATION = Explanation("abc-1", "board-onnxruntime-fp32-1t", 2.0, (1.9, 2.1), _ROWS, False)
+_CERTIFICATE = Certificate(
+    mape=0.021,
+    p95=0.05,
+    within_5_percent=0.95,
+    within_10_percent=1.0,
+    within_interval=0.94,
+    noise=0.01,
+    drift=0.02,
+    bias=0.002,
+    kendall_tau=0.93,
+    kendall_tau_at={"24": 0.8, "32": 0.9},
+    memory_mape=0.02,
+    errors=(0.01, -0.03),
+    levelled=(0.01, -0.01),
+    fitted=8,
+    held_out=2,
+    device_s=60.0,
+    reference_ms=10.0,
+    pace_ms=None,
+    conditions=Conditions(),
+    verdicts={"trusted": 10},
+    fastest="abc-1",
+    fastest_ms=1.0,
+    slowest="abc-2",
+    slowest_ms=2.0,
+    synthetic=False,
+)
+_FIGURES = Figures((0.02,) * 20, 0.02, 0.04, 1.0, 0.95, -0.001, 0.91, 0.85, 0.6)
+_CHECK = TableCheck(
+    number=3,
+    target="board-onnxruntime-fp32-1t",
+    certificate=_CERTIFICATE,
+    architectures=("abc-1",) * 20,
+    measured_ms=(1.0,) * 20,
+    predicted_ms=(1.02,) * 20,
+    found=_FIGURES,
+    levelled=_FIGURES,
+    slower=0.01,
+    usual=0.04,
+    reference_then_ms=10.0,
+    reference_now_ms=10.1,
+    pace_then_ms=None,
+    pace_now_ms=None,
+    verdicts={"trusted": 19, "unverified": 1},
+    device_s=7.0,
+    synthetic=False,
+    remedy="move it away",
+)
+
+
+def test_parts_stand_below_their_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage's time stands above its parts, a stage of one part is one line; times have equal decimals."""
+    print_explanation(_EXPLANATION)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "abc-1 on board-onnxruntime-fp32-1t: 2.00 ms predicted, 95% interval 1.90 ms to 2.10 ms"
+    assert [line.split()[0] for line in lines[1:]] == ["part", "stem", "stem", "block0", "stage1.block1", "overhead"]
+    assert [line.startswith("  ") for line in lines[2:]] == [False, True, True, False, False]
+    assert lines[2].split() == ["stem", "0.750", "ms", "37.5%"]
+    assert lines[4].endswith("0.500 ms  25.0%")
+    bars = [line.count("█") for line in lines[3:]]
+    assert bars == [8, 17, 35, 8]
+
+
+def test_made_up_and_published_tables_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A synthetic table is marked; a published one has no interval."""
+    print_explanation(replace(_EXPLANATION, synthetic=True, interval_ms=None))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "abc-1 on board-onnxruntime-fp32-1t SYNTHETIC: 2.00 ms predicted, by a published table"
+
+
+@given(share=st.floats(0, 1), room=st.integers(1, 60))
+def test_a_bar_is_as_long_as_its_share(share: float, room: int) -> None:
+    """To an eighth of a column, and never longer than its room."""
+    drawn = bar(share, room)
+    eighths = 8 * drawn.count("█") + sum(" ▏▎▍▌▋▊▉".index(letter) for letter in drawn.strip("█"))
+    assert abs(eighths - 8 * room * share) <= 0.5
+    assert len(drawn) <= room
+
+
+def test_explain_on_a_run(call: Call, tmp_path: Path) -> None:
+    """profile --explain prints one architecture, writes the picture, and with --json a document whose parts add up."""
+    run = Run(tmp_path / "run", _SPACE)
+    target = run.target("localhost")
+    costs = 0.01 + _SPACE.part_costs(macs) / 1e7
+    memory = MemoryModel.counted(_SPACE)
+    LatencyTable(_SPACE, target.name, 0.05, costs, memory, None, "", "a test").save(run.layout.table(target.name))
+    picture = tmp_path / "parts.png"
+    explain = ("profile", "--run", run.layout.root, "--explain", "max")
+    code, out, err = call(*explain, "--picture", picture)
+    assert code == 0, err
+    assert out.startswith(f"{_SPACE.largest.id} on localhost-onnxruntime-fp32-1t: ")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, out, err = call(*explain, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert sum(row["ms"] for row in document["rows"]) == pytest.approx(document["latency_ms"])
+    assert sum(document["stages_ms"].values()) == pytest.approx(document["latency_ms"])
+
+
+def test_a_check_stands_beside_its_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both columns, the speed of the device, the verdict; no remedy where they agree."""
+    print_check(_CHECK)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "check 3 of board-onnxruntime-fp32-1t"
+    rows = {line[:22].strip(): line[22:].split() for line in lines[2:10]}
+    assert rows["MAPE"] == ["2.1%", "2.0%"]
+    assert rows["subnets"] == ["2", "20"]
+    assert rows["tau at one resolution"] == ["0.85", "0.85"]
+    assert lines[-2].endswith("reference model 10.0 ms then, 10.1 ms now (+1.0%)")
+    assert lines[-1] == "agrees: MAPE is 2.0% where the certificate says 2.1%"
+
+
+def test_a_disagreement_has_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    """The speed of the moment is divided away in a third column, and it says how to profile again."""
+    print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), slower=0.2))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["certificate", "fresh", "subnets", "at", "the", "speed", "of", "then"]
+    assert lines[-2].startswith("disagrees: the device is 20.0% slower than when it was profiled")
+    assert lines[-1] == "to profile again: move it away"
+
+
+def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """profile --check exits with 0 where the table agrees, with 1 where it does not; --json says why."""
+    run = Run(tmp_path / "run", _SPACE)
+    monkeypatch.setattr(Run, "check_table", lambda self, target: _CHECK)
+    assert call("profile", "--run", run.layout.root, "--check")[0] == 0
+    worse = replace(_CHECK, found=replace(_FIGURES, p_value=0.01), slower=0.1)
+    monkeypatch.setattr(Run, "check_table", lambda self, target: worse)
+    code, out, _ = call("profile", "--run", run.layout.root, "--check", "--json")
+    assert code == 1
+    assert json.loads(out)["agrees"] is False
+
+
+def test_the_pace_of_the_cpu_says_how_fast_the_device_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is known, it stands in place of the reference model."""
+    print_check(replace(_CHECK, pace_then_ms=0.003, pace_now_ms=0.0033))
+    assert "; pace of the CPU +10.0% since then\n" in capsys.readouterr().out
+
+
+def test_a_device_of_whose_speed_nothing_else_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a pace, and with a reference model that ran too seldom, that is said."""
+    print_check(replace(_CHECK, reference_now_ms=None))
+    assert "; the reference model did not run often enough\n" in capsys.readouterr().out

@@ -1,0 +1,146 @@
+"""The digits: their split, and how they become inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from edgenas.data import DataSet, Split, load_data, resize_matrix
+from edgenas.data.preprocess import preprocess
+from edgenas.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    """The real digits."""
+    return load_data("digits")
+
+
+def _splits(data: DataSet) -> dict[str, Split]:
+    return {"train": data.train, "validation": data.validation, "test": data.test}
+
+
+class _Still(np.random.Generator):
+    """A generator that always draws the middle of the range."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return np.full(size, (low + high) / 2)
+
+
+def test_the_split_has_three_parts_that_hold_every_digit_once(digits: DataSet) -> None:
+    """1,078, 360 and 359 of the 1,797 images: none twice, none left out."""
+    sizes = [len(split) for split in _splits(digits).values()]
+    assert sizes == [1078, 360, 359]
+    indices = np.concatenate([split.indices for split in _splits(digits).values()])
+    assert sorted(indices.tolist()) == list(range(1797))
+
+
+def test_every_part_has_the_shares_of_the_classes(digits: DataSet) -> None:
+    """Of each class 60% are for training and 20% for validation, to the image."""
+    counts = [np.bincount(split.labels, minlength=10) for split in _splits(digits).values()]
+    total = sum(counts)
+    assert np.abs(counts[0] - 0.6 * total).max() <= 0.5
+    assert np.abs(counts[0] + counts[1] - 0.8 * total).max() <= 0.5
+
+
+def test_the_split_is_the_same_for_ever(digits: DataSet) -> None:
+    """The first images of each part are these, for accuracies of old runs are compared with those of new ones."""
+    first = {name: split.indices[:6].tolist() for name, split in _splits(digits).items()}
+    assert first == {
+        "train": [0, 2, 3, 4, 5, 6],
+        "validation": [12, 21, 25, 26, 41, 42],
+        "test": [1, 11, 17, 22, 27, 33],
+    }
+
+
+def test_images_and_labels_are_those_of_the_original(digits: DataSet) -> None:
+    """Each part's images and labels are the rows of scikit-learn's data set that its indices name."""
+    from sklearn.datasets import load_digits
+
+    original = load_digits()
+    for split in _splits(digits).values():
+        assert np.array_equal(split.images, original.images[split.indices])
+        assert np.array_equal(split.labels, original.target[split.indices])
+        assert split.images.dtype == np.uint8
+
+
+def test_training_inputs_are_about_standard(digits: DataSet) -> None:
+    """Mean 0 and deviation 1 over the training images, to the rounding of the constants."""
+    inputs = digits.inputs(digits.train.images, 8)
+    assert abs(inputs.mean()) < 2e-3
+    assert abs(inputs.std() - 1) < 2e-3
+
+
+@pytest.mark.parametrize("resolution", [1, 5, 8, 13, 24, 32])
+def test_inputs_are_resized_as_torch_does(digits: DataSet, resolution: int) -> None:
+    """Inputs are the normalised images after bilinear interpolation with half-pixel centres."""
+    images = digits.validation.images[:20]
+    tensor = (torch.from_numpy(images.astype(np.float32))[:, None] / 16 - 0.306) / 0.376
+    expected = functional.interpolate(tensor, (resolution, resolution), mode="bilinear", align_corners=False)
+    inputs = digits.inputs(images, resolution)
+    assert inputs.shape == (20, 3, resolution, resolution)
+    assert inputs.dtype == np.float32
+    np.testing.assert_allclose(inputs, expected.expand(-1, 3, -1, -1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("resolution", [8, 24, 32])
+def test_inputs_are_those_of_a_bundle(digits: DataSet, resolution: int) -> None:
+    """The preprocessing that ships with a model gives what the network was trained on."""
+    settings = digits.preprocessing.to_dict(resolution)
+    for image, expected in zip(digits.test.images[:5], digits.inputs(digits.test.images[:5], resolution), strict=True):
+        np.testing.assert_allclose(preprocess(image, settings)[0], expected, atol=1e-5)
+
+
+def test_resizing_by_hand() -> None:
+    """Two pixels to four: centres at -1/4, 1/4, 3/4 and 5/4 of a pixel, the outer ones clamped."""
+    assert resize_matrix(2, 4).tolist() == [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
+
+
+def test_one_pixel_fills_any_size() -> None:
+    """A single pixel is repeated."""
+    assert resize_matrix(1, 3).tolist() == [[1], [1], [1]]
+
+
+def test_augmentation_follows_from_its_generator(digits: DataSet) -> None:
+    """Equal generators give equal bits, whatever the global ones hold; others give others."""
+    images = digits.train.images[:8]
+    one = digits.augmented(images, 24, np.random.default_rng(1))
+    np.random.seed(5)
+    torch.manual_seed(5)
+    assert torch.equal(digits.augmented(images, 24, np.random.default_rng(1)), one)
+    assert not torch.equal(digits.augmented(images, 24, np.random.default_rng(2)), one)
+
+
+def test_augmentation_that_does_nothing_is_plain_preprocessing(digits: DataSet) -> None:
+    """Without turn, scale and shift the augmented images are the inputs themselves."""
+    images = digits.train.images[:8]
+    still = digits.augmented(images, 24, _Still(np.random.PCG64(0)))
+    np.testing.assert_allclose(still.numpy(), digits.inputs(images, 24), atol=1e-4)
+
+
+def test_augmentation_moves_images_a_little(digits: DataSet) -> None:
+    """Augmented images are others, but on average near the originals."""
+    images = digits.train.images
+    moved = digits.augmented(images, 8, np.random.default_rng(0)).numpy()
+    plain = digits.inputs(images, 8)
+    assert moved.dtype == np.float32
+    correlations = [np.corrcoef(one.ravel(), two.ravel())[0, 1] for one, two in zip(moved, plain, strict=True)]
+    assert 0.7 < np.median(correlations) < 0.99
+
+
+def test_the_summary_names_every_image(digits: DataSet) -> None:
+    """The summary holds labels, preprocessing and the indices of each part, as plain data."""
+    summary = digits.summary()
+    assert summary["labels"] == [str(number) for number in range(10)]
+    assert summary["indices"]["test"] == digits.test.indices.tolist()
+    assert summary["preprocessing"]["scale"] == 1 / 16
+
+
+def test_an_unknown_data_set_lists_the_known() -> None:
+    """A wrong name is refused with the nearest known one."""
+    with pytest.raises(UsageError, match="unknown data set 'digit'; did you mean 'digits'"):
+        load_data("digit")

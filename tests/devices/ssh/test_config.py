@@ -1,0 +1,168 @@
+"""How a machine is reached: the profile's words and the user's ssh configuration."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgenas.devices import Deadline, load_profile
+from edgenas.devices.profile import DeviceProfile
+from edgenas.devices.profile_files import profile_from_dict
+from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve
+from edgenas.errors import DeviceError, UsageError
+
+
+def profile(**connection: Any) -> DeviceProfile:
+    data = load_profile("localhost").to_dict()
+    return profile_from_dict({**data, "connection": {"kind": "ssh", **connection}}, "test")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    if shutil.which("ssh") is None:
+        pytest.skip("no ssh client is installed here")
+    return tmp_path / "config"
+
+
+def resolved(config: Path, text: str, **connection: Any) -> Endpoint:
+    config.write_text(text)
+    return resolve(SshConnection(kind="ssh", config_file=str(config), **connection), Deadline(30))
+
+
+@pytest.mark.parametrize(
+    ("connection", "message"),
+    [
+        ({}, "host"),
+        ({"host": "board", "pasword": "x"}, "unknown key 'pasword'"),
+        ({"host": "board", "password": "x"}, "unknown key 'password'"),
+        ({"host": "-oProxyCommand=x"}, "connection.host must be"),
+        ({"host": "a b"}, "connection.host must be"),
+        ({"host": ""}, "connection.host must be"),
+        ({"host": "board", "user": "-x"}, "connection.user must be"),
+        ({"host": "board", "port": 0}, "connection.port must be from 1 to 65535, but got 0"),
+        ({"host": "board", "port": 65536}, "connection.port must be"),
+        ({"host": "board", "jump": "a,,b"}, "connection.jump must be user@host:port"),
+        ({"host": "board", "jump": "-oX"}, "connection.host must be"),
+        ({"host": "board", "jump": "a:99999"}, "connection.port must be"),
+    ],
+)
+def test_a_wrong_connection_is_refused(connection: dict[str, Any], message: str) -> None:
+    """Unknown keys, passwords, and names that ssh would take for options are refused by name."""
+    with pytest.raises(UsageError, match=re.escape(message)):
+        profile(**connection)
+
+
+def test_only_the_host_is_needed() -> None:
+    """Everything else is left to ssh's configuration."""
+    assert profile(host="board").connection == SshConnection(kind="ssh", host="board")
+
+
+def test_a_name_of_the_configuration_is_resolved(config: Path) -> None:
+    """Host name, port, user, key and the name in known_hosts come from the user's configuration."""
+    text = (
+        "Host board\n HostName 10.0.0.5\n Port 2222\n User pi\n IdentityFile ~/.ssh/board\n IdentitiesOnly yes\n"
+        " HostKeyAlias lab-board\n UserKnownHostsFile /lab/known /lab/more\n GlobalKnownHostsFile none\n"
+    )
+    endpoint = resolved(config, text, host="board")
+    assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.5", 2222, "pi")
+    assert endpoint.identity_files == (Path("~/.ssh/board").expanduser(),)
+    assert endpoint.identities_only
+    assert endpoint.known_as == "lab-board"
+    assert endpoint.known_hosts == (Path("/lab/known"), Path("/lab/more"))
+    assert endpoint.before is None
+
+
+def test_the_profile_goes_before_the_configuration(config: Path) -> None:
+    """What the profile says wins; Match blocks see it."""
+    text = "Match user root\n HostName 10.0.0.6\nHost board\n HostName 10.0.0.5\n Port 2222\n User pi\n"
+    endpoint = resolved(config, text, host="board", user="root", port=22, known_hosts="~/known", identity_file="~/key")
+    assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.6", 22, "root")
+    assert endpoint.known_hosts == (Path("~/known").expanduser(),)
+    assert endpoint.identity_files[0] == Path("~/key").expanduser()
+
+
+def test_paths_with_blanks_stay_whole(config: Path) -> None:
+    """ssh prints lists of files without quotes; a blank inside a path is no end of it."""
+    text = 'UserKnownHostsFile "/lab/known hosts" ~/more "~/and more"\nGlobalKnownHostsFile "/etc/all hosts"\n'
+    files = resolved(config, text, host="board").known_hosts
+    home = Path.home()
+    assert files == (Path("/lab/known hosts"), home / "more", home / "and more", Path("/etc/all hosts"))
+
+
+def test_without_an_own_file_none_is_recorded_in(config: Path) -> None:
+    """UserKnownHostsFile none leaves the machine's file to be read, not to be written."""
+    endpoint = resolved(config, "UserKnownHostsFile none\nGlobalKnownHostsFile /etc/known\n", host="board")
+    assert endpoint.known_hosts == (Path("/dev/null"), Path("/etc/known"))
+
+
+def test_tokens_of_a_key_file_are_replaced(config: Path) -> None:
+    """%d, %h, %r, %u and %% mean what they mean to ssh."""
+    text = "Host board\n HostName 10.0.0.5\n User pi\n IdentityFile %d/.ssh/%r@%h-%u-%%\n"
+    (key,) = resolved(config, text, host="board").identity_files
+    assert key == Path.home() / ".ssh" / f"pi@10.0.0.5-{getpass.getuser()}-%"
+
+
+def test_the_home_of_nobody_is_refused(config: Path) -> None:
+    """A path in the home folder of a user that is not there is named."""
+    with pytest.raises(DeviceError, match="~nobody-here/key: there is no such user here"):
+        resolved(config, "", host="board", identity_file="~nobody-here/key")
+
+
+def test_included_files_are_read(config: Path, tmp_path: Path) -> None:
+    """ssh itself reads its configuration, so Include works."""
+    (tmp_path / "more").write_text("Host board\n HostName 10.0.0.7\n")
+    assert resolved(config, f"Include {tmp_path}/more\n", host="board").host == "10.0.0.7"
+
+
+def test_jump_hosts_are_in_order(config: Path) -> None:
+    """The last one of a list is next to the device, and is reached by way of those before it."""
+    endpoint = resolved(config, "Host inner\n User me\n", host="board", jump="you@outer:2222,inner")
+    assert endpoint.before is not None
+    assert (endpoint.before.host, endpoint.before.jump) == ("inner", "you@outer:2222")
+    before = resolve(endpoint.before, Deadline(30))
+    assert before.user == "me"
+    assert before.before is not None
+    assert (before.before.user, before.before.host, before.before.port) == ("you", "outer", 2222)
+
+
+def test_proxyjump_of_the_configuration_is_followed(config: Path) -> None:
+    """A device that the configuration puts behind a jump host is reached by way of it."""
+    endpoint = resolved(config, "Host board\n ProxyJump me@gate\n", host="board")
+    assert endpoint.before is not None
+    assert (endpoint.before.user, endpoint.before.host) == ("me", "gate")
+
+
+def test_a_proxycommand_is_refused(config: Path) -> None:
+    """What cannot be followed is said, with what can."""
+    with pytest.raises(DeviceError, match="ProxyCommand is not supported; use ProxyJump"):
+        resolved(config, "Host board\n ProxyCommand nc %h %p\n", host="board")
+
+
+def test_a_broken_configuration_is_named(config: Path) -> None:
+    """ssh's own words say what is wrong with its configuration."""
+    with pytest.raises(DeviceError, match=r"ssh refuses its configuration \(.*line 1.*\)"):
+        resolved(config, "Nonsense yes\n", host="board")
+
+
+def test_a_loop_of_jump_hosts_ends(config: Path) -> None:
+    """A machine that is reached by way of itself is refused."""
+    from edgenas.devices.ssh.connection import fetch_host_key
+
+    config.write_text("Host a\n ProxyJump b\nHost b\n ProxyJump a\n")
+    with pytest.raises(DeviceError, match="by way of itself"):
+        fetch_host_key(SshConnection(kind="ssh", host="a", config_file=str(config)), Deadline(30))
+
+
+def test_without_an_ssh_client_the_usual_values_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no ssh client is installed, port 22 and the usual keys are taken; a config_file cannot be read."""
+    monkeypatch.setenv("PATH", "")
+    endpoint = resolve(SshConnection(kind="ssh", host="board", user="pi"), Deadline(30))
+    assert (endpoint.host, endpoint.port, endpoint.known_hosts[0].name) == ("board", 22, "known_hosts")
+    assert endpoint.identity_files[0].name == "id_ed25519"
+    with pytest.raises(DeviceError, match="install openssh-client"):
+        resolve(SshConnection(kind="ssh", host="board", config_file="config"), Deadline(30))

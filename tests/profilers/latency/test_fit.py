@@ -1,0 +1,259 @@
+"""Part costs recovered from the latencies of whole subnets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenas.costs import Genes, Vector
+from edgenas.errors import UsageError
+from edgenas.profilers import PublishedTables
+from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, remembered, restored_parts
+from edgenas.profilers.latency.gaussian_process import PartProcess
+from edgenas.space import MobileNetV3
+from edgenas.space.parts import macs
+
+_SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+_UNSEEN = _SPACE.sample(200, np.random.default_rng(77))
+
+
+def _by_work() -> Vector:
+    """A cost for each part, ms: 10 us a call and 0.1 us for a thousand MACs."""
+    return 0.01 + _SPACE.part_costs(macs) / 1e7
+
+
+def _own(deviation: float, seed: int = 4) -> Vector:
+    """As by work, but each part deviates from that by itself."""
+    return _by_work() * np.random.default_rng(seed).lognormal(0, deviation, len(_SPACE.distinct_parts))
+
+
+def _subnets(count: int) -> Genes:
+    return _SPACE.sample_distinct(count, np.random.default_rng(2))
+
+
+def _latency(genes: Genes, costs: Vector) -> Vector:
+    """True latencies in ms, with 50 us overhead."""
+    return 0.05 + _SPACE.sum_over_parts(genes, costs)
+
+
+def _fit(costs: Vector, fitted: int, noise: float) -> PartProcess:
+    """A fit to so many noisy latencies."""
+    genes = _subnets(fitted)
+    return fit_parts(_SPACE, genes, _latency(genes, costs) * np.random.default_rng(3).lognormal(0, noise, fitted))
+
+
+def _errors(process: PartProcess, costs: Vector) -> Vector:
+    """Relative errors on unseen subnets."""
+    predicted = process.predict(count_parts(_SPACE, _UNSEEN))
+    errors: Vector = np.abs(predicted / _latency(_UNSEEN, costs) - 1)
+    return errors
+
+
+def test_counts_by_hand() -> None:
+    """A row counts each part of its architecture as often as it occurs."""
+    [architecture] = _SPACE.decode(_UNSEEN[:1])
+    keys = [part.key for part in architecture.parts.values()]
+    expected = [keys.count(part.key) for part in _SPACE.distinct_parts]
+    assert count_parts(_SPACE, _UNSEEN[:1])[0].tolist() == expected
+
+
+def test_costs_that_follow_work_are_recovered() -> None:
+    """From 60 exact latencies, made from calls and MACs, unseen subnets are predicted within 1% each."""
+    assert _errors(_fit(_by_work(), 60, noise=0), _by_work()).max() < 0.01
+
+
+def test_costs_of_parts_own_are_recovered() -> None:
+    """Where each part deviates by some 10% from its work, 600 exact latencies predict to 1% on average."""
+    assert _errors(_fit(_own(0.1), 600, noise=0), _own(0.1)).mean() < 0.01
+
+
+def test_noise_is_averaged_out() -> None:
+    """With 3% of noise on 100 latencies, predictions of the true ones are nearer than one measurement would be."""
+    assert _errors(_fit(_by_work(), 100, noise=0.03), _by_work()).mean() < 0.015
+
+
+def test_costs_are_never_negative() -> None:
+    """However much noise there is, no part is said to save time."""
+    process = _fit(_by_work(), 40, noise=0.3)
+    assert process.overhead >= 0
+    assert process.costs.min() >= 0
+
+
+def test_more_subnets_make_a_better_table() -> None:
+    """The error falls with the number of measured subnets."""
+    errors = [_errors(_fit(_own(0.2), count, noise=0.02), _own(0.2)).mean() for count in (30, 120, 480)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_a_machine_that_slows_down_for_a_while_is_seen_through() -> None:
+    """Minutes in which all takes 30% longer worsen a fit that knows the times by less than half of what they do."""
+    genes, costs = _subnets(150), _own(0.1)
+    at_s = np.linspace(0.0, 298.0, 150)
+    slow = np.where((at_s > 100) & (at_s < 200), 1.3, 1.0)
+    latency = _latency(genes, costs) * slow * np.random.default_rng(3).lognormal(0, 0.01, 150)
+
+    def spread(process: PartProcess) -> float:
+        ratio = (process.predict(count_parts(_SPACE, _UNSEEN))) / _latency(_UNSEEN, costs)
+        return float(np.std(np.log(ratio)))
+
+    quiet = spread(fit_parts(_SPACE, genes, latency / slow))
+    without, aware = (spread(fit_parts(_SPACE, genes, latency, times)) for times in (None, at_s))
+    assert aware - quiet < (without - quiet) / 2
+
+
+def test_values_that_fit_nowhere_lose_weight() -> None:
+    """Three of 100 latencies are three times too long: they count little, and the others decide."""
+    genes, costs = _subnets(100), _by_work()
+    latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.01, 100)
+    latency[[20, 50, 80]] *= 3
+    process = fit_parts(_SPACE, genes, latency)
+    assert process.evidence.weights[[20, 50, 80]].max() < 0.1
+    assert np.median(process.evidence.weights) > 0.9
+    assert _errors(process, costs).mean() < 0.02
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_value_that_is_off_by_a_thousand_is_no_matter(factor: float) -> None:
+    """One of 60 latencies is a thousand times too short or too long: the others decide."""
+    genes, costs = _subnets(60), _by_work()
+    latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.02, 60)
+    latency[5] *= factor
+    assert _errors(fit_parts(_SPACE, genes, latency, np.linspace(0.0, 29.5, 60)), costs).mean() < 0.02
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    count=st.integers(1, 24),
+    scale=st.sampled_from([1e-4, 1.0, 1e5]),
+    damage=st.sampled_from(["none", "equal", "outlier", "level", "noise"]),
+    times=st.sampled_from(["none", "equal", "steady", "half unknown"]),
+    informed=st.booleans(),
+)
+def test_whatever_was_measured_gives_a_table(count: int, scale: float, damage: str, times: str, informed: bool) -> None:
+    """However few, alike or wrong values are: predictions are in their range, and the same from a file."""
+    genes, costs = _subnets(count), _by_work()
+    latency = scale * _latency(genes, costs)
+    half = np.arange(count) >= count // 2
+    latency = {
+        "none": latency,
+        "equal": np.full(count, scale),
+        "outlier": np.where(np.arange(count) == 0, 1e6 * latency, latency),
+        "level": np.where(half, 2 * latency, latency),
+        "noise": scale * np.random.default_rng(count).lognormal(0, 1, count),
+    }[damage]
+    steady = np.linspace(1.7e9, 1.7e9 + count / 2, count)
+    at_s = {
+        "none": None,
+        "equal": np.full(count, 1.7e9),
+        "steady": steady,
+        "half unknown": np.where(half, steady, 0.0),
+    }[times]
+    others = [PartCosts(0.1, _own(0.3))] if informed else []
+    process = fit_parts(_SPACE, genes, latency, at_s, others)
+    counts = count_parts(_SPACE, _UNSEEN)
+    predicted = process.predict(counts)
+    assert latency.min() / 20 < predicted.min()
+    assert predicted.max() < 20 * latency.max()
+    assert np.isfinite(process.spread(counts)).all()
+    again = restored_parts(_SPACE, genes, remembered(process), others)
+    assert np.array_equal(again.predict(counts), predicted)
+
+
+@pytest.mark.parametrize(("latency", "at_s"), [(0.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])
+def test_what_is_no_latency_and_no_time_is_refused(latency: float, at_s: float) -> None:
+    """Zero, infinity and not a number say nothing about a device."""
+    with pytest.raises(UsageError, match="above 0 and finite"):
+        fit_parts(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.04])
+def test_the_spread_is_as_large_as_the_errors(noise: float) -> None:
+    """Over four fits, 95% of true latencies of unseen subnets are within 1.96 standard deviations, give or take 6%."""
+    counts, within, found = count_parts(_SPACE, _UNSEEN), [], []
+    for seed in range(4):
+        costs, genes = _own(0.1, seed), _SPACE.sample(150, np.random.default_rng(50 + seed))
+        latency = _latency(genes, costs) * np.random.default_rng(60 + seed).lognormal(0, noise, 150)
+        process = fit_parts(_SPACE, genes, latency)
+        within.append((_errors(process, costs) <= 1.96 * process.spread(counts) / _latency(_UNSEEN, costs)).mean())
+        found.append(process.noise)
+    assert np.mean(within) == pytest.approx(0.95, abs=0.06)
+    assert np.mean(found) == pytest.approx(noise, rel=0.3)
+
+
+def test_another_targets_costs_save_measurements() -> None:
+    """Where a device is twice as slow give or take 5% a part, 20 subnets do better with that than 40 without."""
+    other = _own(0.3)
+    mine = 2 * other * np.random.default_rng(6).lognormal(0, 0.05, len(other))
+    genes = _subnets(40)
+    latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, 40)
+    plain = fit_parts(_SPACE, genes, latency)
+    informed = fit_parts(_SPACE, genes[:20], latency[:20], others=[PartCosts(0.1, other)])
+    assert _errors(informed, mine).mean() < _errors(plain, mine).mean()
+
+
+@pytest.mark.parametrize(("count", "apart"), [(20, 0.01), (60, 0.0)])
+def test_another_targets_costs_that_mislead_do_no_harm(count: int, apart: float) -> None:
+    """Costs that have nothing to do with these parts leave predictions as without: to 1%, then to the same bits."""
+    strange = np.random.default_rng(8).permutation(_own(0.5))
+    genes, mine = _subnets(count), _own(0.05)
+    latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, count)
+    plain, misled = (fit_parts(_SPACE, genes, latency, others=each) for each in ((), [PartCosts(0.1, strange)]))
+    counts = count_parts(_SPACE, _UNSEEN)
+    np.testing.assert_allclose(misled.predict(counts), plain.predict(counts), rtol=apart)
+
+
+def test_with_few_subnets_others_are_neither_trusted_nor_ignored() -> None:
+    """Three subnets cannot tell: the costs begin between plain features and the others', away from the ends."""
+    genes = _subnets(3)
+    process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), others=[PartCosts(0.1, _own(0.1, seed=9))])
+    assert 0.2 < process.basis.lean < 0.8
+
+
+def test_a_process_with_another_targets_costs_is_restored() -> None:
+    """What it began with is remembered: it comes back to the same bits."""
+    other = PartCosts(0.1, _own(0.3))
+    genes = _subnets(20)
+    process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), others=[other])
+    data = remembered(process)
+    assert 0.9 < data["lean"] <= 1
+    assert np.array_equal(restored_parts(_SPACE, genes, data, [other]).costs, process.costs)
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_very_few_subnets_do(count: int) -> None:
+    """From two on, a fit gives finite costs, with another target's costs and without."""
+    genes = _subnets(count)
+    for others in ((), [PartCosts(0.1, _own(0.3))]):
+        process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), others)
+        assert _errors(process, _own(0.1)).mean() < 0.2
+
+
+def test_a_process_is_restored_to_the_same_bits() -> None:
+    """From what is remembered of it, costs, overhead and spread come back exactly."""
+    process = _fit(_own(0.1), 60, noise=0.02)
+    again = restored_parts(_SPACE, _subnets(60), remembered(process))
+    counts = count_parts(_SPACE, _UNSEEN)
+    assert np.array_equal(again.costs, process.costs)
+    assert again.overhead == process.overhead
+    assert np.array_equal(again.spread(counts), process.spread(counts))
+
+
+def test_resolutions_in_between_are_interpolated() -> None:
+    """From 160, 192 and 224 pixels the published tables of 176 and 208 are predicted within 2% on average."""
+    folder = os.environ.get("EDGENAS_DATA")
+    if folder is None:
+        pytest.skip("EDGENAS_DATA does not name the folder of published data")
+    space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
+    table = PublishedTables.load(Path(folder) / "ofa" / "note10").to_table(space, "note10")
+    genes = space.sample(1000, np.random.default_rng(0))
+    measured = genes[np.isin(genes[:, 0], (0, 2, 4))][:120]
+    between = genes[np.isin(genes[:, 0], (1, 3))]
+    latency = table.latency_ms(measured) * np.random.default_rng(1).lognormal(0, 0.01, 120)
+    process = fit_parts(space, measured, latency)
+    predicted = process.predict(count_parts(space, between))
+    assert np.abs(predicted / table.latency_ms(between) - 1).mean() < 0.02

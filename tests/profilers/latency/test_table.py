@@ -1,0 +1,281 @@
+"""Latency tables: what they predict, what they say of themselves, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgenas.costs import Genes, Vector
+from edgenas.errors import FormatError, RunError, UsageError
+from edgenas.files import read_document, write_document
+from edgenas.profilers import LatencyTable, Measurement
+from edgenas.profilers.latency.holdout import Certificate
+from edgenas.profilers.measure.validity import Verdict
+from edgenas.space import MobileNetV3
+from edgenas.space.parts import macs
+
+_SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+_GENES = _SPACE.sample_distinct(64, np.random.default_rng(0))
+_HELD_OUT = np.arange(64) >= 60
+# How far each held-out subnet's prediction is from what is "measured": predicted / measured - 1.
+_ERRORS = (0.02, -0.04, 0.08, -0.2)
+
+
+def _latency_ms(genes: Genes) -> Vector:
+    return 0.05 + _SPACE.sum_over_parts(genes, 0.01 + _SPACE.part_costs(macs) / 1e7)
+
+
+def _peak_bytes(genes: Genes) -> Vector:
+    return 1e6 + 2 * _SPACE.activation_bytes(genes) + 3 * _SPACE.weight_bytes(genes)
+
+
+def _measured(median_ms: float, peak_bytes: float | None, status: Any = "trusted") -> Measurement:
+    """A made-up measurement with this median: three runs of equal distance."""
+    return Measurement(
+        model_sha256="0" * 64,
+        target={"device": "made up"},
+        samples_ms=(0.9 * median_ms, median_ms, 1.1 * median_ms),
+        peak_bytes=None if peak_bytes is None else round(peak_bytes),
+        load_ms=1.0,
+        device_s=0.5,
+        facts={},
+        versions={},
+        conditions_before={},
+        conditions_after={},
+        verdict=Verdict(status),
+        synthetic=True,
+        settings={},
+    )
+
+
+def _measurements() -> list[Measurement]:
+    """Exact to the law for what is fitted; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
+    latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
+    latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
+    peak[_HELD_OUT] /= 1.1
+    statuses = ["trusted"] * 50 + ["unverified"] * 14
+    return [_measured(*values) for values in zip(latency.tolist(), peak.tolist(), statuses, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    """A table fitted to made-up measurements."""
+    return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
+
+
+def _certificate(table: LatencyTable) -> Certificate:
+    assert table.certificate is not None
+    return table.certificate
+
+
+def test_unseen_subnets_are_predicted(table: LatencyTable) -> None:
+    """Latency and memory of subnets that were never measured are within 1% of the law that made the numbers."""
+    genes = _SPACE.sample(200, np.random.default_rng(9))
+    np.testing.assert_allclose(table.latency_ms(genes), _latency_ms(genes), rtol=0.01)
+    np.testing.assert_allclose(table.peak_bytes(genes), _peak_bytes(genes), rtol=0.01)
+
+
+def test_peaks_recorded_as_nothing_spoil_no_table() -> None:
+    """Fitted and held-out peaks of 0 bytes, and unknown ones, change neither predictions nor the certificate."""
+    measurements = _measurements()
+    for row, peak in ((7, 0), (61, 0), (9, None), (62, None)):
+        measurements[row] = dataclasses.replace(measurements[row], peak_bytes=peak)
+    table = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
+    np.testing.assert_allclose(table.peak_bytes(_GENES), _peak_bytes(_GENES), rtol=0.01)
+    assert _certificate(table).memory_mape == pytest.approx(0.1, abs=1e-3)
+
+
+def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
+    """Whatever the held-out subnets were measured at, the table's costs are the same."""
+    measurements = _measurements()[:60] + [_measured(100.0, 1e9)] * 4
+    other = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
+    assert np.array_equal(other.part_ms, table.part_ms)
+    assert (other.overhead_ms, other.memory) == (table.overhead_ms, table.memory)
+    assert _certificate(other).mape > 0.9
+
+
+def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> None:
+    """The vector of a genes matrix is the overhead plus the cost of each part of each architecture."""
+    cost = {part.key: ms for part, ms in zip(_SPACE.distinct_parts, table.part_ms.tolist(), strict=True)}
+    summed = [
+        table.overhead_ms + sum(cost[part.key] for part in architecture.parts.values())
+        for architecture in _SPACE.decode(_GENES)
+    ]
+    np.testing.assert_allclose(table.latency_ms(_GENES), summed, rtol=1e-12)
+
+
+def test_a_million_predictions_are_the_same_as_single_ones(table: LatencyTable) -> None:
+    """However many architectures are predicted at once, each gets the bits that it gets alone."""
+    genes = _SPACE.sample(5000, np.random.default_rng(1))
+    together = table.latency_ms(genes)
+    for row in (0, 2047, 2048, 4999):
+        assert table.latency_ms(genes[row : row + 1])[0] == together[row]
+
+
+def test_intervals_and_probabilities_belong_together(table: LatencyTable) -> None:
+    """A budget at the prediction is kept with probability 0.5, at the interval's ends with 0.025 and 0.975."""
+    genes = _GENES[:3]
+    low, high = table.interval_ms(genes).T
+    assert (low < table.latency_ms(genes)).all()
+    for row in range(3):
+        budgets = (low[row], table.latency_ms(genes)[row], high[row])
+        found = [table.probability(genes, float(budget))[row] for budget in budgets]
+        assert found == pytest.approx([0.025, 0.5, 0.975])
+
+
+def test_a_table_without_measurements_has_no_intervals(table: LatencyTable) -> None:
+    """A table that was not fitted to measured subnets says so when it is asked how sure it is."""
+    published = dataclasses.replace(table, process=None)
+    with pytest.raises(UsageError, match="is not from measured subnets, so it has no intervals"):
+        published.interval_ms(_GENES)
+
+
+def test_tables_of_other_targets_help(tmp_path: Path, table: LatencyTable) -> None:
+    """A table that began with another's costs predicts as well, and comes back from its file with its intervals."""
+    few = np.r_[np.arange(30), np.arange(60, 64)]
+    measurements = [_measurements()[index] for index in few]
+    other = LatencyTable.fit(_SPACE, "o", _GENES[few], measurements, _HELD_OUT[few], "", others=[table])
+    genes = _SPACE.sample(50, np.random.default_rng(8))
+    np.testing.assert_allclose(other.latency_ms(genes), _latency_ms(genes), rtol=0.01)
+    other.save(tmp_path / "other.json")
+    loaded = LatencyTable.load(tmp_path / "other.json", _SPACE)
+    assert np.array_equal(loaded.interval_ms(genes), other.interval_ms(genes))
+
+
+def test_a_table_of_another_space_is_no_help(table: LatencyTable) -> None:
+    """Another target's table must be of the same space."""
+    foreign = dataclasses.replace(table, space=dataclasses.replace(_SPACE, classes=11))
+    with pytest.raises(UsageError, match="give tables of the same space"):
+        LatencyTable.fit(_SPACE, "t", _GENES, _measurements(), _HELD_OUT, "", others=[foreign])
+
+
+def test_too_little_to_fit_is_refused() -> None:
+    """With 19 subnets to fit, or none held out, there is no table; the message says what to do."""
+    measurements = _measurements()
+    with pytest.raises(UsageError, match=r"at least 20 subnets to fit .* but got 19 and 1; give it more minutes"):
+        LatencyTable.fit(_SPACE, "t", _GENES[:20], measurements[:20], np.arange(20) == 19, "")
+    with pytest.raises(UsageError, match="but got 30 and 0"):
+        LatencyTable.fit(_SPACE, "t", _GENES[:30], measurements[:30], np.zeros(30, dtype=bool), "")
+
+
+def test_another_table_makes_five_enough(table: LatencyTable) -> None:
+    """With another target's table five subnets to fit do, and four do not."""
+    measurements = _measurements()
+    few = LatencyTable.fit(_SPACE, "t", _GENES[:6], measurements[:6], np.arange(6) == 5, "", others=[table])
+    assert (few.latency_ms(_GENES) > 0).all()
+    with pytest.raises(UsageError, match="at least 5 subnets to fit and one held out, but got 4 and 1"):
+        LatencyTable.fit(_SPACE, "t", _GENES[:5], measurements[:5], np.arange(5) == 4, "", others=[table])
+
+
+def test_a_device_that_hides_its_memory_has_a_table_too(table: LatencyTable, tmp_path: Path) -> None:
+    """Without any peak, latencies are as with them, memory is counted, and the certificate says that it is."""
+    measurements = [dataclasses.replace(each, peak_bytes=None) for each in _measurements()]
+    blind = LatencyTable.fit(_SPACE, "t", _GENES, measurements, _HELD_OUT, "")
+    assert np.array_equal(blind.latency_ms(_GENES), table.latency_ms(_GENES))
+    np.testing.assert_allclose(blind.peak_bytes(_GENES), _SPACE.activation_bytes(_GENES) + _SPACE.weight_bytes(_GENES))
+    assert _certificate(blind).memory_mape is None
+    assert "the device does not say; activations and weights are counted once each" in str(blind.certificate)
+    blind.save(tmp_path / "blind.json")
+    assert LatencyTable.load(tmp_path / "blind.json", _SPACE).certificate == blind.certificate
+
+
+def test_a_table_comes_back_from_its_file(table: LatencyTable, tmp_path: Path) -> None:
+    """Saved and loaded it predicts the same bits, and saving it again gives the same bytes."""
+    path, again = tmp_path / "table.json", tmp_path / "again.json"
+    table.save(path)
+    loaded = LatencyTable.load(path, _SPACE)
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+    assert np.array_equal(loaded.latency_ms(_GENES), table.latency_ms(_GENES))
+    assert np.array_equal(loaded.peak_bytes(_GENES), table.peak_bytes(_GENES))
+    assert np.array_equal(loaded.interval_ms(_GENES), table.interval_ms(_GENES))
+    assert loaded.certificate == table.certificate
+    assert (loaded.target, loaded.made_from) == ("made-up", "inputs")
+
+
+def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -> None:
+    """A table that lacks a part's cost, or has a negative one, is refused, naming the first."""
+    path = tmp_path / "table.json"
+    keys = [part.key for part in _SPACE.distinct_parts]
+    table.save(path)
+    body = read_document(path, "latency_table", 6)
+    costs = dict(body["parts_ms"])
+    del costs[keys[3]]
+    costs[keys[5]] = -0.1
+    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
+    with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
+        LatencyTable.load(path, _SPACE)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "7.5"])
+def test_an_edited_cost_is_refused(value: str, table: LatencyTable, tmp_path: Path) -> None:
+    """A number changed by hand, or one that is none, is noticed."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    text = path.read_text()
+    path.write_text(text.replace(f'"overhead_ms": {table.overhead_ms}', f'"overhead_ms": {value}'))
+    assert path.read_text() != text
+    with pytest.raises(FormatError, match=r"table\.json: is damaged"):
+        LatencyTable.load(path, _SPACE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("target", 3, "target: input should be a valid string, but got 3"),
+        ("overhead_ms", None, "overhead_ms: input should be a valid number, but got None"),
+        ("overhead_ms", -1, "overhead_ms: input should be greater than or equal to 0, but got -1"),
+        ("parts_ms", [], "parts_ms: input should be a valid dictionary"),
+        ("certificate", {}, "key 'certificate.mape' is missing"),
+        ("memory", {"constant": -1}, "memory: .*constant: input should be greater than or equal to 0, but got -1"),
+        ("curve", {"knots": []}, "curve: .*knots: list should have at least 2 items"),
+        ("inferred", {}, "inferred: key 'architectures' is missing"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_refused(
+    name: str, value: object, message: str, table: LatencyTable, tmp_path: Path
+) -> None:
+    """A table that another program wrote, with a right checksum, is refused naming the key and the rule."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    body = read_document(path, "latency_table", 6)
+    write_document(path, "latency_table", 6, {**body, name: value})
+    with pytest.raises(UsageError, match=rf"table\.json: .*{message}"):
+        LatencyTable.load(path, _SPACE)
+
+
+@pytest.mark.parametrize("lengths", [(2, 2), (3, 1), (3, 0)])
+def test_costs_that_are_not_for_each_resolution_are_refused(
+    lengths: tuple[int, int], table: LatencyTable, tmp_path: Path
+) -> None:
+    """The space has three resolutions: lists of three numbers for all parts, or one number for all."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    body = read_document(path, "latency_table", 6)
+    first, *others = body["parts_ms"]
+    usual, odd = ([0.1] * length if length else 0.1 for length in lengths)
+    costs = {first: odd, **dict.fromkeys(others, usual)}
+    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
+    with pytest.raises(FormatError, match="parts_ms must have a number a part, or one for each resolution"):
+        LatencyTable.load(path, _SPACE)
+
+
+def test_a_cut_table_is_refused(table: LatencyTable, tmp_path: Path) -> None:
+    """A file that ends too early is refused."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(FormatError, match="is damaged"):
+        LatencyTable.load(path, _SPACE)
+
+
+def test_a_table_of_another_space_is_refused(table: LatencyTable, tmp_path: Path) -> None:
+    """A table is only read for the space that it was made for."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    with pytest.raises(RunError, match=f"is of space {_SPACE.short_hash}, not of"):
+        LatencyTable.load(path, dataclasses.replace(_SPACE, classes=11))

@@ -1,0 +1,157 @@
+"""Running a model once on a device: what comes back is what the runtime makes of the inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgenas.devices import Device, DeviceProfile, Target, connect, load_profile
+from edgenas.devices.fake import FakeDevice, Handler, Reply, Request
+from edgenas.devices.profile_files import profile_from_dict
+from edgenas.errors import DeviceError, ModelError, UsageError
+from edgenas.on_device import runtime_litert
+from edgenas.profilers.measure.outputs import run_on_device
+
+LITERT = {"runtimes": {"litert": {}}, "default": {"runtime": "litert"}}
+
+
+@pytest.fixture
+def image() -> Any:
+    """An input for the convolution."""
+    return np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def litert(work: Path) -> Target:
+    """This machine's TensorFlow Lite."""
+    return Target(profile_from_dict({**load_profile("localhost").to_dict(), **LITERT, "work_dir": str(work)}, "test"))
+
+
+@pytest.fixture
+def relu(tmp_path: Path) -> Path:
+    """A .tflite file of y = Relu(x), one float."""
+    path = tmp_path / "relu.tflite"
+    path.write_bytes(runtime_litert.EMPTY)
+    return path
+
+
+def test_outputs_are_the_runtimes(conv: Path, target: Target, image: Any) -> None:
+    """An ONNX file gives on the device what onnxruntime gives here."""
+    import onnxruntime
+
+    (expected,) = onnxruntime.InferenceSession(str(conv)).run(None, {"image": image})
+    (found,) = run_on_device(conv, [image], target)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_tensorflow_lite_answers_too(relu: Path, litert: Target) -> None:
+    """Relu of -1.5 is 0 and of 2.5 is 2.5; a device that is given is kept for the next call."""
+    with connect(litert.profile) as device:
+        for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
+            (found,) = run_on_device(relu, [np.array([value], np.float32)], litert, device=device)
+            assert found.tolist() == [expected]
+
+
+def test_outputs_come_over_ssh(relu: Path, ssh_profile: DeviceProfile) -> None:
+    """The files lie where the device keeps them; each call's inputs are its own."""
+    profile = profile_from_dict({**ssh_profile.to_dict(), **LITERT}, "test")
+    with connect(profile) as device:
+        for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
+            (found,) = run_on_device(relu, [np.array([value], np.float32)], Target(profile), device=device)
+            assert found.tolist() == [expected]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_wrong_number_of_inputs_is_refused(conv: Path, target: Target, image: Any, count: int) -> None:
+    """The message says how many the file takes."""
+    with pytest.raises(ModelError, match=rf"conv\.onnx: .*it takes 1 inputs, but got {count}"):
+        run_on_device(conv, [image] * count, target)
+
+
+def test_inputs_of_another_type_or_shape_are_refused(relu: Path, litert: Target) -> None:
+    """Nothing is converted in silence."""
+    with pytest.raises(ModelError, match=r"relu\.tflite"):
+        run_on_device(relu, [np.array([1], np.int8)], litert)
+    with pytest.raises(ModelError, match=r"relu\.tflite"):
+        run_on_device(relu, [np.zeros((2, 2), np.float32)], litert)
+
+
+def test_a_file_for_another_runtime_is_refused(conv: Path, litert: Target) -> None:
+    """TensorFlow Lite runs no ONNX; nothing is sent."""
+    with pytest.raises(UsageError, match=r"conv\.onnx: litert runs files ending in \.tflite"):
+        run_on_device(conv, [], litert)
+
+
+def test_a_device_without_the_runtime_is_told_how_to_get_it(relu: Path, litert: Target) -> None:
+    """One line, with both ways."""
+
+    def handler(request: Request) -> Reply:
+        return Reply(json.dumps({"kind": "unable", "detail": "no ai_edge_litert"}) + "\n", exit_status=1)
+
+    with pytest.raises(DeviceError) as raised:
+        run_on_device(relu, [], litert, device=FakeDevice(handler))
+    assert str(raised.value) == (
+        "localhost: no ai_edge_litert; install it there (edgenas device setup localhost, or"
+        " python3 -m pip install ai-edge-litert) or correct the profile"
+    )
+
+
+def test_a_runtime_too_old_is_told_how_to_get_a_newer(relu: Path, litert: Target) -> None:
+    """The file is not blamed."""
+    answers = [
+        {"kind": "hello", "versions": {"litert": "tflite_runtime 2.14.0"}, "facts": {}},
+        {"kind": "failed", "id": 0, "reason": "too old", "detail": "Are you using an old TFLite binary?"},
+        {"kind": "end", "count": 1},
+    ]
+    reply = Reply("".join(json.dumps(answer) + "\n" for answer in answers))
+    with pytest.raises(ModelError) as raised:
+        run_on_device(relu, [], litert, device=FakeDevice(lambda _: reply))
+    assert "needs a newer version of litert tflite_runtime 2.14.0 (Are you" in str(raised.value)
+    assert "edgenas device setup localhost, or python3 -m pip install -U ai-edge-litert" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (lambda _: Reply("Segmentation fault\n"), "answered nonsense"),
+        (lambda _: Reply("7\n"), "answered nonsense"),
+        (lambda _: Reply("", stderr="first\nkilled\n"), r"the agent ended too early \(killed\)"),
+        (lambda _: Reply(json.dumps({"kind": "result", "id": 0, "outputs": 1}) + "\n"), "the agent ended too early"),
+        (lambda _: Reply(vanishes=True), "connection was lost"),
+    ],
+)
+def test_a_device_that_answers_nonsense_is_an_error(relu: Path, litert: Target, handler: Handler, said: str) -> None:
+    """Whatever else comes back is the device's fault, on one line."""
+    with pytest.raises(DeviceError, match=said):
+        run_on_device(relu, [], litert, device=FakeDevice(handler))
+
+
+@pytest.fixture
+def spoiled() -> Callable[[bytes], Device]:
+    """A device whose answer is fine and whose file of outputs holds these bytes."""
+
+    def make(content: bytes) -> Device:
+        answers = [{"kind": "result", "id": 0, "outputs": 1}, {"kind": "end", "count": 1}]
+
+        class Spoiled(FakeDevice):
+            def pull(self, remote: str, local: Path) -> None:
+                local.write_bytes(content)
+
+        return Spoiled(lambda _: Reply("".join(json.dumps(answer) + "\n" for answer in answers)))
+
+    return make
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x04N."])
+def test_outputs_that_cannot_be_read_are_an_error(
+    relu: Path, litert: Target, spoiled: Callable[[bytes], Device], content: bytes
+) -> None:
+    """A damaged file, and a pickle, are refused."""
+    with pytest.raises(DeviceError, match="the stored outputs cannot be read"):
+        run_on_device(relu, [], litert, device=spoiled(content))

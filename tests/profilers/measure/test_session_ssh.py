@@ -1,0 +1,47 @@
+"""Measuring through SSH, on a real server on this machine's loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgenas.devices import DeviceProfile, Target, connect
+from edgenas.devices.ssh.testing import Sshd
+from edgenas.errors import DeviceError
+from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure
+
+BRIEF = MeasureSettings(max_processes=6, max_seconds=0.1, min_seconds=0, max_runs=20, warmup_seconds=0.05)
+
+
+def test_a_model_is_measured_through_ssh(conv: Path, ssh_profile: DeviceProfile) -> None:
+    """Six processes, real samples, and the device's own facts."""
+    rounds = measure(conv, Target(ssh_profile), BRIEF)
+    assert len(rounds.measurements) + len(rounds.left_out) >= 6
+    assert rounds.median_ms > 0
+    assert not rounds.synthetic
+
+
+def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
+    conv: Path, ssh_profile: DeviceProfile, sshd: Sshd
+) -> None:
+    """The server's sessions are killed after three processes: those are kept, and a new connection takes the rest."""
+    kept: list[Measurement] = []
+
+    def keep(number: int | None, measurement: Measurement) -> None:
+        kept.append(measurement)
+        if len(kept) == 3:
+            sshd.kill_sessions()
+
+    batch = Batch([conv], Target(ssh_profile), BRIEF, on_process=keep)
+    with pytest.raises(DeviceError) as error, connect(ssh_profile) as device:
+        batch.run(device)
+    assert "\n" not in str(error.value)
+    first = list(kept)
+    assert 3 <= len(first) < 6
+    with connect(ssh_profile) as device:
+        batch.run(device)
+    assert kept[: len(first)] == first
+    (rounds,) = batch.results()
+    assert isinstance(rounds, Rounds)
+    assert len(rounds.measurements) + len(rounds.left_out) == len(kept) >= 6

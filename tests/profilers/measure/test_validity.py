@@ -1,0 +1,193 @@
+"""The verdict on a measurement, on conditions made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgenas.profilers.measure.validity import NEEDED, Verdict, judge
+
+GOOD: dict[str, Any] = {
+    "governor": "performance",
+    "frequency_khz": 1_800_000,
+    "frequency_limit_khz": 1_800_000,
+    "frequency_max_khz": 1_800_000,
+    "lowest_frequency_khz": 1_800_000,
+    "frequency_fixed": False,
+    "temperature_c": 50.0,
+    "throttle_count": 0,
+    "throttled_flags": None,
+    "power_mode": None,
+    "power": None,
+    "interrupted_share": 0.01,
+    "drift": 0.0,
+}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
+
+CONDITIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "governor": st.sampled_from([None, "performance", "ondemand", "performance,schedutil"]),
+        "frequency_khz": st.none() | st.integers(0, 5_000_000),
+        "frequency_limit_khz": st.none() | st.integers(0, 5_000_000),
+        "frequency_max_khz": st.none() | st.integers(0, 5_000_000),
+        "frequency_base_khz": st.none() | st.integers(0, 5_000_000),
+        "lowest_frequency_khz": st.none() | st.integers(0, 5_000_000),
+        "frequency_fixed": st.none() | st.booleans(),
+        "temperature_c": st.none() | st.floats(-40, 150),
+        "throttle_count": st.none() | st.integers(0, 100),
+        "throttled_flags": st.none() | st.integers(0, 0xFFFFF),
+        "power_mode": st.none() | st.sampled_from(["15W", "MAXN"]),
+        "power": st.none() | st.sampled_from(["mains", "battery"]),
+        "gpu_fixed": st.none() | st.booleans(),
+        "interrupted_share": st.none() | st.floats(0, 1),
+        "drift": st.none() | st.floats(-2, 2),
+    },
+)
+PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), st.integers(1, 99))
+
+
+def test_a_steady_device_is_trusted() -> None:
+    """Everything given and steady is trusted."""
+    assert judge(GOOD, GOOD) == Verdict("trusted")
+
+
+def test_facts_that_are_not_given_are_named() -> None:
+    """A device that says nothing is not believed, and not refused either."""
+    verdict = judge(GOOD, {**GOOD, "governor": None, "temperature_c": None})
+    assert verdict == Verdict("unverified", ("the device does not give governor, temperature_c",))
+    assert judge({}, {}).status == "unverified"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ({"governor": "ondemand"}, {}, "governor is ondemand: run sudo cpupower frequency-set -g performance"),
+        ({}, {"governor": "performance,schedutil"}, "governor is schedutil: run sudo cpupower"),
+        ({}, {"governor": "schedutil", "power_mode": "15W"}, "governor is schedutil: run sudo jetson_clocks"),
+        ({}, {"governor": "ondemand", "throttled_flags": 0}, "governor is ondemand: run echo performance | sudo tee"),
+        ({}, {"throttle_count": 1}, "the device throttled: cool it"),
+        ({"temperature_c": 40.0}, {"temperature_c": 55.5}, "heated up from 40 to 56 °C"),
+        ({}, {"interrupted_share": 0.52}, "other programs interrupted 52% of its runs: stop them"),
+        ({}, {"lowest_frequency_khz": 1_200_000}, "the frequency fell to 1200 of 1800 MHz: cool the device"),
+        ({"throttled_flags": 0}, {"throttled_flags": 0x10000}, "its voltage is too low: use the board's own power"),
+        ({"throttled_flags": 0}, {"throttled_flags": 0x80008}, "the board throttled: cool it"),
+        ({"throttled_flags": 0x4}, {"throttled_flags": 0x40000}, "the board throttled: cool it"),
+        ({}, {"power": "battery"}, "it runs on battery: connect its power supply"),
+        ({}, {"drift": 0.14}, "the device slowed down by 14% meanwhile: let it run as before"),
+        ({}, {"drift": -0.11}, "the device sped up by 11% meanwhile: let it run as before"),
+    ],
+)
+def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
+    """Each reason is given with what to do about it."""
+    verdict = judge({**GOOD, **before}, {**GOOD, **after})
+    assert verdict.status == "refused"
+    assert reason in verdict.reasons[0]
+
+
+def test_all_reasons_are_given() -> None:
+    """Two problems are two reasons, and a refusal outweighs what is missing."""
+    verdict = judge({"governor": "powersave"}, {"interrupted_share": 0.6})
+    assert (verdict.status, len(verdict.reasons)) == ("refused", 2)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"temperature_c": 65.0, "interrupted_share": 0.5, "drift": 0.1},
+        {"lowest_frequency_khz": 1_620_000},
+        {"throttled_flags": 0x50000},
+        {"lowest_frequency_khz": 2_100_000, "frequency_limit_khz": 4_000_000, "frequency_base_khz": 2_100_000},
+    ],
+)
+def test_conditions_at_the_limit_pass(after: dict[str, Any]) -> None:
+    """15 °C, half of the runs, a tenth; what the Pi remembers from before; turbo that is not reached."""
+    before = {**GOOD, "throttled_flags": after.get("throttled_flags")}
+    assert judge(before, {**GOOD, **after}).status == "trusted"
+
+
+def test_a_governor_without_freedom_is_trusted() -> None:
+    """jetson_clocks leaves schedutil in charge of a single frequency: there is nothing for it to change."""
+    fixed = {**GOOD, "governor": "schedutil", "frequency_fixed": True}
+    assert judge(fixed, fixed).status == "trusted"
+    assert judge({**fixed, "frequency_fixed": False}, fixed).status == "refused"
+
+
+def test_a_cap_is_mentioned() -> None:
+    """A device that someone holds below what it could is steady; the verdict says at what."""
+    verdict = judge(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
+    assert str(verdict) == "trusted (the frequency is capped at 1800 of 2400 MHz)"
+
+
+def test_another_power_mode_is_refused() -> None:
+    """A profile that names its mode is measured in no other; one that names none in any."""
+    seven = {**GOOD, "power_mode": "7W"}
+    assert judge(seven, seven, power_mode="7W").status == "trusted"
+    assert judge(seven, seven).status == "trusted"
+    verdict = judge(seven, seven, power_mode="15W")
+    assert verdict.reasons[0].startswith("power mode is 7W, the profile's is 15W: run sudo nvpmodel -m ")
+
+
+def test_a_fallback_is_reported() -> None:
+    """Nodes that did not run on the provider that the profile names first are said."""
+    verdict = judge(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
+    assert str(verdict) == f"trusted (fallback: of 62 nodes, 12 ran on {CPU})"
+    verdict = judge(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
+    assert str(verdict) == f"trusted (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
+    assert judge(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Verdict("trusted")
+    assert judge(GOOD, GOOD, placement={}) == Verdict("unverified", ("the device does not give placement",))
+
+
+@pytest.mark.parametrize(
+    ("ran", "providers"), [(CPU, (XNNPACK, CPU)), (CUDA, (TENSORRT, CUDA, CPU)), (CPU, (TENSORRT, CUDA, CPU))]
+)
+def test_another_provider_is_another_measurement(ran: str, providers: tuple[str, ...]) -> None:
+    """Where the provider that the profile names first ran nothing, the measurement is refused, whatever ran it."""
+    verdict = judge(GOOD, GOOD, placement={ran: 62}, providers=providers)
+    assert verdict.status == "refused"
+    assert verdict.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
+
+
+def test_a_gpu_wants_a_fixed_clock() -> None:
+    """A GPU's free clock spoils what ran on it, and nothing else."""
+    free = {**GOOD, "gpu_fixed": False}
+    assert judge(free, free, placement={CUDA: 5}).reasons == ("the GPU's clock is not fixed: run sudo jetson_clocks",)
+    assert judge(free, free).status == "trusted"
+
+
+def test_a_verdict_prints_its_reasons() -> None:
+    """The text names status and reasons."""
+    assert str(Verdict("refused", ("a", "b"))) == "refused (a; b)"
+    assert str(Verdict("trusted")) == "trusted"
+
+
+@given(CONDITIONS, CONDITIONS, PLACEMENTS)
+def test_every_verdict_is_explained(
+    before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
+) -> None:
+    """Whatever a device says: never trusted without the facts needed, never less than trusted without a reason."""
+    verdict = judge(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
+    assert "\n" not in str(verdict)
+    if verdict.status == "trusted":
+        assert all(after.get(fact) is not None for fact in NEEDED)
+    else:
+        assert verdict.reasons
+    if verdict.status == "refused":
+        assert any(": " in reason for reason in verdict.reasons)
+
+
+@given(CONDITIONS, CONDITIONS, PLACEMENTS)
+def test_silence_never_convicts(
+    before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
+) -> None:
+    """A device that says less is never refused for it where one that said more was not."""
+    # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
+    hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
+    if judge(before, after, placement=placement, providers=(CUDA, CPU)).status != "refused":
+        for fact in hidden:
+            less = {key: value for key, value in after.items() if key != fact}
+            assert judge(before, less, placement=placement, providers=(CUDA, CPU)).status != "refused"
