@@ -35,7 +35,7 @@ from ai_edge_litert import schema_py_generated as schema
 from safetensors.numpy import save_file
 
 import edgenas as en
-from edgenas.devices import connect
+from edgenas.devices import connect_device
 from edgenas.errors import ModelError
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
@@ -129,7 +129,7 @@ def measured(paths: Iterable[Path], kind: str) -> list[Measurement]:
     """Each file measured once, in a process of its own, on one thread of this machine."""
     target = en.Target(en.load_profile("localhost"), runtime=TARGETS[kind])
     found = []
-    with connect(target.profile) as device:
+    with connect_device(target.profile) as device:
         for answer in measure_many(list(paths), target, device=device):
             if isinstance(answer, ModelError):
                 raise answer
@@ -146,7 +146,7 @@ def latencies(files: Sequence[Path], kind: str, rounds: int) -> tuple[list[float
         shuffler.shuffle(order)
         for number, found in zip(order, measured((files[number] for number in order), kind), strict=True):
             medians[number].append(found.median_ms)
-            refused += found.verdict.status == "refused"
+            refused += found.validity.status == "rejected"
     note = f"{rounds} processes a file; {refused} of {rounds * len(files)} were disturbed by other programs."
     return [statistics.median(each) for each in medians], note
 

@@ -28,7 +28,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
-from edgenas.profilers.latency.acquisition import next_subnets
+from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_leaning, fit_parts, with_others
 from edgenas.profilers.latency.gaussian_process import fit_part_process
 from edgenas.profilers.latency.prior import Features, PartBasis
@@ -185,7 +185,7 @@ def _errors_by_count(
     space, rng = table.space, np.random.default_rng(seed)
     seen = space.sample_distinct(max(FITTED) + 2, rng)[2:]
     if not at_random:
-        seen = next_subnets(space, None, np.empty((0, seen.shape[1]), int), FITTED[0], rng)
+        seen = select_subnets(space, None, np.empty((0, seen.shape[1]), int), FITTED[0], rng)
     latency = table.latency_ms(seen) * rng.lognormal(0, noise, len(seen))
     errors = []
     for count in range(FITTED[0], max(FITTED) + 1, 20):
@@ -193,7 +193,7 @@ def _errors_by_count(
         if count in FITTED:
             errors.append(float(np.abs(process.predict(count_parts(space, unseen)) / truth - 1).mean()))
         if not at_random:
-            chosen = next_subnets(space, process, seen, 20, rng)
+            chosen = select_subnets(space, process, seen, 20, rng)
             seen = np.concatenate([seen, chosen])
             latency = np.append(latency, table.latency_ms(chosen) * rng.lognormal(0, noise, len(chosen)))
     return np.array(errors)

@@ -48,11 +48,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgenas.devices import Device, Target, connect
+from edgenas.devices import Device, Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
-from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure_many
-from edgenas.profilers.measure.baseline_speed import at_one_pace
+from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, measure_many
+from edgenas.profilers.measure.baseline_speed import at_common_baseline
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -108,17 +108,17 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
             process.kill()
 
 
-def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> Rounds:
+def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
     """So many processes of a file by one agent, with none tried again."""
     found = measure_many([model] * count, target, device=device, settings=settings)
-    return Rounds(tuple(at_one_pace([each for each in found if isinstance(each, Measurement)])))
+    return MeasurementResult(tuple(at_common_baseline([each for each in found if isinstance(each, Measurement)])))
 
 
-def of_rounds(rounds: Rounds) -> Found:
+def of_rounds(rounds: MeasurementResult) -> Found:
     """What edgenas says of them."""
-    taken = (*rounds.measurements, *rounds.left_out)
-    refused = sum(each.verdict.status == "refused" for each in taken)
-    interval = None if rounds.verdict.status == "refused" else rounds.interval_ms
+    taken = (*rounds.measurements, *rounds.rejected)
+    refused = sum(each.validity.status == "rejected" for each in taken)
+    interval = None if rounds.validity.status == "rejected" else rounds.interval_ms
     return Found(rounds.median_ms, interval, rounds.device_s, len(taken), refused)
 
 
@@ -126,14 +126,14 @@ def fixed(model: Path, target: Target, device: Device) -> Found:
     """The mean of 50 runs in one process."""
     (one,) = processes(model, target, device, NN_METER, 1).measurements
     mean = statistics.fmean(one.samples_ms)
-    return Found(mean, None, one.device_s, 1, int(one.verdict.status == "refused"))
+    return Found(mean, None, one.device_s, 1, int(one.validity.status == "rejected"))
 
 
 def batch(models: Sequence[Path], target: Target, device: Device, settings: MeasureSettings) -> list[Found]:
     """Files that are measured together, as edgenas does."""
     together = Batch(models, target, settings)
     together.run(device)
-    return [of_rounds(each) for each in together.results() if isinstance(each, Rounds)]
+    return [of_rounds(each) for each in together.results() if isinstance(each, MeasurementResult)]
 
 
 def equal_time(model: Path, target: Target, device: Device, count: int) -> MeasureSettings:
@@ -151,7 +151,7 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
 def unscaled(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
     """The median of one process as it ran, whatever the pace of the CPU was."""
     (one,) = processes(model, target, device, settings, 1).measurements
-    return Found(one.unscaled_ms, None, one.device_s, 1, int(one.refused))
+    return Found(one.unscaled_ms, None, one.device_s, 1, int(one.rejected))
 
 
 def print_spread(
@@ -195,7 +195,7 @@ def mean_of(turn: dict[str, Found], usual: dict[str, float]) -> Found:
     """The mean of the results of a turn, each by what is usual for its way."""
     value = statistics.fmean(each.value / usual[name] for name, each in turn.items())
     seconds = sum(each.device_s for each in turn.values())
-    processes, refused = (sum(getattr(each, name) for each in turn.values()) for name in ("processes", "refused"))
+    processes, refused = (sum(getattr(each, name) for each in turn.values()) for name in ("processes", "rejected"))
     return Found(value, None, seconds, processes, refused)
 
 
@@ -260,7 +260,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Sshd(Path(folder) / "sshd") as sshd:
         clusters = {} if options.core is None else {"clusters": {"measured": [options.core]}}
         target = Target(sshd.profile(**clusters), affinity=None if options.core is None else "measured")
-        with connect(target.profile) as device:
+        with connect_device(target.profile) as device:
             (model,) = make_models(Path(folder), 1, seed=1)
             copies = [Path(shutil.copy(model, Path(folder) / f"copy{n}.onnx")) for n in range(options.repetitions)]
             print(

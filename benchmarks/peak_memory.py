@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.devices import Target, connect, load_profile
-from edgenas.pipeline.export_formats import kind_of
+from edgenas.devices import Target, connect_device, load_profile
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.profile import random_file
 from edgenas.profilers import Measurement, MeasureSettings, measure_many
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
@@ -41,7 +41,7 @@ BATCH = 20  # models by one agent
 
 def files(architectures: list[Architecture], target: Target, folder: Path) -> list[Path]:
     """The subnets' model files, made unless they are there."""
-    kind = kind_of(target)
+    kind = format_of(target)
     paths = [folder / f"{each.id}-{kind}.{kind.format}" for each in architectures]
     for architecture, path in zip(architectures, paths, strict=True):
         if not path.exists():
@@ -53,7 +53,7 @@ def peaks(models: list[Path], target: Target) -> Vector:
     """Peak memory (N,) of each model above an empty session, bytes."""
     found: list[float] = []
     for first in range(0, len(models), BATCH):
-        with connect(target.profile) as device:
+        with connect_device(target.profile) as device:
             for each in measure_many(models[first : first + BATCH], target, device=device, settings=SETTINGS):
                 assert isinstance(each, Measurement), each
                 assert each.peak_bytes is not None

@@ -46,17 +46,17 @@ import onnx
 
 from edgenas.accuracy.released import ReleasedPredictor
 from edgenas.costs import Genes
-from edgenas.devices import Target, connect
+from edgenas.devices import Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
-from edgenas.export import Kind, build_onnx, random_weights
+from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.on_device.speed_probe import FELT
-from edgenas.pipeline.export_formats import build_kind, kind_of
+from edgenas.on_device.speed_probe import EXPONENT
+from edgenas.pipeline.export_formats import build_file, format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
-from edgenas.profilers.latency.acquisition import next_subnets
+from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import fit_parts
-from edgenas.profilers.measure.reference_model import Watch
+from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.search import nondominated
 from edgenas.space import Architecture, MobileNetV3, Part
 
@@ -170,7 +170,7 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 
 def at_a_millisecond(row: dict[str, Any]) -> float:
     """A process's median as it would be at a pace of one millisecond."""
-    return float(row["unscaled_ms"] / row["pace_ms"] ** FELT)
+    return float(row["unscaled_ms"] / row["probe_ms"] ** EXPONENT)
 
 
 def device_s(rows: Sequence[dict[str, Any]]) -> float:
@@ -215,18 +215,18 @@ class Measuring:
     @cached_property
     def _fragments(self) -> tuple[list[Fragment], list[Fragment]]:
         # TFLite files, and calibration, have one input only.
-        return fragments(adds=kind_of(self.target) == Kind("onnx", "fp32"))
+        return fragments(adds=format_of(self.target) == ExportFormat("onnx", "fp32"))
 
     def run(self) -> None:
         """Until every way has spent its time."""
-        watch = Watch()
+        watch = DriftMonitor()
         turn = 1 + max((row["turn"] for row in self.record.rows), default=-1)
         while self.record.spent("subnets") < self.seconds or self._left():
             rng = np.random.default_rng(turn)
             items = [item for way in self._ways() for item in way]
             items = [items[place] for place in rng.permutation(len(items))]
             self._measure(items, watch, turn)
-            if kind_of(self.target) == Kind("onnx", "fp32") and not self._brief:
+            if format_of(self.target) == ExportFormat("onnx", "fp32") and not self._brief:
                 self._profile_operators(turn)
             spent = {way: round(self.record.spent(way)) for way in ("subnets", "parts", "kernels", "held out")}
             print(self.target.name, "turn", turn, spent, flush=True)
@@ -261,7 +261,7 @@ class Measuring:
         if len(rows) >= 2 * SUBNETS:
             latency = np.array([at_a_millisecond(row) for row in rows])
             known = fit_parts(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
-        return next_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
+        return select_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:
         """Whether something was not measured at all: every part and every kernel is once, even if that takes longer."""
@@ -283,9 +283,9 @@ class Measuring:
     def _times(self) -> int:
         return 1 if self._brief else self.times
 
-    def _measure(self, items: Sequence[tuple[str, str, bytes]], watch: Watch, turn: int) -> None:
+    def _measure(self, items: Sequence[tuple[str, str, bytes]], watch: DriftMonitor, turn: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            paths = [Path(folder) / f"{number}.{kind_of(self.target).format}" for number in range(len(items))]
+            paths = [Path(folder) / f"{number}.{format_of(self.target).format}" for number in range(len(items))]
             for path, file in zip(paths, self._files(items), strict=True):
                 path.write_bytes(file)
 
@@ -293,8 +293,8 @@ class Measuring:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
                     way=way, name=name, turn=turn, unscaled_ms=found.unscaled_ms, device_s=found.device_s,
-                    taken_s=found.taken_s, peak_bytes=found.peak_bytes, verdict=found.verdict.status,
-                    pace_ms=found.own_pace_ms, runs=len(found.samples_ms),
+                    taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
+                    probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
             batch = Batch(paths, self.target, SETTINGS, watch=watch, on_process=keep)
@@ -306,7 +306,7 @@ class Measuring:
     def _files(self, items: Sequence[tuple[str, str, bytes]]) -> list[bytes]:
         """The models as the target runs them; files of what is held out are kept for the next time."""
         missing = [item for item in items if item[:2] not in self.files]
-        fresh = self.makers.map(partial(file_of, kind_of(self.target)), [model for _, _, model in missing])
+        fresh = self.makers.map(partial(file_of, format_of(self.target)), [model for _, _, model in missing])
         made = {**self.files, **{item[:2]: file for item, file in zip(missing, fresh, strict=True)}}
         self.files.update({key: file for key, file in made.items() if key[0] == "held out"})
         return [made[item[:2]] for item in items]
@@ -326,9 +326,9 @@ class Measuring:
             self.record.add(way="operators", turn=turn, **json.loads(line))
 
 
-def file_of(kind: Kind, model: bytes) -> bytes:
+def file_of(kind: ExportFormat, model: bytes) -> bytes:
     """An ONNX model as a file of some kind."""
-    return build_kind(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
+    return build_file(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
 
 
 def calibration(model: bytes) -> Calibration:
@@ -377,7 +377,7 @@ def measure(out: Path, seconds: float, times: int, core: int | None, names: Sequ
             runtime, precision, threads = TARGETS[name]
             pinned = core is not None and threads == 1
             target = Target(profile, runtime, precision, threads, affinity="measured" if pinned else None)
-            with connect(profile) as device, ProcessPoolExecutor(2, get_context("spawn")) as makers:
+            with connect_device(profile) as device, ProcessPoolExecutor(2, get_context("spawn")) as makers:
                 Measuring(target, device, makers, Record(out / f"{name}.jsonl"), held_out, seconds, times).run()
 
 

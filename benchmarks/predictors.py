@@ -39,12 +39,12 @@ from benchmarks.predicting import (
     kernel_keys,
 )
 from edgenas.costs import Genes, Vector
-from edgenas.on_device.speed_probe import FELT
+from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.latency.drift import drifts
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.non_negative import fit_non_negative
-from edgenas.profilers.latency.variance_components import estimate_strengths, guess, noise_of
+from edgenas.profilers.latency.variance_components import estimate_variances, guess, noise_of
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
@@ -58,12 +58,12 @@ COLUMNS = (
 
 def calm(record: Record) -> Record:
     """Every way's measurements at the median pace of the CPU, and without those refused."""
-    usual = float(np.median([row["pace_ms"] for row in record.rows if "pace_ms" in row])) ** FELT
+    usual = float(np.median([row["probe_ms"] for row in record.rows if "probe_ms" in row])) ** EXPONENT
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for row in record.rows:
-        of_a_model = "pace_ms" in row
-        (refused if of_a_model and row["verdict"] == "refused" else kept).append(
+        of_a_model = "probe_ms" in row
+        (refused if of_a_model and row["validity"] == "rejected" else kept).append(
             {**row, "median_ms": usual * at_a_millisecond(row)} if of_a_model else row
         )
     known = {row["name"] for row in kept}
@@ -138,8 +138,8 @@ class Judge:
         taus = [float(kendalltau(predicted[each], truth[each]).statistic) for each in [*rows, rows[0] | True]]
         within = [(error <= share).mean() for share in (0.05, 0.1)]
         biases = signed.mean(), signed[self.near].mean()
-        levelled = np.abs(predicted / truth / level - 1).mean()
-        return np.array([error.mean(), np.quantile(error, 0.95), *within, *biases, levelled, *taus])
+        drift_corrected = np.abs(predicted / truth / level - 1).mean()
+        return np.array([error.mean(), np.quantile(error, 0.95), *within, *biases, drift_corrected, *taus])
 
 
 def _shown(way: str, seconds: str, errors: Vector, held: str) -> str:
@@ -167,9 +167,9 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
         return np.exp(medians), np.zeros((len(names), len(names)))
     terms = {name: within.T @ each @ within for name, each in shared.items()}
     start = {name: guess(name) for name in [*terms, "noise"]}
-    strengths = estimate_strengths(terms, within.T @ logs, np.ones(within.shape[1]), start)
-    total = np.diag(noise_of(strengths, np.ones(len(logs))))
-    total += sum(strengths[name] * each for name, each in shared.items())
+    variances = estimate_variances(terms, within.T @ logs, np.ones(within.shape[1]), start)
+    total = np.diag(noise_of(variances, np.ones(len(logs))))
+    total += sum(variances[name] * each for name, each in shared.items())
     weighed = np.linalg.solve(total, design)
     covariance = np.linalg.inv(design.T @ weighed)
     return np.exp(covariance @ weighed.T @ logs), covariance

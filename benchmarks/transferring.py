@@ -33,7 +33,7 @@ from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
 from edgenas.profilers.latency.fit import PartCosts, basis_of, count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.prior import Evidence, Prior
+from edgenas.profilers.latency.prior import Observations, Prior
 
 COUNTS, SEEDS = (10, 20, 50), 6
 WAYS = ("copied table", "the table as a prior", "no prior")
@@ -81,8 +81,8 @@ class Measured:
     @cached_property
     def _plain(self) -> Prior:
         seen, ones = count_parts(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
-        evidence = Evidence(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
-        return Prior.of(basis_of(SPACE), evidence)
+        observations = Observations(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
+        return Prior.of(basis_of(SPACE), observations)
 
     def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:
         """The logarithms of latencies (N,) over what plain features give, weighed as all subnets say."""

@@ -21,16 +21,16 @@ _HOMES = {
     "load_released": "edgenas.ofa",
     "Target": "edgenas.devices",
     "load_profile": "edgenas.devices",
-    "connect": "edgenas.devices",
+    "connect_device": "edgenas.devices",
     "Measurement": "edgenas.profilers",
-    "Rounds": "edgenas.profilers",
+    "MeasurementResult": "edgenas.profilers",
     "LatencyTable": "edgenas.profilers",
-    "measure": "edgenas.profilers",
+    "measure_model": "edgenas.profilers",
     "Front": "edgenas.search",
-    "Bundle": "edgenas.export",
-    "Kind": "edgenas.export",
-    "record": "edgenas.regression",
-    "check": "edgenas.regression",
+    "Bundle": "edgenas.bundle",
+    "ExportFormat": "edgenas.export",
+    "record_baseline": "edgenas.regression",
+    "check_latency": "edgenas.regression",
     "Run": "edgenas.pipeline",
     "EdgeNASError": "edgenas.errors",
 }
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from edgenas.bundle import Bundle as Bundle
     from edgenas.costs import Budget as Budget
     from edgenas.devices import Target as Target
-    from edgenas.devices import connect as connect
+    from edgenas.devices import connect_device as connect_device
     from edgenas.devices import load_profile as load_profile
     from edgenas.errors import EdgeNASError as EdgeNASError
-    from edgenas.export import Kind as Kind
+    from edgenas.export import ExportFormat as ExportFormat
     from edgenas.ofa import Supernet as Supernet
     from edgenas.ofa import load_released as load_released
     from edgenas.pipeline import Run as Run
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
-    from edgenas.profilers import Rounds as Rounds
-    from edgenas.profilers.measure.batch import measure as measure
-    from edgenas.regression import check as check
-    from edgenas.regression import record as record
+    from edgenas.profilers import MeasurementResult as MeasurementResult
+    from edgenas.profilers.measure.batch import measure_model as measure_model
+    from edgenas.regression import check_latency as check_latency
+    from edgenas.regression import record_baseline as record_baseline
     from edgenas.search import Front as Front
     from edgenas.space import Architecture as Architecture
     from edgenas.space import MobileNetV3 as MobileNetV3

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgenas.bundle import Bundle
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -77,8 +77,8 @@ def test_file_alone_gives_the_stated_accuracy(demo: tuple[Path, dict[str, Any]],
 
 def test_choice_keeps_its_budget(demo: tuple[Path, dict[str, Any]]) -> None:
     """The upper end of the measured interval lies within the budget, the middle of fastest and slowest."""
-    choice, certificate = demo[1]["choice"], demo[1]["certificate"]
-    middle = (certificate["fastest_ms"] + certificate["slowest_ms"]) / 2
+    choice, holdout = demo[1]["choice"], demo[1]["holdout"]
+    middle = (holdout["fastest_ms"] + holdout["slowest_ms"]) / 2
     budget_ms = float(choice["budget"]["latency"].removesuffix("ms"))
     assert budget_ms == pytest.approx(middle, rel=0.01)
     assert choice["measured"]["interval_ms"][1] <= budget_ms
@@ -100,7 +100,7 @@ def test_second_demo_does_nothing_again(demo: tuple[Path, dict[str, Any]]) -> No
 def test_int8_bundle_is_left(demo: tuple[Path, dict[str, Any]]) -> None:
     """The chosen subnet lies there as int8 TFLite too; it verifies and keeps 98% of the classes."""
     bundle = Bundle(Path(demo[1]["int8"]))
-    assert bundle.verify().kind == Kind("tflite", "int8")
+    assert bundle.verify().kind == ExportFormat("tflite", "int8")
     assert bundle.card["architecture"]["id"] == subnet(demo[1], "chosen")["architecture"]
     assert bundle.card["agreement_with_pytorch"]["top1"] >= 0.98
     assert bundle.card["float_layers"] == []

@@ -89,6 +89,6 @@ def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -
     assert "next: edgenas measure MODEL --device my-board" in done.stdout
     done = person(measure)
     assert done.returncode == 0, done.stderr
-    assert "verdict" in done.stdout
+    assert "validity" in done.stdout
     again = [line for block in others for line in block if line.endswith(("trust my-board", "--offline"))]
     assert [person(line).returncode for line in again] == [0, 0]

@@ -152,7 +152,7 @@ def test_module_imports_only_permitted_packages(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=_module_id)
 def test_heavy_libraries_stay_in_their_packages(path: Path) -> None:
-    """A heavy library is imported only in its packages, and outside of functions only where it is what the package is for."""
+    """A heavy library is imported in its packages only, outside of functions only where the package is about it."""
     assert misplaced_libraries(path, path.read_text()) == []
 
 

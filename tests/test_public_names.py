@@ -16,7 +16,7 @@ PUBLIC = [
     "MobileNetV3",
     "ProxylessNAS",
     "ResNet50D",
-    "Rounds",
+    "MeasurementResult",
     "Run",
     "Supernet",
     "Target",

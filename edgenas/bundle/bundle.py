@@ -20,7 +20,7 @@ from edgenas.bundle.archive import pack_arrays, unpacked, write_archive
 from edgenas.bundle.check import (
     CARD,
     SUMS,
-    Preprocessing,
+    StoredPreprocessing,
     Verified,
     check_bundle,
     check_contents,
@@ -29,7 +29,7 @@ from edgenas.bundle.check import (
 )
 from edgenas.bundle.texts import model_card, scripts
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
-from edgenas.export.formats import FORMATS, Kind
+from edgenas.export.formats import FORMATS, ExportFormat
 from edgenas.files import TEMPORARY, canonical_json, parse, read_document, write_bytes, write_document
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
@@ -102,7 +102,7 @@ def _names(file_format: str) -> tuple[str, ...]:
 def write_bundle(
     folder: Path,
     *,
-    kind: Kind,
+    kind: ExportFormat,
     model: bytes,
     preprocessing: Mapping[str, Any],
     labels: Sequence[str],
@@ -125,7 +125,7 @@ def write_bundle(
     check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
-    settings = parse(Preprocessing, dict(preprocessing), "preprocessing")
+    settings = parse(StoredPreprocessing, dict(preprocessing), "preprocessing")
     facts = {"kind": str(kind), **card}
     _check_json(facts)
     sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
@@ -133,7 +133,7 @@ def write_bundle(
     temporary = _beside(target, _NEW)
     try:
         write_document(temporary / "card.json", *CARD, facts)
-        write_document(temporary / "preprocessing.json", "preprocessing", Preprocessing.VERSION, asdict(settings))
+        write_document(temporary / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION, asdict(settings))
         write_bytes(temporary / f"model.{kind.format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
         for name, script in scripts(kind.format).items():

@@ -15,7 +15,7 @@ from edgenas.bundle.model_file import Interface, read_interface, run_model
 from edgenas.bundle.texts import scripts
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import LIMITS, check_onnx, compare
 from edgenas.export.tflite.metadata import has_other_labels
 from edgenas.files import digest, parse, read_bytes, read_document
@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class StoredPreprocessing:
     """What preprocessing.json says, as ``preprocess`` takes it. Raises UsageError when a number is impossible."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -88,7 +88,7 @@ class Verified:
     another and its scripts differ from this one's; else None.
     """
 
-    kind: Kind
+    kind: ExportFormat
     label: str
     max_difference: float
     allowed: float
@@ -135,8 +135,8 @@ def check_bundle(folder: Path) -> Verified:
 def check_contents(folder: Path, file_format: str) -> Verified:
     """That the files mean what they should; messages name the file without its folder."""
     card = read_document(folder / "card.json", *CARD)
-    plain = read_document(folder / "preprocessing.json", "preprocessing", Preprocessing.VERSION)
-    settings = asdict(parse(Preprocessing, plain, "preprocessing.json"))
+    plain = read_document(folder / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION)
+    settings = asdict(parse(StoredPreprocessing, plain, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
     interface = _checked_model(model, file_format, card)
     foreign = _foreign_scripts(folder, file_format, card)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MissingExtraError, ModelError
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
 
@@ -42,7 +42,7 @@ class Port:
 class Interface:
     """What a model file says of itself: its kind by the types in it, its input and its output."""
 
-    kind: Kind
+    kind: ExportFormat
     input: Port
     output: Port
 
@@ -100,7 +100,7 @@ def _of_onnx(model: bytes) -> Interface:
     precision = "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
     if any(node.op_type in _QUANTISED for node in graph.node):
         precision = "int8"
-    return Interface(Kind("onnx", precision), _onnx_port(entries[0], "NCHW"), _onnx_port(graph.output[0], "NC"))
+    return Interface(ExportFormat("onnx", precision), _onnx_port(entries[0], "NCHW"), _onnx_port(graph.output[0], "NC"))
 
 
 def _tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
@@ -138,7 +138,7 @@ def _of_tflite(model: bytes) -> Interface:
             raise ModelError("the model must have one input and one output")
         entry, result = (_tflite_port(graph.Tensors(index(0))) for _, index in ports)
         file = schema.Model.GetRootAs(model, 0)
-        return Interface(Kind("tflite", _tflite_precision(file, graph, schema.TensorType)), entry, result)
+        return Interface(ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)), entry, result)
     except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
         raise ModelError("the model is damaged or no TFLite file") from None
 

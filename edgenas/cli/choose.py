@@ -67,15 +67,15 @@ def command(
     made_up = " SYNTHETIC" if choice.measured.synthetic else ""
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
-    print(f"verdict: {choice.measured.verdict}")
-    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {target.given}{_kind(target)} --out ship")
+    print(f"verdict: {choice.measured.validity}")
+    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {target.cli_name}{_kind(target)} --out ship")
 
 
 def _kind(target: Target) -> str:
     """What export must be told, beside how the target is named, to write the kind of file that the target runs."""
-    from edgenas.pipeline.export_formats import kind_of
+    from edgenas.pipeline.export_formats import format_of
 
-    kind = kind_of(target)
+    kind = format_of(target)
     options = f" --format {kind.format}" if kind.format != "onnx" else ""
     named = kind.precision == "fp32" or kind.precision != target.profile.default.precision
     return options if named else f"{options} --precision {kind.precision}"

@@ -86,7 +86,7 @@ def check(
         for each in checks:
             if each.remedy:
                 print(f"{each.name}: {each.remedy}")
-        measure = f"next: edgenas measure MODEL --device {target.profile.given}"
+        measure = f"next: edgenas measure MODEL --device {target.profile.cli_name}"
         print(measure if passed(checks) else "it cannot be measured on yet")
     if not passed(checks):
         raise typer.Exit(1)
@@ -160,7 +160,7 @@ def setup(
         print(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {done.how}")
     for runtime, reason in done.skipped.items():
         print(f"{runtime}: left out ({reason})")
-    print(f"python: {done.python}\nnext: edgenas device check {loaded.given}")
+    print(f"python: {done.python}\nnext: edgenas device check {loaded.cli_name}")
 
 
 def _confirm(key: HostKey, yes: bool, replace: bool) -> bool:

@@ -55,12 +55,12 @@ def command(
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import FailedError
-    from edgenas.pipeline.export_formats import all_kinds
+    from edgenas.pipeline.export_formats import all_formats
     from edgenas.pipeline.prepared_model import ExportSettings
 
     if target not in (None, _TENSORRT):
         raise UsageError(f"unknown target {target!r}; known: {_TENSORRT}")
-    kinds, skipped = all_kinds(format or ["onnx"], precision or ["fp32"])
+    kinds, skipped = all_formats(format or ["onnx"], precision or ["fp32"])
     settings = ExportSettings(
         calibration=calibration,
         method=calibration_method,

@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Measure model files on a device, with intervals and conditions."""
     from edgenas.cli.measurement_output import document, print_outcomes
-    from edgenas.profilers import Rounds
+    from edgenas.profilers import MeasurementResult
 
     targets = {model: _target(model, device, runtime, threads, precision) for model in dict.fromkeys(models)}
     # All of them first: a file that cannot be measured is refused before any is.
@@ -50,7 +50,9 @@ def command(
     outcomes: dict[Path, Outcome] = dict.fromkeys(targets)
     lost = _measure(parts, outcomes)
     failed = [outcome for outcome in outcomes.values() if isinstance(outcome, ModelError)]
-    if any(isinstance(outcome, Rounds | ModelError) for outcome in outcomes.values()) and len(failed) < len(outcomes):
+    if any(isinstance(outcome, MeasurementResult | ModelError) for outcome in outcomes.values()) and len(failed) < len(
+        outcomes
+    ):
         if json:
             print_json(document(outcomes, targets, compare))
         else:
@@ -91,11 +93,11 @@ class _Part:
         self._batch = Batch(models, target, settings, on_process=self._show)
 
     def measure(self) -> None:
-        from edgenas.devices import connect
+        from edgenas.devices import connect_device
         from edgenas.pipeline.progress import Progress, Silent
 
         progress = Progress() if len(self._models) > 1 else Silent()
-        with progress.step("measure", self._total) as self._bar, connect(self._target.profile) as live:
+        with progress.step("measure", self._total) as self._bar, connect_device(self._target.profile) as live:
             self._batch.run(live)
 
     def results(self) -> dict[Path, Outcome]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.cli.common import print_table
 from edgenas.errors import DeviceError, ModelError
-from edgenas.profilers import Measurement, Rounds, compare_rounds
+from edgenas.profilers import Measurement, MeasurementResult, compare_results
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from edgenas.graph import GraphSummary
 
 # DeviceError: why the device had not begun with the model; None: that was interrupted before it did.
-Outcome = Rounds | ModelError | DeviceError | None
+Outcome = MeasurementResult | ModelError | DeviceError | None
 
 _STILL = 0.0005  # of a latency
-_COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "verdict")
+_COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "validity")
 
 
 def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], c
 
 def _model(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
     shared: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
-    if not isinstance(outcome, Rounds):
+    if not isinstance(outcome, MeasurementResult):
         return {**shared, "error": "interrupted before it" if outcome is None else str(outcome)}
     summary = _summary(path)
     if summary is not None:
@@ -40,10 +40,10 @@ def _model(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
 
 
 def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> None:
-    """A line for each model, what the verdicts mean, the conditions and, if wanted, the ranking."""
+    """A line for each model, what the validity_counts mean, the conditions and, if wanted, the ranking."""
     names = ", ".join(dict.fromkeys(target.name for target in targets.values()))
     print_table(_COLUMNS, [_row(path, outcome) for path, outcome in outcomes.items()], f"{names}{_made_up(outcomes)}")
-    measured = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, Rounds)}
+    measured = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)}
     for line in dict.fromkeys(_verdict(path, rounds) for path, rounds in measured.items()):
         print(line)
     print(f"conditions: {conditions(list(measured.values()))}")
@@ -54,30 +54,30 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         _print_ranking(ranking(outcomes))
 
 
-def _verdict(path: Path, rounds: Rounds) -> str:
+def _verdict(path: Path, rounds: MeasurementResult) -> str:
     """A refusal names its model; what the device withholds it withholds from all."""
-    return f"{path if rounds.verdict.status == 'refused' else 'verdict'}: {rounds.verdict}"
+    return f"{path if rounds.validity.status == 'rejected' else 'verdict'}: {rounds.validity}"
 
 
 def _made_up(outcomes: Mapping[Path, Outcome]) -> str:
-    synthetic = any(isinstance(outcome, Rounds) and outcome.synthetic for outcome in outcomes.values())
+    synthetic = any(isinstance(outcome, MeasurementResult) and outcome.synthetic for outcome in outcomes.values())
     return " SYNTHETIC" if synthetic else ""
 
 
 def _row(path: Path, outcome: Outcome) -> list[str]:
-    if not isinstance(outcome, Rounds):
+    if not isinstance(outcome, MeasurementResult):
         return [str(path), *[""] * (len(_COLUMNS) - 2), "failed" if isinstance(outcome, ModelError) else "not measured"]
     low, high = outcome.interval_ms
     return [
         str(path),
         format_ms(outcome.median_ms),
-        f"{format_ms(low)} to {format_ms(high)}" if outcome.sure else "-",
+        f"{format_ms(low)} to {format_ms(high)}" if outcome.has_interval else "-",
         format_ms(outcome.p90_ms),
         str(len(outcome.measurements)),
         "not measured" if outcome.peak_bytes is None else format_bytes(outcome.peak_bytes),
         format_bytes(path.stat().st_size),
         _macs(path),
-        outcome.verdict.status,
+        outcome.validity.status,
     ]
 
 
@@ -100,12 +100,12 @@ def _summary(path: Path) -> GraphSummary | None:
         return None
 
 
-def conditions(measured: Sequence[Rounds]) -> str:
+def conditions(measured: Sequence[MeasurementResult]) -> str:
     """The state of the device meanwhile, as far as it says."""
     states = [
         state
         for rounds in measured
-        for each in (*rounds.measurements, *rounds.left_out)
+        for each in (*rounds.measurements, *rounds.rejected)
         for state in (each.conditions_before, each.conditions_after)
     ]
     parts = [
@@ -114,15 +114,15 @@ def conditions(measured: Sequence[Rounds]) -> str:
         _spread("°C", [state.get("temperature_c") for state in states]),
         _spread("power mode", [state.get("power_mode") for state in states]),
     ]
-    left_out = sum(len(rounds.left_out) for rounds in measured)
+    rejected = sum(len(rounds.rejected) for rounds in measured)
     parts += [_speed([each for rounds in measured for each in rounds.measurements])]
-    parts += [f"{left_out} disturbed processes left out"] if left_out else []
+    parts += [f"{rejected} disturbed processes left out"] if rejected else []
     return ", ".join(part for part in parts if part)
 
 
 def _speed(measured: Sequence[Measurement]) -> str:
     """How far from its usual speed the device was, and so how far measurements were corrected."""
-    known = [each for each in measured if each.pace_ms or each.drift is not None]
+    known = [each for each in measured if each.probe_ms or each.drift is not None]
     if not known:
         return "speed not watched"
     most = max((each.slower for each in known), key=abs)
@@ -145,13 +145,13 @@ def ranking(outcomes: Mapping[Path, Outcome]) -> list[dict[str, Any]]:
     ``slower``: whether the whole 95% interval of the ratio lies above 1; None
     where one of the two has fewer than six processes.
     """
-    measured = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, Rounds)]
+    measured = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)]
     measured.sort(key=lambda pair: pair[1].median_ms)
     rows: list[dict[str, Any]] = []
     for place, (path, rounds) in enumerate(measured):
         row: dict[str, Any] = {"model": str(path), "rank": place + 1, "median_ms": rounds.median_ms}
         if place:
-            found = compare_rounds(rounds, measured[place - 1][1])
+            found = compare_results(rounds, measured[place - 1][1])
             row |= {
                 "ratio": None if found is None else found[0],
                 "interval_95": None if found is None else list(found[1:]),

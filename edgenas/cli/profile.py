@@ -66,13 +66,22 @@ def command(
         error = None if target_error is None else parse_change(target_error, "--target-error")
         table = opened.profile(target, _MINUTES if minutes is None else minutes, error, others or ())
         if json:
-            certificate = table.certificate and asdict(table.certificate)
-            print_json({"run": str(run), "target": target.to_dict(), "certificate": certificate, "lean": table.lean})
+            holdout = table.holdout and asdict(table.holdout)
+            print_json(
+                {
+                    "run": str(run),
+                    "target": target.to_dict(),
+                    "holdout": holdout,
+                    "transfer_weight": table.transfer_weight,
+                }
+            )
         else:
-            print(f"{target.name}\n{table.certificate}")
-            if table.lean is not None:
-                print(f"leans on the other targets' tables by {table.lean:.0%}, as far as the subnets bear them out")
-            print(f"next: edgenas search --run {run} --device {target.given}")
+            print(f"{target.name}\n{table.holdout}")
+            if table.transfer_weight is not None:
+                print(
+                    f"weight of the other targets' tables: {table.transfer_weight:.0%}, by how well they predict these subnets"
+                )
+            print(f"next: edgenas search --run {run} --device {target.cli_name}")
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:

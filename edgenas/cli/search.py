@@ -50,7 +50,7 @@ def command(
     if is_absent(target.profile):
         print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
-        print(f"next: edgenas choose --run {run} --device {target.given} --latency {middle:.2g}ms")
+        print(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
 
 
 def _rows(front: Front) -> list[dict[str, float | str]]:

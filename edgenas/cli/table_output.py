@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.explain import Explanation, Row
     from edgenas.profilers.latency.agreement import Figures
-    from edgenas.profilers.latency.holdout import Certificate
+    from edgenas.profilers.latency.holdout import HoldoutReport
 
 _COLUMNS = ("part", "what", "output", "", "time", "share")
 _WIDTH = 100  # where standard output is no terminal
@@ -77,33 +77,33 @@ def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, float]]:
 
 def print_check(check: TableCheck) -> None:
     """The certificate beside what was found, the device then and now, the verdict."""
-    columns = ["", "certificate", "fresh subnets"]
-    cells = [_certified(check.certificate), _found(check.found)]
+    columns = ["", "holdout", "fresh subnets"]
+    cells = [_certified(check.holdout), _found(check.found)]
     if not check.found.agree:
         columns.append("at the speed of then")
-        cells.append(_found(check.levelled))
+        cells.append(_found(check.drift_corrected))
     names = ("subnets", "MAPE", "p95 of errors", "within 10%", "within 95% interval", "bias", "Kendall tau",
              "tau at one resolution")  # fmt: skip
     made_up = " SYNTHETIC" if check.synthetic else ""
     print_table(columns, list(zip(names, *cells, strict=True)), f"check {check.number} of {check.target}{made_up}")
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in check.verdicts.items())
-    print(f"measured: {verdicts}, {check.device_s:.0f} s of device time; {_speed(check)}")
-    print(check.verdict)
+    validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.validity_counts.items())
+    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_speed(check)}")
+    print(check.conclusion)
     if not check.agrees:
         print(f"to profile again: {check.remedy}")
 
 
-def _certified(certificate: Certificate) -> list[str]:
-    taus = list(certificate.kendall_tau_at.values())
+def _certified(holdout: HoldoutReport) -> list[str]:
+    taus = list(holdout.kendall_tau_at.values())
     tau = sum(taus) / len(taus) if taus else None
-    return [str(certificate.held_out), *_cells(certificate), _tau(tau)]
+    return [str(holdout.held_out), *_cells(holdout), _tau(tau)]
 
 
 def _found(found: Figures) -> list[str]:
     return [str(len(found.errors)), *_cells(found), _tau(found.tau_within)]
 
 
-def _cells(found: Certificate | Figures) -> list[str]:
+def _cells(found: HoldoutReport | Figures) -> list[str]:
     return [
         f"{found.mape:.1%}",
         f"{found.p95:.1%}",
@@ -120,8 +120,8 @@ def _tau(tau: float | None) -> str:
 
 def _speed(check: TableCheck) -> str:
     """What else tells how fast the device is beside then: the pace of its CPU, or its reference model."""
-    if check.pace_then_ms is not None and check.pace_now_ms is not None:
-        return f"pace of the CPU {check.pace_now_ms / check.pace_then_ms - 1:+.1%} since then"
+    if check.probe_then_ms is not None and check.probe_now_ms is not None:
+        return f"pace of the CPU {check.probe_now_ms / check.probe_then_ms - 1:+.1%} since then"
     then, now = check.reference_then_ms, check.reference_now_ms
     if then is None or now is None:
         return "the reference model did not run often enough"

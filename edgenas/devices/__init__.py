@@ -6,7 +6,7 @@ from edgenas.devices.absent import absent_profile, check_present, is_absent
 from edgenas.devices.contract import Completed, Deadline, Device
 from edgenas.devices.profile import DeviceProfile
 from edgenas.devices.profile_files import load_profile, shipped_profiles
-from edgenas.devices.registry import connect
+from edgenas.devices.registry import connect_device
 from edgenas.devices.target import Target
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Target",
     "absent_profile",
     "check_present",
-    "connect",
+    "connect_device",
     "is_absent",
     "load_profile",
     "shipped_profiles",

@@ -82,7 +82,7 @@ class DeviceProfile:
     board is measured in (Jetson: nvpmodel's name), ``python`` is the
     interpreter on the device (absolute, ``~/...``, or a name), ``work_dir`` the
     folder there that work folders are made in (absolute or ``~/...``); None
-    leaves each to the device. ``given`` is how commands name the profile, ready
+    leaves each to the device. ``cli_name`` is how commands name the profile, ready
     for a shell: its name, or the path that it was loaded from.
     """
 
@@ -98,10 +98,10 @@ class DeviceProfile:
     python: str | None = None
     work_dir: str | None = None
     notes: str = field(default="", compare=False)
-    given: str = field(default="", init=False, repr=False, compare=False)
+    cli_name: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "given", self.name)
+        object.__setattr__(self, "cli_name", self.name)
         require(
             _NAME.fullmatch(self.name) is not None,
             f"a profile's name must be lower-case letters, digits and _ . - only, but got {self.name!r}",
@@ -139,7 +139,7 @@ class DeviceProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain data, in the form of its YAML file."""
-        return {key: value for key, value in asdict(self).items() if key != "given"}
+        return {key: value for key, value in asdict(self).items() if key != "cli_name"}
 
 
 def require(holds: bool, message: str) -> None:

@@ -18,12 +18,12 @@ OWN_PROFILES = Path("device_profiles")  # in the working folder
 _SHIPPED = (_PACKAGE / "device_profiles", _PACKAGE.parent / "device_profiles")
 
 
-def load_profile(name_or_path: str | Path, given: str | None = None) -> DeviceProfile:
+def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> DeviceProfile:
     """A device profile by its name (``localhost``), or from a YAML file.
 
     Anything with a folder in it or ending in .yaml or .yml is a file. A name
     is looked for in the folder device_profiles here, then among the shipped
-    ones; ``localhost`` is always the shipped one. ``given`` is how remedies name
+    ones; ``localhost`` is always the shipped one. ``cli_name`` is how remedies name
     it, by default as it is named here. Raises UsageError on one line, naming the
     nearest known name or key.
     """
@@ -42,7 +42,7 @@ def load_profile(name_or_path: str | Path, given: str | None = None) -> DevicePr
         )
         return profile
     profile = profile_from_dict(read_yaml(path), str(path))
-    object.__setattr__(profile, "given", shlex.quote(given or str(path)))
+    object.__setattr__(profile, "cli_name", shlex.quote(cli_name or str(path)))
     return profile
 
 

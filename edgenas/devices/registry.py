@@ -36,6 +36,6 @@ def device_class(kind: str, where: str) -> type[Device]:
     return found
 
 
-def connect(profile: DeviceProfile) -> Device:
+def connect_device(profile: DeviceProfile) -> Device:
     """Connect to the device of a profile; the caller closes it. Raises DeviceError when it cannot be reached."""
     return device_class(profile.connection.kind, profile.name).connect(profile)

@@ -62,7 +62,7 @@ class Target:
         return name + (f"-{self.profile.power_mode.lower()}" if self.profile.power_mode else "")
 
     @property
-    def given(self) -> str:
+    def cli_name(self) -> str:
         """How commands name it, ready for a shell: its profile, and options where it differs from that's default."""
         default = self.profile.default
         pairs = {
@@ -71,7 +71,7 @@ class Target:
             "--threads": (self.threads, default.threads),
         }
         options = [f"{option} {wanted}" for option, (wanted, usual) in pairs.items() if wanted != usual]
-        return " ".join([self.profile.given, *options])
+        return " ".join([self.profile.cli_name, *options])
 
     def to_dict(self) -> dict[str, Any]:
         """What a measurement is comparable by, as plain data; how the device is reached is left out."""

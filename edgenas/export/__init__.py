@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.onnx.weights import random_weights
 from edgenas.export.onnx.writer import build_onnx
 from edgenas.export.parity import LIMITS, Agreement, Limits, accuracy, agree, check_onnx, compare, run_onnx
@@ -12,7 +12,7 @@ from edgenas.export.torch_module import onnx_from_module, tflite_from_module
 __all__ = [
     "LIMITS",
     "Agreement",
-    "Kind",
+    "ExportFormat",
     "Limits",
     "accuracy",
     "agree",

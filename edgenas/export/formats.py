@@ -11,7 +11,7 @@ PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "tflite": ("fp32", "fp16", "dyna
 
 
 @dataclass(frozen=True)
-class Kind:
+class ExportFormat:
     """A format and a precision that it has. Raises UsageError, listing what exists."""
 
     format: str = "onnx"

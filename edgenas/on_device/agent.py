@@ -76,8 +76,8 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     if hasattr(runtime, "folder"):
         bring_in_code(runtime.folder())
     sampling.half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
-    pace = importlib.import_module("speed_probe")
-    pacer = pace.Pacer() if paced(request) else None
+    probe = importlib.import_module("speed_probe")
+    pacer = probe.SpeedProbe() if probed(request) else None
     reset_peak_memory()
     base = memory("VmHWM")
     before = time.perf_counter_ns()
@@ -90,8 +90,8 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     expected_ns = sampling.warm_up(run, settings)
     started = time.monotonic()
     single = request["threads"] == 1 and request["providers"] == [CPU]
-    looks = pace.Looks(pacer) if pacer else None
-    timed = sampling.sample(run, expected_ns, settings, single, looks)
+    probe_samples = probe.ProbeSamples(pacer) if pacer else None
+    timed = sampling.sample(run, expected_ns, settings, single, probe_samples)
     window = [started, time.monotonic()]
     peak = memory("VmHWM")
     # Taken apart by nobody: the process ends sooner without.
@@ -103,9 +103,9 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
         **({} if placed is None else {"placement": placed, **unseen_memory(placed)}),
         "window": window,
         "runs": timed.count,
-        "paced_s": round(looks.taken_ns / 1e9, 6) if looks else 0.0,
+        "probed_s": round(probe_samples.taken_ns / 1e9, 6) if probe_samples else 0.0,
         "samples_ms": [round(ns / 1e6, 6) for ns in timed.samples],
-        "pace_ms": [round(ns / 1e6, 7) for ns in timed.paces],
+        "probe_ms": [round(ns / 1e6, 7) for ns in timed.probe_times],
         "load_ms": round(load_ns / 1e6, 6),
         "running_s": round(window[1] - begun, 6),
         "interrupted": timed.interrupted,
@@ -113,7 +113,7 @@ def measure(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dic
     }
 
 
-def paced(request: dict[str, Any]) -> bool:
+def probed(request: dict[str, Any]) -> bool:
     """Whether models run on the CPU alone, whose pace can be told."""
     return all(provider in IN_PROCESS for provider in request["providers"])
 
@@ -257,7 +257,7 @@ def supervise(pid: int, result: int, errors: int, seconds: float, watch: Any) ->
     return kept[result], kept[errors].decode(errors="replace"), status, late
 
 
-def judge(answer: bytes, noise: str, status: int, late: bool, seconds: float, memory_kills: int) -> dict[str, Any]:
+def failure_of(answer: bytes, noise: str, status: int, late: bool, seconds: float, memory_kills: int) -> dict[str, Any]:
     """What became of a model, from how its process ended."""
     last = one_line(noise.strip().rpartition("\n")[2])
     if late:
@@ -276,19 +276,19 @@ def judge(answer: bytes, noise: str, status: int, late: bool, seconds: float, me
 
 
 def examine(
-    runtime: Any, request: dict[str, Any], model: dict[str, Any], watch: Any, usual_pace_ms: float | None
+    runtime: Any, request: dict[str, Any], model: dict[str, Any], watch: Any, baseline_probe_ms: float | None
 ) -> dict[str, Any]:
     """Measure one model in a process of its own and say what became of it."""
     seconds, started = request["settings"]["model_timeout_seconds"], time.monotonic()
     before, kills = watch.conditions(), count_memory_kills()
     pid, result, errors = fork(runtime, request, model)
-    found = judge(*supervise(pid, result, errors, seconds, watch), seconds, kills)
+    found = failure_of(*supervise(pid, result, errors, seconds, watch), seconds, kills)
     after = {**watch.conditions(), "interrupted_share": found.pop("interrupted_share", None)}
     if "window" in found:
-        window, runs, paced_s = (found.pop(key) for key in ("window", "runs", "paced_s"))
+        window, runs, probed_s = (found.pop(key) for key in ("window", "runs", "probed_s"))
         after["lowest_frequency_khz"] = watch.lowest_frequency(window)
-        after["usual_pace_ms"] = usual_pace_ms if found["pace_ms"] else None
-        found.update(watch.energy(window, runs, paced_s))
+        after["baseline_probe_ms"] = baseline_probe_ms if found["probe_ms"] else None
+        found.update(watch.energy(window, runs, probed_s))
     if "placement" in found:
         request["placed"][model["path"]] = found["placement"]
     answer = {"kind": "failed" if "reason" in found else "result", "id": model["id"]}
@@ -380,12 +380,12 @@ def serve(answers: TextIO) -> int:
     versions = {"python": platform.python_version(), request["runtime"]: version}
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     send(kind="hello", versions=versions, facts={"usable_cores": usable})
-    watch = importlib.import_module("board").Watch(Path(request.get("sysroot", "/")), request.get("affinity"))
+    watch = importlib.import_module("board").BoardMonitor(Path(request.get("sysroot", "/")), request.get("affinity"))
     watch.settle()
     keep_off(request.get("affinity") or [])
     importlib.import_module("sampling").half_width([1.0, 2.0])  # before the forks, which share what that loads
-    paces = importlib.import_module("speed_probe").Paces(request, version)
-    usual_ms = paces.usual_ms
+    probe_times = importlib.import_module("speed_probe").BaselineSpeeds(request, version)
+    usual_ms = probe_times.usual_ms
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}
     try:
@@ -394,9 +394,9 @@ def serve(answers: TextIO) -> int:
             if answer["kind"] == "failed":
                 failed[model["path"]] = answer
             send(**{**answer, "id": model["id"]})
-            paces.add(answer.get("pace_ms"))
+            probe_times.add(answer.get("probe_ms"))
     finally:
-        paces.write()
+        probe_times.write()
     send(kind="end", count=len(request["models"]))
     return 0
 

@@ -134,7 +134,7 @@ def gpu(root: Path) -> dict[str, Any]:
     return {}
 
 
-class Watch:
+class BoardMonitor:
     """Reads power and frequency beside a running model, at times that the model's process can be matched with."""
 
     def __init__(
@@ -180,16 +180,16 @@ class Watch:
         found = [khz for at, _, khz in self.readings if window[0] <= at <= window[1] and khz is not None]
         return min(found, default=None)
 
-    def energy(self, window: Sequence[float], runs: int, paced_s: float) -> dict[str, Any]:
+    def energy(self, window: Sequence[float], runs: int, probed_s: float) -> dict[str, Any]:
         """Energy of one of ``runs`` runs between two times, above that of the idle board; nothing without a sensor.
 
-        For ``paced_s`` of that time the CPU did other work.
+        For ``probed_s`` of that time the CPU did other work.
         """
         power = [mw for at, mw, _ in self.readings if window[0] <= at <= window[1] and mw is not None]
         if self.idle_mw is None or len(power) < FEWEST_READINGS:
             return {}
         above = sum(power) / len(power) - self.idle_mw
-        return {"energy_mj": round(above * (window[1] - window[0] - paced_s) / runs, 6), "energy_rail": self.rail}
+        return {"energy_mj": round(above * (window[1] - window[0] - probed_s) / runs, 6), "energy_rail": self.rail}
 
 
 def find_power(root: Path) -> tuple[str, tuple[Path, Path] | None]:

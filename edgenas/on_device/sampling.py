@@ -58,11 +58,11 @@ class Runs:
     ``count``: how many were run in all. ``looks``: at the pace of the CPU, if anybody looks.
     """
 
-    def __init__(self, looks: Any) -> None:
+    def __init__(self, probe_samples: Any) -> None:
         self.samples: list[int] = []
         self.interrupted: list[int] = []
         self.count = 0
-        self._looks, self._since_ns = looks, 0
+        self._looks, self._since_ns = probe_samples, 0
 
     def add(self, spent: int, is_calm: bool, times: int) -> None:
         """One run was timed, and as many made in all."""
@@ -81,9 +81,9 @@ class Runs:
             self._since_ns = 0
 
     @property
-    def paces(self) -> list[float]:
+    def probe_times(self) -> list[float]:
         """How fast the CPU was around each run up to the last look, nanoseconds; nothing where nobody looked."""
-        return self._looks.paces if self._looks else []
+        return self._looks.probe_times if self._looks else []
 
     @property
     def calm(self) -> int:
@@ -94,24 +94,26 @@ class Runs:
         """Half the 95% interval of the median, relative to it, of the runs that nobody interrupted, by their pace."""
         self.look()
         places = set(self.interrupted)
-        felt = self._looks.felt if self._looks else [1.0] * len(self.samples)
-        return half_width([ns / felt[place] for place, ns in enumerate(self.samples) if place not in places])
+        scale_factors = self._looks.scale_factors if self._looks else [1.0] * len(self.samples)
+        return half_width([ns / scale_factors[place] for place, ns in enumerate(self.samples) if place not in places])
 
 
-def sample(run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, looks: Any = None) -> Runs:
+def sample(
+    run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, probe_samples: Any = None
+) -> Runs:
     """Time single runs.
 
     Goes on until the median of those that were not interrupted is known well
     enough, or time or runs are used up. Where max_runs would not span
     min_seconds, runs that are not kept lie between those that are. ``single``: a
     run is computed by one thread of this process and nothing else. ``looks``:
-    at the pace, between the runs (``speed_probe.Looks``).
+    at the pace, between the runs (``speed_probe.ProbeSamples``).
     """
     least = settings["min_runs"]
     if expected_ns > settings["max_seconds"] * 1e9:
         least = min(least, FEWEST_RUNS)
     skipped = int(settings["min_seconds"] * 1e9 / max(1, settings["max_runs"] * expected_ns))
-    runs = Runs(looks)
+    runs = Runs(probe_samples)
     check, started = settings["min_runs"], time.perf_counter_ns()
     while len(runs.samples) < settings["max_runs"]:
         for _ in range(skipped):

@@ -30,17 +30,17 @@ WORK_NS = 200_000
 RARELY = 20
 # A run feels this power of the pace: work of 1.6 times the usual time makes one of 1.25 times. By size and runtime of a
 # model between 0.4 and 0.9; of small differences more than of large ones.
-FELT = 0.5
-# Looks on each side of a run that say how fast the CPU was.
+EXPONENT = 0.5
+# ProbeSamples on each side of a run that say how fast the CPU was.
 NEAR = 3
-# Paces of this many processes say what is usual; more do not change it.
+# BaselineSpeeds of this many processes say what is usual; more do not change it.
 FEWEST, MOST = 10, 1000
 # A device that was more than a tenth off, as models feel it, for so many processes, one after the other, has become
 # another one.
 MOST_OFF, ENOUGH_OFF = 0.1, 10
 
 
-class Pacer:
+class SpeedProbe:
     """A fixed piece of work."""
 
     def __init__(self) -> None:
@@ -66,10 +66,10 @@ class Pacer:
         return (time.perf_counter_ns() - before) / times
 
 
-class Looks:
+class ProbeSamples:
     """How fast the CPU was between the runs of a model. ``every_ns``: after how long a look is due again."""
 
-    def __init__(self, pacer: Pacer) -> None:
+    def __init__(self, pacer: SpeedProbe) -> None:
         self._pacer, self.every_ns = pacer, pacer.every_ns
         self._found = [pacer()]
         self._runs = [0]  # how many there were at each look
@@ -80,21 +80,21 @@ class Looks:
         self._runs.append(runs)
 
     @property
-    def paces(self) -> list[float]:
+    def probe_times(self) -> list[float]:
         """That around each run up to the last look, nanoseconds: the median of the three looks before and after it.
 
         One alone is as noisy as a run.
         """
-        paces: list[float] = []
+        probe_times: list[float] = []
         for place in range(1, len(self._runs)):
             near = middle(self._found[max(0, place - NEAR) : place + NEAR])
-            paces += [near] * (self._runs[place] - self._runs[place - 1])
-        return paces
+            probe_times += [near] * (self._runs[place] - self._runs[place - 1])
+        return probe_times
 
     @property
-    def felt(self) -> list[float]:
+    def scale_factors(self) -> list[float]:
         """What each run up to the last look is to be divided by, in the same unit for all."""
-        return [pace**FELT for pace in self.paces]
+        return [probe**EXPONENT for probe in self.probe_times]
 
     @property
     def taken_ns(self) -> int:
@@ -102,8 +102,8 @@ class Looks:
         return (len(self._found) - 1) * self.every_ns // RARELY
 
 
-class Paces:
-    """The paces of earlier processes like those of a request, remembered in a file of its folder, if that can be.
+class BaselineSpeeds:
+    """The probe_times of earlier processes like those of a request, remembered in a file of its folder, if that can be.
 
     Alike are those of the same machine, CPUs, threads, runtime and numpy.
     """
@@ -128,15 +128,15 @@ class Paces:
         """The pace that is usual here, ms; None before there were enough."""
         return middle(self._known) if len(self._known) >= FEWEST else None
 
-    def add(self, paces_ms: list[float] | None) -> None:
+    def add(self, probe_times_ms: list[float] | None) -> None:
         """Take in those of a process."""
-        if not paces_ms:
+        if not probe_times_ms:
             return
-        pace, usual = middle(paces_ms), self.usual_ms
-        if usual is None or is_usual(pace, usual):
-            self._known, self._off = [*self._known, pace][:MOST], []
+        probe, usual = middle(probe_times_ms), self.usual_ms
+        if usual is None or is_same_speed(probe, usual):
+            self._known, self._off = [*self._known, probe][:MOST], []
             return
-        self._off = [*self._off, pace]
+        self._off = [*self._off, probe]
         if len(self._off) >= ENOUGH_OFF:
             self._known, self._off = self._off, []
 
@@ -155,9 +155,9 @@ class Paces:
                 new.unlink()
 
 
-def is_usual(pace: float, usual: float) -> bool:
+def is_same_speed(probe: float, usual: float) -> bool:
     """Whether a pace is that of the same device: at most a tenth off, as models feel it."""
-    return bool(abs((pace / usual) ** FELT - 1) <= MOST_OFF)
+    return bool(abs((probe / usual) ** EXPONENT - 1) <= MOST_OFF)
 
 
 def middle(values: list[float]) -> float:
@@ -174,12 +174,12 @@ def _machine() -> str:
 
 
 def _place(folder: Path) -> Path | None:
-    """Where paces are remembered: in ``folder``, or among this user's files where that is everybody's."""
+    """Where probe_times are remembered: in ``folder``, or among this user's files where that is everybody's."""
     with contextlib.suppress(OSError, RuntimeError, KeyError):
         seen = folder.stat()
         if seen.st_uid == os.getuid() and not seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return folder / "pace.json"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgenas" / "pace.json"
+            return folder / "speed_probe.json"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgenas" / "speed_probe.json"
     return None
 
 
@@ -188,8 +188,8 @@ def _read(path: Path | None) -> dict[str, tuple[list[float], list[float]]]:
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
         found = {}
         for key, lists in json.loads(path.read_text() if path else "{}").items():
-            known, off = ([float(pace) for pace in paces] for paces in lists)
-            if not all(LEAST_MS < pace < MOST_MS for pace in known + off):
+            known, off = ([float(probe) for probe in probe_times] for probe_times in lists)
+            if not all(LEAST_MS < probe < MOST_MS for probe in known + off):
                 return {}
             found[key] = known, off
         return found

@@ -11,10 +11,10 @@ frame  from         content
 ``I``  host         standard input for the command that runs
 ``F``  both         a piece of the file that is sent
 ``K``  host         kill the command that runs
-``B``  both         a sign of life; the keeper gives one while it is busy
-``O``  keeper       standard output of the command
-``E``  keeper       standard error of the command
-``X``  keeper       the command has ended: its status, as JSON
+``B``  both         a sign of life; the worker gives one while it is busy
+``O``  worker       standard output of the command
+``E``  worker       standard error of the command
+``X``  worker       the command has ended: its status, as JSON
 =====  ===========  =========================================================
 
 When standard input ends, or the host gives no sign of life for as long as it
@@ -40,7 +40,7 @@ from typing import Any
 from edgenas.on_device.process import Process
 from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, file_digest
 
-MARK = b"edgenas keeper 1\n"
+MARK = b"edgenas worker 1\n"
 HEADER = struct.Struct("!cI")
 PULSE_SECONDS = 2.0
 _PIECE = 32 * 1024
@@ -53,7 +53,7 @@ class HostGoneError(Exception):
     """Nobody is there any more to keep house for."""
 
 
-class Keeper:
+class RemoteWorker:
     """Answers one host until it goes."""
 
     def __init__(self, folder: WorkFolder, silence_seconds: float) -> None:
@@ -311,8 +311,8 @@ def main(parents: list[str], silence_seconds: float) -> None:
         os.write(1, HEADER.pack(b"J", len(content)) + content)
         return
     try:
-        keeper = Keeper(work, silence_seconds)
-        keeper.answer(folder=str(work.path))
-        keeper.serve()
+        worker = RemoteWorker(work, silence_seconds)
+        worker.answer(folder=str(work.path))
+        worker.serve()
     finally:
         work.close()

@@ -16,16 +16,16 @@ from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
-from edgenas.on_device.speed_probe import is_usual
-from edgenas.pipeline.export_formats import kind_of
+from edgenas.on_device.speed_probe import is_same_speed
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
-from edgenas.profilers import LatencyTable, Measurement, Rounds
+from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import Figures, figures
 from edgenas.profilers.latency.fit import count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.holdout import TWO_SIDED_95, Certificate
-from edgenas.profilers.measure.baseline_speed import at_pace, common_pace
+from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
+from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
 from edgenas.profilers.measure.validity import MOST_DRIFT
 
 if TYPE_CHECKING:
@@ -49,30 +49,30 @@ class TableCheck:
     ``measured_ms``, ``predicted_ms``: medians by ``architectures``.
     ``slower``: by how much the fresh subnets in common are slower than predicted,
     0.03 for 3%, and ``usual``: up to how much is usual there, at 95%, for they are
-    measured within a minute and the device drifts. ``levelled``: the figures with
+    measured within a minute and the device drifts. ``drift_corrected``: the figures with
     that taken out, beside those of the certificate of which that is true, too.
     ``reference_then_ms``, ``reference_now_ms``: what the reference model took
     while the table was made and now; None where it was not run often enough.
-    ``pace_then_ms``, ``pace_now_ms``: the pace of the device's CPU that was usual
+    ``probe_then_ms``, ``probe_now_ms``: the pace of the device's CPU that was usual
     then and is now; None where models do not run on that alone. ``remedy``: how
     to profile again.
     """
 
     number: int
     target: str
-    certificate: Certificate
+    holdout: HoldoutReport
     architectures: tuple[str, ...]
     measured_ms: tuple[float, ...]
     predicted_ms: tuple[float, ...]
     found: Figures
-    levelled: Figures
+    drift_corrected: Figures
     slower: float
     usual: float
     reference_then_ms: float | None
     reference_now_ms: float | None
-    pace_then_ms: float | None
-    pace_now_ms: float | None
-    verdicts: dict[str, int]
+    probe_then_ms: float | None
+    probe_now_ms: float | None
+    validity_counts: dict[str, int]
     device_s: float
     synthetic: bool
     remedy: str
@@ -80,21 +80,21 @@ class TableCheck:
     @property
     def agrees(self) -> bool:
         """Whether the table predicts as its certificate says, but for a moment's speed that is usual there."""
-        return self.found.agree or (self.levelled.agree and self._is_usual)
+        return self.found.agree or (self.drift_corrected.agree and self._is_usual)
 
     @property
     def _is_usual(self) -> bool:
         return abs(self.slower) <= self.usual
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """What the check says, on one line, with what to do."""
-        errors = f"MAPE is {self.found.mape:.1%} where the certificate says {self.certificate.mape:.1%}"
+        errors = f"MAPE is {self.found.mape:.1%} where the certificate says {self.holdout.mape:.1%}"
         if self.found.agree:
             return f"agrees: {errors}"
         changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
-        divided = f"with that divided away MAPE is {self.levelled.mape:.1%}, which agrees"
-        if not self.levelled.agree:
+        divided = f"with that divided away MAPE is {self.drift_corrected.mape:.1%}, which agrees"
+        if not self.drift_corrected.agree:
             return f"disagrees: {errors}, which the device's speed does not explain; profile again"
         if self._is_usual:
             return (
@@ -110,7 +110,7 @@ class TableCheck:
         """All of it as plain data."""
         described = asdict(self)
         del described["remedy"]
-        return {"agrees": self.agrees, "verdict": self.verdict, **described}
+        return {"agrees": self.agrees, "conclusion": self.conclusion, **described}
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
     table = run.table(target)
-    if table.certificate is None:
+    if table.holdout is None:
         raise UsageError(
             f"the table of {target.name} is published ({table.source}), not measured here: there is nothing to check"
         )
@@ -179,7 +179,7 @@ def _planned(
 
 def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: int) -> dict[str, bytes]:
     """Uniformly random subnets of whose files no measurement is recorded, by id."""
-    kind, folder = kind_of(target), run.layout.measurements(target.name)
+    kind, folder = format_of(target), run.layout.measurements(target.name)
     measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
@@ -204,7 +204,7 @@ def _measure(
     run: Run, target: Target, measurer: Measurer, plan: _Plan, files: Mapping[str, bytes]
 ) -> dict[str, list[Measurement]]:
     """The measurements of each subnet that the device can run, by its id; ``files`` that are not there are made."""
-    names, kind, done = plan.architectures, kind_of(target), 0
+    names, kind, done = plan.architectures, format_of(target), 0
 
     def show(measurement: Measurement) -> None:
         nonlocal done
@@ -217,12 +217,12 @@ def _measure(
         tried = dict(zip(names, measurer.rounds(models, show), strict=True))
         bar(processes)
     tell_failed(run, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried))
-    taken = {name: each.measurements for name, each in tried.items() if isinstance(each, Rounds)}
+    taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
     corrected = iter(measurer.corrected([one for each in taken.values() for one in each]))
     measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
-    refused = [one for each in measured.values() for one in each if one.refused]
+    refused = [one for each in measured.values() for one in each if one.rejected]
     if refused:
-        reason = "; ".join(refused[0].verdict.reasons)
+        reason = "; ".join(refused[0].validity.reasons)
         run.progress.say(f"check     {len(refused)} measurements are refused: {reason}")
     return measured
 
@@ -235,36 +235,36 @@ def _compare(
     measurements: Mapping[str, Sequence[Measurement]],
     measurer: Measurer,
 ) -> TableCheck:
-    certificate = table.certificate
+    holdout = table.holdout
     process = table.process
-    assert certificate is not None  # check_table has looked
+    assert holdout is not None  # check_table has looked
     assert process is not None  # a certificate is of measured subnets
     genes = run.space.encode([run.space.from_id(text) for text in measurements])
-    taken, then = [one for each in measurements.values() for one in each], certificate.pace_ms
-    pace_now = common_pace(taken)
-    if then is not None and pace_now is not None and is_usual(pace_now, then):
-        measurements = {name: [at_pace(one, then) for one in each] for name, each in measurements.items()}
+    taken, then = [one for each in measurements.values() for one in each], holdout.probe_ms
+    pace_now = common_baseline(taken)
+    if then is not None and pace_now is not None and is_same_speed(pace_now, then):
+        measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
     drift = process.drift_among(count_parts(run.space, genes), measured, at_s)
     references = measurer.reference_processes()
-    statuses = [measurement.verdict.status for measurement in taken]
+    statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
         number=number,
         target=target.name,
-        certificate=certificate,
+        holdout=holdout,
         architectures=tuple(measurements),
         measured_ms=tuple(measured.tolist()),
         predicted_ms=tuple(table.latency_ms(genes).tolist()),
         found=figures(table, genes, measured, number),
-        levelled=figures(table, genes, measured / np.exp(drift), number, levelled=True),
+        drift_corrected=figures(table, genes, measured / np.exp(drift), number, drift_corrected=True),
         slower=math.expm1(float(np.median(drift))),
         usual=_usual(table, process, genes),
-        reference_then_ms=certificate.reference_ms,
+        reference_then_ms=holdout.reference_ms,
         reference_now_ms=measurer.reference_ms if len(references) >= _REFERENCES else None,
-        pace_then_ms=then,
-        pace_now_ms=pace_now,
-        verdicts={status: statuses.count(status) for status in sorted(set(statuses))},
+        probe_then_ms=then,
+        probe_now_ms=pace_now,
+        validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),
         remedy=_remedy(run, target),
@@ -288,5 +288,5 @@ def _remedy(run: Run, target: Target) -> str:
     old: list[Path] = [layout.measurements(target.name), layout.table(target.name)]
     return (
         f"move {' and '.join(map(str, old))} away and profile again:"
-        f" edgenas profile --run {layout.root} --device {target.given}"
+        f" edgenas profile --run {layout.root} --device {target.cli_name}"
     )

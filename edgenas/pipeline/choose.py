@@ -12,8 +12,8 @@ from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
 from edgenas.export import accuracy
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
-from edgenas.pipeline.export_formats import kind_of
-from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.search import Front, candidates
@@ -38,7 +38,7 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Proven:
+class MeasuredSubnet:
     """What was found by running the file: validation accuracy of the subnet and of the file, latency and memory.
 
     Latency is the median over six processes, with its 95% interval.
@@ -49,7 +49,7 @@ class Proven:
     latency_ms: float
     interval_ms: tuple[float, float]
     peak_bytes: int | None
-    verdict: str
+    validity: str
     synthetic: bool
 
 
@@ -69,14 +69,14 @@ class Choice:
     target: str
     budget: Budget
     predicted: Predicted
-    measured: Proven
+    measured: MeasuredSubnet
     rejected: tuple[Rejection, ...]
-    made_from: str
+    inputs_digest: str
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain data."""
         return {
-            "made_from": self.made_from,
+            "inputs_digest": self.inputs_digest,
             "target": self.target,
             "budget": asdict(self.budget),
             "architecture": self.arch.to_dict(),
@@ -98,9 +98,9 @@ class Choice:
             body["target"],
             parse(Budget, body["budget"], str(path)),
             parse(Predicted, body["predicted"], str(path)),
-            parse(Proven, body["measured"], str(path)),
+            parse(MeasuredSubnet, body["measured"], str(path)),
             tuple(parse(Rejection, rejection, str(path)) for rejection in body["rejected"]),
-            body["made_from"],
+            body["inputs_digest"],
         )
 
 
@@ -111,12 +111,12 @@ def choose(run: Run, target: Target, budget: Budget, max_drop: float) -> Choice:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
     order = candidates(front, budget)[:_MOST_TRIES]
     inputs = (digest(read_bytes(run.layout.front(target.name))), run.weights_digest, target.to_dict())
-    current = made_from(*inputs, str(budget), max_drop, SETTINGS.to_dict())
+    current = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
     path = run.layout.choice(target.name, _file_name(budget))
     with run.layout.writing():
         if path.exists():
             choice = Choice.load(path, run.space)
-            if choice.made_from == current:
+            if choice.inputs_digest == current:
                 run.progress.say(f"choose    already done ({choice.arch})")
                 return choice
         choice = _try_candidates(run, target, budget, max_drop, front, order.tolist(), current)
@@ -151,25 +151,25 @@ def _try_candidates(
     )
 
 
-def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measurer) -> Proven:
+def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
     """Make a candidate's file as the target runs it, run it on the validation images here and measure it there."""
-    network, kind = prepare(run, architecture), kind_of(target)
+    prepared, kind = prepare(run, architecture), format_of(target)
     split = run.data.validation
-    model, _ = network.build(kind)
-    found = accuracy(run_model(model, kind.format, network.proof.inputs), split.labels)
+    model, _ = prepared.build(kind)
+    found = accuracy(run_model(model, kind.format, prepared.parity_reference.inputs), split.labels)
     rounds = measurer.prove(model)
-    return Proven(
-        subnet_accuracy=accuracy(network.proof.expected, split.labels),
+    return MeasuredSubnet(
+        subnet_accuracy=accuracy(prepared.parity_reference.expected, split.labels),
         accuracy=found,
         latency_ms=rounds.median_ms,
         interval_ms=rounds.interval_ms,
         peak_bytes=rounds.peak_bytes,
-        verdict=str(rounds.verdict),
+        validity=str(rounds.validity),
         synthetic=rounds.synthetic,
     )
 
 
-def _compare(run: Run, predicted_ms: float, measured: Proven) -> None:
+def _compare(run: Run, predicted_ms: float, measured: MeasuredSubnet) -> None:
     """Say so when the table is far off: then better candidates may have been left out, or worse ones tried."""
     off = measured.latency_ms / predicted_ms
     if not 1 / _FAR_OFF < off < _FAR_OFF:
@@ -179,7 +179,7 @@ def _compare(run: Run, predicted_ms: float, measured: Proven) -> None:
         )
 
 
-def _shortfall(measured: Proven, budget: Budget, max_drop: float) -> str | None:
+def _shortfall(measured: MeasuredSubnet, budget: Budget, max_drop: float) -> str | None:
     """Why a candidate is not kept; None when it is."""
     upper = measured.interval_ms[1]
     if upper > budget.latency_ms:

@@ -9,12 +9,12 @@ from typing import Any
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import MissingExtraError, VerificationError
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.pipeline.choose import Choice
 from edgenas.pipeline.export import export
-from edgenas.pipeline.export_formats import kind_of
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
-from edgenas.pipeline.prepared_model import Network, prepare
+from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
 from edgenas.profilers import LatencyTable
@@ -38,7 +38,7 @@ class Row:
     interval_ms: tuple[float, float]
     peak_bytes: int | None
     activation_bytes: int
-    verdict: str
+    validity: str
     model: str
 
 
@@ -59,7 +59,7 @@ class Demo:
         return {
             "run": str(self.run.layout.root),
             "target": self.target.to_dict(),
-            "certificate": self.table.certificate and asdict(self.table.certificate),
+            "holdout": self.table.holdout and asdict(self.table.holdout),
             "choice": self.choice.to_dict(),
             "subnets": [asdict(row) for row in self.rows],
             "int8": None if self.int8 is None else str(self.int8),
@@ -77,35 +77,35 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     predictor = run.evaluate(SUBNETS)
     run.progress.say(f"predictor {predictor}")
     table = run.profile(target, MINUTES)
-    assert table.certificate is not None  # it was measured just now
-    run.progress.say(f"table     {table.certificate.headline}")
+    assert table.holdout is not None  # it was measured just now
+    run.progress.say(f"table     {table.holdout.headline}")
     front = run.search([target])
-    middle = (table.certificate.fastest_ms + table.certificate.slowest_ms) / 2
+    middle = (table.holdout.fastest_ms + table.holdout.slowest_ms) / 2
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
     networks = {name: prepare(run, architecture) for name, architecture in subnets.items()}
     with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
-        rows = tuple(_row(name, network, target, table, measurer) for name, network in networks.items())
+        rows = tuple(_row(name, prepared, target, table, measurer) for name, prepared in networks.items())
     return Demo(run, target, table, front, choice, rows, int8_bundle(networks["chosen"], target))
 
 
-def int8_bundle(network: Network, target: Target) -> Path | None:
+def int8_bundle(prepared: PreparedModel, target: Target) -> Path | None:
     """A network's bundle in its run as int8 TFLite; None, saying why, where that cannot be made or loses too much."""
-    run, architecture, kind = network.run, network.architecture, Kind("tflite", "int8")
+    run, architecture, kind = prepared.run, prepared.architecture, ExportFormat("tflite", "int8")
     out = run.layout.bundle(str(kind), architecture.id)
     try:
-        return export(run, architecture, target, out, kind, network=network).path
+        return export(run, architecture, target, out, kind, prepared=prepared).path
     except (MissingExtraError, VerificationError) as error:
         run.progress.say(f"export    no {kind}: {error}")
         return None
 
 
-def _row(name: str, network: Network, target: Target, table: LatencyTable, measurer: Measurer) -> Row:
-    run, architecture = network.run, network.architecture
-    model, _ = network.build(kind_of(target))
+def _row(name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: Measurer) -> Row:
+    run, architecture = prepared.run, prepared.architecture
+    model, _ = prepared.build(format_of(target))
     with run.layout.writing():
         rounds = measurer.prove(model)
-    bundle = export(run, architecture, target, run.layout.bundle(target.name, architecture.id), network=network)
+    bundle = export(run, architecture, target, run.layout.bundle(target.name, architecture.id), prepared=prepared)
     genes = run.space.encode([architecture])
     return Row(
         name=name,
@@ -116,6 +116,6 @@ def _row(name: str, network: Network, target: Target, table: LatencyTable, measu
         interval_ms=rounds.interval_ms,
         peak_bytes=rounds.peak_bytes,
         activation_bytes=bundle.card["activation_bytes"],
-        verdict=str(rounds.verdict),
+        validity=str(rounds.validity),
         model=str(bundle.model),
     )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgenas.devices import Deadline, Device, Target, connect
+from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError
 from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
 from edgenas.profilers.measure.protocol import ENDINGS, check_models, describe, one_line, send_agent, unable
 from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
-from edgenas.profilers.measure.validity import judge
+from edgenas.profilers.measure.validity import assess
 from edgenas.units import format_bytes
 
 _SECONDS = 30.0
@@ -38,7 +38,7 @@ _CONDITIONS = (
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One thing that was tried: whether it works, what was found, and what mends it.
 
     ``warning`` means that measuring works, and that its numbers may not be trusted.
@@ -50,7 +50,7 @@ class Check:
     remedy: str = ""
 
 
-def passed(checks: list[Check]) -> bool:
+def passed(checks: list[CheckResult]) -> bool:
     """Whether a device can be measured on."""
     return all(check.status in ("ok", "warning") for check in checks)
 
@@ -71,44 +71,44 @@ def _step(name: str) -> Iterator[None]:
         raise _StepError(name, str(error)) from error
 
 
-def check(target: Target) -> list[Check]:
+def check(target: Target) -> list[CheckResult]:
     """Try everything that measuring on a target needs. What cannot be tried after a failure is said to be so."""
     over_ssh = target.profile.connection.kind == "ssh"
     names = [*(("reach", "host key", "login") if over_ssh else ("connection",)), *_THERE]
-    done: list[Check] = []
+    done: list[CheckResult] = []
     try:
         for each in _all(target, over_ssh):
             done.append(each)
     except _StepError as error:
         done.append(_failure(error.name, error.message, target))
     tried = {each.name for each in done}
-    return [*done, *(Check(name, "not tried", "needs what failed") for name in names if name not in tried)]
+    return [*done, *(CheckResult(name, "not tried", "needs what failed") for name in names if name not in tried)]
 
 
-def _failure(name: str, message: str, target: Target) -> Check:
+def _failure(name: str, message: str, target: Target) -> CheckResult:
     found = message
-    for label in (target.profile.name, target.profile.given, _host(target)):
+    for label in (target.profile.name, target.profile.cli_name, _host(target)):
         found = found.removeprefix(f"{label}: ")
     what, _, remedy = found.rpartition("; ")
-    return Check(name, "failed", what or remedy, remedy if what else "")
+    return CheckResult(name, "failed", what or remedy, remedy if what else "")
 
 
 def _host(target: Target) -> str:
     return str(getattr(target.profile.connection, "host", ""))
 
 
-def _all(target: Target, over_ssh: bool) -> Iterator[Check]:
+def _all(target: Target, over_ssh: bool) -> Iterator[CheckResult]:
     if over_ssh:
         yield from _host_key(target)
     name = "login" if over_ssh else "connection"
     with _step(name):
-        device = connect(target.profile)
+        device = connect_device(target.profile)
     with device:
-        yield Check(name, "ok", _login(target))
+        yield CheckResult(name, "ok", _login(target))
         yield from _on_device(device, target)
 
 
-def _host_key(target: Target) -> Iterator[Check]:
+def _host_key(target: Target) -> Iterator[CheckResult]:
     from edgenas.devices.ssh.config import SshConnection
     from edgenas.devices.ssh.connection import fetch_host_key
 
@@ -116,11 +116,11 @@ def _host_key(target: Target) -> Iterator[Check]:
     assert isinstance(connection, SshConnection)
     with _step("reach"):
         key = fetch_host_key(connection, Deadline(_SECONDS))
-    yield Check("reach", "ok", key.host)
+    yield CheckResult("reach", "ok", key.host)
     if key.state == "known":
-        yield Check("host key", "ok", f"{key.type} {key.fingerprint}")
+        yield CheckResult("host key", "ok", f"{key.type} {key.fingerprint}")
         return
-    trust = f"run: edgenas device trust {target.profile.given}"
+    trust = f"run: edgenas device trust {target.profile.cli_name}"
     remedy = "give the device another one" if key.state == "revoked" else trust
     found = f"the {key.type} key {key.fingerprint} of {key.host} {_KEY_STATES[key.state]} {key.file}"
     raise _StepError("host key", f"{found}; {remedy}")
@@ -132,7 +132,7 @@ def _login(target: Target) -> str:
     return f"as {user}" if user else connection.kind
 
 
-def _on_device(device: Device, target: Target) -> Iterator[Check]:
+def _on_device(device: Device, target: Target) -> Iterator[CheckResult]:
     with _step("python"):
         version = _version(device)
     yield _python(version, device.python)
@@ -145,7 +145,7 @@ def _on_device(device: Device, target: Target) -> Iterator[Check]:
     with contextlib.ExitStack() as stack:
         with _step("lock"):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
-        yield Check("lock", "ok", "free")
+        yield CheckResult("lock", "ok", "free")
         with _step("runtime"):
             found = _runtime(device, target)
         yield found
@@ -177,22 +177,24 @@ def _ask(device: Device, command: list[str]) -> dict[str, Any]:
     return answer
 
 
-def _python(version: str, path: str) -> Check:
+def _python(version: str, path: str) -> CheckResult:
     found = f"{version}, {path}"
     if _parts(version) >= _OLDEST_PYTHON:
-        return Check("python", "ok", found)
-    return Check("python", "failed", found, "install Python 3.8 or newer there and name it as python in the profile")
+        return CheckResult("python", "ok", found)
+    return CheckResult(
+        "python", "failed", found, "install Python 3.8 or newer there and name it as python in the profile"
+    )
 
 
-def _folder(seen: dict[str, Any]) -> Check:
+def _folder(seen: dict[str, Any]) -> CheckResult:
     free = seen["free_bytes"]
     found = f"{seen['folder']}, {format_bytes(free)} free"
     if free >= _FREE_BYTES:
-        return Check("work folder", "ok", found)
-    return Check("work folder", "failed", found, "free space there, or set work_dir in the profile")
+        return CheckResult("work folder", "ok", found)
+    return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
 
 
-def _runtime(device: Device, target: Target) -> Check:
+def _runtime(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
     check_models([], target)
     command, models = send_agent(device, target.runtime), _model(device, target)
@@ -201,15 +203,15 @@ def _runtime(device: Device, target: Target) -> Check:
     data = json.dumps(request).encode() + b"\n"
     deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
     done = device.run(command, deadline=deadline, stdin=data, on_line=lines.append)
-    where, setup = target.profile.name, f"run: edgenas device setup {target.profile.given}"
+    where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
     answers = [read_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
         said = str(unable(answers[0], where, target, device.python))
         found, _, remedy = said.removeprefix(f"{where}: ").partition("; ")
-        return Check("runtime", "failed", found, remedy)
+        return CheckResult("runtime", "failed", found, remedy)
     if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
         last = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        return Check("runtime", "failed", f"the agent ended too early ({last})", setup)
+        return CheckResult("runtime", "failed", f"the agent ended too early ({last})", setup)
     runtime = f"{target.runtime} {answers[0].versions.get(target.runtime, 'of unknown version')}"
     return _ran(runtime, answers[1], target)
 
@@ -226,26 +228,26 @@ def _model(device: Device, target: Target) -> list[dict[str, Any]]:
         return [{"id": 0, "path": device.push(path, path.name)}]
 
 
-def _ran(runtime: str, answer: Answer, target: Target) -> Check:
+def _ran(runtime: str, answer: Answer, target: Target) -> CheckResult:
     """What became of the reference model: that it ran, and where; nothing is known of it where there was none."""
     if isinstance(answer, Failed):
         found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
-        remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.given}"
-        return Check("runtime", "failed", found, remedy)
+        remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"
+        return CheckResult("runtime", "failed", found, remedy)
     placement = answer.placement if isinstance(answer, Result) else None
-    verdict = judge({}, {}, placement=placement, providers=target.providers)
-    if verdict.status == "refused":
-        found, _, remedy = verdict.reasons[0].partition(": ")
-        return Check("runtime", "warning", f"{runtime}, {found}", remedy)
+    validity = assess({}, {}, placement=placement, providers=target.providers)
+    if validity.status == "rejected":
+        found, _, remedy = validity.reasons[0].partition(": ")
+        return CheckResult("runtime", "warning", f"{runtime}, {found}", remedy)
     nodes = [f"{count} nodes on {provider}" for provider, count in (placement or {}).items()]
-    return Check("runtime", "ok", ", ".join([runtime, *(nodes or target.providers)]))
+    return CheckResult("runtime", "ok", ", ".join([runtime, *(nodes or target.providers)]))
 
 
-def _clock(ahead: float) -> Check:
+def _clock(ahead: float) -> CheckResult:
     if abs(ahead) <= _CLOCK_SECONDS:
-        return Check("clock", "ok", "as here")
+        return CheckResult("clock", "ok", "as here")
     found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    return Check("clock", "warning", found, "set it there: sudo timedatectl set-ntp true")
+    return CheckResult("clock", "warning", found, "set it there: sudo timedatectl set-ntp true")
 
 
 def conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, Any]:
@@ -254,12 +256,12 @@ def conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, A
     return _ask(device, [device.python, "-c", _CONDITIONS, json.dumps(None if cpus is None else list(cpus))])
 
 
-def _conditions(now: dict[str, Any], target: Target) -> Iterator[Check]:
-    verdict = judge(now, {**now, "interrupted_share": 0.0}, power_mode=target.profile.power_mode)
-    if verdict.status == "refused":
-        for reason in verdict.reasons:
+def _conditions(now: dict[str, Any], target: Target) -> Iterator[CheckResult]:
+    validity = assess(now, {**now, "interrupted_share": 0.0}, power_mode=target.profile.power_mode)
+    if validity.status == "rejected":
+        for reason in validity.reasons:
             found, _, remedy = reason.partition(": ")
-            yield Check("conditions", "warning", found, remedy)
+            yield CheckResult("conditions", "warning", found, remedy)
     else:
-        status: Literal["ok", "warning"] = "ok" if verdict.status == "trusted" else "warning"
-        yield Check("conditions", status, str(verdict))
+        status: Literal["ok", "warning"] = "ok" if validity.status == "valid" else "warning"
+        yield CheckResult("conditions", status, str(validity))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgenas.devices import Deadline, Device, DeviceProfile, connect
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices.profile_files import OWN_PROFILES, check_own, profile_from_dict
 from edgenas.devices.setup import Installed, set_up
 from edgenas.errors import DeviceError, UsageError
@@ -33,7 +33,7 @@ _PROVIDERS = "import onnxruntime as it; print(*it.get_available_providers())"
 
 def facts(profile: DeviceProfile) -> dict[str, Any]:
     """What a device says about itself. Raises DeviceError when it cannot be reached."""
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         return device.facts()
 
 
@@ -53,7 +53,7 @@ def trust(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[Ho
     recorded: list[HostKey] = []
     while (key := fetch_host_key(profile.connection, Deadline(_REACH_SECONDS))).state != "known":
         if key.state == "revoked":
-            check_key(key, profile.given)
+            check_key(key, profile.cli_name)
         if key.host in (before.host for before in recorded):
             raise DeviceError(
                 f"{profile.name}: {key.host} showed another key right after one was recorded in {key.own};"
@@ -90,7 +90,7 @@ def new(name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool
     profile = profile_from_dict(draft, str(path))
     if connection["kind"] == "ssh":
         trust(profile, confirm)
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         described = describe(draft, {**device.facts(), **conditions(device)}, _providers(device))
     profile_from_dict(described, str(path))
     write_bytes(path, render(described).encode())
@@ -119,7 +119,7 @@ def setup(
             f"{profile.name}: setup is for boards that are reached by ssh, this one is {profile.connection.kind};"
             " install here with: pip install edgenas"
         )
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         deadline = Deadline(_SETUP_SECONDS)
         with device.lock(Deadline(_REACH_SECONDS)):
             return set_up(device, profile, deadline, offline=offline, wheels=wheels, python=python, say=say)

@@ -10,7 +10,7 @@ import numpy as np
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import RunError, UsageError
 from edgenas.files import read_document, write_document
-from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.inputs import digest_of_inputs
 
 if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
@@ -24,7 +24,7 @@ def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
         raise UsageError(f"subnets must be at least 10, but got {subnets}")
     with run.layout.writing():
         seed = run.recipe["seed"]
-        current = made_from(run.weights_digest)
+        current = digest_of_inputs(run.weights_digest)
         accuracy = _load(run, current)
         genes = run.space.sample_distinct(subnets, np.random.default_rng([seed, 2]))
         missing = [architecture for architecture in run.space.decode(genes) if architecture.id not in accuracy]
@@ -34,7 +34,7 @@ def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
         with run.progress.step("evaluate", len(genes)) as bar:
             for architecture in missing:
                 accuracy[architecture.id] = run.evaluator(architecture)
-                body = {"made_from": current, "accuracy": accuracy}
+                body = {"inputs_digest": current, "accuracy": accuracy}
                 write_document(run.layout.evaluated, _KIND, _VERSION, body)
                 bar(len(accuracy), f"{architecture}  accuracy {accuracy[architecture.id]:.1%}")
     return _predictor(run, accuracy)
@@ -58,7 +58,7 @@ def load_predictor(run: Run) -> AccuracyPredictor | ReleasedPredictor:
     if path == run.layout.released_predictor:
         return ReleasedPredictor.load(path, run.space)
     body = read_document(path, _KIND, _VERSION)
-    if run.layout.checkpoint.exists() and body["made_from"] != made_from(run.weights_digest):
+    if run.layout.checkpoint.exists() and body["inputs_digest"] != digest_of_inputs(run.weights_digest):
         raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {run.layout.root}")
     return _predictor(run, body["accuracy"])
 
@@ -67,7 +67,7 @@ def _load(run: Run, current: str) -> dict[str, float]:
     if not run.layout.evaluated.exists():
         return {}
     body = read_document(run.layout.evaluated, _KIND, _VERSION)
-    accuracy: dict[str, float] = body["accuracy"] if body["made_from"] == current else {}
+    accuracy: dict[str, float] = body["accuracy"] if body["inputs_digest"] == current else {}
     return accuracy
 
 

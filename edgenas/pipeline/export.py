@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interface, run_model, write_bundle
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import Kind, agree
+from edgenas.export import ExportFormat, agree
 from edgenas.export.quantize.layer_errors import LayerError, layer_errors
 from edgenas.export.quantize.quantize import float_layers, is_named
 from edgenas.files import read_bytes
-from edgenas.pipeline.export_formats import kind_of, target_of
+from edgenas.pipeline.export_formats import format_of, target_for
 from edgenas.pipeline.model_card import File, facts, inputs_of, measured
 from edgenas.pipeline.precision_fallback import find_remedy
-from edgenas.pipeline.prepared_model import ExportSettings, Floats, Network, prepare
+from edgenas.pipeline.prepared_model import ExportSettings, Floats, PreparedModel, prepare
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NAMED = 3
 class Exported:
     """A bundle that was written and verified, its archive, and the nodes of its file that compute in float."""
 
-    kind: Kind
+    kind: ExportFormat
     bundle: Bundle
     archive: Path | None
     card: dict[str, Any]
@@ -52,23 +52,28 @@ def export(
     architecture: Architecture,
     target: Target,
     out: Path,
-    kind: Kind | None = None,
+    kind: ExportFormat | None = None,
     *,
-    network: Network | None = None,
+    prepared: PreparedModel | None = None,
 ) -> Bundle:
     """One bundle at ``out``, of the kind that the target runs unless another is asked for.
 
     ``network`` is the architecture's, where it is there already. Does nothing
     when ``out`` holds this bundle. Raises what ``export_all`` raises.
     """
-    wanted = kind_of(target) if kind is None else kind
+    wanted = format_of(target) if kind is None else kind
     check_replaceable(out)
-    network = network or prepare(run, architecture)
-    return _export(network, target, wanted, out).bundle
+    prepared = prepared or prepare(run, architecture)
+    return _export(prepared, target, wanted, out).bundle
 
 
 def export_all(
-    run: Run, architecture: Architecture, target: Target, out: Path, kinds: Sequence[Kind], settings: ExportSettings
+    run: Run,
+    architecture: Architecture,
+    target: Target,
+    out: Path,
+    kinds: Sequence[ExportFormat],
+    settings: ExportSettings,
 ) -> list[Exported]:
     """A bundle ``out/KIND`` of each kind and ``out/KIND.zip`` beside it; what is there already is not made again.
 
@@ -81,13 +86,13 @@ def export_all(
     """
     settings.check(kinds, has_data=run.has_data)
     _check_free(out, [settings.name(kind) for kind in kinds])
-    network = prepare(run, architecture, settings)
-    network.check(kinds)
+    prepared = prepare(run, architecture, settings)
+    prepared.check(kinds)
     done, failed = [], {}
     for kind in kinds:
         name = settings.name(kind)
         try:
-            done.append(_export(network, target, kind, out / name, archive=True))
+            done.append(_export(prepared, target, kind, out / name, archive=True))
         except VerificationError as error:
             failed[name] = str(error)
     if failed:
@@ -117,17 +122,19 @@ def _archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
 
 
-def _export(network: Network, target: Target, kind: Kind, out: Path, *, archive: bool = False) -> Exported:
-    run, target_here = network.run, _target_here(network, target, kind)
-    current = inputs_of(network, kind, target_here)
-    bundle = _there(network, out, current, target_here)
+def _export(
+    prepared: PreparedModel, target: Target, kind: ExportFormat, out: Path, *, archive: bool = False
+) -> Exported:
+    run, target_here = prepared.run, _target_here(prepared, target, kind)
+    current = inputs_of(prepared, kind, target_here)
+    bundle = _there(prepared, out, current, target_here)
     if bundle is None:
         try:
-            file = _file(network, kind)
+            file = _file(prepared, kind)
             with run.layout.writing():
-                bundle = _write(network, file, out, facts(network, file, target_here, current))
+                bundle = _write(prepared, file, out, facts(prepared, file, target_here, current))
         except VerificationError:
-            _remove(network, out, _archive_of(out) if archive else None)
+            _remove(prepared, out, _archive_of(out) if archive else None)
             raise
         run.progress.say(f"export    {out}")
     else:
@@ -139,32 +146,32 @@ def _export(network: Network, target: Target, kind: Kind, out: Path, *, archive:
     return Exported(kind, bundle, packed, bundle.card)
 
 
-def _target_here(network: Network, target: Target, kind: Kind) -> Target | None:
+def _target_here(prepared: PreparedModel, target: Target, kind: ExportFormat) -> Target | None:
     """The target that runs files of a kind, which for integers made for TensorRT must have that."""
-    here = target_of(target, kind)
-    if here is not None and network.is_for_tensorrt(kind) and "TensorrtExecutionProvider" not in here.providers:
+    here = target_for(target, kind)
+    if here is not None and prepared.is_for_tensorrt(kind) and "TensorrtExecutionProvider" not in here.providers:
         return None
     return here
 
 
-def _remove(network: Network, out: Path, archive: Path | None) -> None:
+def _remove(prepared: PreparedModel, out: Path, archive: Path | None) -> None:
     """Remove a bundle, and its archive, whose name stands for a file that failed."""
-    with network.run.layout.writing():
+    with prepared.run.layout.writing():
         if archive is not None:
             archive.unlink(missing_ok=True)
         if (out / "card.json").exists():
             check_replaceable(out)
             shutil.rmtree(out)
-            network.run.progress.say(f"export    {out} was of an earlier export: removed")
+            prepared.run.progress.say(f"export    {out} was of an earlier export: removed")
 
 
-def _there(network: Network, out: Path, current: str, target: Target | None) -> Bundle | None:
+def _there(prepared: PreparedModel, out: Path, current: str, target: Target | None) -> Bundle | None:
     """The bundle at ``out`` when it was made from the same inputs, says what was measured since, and is whole."""
     bundle = Bundle(out)
     try:
-        if not (out / "card.json").exists() or bundle.card["made_from"] != current:
+        if not (out / "card.json").exists() or bundle.card["inputs_digest"] != current:
             return None
-        if bundle.card["measured"] != measured(network, read_bytes(bundle.model), target):
+        if bundle.card["measured"] != measured(prepared, read_bytes(bundle.model), target):
             return None
         bundle.verify()
     except (UsageError, VerificationError):
@@ -172,67 +179,69 @@ def _there(network: Network, out: Path, current: str, target: Target | None) -> 
     return bundle
 
 
-def _file(network: Network, kind: Kind) -> File:
+def _file(prepared: PreparedModel, kind: ExportFormat) -> File:
     """Make a file and prove it. Raises VerificationError naming what to keep in float."""
-    model, base = network.build(kind)
-    floats = _float_layers(network, kind, model)
+    model, base = prepared.build(kind)
+    floats = _float_layers(prepared, kind, model)
     try:
-        found = run_model(model, kind.format, network.proof.inputs)
+        found = run_model(model, kind.format, prepared.parity_reference.inputs)
     except ModelError as error:
         raise VerificationError(str(error)) from None
-    errors = _errors(network, kind, base, model)
+    errors = _errors(prepared, kind, base, model)
     try:
-        agreement = agree(network.proof.expected, found, kind.precision, real=network.proof.real)
+        agreement = agree(
+            prepared.parity_reference.expected, found, kind.precision, real=prepared.parity_reference.real
+        )
     except VerificationError as error:
-        raise VerificationError(f"{error}; {_remedy(network, kind, found, errors)}") from None
+        raise VerificationError(f"{error}; {_remedy(prepared, kind, found, errors)}") from None
     return File(kind, model, found, agreement, read_interface(model, kind.format), floats, errors)
 
 
-def _float_layers(network: Network, kind: Kind, model: bytes) -> tuple[str, ...] | None:
+def _float_layers(prepared: PreparedModel, kind: ExportFormat, model: bytes) -> tuple[str, ...] | None:
     """The layers of an int8 file that compute in float; None where that is for TensorRT to choose.
 
     Raises VerificationError when TFLite has one that nobody named; what onnxruntime leaves in float is its choice.
     """
-    if network.is_for_tensorrt(kind):
+    if prepared.is_for_tensorrt(kind):
         return None
     if kind.precision != "int8":
         return ()
     layers = float_layers(model, kind)
-    unnamed = [layer for layer in layers if not is_named(layer, network.keep_float(kind))]
+    unnamed = [layer for layer in layers if not is_named(layer, prepared.keep_float(kind))]
     if kind.format == "tflite" and unnamed:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers
 
 
-def _errors(network: Network, kind: Kind, base: bytes, model: bytes) -> tuple[LayerError, ...]:
+def _errors(prepared: PreparedModel, kind: ExportFormat, base: bytes, model: bytes) -> tuple[LayerError, ...]:
     """What each layer loses against float32, those that add most first; none in float32."""
     if kind.precision == "fp32":
         return ()
-    return layer_errors(base, model, kind, network.proof.inputs[:_LAYER_IMAGES])
+    return layer_errors(base, model, kind, prepared.parity_reference.inputs[:_LAYER_IMAGES])
 
 
-def _remedy(network: Network, kind: Kind, found: Floats, errors: Sequence[LayerError]) -> str:
-    if not network.proof.real:
+def _remedy(prepared: PreparedModel, kind: ExportFormat, found: Floats, errors: Sequence[LayerError]) -> str:
+    if not prepared.parity_reference.real:
         return "its batch norm is not this subnet's own and magnifies rounding: --calibration FOLDER calibrates it"
-    network.run.progress.say(f"export    {kind} fails; trying what to keep in float")
-    remedy = find_remedy(network, kind, found, errors)
+    prepared.run.progress.say(f"export    {kind} fails; trying what to keep in float")
+    remedy = find_remedy(prepared, kind, found, errors)
     return "export it in another precision" if remedy is None else str(remedy)
 
 
-def _write(network: Network, file: File, out: Path, card: dict[str, Any]) -> Bundle:
+def _write(prepared: PreparedModel, file: File, out: Path, card: dict[str, Any]) -> Bundle:
     from edgenas.data.preprocess import preprocess
 
-    settings = {**network.preprocessing, "layout": file.interface.input.layout}
-    sample = preprocess(network.sample, settings)
+    settings = {**prepared.preprocessing, "layout": file.interface.input.layout}
+    sample = preprocess(prepared.sample, settings)
     return write_bundle(
         out,
         kind=file.kind,
         model=file.model,
         preprocessing=settings,
-        labels=network.labels,
-        sample_image=network.sample,
+        labels=prepared.labels,
+        sample_image=prepared.sample,
         sample_input=sample,
         expected=file.logits[:1],
-        reference=network.proof.expected[:1],
+        reference=prepared.parity_reference.expected[:1],
         card=card,
     )

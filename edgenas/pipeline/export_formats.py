@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgenas.devices import Target
 from edgenas.errors import UsageError
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.quantize import quantize
@@ -18,16 +18,16 @@ RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 _FORMATS = {runtime: file_format for file_format, runtime in RUNTIMES.items()}
 
 
-def kind_of(target: Target) -> Kind:
+def format_of(target: Target) -> ExportFormat:
     """The kind of file that a target runs. Raises UsageError for a runtime that edgenas writes no files for."""
     if target.runtime not in _FORMATS:
         raise UsageError(
             f"edgenas writes no files for runtime {target.runtime!r}{nearest(target.runtime, [*_FORMATS])}"
         )
-    return Kind(_FORMATS[target.runtime], target.precision)
+    return ExportFormat(_FORMATS[target.runtime], target.precision)
 
 
-def target_of(target: Target, kind: Kind) -> Target | None:
+def target_for(target: Target, kind: ExportFormat) -> Target | None:
     """The same device, threads and CPUs, for files of ``kind``; None when its profile has no runtime for them."""
     runtime = RUNTIMES[kind.format]
     if runtime not in target.profile.runtimes:
@@ -35,7 +35,7 @@ def target_of(target: Target, kind: Kind) -> Target | None:
     return Target(target.profile, runtime, kind.precision, target.threads, target.affinity)
 
 
-def all_kinds(formats: Sequence[str], precisions: Sequence[str]) -> tuple[list[Kind], list[str]]:
+def all_formats(formats: Sequence[str], precisions: Sequence[str]) -> tuple[list[ExportFormat], list[str]]:
     """Every format with every precision, and a line for each pair that does not exist.
 
     Raises UsageError for an unknown name and for a precision that none of the formats has.
@@ -48,13 +48,13 @@ def all_kinds(formats: Sequence[str], precisions: Sequence[str]) -> tuple[list[K
                 known = ", ".join(PRECISIONS[file_format])
                 skipped.append(f"{file_format} has no precision {precision}, it has {known}: skipped")
             else:
-                kinds.append(Kind(file_format, precision))
+                kinds.append(ExportFormat(file_format, precision))
     return kinds, skipped
 
 
-def build_kind(
+def build_file(
     onnx: bytes,
-    kind: Kind,
+    kind: ExportFormat,
     calibration: Calibration | None = None,
     *,
     labels: Sequence[str] = (),

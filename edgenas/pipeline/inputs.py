@@ -7,6 +7,6 @@ from typing import Any
 from edgenas.files import canonical_json, digest
 
 
-def made_from(*inputs: Any) -> str:
+def digest_of_inputs(*inputs: Any) -> str:
     """A digest of a step's inputs (JSON values): its result is current while this is equal."""
     return digest(canonical_json(list(inputs)))[:16]

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from edgenas.devices import Device, Target, connect
+from edgenas.devices import Device, Target, connect_device
 from edgenas.errors import FormatError, MeasurementError, ModelError
 from edgenas.files import TEMPORARY, canonical_json, digest
-from edgenas.pipeline.export_formats import kind_of
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
-from edgenas.profilers.measure.baseline_speed import at_one_pace
+from edgenas.pipeline.export_formats import format_of
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers.measure.baseline_speed import at_common_baseline
 from edgenas.profilers.measure.batch import with_drift_at
 from edgenas.profilers.measure.measurement import differences
-from edgenas.profilers.measure.reference_model import Watch
+from edgenas.profilers.measure.reference_model import DriftMonitor
 
 T = TypeVar("T")
 # How chosen and exported files are measured: in six processes.
@@ -75,7 +75,7 @@ class Measurer:
 
     def rounds(
         self, models: Sequence[bytes], on_result: Callable[[Measurement], None] = lambda measurement: None
-    ) -> list[Rounds | ModelError]:
+    ) -> list[MeasurementResult | ModelError]:
         """As ``tried``, with all processes of each model that the settings ask for."""
         return self._take(models, on_result, self._watch)
 
@@ -84,8 +84,8 @@ class Measurer:
 
         What it showed after ``until_s`` (seconds since 1970) is left out.
         """
-        watch = self._watch if until_s == math.inf else Watch(self.reference_processes(until_s))
-        return at_one_pace([with_drift_at(each, watch, self._target) for each in measurements])
+        watch = self._watch if until_s == math.inf else DriftMonitor(self.reference_processes(until_s))
+        return at_common_baseline([with_drift_at(each, watch, self._target) for each in measurements])
 
     def reference_processes(self, until_s: float = math.inf) -> list[Measurement]:
         """The reference model's processes up to a time, those recorded earlier among them."""
@@ -93,7 +93,7 @@ class Measurer:
 
     def taken(self, model_sha256: str) -> Measurement | None:
         """The first measurement of a model that is recorded and was not refused."""
-        usable = (each for each in self._recorded(model_sha256) if not each.refused)
+        usable = (each for each in self._recorded(model_sha256) if not each.rejected)
         return next(usable, None)
 
     @property
@@ -105,7 +105,7 @@ class Measurer:
         """Whether anything is recorded of a model."""
         return self._path(digest(model), 0).exists()
 
-    def prove(self, model: bytes) -> Rounds:
+    def prove(self, model: bytes) -> MeasurementResult:
         """A model measured in as many processes as the settings say; refused ones do not count, and are replaced.
 
         Raises MeasurementError with the remedy when the device's conditions
@@ -120,14 +120,18 @@ class Measurer:
             )
         return rounds
 
-    def _proof(self, model: bytes) -> Rounds:
+    def _proof(self, model: bytes) -> MeasurementResult:
         (found,) = self._take([model], lambda measurement: None)
         return _sound(found)
 
-    def recorded(self, model: bytes) -> Rounds | None:
+    def recorded(self, model: bytes) -> MeasurementResult | None:
         """The measurements of a model that were not refused, if six have been taken."""
         taken = _usable(self._recorded(digest(model)), FEWEST)
-        return Rounds.of(at_one_pace(taken)) if sum(not each.refused for each in taken) >= FEWEST else None
+        return (
+            MeasurementResult.of(at_common_baseline(taken))
+            if sum(not each.rejected for each in taken) >= FEWEST
+            else None
+        )
 
     def _recorded(self, model_sha256: str) -> list[Measurement]:
         found: list[Measurement] = []
@@ -136,8 +140,8 @@ class Measurer:
         return found
 
     def _take(
-        self, models: Sequence[bytes], on_result: Callable[[Measurement], None], watch: Watch | None = None
-    ) -> list[Rounds | ModelError]:
+        self, models: Sequence[bytes], on_result: Callable[[Measurement], None], watch: DriftMonitor | None = None
+    ) -> list[MeasurementResult | ModelError]:
         """Measure what is not recorded, and record each process as soon as it is there."""
         distinct = list(dict.fromkeys(models))
         recorded = [self._recorded(digest(model)) for model in distinct]
@@ -156,7 +160,7 @@ class Measurer:
 
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY, dir=self._folder) as folder:
-            files = [Path(folder) / f"{digest(model)}.{kind_of(self._target).format}" for model in distinct]
+            files = [Path(folder) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
             batch = Batch(files, self._target, self._settings, taken=taken, watch=watch, on_process=keep)
@@ -172,9 +176,9 @@ class Measurer:
         return [each for each in recorded if each.taken_s >= self._since_s]
 
     @cached_property
-    def _watch(self) -> Watch:
+    def _watch(self) -> DriftMonitor:
         """What these say about the device."""
-        return Watch(self._references)
+        return DriftMonitor(self._references)
 
     def _reference_path(self, measurement: Measurement) -> Path:
         """Where the next of the reference's measurements goes."""
@@ -188,7 +192,7 @@ class Measurer:
             # First what is recorded: where that cannot be read, the device's time would be lost.
             first = next(iter(sorted(self._folder.glob("*.json"))), None)
             self._known = None if first is None else _load(first)
-            self._device = connect(self._target.profile)
+            self._device = connect_device(self._target.profile)
         return self._device
 
     def _check_same(self, now: Measurement) -> None:
@@ -212,13 +216,13 @@ def _usable(recorded: list[Measurement], processes: int) -> list[Measurement]:
     """
     begun = max((place for place, each in enumerate(recorded) if each.round == 0), default=0)
     proof = recorded[begun:]
-    places = [place for place, each in enumerate(proof) if not each.refused]
+    places = [place for place, each in enumerate(proof) if not each.rejected]
     start = places[-processes] if len(places) >= processes else 0
     latest = proof[start:]
-    refused = sum(each.refused for each in latest)
+    refused = sum(each.rejected for each in latest)
     if len(places) >= processes and refused > len(latest) - refused:
         return []
-    return [each for place, each in enumerate(proof) if place >= start or not each.refused]
+    return [each for place, each in enumerate(proof) if place >= start or not each.rejected]
 
 
 def _load(path: Path) -> Measurement:
@@ -229,7 +233,7 @@ def _load(path: Path) -> Measurement:
         raise FormatError(f"{error}; if others of {path.parent} are like it, move that folder away") from None
 
 
-def _there(found: Rounds | ModelError | None) -> Rounds | ModelError:
+def _there(found: MeasurementResult | ModelError | None) -> MeasurementResult | ModelError:
     assert found is not None  # a device that vanished has raised
     return found
 

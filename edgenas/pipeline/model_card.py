@@ -10,14 +10,14 @@ from typing import Any
 
 from edgenas.bundle import Interface, run_model
 from edgenas.devices import Target
-from edgenas.export import LIMITS, Agreement, Kind, accuracy
+from edgenas.export import LIMITS, Agreement, ExportFormat, accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest
 from edgenas.graph import summarise
-from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
-from edgenas.pipeline.prepared_model import Floats, Network
+from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _PACKAGES = {
     "onnx": ("edgenas", "torch", "onnx", "onnxruntime", "numpy"),
@@ -36,7 +36,7 @@ class File:
     float32, those that add most first.
     """
 
-    kind: Kind
+    kind: ExportFormat
     model: bytes
     logits: Floats
     agreement: Agreement
@@ -45,30 +45,30 @@ class File:
     layer_errors: tuple[LayerError, ...]
 
 
-def inputs_of(network: Network, kind: Kind, target: Target | None) -> str:
+def inputs_of(prepared: PreparedModel, kind: ExportFormat, target: Target | None) -> str:
     """A digest of everything that a bundle is made from, but for what was measured of its file."""
-    return made_from(
-        digest(network.onnx),
-        digest(network.proof.expected.tobytes()),
+    return digest_of_inputs(
+        digest(prepared.onnx),
+        digest(prepared.parity_reference.expected.tobytes()),
         str(kind),
-        [network.settings.method, list(network.keep_float(kind)), network.is_for_tensorrt(kind)],
-        digest(network.calibration.images.tobytes()) if kind.precision == "int8" else None,
-        network.preprocessing,
-        list(network.labels),
-        [network.batch_norm, network.proof.source],
+        [prepared.settings.method, list(prepared.keep_float(kind)), prepared.is_for_tensorrt(kind)],
+        digest(prepared.calibration.images.tobytes()) if kind.precision == "int8" else None,
+        prepared.preprocessing,
+        list(prepared.labels),
+        [prepared.batch_norm, prepared.parity_reference.source],
         None if target is None else target.to_dict(),
         _versions(kind),
     )
 
 
-def facts(network: Network, file: File, target: Target | None, current: str) -> dict[str, Any]:
+def facts(prepared: PreparedModel, file: File, target: Target | None, current: str) -> dict[str, Any]:
     """The card of a bundle with this file; ``current`` is what it was made from."""
-    run, genes = network.run, network.run.space.encode([network.architecture])
-    summary = summarise(network.onnx)
+    run, genes = prepared.run, prepared.run.space.encode([prepared.architecture])
+    summary = summarise(prepared.onnx)
     return {
-        "for": "tensorrt" if network.is_for_tensorrt(file.kind) else None,
-        "architecture": network.architecture.to_dict(),
-        "made_from": current,
+        "for": "tensorrt" if prepared.is_for_tensorrt(file.kind) else None,
+        "architecture": prepared.architecture.to_dict(),
+        "inputs_digest": current,
         "model_sha256": digest(file.model),
         "model_bytes": len(file.model),
         "params": int(run.space.params(genes)[0]),
@@ -78,42 +78,42 @@ def facts(network: Network, file: File, target: Target | None, current: str) -> 
         "activation_of": "the float32 graph, its nodes in file order",
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),
-        **_of_data(network, file),
-        "agreement_with_pytorch": _agreement(network, file),
-        "calibration": _calibration(network.calibration) if file.kind.precision == "int8" else None,
-        "batch_norm": network.batch_norm,
-        "keep_float": list(network.keep_float(file.kind)),
+        **_of_data(prepared, file),
+        "agreement_with_pytorch": _agreement(prepared, file),
+        "calibration": _calibration(prepared.calibration) if file.kind.precision == "int8" else None,
+        "batch_norm": prepared.batch_norm,
+        "keep_float": list(prepared.keep_float(file.kind)),
         "float_layers": None if file.float_layers is None else list(file.float_layers),
         "layer_errors": [asdict(each) for each in file.layer_errors[:_WORST]],
         "target": None if target is None else target.to_dict(),
-        "measured": measured(network, file.model, target),
+        "measured": measured(prepared, file.model, target),
         "seed": run.recipe.get("seed"),
         "versions": _versions(file.kind),
     }
 
 
-def _of_data(network: Network, file: File) -> dict[str, Any]:
+def _of_data(prepared: PreparedModel, file: File) -> dict[str, Any]:
     """What the network was trained on, and the share of images that the file itself gets right."""
-    run, labels = network.run, network.proof.labels
+    run, labels = prepared.run, prepared.parity_reference.labels
     if labels is None:
         return {"data": f"imported from {run.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
     test = run.data.test
-    inputs = run.data.inputs(test.images, network.architecture.resolution)
+    inputs = run.data.inputs(test.images, prepared.architecture.resolution)
     return {
         "data": run.data.name,
         "images": {"train": len(run.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
             "validation": accuracy(file.logits, labels),
             "test": accuracy(run_model(file.model, file.kind.format, inputs), test.labels),
-            "validation_in_pytorch": accuracy(network.proof.expected, labels),
+            "validation_in_pytorch": accuracy(prepared.parity_reference.expected, labels),
         },
     }
 
 
-def _agreement(network: Network, file: File) -> dict[str, Any]:
+def _agreement(prepared: PreparedModel, file: File) -> dict[str, Any]:
     return {
         "images": len(file.logits),
-        "on": network.proof.source,
+        "on": prepared.parity_reference.source,
         "max_difference": file.agreement.max_difference,
         "mean_difference": file.agreement.mean_difference,
         "relative_error": file.agreement.relative_error,
@@ -131,7 +131,7 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _versions(kind: Kind) -> dict[str, str]:
+def _versions(kind: ExportFormat) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES[kind.format]:
         with suppress(PackageNotFoundError):  # not every kind needs them all
@@ -139,11 +139,11 @@ def _versions(kind: Kind) -> dict[str, str]:
     return found
 
 
-def measured(network: Network, model: bytes, target: Target | None) -> dict[str, Any] | None:
+def measured(prepared: PreparedModel, model: bytes, target: Target | None) -> dict[str, Any] | None:
     """What the run has recorded of a file on a target, with its conditions; None where it was not measured."""
     if target is None:
         return None
-    rounds = Measurer(network.run.layout.measurements(target.name), target, SETTINGS).recorded(model)
+    rounds = Measurer(prepared.run.layout.measurements(target.name), target, SETTINGS).recorded(model)
     if rounds is None:
         return None
     first, last = rounds.measurements[0], rounds.measurements[-1]
@@ -157,6 +157,6 @@ def measured(network: Network, model: bytes, target: Target | None) -> dict[str,
         "runtime": dict(first.versions),
         "conditions_before": dict(first.conditions_before),
         "conditions_after": dict(last.conditions_after),
-        "verdict": str(rounds.verdict),
+        "validity": str(rounds.validity),
         "synthetic": rounds.synthetic,
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgenas.bundle import run_model
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.export.quantize.quantize import is_below, is_named
-from edgenas.pipeline.prepared_model import Floats, Network
+from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _IMAGES = 128
 _BLOCKS = 6
@@ -43,22 +43,24 @@ class Remedy:
         )
 
 
-def find_remedy(network: Network, kind: Kind, found: Floats, errors: Sequence[LayerError]) -> Remedy | None:
+def find_remedy(
+    prepared: PreparedModel, kind: ExportFormat, found: Floats, errors: Sequence[LayerError]
+) -> Remedy | None:
     """Make the file again, once for each place where it loses most, with that place in float; None without a place.
 
     ``found`` are the logits of the file that failed. A layer alone is not
     tried: it would still read integers, and its result would become integers.
     """
-    tried = _places([each.layer for each in errors if not is_named(each.layer, network.keep_float(kind))])
+    tried = _places([each.layer for each in errors if not is_named(each.layer, prepared.keep_float(kind))])
     if not tried:
         return None
-    before = _error(network, found)
-    lost = {place: _lost(network, kind, (place,)) for place in tried}
+    before = _error(prepared, found)
+    lost = {place: _lost(prepared, kind, (place,)) for place in tried}
     helpful = sorted((place for place in tried if lost[place] < _HELPS * before), key=lambda place: lost[place])
     best, together = tuple(helpful[:1]), _apart(helpful)
     after = lost[best[0]] if best else before
     if len(together) > 1:
-        error = _lost(network, kind, together)
+        error = _lost(prepared, kind, together)
         if error < after:
             best, after = together, error
     return Remedy(best, before, after, tried, len(found[:_IMAGES]))
@@ -85,11 +87,11 @@ def _apart(places: Sequence[str]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _lost(network: Network, kind: Kind, places: tuple[str, ...]) -> float:
-    model, _ = network.build(kind, places)
-    return _error(network, run_model(model, kind.format, network.proof.inputs[:_IMAGES]))
+def _lost(prepared: PreparedModel, kind: ExportFormat, places: tuple[str, ...]) -> float:
+    model, _ = prepared.build(kind, places)
+    return _error(prepared, run_model(model, kind.format, prepared.parity_reference.inputs[:_IMAGES]))
 
 
-def _error(network: Network, found: Floats) -> float:
-    expected = network.proof.expected[:_IMAGES].astype(np.float64)
+def _error(prepared: PreparedModel, found: Floats) -> float:
+    expected = prepared.parity_reference.expected[:_IMAGES].astype(np.float64)
     return float(np.sqrt(np.square(expected - found[:_IMAGES]).mean() / np.square(expected).mean()))

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from edgenas.accuracy.evaluate import extract, logits
 from edgenas.errors import UsageError
-from edgenas.export import Kind, build_onnx, check_onnx
+from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.quantize import is_below, kept_layers, layers_of
 from edgenas.files import nearest
 from edgenas.pipeline.calibration_images import Prepared, folder_images, split_folder, training_images
-from edgenas.pipeline.export_formats import build_kind
+from edgenas.pipeline.export_formats import build_file
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_BATCH = 1024
 _RANDOM_IMAGES = 32
-_ONNX_INT8 = Kind("onnx", "int8")
+_ONNX_INT8 = ExportFormat("onnx", "int8")
 # What the official checkpoints were trained with: the middle of the image, 0.875 of its shorter side.
 _IMAGENET = {
     "channels": 3,
@@ -63,11 +63,11 @@ class ExportSettings:
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
-    def name(self, kind: Kind) -> str:
+    def name(self, kind: ExportFormat) -> str:
         """What a bundle of this kind is called."""
         return f"{kind}-tensorrt" if self.symmetric and kind == _ONNX_INT8 else str(kind)
 
-    def check(self, kinds: Sequence[Kind], *, has_data: bool) -> None:
+    def check(self, kinds: Sequence[ExportFormat], *, has_data: bool) -> None:
         """Raise UsageError when a setting has no effect on any of these kinds, of a run that has data or was imported.
 
         A folder of images calibrates the batch norm of imported weights in every kind.
@@ -84,7 +84,7 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Proof:
+class ParityReference:
     """Inputs (N, C, r, r) and PyTorch's logits of them (N, classes).
 
     ``source`` says what the inputs are, ``real`` whether they are images;
@@ -99,7 +99,7 @@ class Proof:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class PreparedModel:
     """An architecture of a run with its own weights, as a float32 ONNX file, and what its files are proven on."""
 
     run: Run
@@ -108,7 +108,7 @@ class Network:
     preprocessing: dict[str, Any]
     labels: tuple[str, ...]
     sample: npt.NDArray[np.uint8]
-    proof: Proof
+    parity_reference: ParityReference
     batch_norm: str
     settings: ExportSettings
     shown: Prepared | None = None  # the images of batch norm, for integers too
@@ -129,18 +129,18 @@ class Network:
             )
         return Calibration(images.inputs, self.settings.method, images.seed, images.source)
 
-    def keep_float(self, kind: Kind) -> tuple[str, ...]:
+    def keep_float(self, kind: ExportFormat) -> tuple[str, ...]:
         """The layers that a file of this kind keeps in float32 by name, of those that its format has."""
         if not self.settings.keep_float or kind.precision == "fp32":
             return ()
         layers = self._layers(kind)
         return tuple(place for place in self.settings.keep_float if any(is_below(layer, place) for layer in layers))
 
-    def _layers(self, kind: Kind) -> list[str]:
-        base, _ = build_kind(self.onnx, Kind(kind.format))
+    def _layers(self, kind: ExportFormat) -> list[str]:
+        base, _ = build_file(self.onnx, ExportFormat(kind.format))
         return list(layers_of(base, kind))
 
-    def check(self, kinds: Sequence[Kind]) -> None:
+    def check(self, kinds: Sequence[ExportFormat]) -> None:
         """Raise UsageError when integers have no images, or no kind a layer that is to be kept in float."""
         fewer = [kind for kind in kinds if kind.precision != "fp32"]
         if self.settings.keep_float:
@@ -155,16 +155,16 @@ class Network:
         mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
         return mean, std
 
-    def is_for_tensorrt(self, kind: Kind) -> bool:
+    def is_for_tensorrt(self, kind: ExportFormat) -> bool:
         """Whether a file of this kind has the integers that TensorRT wants."""
         return self.settings.symmetric and kind == _ONNX_INT8
 
-    def build(self, kind: Kind, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
+    def build(self, kind: ExportFormat, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
         """A file of a kind, and the float32 file of its format; the same network gives the same bytes.
 
         ``also_float`` are layers to keep in float beside those of the settings.
         """
-        return build_kind(
+        return build_file(
             self.onnx,
             kind,
             self.calibration if kind.precision == "int8" else None,
@@ -175,7 +175,7 @@ class Network:
         )
 
 
-def prepare(run: Run, architecture: Architecture, settings: ExportSettings | None = None) -> Network:
+def prepare(run: Run, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:
     """Extract a subnet, calibrate its batch norm, write its file and run it in PyTorch on the images to prove it on.
 
     The folder in the settings has the images of a run that was imported;
@@ -189,27 +189,27 @@ def prepare(run: Run, architecture: Architecture, settings: ExportSettings | Non
     return make(run, architecture, settings or ExportSettings())
 
 
-def _of_data(run: Run, architecture: Architecture, settings: ExportSettings) -> Network:
+def _of_data(run: Run, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
     subnet = run.evaluator.subnet(architecture)
     onnx = _file(architecture, subnet, settings.batch)
     split, resolution = run.data.validation, architecture.resolution
     expected = run.evaluator.logits(subnet, split.images, resolution)
     source = f"{len(split)} validation images of {run.data.name}"
-    proof = Proof(run.data.inputs(split.images, resolution), expected, source, True, split.labels)
-    return Network(
+    parity_reference = ParityReference(run.data.inputs(split.images, resolution), expected, source, True, split.labels)
+    return PreparedModel(
         run,
         architecture,
         onnx,
         run.data.preprocessing.to_dict(resolution),
         run.data.labels,
         split.images[0],
-        proof,
+        parity_reference,
         f"calibrated on training images of {run.data.name}",
         settings,
     )
 
 
-def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings) -> Network:
+def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
     folder, preprocessing = settings.calibration, {"size": architecture.resolution, **_IMAGENET}
     if folder is None:
         shown, held = None, _noise(preprocessing)
@@ -219,9 +219,11 @@ def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings)
         batch_norm = f"calibrated on {shown.source}"
     subnet = extract(run.supernet, architecture, None if shown is None else shown.inputs)
     onnx = _file(architecture, subnet, settings.batch)
-    proof = Proof(held.inputs, logits(subnet, held.inputs), held.source, real=shown is not None)
+    parity_reference = ParityReference(held.inputs, logits(subnet, held.inputs), held.source, real=shown is not None)
     labels = tuple(f"class {number}" for number in range(run.space.classes))
-    return Network(run, architecture, onnx, preprocessing, labels, held.sample, proof, batch_norm, settings, shown)
+    return PreparedModel(
+        run, architecture, onnx, preprocessing, labels, held.sample, parity_reference, batch_norm, settings, shown
+    )
 
 
 def _file(architecture: Architecture, subnet: Subnet, batch: int | None) -> bytes:

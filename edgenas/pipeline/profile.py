@@ -13,19 +13,19 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError
-from edgenas.export import Kind, build_onnx, random_weights
+from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.files import digest
-from edgenas.pipeline.export_formats import build_kind, kind_of
-from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.export_formats import build_file, format_of
+from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.profile_plan import Plan, Planned
 from edgenas.pipeline.progress import Bar
 from edgenas.pipeline.source_tables import other_table
 from edgenas.pipeline.table_samples import Samples
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
-from edgenas.profilers.latency.acquisition import next_subnets, random_subnets
-from edgenas.profilers.latency.holdout import Certificate, mape_at_most
+from edgenas.profilers.latency.acquisition import random_subnets, select_subnets
+from edgenas.profilers.latency.holdout import HoldoutReport, mape_at_most
 from edgenas.space import Architecture
 from edgenas.units import format_ms
 
@@ -54,10 +54,10 @@ class Goal:
     subnets: int
     error: float | None
 
-    def met(self, certificate: Certificate) -> bool:
+    def met(self, holdout: HoldoutReport) -> bool:
         """Whether a table with this certificate is what was asked for."""
-        count = certificate.fitted + certificate.held_out
-        return self.spent(certificate.device_s, count) or self.precise(np.array(certificate.errors))
+        count = holdout.fitted + holdout.held_out
+        return self.spent(holdout.device_s, count) or self.precise(np.array(holdout.errors))
 
     def spent(self, device_s: float, subnets: int) -> bool:
         """Whether enough was measured for the time that may be used."""
@@ -94,15 +94,15 @@ def profile(
     if run.space.size < goal.subnets:
         raise UsageError(f"a latency table needs at least {goal.subnets} networks, but the space has {run.space.size}")
     tables = [other_table(run, target, other) for other in others]
-    planned_from = made_from(run.space.short_hash, target.to_dict(), SETTINGS.to_dict())
+    planned_from = digest_of_inputs(run.space.short_hash, target.to_dict(), SETTINGS.to_dict())
     costs = [[each.overhead_ms, each.costs_for(run.space).part_ms.tolist()] for each in tables]
-    current = made_from(planned_from, costs)
+    current = digest_of_inputs(planned_from, costs)
     path = run.layout.table(target.name)
     with run.layout.writing():
         if path.exists():
             table = LatencyTable.load(path, run.space)
-            if table.made_from == current and table.certificate is not None and goal.met(table.certificate):
-                run.progress.say(f"profile   already done ({target.name}, {_used(table.certificate)})")
+            if table.inputs_digest == current and table.holdout is not None and goal.met(table.holdout):
+                run.progress.say(f"profile   already done ({target.name}, {_used(table.holdout)})")
                 return table
         table = _Profiling(run, target, goal, tables, planned_from, current).table()
         table.save(path)
@@ -117,9 +117,9 @@ def _goal(minutes: float, target_error: float | None, with_others: bool) -> Goal
     return Goal(minutes * 60, _LEAST_WITH_OTHERS if with_others else _LEAST, target_error)
 
 
-def _used(certificate: Certificate) -> str:
-    count = certificate.fitted + certificate.held_out
-    return f"{count} subnets in {certificate.device_s / 60:.1f} minutes of device time"
+def _used(holdout: HoldoutReport) -> str:
+    count = holdout.fitted + holdout.held_out
+    return f"{count} subnets in {holdout.device_s / 60:.1f} minutes of device time"
 
 
 class _Profiling:
@@ -153,8 +153,8 @@ class _Profiling:
             return True
         if goal.error is None or not len(samples) or not goal.precise(samples.errors()):
             return False
-        certificate = samples.table(self._target.name, self._current).certificate  # what the whole fit says of it
-        return certificate is not None and goal.met(certificate)
+        holdout = samples.table(self._target.name, self._current).holdout  # what the whole fit says of it
+        return holdout is not None and goal.met(holdout)
 
     def _due(self, number: int) -> tuple[Planned, dict[str, bytes]] | None:
         """A batch, and the files of its subnets where it was planned just now; None where the space has no more."""
@@ -177,7 +177,7 @@ class _Profiling:
         taken = np.vstack([samples.genes, failed])
         judges = random_subnets(space, taken, self._size // _JUDGES, judging)
         known = samples.process() if number >= self._spread else None
-        others = next_subnets(space, known, np.vstack([taken, judges]), self._size - len(judges), chosen)
+        others = select_subnets(space, known, np.vstack([taken, judges]), self._size - len(judges), chosen)
         order = mixed.permutation(len(others) + len(judges))
         return np.vstack([others, judges])[order], order >= len(others)
 
@@ -196,7 +196,7 @@ class _Profiling:
             nonlocal running
             running += measurement.device_s
             now = min(before + running, self._goal.device_s)
-            bar(now, f"{note}  {format_ms(measurement.median_ms)} {measurement.verdict.status}")
+            bar(now, f"{note}  {format_ms(measurement.median_ms)} {measurement.validity.status}")
 
         fresh = self._measurer.tried([files.get(name) or self._file(name) for name in missing], show)
         failed = {name: one for name, one in zip(missing, fresh, strict=True) if isinstance(one, ModelError)}
@@ -214,15 +214,15 @@ class _Profiling:
         return smaller
 
     def _file(self, name: str) -> bytes:
-        return random_file(self._run.space.from_id(name), kind_of(self._target))
+        return random_file(self._run.space.from_id(name), format_of(self._target))
 
     def _take(self, batch: Planned, measurements: Sequence[Measurement]) -> None:
         space = self._run.space
         genes = space.encode([space.from_id(each) for each in batch.architectures])
         self._samples.add(genes, batch.held_out, measurements)
-        refused = self._samples.refused
+        refused = self._samples.rejected
         if len(self._samples) == len(measurements) and refused:
-            reason = "; ".join(refused[0].verdict.reasons)
+            reason = "; ".join(refused[0].validity.reasons)
             self._run.progress.say(f"profile   {len(refused)} of the first {len(measurements)} are refused: {reason}")
 
     def _take_the_rest(self, number: int) -> None:
@@ -255,9 +255,9 @@ def tell_failed(run: Run, step: str, failed: Mapping[str, ModelError], count: in
         run.progress.say(f"{step:<9} leaves out {name}: {str(error).partition(': ')[2]}")
 
 
-def random_file(architecture: Architecture, kind: Kind) -> bytes:
+def random_file(architecture: Architecture, kind: ExportFormat) -> bytes:
     """A subnet with random weights, as the target runs it; latency depends on the values of neither these nor noise."""
     channels, size = next(iter(architecture.parts.values())).in_channels, architecture.resolution
     noise = np.random.default_rng(0).standard_normal((1, channels, size, size), np.float32)
     calibration = Calibration(noise, "minmax") if kind.precision == "int8" else None
-    return build_kind(build_onnx(architecture, random_weights(architecture)), kind, calibration)[0]
+    return build_file(build_onnx(architecture, random_weights(architecture)), kind, calibration)[0]

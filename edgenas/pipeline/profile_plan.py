@@ -45,24 +45,24 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """All batches so far. ``made_from``: the space, the target and the settings that they are for."""
+    """All batches so far. ``inputs_digest``: the space, the target and the settings that they are for."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    made_from: str
+    inputs_digest: str
     batches: tuple[Planned, ...] = ()
 
     @classmethod
-    def load(cls, path: Path, made_from: str) -> Plan:
+    def load(cls, path: Path, inputs_digest: str) -> Plan:
         """What was planned from these inputs, nothing where there is no such plan; raises FormatError if damaged."""
         if not path.exists():
-            return cls(made_from)
+            return cls(inputs_digest)
         found = parse(cls, dict(read_document(path, _KIND, _VERSION)), str(path))
-        return found if found.made_from == made_from else cls(made_from)
+        return found if found.inputs_digest == inputs_digest else cls(inputs_digest)
 
     def with_batch(self, number: int, batch: Planned, path: Path) -> Plan:
         """With one more batch, or with another in the place of a number's; it is written down at once."""
-        changed = Plan(self.made_from, (*self.batches[:number], batch, *self.batches[number + 1 :]))
+        changed = Plan(self.inputs_digest, (*self.batches[:number], batch, *self.batches[number + 1 :]))
         write_document(path, _KIND, _VERSION, asdict(changed))
         return changed
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
     from edgenas.bundle import Bundle
     from edgenas.data import DataSet
-    from edgenas.export import Kind
+    from edgenas.export import ExportFormat
     from edgenas.ofa import Checkpoint, Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
@@ -133,7 +133,7 @@ class Run:
         return choose(self, target, budgets[target], max_drop)
 
     def export(
-        self, architecture: Architecture, target: Target, out: str | Path, *, kind: Kind | None = None
+        self, architecture: Architecture, target: Target, out: str | Path, *, kind: ExportFormat | None = None
     ) -> Bundle:
         """A bundle of an architecture in the folder ``out``, its file verified against PyTorch.
 
@@ -148,7 +148,7 @@ class Run:
         architecture: Architecture,
         target: Target,
         out: str | Path,
-        kinds: Sequence[Kind],
+        kinds: Sequence[ExportFormat],
         settings: ExportSettings | None = None,
     ) -> list[Exported]:
         """A verified bundle ``out/KIND`` of each kind, and ``out/KIND.zip`` beside it.
@@ -170,7 +170,7 @@ class Run:
             root = self.layout.root
             raise RunError(
                 f"{root}: has no choice for {target.name} yet;"
-                f" run: edgenas choose --run {root} --device {target.given} --latency 5ms"
+                f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
             )
         return [Choice.load(path, self.space) for path in paths]
 
@@ -186,7 +186,7 @@ class Run:
         Raises UsageError, listing what exists, for a name, runtime or precision
         that there is not, and for a precision that the runtime's files do not have.
         """
-        from edgenas.pipeline.export_formats import RUNTIMES, kind_of
+        from edgenas.pipeline.export_formats import RUNTIMES, format_of
 
         imported = self.layout.device(str(device))
         profile = load_profile(
@@ -194,7 +194,7 @@ class Run:
         )
         target = Target(profile, runtime, precision, threads)
         if target.runtime in RUNTIMES.values():
-            kind_of(target)
+            format_of(target)
         return target
 
     # -- what steps share -------------------------------------------------------------
@@ -290,7 +290,8 @@ class Run:
         if not path.exists():
             root = self.layout.root
             raise RunError(
-                f"{root}: has no {what} of {target.name} yet; run: edgenas {step} --run {root} --device {target.given}"
+                f"{root}: has no {what} of {target.name} yet;"
+                f" run: edgenas {step} --run {root} --device {target.cli_name}"
             )
 
 

@@ -8,7 +8,7 @@ from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
 from edgenas.files import digest, read_bytes
 from edgenas.pipeline.evaluate import predictor_file
-from edgenas.pipeline.inputs import made_from
+from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.profilers import LatencyTable
 from edgenas.search import Front, search_front
 
@@ -21,14 +21,14 @@ def search(run: Run, target: Target, seed: int) -> Front:
     predictor, table = run.predictor(), run.table(target)
     path = run.layout.front(target.name)
     inputs = [digest(read_bytes(file)) for file in (predictor_file(run), run.layout.table(target.name))]
-    current = made_from(*inputs, seed)
+    current = digest_of_inputs(*inputs, seed)
     source = _source(predictor, table)
     if source:
         run.progress.say(f"search    {source}")
     with run.layout.writing():
         if path.exists():
             front = Front.load(path, run.space)
-            if front.made_from == current:
+            if front.inputs_digest == current:
                 run.progress.say(f"search    already done ({len(front)} subnets on the front)")
                 return front
         with run.progress.step("search", 1.0) as bar:
@@ -39,7 +39,7 @@ def search(run: Run, target: Target, seed: int) -> Front:
                 table.peak_bytes,
                 target=target.name,
                 seed=seed,
-                made_from=current,
+                inputs_digest=current,
                 source=source,
                 on_generation=lambda done, total: bar(done / total),
             )
@@ -50,7 +50,7 @@ def search(run: Run, target: Target, seed: int) -> Front:
 def _source(predictor: AccuracyPredictor | ReleasedPredictor, table: LatencyTable) -> str:
     """What of a front does not come from this run's own measurements; empty when all does."""
     notes = []
-    if table.certificate is None:
+    if table.holdout is None:
         notes.append(f"latency is summed from {table.source}, memory is counted from activations and weights")
     if isinstance(predictor, ReleasedPredictor):
         notes.append(

@@ -56,9 +56,9 @@ class Samples:
         return sum(each.device_s for each in (*self._measurements, *references))
 
     @property
-    def refused(self) -> list[Measurement]:
+    def rejected(self) -> list[Measurement]:
         """Those that cannot be trusted."""
-        return [each for each in self._corrected(len(self)) if each.refused]
+        return [each for each in self._corrected(len(self)) if each.rejected]
 
     def process(self) -> PartProcess:
         """What all but the held-out say, with strengths that were estimated from most of them."""
@@ -85,12 +85,12 @@ class Samples:
         predicted = process.predict(count_parts(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
-    def table(self, target: str, made_from: str) -> LatencyTable:
+    def table(self, target: str, inputs_digest: str) -> LatencyTable:
         """The table of all of them."""
         references = self._measurer.reference_processes(self._until(len(self)))
         measurements = self._corrected(len(self))
         return LatencyTable.fit(
-            self._space, target, self.genes, measurements, self.held_out, made_from, self._others, references
+            self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._others, references
         )
 
     def _anchor(self) -> int:

@@ -14,7 +14,7 @@ from edgenas.devices import Target, check_present
 from edgenas.errors import VerificationError
 from edgenas.export import LIMITS, compare
 from edgenas.export.tflite.interpreter import to_numbers, to_stored
-from edgenas.pipeline.export_formats import target_of
+from edgenas.pipeline.export_formats import target_for
 from edgenas.profilers.measure.outputs import run_on_device
 
 
@@ -77,7 +77,7 @@ def verify(path: Path, target: Target | None = None) -> Report:
 
 
 def _target_for(found: Verified, target: Target) -> Target:
-    there = target_of(target, found.kind)
+    there = target_for(target, found.kind)
     if there is None:
         raise VerificationError(f"{target.profile.name}: its profile has no runtime for {found.kind.format} files")
     return there

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgenas.profilers.latency.published import PublishedTables
 from edgenas.profilers.latency.table import LatencyTable
-from edgenas.profilers.measure.batch import Batch, measure
+from edgenas.profilers.measure.batch import Batch, measure_model
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.result import Rounds, compare_rounds
+from edgenas.profilers.measure.result import MeasurementResult, compare_results
 from edgenas.profilers.measure.session import measure_many
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.statistics import FEWEST
@@ -17,9 +17,9 @@ __all__ = [
     "LatencyTable",
     "MeasureSettings",
     "Measurement",
+    "MeasurementResult",
     "PublishedTables",
-    "Rounds",
-    "compare_rounds",
-    "measure",
+    "compare_results",
     "measure_many",
+    "measure_model",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgenas.regression.baseline import Baseline, record
-from edgenas.regression.gate import Check, check
+from edgenas.regression.baseline import Baseline, record_baseline
+from edgenas.regression.gate import LatencyCheck, check_latency
 
-__all__ = ["Baseline", "Check", "check", "record"]
+__all__ = ["Baseline", "LatencyCheck", "check_latency", "record_baseline"]

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgenas.devices import Target, connect
+from edgenas.devices import Target, connect_device
 from edgenas.errors import MeasurementError, ModelError, UsageError
 from edgenas.files import parse, read_document, write_document
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasureSettings, Rounds
+from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
 
 KIND, VERSION = "baseline", 3
 ROUNDS = 12
@@ -53,9 +53,9 @@ class Baseline:
         return self.rounds.synthetic
 
     @cached_property
-    def rounds(self) -> Rounds:
+    def rounds(self) -> MeasurementResult:
         """What the measurements say together: their median and its interval."""
-        return Rounds(self.measurements)
+        return MeasurementResult(self.measurements)
 
     def save(self, path: Path) -> None:
         """Write it as an ``edgenas.baseline`` file."""
@@ -67,7 +67,7 @@ class Baseline:
         return parse(cls, read_document(path, KIND, VERSION), str(path))
 
 
-def record(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
+def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
     """Measure a model file on its target in twelve processes, one after the other: the baseline of later checks.
 
     ``settings`` hold for each process; how many there are is fixed. Refused
@@ -76,19 +76,21 @@ def record(model: Path | str, target: Target, settings: MeasureSettings | None =
     runtime refuses it or it kills its process, DeviceError when the device
     cannot be reached, MeasurementError when its conditions allow no trust.
     """
-    found = Rounds.of(take_rounds(model, target, settings or SETTINGS, ROUNDS), FEWEST)
+    found = MeasurementResult.of(measure_processes(model, target, settings or SETTINGS, ROUNDS), FEWEST)
     if found.problems:
         raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(found.problems)}")
     return Baseline(found.measurements)
 
 
-def take_rounds(model: Path | str, target: Target, settings: MeasureSettings, rounds: int) -> tuple[Measurement, ...]:
+def measure_processes(
+    model: Path | str, target: Target, settings: MeasureSettings, rounds: int
+) -> tuple[Measurement, ...]:
     """Measurements of a model file in so many processes, and of those tried again. Raises what ``measure`` raises."""
     batch = Batch([Path(model)], target, replace(settings, processes=rounds, max_processes=rounds))
-    with connect(target.profile) as device:
+    with connect_device(target.profile) as device:
         batch.run(device)
     (found,) = batch.results()
     if isinstance(found, ModelError):
         raise found
-    assert isinstance(found, Rounds)
-    return found.measurements + found.left_out
+    assert isinstance(found, MeasurementResult)
+    return found.measurements + found.rejected

@@ -9,11 +9,11 @@ from typing import Literal
 
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
-from edgenas.profilers import FEWEST, Measurement, MeasureSettings, Rounds
-from edgenas.profilers.measure.baseline_speed import at_one_pace
+from edgenas.profilers import FEWEST, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers.measure.baseline_speed import at_common_baseline
 from edgenas.profilers.measure.measurement import differences
 from edgenas.profilers.measure.statistics import ratio_interval
-from edgenas.regression.baseline import SETTINGS, Baseline, take_rounds
+from edgenas.regression.baseline import SETTINGS, Baseline, measure_processes
 from edgenas.units import format_ms, parse_change
 
 Outcome = Literal["ok", "regressed", "incomparable", "not measurable"]
@@ -21,7 +21,7 @@ ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Check:
+class LatencyCheck:
     """What a check found.
 
     ``ratio``: median now by median then; ``interval``: the ends of its 95%
@@ -47,13 +47,13 @@ class Check:
         return f"{self.outcome}{made_up}: {'; '.join(self.reasons) or found}"
 
 
-def check(
+def check_latency(
     model: Path | str,
     baseline: Baseline,
     target: Target,
     latency: str = "+5%",
     settings: MeasureSettings | None = None,
-) -> Check:
+) -> LatencyCheck:
     """Measure a model file and compare it with a baseline; ``latency`` is how much slower it may be.
 
     The file is usually another one than the baseline's: that is what a check is
@@ -78,37 +78,40 @@ def check(
     now, then = target.to_dict(), baseline.target
     other = tuple(_difference("target", key, then.get(key), now[key]) for key in now if then.get(key) != now[key])
     if other:
-        return Check("incomparable", reasons=other)
+        return LatencyCheck("incomparable", reasons=other)
     taken: tuple[Measurement, ...] = ()
     try:
-        taken = take_rounds(model, target, settings or SETTINGS, ROUNDS)
-        first = judge(baseline, taken, allowed)
+        taken = measure_processes(model, target, settings or SETTINGS, ROUNDS)
+        first = compare_with_baseline(baseline, taken, allowed)
         if (
             first.outcome == "incomparable"
             or (first.outcome == "ok" and not first.reasons)
-            or all(each.refused for each in taken)
+            or all(each.rejected for each in taken)
         ):
             return first
-        taken += take_rounds(model, target, settings or SETTINGS, ROUNDS)
+        taken += measure_processes(model, target, settings or SETTINGS, ROUNDS)
     except DeviceError as error:
-        return Check("not measurable", reasons=(str(error),), measurements=taken)
-    return judge(baseline, taken, allowed)
+        return LatencyCheck("not measurable", reasons=(str(error),), measurements=taken)
+    return compare_with_baseline(baseline, taken, allowed)
 
 
-def judge(baseline: Baseline, taken: Sequence[Measurement], allowed: float) -> Check:
+def compare_with_baseline(baseline: Baseline, taken: Sequence[Measurement], allowed: float) -> LatencyCheck:
     """The check of measurements against a baseline; ``allowed`` is a fraction, 0.05 for +5%. A pure function."""
     other = tuple(dict.fromkeys(line for each in taken for line in _device_differences(baseline, each)))
     if other:
-        return Check("incomparable", reasons=other, measurements=tuple(taken))
-    together = at_one_pace([*taken, *baseline.measurements])
-    found, before = Rounds.of(together[: len(taken)], FEWEST), Rounds(tuple(together[len(taken) :]))
+        return LatencyCheck("incomparable", reasons=other, measurements=tuple(taken))
+    together = at_common_baseline([*taken, *baseline.measurements])
+    found, before = (
+        MeasurementResult.of(together[: len(taken)], FEWEST),
+        MeasurementResult(tuple(together[len(taken) :])),
+    )
     if found.problems:
-        return Check("not measurable", reasons=found.problems, measurements=tuple(taken))
+        return LatencyCheck("not measurable", reasons=found.problems, measurements=tuple(taken))
     now, then = ((each.median_ms, *each.interval_ms) for each in (found, before))
     ratio, interval = now[0] / then[0], ratio_interval(now, then)
     outcome, reasons = _decide(ratio, interval, allowed)
     medians = f"the median is {format_ms(now[0])}, it was {format_ms(then[0])}"
-    return Check(outcome, ratio, interval, tuple(f"{medians}: {reason}" for reason in reasons), tuple(taken))
+    return LatencyCheck(outcome, ratio, interval, tuple(f"{medians}: {reason}" for reason in reasons), tuple(taken))
 
 
 def _decide(ratio: float, interval: tuple[float, float], allowed: float) -> tuple[Outcome, tuple[str, ...]]:

@@ -24,7 +24,7 @@ def search_front(
     *,
     target: str,
     seed: int,
-    made_from: str = "",
+    inputs_digest: str = "",
     source: str = "",
     on_generation: Callable[[int, int], None] = lambda done, total: None,
 ) -> Front:
@@ -64,15 +64,15 @@ def search_front(
         seen.append((offspring.get("X").astype(np.int64), offspring.get("F")))
         on_generation(algorithm.n_gen - 1, GENERATIONS)
     return _front(
-        space, target, made_from, source, np.concatenate([x for x, _ in seen]), np.concatenate([f for _, f in seen])
+        space, target, inputs_digest, source, np.concatenate([x for x, _ in seen]), np.concatenate([f for _, f in seen])
     )
 
 
-def _front(space: SearchSpace, target: str, made_from: str, source: str, genes: Genes, costs: Any) -> Front:
+def _front(space: SearchSpace, target: str, inputs_digest: str, source: str, genes: Genes, costs: Any) -> Front:
     genes, first = np.unique(genes, axis=0, return_index=True)
     costs = costs[first]
     kept = nondominated(costs)
     order = np.lexsort((costs[kept][:, 0], costs[kept][:, 1]))
     accuracy, latency_ms, peak_bytes = costs[kept][order].T
     best = genes[kept][order]
-    return Front(space, target, best, -accuracy, latency_ms, peak_bytes, len(genes), made_from, source)
+    return Front(space, target, best, -accuracy, latency_ms, peak_bytes, len(genes), inputs_digest, source)

@@ -34,7 +34,7 @@ class Front:
     ``genes`` (N, G); ``accuracy`` (N,) in 0..1; ``latency_ms`` (N,) the median
     of one inference; ``peak_bytes`` (N,) of the process above one without a
     model; ``target`` the name of what the costs belong to; ``evaluations`` how
-    many architectures the search looked at; ``made_from`` which inputs it belongs
+    many architectures the search looked at; ``inputs_digest`` which inputs it belongs
     to. ``source`` says what of it is not from measurements of this run's own:
     then latencies are sums of published means, and memory is counted.
     """
@@ -46,7 +46,7 @@ class Front:
     latency_ms: Vector
     peak_bytes: Vector
     evaluations: int
-    made_from: str
+    inputs_digest: str
     source: str = ""
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Front:
     def save(self, path: Path) -> None:
         """Write the front as a JSON document."""
         body: dict[str, Any] = {
-            "made_from": self.made_from,
+            "inputs_digest": self.inputs_digest,
             "space": self.space.short_hash,
             "target": self.target,
             "evaluations": self.evaluations,
@@ -85,6 +85,6 @@ class Front:
             np.array(body["latency_ms"], dtype=np.float64),
             np.array(body["peak_bytes"], dtype=np.float64),
             body["evaluations"],
-            body["made_from"],
+            body["inputs_digest"],
             body["source"],
         )

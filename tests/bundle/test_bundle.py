@@ -20,7 +20,7 @@ import pytest
 from edgenas.bundle import Bundle, run_model, write_bundle
 from edgenas.bundle.archive import pack, pack_arrays, unpack_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
-from edgenas.export import Kind, build_onnx, random_weights
+from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.files import digest, write_document
 from edgenas.space import MobileNetV3
@@ -358,8 +358,8 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path, bundle_arguments: dict[
         ({"labels": ["a\nb"] * 10}, UsageError, "one line"),
         ({"expected": np.full((1, 10), 7, np.float32)}, VerificationError, "sample.npz"),
         ({"reference": np.full((1, 10), 7, np.float32)}, VerificationError, "network in float32"),
-        ({"kind": Kind("onnx", "int8")}, VerificationError, "model.onnx is onnx-fp32"),
-        ({"kind": Kind("tflite", "fp32")}, VerificationError, "no TFLite file"),
+        ({"kind": ExportFormat("onnx", "int8")}, VerificationError, "model.onnx is onnx-fp32"),
+        ({"kind": ExportFormat("tflite", "fp32")}, VerificationError, "no TFLite file"),
         ({"sample_input": np.zeros((1, 3, 24, 24), np.float32)}, VerificationError, "does not give its input"),
         ({"sample_image": np.zeros((8, 8), np.float32)}, VerificationError, "uint8"),
         ({"sample_image": np.zeros((8, 8, 2), np.uint8)}, VerificationError, "(H, W, 3)"),
@@ -420,7 +420,7 @@ def make(tmp_path: Path, bundle_arguments: dict[str, Any], small_space: MobileNe
         reference = run_model(model, "onnx", entry)
         if file_format == "tflite":
             model = build_tflite(model, labels=bundle_arguments["labels"])
-        changed = {"kind": Kind(file_format), "model": model, "reference": reference}
+        changed = {"kind": ExportFormat(file_format), "model": model, "reference": reference}
         changed["expected"] = run_model(model, file_format, entry)
         if file_format == "tflite":
             changed["preprocessing"] = {**bundle_arguments["preprocessing"], "layout": "NHWC"}

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from edgenas.cli.device import _parse_host
-from edgenas.devices import Deadline, connect, load_profile, shipped_profiles
+from edgenas.devices import Deadline, connect_device, load_profile, shipped_profiles
 from edgenas.devices.ssh.testing import Sshd, make_key
 from edgenas.errors import UsageError
 from edgenas.pipeline import device_check
@@ -265,7 +265,7 @@ def test_an_interpreter_below_the_home_folder(homely: Sshd, folder: Path, monkey
     monkeypatch.setenv("HOME", str(folder / "home"))
     over_ssh = homely.profile(python="~/bin/python3")
     for profile in (over_ssh, replace(load_profile("localhost"), python="~/bin/python3")):
-        with connect(profile) as device:
+        with connect_device(profile) as device:
             assert device.python == str(script)
             assert device.facts()["python"] == platform.python_version()
             assert device.run([device.python, "-c", "print(1)"], deadline=Deadline(60)).stdout == "1\n"

@@ -11,8 +11,8 @@ import pytest
 
 from edgenas.cli.measurement_output import conditions, ranking
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, Rounds, measure_many
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers import Measurement, MeasurementResult, measure_many
+from edgenas.profilers.measure.validity import Validity
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -83,7 +83,7 @@ def test_the_document_has_every_sample(call: Call, board: Path, make: Make) -> N
     first, second = json.loads(out)["models"]
     assert first["median_ms"] < second["median_ms"]
     assert len([Measurement.from_dict(each) for each in second["measurements"]]) == second["processes"] == 6
-    assert first["verdict"]["status"] == "unverified"
+    assert first["validity"]["status"] == "unverified"
     assert (first["synthetic"], first["file_bytes"]) == (True, 1000)
 
 
@@ -185,13 +185,15 @@ def test_an_unknown_ending_is_refused_with_those_that_run(call: Call, board: Pat
     assert "net.pth: onnxruntime runs files ending in .onnx" in err
 
 
-def rounds(medians: Sequence[float], **fields: Any) -> Rounds:
+def rounds(medians: Sequence[float], **fields: Any) -> MeasurementResult:
     one = {
         "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
-        "versions": {}, "conditions_before": {}, "conditions_after": {}, "verdict": Verdict("trusted"),
+        "versions": {}, "conditions_before": {}, "conditions_after": {}, "validity": Validity("valid"),
         "synthetic": True, "settings": {}, **fields,
     }  # fmt: skip
-    return Rounds(tuple(Measurement(samples_ms=(each,) * 5, round=place, **one) for place, each in enumerate(medians)))
+    return MeasurementResult(
+        tuple(Measurement(samples_ms=(each,) * 5, round=place, **one) for place, each in enumerate(medians))
+    )
 
 
 def test_models_within_the_noise_are_not_told_apart() -> None:
@@ -217,6 +219,6 @@ def test_the_usual_speed_is_told_from_not_looking(after: dict[str, float], said:
 
 def test_the_speed_is_that_of_the_pace_where_it_is_known() -> None:
     """What a CPU a fifth faster than usual does to a model is told, whatever a reference model says."""
-    after = {"drift": 0.03, "usual_pace_ms": 0.003}
-    found = rounds([1.0] * 6, pace_ms=(0.00243,) * 5, conditions_after=after)
+    after = {"drift": 0.03, "baseline_probe_ms": 0.003}
+    found = rounds([1.0] * 6, probe_ms=(0.00243,) * 5, conditions_after=after)
     assert conditions([found]) == "up to 10.0% faster than usual, which is divided away"

@@ -57,21 +57,21 @@ def test_how_far_it_leans_on_other_tables_is_said(call: Call, arguments: list[st
     code, out, err = call(*begun)
     assert code == 0, err
     (line,) = (line for line in out.splitlines() if line.startswith("leans on the other targets' tables by "))
-    lean = json.loads(call(*begun, "--json")[1])["lean"]
-    assert f"by {lean:.0%}," in line
+    transfer_weight = json.loads(call(*begun, "--json")[1])["transfer_weight"]
+    assert f"by {transfer_weight:.0%}," in line
     code, out, err = call(*arguments, "--minutes", 0.1)
     assert "leans" not in out
-    assert json.loads(call(*arguments, "--minutes", 0.1, "--json")[1])["lean"] is None
+    assert json.loads(call(*arguments, "--minutes", 0.1, "--json")[1])["transfer_weight"] is None
 
 
 def test_the_certificate_is_complete_as_json(call: Call, arguments: list[str]) -> None:
     """One document with every figure, the errors of all held-out subnets among them."""
     code, out, err = call(*arguments, "--minutes", 0.1, "--json")
     assert code == 0, err
-    certificate = json.loads(out)["certificate"]
-    assert len(certificate["errors"]) == certificate["held_out"] == 8
-    assert set(certificate["kendall_tau_at"]) <= {"8", "12"}
-    assert certificate["synthetic"] is True
+    holdout = json.loads(out)["holdout"]
+    assert len(holdout["errors"]) == holdout["held_out"] == 8
+    assert set(holdout["kendall_tau_at"]) <= {"8", "12"}
+    assert holdout["synthetic"] is True
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from edgenas.pipeline.check_table import TableCheck
 from edgenas.pipeline.explain import Explanation, Row
 from edgenas.profilers import LatencyTable
 from edgenas.profilers.latency.agreement import Figures
-from edgenas.profilers.latency.holdout import Certificate, Conditions
+from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
@@ -32,7 +32,7 @@ _ROWS = (
     Row("overhead", "overhead", "of one inference", "", 0.25, 0.125),
 )
 _EXPLANATION = Explanation("abc-1", "board-onnxruntime-fp32-1t", 2.0, (1.9, 2.1), _ROWS, False)
-_CERTIFICATE = Certificate(
+_CERTIFICATE = HoldoutReport(
     mape=0.021,
     p95=0.05,
     within_5_percent=0.95,
@@ -45,14 +45,14 @@ _CERTIFICATE = Certificate(
     kendall_tau_at={"24": 0.8, "32": 0.9},
     memory_mape=0.02,
     errors=(0.01, -0.03),
-    levelled=(0.01, -0.01),
+    drift_corrected=(0.01, -0.01),
     fitted=8,
     held_out=2,
     device_s=60.0,
     reference_ms=10.0,
-    pace_ms=None,
-    conditions=Conditions(),
-    verdicts={"trusted": 10},
+    probe_ms=None,
+    conditions=ConditionsSummary(),
+    validity_counts={"valid": 10},
     fastest="abc-1",
     fastest_ms=1.0,
     slowest="abc-2",
@@ -63,19 +63,19 @@ _FIGURES = Figures((0.02,) * 20, 0.02, 0.04, 1.0, 0.95, -0.001, 0.91, 0.85, 0.6)
 _CHECK = TableCheck(
     number=3,
     target="board-onnxruntime-fp32-1t",
-    certificate=_CERTIFICATE,
+    holdout=_CERTIFICATE,
     architectures=("abc-1",) * 20,
     measured_ms=(1.0,) * 20,
     predicted_ms=(1.02,) * 20,
     found=_FIGURES,
-    levelled=_FIGURES,
+    drift_corrected=_FIGURES,
     slower=0.01,
     usual=0.04,
     reference_then_ms=10.0,
     reference_now_ms=10.1,
-    pace_then_ms=None,
-    pace_now_ms=None,
-    verdicts={"trusted": 19, "unverified": 1},
+    probe_then_ms=None,
+    probe_now_ms=None,
+    validity_counts={"valid": 19, "unverified": 1},
     device_s=7.0,
     synthetic=False,
     remedy="move it away",
@@ -148,7 +148,7 @@ def test_a_disagreement_has_the_remedy(capsys: pytest.CaptureFixture[str]) -> No
     """The speed of the moment is divided away in a third column, and it says how to profile again."""
     print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), slower=0.2))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["certificate", "fresh", "subnets", "at", "the", "speed", "of", "then"]
+    assert lines[1].split() == ["holdout", "fresh", "subnets", "at", "the", "speed", "of", "then"]
     assert lines[-2].startswith("disagrees: the device is 20.0% slower than when it was profiled")
     assert lines[-1] == "to profile again: move it away"
 
@@ -167,7 +167,7 @@ def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkey
 
 def test_the_pace_of_the_cpu_says_how_fast_the_device_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Where it is known, it stands in place of the reference model."""
-    print_check(replace(_CHECK, pace_then_ms=0.003, pace_now_ms=0.0033))
+    print_check(replace(_CHECK, probe_then_ms=0.003, probe_now_ms=0.0033))
     assert "; pace of the CPU +10.0% since then\n" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ import pytest
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.pipeline import Run
-from edgenas.pipeline.choose import Choice, Predicted, Proven
+from edgenas.pipeline.choose import Choice, MeasuredSubnet, Predicted
 from edgenas.search import Front
 from edgenas.space import MobileNetV3
 
@@ -50,7 +50,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def choose(self: Run, budgets: dict[Target, Budget], max_drop: float) -> Choice:
         ((target, budget),) = budgets.items()
-        proven = Proven(1.0, 1.0, 1.0, (0.9, 1.1), None, "trusted", True)
+        proven = MeasuredSubnet(1.0, 1.0, 1.0, (0.9, 1.1), None, "valid", True)
         return Choice(_SPACE.smallest, target.name, budget, Predicted(1.0, 1.0, 1.0), proven, (), "test")
 
     monkeypatch.setattr(Run, "search", search)

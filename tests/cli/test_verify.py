@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.pipeline import Run
 from edgenas.pipeline.progress import Silent
 
@@ -23,7 +23,7 @@ def shipped(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles of three kinds and their archives. Do not write to it."""
     out = tmp_path_factory.mktemp("ship")
     run = Run(trained, progress=Silent())
-    run.export_all(run.space.smallest, run.target("localhost"), out, [Kind(*kind.split("-")) for kind in KINDS])
+    run.export_all(run.space.smallest, run.target("localhost"), out, [ExportFormat(*kind.split("-")) for kind in KINDS])
     return out
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgenas.devices import Target, absent_profile, check_present, connect, is_absent, load_profile
+from edgenas.devices import Target, absent_profile, check_present, connect_device, is_absent, load_profile
 from edgenas.errors import DeviceError, UsageError
 
 
 def test_connecting_says_that_there_is_no_device() -> None:
     """Connecting fails at once, naming the device and what to do instead."""
     with pytest.raises(DeviceError, match=r"note10: is known from published .* no device to measure on; give the prof"):
-        connect(absent_profile("note10"))
+        connect_device(absent_profile("note10"))
 
 
 def test_its_target_says_published() -> None:

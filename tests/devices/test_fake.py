@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, Device, connect
+from edgenas.devices import Deadline, Device, connect_device
 from edgenas.devices.fake import FakeBoard, FakeDevice, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.testing import COMMANDS, DeviceContract
@@ -70,7 +70,7 @@ def test_simulated_time_grows_with_the_file(tmp_path: Path) -> None:
         "runtimes": {"onnxruntime": {}},
         "default": {"runtime": "onnxruntime"},
     }
-    with connect(profile_from_dict(profile, "test")) as device:
+    with connect_device(profile_from_dict(profile, "test")) as device:
         path = device.push(model, "model.onnx")
         request = json.dumps({"models": [{"id": 0, "path": path}], "runtime": "onnxruntime"}).encode()
         lines = device.run(["agent"], deadline=Deadline(1), stdin=request).stdout.splitlines()

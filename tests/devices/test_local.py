@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, Device, connect, load_profile
+from edgenas.devices import Deadline, Device, connect_device, load_profile
 from edgenas.devices.local import LocalDevice
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.testing import DeviceContract
@@ -40,7 +40,7 @@ class TestContract(DeviceContract):
 
 def test_connect_gives_this_machine() -> None:
     """The shipped profile localhost connects to this machine and knows its cores."""
-    with connect(load_profile("localhost")) as device:
+    with connect_device(load_profile("localhost")) as device:
         facts = device.facts()
     assert facts["cores"] == os.cpu_count()
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))

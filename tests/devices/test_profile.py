@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Target, connect, load_profile, registry, shipped_profiles
+from edgenas.devices import Target, connect_device, load_profile, registry, shipped_profiles
 from edgenas.devices.fake import FakeDevice
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, UsageError
@@ -107,8 +107,8 @@ def test_a_profile_knows_how_it_was_named(tmp_path: Path) -> None:
     """Remedies name a profile as commands take it: by the path that was given, quoted, or by its name."""
     path = tmp_path / "my board.yaml"
     path.write_text("name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
-    assert load_profile(path).given == f"'{path}'"
-    assert load_profile("localhost").given == "localhost"
+    assert load_profile(path).cli_name == f"'{path}'"
+    assert load_profile("localhost").cli_name == "localhost"
     assert "given" not in load_profile(path).to_dict()
     with pytest.raises(UsageError, match="unknown key 'given'"):
         profile_from_dict(board(given="x"), "board.yaml")
@@ -246,7 +246,7 @@ def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> No
     points = [_Point("pretended", FakeDevice), _Point("wrong", dict)]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     profile = profile_from_dict(board(connection={"kind": "pretended"}), "board.yaml")
-    assert isinstance(connect(profile), FakeDevice)
+    assert isinstance(connect_device(profile), FakeDevice)
     with pytest.raises(UsageError, match="no edgenas Device class"):
         profile_from_dict(board(connection={"kind": "wrong"}), "board.yaml")
 
@@ -316,14 +316,14 @@ def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tupl
 def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:
     """Its profile as it was given, and every option that the profile's default does not say."""
     profile = profile_from_dict(board(runtimes={"onnxruntime": {}, "litert": {}}), "test")
-    assert Target(profile).given == "board"
-    assert Target(profile, "onnxruntime", "fp32", 2).given == "board"
-    assert Target(profile, "litert", "int8", 4).given == "board --runtime litert --precision int8 --threads 4"
+    assert Target(profile).cli_name == "board"
+    assert Target(profile, "onnxruntime", "fp32", 2).cli_name == "board"
+    assert Target(profile, "litert", "int8", 4).cli_name == "board --runtime litert --precision int8 --threads 4"
     (tmp_path / "my board.yaml").write_text(
         "name: board\nconnection: {kind: local}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
     )
     mine = load_profile(tmp_path / "my board.yaml")
-    assert Target(mine, precision="int8").given == f"'{tmp_path}/my board.yaml' --precision int8"
+    assert Target(mine, precision="int8").cli_name == f"'{tmp_path}/my board.yaml' --precision int8"
 
 
 def test_what_decides_a_number_is_part_of_the_target() -> None:

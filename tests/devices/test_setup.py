@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgenas import on_device
-from edgenas.devices import Deadline, Device, DeviceProfile, connect
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices import setup as installing
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.setup import Board, Installed, set_up
@@ -61,7 +61,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def device(base: Path) -> Iterator[Device]:
-    with connect(profile_in(base)) as device:
+    with connect_device(profile_in(base)) as device:
         yield device
 
 

@@ -176,7 +176,7 @@ def test_nonsense_in_any_file_is_survived(tree: dict[str, str], content: bytes, 
         spoiled = data.draw(st.sampled_from(sorted(tree)))
         (root / spoiled).write_bytes(content)
         assert set(board.conditions(root)) >= {"governor", "throttled_flags", "power_mode", "load_average"}
-        watch = board.Watch(root)
+        watch = board.BoardMonitor(root)
         watch.settle(sleep=lambda _: None)
         watch.read()
 
@@ -193,7 +193,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.root, self.now = root, 0.0
-        self.watch = board.Watch(root, clock=lambda: self.now)
+        self.watch = board.BoardMonitor(root, clock=lambda: self.now)
         self.watch.settle(sleep=lambda _: None)
 
     def read(self, now: float, milliamperes: int, khz: int) -> None:
@@ -258,7 +258,7 @@ def test_a_board_without_an_input_sensor_gives_no_energy(tmp_path: Path, change:
 @given(st.lists(st.integers(1000, 9000), min_size=3, max_size=20), st.integers(1, 10_000), st.floats(0.01, 100))
 def test_energy_times_runs_is_power_times_time(currents: list[int], runs: int, seconds: float) -> None:
     """Whatever was read, all runs together used the mean power above idle for the whole time."""
-    watch = board.Watch(Path("/nowhere"))
+    watch = board.BoardMonitor(Path("/nowhere"))
     watch.idle_mw = 1000.0
     watch.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
     total = watch.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs

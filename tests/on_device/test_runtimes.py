@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import edgenas.on_device
-from edgenas.devices import DeviceProfile, Target, connect
+from edgenas.devices import DeviceProfile, Target, connect_device
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.on_device import agent, runtime_litert, runtime_onnxruntime
 from edgenas.profilers import Measurement, MeasureSettings, measure_many
@@ -159,13 +159,13 @@ class Session:
             {"index": 7 + n, "name": f"in{n}", "shape": np.array([1, 50, 4]), "dtype": kind}
             for n, kind in enumerate(kinds)
         ]
-        self.given: dict[int, Any] = {}
+        self.cli_name: dict[int, Any] = {}
 
     def get_input_details(self) -> list[dict[str, Any]]:
         return self.details
 
     def set_tensor(self, index: int, values: Any) -> None:
-        self.given[index] = values
+        self.cli_name[index] = values
 
     def invoke(self) -> str:
         return "ran"
@@ -176,7 +176,7 @@ def test_every_input_is_filled_by_its_type() -> None:
     kinds = [np.float32, np.int8, np.uint8, np.int32, np.int64, np.bool_]
     session = Session(kinds)
     assert runtime_litert.prepare(session, 0)() == "ran"
-    given = list(session.given.values())
+    given = list(session.cli_name.values())
     assert [values.dtype for values in given] == kinds
     assert all(values.shape == (1, 50, 4) for values in given)
     assert (given[1].min() < -100, given[1].max() > 100) == (True, True)
@@ -214,13 +214,13 @@ def test_a_fallback_reaches_the_verdict(conv: Path, profile: DeviceProfile) -> N
         pytest.skip("this build of onnxruntime has no second provider")
     runtimes = {"onnxruntime": {"providers": [AZURE, CPU]}}
     target = Target(profile_from_dict({**profile.to_dict(), "runtimes": runtimes}, "test"))
-    with connect(target.profile) as device:
+    with connect_device(target.profile) as device:
         (found,) = measure_many([conv], target, device=device, settings=QUICK)
     assert isinstance(found, Measurement)
     assert found.placement is not None
     assert set(found.placement) == {CPU}
-    assert found.verdict.status == "refused"
-    assert "nodes ran on CPUExecutionProvider instead" in str(found.verdict)
+    assert found.validity.status == "rejected"
+    assert "nodes ran on CPUExecutionProvider instead" in str(found.validity)
 
 
 def test_nodes_are_counted_once() -> None:

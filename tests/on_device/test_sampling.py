@@ -128,41 +128,41 @@ def test_warm_up_goes_on_while_it_gets_faster(monkeypatch: pytest.MonkeyPatch) -
     assert len(list(left)) == 110 - 18
 
 
-class Looks:
-    """Looks at a list of paces, each due after 10 ms of runs; a run has the pace of the look after it."""
+class ProbeSamples:
+    """ProbeSamples at a list of probe_times, each due after 10 ms of runs; a run has the pace of the look after it."""
 
     every_ns = 10_000_000
 
-    def __init__(self, *paces: float) -> None:
-        self._left = itertools.chain(paces, itertools.repeat(paces[-1]))
-        self.paces: list[float] = []
+    def __init__(self, *probe_times: float) -> None:
+        self._left = itertools.chain(probe_times, itertools.repeat(probe_times[-1]))
+        self.probe_times: list[float] = []
 
     @property
-    def felt(self) -> list[float]:
-        return [pace**0.5 for pace in self.paces]
+    def scale_factors(self) -> list[float]:
+        return [probe**0.5 for probe in self.probe_times]
 
     def after(self, runs: int) -> None:
-        self.paces += [next(self._left)] * (runs - len(self.paces))
+        self.probe_times += [next(self._left)] * (runs - len(self.probe_times))
 
 
 def test_a_look_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
     """Of seven runs of 4 ms the first three have one look, the next three another, the last its own."""
     settings = {**QUICK, "min_runs": 7, "max_runs": 7, "relative_half_width": 1e-9, "max_seconds": 1}
     run = scripted(*((4_000_000 + place, 4_000_000 + place, 0) for place in range(7)))
-    timed = sampling.sample(run, 4_000_000, settings, True, Looks(110, 130, 150))
-    assert timed.paces == [110] * 3 + [130] * 3 + [150]
+    timed = sampling.sample(run, 4_000_000, settings, True, ProbeSamples(110, 130, 150))
+    assert timed.probe_times == [110] * 3 + [130] * 3 + [150]
 
 
 def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> None:
-    """Paces that become four times as long half-way double runs: the least number of runs is enough."""
+    """BaselineSpeeds that become four times as long half-way double runs: the least number of runs is enough."""
     settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
     runs = [(length, length, 0) for length in [12_000_000] * 5 + [24_000_000] * 95]
-    paced = sampling.sample(scripted(*runs), 12_000_000, settings, True, Looks(*[100.0] * 5, 400.0))
-    assert len(paced.samples) == 10
+    probed = sampling.sample(scripted(*runs), 12_000_000, settings, True, ProbeSamples(*[100.0] * 5, 400.0))
+    assert len(probed.samples) == 10
     assert len(sampling.sample(scripted(*runs), 12_000_000, settings, True).samples) > 10
 
 
 def test_no_pace_is_looked_for_where_nobody_looks(scripted: Script) -> None:
     """On other hardware than the CPU runs have no pace."""
     settings = {**QUICK, "min_runs": 4, "max_runs": 4}
-    assert sampling.sample(scripted((1000, 1000, 0)), 10**9, settings, True).paces == []
+    assert sampling.sample(scripted((1000, 1000, 0)), 10**9, settings, True).probe_times == []

@@ -19,7 +19,7 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, read_document
 from edgenas.pipeline import Run
-from edgenas.pipeline.export_formats import kind_of
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file
 from edgenas.pipeline.progress import Silent
@@ -59,7 +59,7 @@ class Board:
     """Its models take the time that their size says, with ``noise``; ``slower``: all of them by a factor; ``added_ms``:
     that much longer. ``left``: how many lines it answers before it is gone.
     ``crashing``: the shares of models, by their bytes, whose process crashes.
-    ``pace_ms``: that of its CPU, where it gives one, and the ``usual_ms`` that it remembers.
+    ``probe_ms``: that of its CPU, where it gives one, and the ``usual_ms`` that it remembers.
     """
 
     slower: float = 1.0
@@ -67,7 +67,7 @@ class Board:
     noise: float = _NOISE
     left: int = 10_000
     crashing: float = 0.0
-    pace_ms: float | None = None
+    probe_ms: float | None = None
     usual_ms: float | None = None
     measured: int = 0
 
@@ -92,11 +92,11 @@ class Board:
             noise = np.random.default_rng(int(digest(data)[:8], 16)).normal(0, self.noise)
             factor *= 1 + noise
         samples = [sample * factor + self.added_ms for sample in answer["samples_ms"]]
-        if self.pace_ms is None:
+        if self.probe_ms is None:
             return {**answer, "samples_ms": samples}
-        after = {**answer["conditions_after"], "usual_pace_ms": self.usual_ms}
+        after = {**answer["conditions_after"], "baseline_probe_ms": self.usual_ms}
         return {
-            **answer, "samples_ms": samples, "pace_ms": [self.pace_ms] * len(samples), "conditions_after": after
+            **answer, "samples_ms": samples, "probe_ms": [self.probe_ms] * len(samples), "conditions_after": after
         }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _connecting(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
     def connect(profile: object) -> Device:
         return FakeDevice(board.answer, name="board")
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", connect)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", connect)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         _connecting(patch, Board())
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
-        files = [random_file(architecture, kind_of(_TARGET)) for architecture in _SPACE.decode(genes)]
+        files = [random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
         with Measurer(run.layout.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
             taken = measurer.corrected([measurer.measure([file])[0] for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
@@ -143,8 +143,8 @@ def run(profiled: Path, tmp_path: Path) -> Run:
 def test_a_device_as_it_was_agrees(run: Run, board: Board) -> None:
     """On the board that the table was made on, fresh subnets have errors like those of the certificate."""
     check = run.check_table(_TARGET)
-    assert check.agrees, check.verdict
-    assert check.verdict.startswith("agrees: MAPE is ")
+    assert check.agrees, check.conclusion
+    assert check.conclusion.startswith("agrees: MAPE is ")
     assert (check.number, check.synthetic, len(check.architectures)) == (1, True, 20)
     assert check.reference_now_ms == pytest.approx(check.reference_then_ms)
     ratios = np.array(check.measured_ms) / np.array(check.predicted_ms)
@@ -169,31 +169,31 @@ def test_a_slower_device_is_told_from_a_worse_table(run: Run, board: Board) -> N
     board.slower = 1.2
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert check.levelled.agree
+    assert check.drift_corrected.agree
     assert check.slower == pytest.approx(0.2, abs=0.03)
     slower, usual = f"{check.slower:.1%} slower than when it was profiled", f"up to {check.usual:.1%} is usual"
-    assert check.verdict.startswith(f"disagrees: the device is {slower}, where {usual}; with that divided away MAPE")
-    assert f"MAPE is {check.levelled.mape:.1%}, which agrees; mend the device" in check.verdict
+    assert check.conclusion.startswith(f"disagrees: the device is {slower}, where {usual}; with that divided away MAPE")
+    assert f"MAPE is {check.drift_corrected.mape:.1%}, which agrees; mend the device" in check.conclusion
 
 
 def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
     """A board that was mended since is faster."""
     board.slower = 0.8
-    assert "% faster than when it was profiled" in run.check_table(_TARGET).verdict
+    assert "% faster than when it was profiled" in run.check_table(_TARGET).conclusion
 
 
 def _certified(run: Run, **changes: Any) -> None:
     """Let the table's certificate say something else."""
     table = run.table(_TARGET)
-    assert table.certificate is not None
-    replace(table, certificate=replace(table.certificate, **changes)).save(run.layout.table(_TARGET.name))
+    assert table.holdout is not None
+    replace(table, holdout=replace(table.holdout, **changes)).save(run.layout.table(_TARGET.name))
 
 
-def _drifting(run: Run, **strengths: float) -> None:
+def _drifting(run: Run, **variances: float) -> None:
     """Let the table's process say that the device usually drifts by these variances, and by no others."""
     table = run.table(_TARGET)
     assert table.process is not None
-    process = replace(table.process, strengths={**table.process.strengths, **dict.fromkeys(DRIFTS, 1e-7), **strengths})
+    process = replace(table.process, variances={**table.process.variances, **dict.fromkeys(DRIFTS, 1e-7), **variances})
     replace(table, process=process).save(run.layout.table(_TARGET.name))
 
 
@@ -206,7 +206,7 @@ def test_a_moment_of_a_device_that_drifts_agrees(run: Run, board: Board) -> None
     assert check.agrees
     assert 1.96 * 0.04 <= check.usual <= 0.1
     moment = f"the device is {check.slower:.1%} slower, and up to {check.usual:.1%} is usual"
-    assert f"but for the moment: {moment}, as it drifted while it was profiled" in check.verdict
+    assert f"but for the moment: {moment}, as it drifted while it was profiled" in check.conclusion
     _drifting(run)
     assert not run.check_table(_TARGET).agrees
 
@@ -218,39 +218,39 @@ def test_a_moment_may_add_to_all(run: Run, board: Board) -> None:
     board.added_ms = 0.07 * float(np.median(run.table(_TARGET).latency_ms(genes)))
     check = run.check_table(_TARGET)
     assert not check.found.agree
-    assert check.levelled.agree
-    assert check.agrees, check.verdict
+    assert check.drift_corrected.agree
+    assert check.agrees, check.conclusion
 
 
 def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
     """Where the CPU is 8% slower than the device remembers, and models half of that, it is taken out."""
-    _certified(run, pace_ms=0.003)
-    board.slower, board.pace_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
+    _certified(run, probe_ms=0.003)
+    board.slower, board.probe_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
     check = run.check_table(_TARGET)
-    assert check.agrees, check.verdict
-    assert check.pace_now_ms == check.pace_then_ms == 0.003
+    assert check.agrees, check.conclusion
+    assert check.probe_now_ms == check.probe_then_ms == 0.003
     assert abs(check.slower) < 0.03
 
 
 def test_a_check_is_at_the_pace_of_its_table(run: Run, board: Board) -> None:
     """Where the device remembers another pace by now, its fresh subnets are at that of the table all the same."""
-    _certified(run, pace_ms=0.003)
-    board.slower, board.pace_ms, board.usual_ms = 1.1**0.5, 0.0033, 0.0033
+    _certified(run, probe_ms=0.003)
+    board.slower, board.probe_ms, board.usual_ms = 1.1**0.5, 0.0033, 0.0033
     check = run.check_table(_TARGET)
-    assert check.agrees, check.verdict
-    assert (check.pace_then_ms, check.pace_now_ms) == (0.003, 0.0033)
+    assert check.agrees, check.conclusion
+    assert (check.probe_then_ms, check.probe_now_ms) == (0.003, 0.0033)
     assert abs(check.slower) < 0.03
 
 
 def test_a_device_of_another_pace_is_slower(run: Run, board: Board) -> None:
     """A CPU whose models are a fifth slower for good is not the one that was profiled, and its pace says so."""
-    _certified(run, pace_ms=0.003)
-    board.slower, board.pace_ms = 1.2, 0.0042
+    _certified(run, probe_ms=0.003)
+    board.slower, board.probe_ms = 1.2, 0.0042
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert check.pace_then_ms == 0.003
-    assert check.pace_now_ms == pytest.approx(0.0042)
-    assert "% slower than when it was profiled" in check.verdict
+    assert check.probe_then_ms == 0.003
+    assert check.probe_now_ms == pytest.approx(0.0042)
+    assert "% slower than when it was profiled" in check.conclusion
 
 
 def test_a_table_that_predicts_worse_disagrees(run: Run, board: Board) -> None:
@@ -258,9 +258,9 @@ def test_a_table_that_predicts_worse_disagrees(run: Run, board: Board) -> None:
     board.noise = 0.15
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert not check.levelled.agree
-    assert "which the device's speed does not explain" in check.verdict
-    assert check.verdict.endswith("profile again")
+    assert not check.drift_corrected.agree
+    assert "which the device's speed does not explain" in check.conclusion
+    assert check.conclusion.endswith("profile again")
 
 
 def test_subnets_that_the_device_cannot_run_are_left_out(
@@ -306,7 +306,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
     with pytest.raises(Exception, match="the connection was lost"):
         run.check_table(_TARGET)
     planned = read_document(run.layout.check_plan(_TARGET.name, 1), "table_check_plan", 2)["architectures"]
-    replace(run.table(_TARGET), made_from="anew").save(run.layout.table(_TARGET.name))
+    replace(run.table(_TARGET), inputs_digest="anew").save(run.layout.table(_TARGET.name))
     board.left, board.measured = 100, 0
     check = run.check_table(_TARGET)
     assert board.measured == 60
@@ -319,7 +319,7 @@ def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
     body = read_document(run.layout.check(_TARGET.name, 1), "table_check", 3)
     assert body == json.loads(json.dumps(check.to_dict()))
     assert body["agrees"] is True
-    assert body["certificate"]["errors"] == list(check.certificate.errors)
+    assert body["holdout"]["errors"] == list(check.holdout.errors)
     assert str(run.layout.root) not in json.dumps(body)
     assert str(run.layout.measurements(_TARGET.name)) in check.remedy
 
@@ -333,7 +333,7 @@ def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
 
 def test_a_published_table_is_not_checked(run: Run) -> None:
     """Of a table that was not measured here nothing can be said."""
-    published = replace(run.table(_TARGET), certificate=None, process=None, measured=None, source="somebody's tables")
+    published = replace(run.table(_TARGET), holdout=None, process=None, measured=None, source="somebody's tables")
     published.save(run.layout.table(_TARGET.name))
     with pytest.raises(UsageError, match=r"is published \(somebody's tables\), not measured here"):
         run.check_table(_TARGET)

@@ -11,18 +11,18 @@ import edgenas as en
 from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
 from edgenas.pipeline import choose as choosing
-from edgenas.pipeline.choose import Proven
+from edgenas.pipeline.choose import MeasuredSubnet
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.progress import Progress
 from edgenas.space import Architecture
 
-FITS = Proven(0.95, 0.95, 0.9, (0.8, 1.0), 1_000_000, "unverified", synthetic=True)
+FITS = MeasuredSubnet(0.95, 0.95, 0.9, (0.8, 1.0), 1_000_000, "unverified", synthetic=True)
 TOO_SLOW = dataclasses.replace(FITS, latency_ms=0.99, interval_ms=(0.95, 1.01))
 TOO_BIG = dataclasses.replace(FITS, peak_bytes=3_000_000)
 TOO_WRONG = dataclasses.replace(FITS, accuracy=0.935)
 BUDGET = en.Budget(latency="1ms", memory="2MB")
 
-Prove = Callable[[Iterable[Proven]], None]
+Prove = Callable[[Iterable[MeasuredSubnet]], None]
 
 
 class Told(Progress):
@@ -58,10 +58,10 @@ def target() -> Target:
 def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
     """Let candidates prove to be these, one after the other."""
 
-    def script(results: Iterable[Proven]) -> None:
-        answers: Iterator[Proven] = iter(results)
+    def script(results: Iterable[MeasuredSubnet]) -> None:
+        answers: Iterator[MeasuredSubnet] = iter(results)
 
-        def answer(run: en.Run, architecture: Architecture, target: Target, measurer: Measurer) -> Proven:
+        def answer(run: en.Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
             return next(answers)
 
         monkeypatch.setattr(choosing, "_prove", answer)
@@ -91,7 +91,7 @@ def test_the_most_accurate_candidate_is_kept_when_it_fits(run: en.Run, prove: Pr
     ],
 )
 def test_a_candidate_that_falls_short_makes_room_for_the_next(
-    run: en.Run, prove: Prove, measured: Proven, reason: str
+    run: en.Run, prove: Prove, measured: MeasuredSubnet, reason: str
 ) -> None:
     """The next one is taken, and both the choice and the progress say why the first was not."""
     prove([measured, FITS])

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from edgenas.devices import Deadline, DeviceProfile, Target, connect, load_profile
+from edgenas.devices import Deadline, DeviceProfile, Target, connect_device, load_profile
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.ssh import connection as ssh_connection
 from edgenas.devices.ssh.known_hosts import HostKey
 from edgenas.errors import DeviceError, UsageError
 from edgenas.pipeline import device_check
-from edgenas.pipeline.device_check import Check, check, passed
+from edgenas.pipeline.device_check import CheckResult, check, passed
 from edgenas.pipeline.device_setup import describe, new, render, setup, trust
 
 Make = Callable[..., DeviceProfile]
@@ -50,7 +50,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_check, "_LOCK_SECONDS", 600.0)
 
 
-def named(checks: list[Check], name: str) -> Check:
+def named(checks: list[CheckResult], name: str) -> CheckResult:
     return next(each for each in checks if each.name == name)
 
 
@@ -103,7 +103,7 @@ def test_new_describes_this_machine(tmp_path: Path) -> None:
     """A profile is written from the device's own facts, and a file that is there is not touched."""
     path = tmp_path / "mine.yaml"
     assert new("mine", {"kind": "local"}, lambda key: False, path) == path
-    with connect(load_profile("localhost")) as device:
+    with connect_device(load_profile("localhost")) as device:
         assert load_profile(path).cores == device.facts()["cores"]
     path.write_text("mine")
     with pytest.raises(UsageError, match="is there already"):
@@ -220,7 +220,7 @@ def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch)
     """While somebody else measures there, the lock's holder is named."""
     monkeypatch.setattr(device_check, "_LOCK_SECONDS", 0.1)
     mine = profile()
-    with connect(mine) as device, device.lock(Deadline(5)):
+    with connect_device(mine) as device, device.lock(Deadline(5)):
         failed = named(check(Target(mine)), "lock")
     assert failed.status == "failed"
     assert "is taken by" in failed.found
@@ -267,4 +267,4 @@ def test_a_device_that_is_not_there(profile: Make) -> None:
     checks = check(Target(profile(**data)))
     assert [each.status for each in checks] == ["failed", *["not tried"] * 6]
     with pytest.raises(DeviceError):
-        connect(profile(**data))
+        connect_device(profile(**data))

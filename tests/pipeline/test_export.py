@@ -17,20 +17,20 @@ from edgenas.bundle import Bundle
 from edgenas.costs import Budget
 from edgenas.devices import Target, load_profile
 from edgenas.errors import MissingExtraError, RunError, UsageError, VerificationError
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
 from edgenas.pipeline.calibration_images import split_folder
 from edgenas.pipeline.demo import int8_bundle
 from edgenas.pipeline.export import FailedError
-from edgenas.pipeline.export_formats import all_kinds, kind_of, target_of
+from edgenas.pipeline.export_formats import all_formats, format_of, target_for
 from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import ExportSettings, prepare
 from edgenas.pipeline.progress import Progress, Silent
 
 Write = Callable[..., Path]
-KINDS = [Kind(file_format, precision) for file_format, having in PRECISIONS.items() for precision in having]
+KINDS = [ExportFormat(file_format, precision) for file_format, having in PRECISIONS.items() for precision in having]
 FLOATS = [kind for kind in KINDS if kind.precision != "int8"]
 INT8 = [kind for kind in KINDS if kind.precision == "int8"]
 
@@ -81,7 +81,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_is_a_bundle_that_verifies(shipped: Path, kind: Kind) -> None:
+def test_every_kind_is_a_bundle_that_verifies(shipped: Path, kind: ExportFormat) -> None:
     """Each kind lies in a folder of its name, is what it is called, and keeps 98% of the classes."""
     bundle = Bundle(shipped / str(kind))
     assert bundle.verify().kind == kind
@@ -169,8 +169,8 @@ def test_damaged_bundle_is_written_anew(run: Run, target: Target, tmp_path: Path
 def test_kind_is_that_of_the_target(run: Run, target: Target, tmp_path: Path) -> None:
     """A target that runs LiteRT gets a TFLite file, unless another kind is asked for."""
     litert = Target(target.profile, runtime="litert", precision="int8")
-    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().kind == Kind("tflite", "int8")
-    kind = Kind("onnx", "fp16")
+    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().kind == ExportFormat("tflite", "int8")
+    kind = ExportFormat("onnx", "fp16")
     assert run.export(run.space.smallest, litert, tmp_path / "two", kind=kind).verify().kind == kind
 
 
@@ -188,14 +188,14 @@ def test_file_that_fails_is_not_written(
 
     monkeypatch.setattr("edgenas.pipeline.export.agree", failing)
     with pytest.raises(VerificationError) as caught:
-        run.export_all(run.space.smallest, target, tmp_path, [Kind("onnx", "int8"), Kind()])
+        run.export_all(run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8"), ExportFormat()])
     message = str(caught.value)
     assert message.startswith("onnx-int8: 50.0% of 360 images keep their class")
     assert "--keep-float" in message
     assert message.endswith("(written: onnx-fp32)")
     assert isinstance(caught.value, FailedError)
     assert list(caught.value.failed) == ["onnx-int8"]
-    assert [each.kind for each in caught.value.done] == [Kind()]
+    assert [each.kind for each in caught.value.done] == [ExportFormat()]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp32", "onnx-fp32.zip"]
 
 
@@ -203,19 +203,19 @@ def test_failed_check_removes_the_file_of_an_earlier_export(
     run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a file fails, neither a bundle nor a zip of another network stays under its name; other kinds stay."""
-    run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("onnx", "fp16")])
+    run.export_all(run.space.smallest, target, tmp_path, [ExportFormat(), ExportFormat("onnx", "fp16")])
 
     def failing(*arguments: Any, real: bool) -> Any:
         raise VerificationError("logits are off")
 
     monkeypatch.setattr("edgenas.pipeline.export.agree", failing)
     with pytest.raises(VerificationError, match="onnx-fp32: logits are off"):
-        run.export_all(run.space.smallest, target, tmp_path, [Kind()], ExportSettings(batch=2))
+        run.export_all(run.space.smallest, target, tmp_path, [ExportFormat()], ExportSettings(batch=2))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp16", "onnx-fp16.zip"]
 
 
 @pytest.mark.parametrize("kind", INT8, ids=str)
-def test_layer_that_is_named_stays_float(run: Run, target: Target, tmp_path: Path, kind: Kind) -> None:
+def test_layer_that_is_named_stays_float(run: Run, target: Target, tmp_path: Path, kind: ExportFormat) -> None:
     """A layer kept in float is in the card, and the file still verifies as int8."""
     name = "classifier.linear"
     (done,) = run.export_all(run.space.smallest, target, tmp_path, [kind], ExportSettings(keep_float=(name,)))
@@ -227,7 +227,7 @@ def test_unknown_layer_is_refused(run: Run, target: Target, tmp_path: Path) -> N
     """A layer that there is not is refused with the nearest, and nothing is left."""
     settings = ExportSettings(keep_float=("classifier.linaer",))
     with pytest.raises(UsageError, match=r"classifier\.linear"):
-        run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("onnx", "int8")], settings)
+        run.export_all(run.space.smallest, target, tmp_path, [ExportFormat(), ExportFormat("onnx", "int8")], settings)
     assert not list(tmp_path.iterdir())
 
 
@@ -241,10 +241,10 @@ def test_layer_of_one_format_is_kept_there(run: Run, target: Target, tmp_path: P
 def test_settings_without_effect_are_refused(run: Run, target: Target, tmp_path: Path) -> None:
     """Layers to keep in float and calibration mean nothing to float32, TensorRT's integers nothing to TFLite."""
     for settings, kind in (
-        (ExportSettings(keep_float=("stem.conv",)), Kind()),
-        (ExportSettings(symmetric=True), Kind("tflite", "int8")),
-        (ExportSettings(calibration=tmp_path), Kind("onnx", "fp16")),
-        (ExportSettings(method="minmax"), Kind("tflite", "dynamic")),
+        (ExportSettings(keep_float=("stem.conv",)), ExportFormat()),
+        (ExportSettings(symmetric=True), ExportFormat("tflite", "int8")),
+        (ExportSettings(calibration=tmp_path), ExportFormat("onnx", "fp16")),
+        (ExportSettings(method="minmax"), ExportFormat("tflite", "dynamic")),
     ):
         with pytest.raises(UsageError, match="give"):
             run.export_all(run.space.smallest, target, tmp_path, [kind], settings)
@@ -255,7 +255,7 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
     import onnx
 
     (done,) = run.export_all(
-        run.space.smallest, target, tmp_path, [Kind("onnx", "int8")], ExportSettings(symmetric=True)
+        run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8")], ExportSettings(symmetric=True)
     )
     graph = onnx.load(done.bundle.model).graph
     points = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
@@ -274,7 +274,9 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_batch(run: Run, target: Target, tmp_path: Path, batch: int | None, file_format: str) -> None:
     """A file of a fixed or an open batch is proven on all images, though they are no multiple of it."""
-    (done,) = run.export_all(run.space.smallest, target, tmp_path, [Kind(file_format)], ExportSettings(batch=batch))
+    (done,) = run.export_all(
+        run.space.smallest, target, tmp_path, [ExportFormat(file_format)], ExportSettings(batch=batch)
+    )
     assert done.card["input"]["shape"][0] == batch
     assert done.bundle.verify().interface.batch == batch
 
@@ -301,7 +303,7 @@ def test_bundle_is_no_folder_for_bundles(run: Run, target: Target, tmp_path: Pat
     """Bundles are not put into a bundle, which would not verify any more."""
     bundle = run.export(run.space.smallest, target, tmp_path / "ship")
     with pytest.raises(UsageError, match="is a bundle itself"):
-        run.export_all(run.space.smallest, target, bundle.path, [Kind()])
+        run.export_all(run.space.smallest, target, bundle.path, [ExportFormat()])
     bundle.verify()
 
 
@@ -310,7 +312,7 @@ def test_folder_of_something_else_is_refused_at_once(run: Run, target: Target, t
     (tmp_path / "tflite-fp32").mkdir()
     (tmp_path / "tflite-fp32" / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match=r"thesis\.txt"):
-        run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("tflite")])
+        run.export_all(run.space.smallest, target, tmp_path, [ExportFormat(), ExportFormat("tflite")])
     assert [entry.name for entry in tmp_path.iterdir()] == ["tflite-fp32"]
 
 
@@ -319,7 +321,7 @@ def test_archive_of_something_else_is_refused_at_once(run: Run, target: Target, 
     with zipfile.ZipFile(tmp_path / "tflite-fp32.zip", "w") as archive:
         archive.writestr("thesis.txt", "years of work")
     with pytest.raises(UsageError, match=r"tflite-fp32\.zip: .* move it away"):
-        run.export_all(run.space.smallest, target, tmp_path, [Kind(), Kind("tflite")])
+        run.export_all(run.space.smallest, target, tmp_path, [ExportFormat(), ExportFormat("tflite")])
     assert [entry.name for entry in tmp_path.iterdir()] == ["tflite-fp32.zip"]
 
 
@@ -351,7 +353,7 @@ def test_images_that_cannot_be_used(
     damage(images)
     settings = ExportSettings(calibration=images)
     with pytest.raises(UsageError, match=rule) as caught:
-        run.export_all(run.space.smallest, target, tmp_path / "ship", [Kind("onnx", "int8")], settings)
+        run.export_all(run.space.smallest, target, tmp_path / "ship", [ExportFormat("onnx", "int8")], settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ship").exists()
 
@@ -406,7 +408,7 @@ def test_imported_network_is_exported_in_float(imported: Run, target: Target, tm
 def test_imported_network_needs_images_for_int8(imported: Run, target: Target, tmp_path: Path) -> None:
     """int8 of a network without data asks for a folder of images; nothing is written."""
     with pytest.raises(UsageError, match="--calibration FOLDER"):
-        imported.export_all(imported.space.smallest, target, tmp_path / "ship", [Kind(), *INT8])
+        imported.export_all(imported.space.smallest, target, tmp_path / "ship", [ExportFormat(), *INT8])
     assert not (tmp_path / "ship").exists()
 
 
@@ -417,7 +419,7 @@ def test_imported_network_with_images(
     # An untrained network is undecided: any rounding changes its class.
     monkeypatch.setattr("edgenas.pipeline.export.agree", lambda *arguments, real: _loosely(*arguments))
     settings = ExportSettings(calibration=images)
-    done = imported.export_all(imported.space.smallest, target, tmp_path / "ship", [Kind(), *INT8], settings)
+    done = imported.export_all(imported.space.smallest, target, tmp_path / "ship", [ExportFormat(), *INT8], settings)
     for each in done:
         assert each.card["batch_norm"] == "calibrated on 12 images of folder pictures"
         on = each.card["agreement_with_pytorch"]["on"]
@@ -442,7 +444,7 @@ def test_run_of_tables_alone_has_nothing_to_export(run: Run, tmp_path: Path, tar
 
 def test_pairs_that_do_not_exist_are_skipped_beside_others() -> None:
     """Of two formats, the one without a precision is skipped with a line."""
-    kinds, skipped = all_kinds(["onnx", "tflite"], ["fp32", "dynamic", "fp32"])
+    kinds, skipped = all_formats(["onnx", "tflite"], ["fp32", "dynamic", "fp32"])
     assert [str(kind) for kind in kinds] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
     assert skipped == ["onnx has no precision dynamic, it has fp32, fp16, int8: skipped"]
 
@@ -458,16 +460,16 @@ def test_pairs_that_do_not_exist_are_skipped_beside_others() -> None:
 def test_pairs_that_nothing_stands_for_are_refused(formats: list[str], precisions: list[str], rule: str) -> None:
     """A precision that no format has, and an unknown format, are refused."""
     with pytest.raises(UsageError, match=rule):
-        all_kinds(formats, precisions)
+        all_formats(formats, precisions)
 
 
 def test_target_of_a_kind(target: Target) -> None:
     """The target of a kind has its runtime and precision, and the threads of the one it came from."""
     two = Target(target.profile, threads=2)
-    there = target_of(two, Kind("tflite", "int8"))
+    there = target_for(two, ExportFormat("tflite", "int8"))
     assert there is not None
     assert (there.runtime, there.precision, there.threads) == ("litert", "int8", 2)
-    assert kind_of(there) == Kind("tflite", "int8")
+    assert format_of(there) == ExportFormat("tflite", "int8")
 
 
 def test_archive_holds_the_bundles_files(shipped: Path) -> None:
@@ -501,6 +503,6 @@ def test_whole_road_in_int8_on_litert(finished: Path, tmp_path: Path, target: Ta
     run.search([litert])
     choice = run.choose({litert: Budget(latency="50ms")}, max_drop=0.2)
     # What was measured is the very file that would be exported.
-    model, _ = prepare(run, choice.arch).build(kind_of(litert))
+    model, _ = prepare(run, choice.arch).build(format_of(litert))
     with Measurer(run.layout.measurements(litert.name), litert, SETTINGS) as measurer:
         assert measurer.prove(model).median_ms == choice.measured.latency_ms

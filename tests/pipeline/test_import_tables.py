@@ -128,9 +128,9 @@ def test_evaluated_subnets_go_before_an_imported_predictor(run: Run) -> None:
     first = run.search([target])
     genes = _SPACE.sample_distinct(12, np.random.default_rng(0))
     accuracy = {each.id: 0.5 + number / 100 for number, each in enumerate(_SPACE.decode(genes))}
-    write_document(run.layout.evaluated, "evaluated", 1, {"made_from": "test", "accuracy": accuracy})
+    write_document(run.layout.evaluated, "evaluated", 1, {"inputs_digest": "test", "accuracy": accuracy})
     assert isinstance(run.predictor(), AccuracyPredictor)
-    assert run.search([target]).made_from != first.made_from
+    assert run.search([target]).inputs_digest != first.inputs_digest
 
 
 def test_a_search_without_any_accuracy_says_what_to_run(tmp_path: Path, tables: Path) -> None:

@@ -15,7 +15,7 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, MeasurementError
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.validity import Validity
 
 ONE = MeasureSettings(processes=1, max_processes=1)
 MODELS = [bytes([65 + number]) * 1000 * (number + 1) for number in range(20)]
@@ -45,7 +45,7 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def connect(profile: object) -> Device:
         raise AssertionError("nothing was to be measured")
 
-    return lambda: monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", connect)
+    return lambda: monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", connect)
 
 
 def test_what_is_stored_is_not_measured_again(tmp_path: Path, target: Target, no_device: Callable[[], None]) -> None:
@@ -134,10 +134,10 @@ def test_a_proof_is_recorded_at_the_pace_it_was_given(tmp_path: Path, target: Ta
         measurer.prove(MODELS[0])
         for path in tmp_path.glob("*.json"):
             taken = Measurement.load(path)
-            after = {**taken.conditions_after, "usual_pace_ms": 3.0}
-            replace(taken, pace_ms=(4.0,) * len(taken.samples_ms), conditions_after=after).save(path)
+            after = {**taken.conditions_after, "baseline_probe_ms": 3.0}
+            replace(taken, probe_ms=(4.0,) * len(taken.samples_ms), conditions_after=after).save(path)
         proof = measurer.prove(MODELS[0])
-        assert {each.base_pace_ms for each in proof.measurements} == {4.0}
+        assert {each.reference_probe_ms for each in proof.measurements} == {4.0}
         assert measurer.recorded(MODELS[0]) == proof
 
 
@@ -148,11 +148,11 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def prove(measurer: Measurer, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
         turns = iter(range(1000))
 
-        def judge(*before: object, **options: object) -> Verdict:
-            return Verdict("refused", ("busy: wait",)) if refused(next(turns)) else Verdict("trusted")
+        def assess(*before: object, **options: object) -> Validity:
+            return Validity("rejected", ("busy: wait",)) if refused(next(turns)) else Validity("valid")
 
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "judge", judge)
+            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "judge", assess)
             with pytest.raises(MeasurementError, match=said):
                 measurer.prove(MODELS[0])
 
@@ -161,7 +161,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
-    refused = Verdict("refused", ("governor is powersave: change it",))
+    refused = Validity("rejected", ("governor is powersave: change it",))
     monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "judge", lambda *before, **options: refused)
     with (
         Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer,
@@ -177,7 +177,7 @@ def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, disturbed
         assert measurer.recorded(MODELS[0]) is None
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6
-        assert not proof.left_out
+        assert not proof.rejected
         assert measurer.recorded(MODELS[0]) == proof
 
 
@@ -201,7 +201,7 @@ def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
         disturbed(measurer, "busy: wait", lambda turn: turn % 4 < 3)
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6
-        assert not proof.left_out
+        assert not proof.rejected
         assert measurer.recorded(MODELS[0]) == proof
 
 

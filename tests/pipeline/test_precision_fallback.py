@@ -11,18 +11,18 @@ import onnx.numpy_helper
 import pytest
 
 from edgenas.bundle import run_model
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError, layer_errors
 from edgenas.pipeline import Run
 from edgenas.pipeline.precision_fallback import Remedy, find_remedy
-from edgenas.pipeline.prepared_model import ExportSettings, Network, prepare
+from edgenas.pipeline.prepared_model import ExportSettings, PreparedModel, prepare
 from edgenas.pipeline.progress import Silent
 
-INT8 = [Kind("onnx", "int8"), Kind("tflite", "int8")]
+INT8 = [ExportFormat("onnx", "int8"), ExportFormat("tflite", "int8")]
 
 
 @pytest.fixture(scope="module")
-def spoilt(trained: Path) -> Network:
+def spoilt(trained: Path) -> PreparedModel:
     """A network that computes the same with one channel before a ReLU a thousand times as large: too wide for int8."""
     run = Run(trained, progress=Silent())
     network = prepare(run, run.space.smallest)
@@ -37,18 +37,18 @@ def spoilt(trained: Path) -> Network:
     return replace(network, onnx=model.SerializeToString())
 
 
-def _remedy(network: Network, kind: Kind) -> tuple[Remedy | None, float]:
+def _remedy(network: PreparedModel, kind: ExportFormat) -> tuple[Remedy | None, float]:
     """The remedy, and the relative error of the logits on all images."""
     model, base = network.build(kind)
-    found = run_model(model, kind.format, network.proof.inputs)
-    errors = layer_errors(base, model, kind, network.proof.inputs[:16])
-    expected = network.proof.expected
+    found = run_model(model, kind.format, network.parity_reference.inputs)
+    errors = layer_errors(base, model, kind, network.parity_reference.inputs[:16])
+    expected = network.parity_reference.expected
     lost = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
     return find_remedy(network, kind, found, errors), float(lost)
 
 
 @pytest.mark.parametrize("kind", INT8, ids=str)
-def test_what_is_suggested_helps(spoilt: Network, kind: Kind) -> None:
+def test_what_is_suggested_helps(spoilt: PreparedModel, kind: ExportFormat) -> None:
     """The place that spoils the network is found; with it in float the file loses what was said, a third at most."""
     remedy, before = _remedy(spoilt, kind)
     assert remedy is not None
@@ -62,17 +62,17 @@ def test_what_is_suggested_helps(spoilt: Network, kind: Kind) -> None:
     assert " ".join(f"--keep-float {place}" for place in remedy.places) in str(remedy)
 
 
-def test_what_does_not_help_is_not_suggested(spoilt: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_help_is_not_suggested(spoilt: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no place helps, it says so, naming what was tried."""
     monkeypatch.setattr("edgenas.pipeline.precision_fallback._lost", lambda *arguments: 1.0)
     layers = [LayerError(name, 0.1, 0.1) for name in ("stage2.block1.se.mul", "stem.conv", "stage2.block1.add")]
-    remedy = find_remedy(spoilt, INT8[0], spoilt.proof.expected + 1, layers)
+    remedy = find_remedy(spoilt, INT8[0], spoilt.parity_reference.expected + 1, layers)
     assert remedy is not None
     assert (remedy.places, remedy.tried) == ((), ("stage2.block1", "stem", "stage2"))
     assert "any of stage2.block1, stem, stage2 does not help" in str(remedy)
 
 
-def test_nothing_is_tried_where_all_is_float(spoilt: Network) -> None:
+def test_nothing_is_tried_where_all_is_float(spoilt: PreparedModel) -> None:
     """A layer that is in float already is no candidate."""
     network = replace(spoilt, settings=ExportSettings(keep_float=("stem",)))
-    assert find_remedy(network, INT8[0], spoilt.proof.expected, [LayerError("stem.conv", 0.1, 0.1)]) is None
+    assert find_remedy(network, INT8[0], spoilt.parity_reference.expected, [LayerError("stem.conv", 0.1, 0.1)]) is None

@@ -117,8 +117,8 @@ def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
 
 
 def count(table: LatencyTable) -> int:
-    assert table.certificate is not None
-    return table.certificate.fitted + table.certificate.held_out
+    assert table.holdout is not None
+    return table.holdout.fitted + table.holdout.held_out
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +175,11 @@ def test_judges_are_uniformly_random(profiled: Path) -> None:
 
 def test_the_certificate_knows_the_reference_and_all_device_time(profiled: Path) -> None:
     """40 subnets and 4 processes of the reference model, at 0.3 s each."""
-    certificate = open_run(profiled).table(board()).certificate
-    assert certificate is not None
-    assert certificate.device_s == pytest.approx(44 * 0.3)
-    assert certificate.reference_ms is not None
-    assert certificate.synthetic
+    holdout = open_run(profiled).table(board()).holdout
+    assert holdout is not None
+    assert holdout.device_s == pytest.approx(44 * 0.3)
+    assert holdout.reference_ms is not None
+    assert holdout.synthetic
 
 
 # -- when it ends --------------------------------------------------------------------
@@ -225,8 +225,8 @@ def test_a_target_error_ends_it_early(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", Recorder())
     table = run.profile(board(), 10, target_error=0.5)
     assert count(table) == 100
-    assert table.certificate is not None
-    assert table.certificate.mape_at_most <= 0.5
+    assert table.holdout is not None
+    assert table.holdout.mape_at_most <= 0.5
     assert isinstance(run.progress, Recorder)
     assert "unseen ones to 0." in run.progress.notes[-1]
 
@@ -359,9 +359,9 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     run = open_run(tmp_path / "run")
     run.profile(board(), BRIEFLY)
     table = run.table(board())
-    assert table.certificate is not None
-    assert table.certificate.memory_mape is None
-    assert "memory MAPE" in str(table.certificate)
+    assert table.holdout is not None
+    assert table.holdout.memory_mape is None
+    assert "memory MAPE" in str(table.holdout)
     genes = SPACE.sample(9, np.random.default_rng(0))
     counted = SPACE.activation_bytes(genes) + SPACE.weight_bytes(genes)
     np.testing.assert_allclose(table.peak_bytes(genes), counted)
@@ -429,11 +429,11 @@ def test_a_connection_that_breaks_costs_nothing(
     assert {name: after[name] for name in kept} == kept
     taken = [Measurement.load(folder / name) for name in after]
     assert (
-        len({each.model_sha256 for each in taken if not each.refused})
+        len({each.model_sha256 for each in taken if not each.rejected})
         == count(table)
         == 20 * len(read_document(again.layout.plan(target.name), "profile_plan", 1)["batches"])
     )
-    assert len([each for each in taken if not each.refused]) == count(table)
+    assert len([each for each in taken if not each.rejected]) == count(table)
 
 
 def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,8 +456,8 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
 def test_another_table_makes_ten_subnets_enough(run: Run) -> None:
     """Begun with the board's table, another board's is there after eight fitted and two held out."""
     table = run.profile(board("other"), 0.01, others=[board().name])
-    assert table.certificate is not None
-    assert (table.certificate.fitted, table.certificate.held_out) == (8, 2)
+    assert table.holdout is not None
+    assert (table.holdout.fitted, table.holdout.held_out) == (8, 2)
     assert len(table.others) == 1
     loaded = run.table(board("other"))
     assert np.array_equal(

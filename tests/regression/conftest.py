@@ -12,9 +12,9 @@ import pytest
 from edgenas.devices import Target, load_profile
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.validity import Validity
 
-Rounds = Callable[..., tuple[Measurement, ...]]
+MeasurementResult = Callable[..., tuple[Measurement, ...]]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def fake_target() -> Target:
 
 
 @pytest.fixture
-def rounds(fake_target: Target) -> Rounds:
+def rounds(fake_target: Target) -> MeasurementResult:
     """Make synthetic measurements, one for each median in ms, with other fields where they are given."""
     one = Measurement(
         model_sha256="0" * 64,
@@ -56,7 +56,7 @@ def rounds(fake_target: Target) -> Rounds:
         versions={"onnxruntime": "1.20.0", "python": "3.11.2"},
         conditions_before={},
         conditions_after={},
-        verdict=Verdict("trusted"),
+        validity=Validity("valid"),
         synthetic=True,
         settings=MeasureSettings().to_dict(),
     )

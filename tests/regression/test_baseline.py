@@ -12,11 +12,11 @@ import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.measure.result import median_of_rounds
-from edgenas.profilers.measure.validity import Verdict
-from edgenas.regression import Baseline, record
+from edgenas.profilers.measure.result import median_of_processes
+from edgenas.profilers.measure.validity import Validity
+from edgenas.regression import Baseline, record_baseline
 
-Rounds = Callable[..., tuple[Measurement, ...]]
+MeasurementResult = Callable[..., tuple[Measurement, ...]]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> None:
     """Recording measures the file in twelve processes on the target, and says that a fake's numbers are made up."""
-    baseline = record(model, fake_target)
+    baseline = record_baseline(model, fake_target)
     assert len(baseline.measurements) == 12
     assert baseline.target == fake_target.to_dict()
     assert baseline.synthetic
@@ -39,13 +39,13 @@ def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> 
 def test_settings_hold_for_every_process(model: Path, fake_target: Target) -> None:
     """Settings that are given are those of each measurement."""
     settings = MeasureSettings(max_runs=50)
-    baseline = record(str(model), fake_target, settings)
+    baseline = record_baseline(str(model), fake_target, settings)
     assert {each.settings["max_runs"] for each in baseline.measurements} == {50}
 
 
 def test_a_saved_baseline_is_loaded_equal(model: Path, fake_target: Target, tmp_path: Path) -> None:
     """Everything is in the file, and saving it again gives the same bytes."""
-    baseline = record(model, fake_target)
+    baseline = record_baseline(model, fake_target)
     baseline.save(tmp_path / "baseline.json")
     loaded = Baseline.load(tmp_path / "baseline.json")
     assert loaded == baseline
@@ -53,7 +53,7 @@ def test_a_saved_baseline_is_loaded_equal(model: Path, fake_target: Target, tmp_
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "baseline.json").read_bytes()
 
 
-def test_a_damaged_baseline_is_refused(rounds: Rounds, tmp_path: Path) -> None:
+def test_a_damaged_baseline_is_refused(rounds: MeasurementResult, tmp_path: Path) -> None:
     """A number changed by hand no longer fits the checksum."""
     path = tmp_path / "baseline.json"
     Baseline(rounds([1.25] * 6)).save(path)
@@ -62,46 +62,46 @@ def test_a_damaged_baseline_is_refused(rounds: Rounds, tmp_path: Path) -> None:
         Baseline.load(path)
 
 
-def test_a_measurement_is_no_baseline(rounds: Rounds, tmp_path: Path) -> None:
+def test_a_measurement_is_no_baseline(rounds: MeasurementResult, tmp_path: Path) -> None:
     """Another kind of edgenas file is refused with both names."""
     rounds([1.0])[0].save(tmp_path / "measurement.json")
     with pytest.raises(FormatError, match=r"expected format edgenas\.baseline.*edgenas\.measurement"):
         Baseline.load(tmp_path / "measurement.json")
 
 
-def test_a_baseline_needs_six_measurements(rounds: Rounds) -> None:
+def test_a_baseline_needs_six_measurements(rounds: MeasurementResult) -> None:
     """Fewer than six values have no 95% interval of their median."""
     with pytest.raises(UsageError, match="at least 6 measurements, but got 5"):
         Baseline(rounds([1.0] * 5))
 
 
 @pytest.mark.parametrize(("field", "value"), [("model_sha256", "1" * 64), ("target", {"device": "other"})])
-def test_a_baseline_is_of_one_model_and_target(rounds: Rounds, field: str, value: object) -> None:
+def test_a_baseline_is_of_one_model_and_target(rounds: MeasurementResult, field: str, value: object) -> None:
     """Measurements of two files, or on two targets, make no baseline."""
     with pytest.raises(UsageError, match=f"must be of one {field.removesuffix('_sha256')}"):
         Baseline(rounds([1.0] * 6) + rounds([1.0], **{field: value}))
 
 
 def test_refused_measurements_make_no_baseline(
-    model: Path, fake_target: Target, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+    model: Path, fake_target: Target, rounds: MeasurementResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where conditions allow no trust, nothing is recorded, and the reason is said once."""
-    refused = rounds([1.0] * 12, verdict=Verdict("refused", ("governor is powersave: change it",)))
-    monkeypatch.setattr(edgenas.regression.baseline, "take_rounds", lambda *arguments: refused)
+    refused = rounds([1.0] * 12, validity=Validity("rejected", ("governor is powersave: change it",)))
+    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: refused)
     with pytest.raises(MeasurementError) as error:
-        record(model, fake_target)
+        record_baseline(model, fake_target)
     assert str(error.value) == (
         f"{model}: no baseline can be recorded on board-onnxruntime-fp32-1t: governor is powersave: change it"
     )
 
 
 def test_a_few_refused_measurements_are_left_out(
-    model: Path, fake_target: Target, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+    model: Path, fake_target: Target, rounds: MeasurementResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that heated up in its first process is judged by the others."""
-    taken = rounds([2.0], verdict=Verdict("refused", ("the device heated up",))) + rounds([1.0] * 11)
-    monkeypatch.setattr(edgenas.regression.baseline, "take_rounds", lambda *arguments: taken)
-    assert record(model, fake_target).measurements == taken[1:]
+    taken = rounds([2.0], validity=Validity("rejected", ("the device heated up",))) + rounds([1.0] * 11)
+    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: taken)
+    assert record_baseline(model, fake_target).measurements == taken[1:]
 
 
 def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
@@ -109,26 +109,28 @@ def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
     path = tmp_path / "garbage.onnx"
     path.write_bytes(b"this is no model")
     with pytest.raises(ModelError, match=r"garbage\.onnx: is refused by onnxruntime"):
-        record(path, target)
+        record_baseline(path, target)
 
 
 @pytest.mark.parametrize(("count", "ends"), [(6, (1.0, 6.0)), (8, (1.0, 8.0)), (9, (2.0, 8.0)), (12, (3.0, 10.0))])
-def test_the_interval_ends_at_order_statistics(rounds: Rounds, count: int, ends: tuple[float, float]) -> None:
+def test_the_interval_ends_at_order_statistics(
+    rounds: MeasurementResult, count: int, ends: tuple[float, float]
+) -> None:
     """As in tables of the sign test: of 6 and 8 values the extremes, of 9 the second, of 12 the third from each end."""
-    median, low, high = median_of_rounds(rounds([float(value) for value in range(count, 0, -1)]))
+    median, low, high = median_of_processes(rounds([float(value) for value in range(count, 0, -1)]))
     assert median == (count + 1) / 2
     assert (low, high) == ends
 
 
-def test_a_slow_process_does_not_move_the_interval(rounds: Rounds) -> None:
+def test_a_slow_process_does_not_move_the_interval(rounds: MeasurementResult) -> None:
     """Two of twelve processes that were disturbed, ten times as slow, leave the interval where the others put it."""
     quiet = [1.0, 1.001, 1.002, 1.003, 1.004, 1.005, 1.006, 1.007, 1.008, 1.009]
-    assert median_of_rounds(rounds([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
+    assert median_of_processes(rounds([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
 
 
-def test_the_interval_covers_the_median(rounds: Rounds) -> None:
+def test_the_interval_covers_the_median(rounds: MeasurementResult) -> None:
     """Of 400 intervals of skewed noise around a true median of 1, about 96% must cover it, and at least 93% do."""
     noise = np.exp(0.02 * np.random.default_rng(0).gamma(1.0, size=(400, 12)))
     true = float(np.exp(0.02 * np.log(2)))
-    intervals = [median_of_rounds(rounds(row.tolist()))[1:] for row in noise]
+    intervals = [median_of_processes(rounds(row.tolist()))[1:] for row in noise]
     assert np.mean([low <= true <= high for low, high in intervals]) >= 0.93

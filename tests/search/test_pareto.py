@@ -51,7 +51,7 @@ def test_a_front_comes_back_from_its_file(make_front: Callable[..., Front], tmp_
     assert again.read_bytes() == path.read_bytes()
     for field in ("genes", "accuracy", "latency_ms", "peak_bytes"):
         assert np.array_equal(getattr(loaded, field), getattr(front, field))
-    assert (loaded.target, loaded.evaluations, loaded.made_from) == ("localhost", 320, "abc")
+    assert (loaded.target, loaded.evaluations, loaded.inputs_digest) == ("localhost", 320, "abc")
     assert len(loaded) == 2
 
 

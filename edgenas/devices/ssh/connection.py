@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.devices.contract import Deadline
 from edgenas.devices.ssh.config import Endpoint, SshConnection, expand, resolve
-from edgenas.devices.ssh.known_hosts import HostKey, check, host_name, judge, known_keys
+from edgenas.devices.ssh.known_hosts import HostKey, check, host_name, known_keys, look_up
 from edgenas.devices.ssh.login import log_in
 from edgenas.errors import DeviceError, EdgeNASError
 
@@ -169,7 +169,7 @@ def _known_as(endpoint: Endpoint) -> str:
 
 def _host_key(transport: Transport, endpoint: Endpoint) -> HostKey:
     key = transport.get_remote_server_key()
-    return judge(_known_as(endpoint), key.get_name(), key.get_base64(), endpoint.known_hosts)
+    return look_up(_known_as(endpoint), key.get_name(), key.get_base64(), endpoint.known_hosts)
 
 
 def _check_key(transport: Transport, endpoint: Endpoint, name: str) -> None:

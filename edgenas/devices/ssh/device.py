@@ -13,7 +13,7 @@ from edgenas.devices.facts import FACT_PATTERNS, read_facts
 from edgenas.devices.setup import BASE, VENV_PYTHON
 from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import Way, open_way
-from edgenas.devices.ssh.link import KeeperLink, LinkLostError, shell
+from edgenas.devices.ssh.link import LinkLostError, WorkerLink, shell
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest, read_bytes, write_bytes
 from edgenas.on_device.work_folder import DEVICE_LOCK
@@ -42,15 +42,15 @@ _FACTS = (
 
 
 class SshDevice(Device):
-    """Commands run over there, by a keeper that ends them and tidies up when this side goes.
+    """Commands run over there, by a worker that ends them and tidies up when this side goes.
 
-    The keeper is a small Python program that is sent at the first command or
+    The worker is a small Python program that is sent at the first command or
     file; connecting and ``facts`` need a plain shell only. Work folders and files
     that are kept for the next time lie under ``work_dir``, by default
     ``~/.cache/edgenas``. ``python`` is the profile's, else that of the
     environment which ``edgenas device setup`` made, else ``python3``.
 
-    A device that gives no sign of life for ten seconds is given up. A keeper
+    A device that gives no sign of life for ten seconds is given up. A worker
     that hears nothing for ``silence_seconds`` takes this side for dead, so
     ``on_line`` must not block for so long.
     """
@@ -65,9 +65,9 @@ class SshDevice(Device):
         self._base = profile.work_dir or BASE
         self._parents = [profile.work_dir] if profile.work_dir else [BASE, ""]
         self._silence = silence_seconds
-        self._link: KeeperLink | None = None
+        self._link: WorkerLink | None = None
         self._why_closed = "the device was closed; connect again"
-        self._way: Way | None = open_way(profile.connection, profile.given, Deadline(_CONNECT_SECONDS))
+        self._way: Way | None = open_way(profile.connection, profile.cli_name, Deadline(_CONNECT_SECONDS))
 
     @classmethod
     def connect(cls, profile: DeviceProfile) -> Self:
@@ -182,20 +182,20 @@ class SshDevice(Device):
             self._end(str(error))
             raise
 
-    def _talk(self, deadline: Deadline) -> KeeperLink:
-        """The talk with the keeper, begun at the first need of it."""
+    def _talk(self, deadline: Deadline) -> WorkerLink:
+        """The talk with the worker, begun at the first need of it."""
         transport = self._check_open().transports[-1]
         if self._link is None:
             try:
                 python = self._find_python(deadline)
-                self._link = KeeperLink(transport, self.name, python, self._parents, self._silence, deadline)
+                self._link = WorkerLink(transport, self.name, python, self._parents, self._silence, deadline)
             except LinkLostError as error:
                 self._end(str(error))
                 raise
         return self._link
 
     @contextlib.contextmanager
-    def _exchange(self, size: int) -> Iterator[tuple[KeeperLink, Deadline]]:
+    def _exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
         """A request with its answer and as many bytes; when it breaks off in between, the connection ends."""
         deadline = _transfer_deadline(size)
         link = self._talk(deadline)
@@ -207,7 +207,7 @@ class SshDevice(Device):
             self._end(str(error) or "an exchange was interrupted; connect again")
             raise
 
-    def _kill(self, link: KeeperLink) -> None:
+    def _kill(self, link: WorkerLink) -> None:
         """End the command there, so that the next can run; where that fails, the connection ends, and it with it."""
         try:
             link.send(b"K")
@@ -231,7 +231,7 @@ class SshDevice(Device):
             self._way, self._why_closed = None, why
 
 
-def _follow(link: KeeperLink, output: Output, stdin: bytes, deadline: Deadline, what: str) -> int:
+def _follow(link: WorkerLink, output: Output, stdin: bytes, deadline: Deadline, what: str) -> int:
     """Give a command its input and take its output until it ends; returns its exit status."""
     link.send_pieces(b"I", stdin, deadline, what)
     while True:

@@ -76,7 +76,7 @@ def known_keys(host: str, files: Sequence[Path]) -> list[KnownKey]:
     return [known for file in files for known in _keys_of(host, file)]
 
 
-def judge(host: str, kind: str, key: str, files: Sequence[Path]) -> HostKey:
+def look_up(host: str, kind: str, key: str, files: Sequence[Path]) -> HostKey:
     """Whether a key that a host showed is the one that the files have for it.
 
     One line that has it is enough, and one that revokes it is stronger. The

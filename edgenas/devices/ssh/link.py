@@ -1,4 +1,4 @@
-"""This side's end of the talk with a keeper: frames over one SSH channel, and the signs of life on both sides."""
+"""This side's end of the talk with a worker: frames over one SSH channel, and the signs of life on both sides."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class LinkLostError(DeviceError):
     """The connection is of no more use."""
 
 
-class KeeperLink:
-    """The talk with a keeper that was just started. Raises DeviceError when it cannot be started.
+class WorkerLink:
+    """The talk with a worker that was just started. Raises DeviceError when it cannot be started.
 
     Frames are sent whole from any thread and received by one.
     """
@@ -141,7 +141,7 @@ class KeeperLink:
         return kind, content
 
     def close(self, *, wait: bool) -> None:
-        """End the talk; the keeper sees it and tidies up, which may be waited for."""
+        """End the talk; the worker sees it and tidies up, which may be waited for."""
         self._stop.set()
         if wait:
             with contextlib.suppress(OSError):
@@ -169,7 +169,7 @@ class KeeperLink:
         return True
 
     def _skip_to_mark(self, python: str, deadline: Deadline) -> None:
-        """Pass over what the login shell says, up to the keeper's first word."""
+        """Pass over what the login shell says, up to the worker's first word."""
         quiet_seconds = 0.0
         while worker.MARK not in self._received:
             deadline.check(f"{self._name}: starting {python}")
@@ -182,7 +182,7 @@ class KeeperLink:
         del self._received[: self._received.index(worker.MARK) + len(worker.MARK)]
 
     def _greet(self, deadline: Deadline) -> str:
-        """The work folder, which is the first thing that a keeper tells."""
+        """The work folder, which is the first thing that a worker tells."""
         hello = self.answer(deadline, f"{self._name}: making a work folder")
         if "error" in hello:
             raise DeviceError(

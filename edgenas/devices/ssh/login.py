@@ -205,8 +205,8 @@ def _parse(path: Path, passphrase: str | None) -> PKey:
         except (ValueError, IndexError, paramiko.SSHException) as error:
             problem = error
             continue
-        certificate = path.with_name(path.name + "-cert.pub")
-        if certificate.is_file():
-            key.load_certificate(str(certificate))
+        holdout = path.with_name(path.name + "-cert.pub")
+        if holdout.is_file():
+            key.load_certificate(str(holdout))
         return key
     raise problem

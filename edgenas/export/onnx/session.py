@@ -43,14 +43,14 @@ def open_session(
     options.intra_op_num_threads = 1
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    left_out = []
+    rejected = []
     if saved is not None:
         options.optimized_model_filepath = str(saved)
-        left_out = ["NchwcTransformer", "NhwcTransformer", "ConvActivationFusion", "ConvAddActivationFusion"]
+        rejected = ["NchwcTransformer", "NhwcTransformer", "ConvActivationFusion", "ConvAddActivationFusion"]
     source = model if isinstance(model, bytes) else str(model)
     try:
         return runtime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=rejected
         )
     except runtime_errors() as error:
         raise ModelError(f"{where(model)}: onnxruntime refuses it ({one_line(error)})") from None

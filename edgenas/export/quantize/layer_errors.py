@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import UsageError
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.onnx.session import observe, parse_onnx
 from edgenas.export.quantize.calibration import check_images
 from edgenas.export.tflite.layers import observe_tflite, operations, whole
@@ -46,7 +46,7 @@ class _Layer:
     counterpart: str | None
 
 
-def layer_errors(reference: bytes, quantized: bytes, kind: Kind, images: Floats) -> tuple[LayerError, ...]:
+def layer_errors(reference: bytes, quantized: bytes, kind: ExportFormat, images: Floats) -> tuple[LayerError, ...]:
     """How layers of the file ``quantized`` differ from those of the float32 file ``reference`` on images (N, C, r, r).
 
     Those that add most come first. A layer whose result the file does not have

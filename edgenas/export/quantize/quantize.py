@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from edgenas.errors import UsageError
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.onnx.session import parse_onnx
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.onnx_float16 import to_float16
@@ -19,7 +19,7 @@ _NEAREST = 3
 
 def quantize(
     model: bytes,
-    kind: Kind,
+    kind: ExportFormat,
     calibration: Calibration | None = None,
     *,
     keep_float: Sequence[str] = (),
@@ -52,14 +52,14 @@ def quantize(
     return quantize_onnx(model, calibration, kept, symmetric)
 
 
-def layers_of(model: bytes, kind: Kind) -> dict[str, str]:
+def layers_of(model: bytes, kind: ExportFormat) -> dict[str, str]:
     """The layers of a float32 file that can be kept in float, and what the quantiser of its format knows each by."""
     if kind.format == "tflite":
         return {layer: each.outputs[0] for each in operations(model) for layer in each.layers}
     return {node.name: node.name for node in parse_onnx(model).graph.node}
 
 
-def float_layers(model: bytes, kind: Kind) -> tuple[str, ...]:
+def float_layers(model: bytes, kind: ExportFormat) -> tuple[str, ...]:
     """The layers of an int8 file that compute in float, in order; ``is_named`` tells whether one was meant to.
 
     ONNX: the nodes that still do after onnxruntime's optimisation for a CPU.
@@ -95,7 +95,7 @@ def kept_layers(layers: Iterable[str], keep_float: Sequence[str]) -> frozenset[s
     return frozenset(kept)
 
 
-def _needed(kind: Kind, calibration: Calibration | None) -> Calibration | None:
+def _needed(kind: ExportFormat, calibration: Calibration | None) -> Calibration | None:
     """The calibration where the kind uses one. Raises UsageError when it is missing."""
     if kind.precision != "int8":
         return None

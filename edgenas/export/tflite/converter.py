@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgenas.export.tflite.file import Operator, Options, Tensor
-from edgenas.export.tflite.graph import Array, Graph, Node
+from edgenas.export.tflite.graph import Array, Node, OnnxGraph
 
 Shape = tuple[int, ...]
 
@@ -53,7 +53,7 @@ NO_ACTIVATION = Activation()
 class Converter:
     """The tensors and operators of the file, and where each ONNX tensor is."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: OnnxGraph) -> None:
         self.graph = graph
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []

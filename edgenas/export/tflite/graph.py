@@ -37,7 +37,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
+class OnnxGraph:
     """A graph with one input (N, C, H, W), of which N may be -1, and one output; nodes in the order they run."""
 
     nodes: tuple[Node, ...]
@@ -61,7 +61,7 @@ class Graph:
         return readers[0] if len(readers) == 1 and name != self.output else None
 
 
-def read_graph(model: bytes) -> Graph:
+def read_graph(model: bytes) -> OnnxGraph:
     """Read an ONNX file.
 
     Raises ModelError when it is damaged or has not one float32 input
@@ -83,7 +83,7 @@ def read_graph(model: bytes) -> Graph:
             f"the model must have one input and one output, but has {len(entries)} and {len(graph.output)}"
         )
     nodes = _without_constants([_node(node) for node in graph.node], constants, graph.output[0].name)
-    return Graph(tuple(nodes), constants, entries[0].name, _input_shape(entries[0]), graph.output[0].name)
+    return OnnxGraph(tuple(nodes), constants, entries[0].name, _input_shape(entries[0]), graph.output[0].name)
 
 
 def _node(node: onnx.NodeProto) -> Node:

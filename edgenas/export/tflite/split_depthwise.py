@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from edgenas.export.tflite.graph import Array, Graph, Node
+from edgenas.export.tflite.graph import Array, Node, OnnxGraph
 
 _MOST_TAPS = 25
 
 
-def split_depthwise(graph: Graph) -> Graph:
+def split_depthwise(graph: OnnxGraph) -> OnnxGraph:
     """The graph with each depthwise convolution of more than 25 taps in parts, where its shape allows.
 
     The parts are named ``{name}/rows0`` and so on; their sum has the name and

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgenas.errors import UncoveredOperatorError, UsageError
 from edgenas.export.tflite.converter import Converter, NotCoveredError
 from edgenas.export.tflite.file import write_file
-from edgenas.export.tflite.graph import Graph, Node, read_graph
+from edgenas.export.tflite.graph import Node, OnnxGraph, read_graph
 from edgenas.export.tflite.metadata import METADATA_NAME, classifier_metadata, with_labels
 from edgenas.export.tflite.operators import OPERATORS
 from edgenas.export.tflite.split_depthwise import split_depthwise
@@ -49,7 +49,7 @@ def build_tflite(
     return with_labels(file, labels) if labels else file
 
 
-def _converted(graph: Graph) -> Converter:
+def _converted(graph: OnnxGraph) -> Converter:
     converter = Converter(graph)
     refused: list[tuple[Node, str]] = []
     lost: set[str] = set()

@@ -35,7 +35,7 @@ def spread_out(space: SearchSpace, count: int, rng: np.random.Generator) -> Gene
     return mixed[first][:count]
 
 
-def next_subnets(
+def select_subnets(
     space: SearchSpace, known: PartProcess | None, measured: Genes, count: int, rng: np.random.Generator
 ) -> Genes:
     """What to measure next (count, G): the least certain, one after the other; spread out while nothing is known.
@@ -52,7 +52,7 @@ def next_subnets(
         both: Genes = np.vstack([fresh, rest])
         return both
     candidates = fresh[:_CANDIDATES]
-    best: Genes = candidates[known.most_telling(count_parts(space, candidates), count)]
+    best: Genes = candidates[known.select_most_uncertain(count_parts(space, candidates), count)]
     return best
 
 

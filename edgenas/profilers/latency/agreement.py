@@ -45,23 +45,25 @@ class Figures:
 
 
 def figures(
-    table: LatencyTable, genes: Genes, measured_ms: Vector, seed: int = 0, *, levelled: bool = False
+    table: LatencyTable, genes: Genes, measured_ms: Vector, seed: int = 0, *, drift_corrected: bool = False
 ) -> Figures:
     """Hold a table that has a certificate against measured medians (N,) of subnets (N, G); ``seed`` permutes.
 
-    ``levelled``: drift was taken out of them, so they are held against the
+    ``drift_corrected``: drift was taken out of them, so they are held against the
     certificate's errors of which that is true.
     """
-    assert table.certificate is not None
+    assert table.holdout is not None
     predicted = table.latency_ms(genes)
     signed = predicted / measured_ms - 1
-    known = table.certificate.levelled if levelled else table.certificate.errors
+    known = table.holdout.drift_corrected if drift_corrected else table.holdout.errors
     return Figures(
         errors=tuple(signed.tolist()),
         mape=float(np.abs(signed).mean()),
         p95=float(np.quantile(np.abs(signed), 0.95)),
         within_10_percent=float((np.abs(signed) <= 0.1).mean()),
-        within_interval=float((table.surprises(genes, measured_ms, drifting=not levelled) <= 1).mean()),
+        within_interval=float(
+            (table.standardized_residuals(genes, measured_ms, drifting=not drift_corrected) <= 1).mean()
+        ),
         bias=float(signed.mean()),
         kendall_tau=tau_of(np.column_stack([predicted, measured_ms])) or 0.0,
         tau_within=tau_within(genes, predicted, measured_ms),

@@ -58,7 +58,7 @@ class _Plain:
     logs: list[_Logarithm]
 
 
-def hats(at: Vector, knots: Vector) -> Vector:
+def interpolation_weights(at: Vector, knots: Vector) -> Vector:
     """How much each of the evenly spaced ``knots`` (K,) counts in a linear interpolation at each of (N,): (N, K)."""
     place = np.clip((at - knots[0]) / (knots[1] - knots[0]), 0, len(knots) - 1)
     return np.asarray(np.maximum(1 - np.abs(place[:, None] - np.arange(len(knots))), 0.0), dtype=np.float64)

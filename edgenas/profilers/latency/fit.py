@@ -16,7 +16,7 @@ import numpy as np
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.latency.features import part_features, plain_features
 from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
-from edgenas.profilers.latency.prior import Evidence, Features, PartBasis
+from edgenas.profilers.latency.prior import Features, Observations, PartBasis
 from edgenas.profilers.latency.similarity import part_similarities
 from edgenas.space import SearchSpace
 
@@ -59,14 +59,14 @@ def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector |
     if basis.others is None:
         return fit_part_process(basis, counts, values, at_s)
 
-    def fitted(lean: float) -> PartProcess:
-        return fit_part_process(replace(basis, lean=lean), counts, values, at_s)
+    def fitted(transfer_weight: float) -> PartProcess:
+        return fit_part_process(replace(basis, transfer_weight=transfer_weight), counts, values, at_s)
 
-    tried = {lean: fitted(lean) for lean in _LEANS}
-    evidence = np.array([process.log_evidence() for process in tried.values()])
-    weights = np.exp(evidence - evidence.max())
-    lean = round(float(weights @ np.array(_LEANS) / weights.sum()), 2)
-    return tried.get(lean) or fitted(lean)
+    tried = {transfer_weight: fitted(transfer_weight) for transfer_weight in _LEANS}
+    observations = np.array([process.log_evidence() for process in tried.values()])
+    weights = np.exp(observations - observations.max())
+    transfer_weight = round(float(weights @ np.array(_LEANS) / weights.sum()), 2)
+    return tried.get(transfer_weight) or fitted(transfer_weight)
 
 
 def restored_parts(
@@ -74,19 +74,21 @@ def restored_parts(
 ) -> PartProcess:
     """The process again, from what ``remembered`` says of it."""
     vectors = (np.array(data[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
-    evidence = Evidence(count_parts(space, genes), *vectors)
-    return PartProcess(replace(basis_of(space, others), lean=data["lean"]), evidence, data["strengths"])
+    observations = Observations(count_parts(space, genes), *vectors)
+    return PartProcess(
+        replace(basis_of(space, others), transfer_weight=data["transfer_weight"]), observations, data["variances"]
+    )
 
 
 def remembered(process: PartProcess) -> dict[str, Any]:
     """What a process needs beside its space, its genes and the other targets' costs, as plain data."""
-    evidence = process.evidence
+    observations = process.observations
     return {
-        "latency_ms": evidence.values.tolist(),
-        "at_s": evidence.at_s.tolist(),
-        "weights": evidence.weights.tolist(),
-        "strengths": dict(process.strengths),
-        "lean": process.basis.lean,
+        "latency_ms": observations.values.tolist(),
+        "at_s": observations.at_s.tolist(),
+        "weights": observations.weights.tolist(),
+        "variances": dict(process.variances),
+        "transfer_weight": process.basis.transfer_weight,
     }
 
 

@@ -26,8 +26,8 @@ from edgenas.costs import Vector
 from edgenas.errors import UsageError
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.drift import DRIFTS, cross_drifts, drift_variance, drifts, mean_drifts
-from edgenas.profilers.latency.prior import LEAST_NOISE, USUAL, Evidence, PartBasis, Prior, View
-from edgenas.profilers.latency.variance_components import estimate_strengths, guess, log_prior, noise_of
+from edgenas.profilers.latency.prior import LEAST_NOISE, USUAL, Linearization, Observations, PartBasis, Prior
+from edgenas.profilers.latency.variance_components import estimate_variances, guess, log_prior, noise_of
 
 _ROUNDS = 4  # of reweighting
 _LEAST_SQUARE = 1e-12  # of an error: one value alone has none
@@ -42,18 +42,18 @@ class PartProcess:
     """The posterior of part costs. ``strengths``: the variance of each term by name, relative to base costs."""
 
     basis: PartBasis
-    evidence: Evidence
-    strengths: Mapping[str, float]
+    observations: Observations
+    variances: Mapping[str, float]
 
     @cached_property
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def _posterior(self) -> _Posterior:
-        prior = Prior.of(self.basis, self.evidence)
-        covariance = prior.covariance(self.strengths)
+        prior = Prior.of(self.basis, self.observations)
+        covariance = prior.covariance(self.variances)
         deviations = np.zeros(len(covariance))
         for _ in range(_MOST_STEPS):
-            view = View.around(deviations, prior, self.evidence)
-            found = _Posterior.of(prior, covariance, view, self.evidence, self.strengths)
+            linearization = Linearization.around(deviations, prior, self.observations)
+            found = _Posterior.of(prior, covariance, linearization, self.observations, self.variances)
             moved, deviations = np.abs(found.deviations - deviations).max(), found.deviations
             if moved < _STILL:
                 break
@@ -90,24 +90,24 @@ class PartProcess:
     @property
     def noise(self) -> float:
         """The standard deviation of one measured value around drift and true value, relative."""
-        return float(np.sqrt(self.strengths["noise"]))
+        return float(np.sqrt(self.variances["noise"]))
 
     @cached_property
     def _mean_drift(self) -> dict[str, float]:
-        return {name: self.strengths[name] * mean for name, mean in mean_drifts(self.evidence.at_s).items()}
+        return {name: self.variances[name] * mean for name, mean in mean_drifts(self.observations.at_s).items()}
 
     def drift(self, values: Vector) -> Vector:
         """The standard deviation (M,) of how much slower than usual all is at a moment, relative to values (M,)."""
-        return np.asarray(np.sqrt(drift_variance(self.strengths, self._posterior.prior.unit / values)))
+        return np.asarray(np.sqrt(drift_variance(self.variances, self._posterior.prior.unit / values)))
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def drift_at(self, at_s: Vector, values: Vector) -> Vector:
         """How much slower than usual values (M,) were at times (M,), as logarithms, by what was fitted around then."""
         found, unit = self._posterior, self._posterior.prior.unit
-        view = View.around(found.deviations, found.prior, self.evidence)
-        cross = cross_drifts(self.evidence.at_s, unit / view.expected, at_s, unit / values)
-        total = sum(self.strengths[name] * each for name, each in cross.items())
-        return np.asarray(total @ (found.inverse @ view.residual), dtype=np.float64)
+        linearization = Linearization.around(found.deviations, found.prior, self.observations)
+        cross = cross_drifts(self.observations.at_s, unit / linearization.expected, at_s, unit / values)
+        total = sum(self.variances[name] * each for name, each in cross.items())
+        return np.asarray(total @ (found.inverse @ linearization.residual), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def drift_among(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
@@ -119,7 +119,7 @@ class PartProcess:
         expected = self.predict(counts)
         units = self._posterior.prior.unit / expected
         known = drifts(at_s, units, around_mean=False)
-        total = _ANY_SHARE + sum(self.strengths[name] * each for name, each in known.items())
+        total = _ANY_SHARE + sum(self.variances[name] * each for name, each in known.items())
         total = total + np.diag(self.noise**2 + LEAST_NOISE**2 + (self.spread(counts) / expected) ** 2)
         inverse, residual = np.linalg.inv(total), np.log(measured / expected)
         return np.asarray(residual - (inverse @ residual) / np.diag(inverse), dtype=np.float64)
@@ -131,9 +131,12 @@ class PartProcess:
         By Laplace's approximation (section 5.4.1 of the source), less a constant.
         """
         found = self._posterior
-        view = View.around(found.deviations, found.prior, self.evidence)
-        (_, precision), misfit = np.linalg.slogdet(found.inverse), view.residual @ found.inverse @ view.residual
-        return float(precision - misfit) / 2 + log_prior(self.strengths)
+        linearization = Linearization.around(found.deviations, found.prior, self.observations)
+        (_, precision), misfit = (
+            np.linalg.slogdet(found.inverse),
+            linearization.residual @ found.inverse @ linearization.residual,
+        )
+        return float(precision - misfit) / 2 + log_prior(self.variances)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def spread(self, counts: Vector) -> Vector:
@@ -152,7 +155,7 @@ class PartProcess:
         return deviation
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def most_telling(self, counts: Vector, number: int) -> list[int]:
+    def select_most_uncertain(self, counts: Vector, number: int) -> list[int]:
         """Rows of sums (M, P) to measure next, one after the other the least certain once those before are measured."""
         found = self._posterior
         _, shares = found.prior.see(counts, found.deviations)
@@ -186,18 +189,23 @@ class _Posterior:
 
     @classmethod
     def of(
-        cls, prior: Prior, covariance: Vector, view: View, evidence: Evidence, strengths: Mapping[str, float]
+        cls,
+        prior: Prior,
+        covariance: Vector,
+        linearization: Linearization,
+        observations: Observations,
+        variances: Mapping[str, float],
     ) -> _Posterior:
-        cross = covariance @ view.shares.T
-        total = view.shares @ cross + np.diag(noise_of(strengths, evidence.weights))
-        if any(strengths[name] > 0 for name in DRIFTS):
-            shared = drifts(evidence.at_s, prior.unit / view.expected)
-            total += sum(strengths[name] * drift for name, drift in shared.items())
+        cross = covariance @ linearization.shares.T
+        total = linearization.shares @ cross + np.diag(noise_of(variances, observations.weights))
+        if any(variances[name] > 0 for name in DRIFTS):
+            shared = drifts(observations.at_s, prior.unit / linearization.expected)
+            total += sum(variances[name] * drift for name, drift in shared.items())
         inverse = np.asarray(np.linalg.inv(total), dtype=np.float64)
-        mean = cross @ (inverse @ view.residual)
+        mean = cross @ (inverse @ linearization.residual)
         if (mean < prior.least - _HOLD_TOLERANCE).any():
             mean = _held(mean, covariance - cross @ inverse @ cross.T, prior.least)
-        return cls(prior, covariance, view.shares, inverse, np.maximum(mean, prior.least))
+        return cls(prior, covariance, linearization.shares, inverse, np.maximum(mean, prior.least))
 
 
 def _held(free: Vector, spread: Vector, least: Vector) -> Vector:
@@ -227,28 +235,28 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vec
     times = np.zeros(len(values)) if at_s is None else at_s
     if not (len(values) and (values > 0).all() and np.isfinite(values).all() and np.isfinite(times).all()):
         raise UsageError("at least one value is needed to fit, all above 0 and finite, and finite times; measure again")
-    evidence = Evidence(counts, values, times, np.ones(len(values)))
+    observations = Observations(counts, values, times, np.ones(len(values)))
     with threadpool_limits(1):
-        return _fit(basis, evidence, drifting=bool(np.ptp(times)))
+        return _fit(basis, observations, drifting=bool(np.ptp(times)))
 
 
-def _fit(basis: PartBasis, evidence: Evidence, *, drifting: bool) -> PartProcess:
-    prior = Prior.of(basis, evidence)
-    strengths = {name: guess(name) for name in [*basis.terms, *(DRIFTS if drifting else ()), "noise"]}
+def _fit(basis: PartBasis, observations: Observations, *, drifting: bool) -> PartProcess:
+    prior = Prior.of(basis, observations)
+    variances = {name: guess(name) for name in [*basis.terms, *(DRIFTS if drifting else ()), "noise"]}
     absent = {name: 0.0 for name in DRIFTS if not drifting}
     deviations = np.zeros(len(prior.least))
-    chosen = np.unique(np.linspace(0, len(evidence.values) - 1, _MOST_FOR_STRENGTHS).astype(int))
+    chosen = np.unique(np.linspace(0, len(observations.values) - 1, _MOST_FOR_STRENGTHS).astype(int))
     for _ in range(_ROUNDS):
-        view = View.around(deviations, prior, evidence)
-        seen = view.of(chosen)
-        drift = drifts(evidence.at_s[chosen], prior.unit / seen.expected) if drifting else {}
+        linearization = Linearization.around(deviations, prior, observations)
+        seen = linearization.of(chosen)
+        drift = drifts(observations.at_s[chosen], prior.unit / seen.expected) if drifting else {}
         terms = {**seen.terms(prior), **drift}
-        strengths = estimate_strengths(terms, seen.residual, evidence.weights[chosen], strengths)
-        found = _Posterior.of(prior, prior.covariance(strengths), view, evidence, {**strengths, **absent})
-        weights = _weights(found.inverse, view.residual, evidence.weights, strengths["noise"])
-        evidence = replace(evidence, weights=weights)
+        variances = estimate_variances(terms, seen.residual, observations.weights[chosen], variances)
+        found = _Posterior.of(prior, prior.covariance(variances), linearization, observations, {**variances, **absent})
+        weights = _weights(found.inverse, linearization.residual, observations.weights, variances["noise"])
+        observations = replace(observations, weights=weights)
         deviations = found.deviations
-    return PartProcess(basis, evidence, {**strengths, **absent})
+    return PartProcess(basis, observations, {**variances, **absent})
 
 
 def _weights(inverse: Vector, residual: Vector, weights: Vector, noise: float) -> Vector:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.latency.memory import memory_mape
-from edgenas.profilers.measure.baseline_speed import common_pace
+from edgenas.profilers.measure.baseline_speed import common_baseline
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.reference_model import Watch
+from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.units import format_ms
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _THROTTLED = 0b1110
 
 
 @dataclass(frozen=True)
-class Conditions:
+class ConditionsSummary:
     """The state of the device while a table was measured; None where it does not say.
 
     ``frequency_khz`` and ``temperature_c`` are the least and the greatest that
@@ -43,7 +43,7 @@ class Conditions:
     power_mode: str | None = None
 
     @classmethod
-    def of(cls, measurements: Sequence[Measurement]) -> Conditions:
+    def of(cls, measurements: Sequence[Measurement]) -> ConditionsSummary:
         """What measurements say of the device before and after each of them."""
         states = [state for each in measurements for state in (each.conditions_before, each.conditions_after)]
 
@@ -84,11 +84,11 @@ def _throttled(counts: Sequence[int], flags: Sequence[int]) -> bool | None:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class HoldoutReport:
     """How far a table's predictions were from random subnets that it was not fitted to; errors are fractions.
 
     ``errors``: of each held-out subnet, predicted / measured - 1, in the order
-    of measuring; ``levelled``: the same less the drift that the fitted subnets
+    of measuring; ``drift_corrected``: the same less the drift that the fitted subnets
     measured around it show. ``kendall_tau_at``: by resolution, for pooled over all
     it is high whatever a table knows of one. ``noise``: the standard deviation
     that one measurement has by itself, as the fit estimates it; ``drift``: that of
@@ -97,7 +97,7 @@ class Certificate:
     interval of prediction, noise and drift together. ``memory_mape``: None where
     the device does not say what a process held, as with an accelerator.
     ``device_s``: of these subnets, with the reference model between them, which
-    usually took ``reference_ms``; None where it was not run. ``pace_ms``: the usual
+    usually took ``reference_ms``; None where it was not run. ``probe_ms``: the usual
     pace of the device's CPU, which latencies are at; None where the model does not
     run on that alone.
     """
@@ -116,14 +116,14 @@ class Certificate:
     kendall_tau_at: dict[str, float]
     memory_mape: float | None
     errors: tuple[float, ...]
-    levelled: tuple[float, ...]
+    drift_corrected: tuple[float, ...]
     fitted: int
     held_out: int
     device_s: float
     reference_ms: float | None
-    pace_ms: float | None
-    conditions: Conditions
-    verdicts: dict[str, int]
+    probe_ms: float | None
+    conditions: ConditionsSummary
+    validity_counts: dict[str, int]
     fastest: str
     fastest_ms: float
     slowest: str
@@ -159,12 +159,12 @@ class Certificate:
         """Name, value and remark of each line of a listing."""
         most = self.mape_at_most
         sure = "" if math.isinf(most) else f", at most {most:.1%} at 95% confidence"
-        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.items())
+        validity_counts = ", ".join(f"{count} {validity}" for validity, count in self.validity_counts.items())
         taus = _taus(self.kendall_tau_at, "{} px: {:.2f}")
         return [
             *([("SYNTHETIC", "", "these numbers are made up")] if self.synthetic else []),
             ("MAPE", f"{self.mape:.1%}", f"of {self.held_out} random unseen subnets{sure}"),
-            ("  less drift", f"{np.abs(self.levelled).mean():.1%}", "what all share at one moment"),
+            ("  less drift", f"{np.abs(self.drift_corrected).mean():.1%}", "what all share at one moment"),
             ("p95 of errors", f"{self.p95:.1%}", ""),
             ("within 5%", f"{self.within_5_percent:.0%}", ""),
             ("within 10%", f"{self.within_10_percent:.0%}", ""),
@@ -176,7 +176,7 @@ class Certificate:
             ("memory MAPE", *self._memory),
             ("fitted", str(self.fitted), f"subnets, {format_ms(self.fastest_ms)} to {format_ms(self.slowest_ms)}"),
             ("device time", _duration(self.device_s), ""),
-            ("verdicts", "", verdicts),
+            ("validity_counts", "", validity_counts),
             ("conditions", "", str(self.conditions)),
         ]
 
@@ -206,31 +206,31 @@ def latency_and_memory(measurements: Sequence[Measurement]) -> tuple[Vector, Vec
     return np.array([each.median_ms for each in measurements]), np.array(peaks, dtype=np.float64)
 
 
-def certify(
+def evaluate_holdout(
     table: LatencyTable,
     genes: Genes,
     measurements: Sequence[Measurement],
     held_out: npt.NDArray[np.bool_],
     reference: Sequence[Measurement] = (),
-) -> Certificate:
+) -> HoldoutReport:
     """Hold a table against the measurements (N,) of genes (N, G) in the mask ``held_out`` (N,), not empty."""
     assert table.process is not None
     latency, memory = latency_and_memory(measurements)
     predicted, predicted_memory = table.latency_ms(genes), table.peak_bytes(genes)
     signed = (predicted / latency - 1)[held_out]
     error = np.abs(signed)
-    verdicts = [measurement.verdict.status for measurement in measurements]
+    validity_counts = [measurement.validity.status for measurement in measurements]
     fastest, slowest = int(latency.argmin()), int(latency.argmax())
     ids = [architecture.id for architecture in table.space.decode(genes[[fastest, slowest]])]
     pairs = np.column_stack([predicted, latency])[held_out]
     at_s = np.array([measurement.taken_s for measurement in measurements])
     drift = table.process.drift_at(at_s[held_out], predicted[held_out])
-    return Certificate(
+    return HoldoutReport(
         mape=float(error.mean()),
         p95=float(np.quantile(error, 0.95)),
         within_5_percent=float((error <= 0.05).mean()),
         within_10_percent=float((error <= 0.1).mean()),
-        within_interval=float((table.surprises(genes[held_out], latency[held_out]) <= 1).mean()),
+        within_interval=float((table.standardized_residuals(genes[held_out], latency[held_out]) <= 1).mean()),
         noise=table.process.noise,
         drift=float(np.median(table.process.drift(predicted[held_out]))),
         bias=float(signed.mean()),
@@ -238,14 +238,14 @@ def certify(
         kendall_tau_at=_tau_at(table.space.resolutions, genes[held_out, 0], pairs),
         memory_mape=memory_mape(predicted_memory[held_out], memory[held_out]) if memory[held_out].any() else None,
         errors=tuple(signed.tolist()),
-        levelled=tuple(((1 + signed) * np.exp(drift) - 1).tolist()),
+        drift_corrected=tuple(((1 + signed) * np.exp(drift) - 1).tolist()),
         fitted=int((~held_out).sum()),
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
-        reference_ms=Watch(reference).usual_ms,
-        pace_ms=common_pace(measurements),
-        conditions=Conditions.of(measurements),
-        verdicts={status: verdicts.count(status) for status in sorted(set(verdicts))},
+        reference_ms=DriftMonitor(reference).usual_ms,
+        probe_ms=common_baseline(measurements),
+        conditions=ConditionsSummary.of(measurements),
+        validity_counts={status: validity_counts.count(status) for status in sorted(set(validity_counts))},
         fastest=ids[0],
         fastest_ms=float(latency[fastest]),
         slowest=ids[1],

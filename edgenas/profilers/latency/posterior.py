@@ -39,23 +39,25 @@ class _Inferred:
     latency_ms: list[_Latency]
     at_s: list[Number]
     weights: list[_Weight]
-    strengths: dict[str, Amount]
-    lean: Annotated[float, Interval(ge=0, le=1)]
+    variances: dict[str, Amount]
+    transfer_weight: Annotated[float, Interval(ge=0, le=1)]
 
 
-def to_inferred(space: SearchSpace, process: PartProcess, genes: Genes, others: Sequence[PartCosts]) -> dict[str, Any]:
+def posterior_to_dict(
+    space: SearchSpace, process: PartProcess, genes: Genes, others: Sequence[PartCosts]
+) -> dict[str, Any]:
     """A process that was fitted to genes (N, G), and the other targets' costs that it was given, as plain data."""
     subnets = [architecture.id for architecture in space.decode(genes)]
     costs = [{"overhead_ms": each.overhead_ms, "parts_ms": each.part_ms.tolist()} for each in others]
     return {"architectures": subnets, "others": costs, **remembered(process)}
 
 
-def from_inferred(space: SearchSpace, data: Any) -> tuple[PartProcess, Genes, tuple[PartCosts, ...]]:
-    """The inverse of ``to_inferred``: process, genes and the others' costs.
+def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Genes, tuple[PartCosts, ...]]:
+    """The inverse of ``posterior_to_dict``: process, genes and the others' costs.
 
     Raises UsageError or a kind of it for whatever does not fit together.
     """
-    found = parse(_Inferred, data, "inferred")
+    found = parse(_Inferred, data, "posterior")
     count = len(found.architectures)
     for name in ("latency_ms", "at_s", "weights"):
         _check_length(name, len(getattr(found, name)), count, "subnets")
@@ -64,7 +66,7 @@ def from_inferred(space: SearchSpace, data: Any) -> tuple[PartProcess, Genes, tu
     genes = space.encode([space.from_id(text) for text in found.architectures])
     others = tuple(PartCosts(each.overhead_ms, np.array(each.parts_ms, dtype=np.float64)) for each in found.others)
     process = restored_parts(space, genes, asdict(found), others)
-    if wrong := sorted(set(process.strengths) ^ set(process.terms)):
+    if wrong := sorted(set(process.variances) ^ set(process.terms)):
         raise FormatError(
             f"inferred: strengths must be those of {', '.join(process.terms)}, but {', '.join(wrong)} are not of both"
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgenas.costs import Vector
-from edgenas.profilers.latency.curve import CURVE_KNOTS, hats
+from edgenas.profilers.latency.curve import CURVE_KNOTS, interpolation_weights
 from edgenas.profilers.latency.non_negative import fit_non_negative
 
 LEAST_NOISE = 0.002
@@ -29,7 +29,7 @@ _MARGIN, _LENGTH = 0.5, 0.7  # octaves: how far the curve goes beyond base value
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Observations:
     """Values that were measured: ``counts`` (N, P) of parts in each, ``values`` (N,), and when, seconds (N,).
 
     ``weights`` (N,) are at most 1, lower for values that fit nowhere.
@@ -78,7 +78,7 @@ class PartBasis:
     detail: Vector
     similarities: Mapping[str, Vector]
     others: Features | None = None
-    lean: float = 0.0
+    transfer_weight: float = 0.0
 
     @property
     def terms(self) -> list[str]:
@@ -105,10 +105,10 @@ class Prior:
     bend: Vector
 
     @classmethod
-    def of(cls, basis: PartBasis, evidence: Evidence) -> Prior:
+    def of(cls, basis: PartBasis, observations: Observations) -> Prior:
         """Base costs from all values, and each detail as a share of them, as if it alone made up all of it."""
-        counts = evidence.counts
-        overhead, base = _base(basis, evidence)
+        counts = observations.counts
+        overhead, base = _base(basis, observations)
         base = np.maximum(base, max(_LEAST_SHARE * float(base.mean()), 1e-12))
         typical = (counts @ basis.detail).mean(axis=0)
         used = typical > 0
@@ -121,15 +121,15 @@ class Prior:
         """The deviations at which nothing costs anything, (P + 1 + K,)."""
         return np.array([*[-1.0] * len(self.base), -self.overhead / self.unit, *[-np.inf] * len(self.knots)])
 
-    def covariance(self, strengths: Mapping[str, float]) -> Vector:
+    def covariance(self, variances: Mapping[str, float]) -> Vector:
         """Of the deviations before anything was measured, (P + 1 + K, P + 1 + K)."""
         parts, size = len(self.base), len(self.least)
         total = np.zeros((size, size))
-        total[:parts, :parts] = strengths["detail"] * self.detail @ self.detail.T
+        total[:parts, :parts] = variances["detail"] * self.detail @ self.detail.T
         for name, similarity in self.similarities.items():
-            total[:parts, :parts] += strengths[name] * similarity
-        total[parts, parts] = strengths["overhead"]
-        total[parts + 1 :, parts + 1 :] = strengths["curve"] * self.bend
+            total[:parts, :parts] += variances[name] * similarity
+        total[parts, parts] = variances["overhead"]
+        total[parts + 1 :, parts + 1 :] = variances["curve"] * self.bend
         return total
 
     def see(self, counts: Vector, deviations: Vector) -> tuple[Vector, Vector]:
@@ -139,14 +139,14 @@ class Prior:
         base = self.overhead + counts @ self.base
         sums = np.maximum(base + costs @ deviations[:summed], _LEAST_SHARE * base)
         logs = deviations[summed:]
-        curved = hats(np.log2(sums), self.knots)
+        curved = interpolation_weights(np.log2(sums), self.knots)
         slope = curved @ np.gradient(logs, self.knots * np.log(2))  # moving along the curve, too, changes a value
         shares = costs / sums[:, None] * np.maximum(1 + slope, _LEAST_SLOPE)[:, None]
         return sums * np.exp(curved @ logs), np.hstack([shares, curved])
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Linearization:
     """How the logarithms of values see deviations, to first order around some of these.
 
     ``shares`` (N, P + 1 + K) are each value's parts, its overhead and its place
@@ -160,14 +160,14 @@ class View:
     residual: Vector
 
     @classmethod
-    def around(cls, deviations: Vector, prior: Prior, evidence: Evidence) -> View:
+    def around(cls, deviations: Vector, prior: Prior, observations: Observations) -> Linearization:
         """The view at ``deviations`` (P + 1 + K,)."""
-        expected, shares = prior.see(evidence.counts, deviations)
-        return cls(expected, shares, np.log(evidence.values / expected) + shares @ deviations)
+        expected, shares = prior.see(observations.counts, deviations)
+        return cls(expected, shares, np.log(observations.values / expected) + shares @ deviations)
 
-    def of(self, chosen: Vector) -> View:
+    def of(self, chosen: Vector) -> Linearization:
         """The view of some values only."""
-        return View(self.expected[chosen], self.shares[chosen], self.residual[chosen])
+        return Linearization(self.expected[chosen], self.shares[chosen], self.residual[chosen])
 
     def terms(self, prior: Prior) -> dict[str, Vector]:
         """The covariance (N, N) of values by each term, at a strength of one."""
@@ -179,20 +179,22 @@ class View:
         return {**terms, "overhead": np.outer(overhead, overhead), "curve": curved @ prior.bend @ curved.T}
 
 
-def _base(basis: PartBasis, evidence: Evidence) -> tuple[float, Vector]:
+def _base(basis: PartBasis, observations: Observations) -> tuple[float, Vector]:
     """Overhead and base costs (P,)."""
-    overhead, base = _fit_base(basis.plain, evidence)
+    overhead, base = _fit_base(basis.plain, observations)
     if basis.others is None:
         return overhead, base
-    other_overhead, other_base = _fit_base(basis.others, evidence)
-    lean = basis.lean
-    return (1 - lean) * overhead + lean * other_overhead, (1 - lean) * base + lean * other_base
+    other_overhead, other_base = _fit_base(basis.others, observations)
+    transfer_weight = basis.transfer_weight
+    return (1 - transfer_weight) * overhead + transfer_weight * other_overhead, (
+        1 - transfer_weight
+    ) * base + transfer_weight * other_base
 
 
-def _fit_base(features: Features, evidence: Evidence) -> tuple[float, Vector]:
+def _fit_base(features: Features, observations: Observations) -> tuple[float, Vector]:
     """The same of some features, without much regard to values that fit nowhere."""
-    values = evidence.values
-    columns = evidence.counts @ features.of_parts + features.overheads
+    values = observations.values
+    columns = observations.counts @ features.of_parts + features.overheads
     typical = (columns / values[:, None]).mean(axis=0) / features.expected
     trust = np.minimum(1.0, (_FAR_BELOW * values / np.median(values)) ** 2)
     doubt = np.zeros(len(typical))
@@ -213,6 +215,6 @@ def _curve(logs: Vector) -> tuple[Vector, Vector]:
     """
     knots = np.linspace(logs.min() - _MARGIN, logs.max() + _MARGIN, CURVE_KNOTS)
     smooth = np.exp(-0.5 * ((knots[:, None] - knots) / _LENGTH) ** 2)
-    placed, line = hats(logs, knots), np.column_stack([np.ones(CURVE_KNOTS), knots])
+    placed, line = interpolation_weights(logs, knots), np.column_stack([np.ones(CURVE_KNOTS), knots])
     bent = np.eye(CURVE_KNOTS) - line @ np.linalg.pinv(placed @ line) @ placed
     return knots, bent @ smooth @ bent.T

@@ -18,9 +18,9 @@ from edgenas.files import parse, read_document, write_document
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.holdout import TWO_SIDED_95, Certificate, certify, latency_and_memory
+from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, evaluate_holdout, latency_and_memory
 from edgenas.profilers.latency.memory import MemoryModel
-from edgenas.profilers.latency.posterior import from_inferred, to_inferred
+from edgenas.profilers.latency.posterior import posterior_from_dict, posterior_to_dict
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.space import Architecture, SearchSpace
 
@@ -47,8 +47,8 @@ class LatencyTable:
     overhead_ms: float
     part_ms: Vector
     memory: MemoryModel
-    certificate: Certificate | None
-    made_from: str
+    holdout: HoldoutReport | None
+    inputs_digest: str
     source: str = ""
     process: PartProcess | None = None
     measured: Genes | None = None  # the subnets that the process was fitted to
@@ -58,12 +58,12 @@ class LatencyTable:
     @property
     def synthetic(self) -> bool:
         """Whether it was fitted to numbers that a fake device made up."""
-        return self.certificate is not None and self.certificate.synthetic
+        return self.holdout is not None and self.holdout.synthetic
 
     @property
-    def lean(self) -> float | None:
+    def transfer_weight(self) -> float | None:
         """How far it leans on other targets' tables, from 0 (not at all) to 1; None where none were given."""
-        return self.process.basis.lean if self.process and self.others else None
+        return self.process.basis.transfer_weight if self.process and self.others else None
 
     def latency_ms(self, genes: Genes) -> Vector:
         """Predicted median latency (N,) of genes (N, G), milliseconds."""
@@ -116,7 +116,7 @@ class LatencyTable:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
         return in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
 
-    def surprises(self, genes: Genes, measured_ms: Vector, *, drifting: bool = True) -> Vector:
+    def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, drifting: bool = True) -> Vector:
         """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
 
         The interval is that of the prediction, one measurement's noise and, where
@@ -153,7 +153,7 @@ class LatencyTable:
         genes: Genes,
         measurements: Sequence[Measurement],
         held_out: npt.NDArray[np.bool_],
-        made_from: str,
+        inputs_digest: str,
         others: Sequence[LatencyTable] = (),
         reference: Sequence[Measurement] = (),
     ) -> LatencyTable:
@@ -178,37 +178,37 @@ class LatencyTable:
             process.costs,
             MemoryModel.of(space, genes[seen], memory[seen]) if memory[seen].any() else MemoryModel.counted(space),
             None,
-            made_from,
+            inputs_digest,
             "",
             process,
             genes[seen],
             known,
             process.curve,
         )
-        return replace(table, certificate=certify(table, genes, measurements, held_out, reference))
+        return replace(table, holdout=evaluate_holdout(table, genes, measurements, held_out, reference))
 
     def save(self, path: Path) -> None:
         """Write the table as a JSON document."""
         keys = [part.key for part in self.space.distinct_parts]
         body: dict[str, Any] = {
-            "made_from": self.made_from,
+            "inputs_digest": self.inputs_digest,
             "space": self.space.short_hash,
             "target": self.target,
             "source": self.source,
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "holdout": None if self.holdout is None else asdict(self.holdout),
             "overhead_ms": self.overhead_ms,
             "memory": self.memory.to_dict(),
             "parts_ms": dict(zip(keys, _to_plain(self.part_ms), strict=True)),
             "curve": None if self.curve is None else self.curve.to_dict(),
-            "inferred": self._inferred(),
+            "posterior": self._posterior_to_dict(),
         }
         write_document(path, _KIND, _VERSION, body)
 
-    def _inferred(self) -> dict[str, Any] | None:
+    def _posterior_to_dict(self) -> dict[str, Any] | None:
         """What intervals are made from, as plain data."""
         if self.process is None or self.measured is None:
             return None
-        return to_inferred(self.space, self.process, self.measured, self.others)
+        return posterior_to_dict(self.space, self.process, self.measured, self.others)
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> LatencyTable:
@@ -225,7 +225,7 @@ class LatencyTable:
     @classmethod
     def _from_stored(cls, stored: _Stored, space: SearchSpace) -> LatencyTable:
         process, measured, others = (
-            (None, None, ()) if stored.inferred is None else from_inferred(space, stored.inferred)
+            (None, None, ()) if stored.posterior is None else posterior_from_dict(space, stored.posterior)
         )
         return cls(
             space,
@@ -233,8 +233,8 @@ class LatencyTable:
             stored.overhead_ms,
             _from_plain(space, stored.parts_ms),
             MemoryModel.from_dict(space, stored.memory, "memory"),
-            stored.certificate,
-            stored.made_from,
+            stored.holdout,
+            stored.inputs_digest,
             stored.source,
             process,
             measured,
@@ -250,15 +250,15 @@ _PlainCost = float | list[float | None]
 class _Stored:
     """What a table's file says in plain values; ``memory``, ``curve`` and ``inferred`` are looked at elsewhere."""
 
-    made_from: str
+    inputs_digest: str
     target: str
     source: str
-    certificate: Certificate | None
+    holdout: HoldoutReport | None
     overhead_ms: Annotated[float, Ge(0)]
     parts_ms: dict[str, _PlainCost | None]
     memory: dict[str, Any]
     curve: dict[str, Any] | None
-    inferred: dict[str, Any] | None
+    posterior: dict[str, Any] | None
 
 
 def _to_plain(part_ms: Vector) -> list[Any]:

@@ -24,18 +24,18 @@ def guess(name: str) -> float:
     return _GUESSES.get(name.partition(" ")[0], _DEVIATION_GUESS)
 
 
-def log_prior(strengths: Mapping[str, float]) -> float:
+def log_prior(variances: Mapping[str, float]) -> float:
     """How likely these variances were before anything was measured, a logarithm, less a constant; absent ones are 0."""
-    away = [np.log(strength / guess(name)) / _SPREAD for name, strength in strengths.items() if strength]
+    away = [np.log(strength / guess(name)) / _SPREAD for name, strength in variances.items() if strength]
     return -float(np.square(away).sum()) / 2
 
 
-def noise_of(strengths: Mapping[str, float], weights: Vector) -> Vector:
+def noise_of(variances: Mapping[str, float], weights: Vector) -> Vector:
     """The variance (N,) of what belongs to single values alone; those without weight have more."""
-    return np.asarray(strengths["noise"] / weights + LEAST_NOISE**2)
+    return np.asarray(variances["noise"] / weights + LEAST_NOISE**2)
 
 
-def estimate_strengths(
+def estimate_variances(
     terms: Mapping[str, Vector], residual: Vector, weights: Vector, start: Mapping[str, float]
 ) -> dict[str, float]:
     """The variances of ``terms`` (N, N) and of noise that make ``residual`` (N,) most likely, from ``start`` on."""
@@ -47,15 +47,15 @@ def estimate_strengths(
     noise = 1 / weights
 
     def loss(logs: Vector) -> tuple[float, Vector]:
-        strengths = dict(zip(names, np.exp(logs).tolist(), strict=True))
-        total = np.diag(noise_of(strengths, weights))
+        variances = dict(zip(names, np.exp(logs).tolist(), strict=True))
+        total = np.diag(noise_of(variances, weights))
         for name, term in terms.items():
-            total += strengths[name] * term
+            total += variances[name] * term
         factor = cho_factor(total, lower=True, check_finite=False)
         inverse = cho_solve(factor, np.eye(len(residual)), check_finite=False)
         pull = inverse @ residual
-        slopes = [strengths[name] * (np.vdot(inverse, term) - pull @ term @ pull) / 2 for name, term in terms.items()]
-        slopes.append(strengths["noise"] * float(np.diag(inverse) @ noise - pull**2 @ noise) / 2)
+        slopes = [variances[name] * (np.vdot(inverse, term) - pull @ term @ pull) / 2 for name, term in terms.items()]
+        slopes.append(variances["noise"] * float(np.diag(inverse) @ noise - pull**2 @ noise) / 2)
         away = (logs - guesses) / _SPREAD
         value = residual @ pull / 2 + np.log(np.diag(factor[0])).sum() + away @ away / 2
         return float(value), np.array(slopes) + away / _SPREAD

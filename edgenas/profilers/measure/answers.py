@@ -46,7 +46,7 @@ class Conditions(TypedDict, total=False):
     gpu_limit_khz: Count | None
     gpu_fixed: bool | None
     interrupted_share: Share | None
-    usual_pace_ms: Sample | None
+    baseline_probe_ms: Sample | None
     lowest_frequency_khz: Count | None
 
 
@@ -109,7 +109,7 @@ class Result:
     conditions_before: Conditions
     conditions_after: Conditions
     interrupted: tuple[Count, ...] = ()
-    pace_ms: tuple[Sample, ...] = ()
+    probe_ms: tuple[Sample, ...] = ()
     running_s: Amount = 0.0
     placement: Mapping[Word, Count] | None = None
     energy_mj: Number | None = None
@@ -119,7 +119,7 @@ class Result:
     def __post_init__(self) -> None:
         if any(place >= len(self.samples_ms) for place in self.interrupted):
             raise ValueError("interrupted names runs that there are not")
-        if len(self.pace_ms) not in (0, len(self.samples_ms)):
+        if len(self.probe_ms) not in (0, len(self.samples_ms)):
             raise ValueError("there must be a pace for each run, or none")
 
 

@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgenas.devices import Deadline, Device, Target, connect
+from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import DeviceError, ModelError
 from edgenas.files import digest
-from edgenas.profilers.measure.baseline_speed import at_pace, usual_pace
+from edgenas.profilers.measure.baseline_speed import at_baseline, baseline_probe
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import ENDINGS, check_models
-from edgenas.profilers.measure.reference_model import EVERY, LEAST, SETTINGS, Watch, reference_model, with_reference
-from edgenas.profilers.measure.result import Rounds
+from edgenas.profilers.measure.reference_model import (
+    EVERY,
+    LEAST,
+    SETTINGS,
+    DriftMonitor,
+    reference_model,
+    with_reference,
+)
+from edgenas.profilers.measure.result import MeasurementResult
 from edgenas.profilers.measure.session import measure_many, with_drift
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.statistics import processes_needed
@@ -29,7 +36,7 @@ _LOCK_SECONDS = 600.0
 OnProcess = Callable[[int | None, Measurement], None]
 
 
-def measure(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Rounds:
+def measure_model(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> MeasurementResult:
     """Measure one model file on its target's device, in six processes or more.
 
     Raises UsageError for a file that cannot be read or is of an unknown kind,
@@ -37,7 +44,7 @@ def measure(model: Path | str, target: Target, settings: MeasureSettings | None 
     when the device vanishes.
     """
     batch = Batch([Path(model)], target, settings)
-    with connect(target.profile) as device:
+    with connect_device(target.profile) as device:
         batch.run(device)
     (found,) = batch.results()
     if isinstance(found, ModelError):
@@ -73,7 +80,7 @@ class Batch:
         settings: MeasureSettings | None = None,
         *,
         taken: Sequence[Sequence[Measurement]] = (),
-        watch: Watch | None = None,
+        watch: DriftMonitor | None = None,
         on_process: OnProcess = lambda number, measurement: None,
     ) -> None:
         self._models, self._target, self._settings = list(models), target, settings or MeasureSettings()
@@ -82,7 +89,7 @@ class Batch:
         self._taken = [list(each) for each in taken] or [[] for _ in self._models]
         self._earlier = [len(each) for each in self._taken]
         self._failed: dict[int, ModelError] = {}
-        self._series, self._watch = watch is not None, Watch() if watch is None else watch
+        self._series, self._watch = watch is not None, DriftMonitor() if watch is None else watch
         self._on_process = on_process
 
     def run(self, device: Device) -> None:
@@ -106,14 +113,14 @@ class Batch:
         missing = {number: self._missing(taken) for number, taken in known.items()}
         return {number: processes for number, processes in missing.items() if processes > 0}
 
-    def results(self) -> list[Rounds | ModelError | None]:
+    def results(self) -> list[MeasurementResult | ModelError | None]:
         """What is known of each model: None where the device vanished before its first process."""
         return [self._result(number, known) for number, known in enumerate(self._known())]
 
-    def _result(self, number: int, known: Sequence[Measurement]) -> Rounds | ModelError | None:
+    def _result(self, number: int, known: Sequence[Measurement]) -> MeasurementResult | ModelError | None:
         if number in self._failed:
             return self._failed[number]
-        return Rounds.of(known, self._settings.processes) if known else None
+        return MeasurementResult.of(known, self._settings.processes) if known else None
 
     def _known(self) -> list[list[Measurement]]:
         """What was taken of each model, at one pace, with the drift that was seen.
@@ -122,20 +129,20 @@ class Batch:
         """
         found = [[with_drift_at(each, self._watch, self._target) for each in taken] for taken in self._taken]
         kept = [
-            [each for place, each in enumerate(taken) if place >= earlier or not each.refused]
+            [each for place, each in enumerate(taken) if place >= earlier or not each.rejected]
             for taken, earlier in zip(found, self._earlier, strict=True)
         ]
-        usual = usual_pace([each for taken in kept for each in taken])
-        return [[at_pace(each, usual) for each in taken] for taken in kept]
+        usual = baseline_probe([each for taken in kept for each in taken])
+        return [[at_baseline(each, usual) for each in taken] for taken in kept]
 
     def _hopeless(self, known: Sequence[Sequence[Measurement]]) -> bool:
         """Everything was refused, the governor's way: more of it would be too."""
         enough = all(len(each) >= self._settings.processes for each in known)
-        return enough and all(one.refused for each in known for one in each)
+        return enough and all(one.rejected for each in known for one in each)
 
     def _missing(self, taken: Sequence[Measurement]) -> int:
         settings = self._settings
-        medians = [each.median_ms for each in taken if not each.refused]
+        medians = [each.median_ms for each in taken if not each.rejected]
         spent = sum(each.device_s for each in taken)
         if len(taken) >= settings.processes and spent >= settings.total_seconds:
             return 0
@@ -210,7 +217,7 @@ class Batch:
             yield path
 
 
-def with_drift_at(measurement: Measurement, watch: Watch, target: Target) -> Measurement:
+def with_drift_at(measurement: Measurement, watch: DriftMonitor, target: Target) -> Measurement:
     """A measurement with the drift that the reference showed at its time, as it is where nobody knows."""
     found = watch.drift(measurement.taken_s)
     return measurement if found is None else with_drift(measurement, found, target)

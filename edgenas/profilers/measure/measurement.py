@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
 from edgenas.files import parse, read_document, write_document
-from edgenas.on_device.speed_probe import FELT
+from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.measure.statistics import median_interval, percentile
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
 
 KIND = "measurement"
@@ -29,7 +29,7 @@ class Measurement:
     Data only; everything derived is computed from the samples.
     ``samples_ms``: single runs in the order taken, after warm-up, to the
     nanosecond; ``interrupted``: the places of those during which another
-    program took the CPU. ``pace_ms``: what a fixed piece of work took around each of
+    program took the CPU. ``probe_ms``: what a fixed piece of work took around each of
     them, which tells how fast the CPU was; nothing where the model does not run on
     the CPU alone. ``round``: models of equal rounds were measured near
     each other in time. ``taken_s``: when it was there, in seconds since 1970, 0
@@ -56,11 +56,11 @@ class Measurement:
     versions: Mapping[str, str]
     conditions_before: Mapping[str, Any]
     conditions_after: Mapping[str, Any]
-    verdict: Verdict
+    validity: Validity
     synthetic: bool
     settings: Mapping[str, Any]
     interrupted: tuple[int, ...] = ()
-    pace_ms: tuple[float, ...] = ()
+    probe_ms: tuple[float, ...] = ()
     round: int = 0
     taken_s: float = 0.0
     running_s: float = 0.0
@@ -76,14 +76,16 @@ class Measurement:
             raise MeasurementError(
                 f"a measurement must have at least 2 samples, all above 0 ms, but got {number}; measure again"
             )
-        paces = self.pace_ms
-        if len(paces) not in (0, len(self.samples_ms)) or not all(0 < each < float("inf") for each in paces):
+        probe_times = self.probe_ms
+        if len(probe_times) not in (0, len(self.samples_ms)) or not all(
+            0 < each < float("inf") for each in probe_times
+        ):
             raise MeasurementError("a measurement must have a pace above 0 ms for each sample, or none; measure again")
 
     @property
-    def refused(self) -> bool:
+    def rejected(self) -> bool:
         """Whether it cannot be trusted."""
-        return self.verdict.status == "refused"
+        return self.validity.status == "rejected"
 
     @cached_property
     def _counting(self) -> list[int]:
@@ -101,11 +103,11 @@ class Measurement:
         """The runs that count, as long as they would take at the usual speed of the device.
 
         Each is divided by the square root of its pace over the usual one (see
-        ``speed_probe.FELT``); where that is not known, all by 1 + drift.
+        ``speed_probe.EXPONENT``); where that is not known, all by 1 + drift.
         """
-        base = self.base_pace_ms
-        if self.pace_ms and base is not None:
-            return tuple(self.samples_ms[place] * (base / self.pace_ms[place]) ** FELT for place in self._counting)
+        base = self.reference_probe_ms
+        if self.probe_ms and base is not None:
+            return tuple(self.samples_ms[place] * (base / self.probe_ms[place]) ** EXPONENT for place in self._counting)
         return tuple(self.samples_ms[place] / (1 + (self.drift or 0.0)) for place in self._counting)
 
     @cached_property
@@ -119,23 +121,23 @@ class Measurement:
         return self.unscaled_ms / self.median_ms - 1
 
     @cached_property
-    def own_pace_ms(self) -> float | None:
+    def median_probe_ms(self) -> float | None:
         """The median pace, ms; None where nobody looked."""
-        return statistics.median(self.pace_ms) if self.pace_ms else None
+        return statistics.median(self.probe_ms) if self.probe_ms else None
 
     @property
-    def usual_pace_ms(self) -> float | None:
+    def baseline_probe_ms(self) -> float | None:
         """The pace that the device remembered as usual when this was taken, ms; None where it remembered none."""
-        return self._after("usual_pace_ms")
+        return self._after("baseline_probe_ms")
 
     @property
-    def base_pace_ms(self) -> float | None:
+    def reference_probe_ms(self) -> float | None:
         """The pace that runs are scaled to: what was chosen for all that it is compared with, or what was remembered.
 
         See ``edgenas.profilers.measure.baseline_speed``.
         """
-        chosen = self._after("base_pace_ms")
-        return self.usual_pace_ms if chosen is None else chosen
+        chosen = self._after("reference_probe_ms")
+        return self.baseline_probe_ms if chosen is None else chosen
 
     def _after(self, key: str) -> float | None:
         found = self.conditions_after.get(key)
@@ -185,10 +187,8 @@ class Measurement:
 
     def __str__(self) -> str:
         low, high = self.interval_ms
-        made_up = "synthetic, " if self.synthetic else ""
-        return (
-            f"{format_ms(self.median_ms)} (95% interval {format_ms(low)} to {format_ms(high)}, {made_up}{self.verdict})"
-        )
+        interval = f"95% interval {format_ms(low)} to {format_ms(high)}"
+        return f"{format_ms(self.median_ms)} ({interval}, {'synthetic, ' if self.synthetic else ''}{self.validity})"
 
 
 def differences(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.devices import Deadline, Device, Target, connect
+from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import DeviceError
 from edgenas.profilers.measure.answers import End, Failed, Hello, Stored, Unable, read_answer
 from edgenas.profilers.measure.protocol import ModelFile, check_models, describe, model_error, send_agent, unable
@@ -37,7 +37,7 @@ def run_on_device(model: Path, inputs: Sequence[Array], target: Target, *, devic
     process, DeviceError when the device vanishes or answers nonsense.
     """
     (file,) = check_models([Path(model)], target)
-    connection = nullcontext(device) if device is not None else connect(target.profile)
+    connection = nullcontext(device) if device is not None else connect_device(target.profile)
     with connection as used, used.lock(Deadline(_LOCK_SECONDS)):
         return _run(file, inputs, target, used)
 

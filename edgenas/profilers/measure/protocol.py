@@ -108,4 +108,4 @@ def one_line(said: str) -> str:
 def _install(target: Target, python: str, *, upgrade: bool = False) -> str:
     package = _PACKAGES.get(target.runtime, target.runtime)
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
-    return f"install it there (edgenas device setup {target.profile.given}, or {pip})"
+    return f"install it there (edgenas device setup {target.profile.cli_name}, or {pip})"

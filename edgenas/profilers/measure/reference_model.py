@@ -61,7 +61,7 @@ def with_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
         yield turn
 
 
-class Watch:
+class DriftMonitor:
     """The reference's processes of a batch, ``earlier`` ones among them, and what they say about the device.
 
     Those of which other programs interrupted most runs say nothing, and do not count.

@@ -11,21 +11,21 @@ from typing import Any
 from edgenas.errors import MeasurementError, UsageError
 from edgenas.profilers.measure.measurement import Measurement, differences
 from edgenas.profilers.measure.statistics import FEWEST, interval_of_medians, percentile, ratio_interval, ratio_of_pairs
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
 
 
 @dataclass(frozen=True)
-class Rounds:
+class MeasurementResult:
     """Measurements of one file, each from a process of its own.
 
     Raises UsageError for none, MeasurementError for those of different devices
-    or versions of the runtime. ``left_out``: processes whose measurement was refused while enough others
+    or versions of the runtime. ``rejected``: processes whose measurement was refused while enough others
     were not. Latencies are in ms; intervals are at 95%.
     """
 
     measurements: tuple[Measurement, ...]
-    left_out: tuple[Measurement, ...] = ()
+    rejected: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.measurements:
@@ -37,17 +37,17 @@ class Rounds:
                 )
 
     @classmethod
-    def of(cls, taken: Sequence[Measurement], processes: int = 1) -> Rounds:
+    def of(cls, taken: Sequence[Measurement], processes: int = 1) -> MeasurementResult:
         """What was taken and brought to one pace, without the refused where at least ``processes`` others are left."""
-        usable = tuple(each for each in taken if not each.refused)
+        usable = tuple(each for each in taken if not each.rejected)
         if len(usable) < processes:
             return cls(tuple(taken))
-        return cls(usable, tuple(each for each in taken if each.refused))
+        return cls(usable, tuple(each for each in taken if each.rejected))
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Why it cannot be trusted; nothing where it can."""
-        return self.verdict.reasons if self.verdict.status == "refused" else ()
+        return self.validity.reasons if self.validity.status == "rejected" else ()
 
     @property
     def model_sha256(self) -> str:
@@ -61,7 +61,7 @@ class Rounds:
 
     @cached_property
     def _interval(self) -> tuple[float, float, float]:
-        return median_of_rounds(self.measurements)
+        return median_of_processes(self.measurements)
 
     @property
     def median_ms(self) -> float:
@@ -77,7 +77,7 @@ class Rounds:
         return self._interval[1:]
 
     @property
-    def sure(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether there are enough processes for an interval."""
         return len(self.measurements) >= FEWEST
 
@@ -100,24 +100,24 @@ class Rounds:
     @property
     def device_s(self) -> float:
         """Device time that it took in all, with what was left out."""
-        return sum(each.device_s for each in (*self.measurements, *self.left_out))
+        return sum(each.device_s for each in (*self.measurements, *self.rejected))
 
     @property
-    def verdict(self) -> Verdict:
+    def validity(self) -> Validity:
         """The worst verdict of the processes with its reasons; of those that differ only in numbers, the first.
 
         Those left out are counted, and where they are more than the others it is refused.
         """
-        verdicts = [each.verdict for each in self.measurements]
-        worst = max(verdicts, key=lambda verdict: _BADNESS[verdict.status]).status
-        reasons = _distinct(verdict for verdict in verdicts if verdict.status == worst)
-        if self.left_out:
-            why = "; ".join(_distinct(each.verdict for each in self.left_out))
-            total = len(self.measurements) + len(self.left_out)
-            reasons = (*reasons, f"{len(self.left_out)} of {total} processes left out: {why}")
-        if len(self.left_out) > len(self.measurements):
-            return Verdict("refused", reasons[-1:])
-        return Verdict(worst, reasons)
+        validity_counts = [each.validity for each in self.measurements]
+        worst = max(validity_counts, key=lambda validity: _BADNESS[validity.status]).status
+        reasons = _distinct(validity for validity in validity_counts if validity.status == worst)
+        if self.rejected:
+            why = "; ".join(_distinct(each.validity for each in self.rejected))
+            total = len(self.measurements) + len(self.rejected)
+            reasons = (*reasons, f"{len(self.rejected)} of {total} processes left out: {why}")
+        if len(self.rejected) > len(self.measurements):
+            return Validity("rejected", reasons[-1:])
+        return Validity(worst, reasons)
 
     @property
     def synthetic(self) -> bool:
@@ -128,51 +128,51 @@ class Rounds:
         """What was found, and every measurement, as plain data."""
         return {
             "median_ms": self.median_ms,
-            "interval_95_ms": list(self.interval_ms) if self.sure else None,
+            "interval_95_ms": list(self.interval_ms) if self.has_interval else None,
             "p90_ms": self.p90_ms,
             "peak_bytes": self.peak_bytes,
             "processes": len(self.measurements),
             "runs": self.runs,
             "device_s": self.device_s,
-            "verdict": {"status": self.verdict.status, "reasons": list(self.verdict.reasons)},
+            "validity": {"status": self.validity.status, "reasons": list(self.validity.reasons)},
             "synthetic": self.synthetic,
             "measurements": [each.to_dict() for each in self.measurements],
-            "left_out": [each.to_dict() for each in self.left_out],
+            "rejected": [each.to_dict() for each in self.rejected],
         }
 
     def __str__(self) -> str:
         low, high = self.interval_ms
-        interval = f"95% interval {format_ms(low)} to {format_ms(high)}, " if self.sure else ""
+        interval = f"95% interval {format_ms(low)} to {format_ms(high)}, " if self.has_interval else ""
         made_up = "synthetic, " if self.synthetic else ""
-        return f"{format_ms(self.median_ms)} ({interval}{made_up}{self.verdict})"
+        return f"{format_ms(self.median_ms)} ({interval}{made_up}{self.validity})"
 
 
 _NUMBER = re.compile(r"[\d.]+")
-_BADNESS = {"trusted": 0, "unverified": 1, "refused": 2}
+_BADNESS = {"valid": 0, "unverified": 1, "rejected": 2}
 
 
-def _distinct(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+def _distinct(validity_counts: Iterable[Validity]) -> tuple[str, ...]:
     """Their reasons; of those that differ only in numbers, the first."""
-    reasons = [reason for verdict in verdicts for reason in verdict.reasons]
+    reasons = [reason for validity in validity_counts for reason in validity.reasons]
     distinct = {_NUMBER.sub("", reason): reason for reason in reversed(reasons)}
     return tuple(reversed(distinct.values()))
 
 
-def median_of_rounds(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
+def median_of_processes(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
     """The median of the medians of one or more processes and the ends of its 95% confidence interval, milliseconds."""
     if len(measurements) == 1:
         return (measurements[0].median_ms, *measurements[0].interval_ms)
     return interval_of_medians([measurement.median_ms for measurement in measurements])
 
 
-def compare_rounds(first: Rounds, second: Rounds) -> tuple[float, float, float] | None:
+def compare_results(first: MeasurementResult, second: MeasurementResult) -> tuple[float, float, float] | None:
     """How many times as long ``first`` takes as ``second``: the ratio and its 95% interval.
 
     For rounds of one batch, or of different targets. From equal rounds where the
     target is the same and six rounds have both; otherwise from the two medians
     and their intervals. None where one has fewer than six processes.
     """
-    if not (first.sure and second.sure):
+    if not (first.has_interval and second.has_interval):
         return None
     others = {each.round: each.median_ms for each in second.measurements if second.target == first.target}
     pairs = [(each.median_ms, others[each.round]) for each in first.measurements if each.round in others]

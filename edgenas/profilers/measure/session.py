@@ -16,7 +16,7 @@ from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import ModelFile, check_models, describe, model_error, send_agent, unable
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.validity import Verdict, judge
+from edgenas.profilers.measure.validity import Validity, assess
 
 _START_SECONDS = 60.0
 _LOCK_SECONDS = 600.0
@@ -55,14 +55,14 @@ def measure_many(
 def with_drift(measurement: Measurement, drift: float, target: Target) -> Measurement:
     """A measurement with the drift that a reference model showed around it, and the verdict that follows."""
     after = {**measurement.conditions_after, "drift": drift}
-    verdict = _verdict(measurement.conditions_before, after, measurement.placement, target)
-    return replace(measurement, conditions_after=after, verdict=verdict)
+    validity = _verdict(measurement.conditions_before, after, measurement.placement, target)
+    return replace(measurement, conditions_after=after, validity=validity)
 
 
 def _verdict(
     before: Mapping[str, Any], after: Mapping[str, Any], placement: Mapping[str, int] | None, target: Target
-) -> Verdict:
-    return judge(before, after, placement=placement, providers=target.providers, power_mode=target.profile.power_mode)
+) -> Validity:
+    return assess(before, after, placement=placement, providers=target.providers, power_mode=target.profile.power_mode)
 
 
 @dataclass
@@ -170,7 +170,7 @@ class _Session:
             target=self.target.to_dict(),
             facts={**facts, **hello.facts},
             versions=hello.versions,
-            verdict=_verdict(before, after, answer.placement, self.target),
+            validity=_verdict(before, after, answer.placement, self.target),
             synthetic=facts["synthetic"],
             settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
         )

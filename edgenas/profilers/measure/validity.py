@@ -19,26 +19,26 @@ _UNDERVOLTAGE, _HOT = 0b0001, 0b1110
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Validity:
     """``trusted``; ``unverified``, naming the facts that the device withholds; ``refused``, with reason and remedy."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    status: Literal["trusted", "unverified", "refused"]
+    status: Literal["valid", "unverified", "rejected"]
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.status + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
-def judge(
+def assess(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     *,
     placement: Mapping[str, int] | None = None,
     providers: Sequence[str] = (),
     power_mode: str | None = None,
-) -> Verdict:
+) -> Validity:
     """The verdict on a measurement between two sets of conditions.
 
     Refused: a governor that is free to change the frequency, or one more than a
@@ -63,13 +63,13 @@ def judge(
     ]
     notes = [*_fallback(placement, providers), *_cap(after)]
     if problems:
-        return Verdict("refused", (*problems, *notes))
+        return Validity("rejected", (*problems, *notes))
     missing = [fact for fact in NEEDED if after.get(fact) is None]
     if placement is not None and not placement:
         missing.append("placement")
     if missing:
-        return Verdict("unverified", (f"the device does not give {', '.join(missing)}", *notes))
-    return Verdict("trusted", tuple(notes))
+        return Validity("unverified", (f"the device does not give {', '.join(missing)}", *notes))
+    return Validity("valid", tuple(notes))
 
 
 def _governor(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

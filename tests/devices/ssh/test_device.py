@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, Device, DeviceProfile, connect
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices.ssh import link as ssh_link
 from edgenas.devices.ssh.device import SshDevice
 from edgenas.devices.ssh.testing import Sshd
@@ -43,12 +43,12 @@ with SshDevice(load_profile(sys.argv[1]), silence_seconds=float(sys.argv[3])) as
 class TestContract(DeviceContract):
     @pytest.fixture
     def device(self, ssh_profile: DeviceProfile) -> Iterator[Device]:
-        with connect(ssh_profile) as device:
+        with connect_device(ssh_profile) as device:
             yield device
 
     @pytest.fixture
     def other(self, sshd: Sshd, tmp_path: Path) -> Iterator[Device]:
-        with connect(sshd.profile(work_dir=str(tmp_path / "another"))) as device:
+        with connect_device(sshd.profile(work_dir=str(tmp_path / "another"))) as device:
             yield device
 
 
@@ -102,9 +102,9 @@ def test_a_file_is_not_sent_again(ssh_profile: DeviceProfile, board: Path, tmp_p
     """What lies there from another connection is used again, under whatever name."""
     source = tmp_path / "source"
     source.write_bytes(os.urandom(100_000))
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         first = Path(device.push(source, "first")).stat().st_ino
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         assert Path(device.push(source, "second")).stat().st_ino == first
         assert Path(device.push(source, "second")).read_bytes() == source.read_bytes()
     assert len(list((board / "files").iterdir())) == 1
@@ -114,11 +114,11 @@ def test_a_kept_file_that_was_damaged_is_sent_again(ssh_profile: DeviceProfile, 
     """Files are compared by their content there, not by their name."""
     source = tmp_path / "source"
     source.write_bytes(b"content")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         device.push(source, "name")
     (kept,) = (board / "files").iterdir()
     kept.write_bytes(b"contend")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         assert Path(device.push(source, "name")).read_bytes() == b"content"
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_a_command_changed_is_sent_again(ssh_profile: DeviceProfile,
     """A pushed file that something there wrote to gets its content back."""
     source = tmp_path / "source"
     source.write_bytes(b"content")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         path = Path(device.push(source, "name"))
         path.unlink()
         path.write_bytes(b"changed")
@@ -137,7 +137,7 @@ def test_an_empty_file_is_a_file(ssh_profile: DeviceProfile, tmp_path: Path) -> 
     """A file without content is pushed and pulled as one."""
     source, back = tmp_path / "source", tmp_path / "back"
     source.write_bytes(b"")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         device.pull(device.push(source, "name"), back)
     assert back.read_bytes() == b""
 
@@ -146,7 +146,7 @@ def test_close_leaves_no_work_folder(ssh_profile: DeviceProfile, board: Path, tm
     """After closing nothing is left but what is kept for the next time."""
     source = tmp_path / "source"
     source.write_bytes(b"content")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         device.push(source, "name")
         assert len(work_folders(board, 1)) == 1
     assert work_folders(board, 0) == []
@@ -154,8 +154,8 @@ def test_close_leaves_no_work_folder(ssh_profile: DeviceProfile, board: Path, tm
 
 
 def test_a_dead_keepers_folder_is_swept(sshd: Sshd, ssh_profile: DeviceProfile, board: Path) -> None:
-    """The next connection removes what a keeper left that could not tidy up."""
-    with connect(ssh_profile) as device:
+    """The next connection removes what a worker left that could not tidy up."""
+    with connect_device(ssh_profile) as device:
         lines: list[str] = []
 
         def kill_keeper(line: str) -> None:
@@ -166,7 +166,7 @@ def test_a_dead_keepers_folder_is_swept(sshd: Sshd, ssh_profile: DeviceProfile, 
         with pytest.raises(DeviceError, match="connection was lost"):
             device.run([device.python, "-c", code], deadline=Deadline(60), on_line=kill_keeper)
     (left,) = board.glob("edgenas-work-*")
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         device.run(["true"], deadline=Deadline(30))
         assert left not in board.iterdir()
 
@@ -178,7 +178,7 @@ def test_no_shell_sees_a_command(ssh_profile: DeviceProfile) -> None:
     """Arguments arrive as they are, whatever they hold."""
     odd = ["$HOME", "a b", "'", '"', "\\", "*", ";ls", "\n", "é", "!x", "%s", ""]
     code = "import sys; print(ascii(sys.argv[1:]))"
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         done = device.run([device.python, "-c", code, *odd], deadline=Deadline(30))
     assert done.stdout == f"{odd!a}\n"
 
@@ -186,14 +186,14 @@ def test_no_shell_sees_a_command(ssh_profile: DeviceProfile) -> None:
 def test_a_large_request_is_sent_whole(ssh_profile: DeviceProfile) -> None:
     """Standard input of more than the link's window arrives, while as much output flows back."""
     code = "import sys; data = sys.stdin.readline(); print(len(data)); sys.stdout.write(data)"
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         done = device.run([device.python, "-c", code], deadline=Deadline(60), stdin=b"x" * 5_000_000 + b"\n")
     assert done.stdout == "5000001\n" + "x" * 5_000_000 + "\n"
 
 
 def test_a_command_that_cannot_be_started_is_named(ssh_profile: DeviceProfile) -> None:
     """A program that is not there is an error, and the device stays usable."""
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         with pytest.raises(DeviceError, match=r"/no/program: cannot be started \(No such file or directory\)"):
             device.run(["/no/program"], deadline=Deadline(30))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
@@ -207,7 +207,7 @@ def test_cancel_ends_a_run_from_another_thread(ssh_profile: DeviceProfile, is_go
         lines.append(line)
         deadline.cancel()
 
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         with pytest.raises(DeviceError, match="given up"):
             device.run([device.python, "-c", SLEEPER], deadline=deadline, on_line=cancel)
         assert is_gone(int(lines[0]))
@@ -226,7 +226,7 @@ def login_shell(folder: Path, command: str) -> Iterator[Sshd]:
 
 
 def works(server: Sshd) -> None:
-    with connect(server.profile(python=None)) as device:
+    with connect_device(server.profile(python=None)) as device:
         assert device.python == "python3"
         facts = device.facts()
         assert facts["kernel"] == os.uname().release
@@ -265,7 +265,7 @@ def test_a_slow_login_shell_does_not_move_the_deadline(tmp_path: Path) -> None:
     started = time.monotonic()
     with (
         login_shell(tmp_path / "sshd", 'sleep 600; eval "$SSH_ORIGINAL_COMMAND"') as server,
-        connect(server.profile(python=None)) as device,
+        connect_device(server.profile(python=None)) as device,
         pytest.raises(DeviceError, match="did not end within 2 s"),
     ):
         device.run(["true"], deadline=Deadline(2))
@@ -276,7 +276,7 @@ def test_a_login_shell_that_runs_nothing_is_named(tmp_path: Path) -> None:
     """A user who may not run commands is refused with what the shell says, and the text is no interpreter."""
     with (
         login_shell(tmp_path / "sshd", "echo This account is not available.; exit 1") as server,
-        connect(server.profile(python=None)) as device,
+        connect_device(server.profile(python=None)) as device,
         pytest.raises(DeviceError, match=r"its login shell runs no commands \(This account is not available\.\)"),
     ):
         device.run(["true"], deadline=Deadline(30))
@@ -288,11 +288,11 @@ def test_python_is_that_of_setup_where_it_was_made(sshd: Sshd, tmp_path: Path) -
     environment.mkdir(parents=True)
     (environment / "python").symlink_to("/no/python")
     profile = sshd.profile(python=None, work_dir=str(tmp_path / "board"))
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         assert device.python == "python3"
     (environment / "python").unlink()
     (environment / "python").symlink_to(sys.executable)
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         assert device.python == str(environment / "python")
 
 
@@ -303,7 +303,7 @@ def test_two_hosts_work_at_once(ssh_profile: DeviceProfile, host: Host, board: P
     """Commands of two hosts run side by side, each in a folder of its own."""
     other = host("import os; print(os.getcwd(), flush=True); input()")
     theirs = said(other)
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         ours = device.run([device.python, "-c", "import os; print(os.getcwd())"], deadline=Deadline(30)).stdout.strip()
         assert {theirs, ours} == {str(folder) for folder in work_folders(board, 2)}
 
@@ -312,7 +312,7 @@ def test_a_killed_holder_lets_go_of_the_lock(ssh_profile: DeviceProfile, host: H
     """The lock of a host that was killed is free at once; until then its holder is named."""
     holder = host("lock")
     assert said(holder) == "locked"
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         with pytest.raises(DeviceError, match=f"is taken by {os.uname().nodename}, process {holder.pid}, since"):
             _take(device, Deadline(0))
         holder.kill()
@@ -324,7 +324,7 @@ def test_a_stale_lock_expires(ssh_profile: DeviceProfile, host: Host) -> None:
     holder = host("lock", silence_seconds=2.0)
     assert said(holder) == "locked"
     holder.send_signal(signal.SIGSTOP)
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         _take(device, Deadline(600))
 
 
@@ -332,7 +332,7 @@ def test_a_lock_outlives_the_silence_of_a_host_that_lives(ssh_profile: DevicePro
     """A host that only waits gives signs of life and keeps the lock."""
     holder = host("lock", silence_seconds=6.0)
     assert said(holder) == "locked"
-    with connect(ssh_profile) as device, pytest.raises(DeviceError, match="is taken by"):
+    with connect_device(ssh_profile) as device, pytest.raises(DeviceError, match="is taken by"):
         _take(device, Deadline(10))
 
 
@@ -343,7 +343,7 @@ def test_a_lock_that_cannot_be_taken_is_named(
     program = ssh_link._program
     elsewhere = str(tmp_path).encode()
     monkeypatch.setattr(ssh_link, "_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere))
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):
             _take(device, Deadline(30))

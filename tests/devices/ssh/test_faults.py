@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, DeviceProfile, connect
+from edgenas.devices import Deadline, DeviceProfile, connect_device
 from edgenas.devices.ssh.testing import Sshd, make_key
 from edgenas.errors import DeviceError
 
@@ -41,13 +41,13 @@ def test_a_refused_connection_names_the_remedy(sshd: Sshd) -> None:
         sock.bind(("127.0.0.1", 0))
         profile = sshd.profile(sshd.connection(port=sock.getsockname()[1]))
         with refused(r"loopback: 127.0.0.1 port \d+ refuses connections; start its SSH server .*or correct the port"):
-            connect(profile)
+            connect_device(profile)
 
 
 def test_an_unknown_machine_is_named(sshd: Sshd) -> None:
     """A name that no name server knows."""
     with refused("no machine is called board.invalid; correct connection.host"):
-        connect(sshd.profile(sshd.connection(host="board.invalid")))
+        connect_device(sshd.profile(sshd.connection(host="board.invalid")))
 
 
 def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
@@ -56,7 +56,7 @@ def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
         accepting = threading.Thread(target=lambda: server.accept()[0].close())
         accepting.start()
         with refused("gives no answer"):
-            connect(sshd.profile(sshd.connection(port=server.getsockname()[1])))
+            connect_device(sshd.profile(sshd.connection(port=server.getsockname()[1])))
         accepting.join()
 
 
@@ -65,7 +65,7 @@ def test_a_frozen_server_is_given_up(sshd: Sshd, ssh_profile: DeviceProfile) -> 
     """A server that accepts and then says nothing is given up after ten seconds."""
     sshd.freeze()
     with refused("gives no answer .*; check that it is switched on, connected and not stuck"):
-        connect(ssh_profile)
+        connect_device(ssh_profile)
 
 
 # -- host keys -----------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_an_unknown_host_key_names_the_remedy(sshd: Sshd, tmp_path: Path, openss
     known = tmp_path / "known"
     shown = re.escape(openssh("ssh-keygen", "-lf", sshd.folder / "host_key.pub").split()[1])
     with refused(rf"not known \(\[127.0.0.1\]:{sshd.port} shows ssh-ed25519 {shown}, not found in {known}.*trust loop"):
-        connect(sshd.profile(sshd.connection(known_hosts=str(known))))
+        connect_device(sshd.profile(sshd.connection(known_hosts=str(known))))
     assert not known.exists()
 
 
@@ -93,7 +93,7 @@ def test_a_changed_host_key_names_the_line(sshd: Sshd, stranger: Path, tmp_path:
     kind, key, _ = stranger.read_text().split()
     known.write_text(f"# mine\nother {kind} {key}\n[127.0.0.1]:{sshd.port} {kind} {key}\n")
     with refused(f"host key has CHANGED .*another stands in {known}, line 3.*edgenas device trust loopback"):
-        connect(sshd.profile(sshd.connection(known_hosts=str(known))))
+        connect_device(sshd.profile(sshd.connection(known_hosts=str(known))))
 
 
 # -- the login -----------------------------------------------------------------------
@@ -103,26 +103,26 @@ def test_a_wrong_key_names_what_was_tried(sshd: Sshd, stranger: Path) -> None:
     """A key that the device does not have."""
     key = stranger.with_suffix("")
     with refused(rf"does not let us in \(tried {key}\).*ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1"):
-        connect(sshd.profile(sshd.connection(identity_file=str(key))))
+        connect_device(sshd.profile(sshd.connection(identity_file=str(key))))
 
 
 def test_an_unknown_user_is_named(sshd: Sshd) -> None:
     """A user that the device does not have looks like a wrong key."""
     with refused("nobody-here@127.0.0.1 does not let us in .*check the user"):
-        connect(sshd.profile(sshd.connection(user="nobody-here")))
+        connect_device(sshd.profile(sshd.connection(user="nobody-here")))
 
 
 def test_a_missing_key_file_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """An identity_file that is not there is refused before anything is tried."""
     with refused("absent: identity_file is not there"):
-        connect(sshd.profile(sshd.connection(identity_file=str(tmp_path / "absent"))))
+        connect_device(sshd.profile(sshd.connection(identity_file=str(tmp_path / "absent"))))
 
 
 def test_a_file_that_is_no_key_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """An identity_file with something else in it."""
     (tmp_path / "key").write_text("hello\n")
     with refused("does not let us in .*key cannot be read"):
-        connect(sshd.profile(sshd.connection(identity_file=str(tmp_path / "key"))))
+        connect_device(sshd.profile(sshd.connection(identity_file=str(tmp_path / "key"))))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_an_encrypted_key_names_the_remedy(sshd: Sshd, encrypted: Path, monkeypa
     """An encrypted key whose passphrase nobody gives."""
     monkeypatch.delenv("EDGENAS_SSH_PASSPHRASE", raising=False)
     with refused(f"{encrypted} is encrypted: set EDGENAS_SSH_PASSPHRASE, or add it to the agent with ssh-add"):
-        connect(sshd.profile(sshd.connection(identity_file=str(encrypted))))
+        connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted))))
 
 
 def test_a_passphrase_is_taken_from_the_environment(
@@ -150,10 +150,10 @@ def test_a_passphrase_is_taken_from_the_environment(
     profile = sshd.profile(sshd.connection(identity_file=str(encrypted)))
     monkeypatch.setenv("EDGENAS_SSH_PASSPHRASE", "open barley")
     with pytest.raises(DeviceError, match=r"does not let us in .*cannot be read") as caught:
-        connect(profile)
+        connect_device(profile)
     assert "barley" not in str(caught.value) + caplog.text
     monkeypatch.setenv("EDGENAS_SSH_PASSPHRASE", "open sesame")
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
     assert "sesame" not in caplog.text
 
@@ -167,7 +167,7 @@ def test_an_agents_key_is_used(sshd: Sshd, encrypted: Path, ssh_agent: Path, tmp
     openssh("ssh-add", "-q", plain)
     config = tmp_path / "config"
     config.write_text("IdentityFile none\n")
-    with connect(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))) as device:
+    with connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))) as device:
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 
 
@@ -184,9 +184,9 @@ def test_an_agents_key_saves_the_passphrase(
     openssh("ssh-add", "-q", tmp_path / "stranger")
     openssh("ssh-add", "-q", plain)
     config.write_text("IdentitiesOnly yes\n")
-    connect(sshd.profile(sshd.connection(identity_file=str(encrypted), config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted), config_file=str(config)))).close()
     config.write_text(f"IdentitiesOnly yes\nIdentityFile {encrypted}.pub\n")
-    connect(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))).close()
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ def test_a_stuck_agent_is_passed_over(sshd: Sshd, stuck_agent: Path, encrypted: 
     """The keys of files are offered all the same; where none of them helps the agent is named."""
     config = tmp_path / "config"
     config.write_text(f"IdentityFile none\nIdentityAgent {stuck_agent}\n")
-    connect(sshd.profile(sshd.connection(config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection(config_file=str(config)))).close()
     with refused(f"the agent at {stuck_agent}: does not answer .timed out.; {encrypted} is encrypted"):
-        connect(sshd.profile(sshd.connection(config_file=str(config), identity_file=str(encrypted))))
+        connect_device(sshd.profile(sshd.connection(config_file=str(config), identity_file=str(encrypted))))
 
 
 def test_an_agent_that_does_not_sign_is_named(
@@ -232,7 +232,7 @@ def test_an_agent_that_does_not_sign_is_named(
         answering.start()
         try:
             with refused("tried the agent's key; with it: does not answer .timed out"):
-                connect(sshd.profile(sshd.connection(identity_file=None, config_file=str(config))))
+                connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config))))
         finally:
             done.set()
             answering.join()
@@ -245,7 +245,7 @@ def test_a_name_server_that_is_silent_is_given_up(sshd: Sshd, monkeypatch: pytes
     monkeypatch.setattr("socket.getaddrinfo", lambda *of, **named: silent.wait(60) and [])
     try:
         with refused("the name server does not say where 127.0.0.1 is"):
-            connect(sshd.profile())
+            connect_device(sshd.profile())
     finally:
         silent.set()
 
@@ -264,7 +264,7 @@ def test_a_passphrase_is_asked_for_on_a_terminal_once(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", answer)
     for _ in range(2):
-        connect(sshd.profile(sshd.connection(identity_file=str(encrypted)))).close()
+        connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted)))).close()
     assert asked == [f"passphrase of {encrypted}: "]
 
 
@@ -281,13 +281,13 @@ def test_a_connection_killed_in_mid_run_is_noticed(
         lines.append(line)
         sshd.kill_sessions()
 
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         with refused("loopback: the connection was lost"):
             device.run([device.python, "-c", SLEEPER], deadline=Deadline(600), on_line=cut)
         with refused("connection was lost"):
             device.run(["true"], deadline=Deadline(30))
     assert is_gone(int(lines[0]))
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
     assert list((tmp_path / "board").iterdir()) == []
 
@@ -303,11 +303,11 @@ def test_a_device_frozen_in_mid_run_is_noticed(
         lines.append(line)
         sshd.freeze()
 
-    with connect(ssh_profile) as device, refused("gave no sign of life for 10 s"):
+    with connect_device(ssh_profile) as device, refused("gave no sign of life for 10 s"):
         device.run([device.python, "-c", SLEEPER], deadline=Deadline(600), on_line=freeze)
     sshd.thaw()
     assert is_gone(int(lines[0]))
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 
 
@@ -318,7 +318,7 @@ def test_a_device_frozen_while_a_file_is_sent_is_noticed(
     """More than the link's window cannot be sent to a device that hangs."""
     source = tmp_path / "source"
     source.write_bytes(os.urandom(20_000_000))
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         device.run(["true"], deadline=Deadline(30))
         sshd.freeze()
         with refused("gave no sign of life for 10 s"):
@@ -328,7 +328,7 @@ def test_a_device_frozen_while_a_file_is_sent_is_noticed(
 @pytest.mark.slow
 def test_a_quiet_command_is_no_frozen_device(ssh_profile: DeviceProfile) -> None:
     """A device that says nothing for over ten seconds but that it lives is not given up."""
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         assert device.run(["sleep", "13"], deadline=Deadline(60)).exit_status == 0
 
 
@@ -339,7 +339,7 @@ def test_a_missing_python_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """Without Python nothing can be run, which says what to install; the shell's facts are there all the same."""
     source = tmp_path / "source"
     source.write_bytes(b"x")
-    with connect(sshd.profile(python="/no/python3")) as device:
+    with connect_device(sshd.profile(python="/no/python3")) as device:
         for attempt in (lambda: device.run(["true"], deadline=Deadline(30)), lambda: device.push(source, "name")):
             with refused(
                 r"loopback: /no/python3 cannot be run there \(.*\); install Python 3.8 .*or correct python in"
@@ -355,7 +355,7 @@ def test_a_full_disk_is_named(mounted: Mounted, tmp_path: Path) -> None:
     large, small = tmp_path / "large", tmp_path / "small"
     large.write_bytes(os.urandom(3_000_000))
     small.write_bytes(b"x" * 100_000)
-    with mounted("size=1m") as profile, connect(profile) as device:
+    with mounted("size=1m") as profile, connect_device(profile) as device:
         with refused(f"{large} cannot be stored there \\(No space left on device\\); free space there or set work_dir"):
             device.push(large, "large")
         device.push(small, "small")
@@ -369,7 +369,7 @@ def test_kept_files_make_room(mounted: Mounted, tmp_path: Path) -> None:
         for number in range(5):
             model = tmp_path / f"model{number}"
             model.write_bytes(os.urandom(400_000))
-            with connect(profile) as device:
+            with connect_device(profile) as device:
                 device.push(model, "model")
 
 
@@ -378,7 +378,7 @@ def test_a_read_only_disk_is_named(mounted: Mounted, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"x")
     with (
         mounted("ro") as profile,
-        connect(profile) as device,
+        connect_device(profile) as device,
         refused(rf"no work folder can be made in {profile.work_dir}\S* there \(Read-only file system\).*set work_dir"),
     ):
         device.push(tmp_path / "source", "name")
@@ -387,7 +387,10 @@ def test_a_read_only_disk_is_named(mounted: Mounted, tmp_path: Path) -> None:
 def test_a_work_dir_that_is_no_folder_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """A work_dir that is a file is refused with the remedy."""
     (tmp_path / "file").write_text("")
-    with connect(sshd.profile(work_dir=str(tmp_path / "file"))) as device, refused("no work folder .* set work_dir"):
+    with (
+        connect_device(sshd.profile(work_dir=str(tmp_path / "file"))) as device,
+        refused("no work folder .* set work_dir"),
+    ):
         device.run(["true"], deadline=Deadline(30))
 
 
@@ -418,7 +421,7 @@ def by_way_of(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> De
 
 def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """Names, ports, users and keys of both come from ssh's configuration."""
-    with connect(by_way_of(gate, sshd, tmp_path)) as device:
+    with connect_device(by_way_of(gate, sshd, tmp_path)) as device:
         assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
         assert any("sshd" in Path(f"/proc/{pid}/comm").read_text() for pid in gate.processes())
 
@@ -426,7 +429,7 @@ def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path
 def test_a_jump_host_must_be_known_too(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """The key of each machine on the way is checked."""
     with refused(rf"host key is not known \(\[127.0.0.1\]:{gate.port} shows"):
-        connect(by_way_of(gate, sshd, tmp_path, known=False))
+        connect_device(by_way_of(gate, sshd, tmp_path, known=False))
 
 
 def test_a_jump_host_that_cannot_go_on_says_so(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
@@ -435,7 +438,7 @@ def test_a_jump_host_that_cannot_go_on_says_so(gate: Sshd, sshd: Sshd, tmp_path:
     sshd.stop()
     try:
         with refused(rf"127.0.0.1 port {sshd.port} cannot be reached from the jump host"):
-            connect(profile)
+            connect_device(profile)
     finally:
         sshd.start()
 
@@ -450,6 +453,6 @@ def test_a_jump_host_lost_in_mid_run_is_noticed(
         lines.append(line)
         gate.kill_sessions()
 
-    with connect(by_way_of(gate, sshd, tmp_path)) as device, refused("connection was lost"):
+    with connect_device(by_way_of(gate, sshd, tmp_path)) as device, refused("connection was lost"):
         device.run([device.python, "-c", SLEEPER], deadline=Deadline(600), on_line=cut)
     assert is_gone(int(lines[0]))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, connect
+from edgenas.devices import Deadline, connect_device
 from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import fetch_host_key
-from edgenas.devices.ssh.known_hosts import HostKey, check, fingerprint, host_name, judge, known_keys, record
+from edgenas.devices.ssh.known_hosts import HostKey, check, fingerprint, host_name, known_keys, look_up, record
 from edgenas.devices.ssh.testing import Sshd, make_key
 from edgenas.errors import DeviceError, UsageError
 
@@ -95,14 +95,14 @@ def test_a_port_is_named_unless_it_is_22() -> None:
 def test_a_key_is_known_or_why_not(tmp_path: Path, lines: list[str], state: str, line: int | None) -> None:
     """A key is known where one line has it; changed where lines have only others; revoked where one revokes it."""
     file = write(tmp_path / "known", *lines)
-    found = judge("board", "ssh-ed25519", KEY, [file, tmp_path / "absent"])
+    found = look_up("board", "ssh-ed25519", KEY, [file, tmp_path / "absent"])
     assert (found.state, found.line, found.file, found.own) == (state, line, file, file)
 
 
 def test_a_revoked_key_is_never_recorded(tmp_path: Path) -> None:
     """Neither connecting nor recording goes past a line that revokes a key; both name it."""
     file = write(tmp_path / "known", f"@revoked board ssh-ed25519 {KEY}")
-    found = judge("board", "ssh-ed25519", KEY, [file])
+    found = look_up("board", "ssh-ed25519", KEY, [file])
     for refuse in (record, lambda key: check(key, "board")):
         with pytest.raises(DeviceError, match=f"{file}, line 1, revokes; give the device a new host key"):
             refuse(found)
@@ -114,31 +114,31 @@ def test_recording_keeps_the_rest_of_the_file(tmp_path: Path) -> None:
     file = write(
         tmp_path / "known", "# note", f"other,board ssh-ed25519 {OTHER}", f"board ssh-rsa {OTHER}", "*.lab ssh-rsa x"
     )
-    record(judge("board", "ssh-ed25519", KEY, [file]))
+    record(look_up("board", "ssh-ed25519", KEY, [file]))
     expected = ["# note", f"other ssh-ed25519 {OTHER}", "*.lab ssh-rsa x", f"board ssh-ed25519 {KEY}"]
     assert file.read_text().splitlines() == expected
-    assert judge("board", "ssh-ed25519", KEY, [file]).state == "known"
+    assert look_up("board", "ssh-ed25519", KEY, [file]).state == "known"
 
 
 def test_recording_keeps_patterns(tmp_path: Path) -> None:
     """A line that covers other hosts as well stays as it is; the new one beside it is enough."""
     old = [f"*.lab ssh-ed25519 {OTHER}", f"board.lab,pi?.lab,!x ssh-ed25519 {OTHER}"]
     file = write(tmp_path / "known", *old)
-    record(judge("board.lab", "ssh-ed25519", KEY, [file]))
+    record(look_up("board.lab", "ssh-ed25519", KEY, [file]))
     new = f"board.lab ssh-ed25519 {KEY}"
     assert file.read_text().splitlines() == [old[0], f"pi?.lab,!x ssh-ed25519 {OTHER}", new]
-    assert judge("board.lab", "ssh-ed25519", KEY, [file]).state == "known"
+    assert look_up("board.lab", "ssh-ed25519", KEY, [file]).state == "known"
 
 
 def test_recording_leaves_other_files_alone(tmp_path: Path) -> None:
     """A key that contradicts a file of the whole machine is recorded in the user's own, and counts."""
     own, machine = tmp_path / "own", write(tmp_path / "machine", f"board ssh-ed25519 {OTHER}")
-    found = judge("board", "ssh-ed25519", KEY, [own, machine])
+    found = look_up("board", "ssh-ed25519", KEY, [own, machine])
     assert (found.state, found.file, found.own) == ("changed", machine, own)
     record(found)
     assert machine.read_text() == f"board ssh-ed25519 {OTHER}\n"
     assert own.read_text() == f"board ssh-ed25519 {KEY}\n"
-    assert judge("board", "ssh-ed25519", KEY, [own, machine]).state == "known"
+    assert look_up("board", "ssh-ed25519", KEY, [own, machine]).state == "known"
 
 
 @pytest.mark.parametrize("names", ["board", "other"], ids=["replaced", "added"])
@@ -146,7 +146,7 @@ def test_recording_keeps_the_mode(tmp_path: Path, names: str) -> None:
     """A file that only its owner may read stays one."""
     file = write(tmp_path / "known", f"{names} ssh-ed25519 {OTHER}")
     file.chmod(0o600)
-    record(judge("board", "ssh-ed25519", KEY, [file]))
+    record(look_up("board", "ssh-ed25519", KEY, [file]))
     assert file.stat().st_mode & 0o777 == 0o600
     assert KEY in file.read_text()
 
@@ -155,14 +155,14 @@ def test_recording_begins_a_new_line(tmp_path: Path) -> None:
     """A last line without a line feed is not run into."""
     file = tmp_path / "known"
     file.write_text(f"other ssh-ed25519 {OTHER}")
-    record(judge("board", "ssh-ed25519", KEY, [file]))
+    record(look_up("board", "ssh-ed25519", KEY, [file]))
     assert file.read_text() == f"other ssh-ed25519 {OTHER}\nboard ssh-ed25519 {KEY}\n"
 
 
 def test_two_who_record_at_once_lose_nothing(tmp_path: Path) -> None:
     """Recording a new key adds to what the file has by then, not to what it had before."""
     file = write(tmp_path / "known")
-    one, two = (judge(host, "ssh-ed25519", KEY, [file]) for host in ("one", "two"))
+    one, two = (look_up(host, "ssh-ed25519", KEY, [file]) for host in ("one", "two"))
     record(one)
     record(two)
     assert file.read_text() == f"one ssh-ed25519 {KEY}\ntwo ssh-ed25519 {KEY}\n"
@@ -224,7 +224,7 @@ def test_a_recorded_key_lets_us_in(sshd: Sshd, tmp_path: Path) -> None:
     assert (sshd.folder / "host_key.pub").read_text().split()[:2] == [shown.type, shown.key]
     record(shown)
     assert fetch_host_key(connection(sshd, known), Deadline(30)).state == "known"
-    connect(sshd.profile(sshd.connection(known_hosts=str(known)))).close()
+    connect_device(sshd.profile(sshd.connection(known_hosts=str(known)))).close()
 
 
 def test_a_key_of_a_known_kind_is_asked_for(sshd: Sshd, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_key_of_a_known_kind_is_asked_for(sshd: Sshd, tmp_path: Path) -> None:
         config.write_text(config.read_text() + f"HostKey {tmp_path}/host_ecdsa\n")
         server.know(tmp_path / "host_ecdsa.pub")
         server.start()
-        connect(server.profile()).close()
+        connect_device(server.profile()).close()
 
 
 def test_jump_hosts_are_asked_first(sshd: Sshd, tmp_path: Path) -> None:

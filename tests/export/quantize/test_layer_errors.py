@@ -10,7 +10,7 @@ import pytest
 
 from edgenas.errors import ModelError, UsageError
 from edgenas.export import build_onnx
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import layer_errors
 from edgenas.export.quantize.quantize import quantize
@@ -19,7 +19,7 @@ from edgenas.space import Architecture, MobileNetV3
 
 Make = Callable[[Architecture, int], dict[str, np.ndarray]]
 Graph = Callable[..., bytes]
-FP16 = Kind("onnx", "fp16")
+FP16 = ExportFormat("onnx", "fp16")
 IMAGES = np.random.default_rng(5).standard_normal((4, 3, 24, 24), dtype=np.float32)
 
 
@@ -58,7 +58,7 @@ def test_errors_by_hand(small_graph: Graph) -> None:
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_the_layer_that_spoils_a_network_comes_first(files: dict[str, bytes], file_format: str) -> None:
     """The wide layer or the one that reads it adds the largest error."""
-    kind = Kind(file_format, "int8")
+    kind = ExportFormat(file_format, "int8")
     base = files[file_format]
     errors = layer_errors(base, quantize(base, kind, Calibration(IMAGES)), kind, IMAGES)
     assert errors[0].layer.startswith("stage2.block1.")
@@ -70,8 +70,8 @@ def test_the_layer_that_spoils_a_network_comes_first(files: dict[str, bytes], fi
     assert {each.layer for each in errors} <= nodes
 
 
-@pytest.mark.parametrize("kind", [FP16, Kind("tflite", "fp16"), Kind("tflite", "dynamic")], ids=str)
-def test_every_precision_has_a_report(files: dict[str, bytes], kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [FP16, ExportFormat("tflite", "fp16"), ExportFormat("tflite", "dynamic")], ids=str)
+def test_every_precision_has_a_report(files: dict[str, bytes], kind: ExportFormat) -> None:
     """Errors of float16 are below a hundredth, those of dynamic range are larger."""
     base = files[kind.format]
     errors = layer_errors(base, quantize(base, kind), kind, IMAGES)
@@ -83,13 +83,13 @@ def test_every_precision_has_a_report(files: dict[str, bytes], kind: Kind) -> No
 def test_float32_has_no_report(files: dict[str, bytes]) -> None:
     """There is nothing to compare a float32 file with."""
     with pytest.raises(UsageError, match="float32"):
-        layer_errors(files["onnx"], files["onnx"], Kind(), IMAGES)
+        layer_errors(files["onnx"], files["onnx"], ExportFormat(), IMAGES)
 
 
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_images_and_models_are_checked(files: dict[str, bytes], file_format: str) -> None:
     """Images of another size and damaged models are refused."""
-    kind = Kind(file_format, "int8")
+    kind = ExportFormat(file_format, "int8")
     with pytest.raises(UsageError, match=r"\(N, 3, 24, 24\)"):
         layer_errors(files[file_format], files[file_format], kind, IMAGES[:, :, 1:, 1:])
     with pytest.raises(ModelError):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edgenas.errors import ModelError, UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, run_onnx
-from edgenas.export.formats import Kind
+from edgenas.export.formats import ExportFormat
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.quantize import float_layers, is_named, quantize
 from edgenas.export.tflite.interpreter import open_interpreter, run_tflite
@@ -30,8 +30,13 @@ Make = Callable[[Architecture, int], dict[str, np.ndarray]]
 Graph = Callable[..., bytes]
 Files = dict[str, bytes]
 RUN = {"onnx": run_onnx, "tflite": run_tflite}
-INT8 = {"onnx": Kind("onnx", "int8"), "tflite": Kind("tflite", "int8")}
-FEWER = [Kind("onnx", "fp16"), *INT8.values(), Kind("tflite", "fp16"), Kind("tflite", "dynamic")]
+INT8 = {"onnx": ExportFormat("onnx", "int8"), "tflite": ExportFormat("tflite", "int8")}
+FEWER = [
+    ExportFormat("onnx", "fp16"),
+    *INT8.values(),
+    ExportFormat("tflite", "fp16"),
+    ExportFormat("tflite", "dynamic"),
+]
 # Root mean square of the logits' difference over that of the logits, and the share of the float32 file's size. Random
 # weights are harder to quantise than trained ones, whose logits differ by 0.03 in int8.
 LIMITS = {"fp16": (0.002, 0.6), "dynamic": (0.05, 0.45), "int8": (0.1, 0.5)}
@@ -71,7 +76,7 @@ def int8_files(files: Files, calibration: Calibration) -> Files:
 
 
 @pytest.mark.parametrize("kind", FEWER, ids=str)
-def test_fewer_bits_give_nearly_the_same_logits(files: Files, calibration: Calibration, kind: Kind) -> None:
+def test_fewer_bits_give_nearly_the_same_logits(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
     """Each precision keeps its distance to float32, in less space."""
     base = files[kind.format]
     model = quantize(base, kind, calibration)
@@ -84,11 +89,11 @@ def test_fewer_bits_give_nearly_the_same_logits(files: Files, calibration: Calib
 @every_format
 def test_float32_is_returned_as_it_is(files: Files, file_format: str) -> None:
     """No bits are taken away where none were asked for."""
-    assert quantize(files[file_format], Kind(file_format, "fp32")) == files[file_format]
+    assert quantize(files[file_format], ExportFormat(file_format, "fp32")) == files[file_format]
 
 
 @pytest.mark.parametrize("kind", FEWER, ids=str)
-def test_equal_arguments_give_equal_bytes(files: Files, calibration: Calibration, kind: Kind) -> None:
+def test_equal_arguments_give_equal_bytes(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
     """Quantising twice writes the same file, and does not change what it reads."""
     first = quantize(files[kind.format], kind, calibration, keep_float=["stem"])
     assert quantize(files[kind.format], kind, calibration, keep_float=["stem"]) == first
@@ -120,7 +125,7 @@ def test_int8_tflite_takes_and_gives_integers(int8_files: Files) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_onnx_can_be_read_by_old_runtimes(files: Files, calibration: Calibration, precision: str) -> None:
     """The file keeps format version, opset and metadata, needs no other domain, and takes and gives float32."""
-    model = quantize(files["onnx"], Kind("onnx", precision), calibration)
+    model = quantize(files["onnx"], ExportFormat("onnx", precision), calibration)
     check_onnx(model)
     before, after = onnx.load_from_string(files["onnx"]), onnx.load_from_string(model)
     assert after.ir_version == 8
@@ -167,7 +172,7 @@ def test_named_layers_stay_in_float(
 
 def test_float16_keeps_named_layers_in_float32(files: Files) -> None:
     """The weights of a named place stay float32, all others become float16."""
-    model = quantize(files["onnx"], Kind("onnx", "fp16"), keep_float=["stem"])
+    model = quantize(files["onnx"], ExportFormat("onnx", "fp16"), keep_float=["stem"])
     types = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(model).graph.initializer}
     assert types.pop("stem.conv.weight.float") == types.pop("stem.conv.bias.float") == onnx.TensorProto.FLOAT
     assert set(types.values()) == {onnx.TensorProto.FLOAT16}
@@ -207,8 +212,8 @@ def test_symmetric_integers_have_zero_points_of_zero(files: Files, calibration: 
     assert _error(run_onnx(files["onnx"], calibration.images), found) < LIMITS["int8"][0]
 
 
-@pytest.mark.parametrize("kind", [Kind("tflite", "int8"), Kind("onnx", "fp16")], ids=str)
-def test_symmetric_integers_are_for_onnx_int8(files: Files, calibration: Calibration, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")], ids=str)
+def test_symmetric_integers_are_for_onnx_int8(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
     """Elsewhere the flag is refused and not ignored."""
     with pytest.raises(UsageError, match="onnx int8 only"):
         quantize(files[kind.format], kind, calibration, symmetric=True)
@@ -217,7 +222,7 @@ def test_symmetric_integers_are_for_onnx_int8(files: Files, calibration: Calibra
 def test_only_int8_files_are_asked_for_float_layers(files: Files) -> None:
     """Of the others all layers are float."""
     with pytest.raises(UsageError, match="onnx-fp16"):
-        float_layers(files["onnx"], Kind("onnx", "fp16"))
+        float_layers(files["onnx"], ExportFormat("onnx", "fp16"))
 
 
 @every_format
@@ -250,7 +255,7 @@ def test_a_damaged_model_is_one_line(
     """What is no model, or half of one, is refused on one line."""
     model = files[file_format][:500] if damage is None else damage
     with pytest.raises(ModelError) as caught:
-        quantize(model, Kind(file_format, precision), calibration)
+        quantize(model, ExportFormat(file_format, precision), calibration)
     assert "\n" not in str(caught.value)
 
 
@@ -264,14 +269,14 @@ def test_a_weight_that_float16_cannot_hold_is_named(
     model = build_onnx(small_space.smallest, weights)
     base = model if file_format == "onnx" else build_tflite(model)
     with pytest.raises(VerificationError, match=r"classifier\.linear\.weight.*float16"):
-        quantize(base, Kind(file_format, "fp16"))
+        quantize(base, ExportFormat(file_format, "fp16"))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "dynamic", "int8"])
 def test_labels_stay_behind_a_tflite_file(files: Files, calibration: Calibration, precision: str) -> None:
     """Quantisation rewrites the file, and the labels come along."""
     labels = [f"digit {number}" for number in range(10)]
-    model = quantize(build_tflite(files["onnx"], labels=labels), Kind("tflite", precision), calibration)
+    model = quantize(build_tflite(files["onnx"], labels=labels), ExportFormat("tflite", precision), calibration)
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
         assert archive.read("labels.txt").decode().splitlines() == labels
     assert run_tflite(model, calibration.images).shape == (8, 10)
@@ -279,7 +284,7 @@ def test_labels_stay_behind_a_tflite_file(files: Files, calibration: Calibration
 
 @pytest.mark.parametrize("kind", FEWER, ids=str)
 def test_nothing_is_printed(
-    files: Files, calibration: Calibration, kind: Kind, capfd: pytest.CaptureFixture[str]
+    files: Files, calibration: Calibration, kind: ExportFormat, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The libraries' progress bars and greetings stay away, and leave no thread behind."""
     before = threading.active_count()
@@ -324,7 +329,7 @@ def test_keeping_the_layers_that_need_it_repairs_a_network(
 
 def test_dynamic_range_leaves_depthwise_convolutions_to_float16(files: Files) -> None:
     """Their weights are float16, all other convolutions' weights int8."""
-    interpreter = open_interpreter(quantize(files["tflite"], Kind("tflite", "dynamic")))
+    interpreter = open_interpreter(quantize(files["tflite"], ExportFormat("tflite", "dynamic")))
     types = {tensor["name"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     weights = {name: kind for name, kind in types.items() if name.endswith("conv.weight")}
     assert {kind for name, kind in weights.items() if "depthwise" in name} == {np.float16}

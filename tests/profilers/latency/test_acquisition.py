@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.costs import Genes
-from edgenas.profilers.latency.acquisition import next_subnets, random_subnets, spread_out
+from edgenas.profilers.latency.acquisition import random_subnets, select_subnets, spread_out
 from edgenas.profilers.latency.fit import count_parts, fit_parts
 from edgenas.space import MobileNetV3, Stage
 from edgenas.space.parts import macs
@@ -37,7 +37,7 @@ def _rows(genes: Genes) -> set[bytes]:
 def test_chosen_subnets_are_distinct_and_new(seed: int, count: int) -> None:
     """While nothing is known as well: so many, none twice, none that was measured, all canonical."""
     measured = _SPACE.sample_distinct(30, np.random.default_rng(seed))
-    chosen = next_subnets(_SPACE, None, measured, count, np.random.default_rng(seed + 1))
+    chosen = select_subnets(_SPACE, None, measured, count, np.random.default_rng(seed + 1))
     assert len(_rows(chosen)) == len(chosen) == count
     assert not _rows(chosen) & _rows(measured)
     assert np.array_equal(_SPACE.canonical(chosen), chosen)
@@ -58,7 +58,7 @@ def test_the_least_certain_is_chosen() -> None:
     known = genes[genes[:, 0] == 0]
     latency = 0.05 + _SPACE.sum_over_parts(known, 0.01 + _SPACE.part_costs(macs) / 1e7)
     process = fit_parts(_SPACE, known, latency)
-    chosen = next_subnets(_SPACE, process, known, 8, np.random.default_rng(1))
+    chosen = select_subnets(_SPACE, process, known, 8, np.random.default_rng(1))
     candidates = _SPACE.sample(200, np.random.default_rng(2))
     assert process.spread(count_parts(_SPACE, chosen[:1]))[0] > np.median(
         process.spread(count_parts(_SPACE, candidates))
@@ -81,6 +81,6 @@ def test_a_space_that_is_used_up_gives_what_is_left(known: int) -> None:
     every = _SMALL.sample_distinct(12, np.random.default_rng(0))
     for found in (
         random_subnets(_SMALL, every[:known], 20, np.random.default_rng(1)),
-        next_subnets(_SMALL, None, every[:known], 20, np.random.default_rng(1)),
+        select_subnets(_SMALL, None, every[:known], 20, np.random.default_rng(1)),
     ):
         assert _rows(found) == _rows(every[known:])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgenas.errors import UsageError
-from edgenas.profilers.latency.curve import Curve, hats
+from edgenas.profilers.latency.curve import Curve, interpolation_weights
 from edgenas.profilers.latency.gaussian_process import fit_part_process
 from edgenas.profilers.latency.prior import Features, PartBasis
 
@@ -30,7 +30,9 @@ def test_beyond_the_knots_the_last_factor_goes_on() -> None:
 def test_hats_interpolate_as_the_curve_does() -> None:
     """The share of each knot, times what lies there, is the curve's logarithm, within and beyond."""
     logs = np.linspace(0.0, 4.0, 17)
-    np.testing.assert_allclose(hats(logs, _KNOTS) @ _CURVE.logs, np.log(_CURVE(2**logs) / 2**logs), atol=1e-12)
+    np.testing.assert_allclose(
+        interpolation_weights(logs, _KNOTS) @ _CURVE.logs, np.log(_CURVE(2**logs) / 2**logs), atol=1e-12
+    )
 
 
 def test_a_curve_comes_back_from_plain_data() -> None:

@@ -112,8 +112,8 @@ def test_values_that_fit_nowhere_lose_weight() -> None:
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.01, 100)
     latency[[20, 50, 80]] *= 3
     process = fit_parts(_SPACE, genes, latency)
-    assert process.evidence.weights[[20, 50, 80]].max() < 0.1
-    assert np.median(process.evidence.weights) > 0.9
+    assert process.observations.weights[[20, 50, 80]].max() < 0.1
+    assert np.median(process.observations.weights) > 0.9
     assert _errors(process, costs).mean() < 0.02
 
 
@@ -211,7 +211,7 @@ def test_with_few_subnets_others_are_neither_trusted_nor_ignored() -> None:
     """Three subnets cannot tell: the costs begin between plain features and the others', away from the ends."""
     genes = _subnets(3)
     process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), others=[PartCosts(0.1, _own(0.1, seed=9))])
-    assert 0.2 < process.basis.lean < 0.8
+    assert 0.2 < process.basis.transfer_weight < 0.8
 
 
 def test_a_process_with_another_targets_costs_is_restored() -> None:
@@ -220,7 +220,7 @@ def test_a_process_with_another_targets_costs_is_restored() -> None:
     genes = _subnets(20)
     process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), others=[other])
     data = remembered(process)
-    assert 0.9 < data["lean"] <= 1
+    assert 0.9 < data["transfer_weight"] <= 1
     assert np.array_equal(restored_parts(_SPACE, genes, data, [other]).costs, process.costs)
 
 

@@ -8,7 +8,7 @@ import pytest
 from edgenas.costs import Vector
 from edgenas.profilers.latency.drift import DRIFTS
 from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
-from edgenas.profilers.latency.prior import Evidence, Features, PartBasis
+from edgenas.profilers.latency.prior import Features, Observations, PartBasis
 
 
 def _basis(similarity: Vector) -> PartBasis:
@@ -30,8 +30,8 @@ _STRENGTHS = {
 
 def _process(counts: list[list[float]], values: list[float], **changed: float) -> PartProcess:
     count = len(values)
-    evidence = Evidence(np.array(counts), np.array(values), np.zeros(count), np.ones(count))
-    return PartProcess(_BASIS, evidence, {**_STRENGTHS, **changed})
+    observations = Observations(np.array(counts), np.array(values), np.zeros(count), np.ones(count))
+    return PartProcess(_BASIS, observations, {**_STRENGTHS, **changed})
 
 
 def test_posterior_by_hand() -> None:
@@ -67,7 +67,7 @@ def test_alike_parts_learn_from_each_other() -> None:
     """A part that was never measured moves with one that is like it by half."""
     basis = _basis(np.array([[1.0, 0.5], [0.5, 1.0]]))
     counts, values = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 1.0])
-    process = PartProcess(basis, Evidence(counts, values, np.zeros(2), np.ones(2)), _STRENGTHS)
+    process = PartProcess(basis, Observations(counts, values, np.zeros(2), np.ones(2)), _STRENGTHS)
     measured, alike = process.spread(np.eye(2))
     assert measured < alike < 0.2
 
@@ -77,7 +77,7 @@ def test_values_without_weight_count_less() -> None:
     counts, values = np.eye(2), np.array([0.9, 1.1])
 
     def difference(weights: Vector) -> float:
-        costs = PartProcess(_BASIS, Evidence(counts, values, np.zeros(2), weights), _STRENGTHS).costs
+        costs = PartProcess(_BASIS, Observations(counts, values, np.zeros(2), weights), _STRENGTHS).costs
         return float(costs[1] - costs[0])
 
     assert 0 < difference(np.array([0.1, 0.1])) < difference(np.ones(2))
@@ -94,17 +94,17 @@ def test_what_is_least_certain_is_measured_next() -> None:
     """The part that was not measured comes first, then the sum that it is in, and nothing twice."""
     process = _process([[1, 0]] * 20, [1.0] * 20)
     candidates = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    assert process.most_telling(candidates, 1) == [1]
-    assert sorted(process.most_telling(candidates, 5)) == [0, 1, 2]
+    assert process.select_most_uncertain(candidates, 1) == [1]
+    assert sorted(process.select_most_uncertain(candidates, 5)) == [0, 1, 2]
 
 
 def test_what_tells_the_same_is_not_measured_twice() -> None:
     """Once one of two equal candidates is chosen, the other is certain to its noise, and a third comes first."""
     basis = _basis(np.diag([1.0, 1.0, 0.5]))
-    evidence = Evidence(np.array([[1.0, 0.0, 0.0]]), np.ones(1), np.zeros(1), np.ones(1))
-    process = PartProcess(basis, evidence, _STRENGTHS)
+    observations = Observations(np.array([[1.0, 0.0, 0.0]]), np.ones(1), np.zeros(1), np.ones(1))
+    process = PartProcess(basis, observations, _STRENGTHS)
     candidates = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert process.most_telling(candidates, 2) == [0, 2]
+    assert process.select_most_uncertain(candidates, 2) == [0, 2]
 
 
 def test_how_far_a_moment_is_from_usual_by_hand() -> None:
@@ -158,7 +158,7 @@ def test_an_added_amount_is_told_from_a_share() -> None:
     at_s = np.arange(200.0)
     values = counts.sum(axis=1) + np.sin(at_s / 30)  # sums of 2 to 38
     process = fit_part_process(_BASIS, counts, values, at_s)
-    assert process.strengths["drift 40 s added"] > 10 * process.strengths["drift 40 s"]
+    assert process.variances["drift 40 s added"] > 10 * process.variances["drift 40 s"]
     assert process.costs == pytest.approx([1, 1], rel=0.02)
 
 
@@ -181,7 +181,7 @@ def test_evidence_by_hand() -> None:
 def test_evidence_is_for_what_the_values_were_made_from() -> None:
     """Values of parts that deviate by 20% are likelier with deviations of 20% than with 2% or 200%."""
     costs = np.exp(np.random.default_rng(1).normal(0, 0.2, 40))
-    basis, evidence = _basis(np.eye(40)), Evidence(np.eye(40), costs, np.zeros(40), np.ones(40))
-    found = [PartProcess(basis, evidence, {**_STRENGTHS, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
+    basis, observations = _basis(np.eye(40)), Observations(np.eye(40), costs, np.zeros(40), np.ones(40))
+    found = [PartProcess(basis, observations, {**_STRENGTHS, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
     few, right, many = (process.log_evidence() for process in found)
     assert right > max(few, many)

@@ -13,8 +13,8 @@ import pytest
 from edgenas.costs import Genes, Vector
 from edgenas.files import parse
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.holdout import Certificate, Conditions, certify, mape_at_most
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport, evaluate_holdout, mape_at_most
+from edgenas.profilers.measure.validity import Validity
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
 
@@ -33,7 +33,7 @@ def _peak_bytes(genes: Genes) -> Vector:
     return 1e6 + 2 * _SPACE.activation_bytes(genes) + 3 * _SPACE.weight_bytes(genes)
 
 
-def _measured(median_ms: float, peak_bytes: float = 1e6, status: Any = "trusted", **changes: Any) -> Measurement:
+def _measured(median_ms: float, peak_bytes: float = 1e6, status: Any = "valid", **changes: Any) -> Measurement:
     """A made-up measurement with this median: three runs of equal distance."""
     fields: dict[str, Any] = {
         "model_sha256": "0" * 64,
@@ -46,7 +46,7 @@ def _measured(median_ms: float, peak_bytes: float = 1e6, status: Any = "trusted"
         "versions": {},
         "conditions_before": {},
         "conditions_after": {},
-        "verdict": Verdict(status),
+        "validity": Validity(status),
         "synthetic": False,
         "settings": {},
     }
@@ -58,7 +58,7 @@ def _measurements() -> list[Measurement]:
     latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
     latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
     peak[_HELD_OUT] /= 1.1
-    statuses = ["trusted"] * 50 + ["unverified"] * 14
+    statuses = ["valid"] * 50 + ["unverified"] * 14
     return [_measured(*values) for values in zip(latency.tolist(), peak.tolist(), statuses, strict=True)]
 
 
@@ -68,29 +68,29 @@ def table() -> LatencyTable:
     return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
 
 
-def _of(table: LatencyTable, held_out_ms: Vector, held_out: Any = _HELD_OUT, **changes: Any) -> Certificate:
+def _of(table: LatencyTable, held_out_ms: Vector, held_out: Any = _HELD_OUT, **changes: Any) -> HoldoutReport:
     """The table held against these medians of the held-out subnets."""
     measurements = _measurements()
     for place, median_ms in zip(np.flatnonzero(held_out).tolist(), held_out_ms.tolist(), strict=True):
         measurements[place] = _measured(median_ms, **changes)
-    return certify(table, _GENES, measurements, held_out)
+    return evaluate_holdout(table, _GENES, measurements, held_out)
 
 
 def test_the_certificate_by_hand(table: LatencyTable) -> None:
     """Errors of 2, -4, 8 and -20% on four held-out subnets give these numbers."""
-    certificate = table.certificate
-    assert certificate is not None
-    assert certificate.errors == pytest.approx(_ERRORS, abs=1e-3)
-    assert certificate.mape == pytest.approx(0.085, abs=1e-3)
-    assert certificate.bias == pytest.approx(-0.035, abs=1e-3)
+    holdout = table.holdout
+    assert holdout is not None
+    assert holdout.errors == pytest.approx(_ERRORS, abs=1e-3)
+    assert holdout.mape == pytest.approx(0.085, abs=1e-3)
+    assert holdout.bias == pytest.approx(-0.035, abs=1e-3)
     # Between the third (0.08) and the fourth (0.2), at 0.95 * 3 = 2.85: 0.08 + 0.85 * 0.12
-    assert certificate.p95 == pytest.approx(0.182, abs=1e-3)
-    assert (certificate.within_5_percent, certificate.within_10_percent) == (0.5, 0.75)
-    assert certificate.memory_mape == pytest.approx(0.1, abs=1e-3)
-    assert (certificate.fitted, certificate.held_out) == (60, 4)
-    assert certificate.device_s == 32.0
-    assert certificate.verdicts == {"trusted": 50, "unverified": 14}
-    assert certificate.reference_ms is None
+    assert holdout.p95 == pytest.approx(0.182, abs=1e-3)
+    assert (holdout.within_5_percent, holdout.within_10_percent) == (0.5, 0.75)
+    assert holdout.memory_mape == pytest.approx(0.1, abs=1e-3)
+    assert (holdout.fitted, holdout.held_out) == (60, 4)
+    assert holdout.device_s == 32.0
+    assert holdout.validity_counts == {"valid": 50, "unverified": 14}
+    assert holdout.reference_ms is None
 
 
 def test_rank_correlation_by_hand(table: LatencyTable) -> None:
@@ -107,19 +107,19 @@ def test_rank_correlation_is_told_by_resolution(table: LatencyTable) -> None:
     medians = np.zeros(64)
     for place, pair in enumerate(rows):
         medians[pair[np.argsort(table.latency_ms(_GENES[pair]))]] = np.array([2.0, 1.0]) * 10.0**place
-    certificate = _of(table, medians[held_out], held_out)
-    assert certificate.kendall_tau_at == {"24": -1.0, "28": -1.0, "32": -1.0}
-    assert certificate.kendall_tau > -1
-    assert "24 px: -1.00, 28 px: -1.00, 32 px: -1.00" in str(certificate)
+    holdout = _of(table, medians[held_out], held_out)
+    assert holdout.kendall_tau_at == {"24": -1.0, "28": -1.0, "32": -1.0}
+    assert holdout.kendall_tau > -1
+    assert "24 px: -1.00, 28 px: -1.00, 32 px: -1.00" in str(holdout)
 
 
 def test_a_resolution_with_one_held_out_subnet_has_no_rank_correlation(table: LatencyTable) -> None:
     """Of one subnet there is no order; its resolution is left out instead of being called 0 or 1."""
     only = int(np.flatnonzero(_GENES[:, 0] == 1)[0])
-    certificate = _of(table, np.array([1.0]), np.arange(64) == only)
-    assert certificate.kendall_tau_at == {}
-    assert certificate.mape_at_most == math.inf
-    assert "confidence" not in str(certificate)
+    holdout = _of(table, np.array([1.0]), np.arange(64) == only)
+    assert holdout.kendall_tau_at == {}
+    assert holdout.mape_at_most == math.inf
+    assert "confidence" not in str(holdout)
 
 
 def test_the_upper_end_of_the_error_by_hand() -> None:
@@ -131,18 +131,18 @@ def test_the_certificate_names_the_extremes(table: LatencyTable) -> None:
     """Fastest and slowest of all measured subnets are named with their measured medians."""
     measured = np.array([each.median_ms for each in _measurements()])
     ids = [architecture.id for architecture in _SPACE.decode(_GENES)]
-    certificate = table.certificate
-    assert certificate is not None
-    assert (certificate.fastest, certificate.fastest_ms) == (ids[measured.argmin()], measured.min())
-    assert (certificate.slowest, certificate.slowest_ms) == (ids[measured.argmax()], measured.max())
+    holdout = table.holdout
+    assert holdout is not None
+    assert (holdout.fastest, holdout.fastest_ms) == (ids[measured.argmin()], measured.min())
+    assert (holdout.slowest, holdout.slowest_ms) == (ids[measured.argmax()], measured.max())
 
 
 def test_the_reference_model_is_told(table: LatencyTable) -> None:
     """Its usual time, 2 ms of 1.9, 2 and 2.1, is kept, and its device time counts."""
     references = [_measured(median_ms, device_s=0.1) for median_ms in (1.9, 2.0, 2.1)]
-    certificate = certify(table, _GENES, _measurements(), _HELD_OUT, references)
-    assert certificate.reference_ms == 2.0
-    assert certificate.device_s == pytest.approx(32.3)
+    holdout = evaluate_holdout(table, _GENES, _measurements(), _HELD_OUT, references)
+    assert holdout.reference_ms == 2.0
+    assert holdout.device_s == pytest.approx(32.3)
 
 
 def test_one_made_up_measurement_makes_a_synthetic_certificate(table: LatencyTable) -> None:
@@ -156,7 +156,7 @@ def test_one_made_up_measurement_makes_a_synthetic_certificate(table: LatencyTab
 
 def test_a_listing_fits_a_screen(table: LatencyTable) -> None:
     """Every figure with its unit on a line of its own; none is wider than 100 columns."""
-    lines = str(table.certificate).splitlines()
+    lines = str(table.holdout).splitlines()
     assert len(lines) <= 16
     assert max(len(line) for line in lines) <= 100
     assert lines[0].split()[:5] == ["MAPE", "8.5%", "of", "4", "random"]
@@ -165,16 +165,16 @@ def test_a_listing_fits_a_screen(table: LatencyTable) -> None:
 
 def test_a_certificate_comes_back_from_plain_data(table: LatencyTable) -> None:
     """What a file holds of it is all of it."""
-    certificate = table.certificate
-    assert certificate is not None
-    assert parse(Certificate, dataclasses.asdict(certificate), "here") == certificate
+    holdout = table.holdout
+    assert holdout is not None
+    assert parse(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
 
 
 # -- conditions ----------------------------------------------------------------------
 
 
-def _conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Conditions:
-    return Conditions.of([_measured(1.0, conditions_before=dict(before), conditions_after=dict(after))])
+def _conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> ConditionsSummary:
+    return ConditionsSummary.of([_measured(1.0, conditions_before=dict(before), conditions_after=dict(after))])
 
 
 def test_conditions_are_the_ends_of_what_was_read() -> None:
@@ -187,7 +187,7 @@ def test_conditions_are_the_ends_of_what_was_read() -> None:
     }
     after = {**before, "lowest_frequency_khz": 1_500_000, "frequency_limit_khz": 2_000_000, "temperature_c": 61.4}
     found = _conditions(before, after)
-    assert found == Conditions("performance", (1_500_000, 2_400_000), 2_000_000, (45.0, 61.4), None, None)
+    assert found == ConditionsSummary("performance", (1_500_000, 2_400_000), 2_000_000, (45.0, 61.4), None, None)
     assert str(found) == "governor performance, 1500 to 2400 MHz, limit 2000 MHz, 45 to 61 °C"
 
 
@@ -208,5 +208,5 @@ def test_throttling_is_told(before: Mapping[str, Any], after: Mapping[str, Any],
 
 def test_a_silent_device_has_no_conditions() -> None:
     """A virtual machine says nothing; the listing says that."""
-    assert _conditions({"governor": None}, {}) == Conditions()
-    assert str(Conditions()) == "the device does not say"
+    assert _conditions({"governor": None}, {}) == ConditionsSummary()
+    assert str(ConditionsSummary()) == "the device does not say"

@@ -11,7 +11,7 @@ import pytest
 
 from edgenas.errors import UsageError
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
-from edgenas.profilers.latency.posterior import from_inferred, to_inferred
+from edgenas.profilers.latency.posterior import posterior_from_dict, posterior_to_dict
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
 
@@ -24,13 +24,13 @@ _PROCESS = fit_parts(_SPACE, _GENES, _LATENCY, np.linspace(0.0, 5.5, 12), _OTHER
 
 def _plain() -> dict[str, Any]:
     """As it comes back from a file."""
-    data: dict[str, Any] = json.loads(json.dumps(to_inferred(_SPACE, _PROCESS, _GENES, _OTHERS)))
+    data: dict[str, Any] = json.loads(json.dumps(posterior_to_dict(_SPACE, _PROCESS, _GENES, _OTHERS)))
     return data
 
 
 def test_it_comes_back_to_the_same_bits() -> None:
     """Genes, the others' costs, predictions and spread are what they were."""
-    process, genes, others = from_inferred(_SPACE, _plain())
+    process, genes, others = posterior_from_dict(_SPACE, _plain())
     counts = count_parts(_SPACE, _SPACE.sample(50, np.random.default_rng(1)))
     assert np.array_equal(genes, _GENES)
     assert np.array_equal(others[0].part_ms, _OTHERS[0].part_ms)
@@ -56,24 +56,24 @@ def _with(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (_with(at_s=None), "inferred: at_s: input should be a valid list"),
         (_with(weights=[0.0] * 12), "inferred: weights.0: input should be greater"),
         (_with(weights=[1.5] * 12), "inferred: weights.0: input should be less"),
-        (_with(strengths={"noise": -1.0}), "inferred: strengths.noise: input should be greater"),
-        (_with(strengths={"noise": 1.0}), "strengths must be those of all, .*, but .* are not of both"),
+        (_with(variances={"noise": -1.0}), "inferred: strengths.noise: input should be greater"),
+        (_with(variances={"noise": 1.0}), "strengths must be those of all, .*, but .* are not of both"),
         (_with(others=[{"overhead_ms": 0.1, "parts_ms": [1.0]}]), "parts_ms of others must have a number for each of"),
         (_with(others=[{"overhead_ms": -0.1, "parts_ms": []}]), "inferred: others.0.overhead_ms: "),
-        (_with(lean="half"), "inferred: lean: "),
-        (_with(lean=1.5), "inferred: lean: "),
+        (_with(transfer_weight="half"), "inferred: lean: "),
+        (_with(transfer_weight=1.5), "inferred: lean: "),
     ],
 )
 def test_what_does_not_fit_is_refused(damage: Callable[[dict[str, Any]], Any], said: str) -> None:
     """Wrong types, lengths and names, and numbers that mean nothing, end in one line that says what is wrong."""
     with pytest.raises(UsageError, match=said) as caught:
-        from_inferred(_SPACE, damage(_plain()))
+        posterior_from_dict(_SPACE, damage(_plain()))
     assert "\n" not in str(caught.value)
 
 
 def test_a_strength_of_nothing_that_is_known_is_refused() -> None:
     """A term that the fit has not is named."""
     data = _plain()
-    data["strengths"]["tides"] = 0.1
+    data["variances"]["tides"] = 0.1
     with pytest.raises(UsageError, match="but tides are not of both"):
-        from_inferred(_SPACE, data)
+        posterior_from_dict(_SPACE, data)

@@ -301,7 +301,7 @@ def test_nothing_is_called_measured() -> None:
     """A published table has no certificate, says where it is from, and counts memory as activations and weights."""
     table = _tables().to_table(_SPACE, "t")
     genes = _SPACE.sample(20, np.random.default_rng(0))
-    assert table.certificate is None
+    assert table.holdout is None
     assert not table.synthetic
     assert table.source == "published tables of 31, 32 pixels; nothing was measured here"
     np.testing.assert_allclose(table.peak_bytes(genes), _SPACE.activation_bytes(genes) + _SPACE.weight_bytes(genes))
@@ -317,7 +317,7 @@ def test_a_published_table_comes_back_from_its_file(tmp_path: Path) -> None:
     genes = _SPACE.sample(50, np.random.default_rng(0))
     assert again.read_bytes() == path.read_bytes()
     assert np.array_equal(loaded.latency_ms(genes), table.latency_ms(genes))
-    assert (loaded.certificate, loaded.source, loaded.made_from) == (None, table.source, table.made_from)
+    assert (loaded.holdout, loaded.source, loaded.inputs_digest) == (None, table.source, table.inputs_digest)
 
 
 def test_a_published_table_without_a_cost_is_refused(tmp_path: Path) -> None:
@@ -336,8 +336,8 @@ def test_other_entries_make_another_table() -> None:
     """What a table was made from is told apart by its entries."""
     key = next(iter(_tables().tables[31]))
     other = _with(_tables(), 31, {key: Entry(1, 9.0, 0.0)})
-    assert _tables().to_table(_SPACE, "t").made_from == _tables().to_table(_SPACE, "t").made_from
-    assert other.to_table(_SPACE, "t").made_from != _tables().to_table(_SPACE, "t").made_from
+    assert _tables().to_table(_SPACE, "t").inputs_digest == _tables().to_table(_SPACE, "t").inputs_digest
+    assert other.to_table(_SPACE, "t").inputs_digest != _tables().to_table(_SPACE, "t").inputs_digest
 
 
 # -- the Note10, as published -------------------------------------------------------------

@@ -13,8 +13,8 @@ from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.holdout import Certificate
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.latency.holdout import HoldoutReport
+from edgenas.profilers.measure.validity import Validity
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
 
@@ -33,7 +33,7 @@ def _peak_bytes(genes: Genes) -> Vector:
     return 1e6 + 2 * _SPACE.activation_bytes(genes) + 3 * _SPACE.weight_bytes(genes)
 
 
-def _measured(median_ms: float, peak_bytes: float | None, status: Any = "trusted") -> Measurement:
+def _measured(median_ms: float, peak_bytes: float | None, status: Any = "valid") -> Measurement:
     """A made-up measurement with this median: three runs of equal distance."""
     return Measurement(
         model_sha256="0" * 64,
@@ -46,7 +46,7 @@ def _measured(median_ms: float, peak_bytes: float | None, status: Any = "trusted
         versions={},
         conditions_before={},
         conditions_after={},
-        verdict=Verdict(status),
+        validity=Validity(status),
         synthetic=True,
         settings={},
     )
@@ -57,7 +57,7 @@ def _measurements() -> list[Measurement]:
     latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
     latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
     peak[_HELD_OUT] /= 1.1
-    statuses = ["trusted"] * 50 + ["unverified"] * 14
+    statuses = ["valid"] * 50 + ["unverified"] * 14
     return [_measured(*values) for values in zip(latency.tolist(), peak.tolist(), statuses, strict=True)]
 
 
@@ -67,9 +67,9 @@ def table() -> LatencyTable:
     return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
 
 
-def _certificate(table: LatencyTable) -> Certificate:
-    assert table.certificate is not None
-    return table.certificate
+def _certificate(table: LatencyTable) -> HoldoutReport:
+    assert table.holdout is not None
+    return table.holdout
 
 
 def test_unseen_subnets_are_predicted(table: LatencyTable) -> None:
@@ -178,9 +178,9 @@ def test_a_device_that_hides_its_memory_has_a_table_too(table: LatencyTable, tmp
     assert np.array_equal(blind.latency_ms(_GENES), table.latency_ms(_GENES))
     np.testing.assert_allclose(blind.peak_bytes(_GENES), _SPACE.activation_bytes(_GENES) + _SPACE.weight_bytes(_GENES))
     assert _certificate(blind).memory_mape is None
-    assert "the device does not say; activations and weights are counted once each" in str(blind.certificate)
+    assert "the device does not say; activations and weights are counted once each" in str(blind.holdout)
     blind.save(tmp_path / "blind.json")
-    assert LatencyTable.load(tmp_path / "blind.json", _SPACE).certificate == blind.certificate
+    assert LatencyTable.load(tmp_path / "blind.json", _SPACE).holdout == blind.holdout
 
 
 def test_a_table_comes_back_from_its_file(table: LatencyTable, tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_a_table_comes_back_from_its_file(table: LatencyTable, tmp_path: Path) -
     assert np.array_equal(loaded.latency_ms(_GENES), table.latency_ms(_GENES))
     assert np.array_equal(loaded.peak_bytes(_GENES), table.peak_bytes(_GENES))
     assert np.array_equal(loaded.interval_ms(_GENES), table.interval_ms(_GENES))
-    assert loaded.certificate == table.certificate
-    assert (loaded.target, loaded.made_from) == ("made-up", "inputs")
+    assert loaded.holdout == table.holdout
+    assert (loaded.target, loaded.inputs_digest) == ("made-up", "inputs")
 
 
 def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -> None:
@@ -230,10 +230,10 @@ def test_an_edited_cost_is_refused(value: str, table: LatencyTable, tmp_path: Pa
         ("overhead_ms", None, "overhead_ms: input should be a valid number, but got None"),
         ("overhead_ms", -1, "overhead_ms: input should be greater than or equal to 0, but got -1"),
         ("parts_ms", [], "parts_ms: input should be a valid dictionary"),
-        ("certificate", {}, "key 'certificate.mape' is missing"),
+        ("holdout", {}, "key 'certificate.mape' is missing"),
         ("memory", {"constant": -1}, "memory: .*constant: input should be greater than or equal to 0, but got -1"),
         ("curve", {"knots": []}, "curve: .*knots: list should have at least 2 items"),
-        ("inferred", {}, "inferred: key 'architectures' is missing"),
+        ("posterior", {}, "inferred: key 'architectures' is missing"),
     ],
 )
 def test_a_value_of_a_wrong_kind_is_refused(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgenas.profilers import Measurement, Rounds
-from edgenas.profilers.measure.baseline_speed import at_one_pace, common_pace, usual_pace
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers import Measurement, MeasurementResult
+from edgenas.profilers.measure.baseline_speed import at_common_baseline, baseline_probe, common_baseline
+from edgenas.profilers.measure.validity import Validity
 
 Made = Callable[..., Measurement]
 
@@ -18,12 +18,12 @@ Made = Callable[..., Measurement]
 def made() -> Made:
     """Make a measurement of 10 ms at a pace, at a time, on a device that remembers another pace or none."""
 
-    def make(pace: float | None, taken_s: float = 1.0, remembered: float | None = None, **changes: Any) -> Measurement:
+    def make(probe: float | None, taken_s: float = 1.0, remembered: float | None = None, **changes: Any) -> Measurement:
         fields: dict[str, Any] = {
             "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
-            "versions": {}, "conditions_before": {}, "conditions_after": {"usual_pace_ms": remembered},
-            "verdict": Verdict("trusted"), "synthetic": True, "settings": {}, "samples_ms": (10.0,) * 5,
-            "pace_ms": () if pace is None else (pace,) * 5, "taken_s": taken_s,
+            "versions": {}, "conditions_before": {}, "conditions_after": {"baseline_probe_ms": remembered},
+            "validity": Validity("valid"), "synthetic": True, "settings": {}, "samples_ms": (10.0,) * 5,
+            "probe_ms": () if probe is None else (probe,) * 5, "taken_s": taken_s,
         }  # fmt: skip
         return Measurement(**{**fields, **changes})
 
@@ -32,55 +32,57 @@ def made() -> Made:
 
 def test_the_usual_pace_is_what_the_device_remembered_last(made: Made) -> None:
     """What it knew when the latest was taken, for by then it knew most."""
-    assert usual_pace([made(3.1, 2.0, 3.05), made(2.9, 3.0, 3.0), made(3.0, 1.0)]) == 3.0
+    assert baseline_probe([made(3.1, 2.0, 3.05), made(2.9, 3.0, 3.0), made(3.0, 1.0)]) == 3.0
 
 
 def test_a_device_that_remembers_nothing_has_the_median(made: Made) -> None:
-    """Paces of 3, 4 and 2 have 3; where nobody looked there is none."""
-    assert usual_pace([made(3.0), made(4.0), made(2.0), made(None)]) == 3.0
-    assert usual_pace([made(None), made(None, remembered=2.0)]) is None
-    assert usual_pace([]) is None
+    """BaselineSpeeds of 3, 4 and 2 have 3; where nobody looked there is none."""
+    assert baseline_probe([made(3.0), made(4.0), made(2.0), made(None)]) == 3.0
+    assert baseline_probe([made(None), made(None, remembered=2.0)]) is None
+    assert baseline_probe([]) is None
 
 
 def test_a_device_that_has_become_another_has_the_median(made: Made) -> None:
     """A third slower than remembered in the median is another governor, not a moment; a fifth, felt as a tenth, is."""
-    assert usual_pace([made(4.0, remembered=3.0), made(4.1, remembered=3.0), made(3.0, remembered=3.0)]) == 4.0
-    assert usual_pace([made(3.6, remembered=3.0), made(9.0, remembered=3.0), made(3.1, remembered=3.0)]) == 3.0
+    assert baseline_probe([made(4.0, remembered=3.0), made(4.1, remembered=3.0), made(3.0, remembered=3.0)]) == 4.0
+    assert baseline_probe([made(3.6, remembered=3.0), made(9.0, remembered=3.0), made(3.1, remembered=3.0)]) == 3.0
 
 
 def test_refused_measurements_do_not_say_what_is_usual(made: Made) -> None:
     """They do where there is nothing else."""
-    refused = made(4.0, verdict=Verdict("refused", ("hot",)))
-    assert usual_pace([refused, made(3.0)]) == 3.0
-    assert usual_pace([refused]) == 4.0
+    refused = made(4.0, validity=Validity("rejected", ("hot",)))
+    assert baseline_probe([refused, made(3.0)]) == 3.0
+    assert baseline_probe([refused]) == 4.0
 
 
 def test_measurements_at_one_pace_are_comparable(made: Made) -> None:
     """10 ms at a pace of 3 and of 2, where 2.5 is usual, are 9.13 ms and 11.2 ms."""
-    found = at_one_pace([made(3.0), made(2.0), made(None)])
+    found = at_common_baseline([made(3.0), made(2.0), made(None)])
     assert [each.median_ms for each in found] == pytest.approx([10 * (2.5 / 3) ** 0.5, 10 * 1.25**0.5, 10.0])
 
 
 def test_one_pace_follows_from_what_was_remembered(made: Made) -> None:
     """What a batch chose for some of them does not count once they are compared with others."""
-    alone = at_one_pace([made(3.6, taken_s=1.0), made(3.7, taken_s=2.0)])
-    assert common_pace(alone) == pytest.approx(3.65)
-    together = at_one_pace([*alone, made(3.1, taken_s=3.0, remembered=3.5)])
-    assert common_pace(together) == 3.5
+    alone = at_common_baseline([made(3.6, taken_s=1.0), made(3.7, taken_s=2.0)])
+    assert common_baseline(alone) == pytest.approx(3.65)
+    together = at_common_baseline([*alone, made(3.1, taken_s=3.0, remembered=3.5)])
+    assert common_baseline(together) == 3.5
 
 
 def test_one_pace_is_chosen_anew_where_all_remember_an_old_one(made: Made) -> None:
     """A device that has become a third slower is at its own median, also where each process remembers the same."""
-    assert common_pace(at_one_pace([made(4.0, remembered=3.0), made(4.2, remembered=3.0)])) == pytest.approx(4.1)
+    assert common_baseline(at_common_baseline([made(4.0, remembered=3.0), made(4.2, remembered=3.0)])) == pytest.approx(
+        4.1
+    )
 
 
 def test_measurements_at_several_paces_have_none_in_common(made: Made) -> None:
     """Nor do those that have no pace at all."""
-    assert common_pace([made(3.0, remembered=2.0), made(3.0, remembered=2.1)]) is None
-    assert common_pace([made(None, remembered=2.0)]) is None
+    assert common_baseline([made(3.0, remembered=2.0), made(3.0, remembered=2.1)]) is None
+    assert common_baseline([made(None, remembered=2.0)]) is None
 
 
 def test_rounds_keep_what_a_batch_has_chosen(made: Made) -> None:
     """A batch has said what is usual for all its models; those of one of them are not asked again."""
-    first, second, _ = at_one_pace([made(3.0), made(3.2), made(5.0)])
-    assert common_pace(Rounds.of([first, second]).measurements) == 3.2
+    first, second, _ = at_common_baseline([made(3.0), made(3.2), made(5.0)])
+    assert common_baseline(MeasurementResult.of([first, second]).measurements) == 3.2

@@ -1,4 +1,4 @@
-"""Rounds of processes: how many each model gets, in which order, and what is kept. The device is a scripted one."""
+"""Processes in rounds: how many each model gets, in which order, and what is kept. The device is a scripted one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from edgenas.devices import Target
 from edgenas.devices.fake import FakeDevice, Reply, Request
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds
-from edgenas.profilers.measure.reference_model import SETTINGS, Watch
+from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers.measure.reference_model import SETTINGS, DriftMonitor
 
 Speed = Callable[[str, int], float]
 REFUSES = -1.0
@@ -95,9 +95,9 @@ def make_many(tmp_path: Path) -> Many:
     return make
 
 
-def found(batch: Batch, number: int = 0) -> Rounds:
+def found(batch: Batch, number: int = 0) -> MeasurementResult:
     rounds = batch.results()[number]
-    assert isinstance(rounds, Rounds)
+    assert isinstance(rounds, MeasurementResult)
     return rounds
 
 
@@ -148,7 +148,7 @@ def test_a_batch_of_fewer_has_none(make_many: Many, target: Target) -> None:
 
 def test_a_series_always_has_it(models: Make, target: Target) -> None:
     """A batch of a longer series runs the reference, and adds it to what watches the series."""
-    watch = Watch()
+    watch = DriftMonitor()
     Batch(models("a"), target, ONCE, watch=watch).run(Board(lambda name, before: 1.0).device)
     assert len(watch) == 1
 
@@ -181,8 +181,8 @@ def test_a_device_that_becomes_slower_for_good_is_not_hidden(make_many: Many, ta
         batch.run(changing(2.0, 60).device)
     assert len(kept) < 60 + 11 * 11
     for number in range(40):
-        assert found(batch, number).verdict.status == "refused"
-        assert "the device slowed down" in found(batch, number).verdict.reasons[0]
+        assert found(batch, number).validity.status == "rejected"
+        assert "the device slowed down" in found(batch, number).validity.reasons[0]
 
 
 def test_what_was_taken_while_it_was_slow_is_taken_again(make_many: Many, target: Target) -> None:
@@ -193,7 +193,7 @@ def test_what_was_taken_while_it_was_slow_is_taken_again(make_many: Many, target
     batch = Batch(make_many(40), target)
     batch.run(board.device)
     results = [found(batch, number) for number in range(40)]
-    assert sum(len(rounds.left_out) for rounds in results) >= 30
+    assert sum(len(rounds.rejected) for rounds in results) >= 30
     assert all(0.98 < rounds.median_ms < 1.02 and not rounds.problems for rounds in results)
 
 
@@ -226,8 +226,8 @@ def test_a_disturbed_process_is_tried_again(models: Make, target: Target) -> Non
     batch.run(board.device)
     assert len(board.ran) == 8
     assert len(found(batch).measurements) == 6
-    assert len(found(batch).left_out) == 2
-    assert found(batch).verdict.status != "refused"
+    assert len(found(batch).rejected) == 2
+    assert found(batch).validity.status != "rejected"
 
 
 def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) -> None:
@@ -236,8 +236,8 @@ def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) 
     batch = Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2))
     batch.run(board.device)
     assert (board.ran.count("a"), board.ran.count("b")) == (6, 2)
-    assert found(batch, 0).verdict.status == "refused"
-    assert found(batch, 1).verdict.status != "refused"
+    assert found(batch, 0).validity.status == "rejected"
+    assert found(batch, 1).validity.status != "rejected"
 
 
 def test_where_nothing_can_be_trusted_it_ends_at_once(models: Make, target: Target) -> None:

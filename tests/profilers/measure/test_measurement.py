@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgenas.errors import FormatError, MeasurementError, UsageError
 from edgenas.profilers import Measurement
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.validity import Validity
 
 
 def made(**changes: Any) -> Measurement:
@@ -27,7 +27,7 @@ def made(**changes: Any) -> Measurement:
         "versions": {"onnxruntime": "1.31.1"},
         "conditions_before": {"governor": None},
         "conditions_after": {"governor": None},
-        "verdict": Verdict("unverified", ("the device does not give governor",)),
+        "validity": Validity("unverified", ("the device does not give governor",)),
         "synthetic": False,
         "settings": {"min_runs": 10},
     }
@@ -95,25 +95,25 @@ def test_runs_are_scaled_to_the_usual_pace() -> None:
 
     Drift is in that.
     """
-    after = {"usual_pace_ms": 0.00225, "drift": 0.05}
-    measurement = made(samples_ms=(4.0, 8.0, 16.0), pace_ms=(0.001, 0.004, 0.016), conditions_after=after)
+    after = {"baseline_probe_ms": 0.00225, "drift": 0.05}
+    measurement = made(samples_ms=(4.0, 8.0, 16.0), probe_ms=(0.001, 0.004, 0.016), conditions_after=after)
     assert measurement.runs_ms == pytest.approx((6.0, 6.0, 6.0))
-    assert (measurement.unscaled_ms, measurement.own_pace_ms) == (8.0, 0.004)
+    assert (measurement.unscaled_ms, measurement.median_probe_ms) == (8.0, 0.004)
     assert measurement.slower == pytest.approx(1 / 3)
 
 
 def test_without_a_usual_pace_runs_stay_as_they_are() -> None:
-    """A device that remembers nothing, or that gives no paces, changes no number."""
-    assert made(pace_ms=(0.002,) * 11).median_ms == 6.0
-    assert made(conditions_after={"usual_pace_ms": 0.002}).median_ms == 6.0
-    assert made().own_pace_ms is None
+    """A device that remembers nothing, or that gives no probe_times, changes no number."""
+    assert made(probe_ms=(0.002,) * 11).median_ms == 6.0
+    assert made(conditions_after={"baseline_probe_ms": 0.002}).median_ms == 6.0
+    assert made().median_probe_ms is None
 
 
-@pytest.mark.parametrize("paces", [(0.002,), (0.0,) * 11, (float("inf"),) * 11])
-def test_paces_that_cannot_be_are_refused(paces: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("probe_times", [(0.002,), (0.0,) * 11, (float("inf"),) * 11])
+def test_paces_that_cannot_be_are_refused(probe_times: tuple[float, ...]) -> None:
     """There is one above nothing for each sample, or none at all."""
     with pytest.raises(MeasurementError, match="a pace above 0 ms for each sample, or none"):
-        made(pace_ms=paces)
+        made(probe_ms=probe_times)
 
 
 @pytest.mark.parametrize("samples", [(), (1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan")), (1.0, float("inf"))])

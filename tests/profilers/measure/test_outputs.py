@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgenas.devices import Device, DeviceProfile, Target, connect, load_profile
+from edgenas.devices import Device, DeviceProfile, Target, connect_device, load_profile
 from edgenas.devices.fake import FakeDevice, Handler, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
@@ -52,7 +52,7 @@ def test_outputs_are_the_runtimes(conv: Path, target: Target, image: Any) -> Non
 
 def test_tensorflow_lite_answers_too(relu: Path, litert: Target) -> None:
     """Relu of -1.5 is 0 and of 2.5 is 2.5; a device that is given is kept for the next call."""
-    with connect(litert.profile) as device:
+    with connect_device(litert.profile) as device:
         for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
             (found,) = run_on_device(relu, [np.array([value], np.float32)], litert, device=device)
             assert found.tolist() == [expected]
@@ -61,7 +61,7 @@ def test_tensorflow_lite_answers_too(relu: Path, litert: Target) -> None:
 def test_outputs_come_over_ssh(relu: Path, ssh_profile: DeviceProfile) -> None:
     """The files lie where the device keeps them; each call's inputs are its own."""
     profile = profile_from_dict({**ssh_profile.to_dict(), **LITERT}, "test")
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
             (found,) = run_on_device(relu, [np.array([value], np.float32)], Target(profile), device=device)
             assert found.tolist() == [expected]

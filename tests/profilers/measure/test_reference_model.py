@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.profilers import Measurement
-from edgenas.profilers.measure.reference_model import Watch, drift, level, reference_model, with_reference
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers.measure.reference_model import DriftMonitor, drift, level, reference_model, with_reference
+from edgenas.profilers.measure.validity import Validity
 
 Processes = Callable[[Sequence[float]], list[Measurement]]
 USUAL = [1.0, 1.01, 0.99, 1.005, 0.995] * 4
@@ -25,7 +25,7 @@ def processes() -> Processes:
     def make(medians: Sequence[float]) -> list[Measurement]:
         fields: dict[str, Any] = {
             "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
-            "versions": {}, "conditions_before": {}, "conditions_after": {}, "verdict": Verdict("trusted"),
+            "versions": {}, "conditions_before": {}, "conditions_after": {}, "validity": Validity("valid"),
             "synthetic": True, "settings": {},
         }  # fmt: skip
         return [Measurement(samples_ms=(median,) * 5, taken_s=time, **fields) for time, median in at(medians)]
@@ -99,7 +99,7 @@ def test_what_lasts_never_becomes_usual() -> None:
 def test_a_lasting_change_is_told_from_a_short_one(processes: Processes) -> None:
     """Ten slow processes in a row are a change; nine are not, nor are ten that were recorded earlier."""
     medians = [*USUAL, *[1.5] * 10]
-    watch = Watch()
+    watch = DriftMonitor()
     for each in processes(medians[:-1]):
         watch.add(each)
     assert watch.changed() is None
@@ -107,7 +107,7 @@ def test_a_lasting_change_is_told_from_a_short_one(processes: Processes) -> None
     assert watch.changed() == pytest.approx(0.5)
     watch.restart()
     assert watch.changed() is None
-    assert Watch(processes(medians)).changed() is None
+    assert DriftMonitor(processes(medians)).changed() is None
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=10, max_size=80), st.floats(0.5, 80.5), st.sampled_from([0.125, 2, 64]))
@@ -124,15 +124,15 @@ def test_what_is_usual_is_within_what_was_seen(medians: list[float]) -> None:
 
 def test_what_is_usual_of_a_watch(processes: Processes) -> None:
     """It is the level of its processes, and nothing before the first."""
-    assert Watch().usual_ms is None
-    assert Watch(processes([1.0, 1.02, 3.0])).usual_ms == pytest.approx(1.01)
+    assert DriftMonitor().usual_ms is None
+    assert DriftMonitor(processes([1.0, 1.02, 3.0])).usual_ms == pytest.approx(1.01)
 
 
 def test_a_disturbed_process_of_the_reference_says_nothing(processes: Processes) -> None:
     """Three of which other programs interrupted most runs, at four times the usual, make nothing slower."""
     calm = processes(USUAL)
     disturbed = [replace(each, samples_ms=(4.0,) * 5, conditions_after={"interrupted_share": 0.6}) for each in calm[:3]]
-    watch = Watch([*disturbed, *calm[3:]])
+    watch = DriftMonitor([*disturbed, *calm[3:]])
     assert len(watch) == 17
     assert watch.usual_ms == pytest.approx(1.0)
     assert watch.drift(1.5) == 0.0

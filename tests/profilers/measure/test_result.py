@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edgenas.errors import MeasurementError, UsageError
-from edgenas.profilers import Measurement, Rounds, compare_rounds
-from edgenas.profilers.measure.validity import Verdict
+from edgenas.profilers import Measurement, MeasurementResult, compare_results
+from edgenas.profilers.measure.validity import Validity
 
 
 def processes(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...]:
@@ -25,7 +25,7 @@ def processes(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...
         "versions": {},
         "conditions_before": {},
         "conditions_after": {},
-        "verdict": Verdict("trusted"),
+        "validity": Validity("valid"),
         "synthetic": False,
         "settings": {},
         **fields,
@@ -35,12 +35,12 @@ def processes(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...
     )
 
 
-REFUSED = Verdict("refused", ("other programs interrupted 60% of its runs: stop them, then measure again",))
+REFUSED = Validity("rejected", ("other programs interrupted 60% of its runs: stop them, then measure again",))
 
 
 def test_the_median_is_that_of_the_processes() -> None:
     """Six processes of 1 to 6 ms: median 3.5, interval from the least to the greatest, 30 runs, 1.5 s."""
-    rounds = Rounds(processes([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
+    rounds = MeasurementResult(processes([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
     assert (rounds.median_ms, rounds.interval_ms) == (3.5, (1.0, 6.0))
     assert (rounds.runs, rounds.device_s, rounds.peak_bytes) == (30, 1.5, 1000)
     assert rounds.p90_ms == 6.0
@@ -48,19 +48,19 @@ def test_the_median_is_that_of_the_processes() -> None:
 
 def test_refused_processes_are_left_out_where_others_suffice() -> None:
     """Two disturbed processes of eight do not count, but their time does."""
-    rounds = Rounds.of(processes([1.0] * 6) + processes([9.0] * 2, verdict=REFUSED), 6)
+    rounds = MeasurementResult.of(processes([1.0] * 6) + processes([9.0] * 2, validity=REFUSED), 6)
     assert rounds.median_ms == 1.0
-    assert len(rounds.left_out) == 2
+    assert len(rounds.rejected) == 2
     assert rounds.device_s == 2.0
-    assert rounds.verdict == Verdict("trusted", (f"2 of 8 processes left out: {REFUSED.reasons[0]}",))
+    assert rounds.validity == Validity("valid", (f"2 of 8 processes left out: {REFUSED.reasons[0]}",))
 
 
 def test_where_most_are_left_out_the_rest_is_not_trusted() -> None:
     """Six calm processes of thirteen are a chance find; of twelve they are not."""
     calm = processes([1.0] * 6)
-    assert not Rounds.of(calm + processes([9.0] * 6, verdict=REFUSED), 6).problems
-    found = Rounds.of(calm + processes([9.0] * 7, verdict=REFUSED), 6)
-    assert found.verdict.status == "refused"
+    assert not MeasurementResult.of(calm + processes([9.0] * 6, validity=REFUSED), 6).problems
+    found = MeasurementResult.of(calm + processes([9.0] * 7, validity=REFUSED), 6)
+    assert found.validity.status == "rejected"
     assert found.problems == (f"7 of 13 processes left out: {REFUSED.reasons[0]}",)
 
 
@@ -73,71 +73,75 @@ def test_one_runtime_and_device(field: str, values: tuple[dict[str, str], dict[s
     target = {"device": "board", "runtime": "onnxruntime"}
     mixed = [one for value in values for one in processes([1.0], target=target, **{field: value})]
     with pytest.raises(MeasurementError, match="measure all again"):
-        Rounds(tuple(mixed))
+        MeasurementResult(tuple(mixed))
 
 
 def test_where_too_few_are_left_all_count_and_it_is_refused() -> None:
     """With five good processes where six are wanted, the verdict is that of the refused one."""
-    rounds = Rounds.of(processes([1.0] * 5) + processes([9.0], verdict=REFUSED), 6)
+    rounds = MeasurementResult.of(processes([1.0] * 5) + processes([9.0], validity=REFUSED), 6)
     assert len(rounds.measurements) == 6
-    assert rounds.verdict == REFUSED
+    assert rounds.validity == REFUSED
 
 
 def test_reasons_that_differ_in_numbers_are_said_once() -> None:
     """60% and 70% of interrupted runs are one reason, the first."""
-    more = Verdict("refused", (REFUSED.reasons[0].replace("60%", "70%"),))
-    assert Rounds(processes([1.0], verdict=REFUSED) + processes([1.0], verdict=more)).verdict == REFUSED
+    more = Validity("rejected", (REFUSED.reasons[0].replace("60%", "70%"),))
+    assert MeasurementResult(processes([1.0], validity=REFUSED) + processes([1.0], validity=more)).validity == REFUSED
 
 
 def test_one_unknown_peak_makes_the_peak_unknown() -> None:
     """The most of several is not known where one is not."""
-    assert Rounds(processes([1.0]) + processes([1.0], peak_bytes=None)).peak_bytes is None
-    assert Rounds(processes([1.0]) + processes([1.0], peak_bytes=2000)).peak_bytes == 2000
+    assert MeasurementResult(processes([1.0]) + processes([1.0], peak_bytes=None)).peak_bytes is None
+    assert MeasurementResult(processes([1.0]) + processes([1.0], peak_bytes=2000)).peak_bytes == 2000
 
 
 def test_no_process_is_no_measurement() -> None:
     """Nothing is not a result."""
     with pytest.raises(UsageError, match="at least one measurement"):
-        Rounds(())
+        MeasurementResult(())
 
 
 def test_one_process_has_the_interval_of_its_runs() -> None:
     """With nothing to compare it with, the runs of the process are all there is."""
     (one,) = processes([1.0], samples_ms=tuple(float(run) for run in range(1, 21)))
-    assert Rounds((one,)).interval_ms == one.interval_ms
+    assert MeasurementResult((one,)).interval_ms == one.interval_ms
 
 
 def test_the_document_is_json_and_has_every_sample() -> None:
     """What is printed can be read again, with all measurements in it."""
-    document = json.loads(json.dumps(Rounds(processes([1.0] * 6)).to_dict()))
+    document = json.loads(json.dumps(MeasurementResult(processes([1.0] * 6)).to_dict()))
     assert document["interval_95_ms"] == [1.0, 1.0]
     assert [Measurement.from_dict(each) for each in document["measurements"]] == list(processes([1.0] * 6))
 
 
 def test_it_prints_on_one_line() -> None:
     """The text has the median, its interval, and the verdict; made-up numbers say so."""
-    text = str(Rounds(processes([1.0] * 6, synthetic=True)))
+    text = str(MeasurementResult(processes([1.0] * 6, synthetic=True)))
     assert text == "1.00 ms (95% interval 1.00 ms to 1.00 ms, synthetic, trusted)"
 
 
 def test_models_are_compared_round_by_round() -> None:
     """A device that slows down by half meanwhile does not hide that one model is 10% slower in each round."""
     level = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
-    found = compare_rounds(Rounds(processes([1.1 * each for each in level])), Rounds(processes(level)))
+    found = compare_results(
+        MeasurementResult(processes([1.1 * each for each in level])), MeasurementResult(processes(level))
+    )
     assert found == pytest.approx((1.1, 1.1, 1.1))
 
 
 def test_few_common_rounds_are_compared_by_their_medians() -> None:
     """One process left out of each leaves five rounds in common: the intervals of the two medians decide."""
     first, second = processes([1.1] * 7), processes([1.0] * 7)
-    assert compare_rounds(Rounds(first[1:]), Rounds(second[:6])) == pytest.approx((1.1, 1.1, 1.1))
+    assert compare_results(MeasurementResult(first[1:]), MeasurementResult(second[:6])) == pytest.approx(
+        (1.1, 1.1, 1.1)
+    )
 
 
 def test_rounds_of_two_targets_are_not_paired() -> None:
     """Equal numbers of rounds of two batches mean nothing: what cancels within one is noise between two."""
     level = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
-    first = Rounds(processes([1.1 * each for each in level]))
-    found = compare_rounds(first, Rounds(processes(level, target={"device": "board", "runtime": "litert"})))
+    first = MeasurementResult(processes([1.1 * each for each in level]))
+    found = compare_results(first, MeasurementResult(processes(level, target={"device": "board", "runtime": "litert"})))
     assert found is not None
     assert found[0] == pytest.approx(1.1)
     assert found[1] < 1 < found[2]
@@ -145,7 +149,7 @@ def test_rounds_of_two_targets_are_not_paired() -> None:
 
 def test_fewer_than_six_processes_have_no_interval_to_show() -> None:
     """Of five the text and the document have none, and they are not compared."""
-    five = Rounds(processes([1.0] * 5))
+    five = MeasurementResult(processes([1.0] * 5))
     assert str(five) == "1.00 ms (trusted)"
     assert five.to_dict()["interval_95_ms"] is None
-    assert compare_rounds(five, Rounds(processes([1.0] * 6))) is None
+    assert compare_results(five, MeasurementResult(processes([1.0] * 6))) is None

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Completed, Deadline, Device, DeviceProfile, Target, connect
+from edgenas.devices import Completed, Deadline, Device, DeviceProfile, Target, connect_device
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Batch, Measurement, MeasureSettings, measure, measure_many
-from edgenas.profilers.measure.baseline_speed import at_one_pace
+from edgenas.profilers import Batch, Measurement, MeasureSettings, measure_many, measure_model
+from edgenas.profilers.measure.baseline_speed import at_common_baseline
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
 LONG = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=60)
@@ -69,13 +69,13 @@ def other(make_conv: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def device(profile: DeviceProfile) -> Iterator[Device]:
-    with connect(profile) as device:
+    with connect_device(profile) as device:
         yield device
 
 
 def test_a_model_is_measured(conv: Path, target: Target, work: Path) -> None:
     """A measurement says which file ran where, how long single runs took, and leaves nothing behind."""
-    got = measure(conv, target, QUICK)
+    got = measure_model(conv, target, QUICK)
     assert got.model_sha256 == hashlib.sha256(conv.read_bytes()).hexdigest()
     assert got.target == target.to_dict()
     assert [each.round for each in got.measurements] == list(range(len(got.measurements)))
@@ -116,7 +116,7 @@ def test_bad_models_cost_nothing_but_themselves(conv: Path, garbage: Path, targe
 
 def test_a_symbolic_batch_is_one(make_conv: Callable[..., Path], target: Target) -> None:
     """A model with a free batch runs with a batch of one."""
-    assert measure(make_conv(shape=("batch", 3, 16, 16)), target, QUICK).median_ms > 0
+    assert measure_model(make_conv(shape=("batch", 3, 16, 16)), target, QUICK).median_ms > 0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_any_other_symbolic_dimension_is_named(
 ) -> None:
     """A free height is refused with its name and the remedy."""
     with pytest.raises(ModelError, match="export it with a fixed size") as error:
-        measure(make_conv(shape=(1, 3, size, 16)), target, QUICK)
+        measure_model(make_conv(shape=(1, 3, size, 16)), target, QUICK)
     assert f"input 'image' has {named} at place 2" in message(error.value)
 
 
@@ -136,7 +136,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, target: Target) -> None
     path = tmp_path / "model.tflite"
     path.write_bytes(b"x")
     with pytest.raises(UsageError, match=r"onnxruntime runs files ending in \.onnx"):
-        measure(path, target)
+        measure_model(path, target)
 
 
 @pytest.mark.parametrize(("content", "problem"), [(None, "cannot be read"), (b"", "is empty")])
@@ -146,7 +146,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, target: Target, content: by
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError, match=f"model.onnx: {problem}"):
-        measure(path, target)
+        measure_model(path, target)
 
 
 def test_no_models_need_no_device(target: Target) -> None:
@@ -160,8 +160,8 @@ def test_real_models_are_measured(real_models: Path, target: Target, device: Dev
     files = [real_models / "yunet_n_320_320.onnx", real_models / "FastestDet.onnx"]
     for got in measure_many(files, target, device=device, settings=settings):
         assert isinstance(got, Measurement)
-        (paced,) = at_one_pace([got])  # the agent ends by runs at their pace, whatever the device remembers
-        precise = paced.interval_ms[1] - paced.median_ms <= 0.05 * paced.median_ms
+        (probed,) = at_common_baseline([got])  # the agent ends by runs at their pace, whatever the device remembers
+        precise = probed.interval_ms[1] - probed.median_ms <= 0.05 * probed.median_ms
         used_up = got.running_s >= settings.max_seconds or len(got.samples_ms) == settings.max_runs
         assert precise or used_up
         assert got.peak_bytes is not None
@@ -246,7 +246,7 @@ def test_a_fake_devices_measurements_are_synthetic(conv: Path, target: Target) -
     (got,) = measure_many([conv], target, device=FakeDevice())
     assert isinstance(got, Measurement)
     assert got.synthetic
-    assert got.verdict.status == "unverified"
+    assert got.validity.status == "unverified"
 
 
 def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
@@ -342,7 +342,7 @@ HOSTILE: dict[str, Callable[[list[str]], str]] = {
     "samples without a size": edited(1, samples_ms=[1e308] * 12),
     "samples of no time": edited(1, samples_ms=[1e-320] * 12),
     "interrupted runs that there are not": edited(1, interrupted=[10**9]),
-    "a verdict of its own": edited(1, verdict={"status": "trusted"}),
+    "a verdict of its own": edited(1, validity={"status": "valid"}),
     "an id that is true": edited(1, id=False),
 }
 
@@ -409,7 +409,7 @@ def test_an_agent_that_is_missing_its_runtime_says_so(conv: Path, profile: Devic
     data = json.loads(json.dumps(profile.to_dict()))
     data["runtimes"]["onnxruntime"]["providers"] = ["NoSuchProvider"]
     with pytest.raises(DeviceError, match=r"onnxruntime here has no NoSuchProvider; it has .*CPUExecutionProvider"):
-        measure(conv, Target(profile_from_dict(data, "test")), QUICK)
+        measure_model(conv, Target(profile_from_dict(data, "test")), QUICK)
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import DeviceProfile, Target, connect
+from edgenas.devices import DeviceProfile, Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError
-from edgenas.profilers import Batch, Measurement, MeasureSettings, Rounds, measure
+from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, measure_model
 
 BRIEF = MeasureSettings(max_processes=6, max_seconds=0.1, min_seconds=0, max_runs=20, warmup_seconds=0.05)
 
 
 def test_a_model_is_measured_through_ssh(conv: Path, ssh_profile: DeviceProfile) -> None:
     """Six processes, real samples, and the device's own facts."""
-    rounds = measure(conv, Target(ssh_profile), BRIEF)
-    assert len(rounds.measurements) + len(rounds.left_out) >= 6
+    rounds = measure_model(conv, Target(ssh_profile), BRIEF)
+    assert len(rounds.measurements) + len(rounds.rejected) >= 6
     assert rounds.median_ms > 0
     assert not rounds.synthetic
 
@@ -34,14 +34,14 @@ def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
             sshd.kill_sessions()
 
     batch = Batch([conv], Target(ssh_profile), BRIEF, on_process=keep)
-    with pytest.raises(DeviceError) as error, connect(ssh_profile) as device:
+    with pytest.raises(DeviceError) as error, connect_device(ssh_profile) as device:
         batch.run(device)
     assert "\n" not in str(error.value)
     first = list(kept)
     assert 3 <= len(first) < 6
-    with connect(ssh_profile) as device:
+    with connect_device(ssh_profile) as device:
         batch.run(device)
     assert kept[: len(first)] == first
     (rounds,) = batch.results()
-    assert isinstance(rounds, Rounds)
-    assert len(rounds.measurements) + len(rounds.left_out) == len(kept) >= 6
+    assert isinstance(rounds, MeasurementResult)
+    assert len(rounds.measurements) + len(rounds.rejected) == len(kept) >= 6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.profilers.measure.validity import NEEDED, Verdict, judge
+from edgenas.profilers.measure.validity import NEEDED, Validity, assess
 
 GOOD: dict[str, Any] = {
     "governor": "performance",
@@ -53,14 +53,14 @@ PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), 
 
 def test_a_steady_device_is_trusted() -> None:
     """Everything given and steady is trusted."""
-    assert judge(GOOD, GOOD) == Verdict("trusted")
+    assert assess(GOOD, GOOD) == Validity("valid")
 
 
 def test_facts_that_are_not_given_are_named() -> None:
     """A device that says nothing is not believed, and not refused either."""
-    verdict = judge(GOOD, {**GOOD, "governor": None, "temperature_c": None})
-    assert verdict == Verdict("unverified", ("the device does not give governor, temperature_c",))
-    assert judge({}, {}).status == "unverified"
+    validity = assess(GOOD, {**GOOD, "governor": None, "temperature_c": None})
+    assert validity == Validity("unverified", ("the device does not give governor, temperature_c",))
+    assert assess({}, {}).status == "unverified"
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_facts_that_are_not_given_are_named() -> None:
 )
 def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
     """Each reason is given with what to do about it."""
-    verdict = judge({**GOOD, **before}, {**GOOD, **after})
-    assert verdict.status == "refused"
-    assert reason in verdict.reasons[0]
+    validity = assess({**GOOD, **before}, {**GOOD, **after})
+    assert validity.status == "rejected"
+    assert reason in validity.reasons[0]
 
 
 def test_all_reasons_are_given() -> None:
     """Two problems are two reasons, and a refusal outweighs what is missing."""
-    verdict = judge({"governor": "powersave"}, {"interrupted_share": 0.6})
-    assert (verdict.status, len(verdict.reasons)) == ("refused", 2)
+    validity = assess({"governor": "powersave"}, {"interrupted_share": 0.6})
+    assert (validity.status, len(validity.reasons)) == ("rejected", 2)
 
 
 @pytest.mark.parametrize(
@@ -107,39 +107,39 @@ def test_all_reasons_are_given() -> None:
 def test_conditions_at_the_limit_pass(after: dict[str, Any]) -> None:
     """15 °C, half of the runs, a tenth; what the Pi remembers from before; turbo that is not reached."""
     before = {**GOOD, "throttled_flags": after.get("throttled_flags")}
-    assert judge(before, {**GOOD, **after}).status == "trusted"
+    assert assess(before, {**GOOD, **after}).status == "valid"
 
 
 def test_a_governor_without_freedom_is_trusted() -> None:
     """jetson_clocks leaves schedutil in charge of a single frequency: there is nothing for it to change."""
     fixed = {**GOOD, "governor": "schedutil", "frequency_fixed": True}
-    assert judge(fixed, fixed).status == "trusted"
-    assert judge({**fixed, "frequency_fixed": False}, fixed).status == "refused"
+    assert assess(fixed, fixed).status == "valid"
+    assert assess({**fixed, "frequency_fixed": False}, fixed).status == "rejected"
 
 
 def test_a_cap_is_mentioned() -> None:
     """A device that someone holds below what it could is steady; the verdict says at what."""
-    verdict = judge(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
-    assert str(verdict) == "trusted (the frequency is capped at 1800 of 2400 MHz)"
+    validity = assess(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
+    assert str(validity) == "trusted (the frequency is capped at 1800 of 2400 MHz)"
 
 
 def test_another_power_mode_is_refused() -> None:
     """A profile that names its mode is measured in no other; one that names none in any."""
     seven = {**GOOD, "power_mode": "7W"}
-    assert judge(seven, seven, power_mode="7W").status == "trusted"
-    assert judge(seven, seven).status == "trusted"
-    verdict = judge(seven, seven, power_mode="15W")
-    assert verdict.reasons[0].startswith("power mode is 7W, the profile's is 15W: run sudo nvpmodel -m ")
+    assert assess(seven, seven, power_mode="7W").status == "valid"
+    assert assess(seven, seven).status == "valid"
+    validity = assess(seven, seven, power_mode="15W")
+    assert validity.reasons[0].startswith("power mode is 7W, the profile's is 15W: run sudo nvpmodel -m ")
 
 
 def test_a_fallback_is_reported() -> None:
     """Nodes that did not run on the provider that the profile names first are said."""
-    verdict = judge(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
-    assert str(verdict) == f"trusted (fallback: of 62 nodes, 12 ran on {CPU})"
-    verdict = judge(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
-    assert str(verdict) == f"trusted (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
-    assert judge(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Verdict("trusted")
-    assert judge(GOOD, GOOD, placement={}) == Verdict("unverified", ("the device does not give placement",))
+    validity = assess(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
+    assert str(validity) == f"trusted (fallback: of 62 nodes, 12 ran on {CPU})"
+    validity = assess(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
+    assert str(validity) == f"trusted (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
+    assert assess(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Validity("valid")
+    assert assess(GOOD, GOOD, placement={}) == Validity("unverified", ("the device does not give placement",))
 
 
 @pytest.mark.parametrize(
@@ -147,22 +147,22 @@ def test_a_fallback_is_reported() -> None:
 )
 def test_another_provider_is_another_measurement(ran: str, providers: tuple[str, ...]) -> None:
     """Where the provider that the profile names first ran nothing, the measurement is refused, whatever ran it."""
-    verdict = judge(GOOD, GOOD, placement={ran: 62}, providers=providers)
-    assert verdict.status == "refused"
-    assert verdict.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
+    validity = assess(GOOD, GOOD, placement={ran: 62}, providers=providers)
+    assert validity.status == "rejected"
+    assert validity.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
 
 
 def test_a_gpu_wants_a_fixed_clock() -> None:
     """A GPU's free clock spoils what ran on it, and nothing else."""
     free = {**GOOD, "gpu_fixed": False}
-    assert judge(free, free, placement={CUDA: 5}).reasons == ("the GPU's clock is not fixed: run sudo jetson_clocks",)
-    assert judge(free, free).status == "trusted"
+    assert assess(free, free, placement={CUDA: 5}).reasons == ("the GPU's clock is not fixed: run sudo jetson_clocks",)
+    assert assess(free, free).status == "valid"
 
 
 def test_a_verdict_prints_its_reasons() -> None:
     """The text names status and reasons."""
-    assert str(Verdict("refused", ("a", "b"))) == "refused (a; b)"
-    assert str(Verdict("trusted")) == "trusted"
+    assert str(Validity("rejected", ("a", "b"))) == "refused (a; b)"
+    assert str(Validity("valid")) == "valid"
 
 
 @given(CONDITIONS, CONDITIONS, PLACEMENTS)
@@ -170,14 +170,14 @@ def test_every_verdict_is_explained(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
     """Whatever a device says: never trusted without the facts needed, never less than trusted without a reason."""
-    verdict = judge(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
-    assert "\n" not in str(verdict)
-    if verdict.status == "trusted":
+    validity = assess(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
+    assert "\n" not in str(validity)
+    if validity.status == "valid":
         assert all(after.get(fact) is not None for fact in NEEDED)
     else:
-        assert verdict.reasons
-    if verdict.status == "refused":
-        assert any(": " in reason for reason in verdict.reasons)
+        assert validity.reasons
+    if validity.status == "rejected":
+        assert any(": " in reason for reason in validity.reasons)
 
 
 @given(CONDITIONS, CONDITIONS, PLACEMENTS)
@@ -187,7 +187,7 @@ def test_silence_never_convicts(
     """A device that says less is never refused for it where one that said more was not."""
     # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
     hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
-    if judge(before, after, placement=placement, providers=(CUDA, CPU)).status != "refused":
+    if assess(before, after, placement=placement, providers=(CUDA, CPU)).status != "rejected":
         for fact in hidden:
             less = {key: value for key, value in after.items() if key != fact}
-            assert judge(before, less, placement=placement, providers=(CUDA, CPU)).status != "refused"
+            assert assess(before, less, placement=placement, providers=(CUDA, CPU)).status != "rejected"
