@@ -29,8 +29,8 @@ def measure_seed(seed: int, folder: Path) -> str:
     seconds = time.monotonic() - began
 
     def accuracy(architecture: en.Architecture) -> float:
-        subnet = run.evaluator.subnet(architecture)
-        return 100 * run.evaluator.accuracy(subnet, run.data.test, architecture.resolution)
+        subnet = run.workspace.evaluator.subnet(architecture)
+        return 100 * run.workspace.evaluator.accuracy(subnet, run.workspace.data.test, architecture.resolution)
 
     sampled = space.decode(space.sample(RANDOM_SUBNETS, np.random.default_rng(100)))
     random = [accuracy(architecture) for architecture in sampled]

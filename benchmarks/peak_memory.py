@@ -20,8 +20,7 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, connect_device, load_profile
-from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.profile import random_file
+from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.profilers import Measurement, MeasureSettings, measure_many
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
 from edgenas.profilers.latency.non_negative import fit_non_negative
@@ -45,7 +44,7 @@ def files(architectures: list[Architecture], target: Target, folder: Path) -> li
     paths = [folder / f"{each.id}-{kind}.{kind.format}" for each in architectures]
     for architecture, path in zip(architectures, paths, strict=True):
         if not path.exists():
-            path.write_bytes(random_file(architecture, kind))
+            path.write_bytes(write_random_file(architecture, kind))
     return paths
 
 

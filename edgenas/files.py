@@ -70,6 +70,11 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def digest_of_inputs(*inputs: Any) -> str:
+    """Return a digest of a step's inputs (JSON values): its result is current while this stays equal."""
+    return digest(canonical_json(list(inputs)))[:16]
+
+
 def write_document(path: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
     """Write a JSON document with header and checksum. Bodies of equal content and order give equal bytes."""
     header = {"format": f"edgenas.{kind}", "version": version, "sha256": digest(canonical_json(body))}

@@ -107,4 +107,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phase = {"name": "full", "epochs": 15, "learning_rate": 0.1, "distill": False}
     run = en.Run(tmp_path_factory.mktemp("runs") / "trained", space, progress=Silent())
     run.train(schedule={"name": "tiny", "batch_size": 32, "phases": [phase]})
-    return run.layout.root
+    return run.folder.root

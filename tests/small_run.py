@@ -92,7 +92,7 @@ def main() -> None:
     run.profile(target, minutes=0.01)
     run.search([target])
     choice = run.choose({target: BUDGET})
-    run.export(choice.arch, target, run.layout.bundle(target.name, choice.arch.id))
+    run.export(choice.arch, target, run.folder.bundle(target.name, choice.arch.id))
 
 
 if __name__ == "__main__":

@@ -9,19 +9,19 @@ from edgenas.cli.common import DeviceOption, JsonOption, RunOption, make_target,
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
-    from edgenas.pipeline.demo import Demo
+    from edgenas.pipeline.demo import DemoResult
 
 EXAMPLE = "Example: edgenas demo --run runs/demo"
 
 
 def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhost", json: JsonOption = False) -> None:
-    """Do the whole road on real digits, in about four minutes."""
-    from edgenas.pipeline.demo import demo
+    """Run the full pipeline on real digits, in about four minutes."""
+    from edgenas.pipeline.demo import run_demo
     from edgenas.report import Marker, draw_front
 
-    result = demo(run, make_target(device))
-    picture = result.run.layout.picture(result.target.name)
-    markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.rows]
+    result = run_demo(run, make_target(device))
+    picture = result.run.folder.picture(result.target.name)
+    markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.subnets]
     draw_front(
         result.front,
         picture,
@@ -35,7 +35,7 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
         _print(result, picture)
 
 
-def _print(result: Demo, picture: Path) -> None:
+def _print(result: DemoResult, picture: Path) -> None:
     columns = ("subnet", "test accuracy", "predicted", "measured", "95% interval", "peak memory", "activations", "id")
     rows = [
         (
@@ -48,18 +48,18 @@ def _print(result: Demo, picture: Path) -> None:
             format_bytes(row.activation_bytes),
             row.architecture,
         )
-        for row in result.rows
+        for row in result.subnets
     ]
     print()
     made_up = " SYNTHETIC" if result.table.synthetic else ""
     print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
-    print(f"\nverdict: {result.choice.measured.validity}")
-    for row in result.rows:
+    print(f"\nvalidity: {result.choice.measured.validity}")
+    for row in result.subnets:
         print(f"{row.name:<8}  {row.model}")
     if result.int8 is not None:
         print(f"int8      {result.int8 / 'model.tflite'}")
     print(f"front     {picture}")
-    root, chosen = result.run.layout.root, next(row for row in result.rows if row.name == "chosen")
+    root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
     print("\nNext:")
     print(f"  python {Path(chosen.model).parent / 'run.py'}")
     print(f"  edgenas measure {chosen.model} --device {result.target.profile.name}")

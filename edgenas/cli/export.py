@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgenas.cli.common import JsonOption, RunOption, RuntimeOption, ThreadsOption, print_json, print_table
-from edgenas.errors import RunError, UsageError
+from edgenas.errors import UsageError
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
     from edgenas.pipeline import Run
-    from edgenas.pipeline.export import Exported
+    from edgenas.pipeline.export import ExportedBundle
     from edgenas.space import Architecture
 
 EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
@@ -54,13 +54,13 @@ def command(
 ) -> None:
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
-    from edgenas.pipeline.export import FailedError
-    from edgenas.pipeline.export_formats import all_formats
+    from edgenas.pipeline.export import FailedExportError
+    from edgenas.pipeline.export_formats import combine_formats
     from edgenas.pipeline.prepared_model import ExportSettings
 
     if target not in (None, _TENSORRT):
         raise UsageError(f"unknown target {target!r}; known: {_TENSORRT}")
-    kinds, skipped = all_formats(format or ["onnx"], precision or ["fp32"])
+    formats, skipped = combine_formats(format or ["onnx"], precision or ["fp32"])
     settings = ExportSettings(
         calibration=calibration,
         method=calibration_method,
@@ -72,11 +72,11 @@ def command(
     measured_on = opened.target(device or "localhost", runtime, threads)
     architecture = _architecture(opened, arch, device, measured_on)
     for line in skipped:
-        opened.progress.say(f"export    {line}")
+        opened.workspace.progress.say(f"export    {line}")
     described: dict[str, Any] = {"run": str(run), "architecture": architecture.id, "skipped": skipped}
     try:
-        done = opened.export_all(architecture, measured_on, out, kinds, settings)
-    except FailedError as error:
+        done = opened.export_all(architecture, measured_on, out, formats, settings)
+    except FailedExportError as error:
         if json:
             print_json({**described, "bundles": [_to_dict(each) for each in error.done], "failed": error.failed})
         raise
@@ -96,22 +96,16 @@ def _batch(text: str) -> int | None:
 
 def _architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
     """The one that is named, else what was chosen for the device."""
-    from edgenas.pipeline.architecture_names import resolve_architecture
-
     if arch is not None:
-        return resolve_architecture(run.space, arch)
+        return run.architecture(arch)
     if device is None:
         raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
-    chosen = run.chosen(target)
-    if len({choice.arch.id for choice in chosen}) > 1:
-        listed = ", ".join(f"{choice.arch.id} ({choice.budget})" for choice in chosen)
-        raise RunError(f"{target.name} has several choices: {listed}; name one with --arch")
-    return chosen[0].arch
+    return run.chosen(target)
 
 
-def _to_dict(exported: Exported) -> dict[str, Any]:
+def _to_dict(exported: ExportedBundle) -> dict[str, Any]:
     return {
-        "kind": str(exported.kind),
+        "format": str(exported.export_format),
         "for": exported.card["for"],
         "bundle": str(exported.bundle.path),
         "model": str(exported.bundle.model),
@@ -120,7 +114,7 @@ def _to_dict(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _print(done: Sequence[Exported], device: str | None) -> None:
+def _print(done: Sequence[ExportedBundle], device: str | None) -> None:
     columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
     print_table(columns, [_row(each) for each in done])
     card = done[0].card
@@ -132,7 +126,7 @@ def _print(done: Sequence[Exported], device: str | None) -> None:
     )
     for each in done:
         if each.card["float_layers"]:
-            print(f"{each.kind} computes in float: {', '.join(each.card['float_layers'])}")
+            print(f"{each.export_format} computes in float: {', '.join(each.card['float_layers'])}")
     print(f"archives: {', '.join(str(each.archive) for each in done)}")
     here = next((each for each in done if each.card["for"] is None), None)
     if here is None and device is None:
@@ -141,7 +135,7 @@ def _print(done: Sequence[Exported], device: str | None) -> None:
         print(f"next: edgenas measure {(here or done[0]).bundle.model} --device {device or 'localhost'}")
 
 
-def _row(exported: Exported) -> tuple[str, ...]:
+def _row(exported: ExportedBundle) -> tuple[str, ...]:
     card, accuracy = exported.card, exported.card["accuracy"]
     agreement = card["agreement_with_pytorch"]
     return (

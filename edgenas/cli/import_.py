@@ -53,7 +53,7 @@ def command(
         _refuse(of_weights, "--tables")
         opened = _import_tables(run, tables, device, space, width, predictor)
         following = f"next: edgenas search --run {run} --device {device}"
-        if not opened.layout.released_predictor.exists():
+        if not opened.folder.released_predictor.exists():
             following = "to search it, import it again with --predictor FILE"
     elif source is not None:
         _refuse(of_tables, "a checkpoint")

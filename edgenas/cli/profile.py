@@ -78,9 +78,7 @@ def command(
         else:
             print(f"{target.name}\n{table.holdout}")
             if table.transfer_weight is not None:
-                print(
-                    f"weight of the other targets' tables: {table.transfer_weight:.0%}, by how well they predict these subnets"
-                )
+                print(f"transfer weight of the source tables: {table.transfer_weight:.0%}")
             print(f"next: edgenas search --run {run} --device {target.cli_name}")
 
 
@@ -101,7 +99,7 @@ def _check(run: Run, target: Target, json: bool) -> None:
 
     found = run.check_table(target)
     if json:
-        print_json({"run": str(run.layout.root), **found.to_dict()})
+        print_json({"run": str(run.folder.root), **found.to_dict()})
     else:
         print_check(found)
     if not found.agrees:
@@ -110,12 +108,11 @@ def _check(run: Run, target: Target, json: bool) -> None:
 
 def _explain(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
     from edgenas.cli.table_output import draw_explanation, print_explanation
-    from edgenas.pipeline.architecture_names import resolve_architecture
 
-    explanation = run.explain(target, resolve_architecture(run.space, text))
+    explanation = run.explain(target, run.architecture(text))
     if picture is not None:
         draw_explanation(explanation, picture)
     if json:
-        print_json({"run": str(run.layout.root), **explanation.to_dict()})
+        print_json({"run": str(run.folder.root), **explanation.to_dict()})
     else:
         print_explanation(explanation)

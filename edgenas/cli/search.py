@@ -46,7 +46,7 @@ def command(
         return
     _print(front)
     middle = front.latency_ms[len(front) // 2]
-    print(f"all {len(front)}: {opened.layout.front(target.name)}")
+    print(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
         print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgenas.pipeline.check_table import TableCheck
-    from edgenas.pipeline.explain import Explanation, Row
+    from edgenas.pipeline.explain import Explanation, PartLatency
     from edgenas.profilers.latency.agreement import Figures
     from edgenas.profilers.latency.holdout import HoldoutReport
 
@@ -67,7 +67,7 @@ def _predicted(explanation: Explanation) -> str:
     return f"{format_ms(explanation.latency_ms)} predicted, 95% interval {format_ms(low)} to {format_ms(high)}"
 
 
-def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, float]]:
+def _lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float]]:
     """A stage's lines, name, what, output, time: the whole, without a what, above its parts; one part alone."""
     if len(rows) == 1:
         return [(rows[0].name, rows[0].what, rows[0].out, rows[0].ms)]

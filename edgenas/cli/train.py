@@ -28,6 +28,6 @@ def command(
     opened = Run(run, settings.checked_space(str(config or "the default config")))
     opened.train(settings.data, settings.schedule, settings.seed)
     if json:
-        print_json({"run": str(run), "space": opened.space.to_dict(), **opened.recipe})
+        print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})
     else:
         print(f"{run}: trained on {settings.data}; next: edgenas evaluate --run {run}")

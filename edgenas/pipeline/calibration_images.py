@@ -1,4 +1,4 @@
-"""The images that an exported network is calibrated on: training images of the run, or those of a folder."""
+"""Images to calibrate exported models on: training images of the run, or those of a folder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
+from edgenas.pipeline.workspace import Workspace
 
 IMAGES = 200
 _SPLIT_FROM = 41
@@ -28,10 +26,10 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """Images as a network's inputs (N, C, r, r), what they are, and the seed that drew them.
+class CalibrationImages:
+    """Images as a model's inputs (N, C, r, r), a description of them, and the seed that drew them.
 
-    ``sample`` is the first of them, before preprocessing.
+    ``sample`` is the first image, before preprocessing.
     """
 
     inputs: Floats
@@ -40,43 +38,45 @@ class Prepared:
     seed: int
 
 
-def training_images(run: Run, resolution: int) -> Prepared:
-    """``IMAGES`` training images of the run's data set, drawn from its seed."""
-    train, seed = run.data.train, int(run.recipe["seed"])
+def draw_training_images(workspace: Workspace, resolution: int) -> CalibrationImages:
+    """Draw ``IMAGES`` training images of the run's data set from its seed."""
+    train, seed = workspace.data.train, int(workspace.recipe["seed"])
     chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
-    inputs = run.data.inputs(train.images[chosen], resolution)
-    return Prepared(inputs, train.images[chosen[0]], f"{len(chosen)} training images of {run.data.name}", seed)
+    inputs = workspace.data.inputs(train.images[chosen], resolution)
+    return CalibrationImages(
+        inputs, train.images[chosen[0]], f"{len(chosen)} training images of {workspace.data.name}", seed
+    )
 
 
-def folder_images(folder: Path, settings: dict[str, Any], seed: int = 0) -> Prepared:
-    """The PNG and JPEG images of a folder, at most ``IMAGES`` drawn from ``seed``, prepared as ``settings`` say.
+def read_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> CalibrationImages:
+    """Read at most ``IMAGES`` PNG and JPEG images of a folder, drawn from ``seed``, and preprocess them.
 
-    Raises UsageError when there is no folder or no image in it, or when one cannot be read or prepared.
+    Raises UsageError when the folder or an image cannot be read, or holds no image.
     """
-    paths = _drawn(folder, seed)[:IMAGES]
-    return _prepared(paths, settings, f"{len(paths)} images of folder {folder.name}", seed)
+    paths = _shuffle_paths(folder, seed)[:IMAGES]
+    return _preprocess_images(paths, settings, f"{len(paths)} images of folder {folder.name}", seed)
 
 
-def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[Prepared, Prepared]:
+def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[CalibrationImages, CalibrationImages]:
     """Images of a folder to calibrate on, and others to prove on: a fifth of them, each at most ``IMAGES``.
 
     A folder of 40 images or fewer is too small to divide: both are the same.
     Raises UsageError as ``folder_images``.
     """
-    paths = _drawn(folder, seed)
+    paths = _shuffle_paths(folder, seed)
     if len(paths) < _SPLIT_FROM:
-        images = folder_images(folder, settings, seed)
+        images = read_folder(folder, settings, seed)
         return images, replace(images, source=f"{images.source}, the same as for calibration")
     held = min(IMAGES, len(paths) // _HELD_OUT)
     shown = paths[held : held + IMAGES]
     return (
-        _prepared(shown, settings, f"{len(shown)} images of folder {folder.name}", seed),
-        _prepared(paths[:held], settings, f"{held} other images of folder {folder.name}", seed),
+        _preprocess_images(shown, settings, f"{len(shown)} images of folder {folder.name}", seed),
+        _preprocess_images(paths[:held], settings, f"{held} other images of folder {folder.name}", seed),
     )
 
 
-def _drawn(folder: Path, seed: int) -> list[Path]:
-    """The images of a folder in an order drawn from ``seed``."""
+def _shuffle_paths(folder: Path, seed: int) -> list[Path]:
+    """Return the paths of a folder's images in an order drawn from ``seed``."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     except OSError as error:
@@ -88,14 +88,14 @@ def _drawn(folder: Path, seed: int) -> list[Path]:
     return [paths[index] for index in np.random.default_rng([seed, _STREAM]).permutation(len(paths))]
 
 
-def _prepared(paths: Sequence[Path], settings: dict[str, Any], source: str, seed: int) -> Prepared:
-    images = [_read(path, settings["channels"]) for path in sorted(paths)]
+def _preprocess_images(paths: Sequence[Path], settings: dict[str, Any], source: str, seed: int) -> CalibrationImages:
+    images = [_read_image(path, settings["channels"]) for path in sorted(paths)]
     inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
-    return Prepared(inputs, images[0], source, seed)
+    return CalibrationImages(inputs, images[0], source, seed)
 
 
-def _read(path: Path, channels: int) -> npt.NDArray[np.uint8]:
-    """An image file as bytes (H, W) or (H, W, 3)."""
+def _read_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
+    """Read an image file as bytes (H, W) or (H, W, 3)."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""The step that holds a latency table's certificate against fresh subnets."""
+"""The step that compares a latency table with fresh subnets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
-from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import Measurer
-from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
+from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
+from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import Figures, figures
 from edgenas.profilers.latency.fit import count_parts
@@ -27,9 +28,6 @@ from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
 from edgenas.profilers.measure.validity import MOST_DRIFT
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
 _KIND, _VERSION = "table_check", 3
 _PLAN, _PLAN_VERSION = "table_check_plan", 2
@@ -44,18 +42,18 @@ _MOST_DRAWS = 200
 
 @dataclass(frozen=True)
 class TableCheck:
-    """A certificate beside what fresh random subnets say.
+    """The holdout report of a table beside the errors on fresh random subnets.
 
     ``measured_ms``, ``predicted_ms``: medians by ``architectures``.
-    ``slower``: by how much the fresh subnets in common are slower than predicted,
-    0.03 for 3%, and ``usual``: up to how much is usual there, at 95%, for they are
-    measured within a minute and the device drifts. ``drift_corrected``: the figures with
-    that taken out, beside those of the certificate of which that is true, too.
-    ``reference_then_ms``, ``reference_now_ms``: what the reference model took
-    while the table was made and now; None where it was not run often enough.
-    ``probe_then_ms``, ``probe_now_ms``: the pace of the device's CPU that was usual
-    then and is now; None where models do not run on that alone. ``remedy``: how
-    to profile again.
+    ``slower``: how much slower than predicted all fresh subnets are in common,
+    0.03 for 3%; ``tolerance``: the drift at one moment that 95% of checks stay
+    below, because the subnets are measured within a minute and the device
+    drifts. ``drift_corrected``: the errors without that, compared with the
+    drift-corrected errors of the holdout report. ``reference_then_ms``,
+    ``reference_now_ms``: latency of the reference model when the table was made
+    and now; None where it ran too few times. ``probe_then_ms``,
+    ``probe_now_ms``: the baseline of the speed probe then and now; None where
+    models do not run on the CPU alone. ``remedy``: how to profile again.
     """
 
     number: int
@@ -67,7 +65,7 @@ class TableCheck:
     found: Figures
     drift_corrected: Figures
     slower: float
-    usual: float
+    tolerance: float
     reference_then_ms: float | None
     reference_now_ms: float | None
     probe_then_ms: float | None
@@ -79,43 +77,40 @@ class TableCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether the table predicts as its certificate says, but for a moment's speed that is usual there."""
-        return self.found.agree or (self.drift_corrected.agree and self._is_usual)
-
-    @property
-    def _is_usual(self) -> bool:
-        return abs(self.slower) <= self.usual
+        """True when the errors are those of the holdout report, apart from drift within the tolerance."""
+        return self.found.agree or (self.drift_corrected.agree and abs(self.slower) <= self.tolerance)
 
     @property
     def conclusion(self) -> str:
-        """What the check says, on one line, with what to do."""
-        errors = f"MAPE is {self.found.mape:.1%} where the certificate says {self.holdout.mape:.1%}"
+        """The result on one line, with what to do."""
+        errors = f"MAPE is {self.found.mape:.1%}, {self.holdout.mape:.1%} in the holdout report"
         if self.found.agree:
             return f"agrees: {errors}"
-        changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
-        divided = f"with that divided away MAPE is {self.drift_corrected.mape:.1%}, which agrees"
         if not self.drift_corrected.agree:
-            return f"disagrees: {errors}, which the device's speed does not explain; profile again"
-        if self._is_usual:
+            return f"disagrees: {errors}, and the device's speed does not explain the difference; profile again"
+        changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
+        corrected = f"corrected for that, MAPE is {self.drift_corrected.mape:.1%}"
+        if self.agrees:
             return (
-                f"agrees: {errors}, but for the moment: the device is {changed}, and up to {self.usual:.1%} is usual,"
-                f" as it drifted while it was profiled; {divided}"
+                f"agrees: {errors}; the device is {changed} than when it was profiled, within its drift then"
+                f" (up to {self.tolerance:.1%}); {corrected}"
             )
         return (
-            f"disagrees: the device is {changed} than when it was profiled, where up to {self.usual:.1%} is usual;"
-            f" {divided}; mend the device (cool it, end other programs, see its power mode) or profile again"
+            f"disagrees: the device is {changed} than when it was profiled, and its drift then was up to"
+            f" {self.tolerance:.1%}; {corrected}; cool the device, end other programs, restore its power mode,"
+            " or profile again"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """Return the check as plain data."""
         described = asdict(self)
         del described["remedy"]
         return {"agrees": self.agrees, "conclusion": self.conclusion, **described}
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What a check will measure: ids of subnets, for the table with this SHA-256, from this time on."""
+class _CheckPlan:
+    """The subnets that a check will measure, for the table with this SHA-256; begun at this time."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -124,87 +119,86 @@ class _Plan:
     architectures: tuple[str, ...]
 
 
-def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
-    """Measure ``subnets`` random ones that were never measured before, and compare them with the certificate.
+def check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
+    """Measure fresh random subnets and compare them with the table, as ``Run.check_table`` describes.
 
-    Which ones they are is written down before the first is measured, so a
-    check that was interrupted goes on with them. Each check has a number and a
-    file of its own. Subnets that the device cannot run are named and left out,
-    as in profiling; where most fail, that is the error. Raises RunError where
-    there is no table, and for a space of which too few are left, UsageError for a
-    published one, and for a number of subnets that is not from 10 to 1000.
+    The subnets are written down before the first is measured, so that an
+    interrupted check resumes with them. Each check has a number and a file of
+    its own. Subnets that the device cannot run are named and left out.
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
-    table = run.table(target)
+    folder, table = workspace.folder, workspace.table(target)
     if table.holdout is None:
         raise UsageError(
             f"the table of {target.name} is published ({table.source}), not measured here: there is nothing to check"
         )
     check_present(target.profile)
-    with run.layout.writing():
-        number = 1 + max(_numbers(run, target), default=0)
-        plan, files = _planned(run, target, table, number, subnets)
-        since_s = plan.begun_s
-        with Measurer(run.layout.measurements(target.name), target, _SETTINGS, since_s=since_s) as measurer:
-            measured = _measure(run, target, measurer, plan, files)
-            check = _compare(run, target, table, number, measured, measurer)
-        write_document(run.layout.check(target.name, number), _KIND, _VERSION, check.to_dict())
-        run.layout.check_plan(target.name, number).unlink(missing_ok=True)
+    with folder.writing():
+        number = 1 + max(_list_checks(workspace, target), default=0)
+        plan, files = _plan_check(workspace, target, table, number, subnets)
+        with Measurer(folder.measurements(target.name), target, _SETTINGS, since_s=plan.begun_s) as measurer:
+            measured = _measure_subnets(workspace, target, measurer, plan, files)
+            check = _compare(workspace, target, table, number, measured, measurer)
+        write_document(folder.check(target.name, number), _KIND, _VERSION, check.to_dict())
+        folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
 
 
-def _numbers(run: Run, target: Target) -> Iterator[int]:
-    """The numbers of the checks that were done."""
+def _list_checks(workspace: Workspace, target: Target) -> Iterator[int]:
+    """Yield the numbers of the checks that were done."""
     pattern = re.compile(re.escape(target.name) + r"\.check-(\d+)\.json")
-    for path in run.layout.table(target.name).parent.iterdir():
+    for path in workspace.folder.table(target.name).parent.iterdir():
         if match := pattern.fullmatch(path.name):
             yield int(match.group(1))
 
 
-def _planned(
-    run: Run, target: Target, table: LatencyTable, number: int, subnets: int
-) -> tuple[_Plan, dict[str, bytes]]:
-    """What was planned for this check of this table, or else a new plan, written down, and the files made for it."""
-    path, current = run.layout.check_plan(target.name, number), digest(read_bytes(run.layout.table(target.name)))
+def _plan_check(
+    workspace: Workspace, target: Target, table: LatencyTable, number: int, subnets: int
+) -> tuple[_CheckPlan, dict[str, bytes]]:
+    """Return the plan of this check, written down now if it was not, and the files made for it."""
+    path = workspace.folder.check_plan(target.name, number)
+    current = digest(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
-        plan = parse(_Plan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
+        plan = parse(_CheckPlan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
-    files = _fresh(run, target, table, number, subnets)
-    plan = _Plan(current, time.time(), tuple(files))
+    files = _draw_fresh_subnets(workspace, target, table, number, subnets)
+    plan = _CheckPlan(current, time.time(), tuple(files))
     write_document(path, _PLAN, _PLAN_VERSION, asdict(plan))
     return plan, files
 
 
-def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: int) -> dict[str, bytes]:
-    """Uniformly random subnets of whose files no measurement is recorded, by id."""
-    kind, folder = format_of(target), run.layout.measurements(target.name)
+def _draw_fresh_subnets(
+    workspace: Workspace, target: Target, table: LatencyTable, number: int, subnets: int
+) -> dict[str, bytes]:
+    """Return files of uniformly random subnets that were never measured, by id."""
+    export_format, folder = format_of(target), workspace.folder.measurements(target.name)
     measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
     chosen: dict[str, bytes] = {}
     for _ in range(_MOST_DRAWS):
-        for architecture in run.space.decode(run.space.sample(_DRAWS, random)):
+        for architecture in workspace.space.decode(workspace.space.sample(_DRAWS, random)):
             if architecture.genes in seen:
                 continue
             seen.add(architecture.genes)
-            file = random_file(architecture, kind)
+            file = write_random_file(architecture, export_format)
             if not any(measurer.has(file) for measurer in measured):
                 chosen[architecture.id] = file
             if len(chosen) == subnets:
                 return chosen
     raise RunError(
-        f"{run.layout.root}: a check of {target.name} needs {subnets} subnets that were never measured, and"
-        f" {len(chosen)} were found in a space of {run.space.size}; check fewer"
+        f"{workspace.folder.root}: a check of {target.name} needs {subnets} subnets that were never measured, and"
+        f" {len(chosen)} were found in a space of {workspace.space.size}; check fewer"
     )
 
 
-def _measure(
-    run: Run, target: Target, measurer: Measurer, plan: _Plan, files: Mapping[str, bytes]
+def _measure_subnets(
+    workspace: Workspace, target: Target, measurer: Measurer, plan: _CheckPlan, files: Mapping[str, bytes]
 ) -> dict[str, list[Measurement]]:
-    """The measurements of each subnet that the device can run, by its id; ``files`` that are not there are made."""
-    names, kind, done = plan.architectures, format_of(target), 0
+    """Return the measurements of each subnet that the device can run, by id; make the files that are missing."""
+    names, export_format, done = plan.architectures, format_of(target), 0
 
     def show(measurement: Measurement) -> None:
         nonlocal done
@@ -212,23 +206,25 @@ def _measure(
         bar(min(done, processes))
 
     processes = _SETTINGS.processes * len(names)
-    with run.progress.step("check", processes) as bar:
-        models = [files.get(each) or random_file(run.space.from_id(each), kind) for each in names]
+    with workspace.progress.step("check", processes) as bar:
+        models = [files.get(each) or write_random_file(workspace.space.from_id(each), export_format) for each in names]
         tried = dict(zip(names, measurer.rounds(models, show), strict=True))
         bar(processes)
-    tell_failed(run, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried))
+    report_failed_subnets(
+        workspace, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried)
+    )
     taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
     corrected = iter(measurer.corrected([one for each in taken.values() for one in each]))
     measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
-    refused = [one for each in measured.values() for one in each if one.rejected]
-    if refused:
-        reason = "; ".join(refused[0].validity.reasons)
-        run.progress.say(f"check     {len(refused)} measurements are refused: {reason}")
+    rejected = [one for each in measured.values() for one in each if one.rejected]
+    if rejected:
+        reason = "; ".join(rejected[0].validity.reasons)
+        workspace.progress.say(f"check     {len(rejected)} measurements are rejected: {reason}")
     return measured
 
 
 def _compare(
-    run: Run,
+    workspace: Workspace,
     target: Target,
     table: LatencyTable,
     number: int,
@@ -239,14 +235,14 @@ def _compare(
     process = table.process
     assert holdout is not None  # check_table has looked
     assert process is not None  # a certificate is of measured subnets
-    genes = run.space.encode([run.space.from_id(text) for text in measurements])
+    genes = workspace.space.encode([workspace.space.from_id(text) for text in measurements])
     taken, then = [one for each in measurements.values() for one in each], holdout.probe_ms
     pace_now = common_baseline(taken)
     if then is not None and pace_now is not None and is_same_speed(pace_now, then):
         measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
-    drift = process.drift_among(count_parts(run.space, genes), measured, at_s)
+    drift = process.drift_among(count_parts(workspace.space, genes), measured, at_s)
     references = measurer.reference_processes()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
@@ -259,7 +255,7 @@ def _compare(
         found=figures(table, genes, measured, number),
         drift_corrected=figures(table, genes, measured / np.exp(drift), number, drift_corrected=True),
         slower=math.expm1(float(np.median(drift))),
-        usual=_usual(table, process, genes),
+        tolerance=_drift_tolerance(table, process, genes),
         reference_then_ms=holdout.reference_ms,
         reference_now_ms=measurer.reference_ms if len(references) >= _REFERENCES else None,
         probe_then_ms=then,
@@ -267,24 +263,24 @@ def _compare(
         validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),
-        remedy=_remedy(run, target),
+        remedy=_remedy(workspace, target),
     )
 
 
-def _usual(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
-    """Up to which share genes (N, G) in common are likely, at 95%, to be off at one moment.
+def _drift_tolerance(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
+    """Return the common error of genes (N, G) at one moment that 95% of checks stay below, as a fraction.
 
-    By drift, what the table does not know, and noise; at most the tenth from
-    which on a device is another one.
+    It comes from drift, the table's own uncertainty and noise; at most a tenth,
+    from where on measurements are rejected for drift.
     """
     predicted = table.latency_ms(genes)
     shared = process.drift(predicted) ** 2 + (table.spread_ms(genes) / predicted) ** 2
     return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
 
 
-def _remedy(run: Run, target: Target) -> str:
-    """How to make a new table: what was measured for the old one has to go, for it is never measured again."""
-    layout = run.layout
+def _remedy(workspace: Workspace, target: Target) -> str:
+    """Return how to make a new table: old measurements must be moved away, because recorded ones are never repeated."""
+    layout = workspace.folder
     old: list[Path] = [layout.measurements(target.name), layout.table(target.name)]
     return (
         f"move {' and '.join(map(str, old))} away and profile again:"

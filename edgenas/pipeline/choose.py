@@ -1,36 +1,33 @@
-"""The step that chooses a subnet for a budget and proves it on the target."""
+"""The step that chooses a subnet for a budget and measures its file on the target."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgenas.bundle import run_model
 from edgenas.costs import Budget
-from edgenas.devices import Target
-from edgenas.errors import NoChoiceError, UsageError
+from edgenas.devices import Target, check_present
+from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import accuracy
-from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.files import digest, digest_of_inputs, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import prepare
+from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
-
 _KIND, _VERSION = "choice", 1
 _MOST_TRIES = 20  # each try is another chance to pass by luck
-_FAR_OFF = 1.25
+_FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit the device
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What the front said: accuracy in 0..1, median latency in ms, peak memory of the process in bytes."""
+class Prediction:
+    """The front's prediction: accuracy in 0..1, median latency in ms, peak memory of the process in bytes."""
 
     accuracy: float
     latency_ms: float
@@ -39,9 +36,10 @@ class Predicted:
 
 @dataclass(frozen=True)
 class MeasuredSubnet:
-    """What was found by running the file: validation accuracy of the subnet and of the file, latency and memory.
+    """A candidate as it was measured: validation accuracy of the subnet and of its file, latency, memory.
 
-    Latency is the median over six processes, with its 95% interval.
+    Latency is the median over six processes, with its 95% interval; ``peak_bytes``
+    is None where the device does not say.
     """
 
     subnet_accuracy: float
@@ -54,8 +52,8 @@ class MeasuredSubnet:
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """A candidate that was tried first, and why it was not kept."""
+class RejectedCandidate:
+    """A candidate that was tried before the chosen one, and the reason that it was not kept."""
 
     architecture: str
     reason: str
@@ -68,13 +66,17 @@ class Choice:
     arch: Architecture
     target: str
     budget: Budget
-    predicted: Predicted
+    predicted: Prediction
     measured: MeasuredSubnet
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[RejectedCandidate, ...]
     inputs_digest: str
 
+    def __repr__(self) -> str:
+        measured = f"{self.measured.accuracy:.2%}, {format_ms(self.measured.latency_ms)}"
+        return f"Choice({self.arch.id}, {measured}, {self.budget} on {self.target})"
+
     def to_dict(self) -> dict[str, Any]:
-        """The choice as plain data."""
+        """Return the choice as plain data."""
         return {
             "inputs_digest": self.inputs_digest,
             "target": self.target,
@@ -82,7 +84,7 @@ class Choice:
             "architecture": self.arch.to_dict(),
             "predicted": asdict(self.predicted),
             "measured": asdict(self.measured),
-            "rejected": [asdict(rejection) for rejection in self.rejected],
+            "rejected": [asdict(candidate) for candidate in self.rejected],
         }
 
     def save(self, path: Path) -> None:
@@ -91,96 +93,118 @@ class Choice:
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Choice:
-        """Read a choice of ``space``. Raises FormatError when it is damaged."""
+        """Read a choice of ``space``; raise FormatError when it is damaged."""
         body = read_document(path, _KIND, _VERSION)
         return cls(
             space.from_id(body["architecture"]["id"]),
             body["target"],
             parse(Budget, body["budget"], str(path)),
-            parse(Predicted, body["predicted"], str(path)),
+            parse(Prediction, body["predicted"], str(path)),
             parse(MeasuredSubnet, body["measured"], str(path)),
-            tuple(parse(Rejection, rejection, str(path)) for rejection in body["rejected"]),
+            tuple(parse(RejectedCandidate, candidate, str(path)) for candidate in body["rejected"]),
             body["inputs_digest"],
         )
 
 
-def choose(run: Run, target: Target, budget: Budget, max_drop: float) -> Choice:
+def load_choices(workspace: Workspace, target: Target) -> list[Choice]:
+    """Return what was chosen for a target, by budget; RunError before anything was."""
+    root, paths = workspace.folder.root, sorted(workspace.folder.choices(target.name).glob("*.json"))
+    if not paths:
+        raise RunError(
+            f"{root}: has no choice for {target.name} yet;"
+            f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
+        )
+    return [Choice.load(path, workspace.space) for path in paths]
+
+
+def find_chosen(workspace: Workspace, target: Target) -> Architecture:
+    """Return the architecture that was chosen for a target; RunError for none, and for several different ones."""
+    choices = load_choices(workspace, target)
+    if len({choice.arch.id for choice in choices}) > 1:
+        listed = ", ".join(f"{choice.arch.id} ({choice.budget})" for choice in choices)
+        raise RunError(f"{target.name} has several choices: {listed}; name one with --arch")
+    return choices[0].arch
+
+
+def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float) -> Choice:
     """Try the front's candidates, the most accurate first, until one keeps the budget on the device."""
-    front = run.front(target)
+    folder, progress = workspace.folder, workspace.progress
+    if not folder.front(target.name).exists():
+        workspace.require_data()  # without images no front can be made
+    check_present(target.profile)
+    front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    order = candidates(front, budget)[:_MOST_TRIES]
-    inputs = (digest(read_bytes(run.layout.front(target.name))), run.weights_digest, target.to_dict())
-    current = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
-    path = run.layout.choice(target.name, _file_name(budget))
-    with run.layout.writing():
+    order = candidates(front, budget)[:_MOST_TRIES].tolist()
+    inputs = (digest(read_bytes(folder.front(target.name))), workspace.weights_digest, target.to_dict())
+    inputs_digest = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
+    path = folder.choice(target.name, _budget_file_name(budget))
+    with folder.writing():
         if path.exists():
-            choice = Choice.load(path, run.space)
-            if choice.inputs_digest == current:
-                run.progress.say(f"choose    already done ({choice.arch})")
+            choice = Choice.load(path, workspace.space)
+            if choice.inputs_digest == inputs_digest:
+                progress.say(f"choose    already done ({choice.arch})")
                 return choice
-        choice = _try_candidates(run, target, budget, max_drop, front, order.tolist(), current)
-        choice.save(path)
-    return choice
-
-
-def _try_candidates(
-    run: Run, target: Target, budget: Budget, max_drop: float, front: Front, order: list[int], current: str
-) -> Choice:
-    rejected: list[Rejection] = []
-    with (
-        Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer,
-        run.progress.step("choose", len(order)) as bar,
-    ):
-        for index in order:
-            architecture = run.space.decode(front.genes[index : index + 1])[0]
-            bar(len(rejected), f"trying {architecture}")
-            measured = _prove(run, architecture, target, measurer)
-            _compare(run, float(front.latency_ms[index]), measured)
-            reason = _shortfall(measured, budget, max_drop)
-            if reason is None:
-                predicted = Predicted(
-                    float(front.accuracy[index]), float(front.latency_ms[index]), float(front.peak_bytes[index])
-                )
-                return Choice(architecture, target.name, budget, predicted, measured, tuple(rejected), current)
-            rejected.append(Rejection(architecture.id, reason))
-            run.progress.say(f"choose    {architecture} not kept: {reason}; taking the next one")
+        rejected: list[RejectedCandidate] = []
+        with (
+            Measurer(folder.measurements(target.name), target, SETTINGS) as measurer,
+            progress.step("choose", len(order)) as bar,
+        ):
+            for index in order:
+                architecture = workspace.space.decode(front.genes[index : index + 1])[0]
+                predicted = _read_prediction(front, index)
+                bar(len(rejected), f"trying {architecture}")
+                measured = _measure_candidate(workspace, architecture, target, measurer)
+                _warn_of_misfit(workspace, predicted, measured)
+                reason = find_shortfall(measured, budget, max_drop)
+                if reason is None:
+                    found = (predicted, measured, tuple(rejected), inputs_digest)
+                    choice = Choice(architecture, target.name, budget, *found)
+                    choice.save(path)
+                    return choice
+                rejected.append(RejectedCandidate(architecture.id, reason))
+                progress.say(f"choose    {architecture} rejected: {reason}; trying the next candidate")
     raise NoChoiceError(
         f"none of the {len(rejected)} best candidates kept the budget ({budget}) on {target.name} when measured; the"
         f" last, {rejected[-1].architecture}: {rejected[-1].reason}; raise the budget or profile longer"
     )
 
 
-def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
-    """Make a candidate's file as the target runs it, run it on the validation images here and measure it there."""
-    prepared, kind = prepare(run, architecture), format_of(target)
-    split = run.data.validation
-    model, _ = prepared.build(kind)
-    found = accuracy(run_model(model, kind.format, prepared.parity_reference.inputs), split.labels)
-    rounds = measurer.prove(model)
+def _read_prediction(front: Front, index: int) -> Prediction:
+    return Prediction(float(front.accuracy[index]), float(front.latency_ms[index]), float(front.peak_bytes[index]))
+
+
+def _measure_candidate(
+    workspace: Workspace, architecture: Architecture, target: Target, measurer: Measurer
+) -> MeasuredSubnet:
+    """Make a candidate's file, run it on the validation images here, and measure it on the device."""
+    prepared, export_format = prepare(workspace, architecture), format_of(target)
+    labels = workspace.data.validation.labels
+    model, _ = prepared.build(export_format)
+    file_accuracy = accuracy(run_model(model, export_format.format, prepared.parity_reference.inputs), labels)
+    result = measurer.prove(model)
     return MeasuredSubnet(
-        subnet_accuracy=accuracy(prepared.parity_reference.expected, split.labels),
-        accuracy=found,
-        latency_ms=rounds.median_ms,
-        interval_ms=rounds.interval_ms,
-        peak_bytes=rounds.peak_bytes,
-        validity=str(rounds.validity),
-        synthetic=rounds.synthetic,
+        subnet_accuracy=accuracy(prepared.parity_reference.expected, labels),
+        accuracy=file_accuracy,
+        latency_ms=result.median_ms,
+        interval_ms=result.interval_ms,
+        peak_bytes=result.peak_bytes,
+        validity=str(result.validity),
+        synthetic=result.synthetic,
     )
 
 
-def _compare(run: Run, predicted_ms: float, measured: MeasuredSubnet) -> None:
-    """Say so when the table is far off: then better candidates may have been left out, or worse ones tried."""
-    off = measured.latency_ms / predicted_ms
-    if not 1 / _FAR_OFF < off < _FAR_OFF:
-        run.progress.say(
-            f"choose    measured {format_ms(measured.latency_ms)} where {format_ms(predicted_ms)} was predicted:"
-            " the latency table does not fit this device any more, profile it again"
+def _warn_of_misfit(workspace: Workspace, predicted: Prediction, measured: MeasuredSubnet) -> None:
+    """Tell the user when the table is far off, because then better candidates may not have been tried."""
+    if not 1 / _FAR_OFF < measured.latency_ms / predicted.latency_ms < _FAR_OFF:
+        compared = f"measured {format_ms(measured.latency_ms)}, predicted {format_ms(predicted.latency_ms)}"
+        workspace.progress.say(
+            f"choose    {compared}: the latency table does not fit this device any more, profile it again"
         )
 
 
-def _shortfall(measured: MeasuredSubnet, budget: Budget, max_drop: float) -> str | None:
-    """Why a candidate is not kept; None when it is."""
+def find_shortfall(measured: MeasuredSubnet, budget: Budget, max_drop: float) -> str | None:
+    """Return the reason to reject a candidate; None when it keeps the budget and its accuracy."""
     upper = measured.interval_ms[1]
     if upper > budget.latency_ms:
         return (
@@ -200,7 +224,7 @@ def _shortfall(measured: MeasuredSubnet, budget: Budget, max_drop: float) -> str
     return None
 
 
-def _file_name(budget: Budget) -> str:
+def _budget_file_name(budget: Budget) -> str:
     limits = []
     if budget.latency is not None:
         limits.append(f"latency-{budget.latency_ms:g}ms")

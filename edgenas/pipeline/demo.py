@@ -1,4 +1,4 @@
-"""The whole road on the embedded digits: train, evaluate, profile, search, choose, export, measure again."""
+"""The full pipeline on the embedded digits: train, evaluate, profile, search, choose, export, measure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MINUTES = 0.6
 
 
 @dataclass(frozen=True)
-class Row:
-    """One subnet of the closing table: what its file reaches and costs."""
+class DemoSubnet:
+    """One row of the closing table: accuracy, latency and memory of a subnet's file."""
 
     name: str
     architecture: str
@@ -43,31 +43,31 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Demo:
-    """What the demo ends with."""
+class DemoResult:
+    """The results of the demo: table, front, choice, and the chosen subnet beside the smallest and the largest."""
 
     run: Run
     target: Target
     table: LatencyTable
     front: Front
     choice: Choice
-    rows: tuple[Row, ...]
+    subnets: tuple[DemoSubnet, ...]
     int8: Path | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The closing table and the choice as plain data."""
+        """Return the closing table and the choice as plain data."""
         return {
-            "run": str(self.run.layout.root),
+            "run": str(self.run.folder.root),
             "target": self.target.to_dict(),
             "holdout": self.table.holdout and asdict(self.table.holdout),
             "choice": self.choice.to_dict(),
-            "subnets": [asdict(row) for row in self.rows],
+            "subnets": [asdict(subnet) for subnet in self.subnets],
             "int8": None if self.int8 is None else str(self.int8),
         }
 
 
-def demo(folder: str | Path, target: Target, progress: Progress | None = None) -> Demo:
-    """Do every step on digits in a run folder, each skipped when its result lies there.
+def run_demo(folder: str | Path, target: Target, progress: Progress | None = None) -> DemoResult:
+    """Run every step on digits in a run folder; steps that are done are skipped.
 
     The latency budget is the middle between the fastest and the slowest subnet
     that were measured for the table.
@@ -75,47 +75,50 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     run = Run(folder, SPACE, progress=progress)
     run.train()
     predictor = run.evaluate(SUBNETS)
-    run.progress.say(f"predictor {predictor}")
+    run.workspace.progress.say(f"predictor {predictor}")
     table = run.profile(target, MINUTES)
     assert table.holdout is not None  # it was measured just now
-    run.progress.say(f"table     {table.holdout.headline}")
+    run.workspace.progress.say(f"table     {table.holdout.headline}")
     front = run.search([target])
-    middle = (table.holdout.fastest_ms + table.holdout.slowest_ms) / 2
-    choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
-    subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
-    networks = {name: prepare(run, architecture) for name, architecture in subnets.items()}
-    with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
-        rows = tuple(_row(name, prepared, target, table, measurer) for name, prepared in networks.items())
-    return Demo(run, target, table, front, choice, rows, int8_bundle(networks["chosen"], target))
+    budget_ms = (table.holdout.fastest_ms + table.holdout.slowest_ms) / 2
+    choice = run.choose({target: Budget(latency=f"{budget_ms:.3g}ms")})
+    architectures = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
+    prepared = {name: prepare(run.workspace, architecture) for name, architecture in architectures.items()}
+    with Measurer(run.folder.measurements(target.name), target, SETTINGS) as measurer:
+        subnets = tuple(_measure_subnet(name, each, target, table, measurer) for name, each in prepared.items())
+    return DemoResult(run, target, table, front, choice, subnets, export_int8(prepared["chosen"], target))
 
 
-def int8_bundle(prepared: PreparedModel, target: Target) -> Path | None:
-    """A network's bundle in its run as int8 TFLite; None, saying why, where that cannot be made or loses too much."""
-    run, architecture, kind = prepared.run, prepared.architecture, ExportFormat("tflite", "int8")
-    out = run.layout.bundle(str(kind), architecture.id)
+def export_int8(prepared: PreparedModel, target: Target) -> Path | None:
+    """Export a model to its run as int8 TFLite; return None, after saying why, where that fails."""
+    workspace, export_format = prepared.workspace, ExportFormat("tflite", "int8")
+    out = workspace.folder.bundle(str(export_format), prepared.architecture.id)
     try:
-        return export(run, architecture, target, out, kind, prepared=prepared).path
+        return export(workspace, prepared.architecture, target, out, export_format, prepared=prepared).path
     except (MissingExtraError, VerificationError) as error:
-        run.progress.say(f"export    no {kind}: {error}")
+        workspace.progress.say(f"export    no {export_format}: {error}")
         return None
 
 
-def _row(name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: Measurer) -> Row:
-    run, architecture = prepared.run, prepared.architecture
+def _measure_subnet(
+    name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: Measurer
+) -> DemoSubnet:
+    """Measure a model's file on the target and export its bundle."""
+    workspace, architecture = prepared.workspace, prepared.architecture
     model, _ = prepared.build(format_of(target))
-    with run.layout.writing():
-        rounds = measurer.prove(model)
-    bundle = export(run, architecture, target, run.layout.bundle(target.name, architecture.id), prepared=prepared)
-    genes = run.space.encode([architecture])
-    return Row(
+    with workspace.folder.writing():
+        result = measurer.prove(model)
+    out = workspace.folder.bundle(target.name, architecture.id)
+    bundle = export(workspace, architecture, target, out, None, prepared=prepared)
+    return DemoSubnet(
         name=name,
         architecture=architecture.id,
         test_accuracy=bundle.card["accuracy"]["test"],
-        predicted_ms=float(table.latency_ms(genes)[0]),
-        measured_ms=rounds.median_ms,
-        interval_ms=rounds.interval_ms,
-        peak_bytes=rounds.peak_bytes,
+        predicted_ms=float(table.latency_ms(workspace.space.encode([architecture]))[0]),
+        measured_ms=result.median_ms,
+        interval_ms=result.interval_ms,
+        peak_bytes=result.peak_bytes,
         activation_bytes=bundle.card["activation_bytes"],
-        validity=str(rounds.validity),
+        validity=str(result.validity),
         model=str(bundle.model),
     )

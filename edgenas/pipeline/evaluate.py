@@ -3,74 +3,70 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import RunError, UsageError
-from edgenas.files import read_document, write_document
-from edgenas.pipeline.inputs import digest_of_inputs
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
+from edgenas.files import digest_of_inputs, read_document, write_document
+from edgenas.pipeline.workspace import Workspace
 
 _KIND, _VERSION = "evaluated", 1
+_LEAST_SUBNETS = 10
+_STREAM = 2  # of the run's seed; training, calibration and batch norm have others
 
 
-def evaluate(run: Run, subnets: int) -> AccuracyPredictor:
-    """Evaluate at least ``subnets`` subnets in all, each stored at once, and fit the predictor."""
-    if subnets < 10:
-        raise UsageError(f"subnets must be at least 10, but got {subnets}")
-    with run.layout.writing():
-        seed = run.recipe["seed"]
-        current = digest_of_inputs(run.weights_digest)
-        accuracy = _load(run, current)
-        genes = run.space.sample_distinct(subnets, np.random.default_rng([seed, 2]))
-        missing = [architecture for architecture in run.space.decode(genes) if architecture.id not in accuracy]
+def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
+    """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
+    workspace.require_data()
+    if subnets < _LEAST_SUBNETS:
+        raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")
+    space, path = workspace.space, workspace.folder.evaluated
+    with workspace.folder.writing():
+        inputs_digest = digest_of_inputs(workspace.weights_digest)
+        accuracy: dict[str, float] = {}
+        if path.exists():
+            recorded = read_document(path, _KIND, _VERSION)
+            accuracy = recorded["accuracy"] if recorded["inputs_digest"] == inputs_digest else {}
+        genes = space.sample_distinct(subnets, np.random.default_rng([workspace.recipe["seed"], _STREAM]))
+        missing = [architecture for architecture in space.decode(genes) if architecture.id not in accuracy]
         if not missing:
-            run.progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
-            return _predictor(run, accuracy)
-        with run.progress.step("evaluate", len(genes)) as bar:
+            workspace.progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
+            return _fit_predictor(workspace, accuracy)
+        with workspace.progress.step("evaluate", len(genes)) as bar:
             for architecture in missing:
-                accuracy[architecture.id] = run.evaluator(architecture)
-                body = {"inputs_digest": current, "accuracy": accuracy}
-                write_document(run.layout.evaluated, _KIND, _VERSION, body)
+                accuracy[architecture.id] = workspace.evaluator(architecture)
+                write_document(path, _KIND, _VERSION, {"inputs_digest": inputs_digest, "accuracy": accuracy})
                 bar(len(accuracy), f"{architecture}  accuracy {accuracy[architecture.id]:.1%}")
-    return _predictor(run, accuracy)
+    return _fit_predictor(workspace, accuracy)
 
 
-def predictor_file(run: Run) -> Path:
-    """What the run's predictor is made from: evaluated subnets, else an imported one. Raises RunError for neither."""
-    for path in (run.layout.evaluated, run.layout.released_predictor):
+def find_predictor_file(workspace: Workspace) -> Path:
+    """Return the file of evaluated subnets, else of an imported predictor; RunError without either."""
+    folder = workspace.folder
+    for path in (folder.evaluated, folder.released_predictor):
         if path.exists():
             return path
-    root = run.layout.root
     raise RunError(
-        f"{root}: has no evaluated subnets yet; run: edgenas evaluate --run {root}"
+        f"{folder.root}: has no evaluated subnets yet; run: edgenas evaluate --run {folder.root}"
         " (a run of imported tables: edgenas import --tables again, with --predictor)"
     )
 
 
-def load_predictor(run: Run) -> AccuracyPredictor | ReleasedPredictor:
-    """The predictor of the subnets that were evaluated, else the imported one. Raises RunError when there is none."""
-    path = predictor_file(run)
-    if path == run.layout.released_predictor:
-        return ReleasedPredictor.load(path, run.space)
-    body = read_document(path, _KIND, _VERSION)
-    if run.layout.checkpoint.exists() and body["inputs_digest"] != digest_of_inputs(run.weights_digest):
-        raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {run.layout.root}")
-    return _predictor(run, body["accuracy"])
+def load_predictor(workspace: Workspace) -> AccuracyPredictor | ReleasedPredictor:
+    """Return the predictor of the evaluated subnets, else the imported one; RunError without either."""
+    folder, path = workspace.folder, find_predictor_file(workspace)
+    if path == folder.released_predictor:
+        return ReleasedPredictor.load(path, workspace.space)
+    recorded = read_document(path, _KIND, _VERSION)
+    is_imported = not folder.checkpoint.exists()
+    if not is_imported and recorded["inputs_digest"] != digest_of_inputs(workspace.weights_digest):
+        raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {folder.root}")
+    return _fit_predictor(workspace, recorded["accuracy"])
 
 
-def _load(run: Run, current: str) -> dict[str, float]:
-    if not run.layout.evaluated.exists():
-        return {}
-    body = read_document(run.layout.evaluated, _KIND, _VERSION)
-    accuracy: dict[str, float] = body["accuracy"] if body["inputs_digest"] == current else {}
-    return accuracy
-
-
-def _predictor(run: Run, accuracy: dict[str, float]) -> AccuracyPredictor:
-    genes = run.space.encode([run.space.from_id(text) for text in accuracy])
-    return AccuracyPredictor(run.space, genes, np.array(list(accuracy.values())))
+def _fit_predictor(workspace: Workspace, accuracy: dict[str, float]) -> AccuracyPredictor:
+    """Return a predictor fitted to accuracies by architecture id."""
+    space = workspace.space
+    genes = space.encode([space.from_id(text) for text in accuracy])
+    return AccuracyPredictor(space, genes, np.array(list(accuracy.values())))

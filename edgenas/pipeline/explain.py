@@ -1,17 +1,13 @@
-"""Where the predicted time of one subnet goes."""
+"""Dividing the predicted latency of a subnet among its parts."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgenas.devices import Target
 from edgenas.profilers import LatencyTable
 from edgenas.space import Architecture
 from edgenas.space.parts import Part
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
 OVERHEAD = "overhead"
 _NAMES = {
@@ -24,8 +20,8 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One part of a subnet, or the overhead: its predicted time, ms, and share of the whole, 0 to 1.
+class PartLatency:
+    """One part of a subnet, or the overhead: its predicted time, ms, and share of the latency, 0 to 1.
 
     ``what``: operator, kernel, stride and inner channels; ``out``: height, width
     and channels of its output.
@@ -43,16 +39,16 @@ class Row:
 class Explanation:
     """A subnet's predicted median latency, ms, divided among its parts, from input to output, the overhead last.
 
-    ``interval_ms`` is the 95% interval of the whole; None where the table is
-    published, for then it is not known. The parts add up to the whole; alone
-    each is less certain than the whole is, for only sums were measured.
+    ``interval_ms`` is the 95% interval of the latency; None for a published
+    table, which has no intervals. The parts add up to the latency. A single
+    part is less certain than the sum, because only sums were measured.
     """
 
     architecture: str
     target: str
     latency_ms: float
     interval_ms: tuple[float, float] | None
-    rows: tuple[Row, ...]
+    rows: tuple[PartLatency, ...]
     synthetic: bool
 
     @property
@@ -62,26 +58,25 @@ class Explanation:
         return {name: sum(row.ms for row in self.rows if row.stage == name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """Return the explanation as plain data."""
         return {**asdict(self), "stages_ms": self.stages}
 
 
-def explain(run: Run, target: Target, architecture: Architecture) -> Explanation:
-    """Where the predicted time of an architecture goes, by the target's table."""
-    return explain_by(run.table(target), architecture)
-
-
-def explain_by(table: LatencyTable, architecture: Architecture) -> Explanation:
-    """Where the predicted time of an architecture goes, by a table."""
+def explain(table: LatencyTable, architecture: Architecture) -> Explanation:
+    """Divide the predicted latency of an architecture among its parts, by a table."""
     genes = table.space.encode([architecture])
     latency, costs = float(table.latency_ms(genes)[0]), table.part_costs(architecture)
-    stages = _stages(list(costs))
+    stages = _name_stages(list(costs))
     rows = [
-        Row(stages[name], name, _what(part), _size(part), costs[name], costs[name] / latency)
+        PartLatency(
+            stages[name], name, _describe_part(part), _describe_output(part), costs[name], costs[name] / latency
+        )
         for name, part in architecture.parts.items()
     ]
-    beside = max(0.0, latency - sum(costs.values()))  # but for rounding
-    rows.append(Row(OVERHEAD, OVERHEAD, "of one inference, beside its parts", "", beside, beside / latency))
+    overhead = max(0.0, latency - sum(costs.values()))  # rounding may leave less than nothing
+    rows.append(
+        PartLatency(OVERHEAD, OVERHEAD, "of one inference, outside its parts", "", overhead, overhead / latency)
+    )
     interval = None
     if table.process is not None:
         low, high = table.interval_ms(genes)[0].tolist()
@@ -89,8 +84,8 @@ def explain_by(table: LatencyTable, architecture: Architecture) -> Explanation:
     return Explanation(architecture.id, table.target, latency, interval, tuple(rows), table.synthetic)
 
 
-def _stages(names: list[str]) -> dict[str, str]:
-    """The stage of each part by its name; before the first is the stem, after the last the head."""
+def _name_stages(names: list[str]) -> dict[str, str]:
+    """Return the stage of each part by its name; parts before the first are the stem, after the last the head."""
     found = {}
     outside = "stem"
     for name in names:
@@ -101,7 +96,7 @@ def _stages(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _what(part: Part) -> str:
+def _describe_part(part: Part) -> str:
     words = _NAMES.get(part.operator, part.operator)
     if part.operator in ("conv", "mbconv", "bottleneck", "max_pool"):
         words += f" {part.kernel}x{part.kernel}"
@@ -112,5 +107,5 @@ def _what(part: Part) -> str:
     return words + (", SE" if part.se_channels else "")
 
 
-def _size(part: Part) -> str:
+def _describe_output(part: Part) -> str:
     return f"{part.out_size}x{part.out_size}x{part.out_channels}"

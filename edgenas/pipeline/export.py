@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interface, run_model, write_bundle
+from edgenas.data.preprocess import preprocess
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
 from edgenas.export import ExportFormat, agree
@@ -16,100 +17,96 @@ from edgenas.export.quantize.layer_errors import LayerError, layer_errors
 from edgenas.export.quantize.quantize import float_layers, is_named
 from edgenas.files import read_bytes
 from edgenas.pipeline.export_formats import format_of, target_for
-from edgenas.pipeline.model_card import File, facts, inputs_of, measured
-from edgenas.pipeline.precision_fallback import find_remedy
+from edgenas.pipeline.model_card import VerifiedFile, bundle_digest, describe_bundle, describe_measurement
+from edgenas.pipeline.precision_fallback import find_float_places
 from edgenas.pipeline.prepared_model import ExportSettings, Floats, PreparedModel, prepare
+from edgenas.pipeline.workspace import Workspace
 from edgenas.space import Architecture
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
 _LAYER_IMAGES = 32
 _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A bundle that was written and verified, its archive, and the nodes of its file that compute in float."""
+class ExportedBundle:
+    """A bundle that was written and verified, with its archive and its card."""
 
-    kind: ExportFormat
+    export_format: ExportFormat
     bundle: Bundle
     archive: Path | None
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"ExportedBundle({self.export_format}, {str(self.bundle.path)!r})"
 
-class FailedError(VerificationError):
-    """Files that failed their check, by kind and with the reason; ``done`` are those that did not."""
 
-    def __init__(self, failed: dict[str, str], done: Sequence[Exported]) -> None:
-        written = f" (written: {', '.join(each.bundle.path.name for each in done)})" if done else ""
+class FailedExportError(VerificationError):
+    """Formats whose files failed verification, with the reasons; ``done`` are the bundles of the others."""
+
+    def __init__(self, failed: dict[str, str], done: Sequence[ExportedBundle]) -> None:
+        written = f" (written: {', '.join(exported.bundle.path.name for exported in done)})" if done else ""
         super().__init__("; ".join(f"{name}: {reason}" for name, reason in failed.items()) + written)
         self.failed, self.done = failed, tuple(done)
 
 
 def export(
-    run: Run,
+    workspace: Workspace,
     architecture: Architecture,
     target: Target,
     out: Path,
-    kind: ExportFormat | None = None,
+    export_format: ExportFormat | None,
     *,
     prepared: PreparedModel | None = None,
 ) -> Bundle:
-    """One bundle at ``out``, of the kind that the target runs unless another is asked for.
+    """Export one bundle to ``out``, as ``Run.export`` describes; skipped when ``out`` holds it already.
 
-    ``network`` is the architecture's, where it is there already. Does nothing
-    when ``out`` holds this bundle. Raises what ``export_all`` raises.
+    ``prepared`` is the architecture's prepared model, where the caller has it.
     """
-    wanted = format_of(target) if kind is None else kind
     check_replaceable(out)
-    prepared = prepared or prepare(run, architecture)
-    return _export(prepared, target, wanted, out).bundle
+    prepared = prepared or prepare(workspace, architecture)
+    return _export_bundle(prepared, target, export_format or format_of(target), out).bundle
 
 
 def export_all(
-    run: Run,
+    workspace: Workspace,
     architecture: Architecture,
     target: Target,
     out: Path,
-    kinds: Sequence[ExportFormat],
+    formats: Sequence[ExportFormat],
     settings: ExportSettings,
-) -> list[Exported]:
-    """A bundle ``out/KIND`` of each kind and ``out/KIND.zip`` beside it; what is there already is not made again.
+) -> list[ExportedBundle]:
+    """Export a bundle and its archive in each format, as ``Run.export_all`` describes; existing ones are skipped.
 
-    Integers for TensorRT lie in ``out/onnx-int8-tensorrt``. Each file is run in
-    its own runtime against PyTorch on all validation images. One that fails is
-    not written, and a bundle of that name goes; when the others are done, that
-    raises FailedError naming what failed and the places to keep in float.
-    Raises UsageError, before anything is written, for settings that cannot be
-    and where something else lies.
+    Each file is run in its own runtime and compared with PyTorch on all
+    validation images. A file that fails is not written, and an older bundle of
+    its name is removed. Settings and ``out`` are checked before anything is written.
     """
-    settings.check(kinds, has_data=run.has_data)
-    _check_free(out, [settings.name(kind) for kind in kinds])
-    prepared = prepare(run, architecture, settings)
-    prepared.check(kinds)
+    settings.check_effective(formats, has_data=workspace.has_data)
+    _check_out_folder(out, [settings.bundle_name(export_format) for export_format in formats])
+    prepared = prepare(workspace, architecture, settings)
+    prepared.check_settings(formats)
     done, failed = [], {}
-    for kind in kinds:
-        name = settings.name(kind)
+    for export_format in formats:
+        name = settings.bundle_name(export_format)
         try:
-            done.append(_export(prepared, target, kind, out / name, archive=True))
+            done.append(_export_bundle(prepared, target, export_format, out / name, archive=True))
         except VerificationError as error:
             failed[name] = str(error)
     if failed:
-        raise FailedError(failed, done)
+        raise FailedExportError(failed, done)
     return done
 
 
-def _check_free(out: Path, names: Sequence[str]) -> None:
+def _check_out_folder(out: Path, names: Sequence[str]) -> None:
     """Raise UsageError unless ``out`` is or can be a folder with bundles of these names and their archives."""
-    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise UsageError(f"{nearest}: is a file; --out needs a folder")
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{existing}: is a file; --out needs a folder")
     if (out / "card.json").exists():
         raise UsageError(f"{out}: is a bundle itself; choose a folder for bundles")
     for name in names:
         check_replaceable(out / name)
-        archive = _archive_of(out / name)
+        archive = _archive_path(out / name)
         try:
             if archive.exists():
                 with open_bundle(archive) as bundle:
@@ -118,60 +115,64 @@ def _check_free(out: Path, names: Sequence[str]) -> None:
             raise UsageError(f"{error}; move it away or choose another folder") from None
 
 
-def _archive_of(folder: Path) -> Path:
+def _archive_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.zip")
 
 
-def _export(
-    prepared: PreparedModel, target: Target, kind: ExportFormat, out: Path, *, archive: bool = False
-) -> Exported:
-    run, target_here = prepared.run, _target_here(prepared, target, kind)
-    current = inputs_of(prepared, kind, target_here)
-    bundle = _there(prepared, out, current, target_here)
+def _export_bundle(
+    prepared: PreparedModel, target: Target, export_format: ExportFormat, out: Path, *, archive: bool = False
+) -> ExportedBundle:
+    """Write a bundle unless it is current; remove an older one of this name when its file fails verification."""
+    folder, progress = prepared.workspace.folder, prepared.workspace.progress
+    file_target = _find_file_target(prepared, target, export_format)
+    inputs_digest = bundle_digest(prepared, export_format, file_target)
+    bundle = _load_current_bundle(prepared, out, inputs_digest, file_target)
     if bundle is None:
         try:
-            file = _file(prepared, kind)
-            with run.layout.writing():
-                bundle = _write(prepared, file, out, facts(prepared, file, target_here, current))
+            file = _make_verified_file(prepared, export_format)
+            with folder.writing():
+                bundle = _write_bundle(prepared, file, out, describe_bundle(prepared, file, file_target, inputs_digest))
         except VerificationError:
-            _remove(prepared, out, _archive_of(out) if archive else None)
+            _remove_bundle(prepared, out, archive)
             raise
-        run.progress.say(f"export    {out}")
+        progress.say(f"export    {out}")
     else:
-        run.progress.say(f"export    already done ({out})")
-    packed = None
-    if archive:
-        with run.layout.writing():
-            packed = bundle.archive()
-    return Exported(kind, bundle, packed, bundle.card)
+        progress.say(f"export    already done ({out})")
+    if not archive:
+        return ExportedBundle(export_format, bundle, None, bundle.card)
+    with folder.writing():
+        return ExportedBundle(export_format, bundle, bundle.archive(), bundle.card)
 
 
-def _target_here(prepared: PreparedModel, target: Target, kind: ExportFormat) -> Target | None:
-    """The target that runs files of a kind, which for integers made for TensorRT must have that."""
-    here = target_for(target, kind)
-    if here is not None and prepared.is_for_tensorrt(kind) and "TensorrtExecutionProvider" not in here.providers:
+def _find_file_target(prepared: PreparedModel, target: Target, export_format: ExportFormat) -> Target | None:
+    """Return the target that runs files of a format; integers for TensorRT need its execution provider."""
+    found = target_for(target, export_format)
+    for_tensorrt = prepared.settings.is_for_tensorrt(export_format)
+    if found is not None and for_tensorrt and "TensorrtExecutionProvider" not in found.providers:
         return None
-    return here
+    return found
 
 
-def _remove(prepared: PreparedModel, out: Path, archive: Path | None) -> None:
-    """Remove a bundle, and its archive, whose name stands for a file that failed."""
-    with prepared.run.layout.writing():
-        if archive is not None:
-            archive.unlink(missing_ok=True)
+def _remove_bundle(prepared: PreparedModel, out: Path, archive: bool) -> None:
+    """Remove an older bundle, and its archive, under the name of a file that failed."""
+    with prepared.workspace.folder.writing():
+        if archive:
+            _archive_path(out).unlink(missing_ok=True)
         if (out / "card.json").exists():
             check_replaceable(out)
             shutil.rmtree(out)
-            prepared.run.progress.say(f"export    {out} was of an earlier export: removed")
+            prepared.workspace.progress.say(f"export    {out} was of an earlier export: removed")
 
 
-def _there(prepared: PreparedModel, out: Path, current: str, target: Target | None) -> Bundle | None:
-    """The bundle at ``out`` when it was made from the same inputs, says what was measured since, and is whole."""
+def _load_current_bundle(
+    prepared: PreparedModel, out: Path, inputs_digest: str, target: Target | None
+) -> Bundle | None:
+    """Return the bundle at ``out`` if it is intact, of the same inputs, and names what was measured since."""
     bundle = Bundle(out)
     try:
-        if not (out / "card.json").exists() or bundle.card["inputs_digest"] != current:
+        if not (out / "card.json").exists() or bundle.card["inputs_digest"] != inputs_digest:
             return None
-        if bundle.card["measured"] != measured(prepared, read_bytes(bundle.model), target):
+        if bundle.card["measured"] != describe_measurement(prepared, read_bytes(bundle.model), target):
             return None
         bundle.verify()
     except (UsageError, VerificationError):
@@ -179,68 +180,63 @@ def _there(prepared: PreparedModel, out: Path, current: str, target: Target | No
     return bundle
 
 
-def _file(prepared: PreparedModel, kind: ExportFormat) -> File:
-    """Make a file and prove it. Raises VerificationError naming what to keep in float."""
-    model, base = prepared.build(kind)
-    floats = _float_layers(prepared, kind, model)
+def _make_verified_file(prepared: PreparedModel, export_format: ExportFormat) -> VerifiedFile:
+    """Make a file and compare it with PyTorch; raise VerificationError naming what to keep in float."""
+    reference = prepared.parity_reference
+    model, base = prepared.build(export_format)
+    floats = _find_float_layers(prepared, export_format, model)
     try:
-        found = run_model(model, kind.format, prepared.parity_reference.inputs)
+        logits = run_model(model, export_format.format, reference.inputs)
     except ModelError as error:
         raise VerificationError(str(error)) from None
-    errors = _errors(prepared, kind, base, model)
+    errors: tuple[LayerError, ...] = ()
+    if export_format.precision != "fp32":
+        errors = layer_errors(base, model, export_format, reference.inputs[:_LAYER_IMAGES])
     try:
-        agreement = agree(
-            prepared.parity_reference.expected, found, kind.precision, real=prepared.parity_reference.real
-        )
+        agreement = agree(reference.expected, logits, export_format.precision, real=reference.real)
     except VerificationError as error:
-        raise VerificationError(f"{error}; {_remedy(prepared, kind, found, errors)}") from None
-    return File(kind, model, found, agreement, read_interface(model, kind.format), floats, errors)
+        raise VerificationError(f"{error}; {_suggest_remedy(prepared, export_format, logits, errors)}") from None
+    interface = read_interface(model, export_format.format)
+    return VerifiedFile(export_format, model, logits, agreement, interface, floats, errors)
 
 
-def _float_layers(prepared: PreparedModel, kind: ExportFormat, model: bytes) -> tuple[str, ...] | None:
-    """The layers of an int8 file that compute in float; None where that is for TensorRT to choose.
+def _find_float_layers(prepared: PreparedModel, export_format: ExportFormat, model: bytes) -> tuple[str, ...] | None:
+    """Return the layers of an int8 file that compute in float; None where TensorRT will choose them.
 
-    Raises VerificationError when TFLite has one that nobody named; what onnxruntime leaves in float is its choice.
+    Raises VerificationError for a layer of TFLite that nobody named; onnxruntime may leave layers in float.
     """
-    if prepared.is_for_tensorrt(kind):
+    if prepared.settings.is_for_tensorrt(export_format):
         return None
-    if kind.precision != "int8":
+    if export_format.precision != "int8":
         return ()
-    layers = float_layers(model, kind)
-    unnamed = [layer for layer in layers if not is_named(layer, prepared.keep_float(kind))]
-    if kind.format == "tflite" and unnamed:
+    layers = float_layers(model, export_format)
+    unnamed = [layer for layer in layers if not is_named(layer, prepared.float_places(export_format))]
+    if export_format.format == "tflite" and unnamed:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers
 
 
-def _errors(prepared: PreparedModel, kind: ExportFormat, base: bytes, model: bytes) -> tuple[LayerError, ...]:
-    """What each layer loses against float32, those that add most first; none in float32."""
-    if kind.precision == "fp32":
-        return ()
-    return layer_errors(base, model, kind, prepared.parity_reference.inputs[:_LAYER_IMAGES])
-
-
-def _remedy(prepared: PreparedModel, kind: ExportFormat, found: Floats, errors: Sequence[LayerError]) -> str:
+def _suggest_remedy(
+    prepared: PreparedModel, export_format: ExportFormat, logits: Floats, errors: Sequence[LayerError]
+) -> str:
+    """Return what to do about a file that failed, found by trying which places to keep in float."""
     if not prepared.parity_reference.real:
         return "its batch norm is not this subnet's own and magnifies rounding: --calibration FOLDER calibrates it"
-    prepared.run.progress.say(f"export    {kind} fails; trying what to keep in float")
-    remedy = find_remedy(prepared, kind, found, errors)
-    return "export it in another precision" if remedy is None else str(remedy)
+    prepared.workspace.progress.say(f"export    {export_format} fails; trying what to keep in float")
+    fallback = find_float_places(prepared, export_format, logits, errors)
+    return "export it in another precision" if fallback is None else str(fallback)
 
 
-def _write(prepared: PreparedModel, file: File, out: Path, card: dict[str, Any]) -> Bundle:
-    from edgenas.data.preprocess import preprocess
-
+def _write_bundle(prepared: PreparedModel, file: VerifiedFile, out: Path, card: dict[str, Any]) -> Bundle:
     settings = {**prepared.preprocessing, "layout": file.interface.input.layout}
-    sample = preprocess(prepared.sample, settings)
     return write_bundle(
         out,
-        kind=file.kind,
+        kind=file.export_format,
         model=file.model,
         preprocessing=settings,
         labels=prepared.labels,
         sample_image=prepared.sample,
-        sample_input=sample,
+        sample_input=preprocess(prepared.sample, settings),
         expected=file.logits[:1],
         reference=prepared.parity_reference.expected[:1],
         card=card,

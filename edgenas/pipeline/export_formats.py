@@ -1,17 +1,20 @@
-"""Which kind of model file a target runs, and making a file of a kind."""
+"""Between targets and file formats: the format that a target runs, and a file of a format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edgenas.devices import Target
 from edgenas.errors import UsageError
-from edgenas.export import ExportFormat
+from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.quantize import quantize
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.files import nearest
+from edgenas.space import Architecture
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
@@ -19,7 +22,7 @@ _FORMATS = {runtime: file_format for file_format, runtime in RUNTIMES.items()}
 
 
 def format_of(target: Target) -> ExportFormat:
-    """The kind of file that a target runs. Raises UsageError for a runtime that edgenas writes no files for."""
+    """Return the file format that a target runs; UsageError for a runtime that edgenas writes no files for."""
     if target.runtime not in _FORMATS:
         raise UsageError(
             f"edgenas writes no files for runtime {target.runtime!r}{nearest(target.runtime, [*_FORMATS])}"
@@ -27,34 +30,34 @@ def format_of(target: Target) -> ExportFormat:
     return ExportFormat(_FORMATS[target.runtime], target.precision)
 
 
-def target_for(target: Target, kind: ExportFormat) -> Target | None:
-    """The same device, threads and CPUs, for files of ``kind``; None when its profile has no runtime for them."""
-    runtime = RUNTIMES[kind.format]
+def target_for(target: Target, export_format: ExportFormat) -> Target | None:
+    """Return the target with the same device, threads and CPUs for another format; None without a runtime for it."""
+    runtime = RUNTIMES[export_format.format]
     if runtime not in target.profile.runtimes:
         return None
-    return Target(target.profile, runtime, kind.precision, target.threads, target.affinity)
+    return Target(target.profile, runtime, export_format.precision, target.threads, target.affinity)
 
 
-def all_formats(formats: Sequence[str], precisions: Sequence[str]) -> tuple[list[ExportFormat], list[str]]:
-    """Every format with every precision, and a line for each pair that does not exist.
+def combine_formats(file_formats: Sequence[str], precisions: Sequence[str]) -> tuple[list[ExportFormat], list[str]]:
+    """Return every file format with every precision, and a message for each pair that does not exist.
 
     Raises UsageError for an unknown name and for a precision that none of the formats has.
     """
-    kinds, skipped = [], []
+    formats, skipped = [], []
     for precision in dict.fromkeys(precisions):
-        having = [each for each in dict.fromkeys(formats) if precision in PRECISIONS.get(each, ())]
-        for file_format in dict.fromkeys(formats):
-            if file_format in FORMATS and file_format not in having and having:
+        supporting = [each for each in dict.fromkeys(file_formats) if precision in PRECISIONS.get(each, ())]
+        for file_format in dict.fromkeys(file_formats):
+            if file_format in FORMATS and file_format not in supporting and supporting:
                 known = ", ".join(PRECISIONS[file_format])
                 skipped.append(f"{file_format} has no precision {precision}, it has {known}: skipped")
             else:
-                kinds.append(ExportFormat(file_format, precision))
-    return kinds, skipped
+                formats.append(ExportFormat(file_format, precision))
+    return formats, skipped
 
 
 def build_file(
     onnx: bytes,
-    kind: ExportFormat,
+    export_format: ExportFormat,
     calibration: Calibration | None = None,
     *,
     labels: Sequence[str] = (),
@@ -62,14 +65,22 @@ def build_file(
     keep_float: Sequence[str] = (),
     symmetric: bool = False,
 ) -> tuple[bytes, bytes]:
-    """A file of a kind from the network's float32 ONNX file, and the float32 file of the same format.
+    """Return a file of a format from a float32 ONNX file, and the float32 file of the same format.
 
-    TFLite has a place for labels and normalisation, ONNX has none. Raises what
-    ``build_tflite`` and ``quantize`` raise.
+    Labels and normalisation go into TFLite's metadata; ONNX has no place for
+    them. Raises what ``build_tflite`` and ``quantize`` raise.
     """
     base = onnx
-    if kind.format == "tflite":
+    if export_format.format == "tflite":
         base = build_tflite(onnx, labels=labels, normalisation=normalisation)
-    if kind.precision == "fp32":
+    if export_format.precision == "fp32":
         return base, base
-    return quantize(base, kind, calibration, keep_float=keep_float, symmetric=symmetric), base
+    return quantize(base, export_format, calibration, keep_float=keep_float, symmetric=symmetric), base
+
+
+def write_random_file(architecture: Architecture, export_format: ExportFormat) -> bytes:
+    """Return a subnet's file with random weights: latency depends neither on their values nor on the noise."""
+    channels, size = next(iter(architecture.parts.values())).in_channels, architecture.resolution
+    noise = np.random.default_rng(0).standard_normal((1, channels, size, size), np.float32)
+    calibration = Calibration(noise, "minmax") if export_format.precision == "int8" else None
+    return build_file(build_onnx(architecture, random_weights(architecture)), export_format, calibration)[0]

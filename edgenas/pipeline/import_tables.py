@@ -42,13 +42,13 @@ def import_tables(
     released = None if predictor is None else ReleasedPredictor.from_checkpoint(predictor, space)
     _refuse_measured(Layout(Path(folder)), target)
     run = Run(folder, space, progress=progress)
-    with run.layout.writing():
-        table.save(run.layout.table(target.name))
+    with run.folder.writing():
+        table.save(run.folder.table(target.name))
         if released is not None:
-            released.save(run.layout.released_predictor)
-        _write_profile(run.layout.device(device), profile)
+            released.save(run.folder.released_predictor)
+        _write_profile(run.folder.device(device), profile)
     _say_noisy(progress, published)
-    progress.say(f"import    {run.layout.table(target.name)}: {table.source}")
+    progress.say(f"import    {run.folder.table(target.name)}: {table.source}")
     return run
 
 

@@ -65,8 +65,8 @@ def load_choices(path: Path) -> dict[str, Any]:
 
 
 def _store(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:
-    path = run.layout.checkpoint
-    with run.layout.writing():
+    path = run.folder.checkpoint
+    with run.folder.writing():
         if not path.exists():
             save_checkpoint(path, Checkpoint(supernet, Position(0, 0), {}, recipe, threads=1))
             return
@@ -74,6 +74,6 @@ def _store(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:
     if found.get("sha256") != recipe["sha256"]:
         origin = f"imported from {found['imported']}" if "imported" in found else "trained"
         raise RunError(
-            f"{run.layout.root}: already has a supernet, {origin}, not {recipe['imported']}; use another run folder"
+            f"{run.folder.root}: already has a supernet, {origin}, not {recipe['imported']}; use another run folder"
         )
-    run.progress.say(f"import    already done ({recipe['imported']})")
+    run.workspace.progress.say(f"import    already done ({recipe['imported']})")

@@ -1,4 +1,4 @@
-"""The facts of a model card, all of them found by running or counting."""
+"""The facts of a bundle's model card, found by running or counting."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from edgenas.devices import Target
 from edgenas.export import LIMITS, Agreement, ExportFormat, accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
-from edgenas.files import digest
+from edgenas.files import digest, digest_of_inputs
 from edgenas.graph import summarise
-from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
@@ -28,15 +27,16 @@ _NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True, eq=False)
-class File:
-    """A model file that was proven: its logits (N, classes) of the proof's images, and what was found in it.
+class VerifiedFile:
+    """A model file that agrees with PyTorch, and what was found in it.
 
-    ``float_layers`` compute in float though the file is int8, None where
-    TensorRT will choose; ``layer_errors`` are layers and what they lose against
+    ``logits`` (N, classes) are of the inputs of the parity reference.
+    ``float_layers`` compute in float although the file is int8; None where
+    TensorRT will choose them. ``layer_errors``: what each layer loses against
     float32, those that add most first.
     """
 
-    kind: ExportFormat
+    export_format: ExportFormat
     model: bytes
     logits: Floats
     agreement: Agreement
@@ -45,72 +45,78 @@ class File:
     layer_errors: tuple[LayerError, ...]
 
 
-def inputs_of(prepared: PreparedModel, kind: ExportFormat, target: Target | None) -> str:
-    """A digest of everything that a bundle is made from, but for what was measured of its file."""
+def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: Target | None) -> str:
+    """Return a digest of a bundle's inputs, except for what was measured of its file."""
     return digest_of_inputs(
         digest(prepared.onnx),
         digest(prepared.parity_reference.expected.tobytes()),
-        str(kind),
-        [prepared.settings.method, list(prepared.keep_float(kind)), prepared.is_for_tensorrt(kind)],
-        digest(prepared.calibration.images.tobytes()) if kind.precision == "int8" else None,
+        str(export_format),
+        [
+            prepared.settings.method,
+            list(prepared.float_places(export_format)),
+            prepared.settings.is_for_tensorrt(export_format),
+        ],
+        digest(prepared.calibration.images.tobytes()) if export_format.precision == "int8" else None,
         prepared.preprocessing,
         list(prepared.labels),
         [prepared.batch_norm, prepared.parity_reference.source],
         None if target is None else target.to_dict(),
-        _versions(kind),
+        _list_versions(export_format),
     )
 
 
-def facts(prepared: PreparedModel, file: File, target: Target | None, current: str) -> dict[str, Any]:
-    """The card of a bundle with this file; ``current`` is what it was made from."""
-    run, genes = prepared.run, prepared.run.space.encode([prepared.architecture])
+def describe_bundle(
+    prepared: PreparedModel, file: VerifiedFile, target: Target | None, inputs_digest: str
+) -> dict[str, Any]:
+    """Return the card of a bundle with this file."""
+    workspace, genes = prepared.workspace, prepared.workspace.space.encode([prepared.architecture])
     summary = summarise(prepared.onnx)
     return {
-        "for": "tensorrt" if prepared.is_for_tensorrt(file.kind) else None,
+        "for": "tensorrt" if prepared.settings.is_for_tensorrt(file.export_format) else None,
         "architecture": prepared.architecture.to_dict(),
-        "inputs_digest": current,
+        "inputs_digest": inputs_digest,
         "model_sha256": digest(file.model),
         "model_bytes": len(file.model),
-        "params": int(run.space.params(genes)[0]),
-        "macs": int(run.space.macs(genes)[0]),
+        "params": int(workspace.space.params(genes)[0]),
+        "macs": int(workspace.space.macs(genes)[0]),
         "activation_bytes": summary.activation_bytes,
         "activation_peak_at": summary.peak_at,
         "activation_of": "the float32 graph, its nodes in file order",
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),
-        **_of_data(prepared, file),
-        "agreement_with_pytorch": _agreement(prepared, file),
-        "calibration": _calibration(prepared.calibration) if file.kind.precision == "int8" else None,
+        **_describe_accuracy(prepared, file),
+        "agreement_with_pytorch": _describe_agreement(prepared, file),
+        "calibration": _describe_calibration(prepared.calibration) if file.export_format.precision == "int8" else None,
         "batch_norm": prepared.batch_norm,
-        "keep_float": list(prepared.keep_float(file.kind)),
+        "keep_float": list(prepared.float_places(file.export_format)),
         "float_layers": None if file.float_layers is None else list(file.float_layers),
         "layer_errors": [asdict(each) for each in file.layer_errors[:_WORST]],
         "target": None if target is None else target.to_dict(),
-        "measured": measured(prepared, file.model, target),
-        "seed": run.recipe.get("seed"),
-        "versions": _versions(file.kind),
+        "measured": describe_measurement(prepared, file.model, target),
+        "seed": workspace.recipe.get("seed"),
+        "versions": _list_versions(file.export_format),
     }
 
 
-def _of_data(prepared: PreparedModel, file: File) -> dict[str, Any]:
-    """What the network was trained on, and the share of images that the file itself gets right."""
-    run, labels = prepared.run, prepared.parity_reference.labels
+def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str, Any]:
+    """Return what the weights were trained on, and the accuracy of the file itself."""
+    workspace, labels = prepared.workspace, prepared.parity_reference.labels
     if labels is None:
-        return {"data": f"imported from {run.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
-    test = run.data.test
-    inputs = run.data.inputs(test.images, prepared.architecture.resolution)
+        return {"data": f"imported from {workspace.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
+    test = workspace.data.test
+    inputs = workspace.data.inputs(test.images, prepared.architecture.resolution)
     return {
-        "data": run.data.name,
-        "images": {"train": len(run.data.train), "validation": len(labels), "test": len(test)},
+        "data": workspace.data.name,
+        "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
             "validation": accuracy(file.logits, labels),
-            "test": accuracy(run_model(file.model, file.kind.format, inputs), test.labels),
+            "test": accuracy(run_model(file.model, file.export_format.format, inputs), test.labels),
             "validation_in_pytorch": accuracy(prepared.parity_reference.expected, labels),
         },
     }
 
 
-def _agreement(prepared: PreparedModel, file: File) -> dict[str, Any]:
+def _describe_agreement(prepared: PreparedModel, file: VerifiedFile) -> dict[str, Any]:
     return {
         "images": len(file.logits),
         "on": prepared.parity_reference.source,
@@ -118,11 +124,11 @@ def _agreement(prepared: PreparedModel, file: File) -> dict[str, Any]:
         "mean_difference": file.agreement.mean_difference,
         "relative_error": file.agreement.relative_error,
         "top1": file.agreement.top1_agreement,
-        "limits": asdict(LIMITS[file.kind.precision]),
+        "limits": asdict(LIMITS[file.export_format.precision]),
     }
 
 
-def _calibration(calibration: Calibration) -> dict[str, Any]:
+def _describe_calibration(calibration: Calibration) -> dict[str, Any]:
     return {
         "images": len(calibration.images),
         "source": calibration.source,
@@ -131,19 +137,19 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _versions(kind: ExportFormat) -> dict[str, str]:
+def _list_versions(export_format: ExportFormat) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in _PACKAGES[kind.format]:
-        with suppress(PackageNotFoundError):  # not every kind needs them all
+    for package in _PACKAGES[export_format.format]:
+        with suppress(PackageNotFoundError):  # not every format needs all of them
             found[package] = version(package)
     return found
 
 
-def measured(prepared: PreparedModel, model: bytes, target: Target | None) -> dict[str, Any] | None:
-    """What the run has recorded of a file on a target, with its conditions; None where it was not measured."""
+def describe_measurement(prepared: PreparedModel, model: bytes, target: Target | None) -> dict[str, Any] | None:
+    """Return what the run recorded of a file on a target, with its conditions; None where it was not measured."""
     if target is None:
         return None
-    rounds = Measurer(prepared.run.layout.measurements(target.name), target, SETTINGS).recorded(model)
+    rounds = Measurer(prepared.workspace.folder.measurements(target.name), target, SETTINGS).recorded(model)
     if rounds is None:
         return None
     first, last = rounds.measurements[0], rounds.measurements[-1]

@@ -1,4 +1,4 @@
-"""What to keep in float so that a file that failed its check loses less, found by trying."""
+"""A search, by trying, for places of a model to keep in float so that its file loses less."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from edgenas.pipeline.prepared_model import Floats, PreparedModel
 _IMAGES = 128
 _BLOCKS = 6
 _TOGETHER = 3
-_HELPS = 0.95  # of the error without: less is chance
+_HELPS = 0.95  # of the error without it: less is chance
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """Places to keep in float, none if nothing that was tried helps, and the logits' relative error without and with.
+class PrecisionFallback:
+    """Places to keep in float, and the relative error of the logits without and with that.
 
-    ``tried`` are all places that were tried on ``images`` images.
+    ``places`` is empty when nothing that was tried helps; ``tried`` are all
+    places that were tried on ``images`` images.
     """
 
     places: tuple[str, ...]
@@ -35,7 +36,7 @@ class Remedy:
     def __str__(self) -> str:
         if not self.places:
             tried = ", ".join(self.tried)
-            return f"to keep in float any of {tried} does not help: calibrate on other images or take another precision"
+            return f"keeping any of {tried} in float does not help: calibrate on other images or use another precision"
         flags = " ".join(f"--keep-float {place}" for place in self.places)
         return (
             f"{flags} lowers the error from {self.before:.2%} to {self.after:.2%} on {self.images} images;"
@@ -43,43 +44,50 @@ class Remedy:
         )
 
 
-def find_remedy(
-    prepared: PreparedModel, kind: ExportFormat, found: Floats, errors: Sequence[LayerError]
-) -> Remedy | None:
-    """Make the file again, once for each place where it loses most, with that place in float; None without a place.
+def find_float_places(
+    prepared: PreparedModel, export_format: ExportFormat, logits: Floats, errors: Sequence[LayerError]
+) -> PrecisionFallback | None:
+    """Make the file once for each place where it loses most, with that place in float; None without such a place.
 
-    ``found`` are the logits of the file that failed. A layer alone is not
-    tried: it would still read integers, and its result would become integers.
+    Single layers are not tried: they would still read integers, and their
+    results would become integers again.
+
+    Args:
+        prepared: The model.
+        export_format: The format whose file failed.
+        logits: The logits of that file.
+        errors: What each of its layers loses, those that add most first.
     """
-    tried = _places([each.layer for each in errors if not is_named(each.layer, prepared.keep_float(kind))])
+    kept = prepared.float_places(export_format)
+    tried = _list_places([error.layer for error in errors if not is_named(error.layer, kept)])
     if not tried:
         return None
-    before = _error(prepared, found)
-    lost = {place: _lost(prepared, kind, (place,)) for place in tried}
-    helpful = sorted((place for place in tried if lost[place] < _HELPS * before), key=lambda place: lost[place])
-    best, together = tuple(helpful[:1]), _apart(helpful)
-    after = lost[best[0]] if best else before
+    before = _relative_error(prepared, logits)
+    error_with = {place: _error_with_float(prepared, export_format, (place,)) for place in tried}
+    helpful = sorted((place for place in tried if error_with[place] < _HELPS * before), key=error_with.__getitem__)
+    best, together = tuple(helpful[:1]), _select_disjoint(helpful)
+    after = error_with[best[0]] if best else before
     if len(together) > 1:
-        error = _lost(prepared, kind, together)
+        error = _error_with_float(prepared, export_format, together)
         if error < after:
             best, after = together, error
-    return Remedy(best, before, after, tried, len(found[:_IMAGES]))
+    return PrecisionFallback(best, before, after, tried, len(logits[:_IMAGES]))
 
 
-def _places(layers: Sequence[str]) -> tuple[str, ...]:
-    """The first blocks, or parts outside a block, that layers lie in, and the stages of these blocks."""
-    blocks = list(dict.fromkeys(map(_block, layers)))[:_BLOCKS]
+def _list_places(layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the first blocks (or parts outside a block) that contain the layers, and the stages of these blocks."""
+    blocks = list(dict.fromkeys(map(_block_of_layer, layers)))[:_BLOCKS]
     return tuple(dict.fromkeys([*blocks, *(block.partition(".")[0] for block in blocks)]))
 
 
-def _block(layer: str) -> str:
-    """``stage5.block2`` of ``stage5.block2.se.mul``, ``stem`` of ``stem.conv``."""
+def _block_of_layer(layer: str) -> str:
+    """Return ``stage5.block2`` for ``stage5.block2.se.mul``, ``stem`` for ``stem.conv``."""
     first, *others = layer.split(".")
     return f"{first}.{others[0]}" if others and others[0].startswith("block") else first
 
 
-def _apart(places: Sequence[str]) -> tuple[str, ...]:
-    """The first few of which none holds another."""
+def _select_disjoint(places: Sequence[str]) -> tuple[str, ...]:
+    """Return the first few places of which none contains another."""
     chosen: list[str] = []
     for place in places:
         if len(chosen) < _TOGETHER and not any(is_below(place, other) or is_below(other, place) for other in chosen):
@@ -87,11 +95,13 @@ def _apart(places: Sequence[str]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _lost(prepared: PreparedModel, kind: ExportFormat, places: tuple[str, ...]) -> float:
-    model, _ = prepared.build(kind, places)
-    return _error(prepared, run_model(model, kind.format, prepared.parity_reference.inputs[:_IMAGES]))
+def _error_with_float(prepared: PreparedModel, export_format: ExportFormat, places: tuple[str, ...]) -> float:
+    """Make the file with these places in float and return the relative error of its logits."""
+    model, _ = prepared.build(export_format, places)
+    return _relative_error(prepared, run_model(model, export_format.format, prepared.parity_reference.inputs[:_IMAGES]))
 
 
-def _error(prepared: PreparedModel, found: Floats) -> float:
+def _relative_error(prepared: PreparedModel, logits: Floats) -> float:
+    """Return the root mean square error of logits, relative to PyTorch's."""
     expected = prepared.parity_reference.expected[:_IMAGES].astype(np.float64)
-    return float(np.sqrt(np.square(expected - found[:_IMAGES]).mean() / np.square(expected).mean()))
+    return float(np.sqrt(np.square(expected - logits[:_IMAGES]).mean() / np.square(expected).mean()))

@@ -1,4 +1,4 @@
-"""A subnet made ready for export: its float32 file, and the images that every file made from it is proven on."""
+"""A subnet prepared for export: its float32 ONNX file and the reference outputs that its files are compared with."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.accuracy.evaluate import extract, logits
+from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.quantize import is_below, kept_layers, layers_of
 from edgenas.files import nearest
-from edgenas.pipeline.calibration_images import Prepared, folder_images, split_folder, training_images
+from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.export_formats import build_file
+from edgenas.pipeline.workspace import Workspace
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
     from edgenas.ofa import Subnet
-    from edgenas.pipeline.run import Run
 
 _MOST_BATCH = 1024
 _RANDOM_IMAGES = 32
 _ONNX_INT8 = ExportFormat("onnx", "int8")
-# What the official checkpoints were trained with: the middle of the image, 0.875 of its shorter side.
+# Preprocessing of the official checkpoints: the centre of the image, 0.875 of its shorter side.
 _IMAGENET = {
     "channels": 3,
     "scale": 1 / 255,
@@ -44,11 +45,17 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How files are made: images and method of calibration, layers kept in float32, and the batch.
+    """Settings of export: calibration, layers kept in float32, and the batch size.
 
-    ``calibration`` is a folder of images instead of the run's own; ``batch``
-    None takes any number of images; ``symmetric`` int8 activations are what
-    TensorRT wants. Raises UsageError.
+    Args:
+        calibration: A folder of images to calibrate on, instead of the run's training images.
+        method: ``percentile`` or ``minmax``: how ranges of activations are chosen.
+        keep_float: Names of layers, blocks or stages to keep in float32.
+        symmetric: Make int8 activations symmetric, as TensorRT wants them.
+        batch: Images that a file takes at a time; None for any number.
+
+    Raises:
+        UsageError: The method is unknown, or the batch is out of range.
     """
 
     calibration: Path | None = None
@@ -63,32 +70,38 @@ class ExportSettings:
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
-    def name(self, kind: ExportFormat) -> str:
-        """What a bundle of this kind is called."""
-        return f"{kind}-tensorrt" if self.symmetric and kind == _ONNX_INT8 else str(kind)
+    def bundle_name(self, export_format: ExportFormat) -> str:
+        """Return the folder name of a bundle of this format."""
+        return f"{export_format}-tensorrt" if self.is_for_tensorrt(export_format) else str(export_format)
 
-    def check(self, kinds: Sequence[ExportFormat], *, has_data: bool) -> None:
-        """Raise UsageError when a setting has no effect on any of these kinds, of a run that has data or was imported.
+    def is_for_tensorrt(self, export_format: ExportFormat) -> bool:
+        """Return True when a file of this format gets the integers that TensorRT wants."""
+        return self.symmetric and export_format == _ONNX_INT8
 
-        A folder of images calibrates the batch norm of imported weights in every kind.
+    def check_effective(self, formats: Sequence[ExportFormat], *, has_data: bool) -> None:
+        """Raise UsageError when a setting has no effect on any of these formats.
+
+        ``has_data`` is False for imported weights: there a folder of images
+        calibrates the batch norm in every format.
         """
-        if "int8" not in {kind.precision for kind in kinds}:
+        precisions = {export_format.precision for export_format in formats}
+        if "int8" not in precisions:
             if self.method != METHODS[0]:
                 raise UsageError("calibration-method is for int8; give --precision int8 or leave it out")
             if self.calibration is not None and has_data:
                 raise UsageError("calibration is for int8 where a run has data; give --precision int8 or leave it out")
-        if self.keep_float and {kind.precision for kind in kinds} <= {"fp32"}:
+        if self.keep_float and precisions <= {"fp32"}:
             raise UsageError("keep-float has no effect on float32; give another precision, for example int8")
-        if self.symmetric and _ONNX_INT8 not in kinds:
+        if self.symmetric and _ONNX_INT8 not in formats:
             raise UsageError("target tensorrt is for int8 ONNX; give --format onnx --precision int8")
 
 
 @dataclass(frozen=True, eq=False)
 class ParityReference:
-    """Inputs (N, C, r, r) and PyTorch's logits of them (N, classes).
+    """Inputs (N, C, r, r) and the logits (N, classes) that PyTorch computes from them.
 
-    ``source`` says what the inputs are, ``real`` whether they are images;
-    ``labels`` are known of a data set's.
+    ``source`` describes the inputs; ``real`` is True for images and False for
+    noise; ``labels`` are those of a data set, None for other inputs.
     """
 
     inputs: Floats
@@ -100,9 +113,9 @@ class ParityReference:
 
 @dataclass(frozen=True, eq=False)
 class PreparedModel:
-    """An architecture of a run with its own weights, as a float32 ONNX file, and what its files are proven on."""
+    """An architecture with its own weights as a float32 ONNX file, and what its files are compared with."""
 
-    run: Run
+    workspace: Workspace
     architecture: Architecture
     onnx: bytes
     preprocessing: dict[str, Any]
@@ -111,131 +124,127 @@ class PreparedModel:
     parity_reference: ParityReference
     batch_norm: str
     settings: ExportSettings
-    shown: Prepared | None = None  # the images of batch norm, for integers too
+    batch_norm_images: CalibrationImages | None = None  # of imported weights; integers are calibrated on them too
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What integers are calibrated on. Raises UsageError when the run has no images and no folder was given."""
+        """The images that integers are calibrated on; UsageError when the run has none and no folder was given."""
         folder = self.settings.calibration
-        if self.shown is not None:
-            images = self.shown
+        if self.batch_norm_images is not None:
+            images = self.batch_norm_images
         elif folder is not None:
-            images = folder_images(folder, self.preprocessing)
-        elif self.run.has_data:
-            images = training_images(self.run, self.architecture.resolution)
+            images = read_folder(folder, self.preprocessing)
+        elif self.workspace.has_data:
+            images = draw_training_images(self.workspace, self.architecture.resolution)
         else:
-            raise UsageError(
-                f"{self.run.layout.root}: was imported and has no images, and int8 needs some: --calibration FOLDER"
-            )
+            root = self.workspace.folder.root
+            raise UsageError(f"{root}: was imported and has no images, and int8 needs some: --calibration FOLDER")
         return Calibration(images.inputs, self.settings.method, images.seed, images.source)
 
-    def keep_float(self, kind: ExportFormat) -> tuple[str, ...]:
-        """The layers that a file of this kind keeps in float32 by name, of those that its format has."""
-        if not self.settings.keep_float or kind.precision == "fp32":
+    def float_places(self, export_format: ExportFormat) -> tuple[str, ...]:
+        """Return the places that a file of this format keeps in float32, of those that its format has."""
+        if not self.settings.keep_float or export_format.precision == "fp32":
             return ()
-        layers = self._layers(kind)
+        layers = self._list_layers(export_format)
         return tuple(place for place in self.settings.keep_float if any(is_below(layer, place) for layer in layers))
 
-    def _layers(self, kind: ExportFormat) -> list[str]:
-        base, _ = build_file(self.onnx, ExportFormat(kind.format))
-        return list(layers_of(base, kind))
+    def _list_layers(self, export_format: ExportFormat) -> list[str]:
+        base, _ = build_file(self.onnx, ExportFormat(export_format.format))
+        return list(layers_of(base, export_format))
 
-    def check(self, kinds: Sequence[ExportFormat]) -> None:
-        """Raise UsageError when integers have no images, or no kind a layer that is to be kept in float."""
-        fewer = [kind for kind in kinds if kind.precision != "fp32"]
+    def check_settings(self, formats: Sequence[ExportFormat]) -> None:
+        """Raise UsageError when int8 has no images, or no format has a layer that is to be kept in float."""
         if self.settings.keep_float:
-            kept_layers([layer for kind in fewer for layer in self._layers(kind)], self.settings.keep_float)
-        if any(kind.precision == "int8" for kind in kinds):
+            reduced = [export_format for export_format in formats if export_format.precision != "fp32"]
+            layers = [layer for export_format in reduced for layer in self._list_layers(export_format)]
+            kept_layers(layers, self.settings.keep_float)
+        if any(export_format.precision == "int8" for export_format in formats):
             _ = self.calibration
 
-    @property
-    def _normalisation(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation of each channel, of pixels as they are in the image."""
+    def build(self, export_format: ExportFormat, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
+        """Return a file of a format, and the float32 file of the same format; equal models give equal bytes.
+
+        ``also_float`` are places to keep in float beside those of the settings.
+        """
         scale = self.preprocessing["scale"]
         mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
-        return mean, std
-
-    def is_for_tensorrt(self, kind: ExportFormat) -> bool:
-        """Whether a file of this kind has the integers that TensorRT wants."""
-        return self.settings.symmetric and kind == _ONNX_INT8
-
-    def build(self, kind: ExportFormat, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
-        """A file of a kind, and the float32 file of its format; the same network gives the same bytes.
-
-        ``also_float`` are layers to keep in float beside those of the settings.
-        """
         return build_file(
             self.onnx,
-            kind,
-            self.calibration if kind.precision == "int8" else None,
+            export_format,
+            self.calibration if export_format.precision == "int8" else None,
             labels=self.labels,
-            normalisation=self._normalisation,
-            keep_float=[*self.keep_float(kind), *also_float],
-            symmetric=self.is_for_tensorrt(kind),
+            normalisation=(mean, std),  # of pixels as they are in the image
+            keep_float=[*self.float_places(export_format), *also_float],
+            symmetric=self.settings.is_for_tensorrt(export_format),
         )
 
 
-def prepare(run: Run, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:
-    """Extract a subnet, calibrate its batch norm, write its file and run it in PyTorch on the images to prove it on.
+def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:
+    """Extract a subnet, calibrate its batch norm, write its ONNX file and compute PyTorch's reference outputs.
 
-    The folder in the settings has the images of a run that was imported;
-    without them its subnet keeps the supernet's batch norm and is proven on
-    noise. Raises UsageError for an architecture of another space and
+    Imported weights have no images: a folder in the settings provides them.
+    Without one the subnet keeps the supernet's batch norm, and noise is the
+    reference input. Raises UsageError for an architecture of another space and
     VerificationError for weights that are not finite.
     """
-    if architecture.space != run.space:
-        raise UsageError(f"{architecture} is no architecture of this run's space ({run.space.short_hash})")
-    make = _of_data if run.has_data else _of_imported
-    return make(run, architecture, settings or ExportSettings())
+    if architecture.space != workspace.space:
+        raise UsageError(f"{architecture} is no architecture of this run's space ({workspace.space.short_hash})")
+    prepare_origin = _prepare_trained if workspace.has_data else _prepare_imported
+    return prepare_origin(workspace, architecture, settings or ExportSettings())
 
 
-def _of_data(run: Run, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
-    subnet = run.evaluator.subnet(architecture)
-    onnx = _file(architecture, subnet, settings.batch)
-    split, resolution = run.data.validation, architecture.resolution
-    expected = run.evaluator.logits(subnet, split.images, resolution)
-    source = f"{len(split)} validation images of {run.data.name}"
-    parity_reference = ParityReference(run.data.inputs(split.images, resolution), expected, source, True, split.labels)
+def _prepare_trained(workspace: Workspace, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
+    """Prepare a subnet of weights that were trained here, with the run's data set."""
+    data, split, resolution = workspace.data, workspace.data.validation, architecture.resolution
+    subnet = workspace.evaluator.subnet(architecture)
+    expected = workspace.evaluator.logits(subnet, split.images, resolution)
+    source = f"{len(split)} validation images of {data.name}"
     return PreparedModel(
-        run,
+        workspace,
         architecture,
-        onnx,
-        run.data.preprocessing.to_dict(resolution),
-        run.data.labels,
+        _write_onnx(architecture, subnet, settings.batch),
+        data.preprocessing.to_dict(resolution),
+        data.labels,
         split.images[0],
-        parity_reference,
-        f"calibrated on training images of {run.data.name}",
+        ParityReference(data.inputs(split.images, resolution), expected, source, True, split.labels),
+        f"calibrated on training images of {data.name}",
         settings,
     )
 
 
-def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
+def _prepare_imported(workspace: Workspace, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
+    """Prepare a subnet of imported weights, with the images of a folder or with noise."""
     folder, preprocessing = settings.calibration, {"size": architecture.resolution, **_IMAGENET}
     if folder is None:
-        shown, held = None, _noise(preprocessing)
+        calibrating, held_out = None, _draw_noise(preprocessing)
         batch_norm = "the supernet's, not this subnet's own, which costs accuracy; --calibration FOLDER calibrates it"
     else:
-        shown, held = split_folder(folder, preprocessing)
-        batch_norm = f"calibrated on {shown.source}"
-    subnet = extract(run.supernet, architecture, None if shown is None else shown.inputs)
-    onnx = _file(architecture, subnet, settings.batch)
-    parity_reference = ParityReference(held.inputs, logits(subnet, held.inputs), held.source, real=shown is not None)
-    labels = tuple(f"class {number}" for number in range(run.space.classes))
+        calibrating, held_out = split_folder(folder, preprocessing)
+        batch_norm = f"calibrated on {calibrating.source}"
+    subnet = extract(workspace.supernet, architecture, None if calibrating is None else calibrating.inputs)
+    expected = logits(subnet, held_out.inputs)
     return PreparedModel(
-        run, architecture, onnx, preprocessing, labels, held.sample, parity_reference, batch_norm, settings, shown
+        workspace,
+        architecture,
+        _write_onnx(architecture, subnet, settings.batch),
+        preprocessing,
+        tuple(f"class {number}" for number in range(workspace.space.classes)),
+        held_out.sample,
+        ParityReference(held_out.inputs, expected, held_out.source, real=calibrating is not None),
+        batch_norm,
+        settings,
+        calibrating,
     )
 
 
-def _file(architecture: Architecture, subnet: Subnet, batch: int | None) -> bytes:
+def _write_onnx(architecture: Architecture, subnet: Subnet, batch: int | None) -> bytes:
     onnx = build_onnx(architecture, subnet.weights(), batch=batch)
     check_onnx(onnx)
     return onnx
 
 
-def _noise(settings: dict[str, Any]) -> Prepared:
-    from edgenas.data.preprocess import preprocess
-
+def _draw_noise(settings: dict[str, Any]) -> CalibrationImages:
     size = settings["size"]
     images = np.random.default_rng(0).integers(0, 256, (_RANDOM_IMAGES, size, size, 3), dtype=np.uint8)
     inputs = np.concatenate([preprocess(image, settings) for image in images])
-    return Prepared(inputs, images[0], f"{_RANDOM_IMAGES} images of noise", 0)
+    return CalibrationImages(inputs, images[0], f"{_RANDOM_IMAGES} images of noise", 0)

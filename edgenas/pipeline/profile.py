@@ -5,259 +5,240 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
-from edgenas.devices import Target
+from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, UsageError
-from edgenas.export import ExportFormat, build_onnx, random_weights
-from edgenas.export.quantize.calibration import Calibration
-from edgenas.files import digest
-from edgenas.pipeline.export_formats import build_file, format_of
-from edgenas.pipeline.inputs import digest_of_inputs
+from edgenas.files import digest, digest_of_inputs
+from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import Measurer
-from edgenas.pipeline.profile_plan import Plan, Planned
+from edgenas.pipeline.profile_plan import PlannedBatch, ProfilePlan
 from edgenas.pipeline.progress import Bar
-from edgenas.pipeline.source_tables import other_table
-from edgenas.pipeline.table_samples import Samples
+from edgenas.pipeline.source_tables import load_source_table
+from edgenas.pipeline.table_samples import TableSamples
+from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
 from edgenas.profilers.latency.acquisition import random_subnets, select_subnets
 from edgenas.profilers.latency.holdout import HoldoutReport, mape_at_most
-from edgenas.space import Architecture
 from edgenas.units import format_ms
-
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
 # Many subnets measured briefly teach a table more than few measured long.
 SETTINGS = MeasureSettings(
     relative_half_width=0.01, processes=1, max_processes=1, min_seconds=0.2, max_seconds=0.25, warmup_seconds=0.05
 )
-# Subnets in a batch and at least in all, and with tables of other targets.
+# Subnets in a batch and at least in all; fewer where the table starts from other targets' tables.
 _BATCH, _LEAST = 20, 40
-_BATCH_WITH_OTHERS, _LEAST_WITH_OTHERS = 10, 10
-_JUDGES = 5  # one of so many is held out
-_SPREAD_BATCHES = 2
-_LEAST_JUDGES = 20  # for a target error
+_BATCH_WITH_SOURCES, _LEAST_WITH_SOURCES = 10, 10
+_HELD_OUT_SHARE = 5  # one subnet of so many
+_RANDOM_BATCHES = 2  # before the table chooses what to measure
+_LEAST_HELD_OUT = 20  # for a target error
 _MOST = 4000  # more subnets teach nothing
 _MOST_MINUTES = 1440
 
 
 @dataclass(frozen=True)
 class Goal:
-    """When a table is done: device time used up and enough measured, or the error small enough."""
+    """The end of profiling: device time used and enough subnets measured, or the error small enough."""
 
     device_s: float
     subnets: int
     error: float | None
 
-    def met(self, holdout: HoldoutReport) -> bool:
-        """Whether a table with this certificate is what was asked for."""
+    def is_met_by(self, holdout: HoldoutReport) -> bool:
+        """Return True when a table with this holdout report is what was asked for."""
         count = holdout.fitted + holdout.held_out
-        return self.spent(holdout.device_s, count) or self.precise(np.array(holdout.errors))
+        return self.is_spent(holdout.device_s, count) or self.is_precise(np.array(holdout.errors))
 
-    def spent(self, device_s: float, subnets: int) -> bool:
-        """Whether enough was measured for the time that may be used."""
+    def is_spent(self, device_s: float, subnets: int) -> bool:
+        """Return True when the device time is used and enough subnets were measured."""
         return subnets >= _MOST or (subnets >= self.subnets and device_s >= self.device_s)
 
-    def precise(self, errors: Vector) -> bool:
-        """Whether the errors of the held-out subnets say that that of all is small enough."""
-        return self.error is not None and len(errors) >= _LEAST_JUDGES and mape_at_most(errors) <= self.error
+    def is_precise(self, errors: Vector) -> bool:
+        """Return True when the errors of the held-out subnets bound the mean error of all."""
+        return self.error is not None and len(errors) >= _LEAST_HELD_OUT and mape_at_most(errors) <= self.error
 
-    def share(self, device_s: float, subnets: int) -> float:
-        """How much of it is done, in seconds of device time."""
+    def progress_s(self, device_s: float, subnets: int) -> float:
+        """Return how much of the goal is reached, in seconds of device time."""
         return self.device_s * min(1.0, device_s / self.device_s, subnets / self.subnets)
 
 
 def profile(
-    run: Run,
+    workspace: Workspace,
     target: Target,
-    minutes: float = 10.0,
-    target_error: float | None = None,
-    others: Sequence[str | Path | LatencyTable] = (),
+    minutes: float,
+    target_error: float | None,
+    source_tables: Sequence[str | Path | LatencyTable],
 ) -> LatencyTable:
-    """The table of ``target`` from subnets with random weights (latency does not depend on their values).
-
-    Goes on until ``minutes`` of device time are measured, at least 40 subnets
-    (10 with ``others``: tables of other targets of the space, their names in
-    this run or their files), or until the 95% interval of the error on at least
-    20 held-out subnets ends at ``target_error`` or below. Of each batch four
-    fifths are chosen by what the table knows least, one fifth are uniformly
-    random and judge it. What is measured is planned and recorded: after a kill
-    or with more minutes it goes on, and nothing is measured twice. Raises
-    UsageError for values that cannot be, DeviceError when the device vanishes.
-    """
-    goal = _goal(minutes, target_error, bool(others))
-    if run.space.size < goal.subnets:
-        raise UsageError(f"a latency table needs at least {goal.subnets} networks, but the space has {run.space.size}")
-    tables = [other_table(run, target, other) for other in others]
-    planned_from = digest_of_inputs(run.space.short_hash, target.to_dict(), SETTINGS.to_dict())
-    costs = [[each.overhead_ms, each.costs_for(run.space).part_ms.tolist()] for each in tables]
-    current = digest_of_inputs(planned_from, costs)
-    path = run.layout.table(target.name)
-    with run.layout.writing():
+    """Measure subnets on a target and fit its latency table, as ``Run.profile`` describes."""
+    check_present(target.profile)
+    folder, space = workspace.folder, workspace.space
+    goal = _make_goal(minutes, target_error, bool(source_tables))
+    if space.size < goal.subnets:
+        raise UsageError(f"a latency table needs at least {goal.subnets} networks, but the space has {space.size}")
+    sources = [load_source_table(workspace, target, source) for source in source_tables]
+    plan_digest = digest_of_inputs(space.short_hash, target.to_dict(), SETTINGS.to_dict())
+    costs = [[source.overhead_ms, source.costs_for(space).part_ms.tolist()] for source in sources]
+    inputs_digest = digest_of_inputs(plan_digest, costs)
+    path = folder.table(target.name)
+    with folder.writing():
         if path.exists():
-            table = LatencyTable.load(path, run.space)
-            if table.inputs_digest == current and table.holdout is not None and goal.met(table.holdout):
-                run.progress.say(f"profile   already done ({target.name}, {_used(table.holdout)})")
+            table = LatencyTable.load(path, space)
+            if table.inputs_digest == inputs_digest and table.holdout is not None and goal.is_met_by(table.holdout):
+                count, minutes = table.holdout.fitted + table.holdout.held_out, table.holdout.device_s / 60
+                used = f"{count} subnets in {minutes:.1f} minutes of device time"
+                workspace.progress.say(f"profile   already done ({target.name}, {used})")
                 return table
-        table = _Profiling(run, target, goal, tables, planned_from, current).table()
+        table = _Profiling(workspace, target, goal, sources, plan_digest, inputs_digest).make_table()
         table.save(path)
     return table
 
 
-def _goal(minutes: float, target_error: float | None, with_others: bool) -> Goal:
+def _make_goal(minutes: float, target_error: float | None, with_sources: bool) -> Goal:
     if not 0 < minutes <= _MOST_MINUTES:
         raise UsageError(f"minutes must be above 0 and at most {_MOST_MINUTES}, but got {minutes:g}")
     if target_error is not None and not 0 < target_error < 1:
         raise UsageError(f"target_error must be above 0 and below 1 (0.03 is 3%), but got {target_error:g}")
-    return Goal(minutes * 60, _LEAST_WITH_OTHERS if with_others else _LEAST, target_error)
-
-
-def _used(holdout: HoldoutReport) -> str:
-    count = holdout.fitted + holdout.held_out
-    return f"{count} subnets in {holdout.device_s / 60:.1f} minutes of device time"
+    return Goal(minutes * 60, _LEAST_WITH_SOURCES if with_sources else _LEAST, target_error)
 
 
 class _Profiling:
-    """One call of the step: the batches that were planned earlier, then new ones."""
+    """One call of the step: it takes in the batches that were planned earlier, then plans and measures new ones."""
 
     def __init__(
-        self, run: Run, target: Target, goal: Goal, others: Sequence[LatencyTable], planned_from: str, current: str
+        self,
+        workspace: Workspace,
+        target: Target,
+        goal: Goal,
+        sources: Sequence[LatencyTable],
+        plan_digest: str,
+        inputs_digest: str,
     ) -> None:
-        self._run, self._target, self._goal, self._current = run, target, goal, current
-        self._path = run.layout.plan(target.name)
-        self._plan = Plan.load(self._path, planned_from)
-        self._size = _BATCH_WITH_OTHERS if others else _BATCH
-        self._spread = 1 if others else _SPREAD_BATCHES
-        self._measurer = Measurer(run.layout.measurements(target.name), target, SETTINGS)
-        self._samples = Samples(run.space, self._measurer, others)
+        self._workspace, self._target, self._goal, self._inputs_digest = workspace, target, goal, inputs_digest
+        self._path = workspace.folder.plan(target.name)
+        self._plan = ProfilePlan.load(self._path, plan_digest)
+        self._batch_size = _BATCH_WITH_SOURCES if sources else _BATCH
+        self._random_batches = 1 if sources else _RANDOM_BATCHES
+        self._measurer = Measurer(workspace.folder.measurements(target.name), target, SETTINGS)
+        self._samples = TableSamples(workspace.space, self._measurer, sources)
 
-    def table(self) -> LatencyTable:
-        """Measure until the goal is met, and fit what was measured."""
-        with self._measurer, self._run.progress.step("profile", self._goal.device_s) as bar:
+    def make_table(self) -> LatencyTable:
+        """Measure until the goal is met, then fit the table."""
+        with self._measurer, self._workspace.progress.step("profile", self._goal.device_s) as bar:
             number = 0
-            while not self._met() and (due := self._due(number)):
-                self._take(*self._measured(number, *due, bar))
-                bar(self._done(), self._note())
+            while not self._is_goal_met() and (planned := self._plan_batch(number)):
+                self._add(*self._measure_batch(number, *planned, bar))
+                bar(self._progress_s(), self._describe_progress())
                 number += 1
-            self._take_the_rest(number)
-            return self._samples.table(self._target.name, self._current)
+            self._add_recorded_batches(number)
+            return self._samples.fit_table(self._target.name, self._inputs_digest)
 
-    def _met(self) -> bool:
+    def _is_goal_met(self) -> bool:
         samples, goal = self._samples, self._goal
-        if goal.spent(samples.device_s, len(samples)):
+        if goal.is_spent(samples.device_s, len(samples)):
             return True
-        if goal.error is None or not len(samples) or not goal.precise(samples.errors()):
+        if goal.error is None or not len(samples) or not goal.is_precise(samples.holdout_errors()):
             return False
-        holdout = samples.table(self._target.name, self._current).holdout  # what the whole fit says of it
-        return holdout is not None and goal.met(holdout)
+        # The fit of all subnets decides; the errors above are of a fit that is extended from batch to batch.
+        holdout = samples.fit_table(self._target.name, self._inputs_digest).holdout
+        return holdout is not None and goal.is_met_by(holdout)
 
-    def _due(self, number: int) -> tuple[Planned, dict[str, bytes]] | None:
-        """A batch, and the files of its subnets where it was planned just now; None where the space has no more."""
+    def _plan_batch(self, number: int) -> tuple[PlannedBatch, dict[str, bytes]] | None:
+        """Return a batch, planned and written down now if it was not, with the files made for it; None for no more."""
         if number < len(self._plan.batches):
             return self._plan.batches[number], {}
-        genes, held_out = self._chosen(number)
+        genes, held_out = self._select_batch(number)
         if not len(genes):
             return None
-        files = {each.id: self._file(each.id) for each in self._run.space.decode(genes)}
+        files = {
+            architecture.id: self._make_file(architecture.id) for architecture in self._workspace.space.decode(genes)
+        }
         models = tuple(digest(file) for file in files.values())
-        batch = Planned(tuple(files), models, tuple(held_out.tolist()))
+        batch = PlannedBatch(tuple(files), models, tuple(held_out.tolist()))
         self._plan = self._plan.with_batch(number, batch, self._path)
         return batch, files
 
-    def _chosen(self, number: int) -> tuple[Genes, npt.NDArray[np.bool_]]:
-        """The subnets (N, G) of a new batch and which of them are held out (N,), in the order of measuring."""
-        space, samples = self._run.space, self._samples
-        chosen, judging, mixed = (np.random.default_rng([which, number]) for which in range(3))
-        failed = space.encode([space.from_id(each) for each in self._plan.failed])
-        taken = np.vstack([samples.genes, failed])
-        judges = random_subnets(space, taken, self._size // _JUDGES, judging)
-        known = samples.process() if number >= self._spread else None
-        others = select_subnets(space, known, np.vstack([taken, judges]), self._size - len(judges), chosen)
-        order = mixed.permutation(len(others) + len(judges))
-        return np.vstack([others, judges])[order], order >= len(others)
+    def _select_batch(self, number: int) -> tuple[Genes, npt.NDArray[np.bool_]]:
+        """Return the subnets (N, G) of a new batch in the order of measuring, and a mask (N,) of the held-out ones."""
+        space, samples = self._workspace.space, self._samples
+        rng_selected, rng_held_out, rng_order = (np.random.default_rng([stream, number]) for stream in range(3))
+        failed = space.encode([space.from_id(name) for name in self._plan.failed])
+        used = np.vstack([samples.genes, failed])
+        held_out = random_subnets(space, used, self._batch_size // _HELD_OUT_SHARE, rng_held_out)
+        process = samples.process() if number >= self._random_batches else None
+        count = self._batch_size - len(held_out)
+        selected = select_subnets(space, process, np.vstack([used, held_out]), count, rng_selected)
+        order = rng_order.permutation(len(selected) + len(held_out))
+        return np.vstack([selected, held_out])[order], order >= len(selected)
 
-    def _measured(
-        self, number: int, batch: Planned, files: Mapping[str, bytes], bar: Bar
-    ) -> tuple[Planned, list[Measurement]]:
-        """A batch without what the device cannot run, and its measurements.
+    def _measure_batch(
+        self, number: int, batch: PlannedBatch, files: Mapping[str, bytes], bar: Bar
+    ) -> tuple[PlannedBatch, list[Measurement]]:
+        """Return a batch without the subnets that the device cannot run, and its measurements.
 
-        Those that are recorded are not taken again, and their files not made.
+        Recorded subnets are not measured again, and their files not made.
         """
-        known = [self._measurer.taken(model) for model in batch.models]
-        missing = [name for name, one in zip(batch.architectures, known, strict=True) if one is None]
-        before, note, running = self._done(), self._note(), 0.0
+        recorded = [self._measurer.taken(model) for model in batch.models]
+        missing = [name for name, one in zip(batch.architectures, recorded, strict=True) if one is None]
+        before_s, note, running_s = self._progress_s(), self._describe_progress(), 0.0
 
         def show(measurement: Measurement) -> None:
-            nonlocal running
-            running += measurement.device_s
-            now = min(before + running, self._goal.device_s)
-            bar(now, f"{note}  {format_ms(measurement.median_ms)} {measurement.validity.status}")
+            nonlocal running_s
+            running_s += measurement.device_s
+            reached_s = min(before_s + running_s, self._goal.device_s)
+            bar(reached_s, f"{note}  {format_ms(measurement.median_ms)} {measurement.validity.status}")
 
-        fresh = self._measurer.tried([files.get(name) or self._file(name) for name in missing], show)
-        failed = {name: one for name, one in zip(missing, fresh, strict=True) if isinstance(one, ModelError)}
+        results = self._measurer.tried([files.get(name) or self._make_file(name) for name in missing], show)
+        failed = {name: one for name, one in zip(missing, results, strict=True) if isinstance(one, ModelError)}
         if failed:
-            batch = self._without(number, batch, failed)
-        taken = iter(fresh)
-        found = [one or next(taken) for one in known]
-        return batch, [one for one in found if isinstance(one, Measurement)]
+            report_failed_subnets(self._workspace, "profile", failed, len(batch.architectures))
+            batch = batch.without(failed)
+            self._plan = self._plan.with_batch(number, batch, self._path)
+        fresh = iter(results)
+        measured = [one or next(fresh) for one in recorded]
+        return batch, [one for one in measured if isinstance(one, Measurement)]
 
-    def _without(self, number: int, batch: Planned, failed: Mapping[str, ModelError]) -> Planned:
-        """The batch without these; raises the first one's error where most of the batch failed."""
-        tell_failed(self._run, "profile", failed, len(batch.architectures))
-        smaller = batch.without(failed)
-        self._plan = self._plan.with_batch(number, smaller, self._path)
-        return smaller
+    def _make_file(self, name: str) -> bytes:
+        return write_random_file(self._workspace.space.from_id(name), format_of(self._target))
 
-    def _file(self, name: str) -> bytes:
-        return random_file(self._run.space.from_id(name), format_of(self._target))
-
-    def _take(self, batch: Planned, measurements: Sequence[Measurement]) -> None:
-        space = self._run.space
-        genes = space.encode([space.from_id(each) for each in batch.architectures])
+    def _add(self, batch: PlannedBatch, measurements: Sequence[Measurement]) -> None:
+        """Add a batch to the samples; tell the user when some of the first batch are rejected."""
+        space = self._workspace.space
+        genes = space.encode([space.from_id(name) for name in batch.architectures])
         self._samples.add(genes, batch.held_out, measurements)
-        refused = self._samples.rejected
-        if len(self._samples) == len(measurements) and refused:
-            reason = "; ".join(refused[0].validity.reasons)
-            self._run.progress.say(f"profile   {len(refused)} of the first {len(measurements)} are refused: {reason}")
+        rejected = self._samples.rejected
+        if len(self._samples) == len(measurements) and rejected:
+            reason = "; ".join(rejected[0].validity.reasons)
+            self._workspace.progress.say(
+                f"profile   {len(rejected)} of the first {len(measurements)} measurements are rejected: {reason}"
+            )
 
-    def _take_the_rest(self, number: int) -> None:
-        """Use further batches that were measured for more time, as far as they are whole."""
+    def _add_recorded_batches(self, number: int) -> None:
+        """Add further batches that an earlier call measured completely, for more time than is asked for now."""
         count = len(self._samples)
         for batch in self._plan.batches[number:]:
-            known = [each for model in batch.models if (each := self._measurer.taken(model))]
-            if len(known) < len(batch.models):
+            recorded = [one for model in batch.models if (one := self._measurer.taken(model))]
+            if len(recorded) < len(batch.models):
                 break
-            self._take(batch, known)
+            self._add(batch, recorded)
         if len(self._samples) > count:
-            self._run.progress.say(f"profile   uses all {len(self._samples)} subnets that are recorded")
+            self._workspace.progress.say(f"profile   uses all {len(self._samples)} subnets that are recorded")
 
-    def _done(self) -> float:
-        return self._goal.share(self._samples.device_s, len(self._samples))
+    def _progress_s(self) -> float:
+        return self._goal.progress_s(self._samples.device_s, len(self._samples))
 
-    def _note(self) -> str:
-        """How many subnets there are, and how well those that were not fitted are predicted."""
+    def _describe_progress(self) -> str:
         samples = self._samples
         if samples.held_out.sum() < 2:
             return "first subnets"
-        return f"{len(samples)} subnets, unseen ones to {np.abs(samples.errors()).mean():.1%}"
+        return f"{len(samples)} subnets, held-out error {np.abs(samples.holdout_errors()).mean():.1%}"
 
 
-def tell_failed(run: Run, step: str, failed: Mapping[str, ModelError], count: int) -> None:
-    """Name the subnets that the device cannot run; raises the first one's error where they are most of ``count``."""
+def report_failed_subnets(workspace: Workspace, step: str, failed: Mapping[str, ModelError], count: int) -> None:
+    """Name the subnets that the device cannot run; raise the first one's error where they are most of ``count``."""
     if 2 * len(failed) > count:
         raise next(iter(failed.values()))
     for name, error in failed.items():
-        run.progress.say(f"{step:<9} leaves out {name}: {str(error).partition(': ')[2]}")
-
-
-def random_file(architecture: Architecture, kind: ExportFormat) -> bytes:
-    """A subnet with random weights, as the target runs it; latency depends on the values of neither these nor noise."""
-    channels, size = next(iter(architecture.parts.values())).in_channels, architecture.resolution
-    noise = np.random.default_rng(0).standard_normal((1, channels, size, size), np.float32)
-    calibration = Calibration(noise, "minmax") if kind.precision == "int8" else None
-    return build_file(build_onnx(architecture, random_weights(architecture)), kind, calibration)[0]
+        workspace.progress.say(f"{step:<9} leaves out {name}: {str(error).partition(': ')[2]}")

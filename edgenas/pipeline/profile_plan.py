@@ -1,4 +1,4 @@
-"""Which subnets a latency table is made from: written down before they are measured, so that a kill changes nothing."""
+"""The plan of a profile: batches of subnets, written before they are measured, so that a kill changes nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KIND, _VERSION = "profile_plan", 1
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A batch of subnets in the order of measuring: ids, the SHA-256 of each one's file, and which only judge.
+class PlannedBatch:
+    """A batch of subnets in the order of measuring: ids, SHA-256 of their files, and a mask of the held-out ones.
 
-    ``failed``: ids of those that the device could not run; they are no part of it any more.
+    ``failed``: ids of subnets that the device could not run, and that were removed from the batch.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -35,38 +35,38 @@ class Planned:
                 " run the command again"
             )
 
-    def without(self, failed: Collection[str]) -> Planned:
-        """Without those that the device could not run."""
+    def without(self, failed: Collection[str]) -> PlannedBatch:
+        """Return the batch without the subnets that the device could not run."""
         rows = zip(self.architectures, self.models, self.held_out, strict=True)
         kept = [row for row in rows if row[0] not in failed]
         names, models, held_out = zip(*kept, strict=True)
-        return Planned(names, models, held_out, (*self.failed, *failed))
+        return PlannedBatch(names, models, held_out, (*self.failed, *failed))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All batches so far. ``inputs_digest``: the space, the target and the settings that they are for."""
+class ProfilePlan:
+    """All batches so far. ``inputs_digest`` belongs to the space, the target and the settings that they are for."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     inputs_digest: str
-    batches: tuple[Planned, ...] = ()
+    batches: tuple[PlannedBatch, ...] = ()
 
     @classmethod
-    def load(cls, path: Path, inputs_digest: str) -> Plan:
-        """What was planned from these inputs, nothing where there is no such plan; raises FormatError if damaged."""
+    def load(cls, path: Path, inputs_digest: str) -> ProfilePlan:
+        """Read the plan for these inputs; an empty one where the file is missing or of other inputs."""
         if not path.exists():
             return cls(inputs_digest)
         found = parse(cls, dict(read_document(path, _KIND, _VERSION)), str(path))
         return found if found.inputs_digest == inputs_digest else cls(inputs_digest)
 
-    def with_batch(self, number: int, batch: Planned, path: Path) -> Plan:
-        """With one more batch, or with another in the place of a number's; it is written down at once."""
-        changed = Plan(self.inputs_digest, (*self.batches[:number], batch, *self.batches[number + 1 :]))
+    def with_batch(self, number: int, batch: PlannedBatch, path: Path) -> ProfilePlan:
+        """Return the plan with the batch of this number added or replaced; write it at once."""
+        changed = ProfilePlan(self.inputs_digest, (*self.batches[:number], batch, *self.batches[number + 1 :]))
         write_document(path, _KIND, _VERSION, asdict(changed))
         return changed
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The ids of all subnets that the device could not run."""
+        """Ids of all subnets that the device could not run."""
         return tuple(name for batch in self.batches for name in batch.failed)

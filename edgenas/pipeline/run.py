@@ -1,178 +1,279 @@
-"""A run: the folder that holds all of one search space, and the steps on it."""
+"""The facade of a run: its steps as methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.costs import Budget
-from edgenas.devices import Target, check_present, load_profile
-from edgenas.errors import RunError, UsageError
-from edgenas.files import digest, read_bytes, read_document, write_document
+from edgenas.devices import Target
+from edgenas.errors import UsageError
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import Layout
-from edgenas.space import Architecture, SearchSpace, space_from_dict
+from edgenas.pipeline.workspace import Workspace
+from edgenas.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
-    from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
+    from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
-    from edgenas.data import DataSet
     from edgenas.export import ExportFormat
-    from edgenas.ofa import Checkpoint, Schedule, Supernet
+    from edgenas.ofa import Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
     from edgenas.pipeline.explain import Explanation
-    from edgenas.pipeline.export import Exported
+    from edgenas.pipeline.export import ExportedBundle
     from edgenas.pipeline.prepared_model import ExportSettings
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
-_KIND, _VERSION = "run", 1
-
 
 class Run:
-    """All of one search space in a folder: training, accuracy, tables, fronts, choices, bundles.
+    """A search space in a folder: training, accuracy, latency tables, fronts, choices and bundles.
 
-    Opens the folder, or creates it for ``space``. Every step skips what is
-    already there, goes on where it was killed, and takes the run's lock, so
-    that one process writes at a time. Raises RunError when the folder is of
-    another space, or is none and no space is given.
+    Every step skips what is already there, resumes where it was interrupted,
+    and takes the run's lock, so that one process writes at a time.
+
+    Example:
+        >>> import tempfile
+        >>> from edgenas import MobileNetV3, Run
+        >>> run = Run(tempfile.mkdtemp(), MobileNetV3(width=0.35, resolutions=(24, 32), classes=10))
+        >>> run.space.family
+        'mobilenet_v3'
     """
 
     def __init__(
         self, folder: str | Path, space: SearchSpace | None = None, *, progress: Progress | None = None
     ) -> None:
-        self.layout = Layout(Path(folder))
-        self.progress = Progress() if progress is None else progress
-        self.space = self._open(space)
+        """Open the run in a folder, or create it.
 
-    def _open(self, space: SearchSpace | None) -> SearchSpace:
-        path = self.layout.run
-        if not path.exists():
-            if space is None:
-                raise RunError(f"{path.parent}: is no run folder; make one with: edgenas train --run {path.parent}")
-            with self.layout.writing():
-                write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
-            return space
-        found = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
-        if space is not None and space != found:
-            raise RunError(
-                f"{path.parent}: is a run of space {found.short_hash}, not of {space.short_hash}"
-                f" ({_difference(found, space)}); use another run folder"
-            )
-        return found
+        Args:
+            folder: The run folder.
+            space: The search space; needed to create a run.
+            progress: Receives progress; by default it is printed on standard error.
+
+        Raises:
+            RunError: The folder is a run of another space, or no run and no space is given.
+        """
+        self.workspace = Workspace(Path(folder), space, Progress() if progress is None else progress)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.root)!r}, {self.space.family} {self.space.short_hash})"
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.workspace.space
+
+    @property
+    def folder(self) -> Layout:
+        """The paths of the run folder."""
+        return self.workspace.folder
+
+    @property
+    def supernet(self) -> Supernet:
+        """The trained supernet; RunError before training ended."""
+        return self.workspace.supernet
 
     # -- steps ----------------------------------------------------------------------
 
     def train(
         self, data: str = "digits", schedule: str | Mapping[str, Any] | Schedule = "shrink-small", seed: int = 0
     ) -> None:
-        """Train the supernet. Raises RunError when the run was trained from other values."""
+        """Train the supernet to the end of a schedule.
+
+        Args:
+            data: The name of a data set.
+            schedule: The name of a schedule, its phases as plain data, or a Schedule.
+            seed: Seed of everything random.
+
+        Raises:
+            RunError: The run was trained from other values.
+            TrainingError: The loss is not finite.
+        """
         from edgenas.pipeline.train import train
 
-        train(self, data, schedule, seed)
+        train(self.workspace, data, schedule, seed)
 
     def evaluate(self, subnets: int = 200) -> AccuracyPredictor:
-        """Evaluate subnets on the validation split, at least ``subnets`` in all, and fit a predictor to them."""
+        """Evaluate random subnets on the validation split and fit an accuracy predictor to them.
+
+        Args:
+            subnets: How many subnets to evaluate at least, those of earlier calls included.
+
+        Returns:
+            The predictor, with its cross-validated error.
+
+        Raises:
+            RunError: The supernet is not trained, or the run has no data set.
+        """
         from edgenas.pipeline.evaluate import evaluate
 
-        self._require_data()
-        return evaluate(self, subnets)
+        return evaluate(self.workspace, subnets)
 
     def profile(
         self,
         target: Target,
         minutes: float = 10.0,
         target_error: float | None = None,
-        others: Sequence[str | Path | LatencyTable] = (),
+        source_tables: Sequence[str | Path | LatencyTable] = (),
     ) -> LatencyTable:
-        """The latency table of a target from ``minutes`` of device time, and at least 40 subnets; 10 with ``others``.
+        """Measure subnets on a target and fit its latency table.
 
-        ``others``: tables of other targets to begin with, by the targets' names
-        in this run, as files, or themselves. It stops early when unseen subnets
-        are predicted to ``target_error`` (0.03 is 3%) with 95% confidence.
+        The subnets have random weights: latency does not depend on their values.
+        Four fifths of each batch are chosen by what the table knows least; one
+        fifth is uniformly random and held out. Measuring ends after ``minutes``
+        and at least 40 subnets (10 with ``source_tables``), or when the 95%
+        interval of the error on at least 20 held-out subnets ends below
+        ``target_error``. Subnets are planned and recorded, so that a call that
+        was interrupted resumes and measures nothing twice.
+
+        Args:
+            target: The target to measure on.
+            minutes: Device time to use, in minutes; more of it extends a table.
+            target_error: Mean absolute percentage error at which to stop early, as a fraction (0.03 is 3%).
+            source_tables: Tables of other targets to start from, by target name in this run, path, or value.
+
+        Raises:
+            UsageError: A value is out of range, or a source table is of another space.
+            DeviceError: The device cannot be reached, or changed its speed for good.
         """
         from edgenas.pipeline.profile import profile
 
-        check_present(target.profile)
-        return profile(self, target, minutes, target_error, others)
+        return profile(self.workspace, target, minutes, target_error, source_tables)
 
     def explain(self, target: Target, architecture: Architecture) -> Explanation:
-        """Where the predicted time of an architecture goes on a target, part by part."""
+        """Divide the predicted latency of an architecture on a target among its parts.
+
+        Raises:
+            RunError: The target has no latency table yet.
+        """
         from edgenas.pipeline.explain import explain
 
-        return explain(self, target, architecture)
+        return explain(self.workspace.table(target), architecture)
 
     def check_table(self, target: Target, subnets: int = 20) -> TableCheck:
-        """Measure fresh random subnets on a target and hold its table's certificate against them."""
+        """Compare a latency table with fresh random subnets that are measured now.
+
+        Args:
+            target: The target whose table is checked.
+            subnets: How many subnets to measure, 10 to 1000.
+
+        Raises:
+            RunError: There is no table, or too few subnets are left that were never measured.
+            UsageError: The table is a published one, or ``subnets`` is out of range.
+        """
         from edgenas.pipeline.check_table import check_table
 
-        return check_table(self, target, subnets)
+        return check_table(self.workspace, target, subnets)
 
     def search(self, targets: Sequence[Target], seed: int = 0) -> Front:
-        """The front of a target; so far of one target at a time (UsageError otherwise)."""
+        """Search the accuracy-latency-memory front of a target.
+
+        Args:
+            targets: One target; several are not supported yet.
+            seed: Seed of the search.
+
+        Raises:
+            RunError: The accuracy predictor or the latency table is missing.
+            UsageError: ``targets`` is not one target.
+        """
         from edgenas.pipeline.search import search
 
-        return search(self, _only(targets, "search"), seed)
+        return search(self.workspace, _require_one(targets, "search"), seed)
 
     def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01) -> Choice:
-        """The most accurate subnet that keeps the budget when its file is measured on the target.
+        """Choose the most accurate subnet whose exported file keeps a budget when it is measured on the target.
 
-        ``max_drop`` is how much accuracy (0.01 is one point) the file may lose
-        against the subnet. Raises BudgetError when no subnet is predicted to
-        fit and NoChoiceError when none proved to.
+        Args:
+            budgets: One target with its budget.
+            max_drop: Accuracy that the file may lose against the subnet, as a fraction (0.01 is one point).
+
+        Raises:
+            BudgetError: No subnet is predicted to fit.
+            NoChoiceError: No candidate kept the budget when it was measured.
         """
         from edgenas.pipeline.choose import choose
 
-        target = _only(list(budgets), "choose")
-        if not self.layout.front(target.name).exists():
-            self._require_data()  # without it there is nothing to make a front from
-        check_present(target.profile)
-        return choose(self, target, budgets[target], max_drop)
+        target = _require_one(list(budgets), "choose")
+        return choose(self.workspace, target, budgets[target], max_drop)
 
     def export(
-        self, architecture: Architecture, target: Target, out: str | Path, *, kind: ExportFormat | None = None
+        self, architecture: Architecture, target: Target, out: str | Path, *, export_format: ExportFormat | None = None
     ) -> Bundle:
-        """A bundle of an architecture in the folder ``out``, its file verified against PyTorch.
+        """Export an architecture as a bundle, its file verified against PyTorch.
 
-        The file is of the kind that the target runs, or of ``kind``.
+        Args:
+            architecture: The architecture to export.
+            target: The target, which decides the file format and is named in the bundle.
+            out: The folder of the bundle.
+            export_format: Another file format than the target's.
+
+        Raises:
+            VerificationError: The file loses more than its format may.
+            UsageError: ``out`` holds something else than a bundle.
         """
         from edgenas.pipeline.export import export
 
-        return export(self, architecture, target, Path(out), kind)
+        return export(self.workspace, architecture, target, Path(out), export_format)
 
     def export_all(
         self,
         architecture: Architecture,
         target: Target,
         out: str | Path,
-        kinds: Sequence[ExportFormat],
+        formats: Sequence[ExportFormat],
         settings: ExportSettings | None = None,
-    ) -> list[Exported]:
-        """A verified bundle ``out/KIND`` of each kind, and ``out/KIND.zip`` beside it.
+    ) -> list[ExportedBundle]:
+        """Export an architecture in several file formats: a bundle ``out/FORMAT`` and ``out/FORMAT.zip`` of each.
 
-        Raises FailedError, a VerificationError, when the others are written,
-        for a file that loses more than its kind may.
+        Args:
+            architecture: The architecture to export.
+            target: The target whose measurements are named in the bundles.
+            out: The folder for the bundles.
+            formats: The file formats.
+            settings: Calibration, layers kept in float and batch size.
+
+        Raises:
+            FailedExportError: Files lose more than their format may; raised after the others were written.
+            UsageError: A setting cannot be, or something else lies in ``out``.
         """
         from edgenas.pipeline.export import export_all
         from edgenas.pipeline.prepared_model import ExportSettings
 
-        return export_all(self, architecture, target, Path(out), kinds, settings or ExportSettings())
+        return export_all(self.workspace, architecture, target, Path(out), formats, settings or ExportSettings())
 
-    def chosen(self, target: Target) -> list[Choice]:
-        """What was chosen for a target, by budget. Raises RunError when nothing was."""
-        from edgenas.pipeline.choose import Choice
+    # -- results and names --------------------------------------------------------------
 
-        paths = sorted(self.layout.choices(target.name).glob("*.json"))
-        if not paths:
-            root = self.layout.root
-            raise RunError(
-                f"{root}: has no choice for {target.name} yet;"
-                f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
-            )
-        return [Choice.load(path, self.space) for path in paths]
+    def predictor(self) -> AccuracyPredictor | ReleasedPredictor:
+        """Return the accuracy predictor of the evaluated subnets, else the imported one; RunError without either."""
+        from edgenas.pipeline.evaluate import load_predictor
+
+        return load_predictor(self.workspace)
+
+    def table(self, target: Target) -> LatencyTable:
+        """Return the latency table of a target; RunError before it was profiled."""
+        return self.workspace.table(target)
+
+    def front(self, target: Target) -> Front:
+        """Return the front of a target; RunError before it was searched."""
+        return self.workspace.front(target)
+
+    def choices(self, target: Target) -> list[Choice]:
+        """Return what was chosen for a target, by budget; RunError before anything was."""
+        from edgenas.pipeline.choose import load_choices
+
+        return load_choices(self.workspace, target)
+
+    def chosen(self, target: Target) -> Architecture:
+        """Return the architecture that was chosen for a target.
+
+        Raises:
+            RunError: Nothing was chosen, or different architectures for different budgets.
+        """
+        from edgenas.pipeline.choose import find_chosen
+
+        return find_chosen(self.workspace, target)
 
     def target(
         self,
@@ -181,128 +282,34 @@ class Run:
         threads: int | None = None,
         precision: str | None = None,
     ) -> Target:
-        """A target by its device's name: that of imported tables if the run has any, else as ``load_profile`` finds it.
+        """Return a target by the name of its device, which may be that of imported tables.
 
-        Raises UsageError, listing what exists, for a name, runtime or precision
-        that there is not, and for a precision that the runtime's files do not have.
+        Args:
+            device: The name of a profile, the path of one, or the device of imported tables.
+            runtime: ``onnxruntime`` or ``litert``; by default the profile's.
+            threads: Number of threads; by default the profile's.
+            precision: ``fp32``, ``fp16``, ``dynamic`` or ``int8``; by default the profile's.
+
+        Raises:
+            UsageError: A name is unknown, or the runtime's files do not have this precision.
         """
-        from edgenas.pipeline.export_formats import RUNTIMES, format_of
+        from edgenas.pipeline.names import resolve_target
 
-        imported = self.layout.device(str(device))
-        profile = load_profile(
-            imported if Path(device).name == str(device) and imported.exists() else device, str(device)
-        )
-        target = Target(profile, runtime, precision, threads)
-        if target.runtime in RUNTIMES.values():
-            format_of(target)
-        return target
+        return resolve_target(self.folder, device, runtime, threads, precision)
 
-    # -- what steps share -------------------------------------------------------------
+    def architecture(self, name: str) -> Architecture:
+        """Return an architecture by ``min``, ``max``, its id, or the path of a JSON file.
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """What the supernet came from: data, schedule and seed of its training, or the file that was imported.
-
-        Raises RunError before training has ended.
+        Raises:
+            UsageError: The name is none of these.
         """
-        return self._trained.recipe
+        from edgenas.pipeline.names import resolve_architecture
 
-    @property
-    def has_data(self) -> bool:
-        """Whether there is a data set: a run whose weights were imported has none. Raises RunError before training."""
-        return "imported" not in self.recipe
-
-    @property
-    def supernet(self) -> Supernet:
-        """The trained supernet. Raises RunError before training has ended."""
-        return self._trained.supernet
-
-    def _require_data(self) -> None:
-        """Raise RunError when the weights were imported: such a run has no data set."""
-        if self.layout.checkpoint.exists() and not self.has_data:
-            root, name = self.layout.root, self.recipe["imported"]
-            raise RunError(
-                f"{root}: was imported from {name} and has no data set, which this step needs;"
-                f" profile it (edgenas profile --run {root}), or train a run of your own (edgenas train)"
-            )
-
-    @cached_property
-    def data(self) -> DataSet:
-        """The data set that the supernet was trained on. Raises RunError when the run was imported."""
-        from edgenas.data import load_data
-
-        self._require_data()
-        return load_data(self.recipe["data"])
-
-    @cached_property
-    def evaluator(self) -> Evaluator:
-        """Subnets of the trained supernet and their accuracy."""
-        from edgenas.accuracy import Evaluator
-
-        return Evaluator(self._trained.supernet, self.data, self.recipe["seed"], self._trained.threads)
-
-    @property
-    def weights_digest(self) -> str:
-        """SHA-256 of the trained checkpoint: what evaluated accuracies belong to."""
-        return digest(read_bytes(self.layout.checkpoint))
-
-    @cached_property
-    def _trained(self) -> Checkpoint:
-        from edgenas.ofa import load_checkpoint
-
-        path = self.layout.checkpoint
-        if not path.exists():
-            raise RunError(
-                f"{self.layout.root}: has no trained supernet yet; run: edgenas train --run {self.layout.root}"
-            )
-        trained = load_checkpoint(path)
-        if trained.supernet.space != self.space:
-            raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
-        phases = trained.recipe["schedule"]["phases"] if "schedule" in trained.recipe else ()
-        if trained.position.phase < len(phases):
-            raise RunError(f"{self.layout.root}: training has not ended; run: edgenas train --run {self.layout.root}")
-        return trained
-
-    def predictor(self) -> AccuracyPredictor | ReleasedPredictor:
-        """The accuracy predictor of the evaluated subnets, else an imported one. Raises RunError when there is none."""
-        from edgenas.pipeline.evaluate import load_predictor
-
-        return load_predictor(self)
-
-    def table(self, target: Target) -> LatencyTable:
-        """The latency table of a target. Raises RunError when there is none yet."""
-        from edgenas.profilers import LatencyTable
-
-        path = self.layout.table(target.name)
-        self._require(path, "latency table", "profile", target)
-        return LatencyTable.load(path, self.space)
-
-    def front(self, target: Target) -> Front:
-        """The front of a target. Raises RunError when there is none yet."""
-        from edgenas.search import Front
-
-        path = self.layout.front(target.name)
-        self._require(path, "front", "search", target)
-        return Front.load(path, self.space)
-
-    def _require(self, path: Path, what: str, step: str, target: Target) -> None:
-        """Raise RunError naming the step when a target's ``what`` is not there yet."""
-        if not path.exists():
-            root = self.layout.root
-            raise RunError(
-                f"{root}: has no {what} of {target.name} yet;"
-                f" run: edgenas {step} --run {root} --device {target.cli_name}"
-            )
+        return resolve_architecture(self.space, name)
 
 
-def _difference(found: SearchSpace, wanted: SearchSpace) -> str:
-    """The fields in which two spaces differ, with both values."""
-    here, there = found.to_dict(), wanted.to_dict()
-    fields = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-    return "; ".join(f"{name} is {here.get(name)}, not {there.get(name)}" for name in fields)
-
-
-def _only(targets: Sequence[Target], step: str) -> Target:
+def _require_one(targets: Sequence[Target], step: str) -> Target:
+    """Return the only target; raise UsageError for more or none."""
     if len(targets) != 1:
         raise UsageError(f"{step} takes one target at a time, but got {len(targets)}")
     return targets[0]

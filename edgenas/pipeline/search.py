@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
-from edgenas.files import digest, read_bytes
-from edgenas.pipeline.evaluate import predictor_file
-from edgenas.pipeline.inputs import digest_of_inputs
+from edgenas.files import digest, digest_of_inputs, read_bytes
+from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
+from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 from edgenas.search import Front, search_front
 
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
-
-def search(run: Run, target: Target, seed: int) -> Front:
-    """The front from the run's predictor and the target's table; skipped while both and the seed are the same."""
-    predictor, table = run.predictor(), run.table(target)
-    path = run.layout.front(target.name)
-    inputs = [digest(read_bytes(file)) for file in (predictor_file(run), run.layout.table(target.name))]
-    current = digest_of_inputs(*inputs, seed)
-    source = _source(predictor, table)
+def search(workspace: Workspace, target: Target, seed: int) -> Front:
+    """Search the front from predictor and table; skipped while both and the seed are the same."""
+    folder, progress = workspace.folder, workspace.progress
+    predictor, table = load_predictor(workspace), workspace.table(target)
+    path = folder.front(target.name)
+    files = (find_predictor_file(workspace), folder.table(target.name))
+    inputs_digest = digest_of_inputs(*(digest(read_bytes(file)) for file in files), seed)
+    source = _describe_imported(predictor, table)
     if source:
-        run.progress.say(f"search    {source}")
-    with run.layout.writing():
+        progress.say(f"search    {source}")
+    with folder.writing():
         if path.exists():
-            front = Front.load(path, run.space)
-            if front.inputs_digest == current:
-                run.progress.say(f"search    already done ({len(front)} subnets on the front)")
+            front = Front.load(path, workspace.space)
+            if front.inputs_digest == inputs_digest:
+                progress.say(f"search    already done ({len(front)} subnets on the front)")
                 return front
-        with run.progress.step("search", 1.0) as bar:
+        with progress.step("search", 1.0) as bar:
             front = search_front(
-                run.space,
+                workspace.space,
                 predictor,
                 table.latency_ms,
                 table.peak_bytes,
                 target=target.name,
                 seed=seed,
-                inputs_digest=current,
+                inputs_digest=inputs_digest,
                 source=source,
                 on_generation=lambda done, total: bar(done / total),
             )
@@ -47,8 +43,8 @@ def search(run: Run, target: Target, seed: int) -> Front:
     return front
 
 
-def _source(predictor: AccuracyPredictor | ReleasedPredictor, table: LatencyTable) -> str:
-    """What of a front does not come from this run's own measurements; empty when all does."""
+def _describe_imported(predictor: AccuracyPredictor | ReleasedPredictor, table: LatencyTable) -> str:
+    """Return what of a front comes from imported files instead of this run's measurements; empty for nothing."""
     notes = []
     if table.holdout is None:
         notes.append(f"latency is summed from {table.source}, memory is counted from activations and weights")

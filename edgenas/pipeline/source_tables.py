@@ -1,47 +1,49 @@
-"""Tables of other targets by name: what a new target's table may begin with."""
+"""Latency tables of other targets by name: what the table of a new target may start from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgenas.devices import Target
 from edgenas.errors import RunError, UsageError
 from edgenas.files import nearest
+from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 
-if TYPE_CHECKING:
-    from edgenas.pipeline.run import Run
 
+def load_source_table(workspace: Workspace, target: Target, source: str | Path | LatencyTable) -> LatencyTable:
+    """Return the table of another target: itself, by the target's name in this run, or by the path of its JSON file.
 
-def other_table(run: Run, target: Target, other: str | Path | LatencyTable) -> LatencyTable:
-    """The table of another target: itself, the target's name in this run, or the path of a table's JSON file.
-
-    Raises UsageError, listing what there is, for a name without a table, for
-    the target's own, and for a table of another space.
+    Raises UsageError, listing the targets that have tables, for a name without
+    one, for the target itself, and for a table of another space.
     """
-    table = other if isinstance(other, LatencyTable) else _load(run, target, str(other))
+    if isinstance(source, LatencyTable):
+        table = source
+    else:
+        path = _find_table_file(workspace, target, str(source))
+        try:
+            table = LatencyTable.load(path, workspace.space)
+        except RunError as error:
+            raise UsageError(f"{str(error).rpartition(';')[0]}; give tables of the same space") from None
     if table.target == target.name:
-        raise UsageError(f"the table of {target.name} cannot begin with itself; give another target's")
-    table.costs_for(run.space)
+        raise UsageError(f"the table of {target.name} cannot start from itself; give another target's")
+    table.costs_for(workspace.space)
     return table
 
 
-def _load(run: Run, target: Target, name: str) -> LatencyTable:
-    path = Path(name) if name.endswith(".json") else run.layout.table(name)
+def _find_table_file(workspace: Workspace, target: Target, name: str) -> Path:
+    folder = workspace.folder
+    path = Path(name) if name.endswith(".json") else folder.table(name)
     if not path.exists():
-        known = [each for each in tables(run) if each != target.name]
+        known = [other for other in table_targets(workspace) if other != target.name]
         raise UsageError(
-            f"{name}: is neither a table's JSON file nor a target that {run.layout.root} has a table of"
-            + (nearest(name, known) if known else "; it has none of another target")
+            f"{name}: is neither a table's JSON file nor a target that {folder.root} has a table of"
+            + (nearest(name, known) if known else "; it has no table of another target")
         )
-    try:
-        return LatencyTable.load(path, run.space)
-    except RunError as error:
-        raise UsageError(f"{str(error).rpartition(';')[0]}; give tables of the same space") from None
+    return path
 
 
-def tables(run: Run) -> list[str]:
-    """The targets that a run has a table of."""
-    found = sorted(path.name.removesuffix(".json") for path in run.layout.table("any").parent.glob("*.json"))
+def table_targets(workspace: Workspace) -> list[str]:
+    """Return the names of the targets that a run has a table of."""
+    found = sorted(path.name.removesuffix(".json") for path in workspace.folder.table("any").parent.glob("*.json"))
     return [name for name in found if not name.endswith(".plan") and ".check-" not in name]

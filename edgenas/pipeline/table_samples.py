@@ -1,4 +1,4 @@
-"""The subnets of a latency table that were measured so far, and what they say before the table is made."""
+"""The subnets of a latency table that were measured so far, and a fit of them that is extended batch by batch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edgenas.profilers.latency.fit import count_parts, fit_parts, remembered, re
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import SearchSpace
 
-# The strengths of a process are estimated again when so many times as many subnets are there: it takes seconds.
+# Variances are estimated again when there are so many times as many subnets, because that takes seconds.
 _GROWTH = 1.25
 
 
-class Samples:
+class TableSamples:
     """Measured subnets, batch by batch in the order of measuring; some are held out and never fitted.
 
-    Whatever it says follows from the batches that were added and what the
-    reference model had shown by then, so that a step that was killed comes to
-    the same. ``others``: tables of other targets.
+    All results depend only on the batches that were added and on the reference
+    model's measurements until then, so that an interrupted step comes to the
+    same when it resumes. ``source_tables``: tables of other targets.
     """
 
-    def __init__(self, space: SearchSpace, measurer: Measurer, others: Sequence[LatencyTable] = ()) -> None:
-        self._space, self._measurer, self._others = space, measurer, others
-        self._costs = tuple(other.costs_for(space) for other in others)
+    def __init__(self, space: SearchSpace, measurer: Measurer, source_tables: Sequence[LatencyTable] = ()) -> None:
+        self._space, self._measurer, self._source_tables = space, measurer, source_tables
+        self._costs = tuple(source.costs_for(space) for source in source_tables)
         self._measurements: list[Measurement] = []
         self._ends: list[int] = []
         self._fitted: tuple[int, PartProcess] | None = None
@@ -41,7 +41,7 @@ class Samples:
         return len(self._measurements)
 
     def add(self, genes: Genes, held_out: Sequence[bool], measurements: Sequence[Measurement]) -> None:
-        """Take in a batch (N, G), as it was taken."""
+        """Add a batch (N, G) with its raw measurements."""
         self._process = None
         self._corrections.clear()
         self._measurements += measurements
@@ -51,72 +51,73 @@ class Samples:
 
     @property
     def device_s(self) -> float:
-        """Device time that they took, with the reference model between them."""
-        references = self._measurer.reference_processes(self._until(len(self)))
+        """Device time of all measurements, those of the reference model included, seconds."""
+        references = self._measurer.reference_processes(self._end_s(len(self)))
         return sum(each.device_s for each in (*self._measurements, *references))
 
     @property
     def rejected(self) -> list[Measurement]:
-        """Those that cannot be trusted."""
-        return [each for each in self._corrected(len(self)) if each.rejected]
+        """The measurements that are rejected."""
+        return [each for each in self._correct(len(self)) if each.rejected]
 
     def process(self) -> PartProcess:
-        """What all but the held-out say, with strengths that were estimated from most of them."""
+        """Return the Gaussian process of all but the held-out subnets; variances were estimated from most of them."""
         if self._process is None:
-            self._process = self._extended()
+            self._process = self._extend_fit()
         return self._process
 
-    def _extended(self) -> PartProcess:
-        if self._fitted is None or self._anchor() > self._fitted[0]:
-            self._fitted = self._anchor(), self._fit(self._anchor())
+    def _extend_fit(self) -> PartProcess:
+        if self._fitted is None or self._variances_count() > self._fitted[0]:
+            self._fitted = self._variances_count(), self._fit_first(self._variances_count())
         count, fitted = self._fitted
         if count == len(self):
             return fitted
-        genes, latency, at_s = self._seen(len(self))
+        genes, latency, at_s = self._select_fitted(len(self))
         known = remembered(fitted)
         weights = np.append(known["weights"], np.ones(len(genes) - len(known["weights"])))
         data = {**known, "latency_ms": latency, "at_s": at_s, "weights": weights}
         return restored_parts(self._space, genes, data, self._costs)
 
-    def errors(self) -> Vector:
-        """Of the held-out subnets as the process predicts them: predicted / measured - 1."""
+    def holdout_errors(self) -> Vector:
+        """Return the errors of the held-out subnets, predicted / measured - 1."""
         process, genes = self.process(), self.genes[self.held_out]
-        measured = np.array([each.median_ms for each in self._corrected(len(self))])[self.held_out]
+        measured = np.array([each.median_ms for each in self._correct(len(self))])[self.held_out]
         predicted = process.predict(count_parts(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
-    def table(self, target: str, inputs_digest: str) -> LatencyTable:
-        """The table of all of them."""
-        references = self._measurer.reference_processes(self._until(len(self)))
-        measurements = self._corrected(len(self))
+    def fit_table(self, target: str, inputs_digest: str) -> LatencyTable:
+        """Fit the table to all subnets but the held-out ones."""
+        references = self._measurer.reference_processes(self._end_s(len(self)))
+        measurements = self._correct(len(self))
         return LatencyTable.fit(
-            self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._others, references
+            self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._source_tables, references
         )
 
-    def _anchor(self) -> int:
-        """How many subnets there were when strengths were last due: from the first end of a batch on, by growth."""
+    def _variances_count(self) -> int:
+        """Return the number of subnets that variances are estimated from: the end of a batch, renewed by growth."""
         last = self._ends[0]
         for end in self._ends[1:]:
             last = end if end >= _GROWTH * last else last
         return last
 
-    def _fit(self, count: int) -> PartProcess:
-        return fit_parts(self._space, *self._seen(count), self._costs)
+    def _fit_first(self, count: int) -> PartProcess:
+        return fit_parts(self._space, *self._select_fitted(count), self._costs)
 
-    def _seen(self, count: int) -> tuple[Genes, Vector, Vector]:
-        """Genes, latencies in ms and times of the first so many that are not held out."""
+    def _select_fitted(self, count: int) -> tuple[Genes, Vector, Vector]:
+        """Return genes, latencies in ms and times of the first ``count`` subnets that are not held out."""
         seen = np.flatnonzero(~self.held_out[:count])
-        measurements = self._corrected(count)
+        measurements = self._correct(count)
         kept = [measurements[place] for place in seen]
         latency = np.array([each.median_ms for each in kept])
         return self.genes[seen], latency, np.array([each.taken_s for each in kept])
 
-    def _corrected(self, count: int) -> list[Measurement]:
-        """The first so many, with the drift that the reference had shown by then."""
+    def _correct(self, count: int) -> list[Measurement]:
+        """Return the first ``count`` measurements, corrected for the drift that the reference had shown by then."""
         if count not in self._corrections:
-            found = self._measurer.corrected(self._measurements[:count], self._until(count))
+            found = self._measurer.corrected(self._measurements[:count], self._end_s(count))
             self._corrections[count] = found
         return self._corrections[count]
 
-    def _until(self, count: int) -> float:
+    def _end_s(self, count: int) -> float:
+        """Return the time of the last of the first ``count`` measurements, seconds since 1970."""
         return max((each.taken_s for each in self._measurements[:count]), default=0.0)

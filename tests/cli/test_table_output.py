@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgenas.cli.table_output import bar, print_check, print_explanation
 from edgenas.pipeline import Run
 from edgenas.pipeline.check_table import TableCheck
-from edgenas.pipeline.explain import Explanation, Row
+from edgenas.pipeline.explain import Explanation, PartLatency
 from edgenas.profilers import LatencyTable
 from edgenas.profilers.latency.agreement import Figures
 from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport
@@ -26,10 +26,10 @@ Call = Callable[..., tuple[int, str, str]]
 
 _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 _ROWS = (
-    Row("stem", "stem", "conv 3x3 /2", "16x16x8", 0.25, 0.125),
-    Row("stem", "block0", "mbconv 3x3, 16 inside", "16x16x8", 0.5, 0.25),
-    Row("stage1", "stage1.block1", "mbconv 7x7, 48 inside", "8x8x8", 1.0, 0.5),
-    Row("overhead", "overhead", "of one inference", "", 0.25, 0.125),
+    PartLatency("stem", "stem", "conv 3x3 /2", "16x16x8", 0.25, 0.125),
+    PartLatency("stem", "block0", "mbconv 3x3, 16 inside", "16x16x8", 0.5, 0.25),
+    PartLatency("stage1", "stage1.block1", "mbconv 7x7, 48 inside", "8x8x8", 1.0, 0.5),
+    PartLatency("overhead", "overhead", "of one inference", "", 0.25, 0.125),
 )
 _EXPLANATION = Explanation("abc-1", "board-onnxruntime-fp32-1t", 2.0, (1.9, 2.1), _ROWS, False)
 _CERTIFICATE = HoldoutReport(
@@ -70,7 +70,7 @@ _CHECK = TableCheck(
     found=_FIGURES,
     drift_corrected=_FIGURES,
     slower=0.01,
-    usual=0.04,
+    tolerance=0.04,
     reference_then_ms=10.0,
     reference_now_ms=10.1,
     probe_then_ms=None,
@@ -117,9 +117,9 @@ def test_explain_on_a_run(call: Call, tmp_path: Path) -> None:
     target = run.target("localhost")
     costs = 0.01 + _SPACE.part_costs(macs) / 1e7
     memory = MemoryModel.counted(_SPACE)
-    LatencyTable(_SPACE, target.name, 0.05, costs, memory, None, "", "a test").save(run.layout.table(target.name))
+    LatencyTable(_SPACE, target.name, 0.05, costs, memory, None, "", "a test").save(run.folder.table(target.name))
     picture = tmp_path / "parts.png"
-    explain = ("profile", "--run", run.layout.root, "--explain", "max")
+    explain = ("profile", "--run", run.folder.root, "--explain", "max")
     code, out, err = call(*explain, "--picture", picture)
     assert code == 0, err
     assert out.startswith(f"{_SPACE.largest.id} on localhost-onnxruntime-fp32-1t: ")
@@ -157,10 +157,10 @@ def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkey
     """profile --check exits with 0 where the table agrees, with 1 where it does not; --json says why."""
     run = Run(tmp_path / "run", _SPACE)
     monkeypatch.setattr(Run, "check_table", lambda self, target: _CHECK)
-    assert call("profile", "--run", run.layout.root, "--check")[0] == 0
+    assert call("profile", "--run", run.folder.root, "--check")[0] == 0
     worse = replace(_CHECK, found=replace(_FIGURES, p_value=0.01), slower=0.1)
     monkeypatch.setattr(Run, "check_table", lambda self, target: worse)
-    code, out, _ = call("profile", "--run", run.layout.root, "--check", "--json")
+    code, out, _ = call("profile", "--run", run.folder.root, "--check", "--json")
     assert code == 1
     assert json.loads(out)["agrees"] is False
 

@@ -13,7 +13,7 @@ import pytest
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.pipeline import Run
-from edgenas.pipeline.choose import Choice, MeasuredSubnet, Predicted
+from edgenas.pipeline.choose import Choice, MeasuredSubnet, Prediction
 from edgenas.search import Front
 from edgenas.space import MobileNetV3
 
@@ -31,7 +31,7 @@ default: {{runtime: {runtime}, precision: {precision}}}
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of which nothing but the space is known."""
-    return Run(tmp_path / "run", _SPACE).layout.root
+    return Run(tmp_path / "run", _SPACE).folder.root
 
 
 def _board(folder: Path, runtime: str = "onnxruntime", precision: str = "fp32") -> Path:
@@ -51,7 +51,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(self: Run, budgets: dict[Target, Budget], max_drop: float) -> Choice:
         ((target, budget),) = budgets.items()
         proven = MeasuredSubnet(1.0, 1.0, 1.0, (0.9, 1.1), None, "valid", True)
-        return Choice(_SPACE.smallest, target.name, budget, Predicted(1.0, 1.0, 1.0), proven, (), "test")
+        return Choice(_SPACE.smallest, target.name, budget, Prediction(1.0, 1.0, 1.0), proven, (), "test")
 
     monkeypatch.setattr(Run, "search", search)
     monkeypatch.setattr(Run, "choose", choose)

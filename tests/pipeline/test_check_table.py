@@ -19,9 +19,9 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, read_document
 from edgenas.pipeline import Run
-from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import Measurer
-from edgenas.pipeline.profile import SETTINGS, random_file
+from edgenas.pipeline.profile import SETTINGS
 from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable
 from edgenas.profilers.latency.drift import DRIFTS
@@ -122,15 +122,15 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         _connecting(patch, Board())
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
-        files = [random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
-        with Measurer(run.layout.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
+        files = [write_random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
+        with Measurer(run.folder.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
             taken = measurer.corrected([measurer.measure([file])[0] for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
             reference = measurer.reference_processes()
         taken = [replace(each, taken_s=1e9 + 10 * place) for place, each in enumerate(taken)]  # as on a real board
         table = LatencyTable.fit(_SPACE, _TARGET.name, genes, taken, held_out, "test", reference=reference)
-        table.save(run.layout.table(_TARGET.name))
-        yield run.layout.root
+        table.save(run.folder.table(_TARGET.name))
+        yield run.folder.root
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_slower_device_is_told_from_a_worse_table(run: Run, board: Board) -> N
     assert not check.agrees
     assert check.drift_corrected.agree
     assert check.slower == pytest.approx(0.2, abs=0.03)
-    slower, usual = f"{check.slower:.1%} slower than when it was profiled", f"up to {check.usual:.1%} is usual"
+    slower, usual = f"{check.slower:.1%} slower than when it was profiled", f"up to {check.tolerance:.1%} is usual"
     assert check.conclusion.startswith(f"disagrees: the device is {slower}, where {usual}; with that divided away MAPE")
     assert f"MAPE is {check.drift_corrected.mape:.1%}, which agrees; mend the device" in check.conclusion
 
@@ -186,7 +186,7 @@ def _certified(run: Run, **changes: Any) -> None:
     """Let the table's certificate say something else."""
     table = run.table(_TARGET)
     assert table.holdout is not None
-    replace(table, holdout=replace(table.holdout, **changes)).save(run.layout.table(_TARGET.name))
+    replace(table, holdout=replace(table.holdout, **changes)).save(run.folder.table(_TARGET.name))
 
 
 def _drifting(run: Run, **variances: float) -> None:
@@ -194,7 +194,7 @@ def _drifting(run: Run, **variances: float) -> None:
     table = run.table(_TARGET)
     assert table.process is not None
     process = replace(table.process, variances={**table.process.variances, **dict.fromkeys(DRIFTS, 1e-7), **variances})
-    replace(table, process=process).save(run.layout.table(_TARGET.name))
+    replace(table, process=process).save(run.folder.table(_TARGET.name))
 
 
 def test_a_moment_of_a_device_that_drifts_agrees(run: Run, board: Board) -> None:
@@ -204,8 +204,8 @@ def test_a_moment_of_a_device_that_drifts_agrees(run: Run, board: Board) -> None
     check = run.check_table(_TARGET)
     assert not check.found.agree
     assert check.agrees
-    assert 1.96 * 0.04 <= check.usual <= 0.1
-    moment = f"the device is {check.slower:.1%} slower, and up to {check.usual:.1%} is usual"
+    assert 1.96 * 0.04 <= check.tolerance <= 0.1
+    moment = f"the device is {check.slower:.1%} slower, and up to {check.tolerance:.1%} is usual"
     assert f"but for the moment: {moment}, as it drifted while it was profiled" in check.conclusion
     _drifting(run)
     assert not run.check_table(_TARGET).agrees
@@ -269,7 +269,7 @@ def test_subnets_that_the_device_cannot_run_are_left_out(
     """As in profiling: they are named, and the others are compared."""
     board.crashing = 0.25
     said: list[str] = []
-    monkeypatch.setattr(run.progress, "say", said.append)
+    monkeypatch.setattr(run.workspace.progress, "say", said.append)
     check = run.check_table(_TARGET)
     assert 0 < len(said) < 10
     assert all(line.startswith("check     leaves out ") and ": crashes onnxruntime" in line for line in said)
@@ -289,7 +289,7 @@ def test_an_interrupted_check_goes_on(run: Run, board: Board) -> None:
     board.left = 30
     with pytest.raises(Exception, match="the connection was lost"):
         run.check_table(_TARGET)
-    plan = run.layout.check_plan(_TARGET.name, 1)
+    plan = run.folder.check_plan(_TARGET.name, 1)
     planned = read_document(plan, "table_check_plan", 2)["architectures"]
     before = board.measured
     assert 20 < before < 30
@@ -305,8 +305,8 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
     board.left = 30
     with pytest.raises(Exception, match="the connection was lost"):
         run.check_table(_TARGET)
-    planned = read_document(run.layout.check_plan(_TARGET.name, 1), "table_check_plan", 2)["architectures"]
-    replace(run.table(_TARGET), inputs_digest="anew").save(run.layout.table(_TARGET.name))
+    planned = read_document(run.folder.check_plan(_TARGET.name, 1), "table_check_plan", 2)["architectures"]
+    replace(run.table(_TARGET), inputs_digest="anew").save(run.folder.table(_TARGET.name))
     board.left, board.measured = 100, 0
     check = run.check_table(_TARGET)
     assert board.measured == 60
@@ -316,12 +316,12 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
 def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
     """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
     check = run.check_table(_TARGET)
-    body = read_document(run.layout.check(_TARGET.name, 1), "table_check", 3)
+    body = read_document(run.folder.check(_TARGET.name, 1), "table_check", 3)
     assert body == json.loads(json.dumps(check.to_dict()))
     assert body["agrees"] is True
     assert body["holdout"]["errors"] == list(check.holdout.errors)
-    assert str(run.layout.root) not in json.dumps(body)
-    assert str(run.layout.measurements(_TARGET.name)) in check.remedy
+    assert str(run.folder.root) not in json.dumps(body)
+    assert str(run.folder.measurements(_TARGET.name)) in check.remedy
 
 
 def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
 def test_a_published_table_is_not_checked(run: Run) -> None:
     """Of a table that was not measured here nothing can be said."""
     published = replace(run.table(_TARGET), holdout=None, process=None, measured=None, source="somebody's tables")
-    published.save(run.layout.table(_TARGET.name))
+    published.save(run.folder.table(_TARGET.name))
     with pytest.raises(UsageError, match=r"is published \(somebody's tables\), not measured here"):
         run.check_table(_TARGET)
 
@@ -353,7 +353,7 @@ def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path
     table = Run(profiled, progress=Silent()).table(_TARGET)
     costs, memory = np.ones(len(space.distinct_parts)), MemoryModel.counted(space)
     small = replace(table, space=space, part_ms=costs, memory=memory, process=None, measured=None)
-    small.save(run.layout.table(_TARGET.name))
+    small.save(run.folder.table(_TARGET.name))
     with pytest.raises(RunError, match=r"needs 20 subnets that were never measured, and 2 were found in a space of 2"):
         run.check_table(_TARGET)
 
@@ -361,7 +361,7 @@ def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path
 @pytest.fixture
 def checking(run: Run) -> Callable[[], int]:
     """How many checks there are."""
-    return lambda: len(list(run.layout.table(_TARGET.name).parent.glob("*.check-*.json")))
+    return lambda: len(list(run.folder.table(_TARGET.name).parent.glob("*.check-*.json")))
 
 
 def test_each_check_has_a_file(run: Run, board: Board, checking: Callable[[], int]) -> None:

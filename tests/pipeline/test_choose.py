@@ -44,9 +44,9 @@ def run(tmp_path: Path) -> en.Run:
     genes = space.sample(4, np.random.default_rng(0))
     accuracy, latency = np.array([0.9, 0.92, 0.94, 0.96]), np.array([0.6, 0.7, 0.8, 0.9])
     front = en.Front(space, "localhost", genes, accuracy, latency, np.full(4, 1e6), 4, "a test")
-    front.save(run.layout.front(target().name))
-    run.layout.checkpoint.parent.mkdir()
-    run.layout.checkpoint.write_bytes(b"only its digest is read")
+    front.save(run.folder.front(target().name))
+    run.folder.checkpoint.parent.mkdir()
+    run.folder.checkpoint.write_bytes(b"only its digest is read")
     return run
 
 
@@ -70,7 +70,7 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
 
 
 def choose(run: en.Run, max_drop: float = 0.01) -> choosing.Choice:
-    return choosing.choose(run, target(), BUDGET, max_drop)
+    return choosing.choose(run.workspace, target(), BUDGET, max_drop)
 
 
 def test_the_most_accurate_candidate_is_kept_when_it_fits(run: en.Run, prove: Prove) -> None:
@@ -100,8 +100,8 @@ def test_a_candidate_that_falls_short_makes_room_for_the_next(
     assert choice.arch == front[2]
     assert [rejection.architecture for rejection in choice.rejected] == [front[3].id]
     assert reason in choice.rejected[0].reason
-    assert isinstance(run.progress, Told)
-    assert any("taking the next one" in line for line in run.progress.lines)
+    assert isinstance(run.workspace.progress, Told)
+    assert any("taking the next one" in line for line in run.workspace.progress.lines)
 
 
 def test_a_larger_loss_of_accuracy_can_be_allowed(run: en.Run, prove: Prove) -> None:
@@ -115,15 +115,15 @@ def test_no_candidate_left(run: en.Run, prove: Prove) -> None:
     prove([TOO_SLOW] * 4)
     with pytest.raises(NoChoiceError, match=r"none of the 4 best candidates kept the budget .* 0.990 ms"):
         choose(run)
-    assert not (run.layout.root / "choices").exists()
+    assert not (run.folder.root / "choices").exists()
 
 
 def test_a_table_that_is_far_off_is_named(run: en.Run, prove: Prove) -> None:
     """A candidate measured at a third of its prediction is kept, and the table's misfit is said."""
     prove([dataclasses.replace(FITS, latency_ms=0.3, interval_ms=(0.29, 0.31))])
     choose(run)
-    assert isinstance(run.progress, Told)
-    assert any("profile it again" in line for line in run.progress.lines)
+    assert isinstance(run.workspace.progress, Told)
+    assert any("profile it again" in line for line in run.workspace.progress.lines)
 
 
 @pytest.mark.parametrize("max_drop", [-0.5, 1.5, float("nan"), float("inf")])
@@ -137,6 +137,6 @@ def test_a_choice_of_other_weights_is_not_current(run: en.Run, prove: Prove) -> 
     """After the weights have changed the candidates are tried again."""
     prove([FITS])
     choose(run)
-    run.layout.checkpoint.write_bytes(b"other weights")
+    run.folder.checkpoint.write_bytes(b"other weights")
     prove([TOO_SLOW, FITS])
     assert len(choose(run).rejected) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgenas.devices import Target, load_profile
 from edgenas.errors import RunError
 from edgenas.pipeline import Run
-from edgenas.pipeline.explain import OVERHEAD, explain_by
+from edgenas.pipeline.explain import OVERHEAD, explain
 from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable
 from edgenas.profilers.latency.fit import fit_parts
@@ -39,7 +39,7 @@ def test_parts_add_up_to_the_prediction(space: SearchSpace, seed: int, by_resolu
     """Of any subnet the rows' times, and their stages', make the table's latency, and the shares make 1."""
     table = _published(space, by_resolution=by_resolution)
     (architecture,) = space.decode(space.sample(1, np.random.default_rng(seed)))
-    found = explain_by(table, architecture)
+    found = explain(table, architecture)
     expected = float(table.latency_ms(space.encode([architecture]))[0])
     assert found.latency_ms == expected
     assert sum(row.ms for row in found.rows) == pytest.approx(expected, rel=1e-12)
@@ -50,7 +50,7 @@ def test_parts_add_up_to_the_prediction(space: SearchSpace, seed: int, by_resolu
 
 def test_stages_lie_between_stem_and_head() -> None:
     """What comes before the first stage is the stem, what comes after the last the head, overhead stands alone."""
-    found = explain_by(_published(_SMALL), _SMALL.smallest)
+    found = explain(_published(_SMALL), _SMALL.smallest)
     assert list(found.stages) == ["stem", *(f"stage{number}" for number in range(1, 6)), "head", OVERHEAD]
     stages = {row.name: row.stage for row in found.rows}
     assert (stages["stem"], stages["block0"], stages["stage2.block1"]) == ("stem", "stem", "stage2")
@@ -59,12 +59,12 @@ def test_stages_lie_between_stem_and_head() -> None:
 
 def test_rows_say_what_a_part_is() -> None:
     """Operator, kernel, stride, inner channels and gate, and the size of the output."""
-    rows = {row.name: row for row in explain_by(_published(_SMALL), _SMALL.largest).rows}
+    rows = {row.name: row for row in explain(_published(_SMALL), _SMALL.largest).rows}
     assert (rows["stem"].what, rows["stem"].out) == ("conv 3x3 /2", "16x16x8")
     assert rows["stage2.block1"].what == "mbconv 7x7 /2, 48 inside, SE"
     assert (rows["pool"].what, rows["pool"].out) == ("average pool", "1x1x336")
     assert (rows["classifier"].what, rows["classifier"].out) == ("linear", "1x1x10")
-    rows = {row.name: row for row in explain_by(_published(_SPACES[2]), _SPACES[2].largest).rows}
+    rows = {row.name: row for row in explain(_published(_SPACES[2]), _SPACES[2].largest).rows}
     assert rows["stem.pool"].what == "max pool 3x3 /2"
     assert rows["stage1.block1"].what == "bottleneck 3x3, 88 inside"
 
@@ -75,9 +75,9 @@ def test_a_measured_table_has_an_interval() -> None:
     latency = _published(_SMALL).latency_ms(genes)
     process = fit_parts(_SMALL, genes, latency)
     table = dataclasses.replace(_published(_SMALL), process=process, measured=genes)
-    found = explain_by(table, _SMALL.smallest)
+    found = explain(table, _SMALL.smallest)
     assert found.interval_ms == tuple(table.interval_ms(_SMALL.encode([_SMALL.smallest]))[0])
-    assert explain_by(_published(_SMALL), _SMALL.smallest).interval_ms is None
+    assert explain(_published(_SMALL), _SMALL.smallest).interval_ms is None
 
 
 def test_a_run_explains_by_its_table(tmp_path: Path) -> None:
@@ -86,5 +86,5 @@ def test_a_run_explains_by_its_table(tmp_path: Path) -> None:
     target = Target(load_profile("localhost"), precision="int8")
     with pytest.raises(RunError, match=r"edgenas profile --run .* --device localhost --precision int8"):
         run.explain(target, _SMALL.smallest)
-    _published(_SMALL).save(run.layout.table(target.name))
-    assert run.explain(target, _SMALL.smallest) == explain_by(run.table(target), _SMALL.smallest)
+    _published(_SMALL).save(run.folder.table(target.name))
+    assert run.explain(target, _SMALL.smallest) == explain(run.table(target), _SMALL.smallest)

@@ -21,9 +21,9 @@ from edgenas.export import ExportFormat
 from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
 from edgenas.pipeline.calibration_images import split_folder
-from edgenas.pipeline.demo import int8_bundle
-from edgenas.pipeline.export import FailedError
-from edgenas.pipeline.export_formats import all_formats, format_of, target_for
+from edgenas.pipeline.demo import export_int8
+from edgenas.pipeline.export import FailedExportError
+from edgenas.pipeline.export_formats import combine_formats, format_of, target_for
 from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import ExportSettings, prepare
@@ -136,13 +136,15 @@ def test_card_counts(shipped: Path, run: Run) -> None:
 def _places(run: Run) -> list[str]:
     import onnx
 
-    return [node.name for node in onnx.load_model_from_string(prepare(run, run.space.smallest).onnx).graph.node]
+    return [
+        node.name for node in onnx.load_model_from_string(prepare(run.workspace, run.space.smallest).onnx).graph.node
+    ]
 
 
 def test_what_was_measured_is_in_the_card(finished: Path, target: Target, tmp_path: Path) -> None:
     """The chosen subnet's file was measured: its card has the median, the interval and the conditions."""
     run = Run(finished, progress=Silent())
-    (choice,) = run.chosen(target)
+    (choice,) = run.choices(target)
     measured = run.export(choice.arch, target, tmp_path / "ship").card["measured"]
     assert measured["median_ms"] == choice.measured.latency_ms
     assert measured["conditions_before"]
@@ -171,7 +173,7 @@ def test_kind_is_that_of_the_target(run: Run, target: Target, tmp_path: Path) ->
     litert = Target(target.profile, runtime="litert", precision="int8")
     assert run.export(run.space.smallest, litert, tmp_path / "one").verify().kind == ExportFormat("tflite", "int8")
     kind = ExportFormat("onnx", "fp16")
-    assert run.export(run.space.smallest, litert, tmp_path / "two", kind=kind).verify().kind == kind
+    assert run.export(run.space.smallest, litert, tmp_path / "two", export_format=kind).verify().kind == kind
 
 
 def test_file_that_fails_is_not_written(
@@ -193,9 +195,9 @@ def test_file_that_fails_is_not_written(
     assert message.startswith("onnx-int8: 50.0% of 360 images keep their class")
     assert "--keep-float" in message
     assert message.endswith("(written: onnx-fp32)")
-    assert isinstance(caught.value, FailedError)
+    assert isinstance(caught.value, FailedExportError)
     assert list(caught.value.failed) == ["onnx-int8"]
-    assert [each.kind for each in caught.value.done] == [ExportFormat()]
+    assert [each.export_format for each in caught.value.done] == [ExportFormat()]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp32", "onnx-fp32.zip"]
 
 
@@ -290,10 +292,10 @@ def test_impossible_batch(batch: int) -> None:
 
 def test_weights_that_are_not_finite(run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A subnet with a NaN is refused by the weight's name, and nothing is left."""
-    subnet = run.evaluator.subnet(run.space.smallest)
+    subnet = run.workspace.evaluator.subnet(run.space.smallest)
     with torch.no_grad():
         next(iter(subnet.parameters()))[0] = float("nan")
-    monkeypatch.setattr(type(run.evaluator), "subnet", lambda self, architecture: subnet)
+    monkeypatch.setattr(type(run.workspace.evaluator), "subnet", lambda self, architecture: subnet)
     with pytest.raises(VerificationError, match=r"weight 'stem\.conv\.weight' .* holds NaN"):
         run.export_all(run.space.smallest, target, tmp_path, KINDS)
     assert not list(tmp_path.iterdir())
@@ -330,7 +332,7 @@ def test_archive_of_something_else_is_refused_at_once(run: Run, target: Target, 
 
 def test_images_of_a_folder_calibrate(run: Run, target: Target, tmp_path: Path, images: Path) -> None:
     """Images of a folder take the place of training images; which and how many is in the card."""
-    network = prepare(run, run.space.smallest, ExportSettings(calibration=images, method="minmax"))
+    network = prepare(run.workspace, run.space.smallest, ExportSettings(calibration=images, method="minmax"))
     calibration = network.calibration
     assert calibration.images.shape == (12, 3, 16, 16)
     assert (calibration.method, calibration.source) == ("minmax", "12 images of folder pictures")
@@ -378,7 +380,7 @@ def test_images_of_more_than_eight_bits_are_refused(run: Run, images: Path) -> N
 
     Image.fromarray(np.full((9, 9), 70_00, np.uint16)).save(images / "deep.png")
     with pytest.raises(UsageError, match=r"deep\.png: has more than 8 bits"):
-        _ = prepare(run, run.space.smallest, ExportSettings(calibration=images)).calibration
+        _ = prepare(run.workspace, run.space.smallest, ExportSettings(calibration=images)).calibration
 
 
 # -- imported networks --------------------------------------------------------------------
@@ -393,7 +395,7 @@ def imported(released: Write, tmp_path: Path) -> Run:
 def test_imported_network_is_exported_in_float(imported: Run, target: Target, tmp_path: Path) -> None:
     """Without data it is proven on noise; its card claims no accuracy and says what its batch norm is."""
     done = imported.export_all(imported.space.smallest, target, tmp_path / "ship", FLOATS)
-    assert [each.kind for each in done] == FLOATS
+    assert [each.export_format for each in done] == FLOATS
     for each in done:
         each.bundle.verify()
         assert each.card["accuracy"] == "not measured"
@@ -444,7 +446,7 @@ def test_run_of_tables_alone_has_nothing_to_export(run: Run, tmp_path: Path, tar
 
 def test_pairs_that_do_not_exist_are_skipped_beside_others() -> None:
     """Of two formats, the one without a precision is skipped with a line."""
-    kinds, skipped = all_formats(["onnx", "tflite"], ["fp32", "dynamic", "fp32"])
+    kinds, skipped = combine_formats(["onnx", "tflite"], ["fp32", "dynamic", "fp32"])
     assert [str(kind) for kind in kinds] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
     assert skipped == ["onnx has no precision dynamic, it has fp32, fp16, int8: skipped"]
 
@@ -460,7 +462,7 @@ def test_pairs_that_do_not_exist_are_skipped_beside_others() -> None:
 def test_pairs_that_nothing_stands_for_are_refused(formats: list[str], precisions: list[str], rule: str) -> None:
     """A precision that no format has, and an unknown format, are refused."""
     with pytest.raises(UsageError, match=rule):
-        all_formats(formats, precisions)
+        combine_formats(formats, precisions)
 
 
 def test_target_of_a_kind(target: Target) -> None:
@@ -489,8 +491,8 @@ def test_demo_goes_on_without_the_quantiser(
 
     heard = Heard()
     monkeypatch.setattr("edgenas.pipeline.export_formats.quantize", missing)
-    told = Run(run.layout.root, progress=heard)
-    assert int8_bundle(prepare(told, run.space.smallest), target) is None
+    told = Run(run.folder.root, progress=heard)
+    assert export_int8(prepare(told.workspace, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]
 
 
@@ -503,6 +505,6 @@ def test_whole_road_in_int8_on_litert(finished: Path, tmp_path: Path, target: Ta
     run.search([litert])
     choice = run.choose({litert: Budget(latency="50ms")}, max_drop=0.2)
     # What was measured is the very file that would be exported.
-    model, _ = prepare(run, choice.arch).build(format_of(litert))
-    with Measurer(run.layout.measurements(litert.name), litert, SETTINGS) as measurer:
+    model, _ = prepare(run.workspace, choice.arch).build(format_of(litert))
+    with Measurer(run.folder.measurements(litert.name), litert, SETTINGS) as measurer:
         assert measurer.prove(model).median_ms == choice.measured.latency_ms

@@ -74,7 +74,7 @@ def run(tmp_path: Path, tables: Path, predictor: Path) -> Run:
 def test_an_import_makes_a_run(run: Run) -> None:
     """The run has its space, the table, the predictor and the device's profile, and nothing else."""
     assert run.space == _SPACE
-    assert set(_files(run.layout.root)) == {
+    assert set(_files(run.folder.root)) == {
         ".lock",
         "run.json",
         "tables/phone-published-fp32-1t.json",
@@ -85,7 +85,7 @@ def test_an_import_makes_a_run(run: Run) -> None:
 
 def test_an_imported_run_is_searched_without_torch(run: Run) -> None:
     """Where torch is not installed, the search finds a front, and stores it."""
-    command = [sys.executable, "-W", "error", "-c", _SEARCH, str(run.layout.root)]
+    command = [sys.executable, "-W", "error", "-c", _SEARCH, str(run.folder.root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(run.front(run.target("phone"))) > 1
@@ -94,15 +94,15 @@ def test_an_imported_run_is_searched_without_torch(run: Run) -> None:
 
 def test_importing_again_changes_nothing(run: Run, tables: Path, predictor: Path) -> None:
     """The same import gives the same bytes; one without a predictor leaves the predictor there."""
-    before = _files(run.layout.root)
-    import_tables(run.layout.root, tables, "phone", _SPACE, predictor, Silent())
-    import_tables(run.layout.root, tables, "phone", _SPACE, None, Silent())
-    assert _files(run.layout.root) == before
+    before = _files(run.folder.root)
+    import_tables(run.folder.root, tables, "phone", _SPACE, predictor, Silent())
+    import_tables(run.folder.root, tables, "phone", _SPACE, None, Silent())
+    assert _files(run.folder.root) == before
 
 
 def test_a_second_device_joins_the_run(run: Run, tables: Path) -> None:
     """A run may hold the tables of several devices."""
-    import_tables(run.layout.root, tables, "tablet", _SPACE, None, Silent())
+    import_tables(run.folder.root, tables, "tablet", _SPACE, None, Silent())
     assert {run.target(name).profile.name for name in ("phone", "tablet")} == {"phone", "tablet"}
     assert run.table(run.target("tablet")).target == "tablet-published-fp32-1t"
 
@@ -128,7 +128,7 @@ def test_evaluated_subnets_go_before_an_imported_predictor(run: Run) -> None:
     first = run.search([target])
     genes = _SPACE.sample_distinct(12, np.random.default_rng(0))
     accuracy = {each.id: 0.5 + number / 100 for number, each in enumerate(_SPACE.decode(genes))}
-    write_document(run.layout.evaluated, "evaluated", 1, {"inputs_digest": "test", "accuracy": accuracy})
+    write_document(run.folder.evaluated, "evaluated", 1, {"inputs_digest": "test", "accuracy": accuracy})
     assert isinstance(run.predictor(), AccuracyPredictor)
     assert run.search([target]).inputs_digest != first.inputs_digest
 
@@ -180,19 +180,19 @@ def test_a_run_of_another_space_is_refused(run: Run, tables: Path) -> None:
     """Tables of a space are not imported into a run of another."""
     narrower = MobileNetV3(width=0.25, resolutions=(128,), classes=10)
     with pytest.raises(RunError, match="is a run of space"):
-        import_tables(run.layout.root, tables, "phone", narrower, None, Silent())
+        import_tables(run.folder.root, tables, "phone", narrower, None, Silent())
 
 
 def test_a_measured_device_is_not_replaced(run: Run, tables: Path) -> None:
     """A device that the run has measured keeps its name."""
-    run.layout.table("board-onnxruntime-fp32-1t").write_text("{}")
+    run.folder.table("board-onnxruntime-fp32-1t").write_text("{}")
     with pytest.raises(RunError, match=r"measured on board .*; import the published ones under another device name"):
-        import_tables(run.layout.root, tables, "board", _SPACE, None, Silent())
+        import_tables(run.folder.root, tables, "board", _SPACE, None, Silent())
 
 
 def test_a_damaged_predictor_is_refused(run: Run) -> None:
     """A predictor file that was cut is named when the run is searched."""
-    path = run.layout.released_predictor
+    path = run.folder.released_predictor
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(FormatError, match=r"predictor\.safetensors: is damaged"):
         run.search([run.target("phone")])

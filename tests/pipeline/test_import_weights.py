@@ -50,7 +50,7 @@ def test_run_has_the_checkpoints_space_and_weights(released: Write, folder: Path
     import_from(path, folder)
     assert Run(folder).space == MobileNetV3(width=0.1, classes=4)
     ours, theirs = (
-        load_checkpoint(Run(folder).layout.checkpoint).supernet.state_dict(),
+        load_checkpoint(Run(folder).folder.checkpoint).supernet.state_dict(),
         load_released(path).state_dict(),
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
@@ -60,18 +60,18 @@ def test_recipe_says_where_the_weights_come_from(released: Write, folder: Path) 
     """An imported run's recipe is the file's name and checksum, and its training has ended."""
     path = released("some_net.pth")
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert import_from(path, folder).recipe == {"imported": "some_net.pth", "sha256": checksum}
+    assert import_from(path, folder).workspace.recipe == {"imported": "some_net.pth", "sha256": checksum}
 
 
 def test_importing_again_does_nothing(released: Write, folder: Path) -> None:
     """The same file is not imported twice, whatever it is called by then."""
     path = released()
     import_from(path, folder)
-    before = Run(folder).layout.checkpoint.stat().st_mtime_ns
+    before = Run(folder).folder.checkpoint.stat().st_mtime_ns
     progress = Lines()
     import_weights(folder, str(path.rename(path.with_name("other.pth"))), progress=progress)
     assert progress.said == ["import    already done (other.pth)"]
-    assert Run(folder).layout.checkpoint.stat().st_mtime_ns == before
+    assert Run(folder).folder.checkpoint.stat().st_mtime_ns == before
 
 
 def test_another_file_is_refused(released: Write, folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_trained_run_is_refused(released: Write, folder: Path) -> None:
     """A run that was trained is never overwritten."""
     run = Run(folder, MobileNetV3(width=0.1, classes=4))
     trained = Checkpoint(Supernet(run.space), Position(0, 0), {}, {"data": "digits"}, threads=1)
-    save_checkpoint(run.layout.checkpoint, trained)
+    save_checkpoint(run.folder.checkpoint, trained)
     with pytest.raises(RunError, match=r"already has a supernet, trained, not net\.pth"):
         import_from(released(), folder)
 
@@ -100,7 +100,7 @@ def test_trained_run_is_refused(released: Write, folder: Path) -> None:
 def test_import_goes_on_after_a_kill(released: Write, folder: Path) -> None:
     """A run that has its space but not its weights yet gets them."""
     Run(folder, MobileNetV3(width=0.1, classes=4))
-    assert import_from(released(), folder).recipe["imported"] == "net.pth"
+    assert import_from(released(), folder).workspace.recipe["imported"] == "net.pth"
 
 
 def test_refused_file_makes_no_run(folder: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_official_name_is_downloaded(
     released().rename(cache / name)
     (cache / f"{name}.sha256").write_text(hashlib.sha256((cache / name).read_bytes()).hexdigest())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert import_weights(folder, name, progress=Silent()).recipe["imported"] == name
+    assert import_weights(folder, name, progress=Silent()).workspace.recipe["imported"] == name
 
 
 def test_file_goes_before_an_official_name(
@@ -174,7 +174,7 @@ def test_training_an_imported_run_is_refused(released: Write, folder: Path) -> N
 
     import_from(released("net.pth", classes=10), folder)
     with pytest.raises(EdgeNASError, match="use another run folder"):
-        train(Run(folder, progress=Silent()), "digits", "shrink-small", 0)
+        train(Run(folder, progress=Silent()).workspace, "digits", "shrink-small", 0)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from edgenas.bundle import run_model
 from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError, layer_errors
 from edgenas.pipeline import Run
-from edgenas.pipeline.precision_fallback import Remedy, find_remedy
+from edgenas.pipeline.precision_fallback import PrecisionFallback, find_float_places
 from edgenas.pipeline.prepared_model import ExportSettings, PreparedModel, prepare
 from edgenas.pipeline.progress import Silent
 
@@ -25,7 +25,7 @@ INT8 = [ExportFormat("onnx", "int8"), ExportFormat("tflite", "int8")]
 def spoilt(trained: Path) -> PreparedModel:
     """A network that computes the same with one channel before a ReLU a thousand times as large: too wide for int8."""
     run = Run(trained, progress=Silent())
-    network = prepare(run, run.space.smallest)
+    network = prepare(run.workspace, run.space.smallest)
     model = onnx.load_model_from_string(network.onnx)
     for tensor in model.graph.initializer:
         place, _, part = tensor.name.partition("stage1.block1.")
@@ -37,14 +37,14 @@ def spoilt(trained: Path) -> PreparedModel:
     return replace(network, onnx=model.SerializeToString())
 
 
-def _remedy(network: PreparedModel, kind: ExportFormat) -> tuple[Remedy | None, float]:
+def _remedy(network: PreparedModel, kind: ExportFormat) -> tuple[PrecisionFallback | None, float]:
     """The remedy, and the relative error of the logits on all images."""
     model, base = network.build(kind)
     found = run_model(model, kind.format, network.parity_reference.inputs)
     errors = layer_errors(base, model, kind, network.parity_reference.inputs[:16])
     expected = network.parity_reference.expected
     lost = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
-    return find_remedy(network, kind, found, errors), float(lost)
+    return find_float_places(network, kind, found, errors), float(lost)
 
 
 @pytest.mark.parametrize("kind", INT8, ids=str)
@@ -64,9 +64,9 @@ def test_what_is_suggested_helps(spoilt: PreparedModel, kind: ExportFormat) -> N
 
 def test_what_does_not_help_is_not_suggested(spoilt: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no place helps, it says so, naming what was tried."""
-    monkeypatch.setattr("edgenas.pipeline.precision_fallback._lost", lambda *arguments: 1.0)
+    monkeypatch.setattr("edgenas.pipeline.precision_fallback._error_with_float", lambda *arguments: 1.0)
     layers = [LayerError(name, 0.1, 0.1) for name in ("stage2.block1.se.mul", "stem.conv", "stage2.block1.add")]
-    remedy = find_remedy(spoilt, INT8[0], spoilt.parity_reference.expected + 1, layers)
+    remedy = find_float_places(spoilt, INT8[0], spoilt.parity_reference.expected + 1, layers)
     assert remedy is not None
     assert (remedy.places, remedy.tried) == ((), ("stage2.block1", "stem", "stage2"))
     assert "any of stage2.block1, stem, stage2 does not help" in str(remedy)
@@ -75,4 +75,7 @@ def test_what_does_not_help_is_not_suggested(spoilt: PreparedModel, monkeypatch:
 def test_nothing_is_tried_where_all_is_float(spoilt: PreparedModel) -> None:
     """A layer that is in float already is no candidate."""
     network = replace(spoilt, settings=ExportSettings(keep_float=("stem",)))
-    assert find_remedy(network, INT8[0], spoilt.parity_reference.expected, [LayerError("stem.conv", 0.1, 0.1)]) is None
+    assert (
+        find_float_places(network, INT8[0], spoilt.parity_reference.expected, [LayerError("stem.conv", 0.1, 0.1)])
+        is None
+    )

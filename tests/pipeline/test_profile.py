@@ -107,11 +107,11 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
 
 
 def measured(run: Run) -> dict[str, bytes]:
-    return contents(run.layout.measurements(board().name), "*.json")
+    return contents(run.folder.measurements(board().name), "*.json")
 
 
 def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
-    body = read_document(run.layout.plan(board(name).name), "profile_plan", 1)
+    body = read_document(run.folder.plan(board(name).name), "profile_plan", 1)
     found: list[dict[str, list[str]]] = body["batches"]
     return found
 
@@ -143,7 +143,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> Device:
         raise AssertionError("nothing was to be done")
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", fail)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
     monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
 
 
@@ -188,13 +188,16 @@ def test_the_certificate_knows_the_reference_and_all_device_time(profiled: Path)
 @pytest.mark.usefixtures("no_work")
 def test_a_table_that_is_there_is_not_made_again(run: Run) -> None:
     """With the same or fewer minutes the table stays, and progress says from what it is."""
-    path = run.layout.table(board().name)
+    path = run.folder.table(board().name)
     before = path.read_bytes()
     run.profile(board(), BRIEFLY)
     run.profile(board(), 0.01)
     assert path.read_bytes() == before
-    assert isinstance(run.progress, Recorder)
-    assert run.progress.said[1] == f"profile   already done ({board().name}, 40 subnets in 0.2 minutes of device time)"
+    assert isinstance(run.workspace.progress, Recorder)
+    assert (
+        run.workspace.progress.said[1]
+        == f"profile   already done ({board().name}, 40 subnets in 0.2 minutes of device time)"
+    )
 
 
 def test_more_minutes_extend_a_table(run: Run) -> None:
@@ -212,12 +215,12 @@ def test_more_minutes_extend_a_table(run: Run) -> None:
 def test_fewer_minutes_than_are_recorded_use_everything(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the table is gone but three batches are recorded, all three are used without a device, and it says so."""
     longer = run.profile(board(), LONGER)
-    run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
+    run.folder.table(board().name).unlink()
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
     table = run.profile(board(), BRIEFLY)
     assert np.array_equal(table.part_ms, longer.part_ms)
-    assert isinstance(run.progress, Recorder)
-    assert "profile   uses all 60 subnets that are recorded" in run.progress.said
+    assert isinstance(run.workspace.progress, Recorder)
+    assert "profile   uses all 60 subnets that are recorded" in run.workspace.progress.said
 
 
 def test_a_target_error_ends_it_early(tmp_path: Path) -> None:
@@ -227,8 +230,8 @@ def test_a_target_error_ends_it_early(tmp_path: Path) -> None:
     assert count(table) == 100
     assert table.holdout is not None
     assert table.holdout.mape_at_most <= 0.5
-    assert isinstance(run.progress, Recorder)
-    assert "unseen ones to 0." in run.progress.notes[-1]
+    assert isinstance(run.workspace.progress, Recorder)
+    assert "unseen ones to 0." in run.workspace.progress.notes[-1]
 
 
 def test_a_target_error_that_is_not_reached_does_not_matter(run: Run) -> None:
@@ -297,7 +300,7 @@ def test_a_killed_profile_ends_as_if_it_had_never_been(profiled: Path, tmp_path:
 @pytest.mark.usefixtures("no_work")
 def test_what_is_recorded_needs_neither_device_nor_files(run: Run) -> None:
     """Where only the table is gone it is fitted again from what is planned and recorded, to the same bytes."""
-    path = run.layout.table(board().name)
+    path = run.folder.table(board().name)
     before = path.read_bytes()
     path.unlink()
     run.profile(board(), BRIEFLY)
@@ -316,7 +319,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         lines = reply.stdout.splitlines(keepends=True)
         return Reply("".join(lines[:9]), vanishes=True)  # hello, the reference, seven subnets
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     with pytest.raises(DeviceError, match="the connection was lost"):
         run.profile(board(), BRIEFLY)
@@ -341,7 +344,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("no_work")
 def test_a_plan_that_makes_no_sense_is_refused(run: Run, change: dict[str, object], message: str) -> None:
     """Of a plan that another program wrote the key and the rule are named, before anything is measured."""
-    path = run.layout.plan(board().name)
+    path = run.folder.plan(board().name)
     body = read_document(path, "profile_plan", 1)
     first, second = body["batches"]
     write_document(path, "profile_plan", 1, {**body, "batches": [first, {**second, **change}]})
@@ -355,7 +358,7 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     def handler(request: Request) -> Reply:
         return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate(request).stdout))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     run.profile(board(), BRIEFLY)
     table = run.table(board())
@@ -383,22 +386,22 @@ def failing(which: Callable[[int], bool]) -> Callable[[object], Device]:
 
 def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress names it, the plan notes it, the table is made from the others, and it is not tried again."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number == 3))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number == 3))
     run = open_run(tmp_path / "run", Recorder())
     table = run.profile(board(), BRIEFLY)
-    assert isinstance(run.progress, Recorder)
+    assert isinstance(run.workspace.progress, Recorder)
     failed = [batch["failed"] for batch in batches(run)]
     assert [len(each) for each in failed] == [1, 1, 1]
-    assert run.progress.said[0].startswith(f"profile   leaves out {failed[0][0]}: crashes onnxruntime")
+    assert run.workspace.progress.said[0].startswith(f"profile   leaves out {failed[0][0]}: crashes onnxruntime")
     assert count(table) == 57
-    run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
+    run.folder.table(board().name).unlink()
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
     assert np.array_equal(run.profile(board(), BRIEFLY).part_ms, table.part_ms)
 
 
 def test_a_device_that_can_run_hardly_any_subnet_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where most of a batch fails the runtime is the problem, and its words are the message."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number > 5))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number > 5))
     with pytest.raises(ModelError, match="crashes onnxruntime"):
         open_run(tmp_path / "run").profile(board(), BRIEFLY)
 
@@ -420,7 +423,7 @@ def test_a_connection_that_breaks_costs_nothing(
         run.profile(target, BRIEFLY)
     assert "\n" not in str(caught.value)
     sshd.thaw()
-    folder = run.layout.measurements(target.name)
+    folder = run.folder.measurements(target.name)
     kept = contents(folder, "*.json")
     assert 20 < len(kept) < 40
     again = open_run(tmp_path / "run")
@@ -431,7 +434,7 @@ def test_a_connection_that_breaks_costs_nothing(
     assert (
         len({each.model_sha256 for each in taken if not each.rejected})
         == count(table)
-        == 20 * len(read_document(again.layout.plan(target.name), "profile_plan", 1)["batches"])
+        == 20 * len(read_document(again.folder.plan(target.name), "profile_plan", 1)["batches"])
     )
     assert len([each for each in taken if not each.rejected]) == count(table)
 
@@ -442,11 +445,11 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
     def handler(request: Request) -> Reply:
         return Reply(simulate(request).stdout.replace('"governor": null', '"governor": "powersave"'))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run", Recorder())
     run.profile(board(), BRIEFLY)
-    assert isinstance(run.progress, Recorder)
-    (line,) = run.progress.said
+    assert isinstance(run.workspace.progress, Recorder)
+    (line,) = run.workspace.progress.said
     assert line.startswith("profile   20 of the first 20 are refused: governor is powersave: run sudo cpupower")
 
 
@@ -455,7 +458,7 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
 
 def test_another_table_makes_ten_subnets_enough(run: Run) -> None:
     """Begun with the board's table, another board's is there after eight fitted and two held out."""
-    table = run.profile(board("other"), 0.01, others=[board().name])
+    table = run.profile(board("other"), 0.01, source_tables=[board().name])
     assert table.holdout is not None
     assert (table.holdout.fitted, table.holdout.held_out) == (8, 2)
     assert len(table.others) == 1
@@ -467,15 +470,15 @@ def test_another_table_makes_ten_subnets_enough(run: Run) -> None:
 
 def test_another_table_is_named_by_its_file_too(run: Run, profiled: Path) -> None:
     """A table's JSON file of any run of the space does as well as the name of a target in this run."""
-    path = open_run(profiled).layout.table(board().name)
-    by_name = run.profile(board("other"), 0.01, others=[board().name])
-    run.layout.table(board("other").name).unlink()
-    assert np.array_equal(run.profile(board("other"), 0.01, others=[path]).part_ms, by_name.part_ms)
+    path = open_run(profiled).folder.table(board().name)
+    by_name = run.profile(board("other"), 0.01, source_tables=[board().name])
+    run.folder.table(board("other").name).unlink()
+    assert np.array_equal(run.profile(board("other"), 0.01, source_tables=[path]).part_ms, by_name.part_ms)
 
 
 def test_a_table_with_and_one_without_another_are_two(run: Run) -> None:
     """What was measured for the one is used for the other, which is fitted anew and measures what it lacks."""
-    run.profile(board("other"), 0.01, others=[board().name])
+    run.profile(board("other"), 0.01, source_tables=[board().name])
     table = run.profile(board("other"), 0.01)
     assert table.others == ()
     assert count(table) == 50
@@ -492,13 +495,13 @@ def test_a_table_with_and_one_without_another_are_two(run: Run) -> None:
 def test_an_unknown_table_lists_what_there_is(run: Run, name: str, message: str) -> None:
     """A name without a table, a file that is none, the target's own."""
     with pytest.raises(UsageError, match=message):
-        run.profile(board("other"), 0.01, others=[name])
+        run.profile(board("other"), 0.01, source_tables=[name])
 
 
 def test_a_target_cannot_begin_with_itself(run: Run) -> None:
     """Its own table would say twice what was measured once."""
     with pytest.raises(UsageError, match="cannot begin with itself; give another target's"):
-        run.profile(board(), 0.01, others=[board().name])
+        run.profile(board(), 0.01, source_tables=[board().name])
 
 
 def test_a_table_of_another_space_is_refused(run: Run, tmp_path: Path) -> None:
@@ -506,4 +509,4 @@ def test_a_table_of_another_space_is_refused(run: Run, tmp_path: Path) -> None:
     other = Run(tmp_path / "another", replace(SPACE, classes=11), progress=Silent())
     other.profile(board(), BRIEFLY)
     with pytest.raises(UsageError, match=r"is of space \w+, not of \w+; give tables of the same space"):
-        run.profile(board("other"), 0.01, others=[other.layout.table(board().name)])
+        run.profile(board("other"), 0.01, source_tables=[other.folder.table(board().name)])

@@ -1,0 +1,142 @@
+"""The state of a run that its steps work on: folder, space, trained weights, data set, and the results so far."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgenas.devices import Target
+from edgenas.errors import RunError
+from edgenas.files import digest, read_bytes, read_document, write_document
+from edgenas.pipeline.progress import Progress
+from edgenas.pipeline.run_folder import Layout
+from edgenas.space import SearchSpace, space_from_dict
+
+if TYPE_CHECKING:
+    from edgenas.accuracy import Evaluator
+    from edgenas.data import DataSet
+    from edgenas.ofa import Checkpoint, Supernet
+    from edgenas.profilers import LatencyTable
+    from edgenas.search import Front
+
+_KIND, _VERSION = "run", 1
+
+
+class Workspace:
+    """A run folder that is open, and what the steps share of it.
+
+    Steps take a workspace as their first argument. They read earlier results
+    from it, write their own under ``folder.writing()``, and say how far they
+    are through ``progress``.
+    """
+
+    def __init__(self, folder: Path, space: SearchSpace | None, progress: Progress) -> None:
+        """Open the run in ``folder``, or create it for ``space``.
+
+        Raises:
+            RunError: The folder is a run of another space, or no run and no space is given.
+        """
+        self.folder, self.progress = Layout(folder), progress
+        path = self.folder.run
+        if not path.exists():
+            if space is None:
+                raise RunError(f"{folder}: is no run folder; make one with: edgenas train --run {folder}")
+            with self.folder.writing():
+                write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
+        self.space = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
+        if space is not None and space != self.space:
+            raise RunError(
+                f"{folder}: is a run of space {self.space.short_hash}, not of {space.short_hash}"
+                f" ({_describe_differences(self.space, space)}); use another run folder"
+            )
+
+    @cached_property
+    def trained(self) -> Checkpoint:
+        """The supernet after its training ended, with its recipe; RunError before."""
+        from edgenas.ofa import load_checkpoint
+
+        root, path = self.folder.root, self.folder.checkpoint
+        if not path.exists():
+            raise RunError(f"{root}: has no trained supernet yet; run: edgenas train --run {root}")
+        trained = load_checkpoint(path)
+        if trained.supernet.space != self.space:
+            raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
+        phases = trained.recipe["schedule"]["phases"] if "schedule" in trained.recipe else ()
+        if trained.position.phase < len(phases):
+            raise RunError(f"{root}: training has not ended; run: edgenas train --run {root}")
+        return trained
+
+    @property
+    def supernet(self) -> Supernet:
+        """The trained supernet; RunError before training ended."""
+        return self.trained.supernet
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The origin of the weights: data, schedule and seed of training, or the imported file; RunError before."""
+        return self.trained.recipe
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the trained checkpoint, to which evaluated accuracies belong."""
+        return digest(read_bytes(self.folder.checkpoint))
+
+    @property
+    def has_data(self) -> bool:
+        """True for a run that was trained here: imported weights have no data set. RunError before training ended."""
+        return "imported" not in self.recipe
+
+    def require_data(self) -> None:
+        """Raise RunError when the weights were imported, because such a run has no data set."""
+        if self.folder.checkpoint.exists() and not self.has_data:
+            root, name = self.folder.root, self.recipe["imported"]
+            raise RunError(
+                f"{root}: was imported from {name} and has no data set, which this step needs;"
+                f" profile it (edgenas profile --run {root}), or train a run of your own (edgenas train)"
+            )
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The data set of the training; RunError for imported weights."""
+        from edgenas.data import load_data
+
+        self.require_data()
+        return load_data(self.recipe["data"])
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of subnets of the trained supernet on the run's images."""
+        from edgenas.accuracy import Evaluator
+
+        return Evaluator(self.supernet, self.data, self.recipe["seed"], self.trained.threads)
+
+    def table(self, target: Target) -> LatencyTable:
+        """Load the latency table of a target; RunError before it was profiled."""
+        from edgenas.profilers import LatencyTable
+
+        path = self._require(self.folder.table(target.name), "latency table", "profile", target)
+        return LatencyTable.load(path, self.space)
+
+    def front(self, target: Target) -> Front:
+        """Load the front of a target; RunError before it was searched."""
+        from edgenas.search import Front
+
+        return Front.load(self._require(self.folder.front(target.name), "front", "search", target), self.space)
+
+    def _require(self, path: Path, what: str, step: str, target: Target) -> Path:
+        """Return ``path``; raise RunError naming the step that makes it when it is missing."""
+        if not path.exists():
+            root = self.folder.root
+            raise RunError(
+                f"{root}: has no {what} of {target.name} yet;"
+                f" run: edgenas {step} --run {root} --device {target.cli_name}"
+            )
+        return path
+
+
+def _describe_differences(found: SearchSpace, wanted: SearchSpace) -> str:
+    """Return the fields in which two spaces differ, with both values."""
+    here, there = found.to_dict(), wanted.to_dict()
+    fields = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    return "; ".join(f"{name} is {here.get(name)}, not {there.get(name)}" for name in fields)
