@@ -11,46 +11,77 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.version import __version__ as __version__
 
-_HOMES = {
+_MODULES = {
+    "AccuracyPredictor": "edgenas.accuracy",
     "Architecture": "edgenas.space",
-    "MobileNetV3": "edgenas.space",
-    "ProxylessNAS": "edgenas.space",
-    "ResNet50D": "edgenas.space",
+    "Baseline": "edgenas.regression",
     "Budget": "edgenas.costs",
-    "Supernet": "edgenas.ofa",
-    "load_released": "edgenas.ofa",
-    "Target": "edgenas.devices",
-    "load_profile": "edgenas.devices",
-    "connect_device": "edgenas.devices",
+    "Bundle": "edgenas.bundle",
+    "Choice": "edgenas.pipeline.choose",
+    "DeviceProfile": "edgenas.devices",
+    "EdgeNASError": "edgenas.errors",
+    "Explanation": "edgenas.pipeline.explain",
+    "ExportFormat": "edgenas.export",
+    "ExportSettings": "edgenas.pipeline.prepared_model",
+    "ExportedBundle": "edgenas.pipeline.export",
+    "Front": "edgenas.search",
+    "HoldoutReport": "edgenas.profilers",
+    "LatencyCheck": "edgenas.regression",
+    "LatencyTable": "edgenas.profilers",
+    "MeasureSettings": "edgenas.profilers",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
-    "LatencyTable": "edgenas.profilers",
-    "measure_model": "edgenas.profilers",
-    "Front": "edgenas.search",
-    "Bundle": "edgenas.bundle",
-    "ExportFormat": "edgenas.export",
-    "record_baseline": "edgenas.regression",
-    "check_latency": "edgenas.regression",
+    "MobileNetV3": "edgenas.space",
+    "Progress": "edgenas.pipeline.progress",
+    "ProxylessNAS": "edgenas.space",
+    "ResNet50D": "edgenas.space",
     "Run": "edgenas.pipeline",
-    "EdgeNASError": "edgenas.errors",
+    "Schedule": "edgenas.ofa",
+    "SearchSpace": "edgenas.space",
+    "Supernet": "edgenas.ofa",
+    "TableCheck": "edgenas.pipeline.check_table",
+    "Target": "edgenas.devices",
+    "check_latency": "edgenas.regression",
+    "connect_device": "edgenas.devices",
+    "import_tables": "edgenas.pipeline.import_tables",
+    "import_weights": "edgenas.pipeline.import_weights",
+    "load_profile": "edgenas.devices",
+    "load_released": "edgenas.ofa",
+    "measure_model": "edgenas.profilers",
+    "record_baseline": "edgenas.regression",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 if TYPE_CHECKING:
+    from edgenas.accuracy import AccuracyPredictor as AccuracyPredictor
     from edgenas.bundle import Bundle as Bundle
     from edgenas.costs import Budget as Budget
+    from edgenas.devices import DeviceProfile as DeviceProfile
     from edgenas.devices import Target as Target
     from edgenas.devices import connect_device as connect_device
     from edgenas.devices import load_profile as load_profile
     from edgenas.errors import EdgeNASError as EdgeNASError
     from edgenas.export import ExportFormat as ExportFormat
+    from edgenas.ofa import Schedule as Schedule
     from edgenas.ofa import Supernet as Supernet
     from edgenas.ofa import load_released as load_released
     from edgenas.pipeline import Run as Run
+    from edgenas.pipeline.check_table import TableCheck as TableCheck
+    from edgenas.pipeline.choose import Choice as Choice
+    from edgenas.pipeline.explain import Explanation as Explanation
+    from edgenas.pipeline.export import ExportedBundle as ExportedBundle
+    from edgenas.pipeline.import_tables import import_tables as import_tables
+    from edgenas.pipeline.import_weights import import_weights as import_weights
+    from edgenas.pipeline.prepared_model import ExportSettings as ExportSettings
+    from edgenas.pipeline.progress import Progress as Progress
+    from edgenas.profilers import HoldoutReport as HoldoutReport
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import MeasurementResult as MeasurementResult
-    from edgenas.profilers.measure.batch import measure_model as measure_model
+    from edgenas.profilers import MeasureSettings as MeasureSettings
+    from edgenas.profilers import measure_model as measure_model
+    from edgenas.regression import Baseline as Baseline
+    from edgenas.regression import LatencyCheck as LatencyCheck
     from edgenas.regression import check_latency as check_latency
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.search import Front as Front
@@ -58,16 +89,17 @@ if TYPE_CHECKING:
     from edgenas.space import MobileNetV3 as MobileNetV3
     from edgenas.space import ProxylessNAS as ProxylessNAS
     from edgenas.space import ResNet50D as ResNet50D
+    from edgenas.space import SearchSpace as SearchSpace
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'edgenas' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return list(__all__)

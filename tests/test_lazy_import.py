@@ -51,5 +51,5 @@ def test_public_name_loads_its_room_only() -> None:
 
 def test_wrong_attribute_lists_what_exists() -> None:
     """A public name that does not exist is answered with those that do."""
-    with pytest.raises(AttributeError, match=r"no attribute 'Pareto'; it has Architecture, Budget, .*record"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Pareto'; it has AccuracyPredictor, .*record_baseline"):
         _ = edgenas.Pareto

@@ -1,31 +1,53 @@
 """The public names: adding one is a decision, losing one breaks users."""
 
+import doctest
+import inspect
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
+
+import pytest
 
 import edgenas
 
 PUBLIC = [
+    "AccuracyPredictor",
     "Architecture",
+    "Baseline",
     "Budget",
     "Bundle",
+    "Choice",
+    "DeviceProfile",
     "EdgeNASError",
+    "Explanation",
+    "ExportFormat",
+    "ExportSettings",
+    "ExportedBundle",
     "Front",
-    "Kind",
+    "HoldoutReport",
+    "LatencyCheck",
     "LatencyTable",
+    "MeasureSettings",
     "Measurement",
+    "MeasurementResult",
     "MobileNetV3",
+    "Progress",
     "ProxylessNAS",
     "ResNet50D",
-    "MeasurementResult",
     "Run",
+    "Schedule",
+    "SearchSpace",
     "Supernet",
+    "TableCheck",
     "Target",
-    "check",
-    "connect",
+    "check_latency",
+    "connect_device",
+    "import_tables",
+    "import_weights",
     "load_profile",
     "load_released",
-    "measure",
-    "record",
+    "measure_model",
+    "record_baseline",
 ]
 
 
@@ -34,12 +56,36 @@ def test_public_names_are_pinned() -> None:
     assert sorted(edgenas.__all__) == PUBLIC
 
 
-def test_public_names_are_listed() -> None:
-    """dir() shows every public name before any is loaded."""
-    assert set(PUBLIC) <= set(dir(edgenas))
+def test_dir_lists_the_public_names_only() -> None:
+    """dir() shows every public name before any is loaded, and nothing else."""
+    assert dir(edgenas) == PUBLIC
 
 
-def test_public_name_never_equals_a_room() -> None:
-    """Loading a room's module can never shadow a public name."""
-    rooms = {path.stem for path in Path(edgenas.__file__).parent.iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert not rooms & set(PUBLIC)
+def test_public_name_never_equals_a_package() -> None:
+    """Loading a module of edgenas can never shadow a public name."""
+    packages = {path.stem for path in Path(edgenas.__file__).parent.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert not packages & set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name_is_documented(name: str) -> None:
+    """A public name has a docstring, and so has every public method and property of a class or of its base."""
+    value = getattr(edgenas, name)
+    assert value.__doc__
+    bases = value.__mro__ if inspect.isclass(value) else ()
+    kinds = (FunctionType, classmethod, property, cached_property)
+    members = {
+        key for base in bases for key, member in vars(base).items() if key[0] != "_" and isinstance(member, kinds)
+    }
+    undocumented = [key for key in members if not any(vars(base)[key].__doc__ for base in bases if key in vars(base))]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    """The examples in the docstrings of a public name and its methods give what they show."""
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    for example in doctest.DocTestFinder().find(getattr(edgenas, name), name, globs={}):
+        runner.run(example, out=said.append)
+    assert runner.failures == 0, "".join(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.latency.published import PublishedTables
 from edgenas.profilers.latency.table import LatencyTable
 from edgenas.profilers.measure.batch import Batch, measure_model
@@ -14,6 +15,7 @@ from edgenas.profilers.measure.statistics import FEWEST
 __all__ = [
     "FEWEST",
     "Batch",
+    "HoldoutReport",
     "LatencyTable",
     "MeasureSettings",
     "Measurement",
