@@ -18,7 +18,7 @@ _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.
 
 app = typer.Typer(
     name="edgenas",
-    help="Find, prove and ship the best network for an edge device.",
+    help="Find, measure and ship the best network for an edge device.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -29,7 +29,7 @@ for module in (demo, train, import_, evaluate, profile, search, choose, export, 
 app.add_typer(device.app, name="device")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from edgenas.version import __version__
 
@@ -39,9 +39,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Find, prove and ship the best network for an edge device."""
+    """Find, measure and ship the best network for an edge device."""
 
 
 def main() -> None:
@@ -49,26 +49,26 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except EdgeNASError as error:
-        _fail(str(error), error.exit_code)
+        _exit_with(str(error), error.exit_code)
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             print(error.format_message(), file=sys.stderr)
             sys.exit(2)
-        _fail(error.format_message(), 2)
+        _exit_with(error.format_message(), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", 130)
+        _exit_with("interrupted; the same command resumes where it stopped", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        _fail("this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1)
+        _exit_with("this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1)
     except OSError as error:
-        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        _exit_with(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     sys.exit(code)
 
 
-def _fail(message: str, code: int) -> None:
+def _exit_with(message: str, code: int) -> None:
     print(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

@@ -35,7 +35,7 @@ def command(
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that the file may lose.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Choose a subnet for a budget and prove it on the device."""
+    """Choose a subnet for a budget and measure its file on the device."""
     from edgenas.costs import Budget
     from edgenas.pipeline import Run
 
@@ -68,14 +68,15 @@ def command(
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print(f"validity: {choice.measured.validity}")
-    print(f"next: edgenas export --run {run} --arch {choice.arch} --device {target.cli_name}{_kind(target)} --out ship")
+    options = f"--arch {choice.arch} --device {target.cli_name}{_format_options(target)}"
+    print(f"next: edgenas export --run {run} {options} --out ship")
 
 
-def _kind(target: Target) -> str:
-    """What export must be told, beside how the target is named, to write the kind of file that the target runs."""
+def _format_options(target: Target) -> str:
+    """Return the options of export that name the target's file format, where they are not the defaults."""
     from edgenas.pipeline.export_formats import format_of
 
-    kind = format_of(target)
-    options = f" --format {kind.format}" if kind.format != "onnx" else ""
-    named = kind.precision == "fp32" or kind.precision != target.profile.default.precision
-    return options if named else f"{options} --precision {kind.precision}"
+    export_format = format_of(target)
+    options = f" --format {export_format.format}" if export_format.format != "onnx" else ""
+    named = export_format.precision == "fp32" or export_format.precision != target.profile.default.precision
+    return options if named else f"{options} --precision {export_format.precision}"

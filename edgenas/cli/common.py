@@ -1,4 +1,4 @@
-"""What commands share: options, and how results are printed."""
+"""Options that several commands have, and printing of JSON and tables."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; b
 def make_target(
     device: str, runtime: str | None = None, threads: int | None = None, precision: str | None = None
 ) -> Target:
-    """The target that the options name. Raises UsageError listing what exists."""
+    """Return the target that the options name; UsageError, listing what exists, for an unknown name."""
     from edgenas.devices import Target, load_profile
 
     return Target(load_profile(device), runtime, precision, threads)
 
 
 def print_json(document: Any) -> None:
-    """The command's one JSON document."""
+    """Print the command's one JSON document."""
     json.dump(document, sys.stdout, indent=1, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", texts: int = 1) -> None:
-    """A table on standard output, as wide as it needs to be where that is no terminal.
+    """Print a table on standard output, without wrapping where that is no terminal.
 
-    The first ``texts`` columns begin at their left, the others, of numbers, end at their right.
+    The first ``texts`` columns are aligned left, the others right.
     """
     from rich.console import Console
     from rich.table import Table

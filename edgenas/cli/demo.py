@@ -32,10 +32,10 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
     if json:
         print_json({**result.to_dict(), "picture": str(picture)})
     else:
-        _print(result, picture)
+        _print_result(result, picture)
 
 
-def _print(result: DemoResult, picture: Path) -> None:
+def _print_result(result: DemoResult, picture: Path) -> None:
     columns = ("subnet", "test accuracy", "predicted", "measured", "95% interval", "peak memory", "activations", "id")
     rows = [
         (

@@ -66,11 +66,11 @@ def command(
         method=calibration_method,
         keep_float=tuple(keep_float or ()),
         symmetric=target == _TENSORRT,
-        batch=_batch(batch),
+        batch=_parse_batch(batch),
     )
     opened = Run(run)
     measured_on = opened.target(device or "localhost", runtime, threads)
-    architecture = _architecture(opened, arch, device, measured_on)
+    architecture = _find_architecture(opened, arch, device, measured_on)
     for line in skipped:
         opened.workspace.progress.say(f"export    {line}")
     described: dict[str, Any] = {"run": str(run), "architecture": architecture.id, "skipped": skipped}
@@ -83,10 +83,10 @@ def command(
     if json:
         print_json({**described, "bundles": [_to_dict(each) for each in done], "failed": {}})
         return
-    _print(done, device)
+    _print_bundles(done, device)
 
 
-def _batch(text: str) -> int | None:
+def _parse_batch(text: str) -> int | None:
     if text == _DYNAMIC:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 9:
@@ -94,8 +94,8 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
-    """The one that is named, else what was chosen for the device."""
+def _find_architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
+    """Return the architecture that is named, else the one that was chosen for the device."""
     if arch is not None:
         return run.architecture(arch)
     if device is None:
@@ -114,11 +114,11 @@ def _to_dict(exported: ExportedBundle) -> dict[str, Any]:
     }
 
 
-def _print(done: Sequence[ExportedBundle], device: str | None) -> None:
+def _print_bundles(done: Sequence[ExportedBundle], device: str | None) -> None:
     columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
-    print_table(columns, [_row(each) for each in done])
+    print_table(columns, [_bundle_cells(each) for each in done])
     card = done[0].card
-    print(f"\nagainst PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
+    print(f"\ncompared with PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
     print(
         f"{card['params']:,} parameters, {card['macs']:,} MACs;"
         f" activations of the float32 graph, in file order,"
@@ -135,7 +135,7 @@ def _print(done: Sequence[ExportedBundle], device: str | None) -> None:
         print(f"next: edgenas measure {(here or done[0]).bundle.model} --device {device or 'localhost'}")
 
 
-def _row(exported: ExportedBundle) -> tuple[str, ...]:
+def _bundle_cells(exported: ExportedBundle) -> tuple[str, ...]:
     card, accuracy = exported.card, exported.card["accuracy"]
     agreement = card["agreement_with_pytorch"]
     return (

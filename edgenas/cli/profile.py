@@ -38,33 +38,35 @@ def command(
         float | None, typer.Option(help="Device time to use; more of it extends a table.", show_default=f"{_MINUTES:g}")
     ] = None,
     target_error: Annotated[
-        str | None, typer.Option(help="Stop when unseen subnets are surely predicted to this, for example 3%.")
+        str | None, typer.Option(help="Stop when held-out subnets are predicted to this with 95% confidence, e.g. 3%.")
     ] = None,
-    others: Annotated[
+    source_tables: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Begin with another target's table: its name in this run, or its JSON file."),
+        typer.Option("--from", help="Start from another target's table: its name in this run, or its JSON file."),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Hold the table against 20 subnets measured now.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the table with 20 subnets that are measured now.")
+    ] = False,
     explain: Annotated[
-        str | None, typer.Option(metavar="ARCH", help="Show where the time of one architecture goes.")
+        str | None, typer.Option(metavar="ARCH", help="Show the predicted latency of one architecture, by parts.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="With --explain: draw it as a PNG, too.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure subnets on a device and build its latency table, check it, or ask it where time goes."""
+    """Measure subnets on a device and build its latency table, check it, or show the latency of one subnet by parts."""
     from edgenas.pipeline import Run
 
-    building = {"--minutes": minutes, "--target-error": target_error, "--from": others}
+    building = {"--minutes": minutes, "--target-error": target_error, "--from": source_tables}
     _check_options({name for name, value in building.items() if value not in (None, [])}, check, explain, picture)
     opened = Run(run)
     target = opened.target(device, runtime, threads, precision)
     if check:
-        _check(opened, target, json)
+        _check_table(opened, target, json)
     elif explain is not None:
-        _explain(opened, target, explain, picture, json)
+        _explain_architecture(opened, target, explain, picture, json)
     else:
         error = None if target_error is None else parse_change(target_error, "--target-error")
-        table = opened.profile(target, _MINUTES if minutes is None else minutes, error, others or ())
+        table = opened.profile(target, _MINUTES if minutes is None else minutes, error, source_tables or ())
         if json:
             holdout = table.holdout and asdict(table.holdout)
             print_json(
@@ -88,13 +90,15 @@ def _check_options(building: set[str], check: bool, explain: str | None, picture
     if len(asked) == 2:
         raise UsageError("--check and --explain exclude each other; give one of them")
     if asked and building:
-        raise UsageError(f"{asked[0]} asks an existing table, {', '.join(sorted(building))} builds one; leave one out")
+        raise UsageError(
+            f"{asked[0]} is about an existing table, {', '.join(sorted(building))} builds one; leave one out"
+        )
     if picture is not None and explain is None:
         raise UsageError("--picture draws what --explain ARCH shows; give both")
 
 
-def _check(run: Run, target: Target, json: bool) -> None:
-    """Print how the table does on a fresh measurement; exits with 1 where it does worse than its certificate."""
+def _check_table(run: Run, target: Target, json: bool) -> None:
+    """Print a check of the table; exit with 1 where it disagrees."""
     from edgenas.cli.table_output import print_check
 
     found = run.check_table(target)
@@ -106,7 +110,7 @@ def _check(run: Run, target: Target, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _explain(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
+def _explain_architecture(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
     from edgenas.cli.table_output import draw_explanation, print_explanation
 
     explanation = run.explain(target, run.architecture(text))

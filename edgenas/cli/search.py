@@ -42,9 +42,11 @@ def command(
     target = opened.target(device, runtime, threads, precision)
     front = opened.search([target], seed)
     if json:
-        print_json({"run": str(run), "target": target.to_dict(), "source": front.source, "front": _rows(front)})
+        print_json(
+            {"run": str(run), "target": target.to_dict(), "source": front.source, "front": _describe_front(front)}
+        )
         return
-    _print(front)
+    _print_front(front)
     middle = front.latency_ms[len(front) // 2]
     print(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
@@ -53,7 +55,7 @@ def command(
         print(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
 
 
-def _rows(front: Front) -> list[dict[str, float | str]]:
+def _describe_front(front: Front) -> list[dict[str, float | str]]:
     columns = zip(front.architectures(), front.accuracy, front.latency_ms, front.peak_bytes, strict=True)
     return [
         {
@@ -66,9 +68,9 @@ def _rows(front: Front) -> list[dict[str, float | str]]:
     ]
 
 
-def _print(front: Front) -> None:
-    """A dozen subnets evenly from the fastest to the slowest."""
-    rows = _rows(front)
+def _print_front(front: Front) -> None:
+    """Print a dozen subnets, evenly from the fastest to the slowest."""
+    rows = _describe_front(front)
     chosen = sorted({round(number * (len(rows) - 1) / (_SHOWN - 1)) for number in range(_SHOWN)})
     lines = [
         (

@@ -1,4 +1,4 @@
-"""How ``edgenas profile`` prints where a subnet's time goes, and how a table's check went."""
+"""Printing what ``edgenas profile`` shows: the latency of a subnet by parts, and the check of a table."""
 
 from __future__ import annotations
 
@@ -27,48 +27,51 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def print_explanation(explanation: Explanation) -> None:
-    """A table of parts with bars, each stage's time above its parts."""
-    lines = [line for _, group in groupby(explanation.rows, lambda row: row.stage) for line in _lines(list(group))]
+    """Print a table of parts with bars, each stage's time above its parts."""
+    stages = groupby(explanation.rows, lambda row: row.stage)
+    lines = [line for _, group in stages for line in _stage_lines(list(group))]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
     taken = sum(max(map(len, texts)) for texts in list(zip(*lines, strict=True))[:3])
     room = min(_MOST_BAR, max(_LEAST_BAR, width - taken - _NUMBERS))
     longest, whole = max(row.ms for row in explanation.rows), explanation.latency_ms
     table = [
-        (name, what, out, bar(ms / longest, room) if what else "", format_ms_of(ms, whole), f"{ms / whole:.1%}")
+        (name, what, out, draw_bar(ms / longest, room) if what else "", format_ms_of(ms, whole), f"{ms / whole:.1%}")
         for name, what, out, ms in lines
     ]
-    print_table(_COLUMNS, table, title(explanation), texts=4)
+    print_table(_COLUMNS, table, describe_explanation(explanation), texts=4)
 
 
-def title(explanation: Explanation) -> str:
-    """What is explained: the subnet, its target, the predicted time with its interval."""
+def describe_explanation(explanation: Explanation) -> str:
+    """Return the subnet, its target, and the predicted latency with its interval, on one line."""
     made_up = " SYNTHETIC" if explanation.synthetic else ""
-    return f"{explanation.architecture} on {explanation.target}{made_up}: {_predicted(explanation)}"
+    return f"{explanation.architecture} on {explanation.target}{made_up}: {_describe_prediction(explanation)}"
 
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
-    """The same as a picture. Raises EdgeNASError when the file cannot be written."""
+    """Draw the parts as a PNG; raise EdgeNASError when the file cannot be written."""
     from edgenas.report import draw_parts
 
-    name = f"Where the time of {explanation.architecture} goes on {explanation.target}"
-    draw_parts(explanation.rows, path, title=name, detail=_predicted(explanation), synthetic=explanation.synthetic)
+    name = f"Predicted latency of {explanation.architecture} on {explanation.target}, by parts"
+    draw_parts(
+        explanation.rows, path, title=name, detail=_describe_prediction(explanation), synthetic=explanation.synthetic
+    )
 
 
-def bar(share: float, room: int) -> str:
-    """A bar of a share of so many columns, to an eighth of one."""
+def draw_bar(share: float, room: int) -> str:
+    """Return a bar of a share of ``room`` columns, to an eighth of a column."""
     whole, eighths = divmod(round(8 * room * share), 8)
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
-def _predicted(explanation: Explanation) -> str:
+def _describe_prediction(explanation: Explanation) -> str:
     if explanation.interval_ms is None:
         return f"{format_ms(explanation.latency_ms)} predicted, by a published table"
     low, high = explanation.interval_ms
     return f"{format_ms(explanation.latency_ms)} predicted, 95% interval {format_ms(low)} to {format_ms(high)}"
 
 
-def _lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float]]:
-    """A stage's lines, name, what, output, time: the whole, without a what, above its parts; one part alone."""
+def _stage_lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float]]:
+    """Return a stage's lines (name, what, output, ms): its sum above its parts, or its only part."""
     if len(rows) == 1:
         return [(rows[0].name, rows[0].what, rows[0].out, rows[0].ms)]
     parts = [(f"  {row.name.rpartition('.')[2]}", row.what, row.out, row.ms) for row in rows]
@@ -76,34 +79,34 @@ def _lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float]]:
 
 
 def print_check(check: TableCheck) -> None:
-    """The certificate beside what was found, the device then and now, the verdict."""
+    """Print the holdout report beside the fresh subnets, the device then and now, and the conclusion."""
     columns = ["", "holdout", "fresh subnets"]
-    cells = [_certified(check.holdout), _found(check.found)]
+    cells = [_holdout_cells(check.holdout), _fresh_cells(check.found)]
     if not check.found.agree:
-        columns.append("at the speed of then")
-        cells.append(_found(check.drift_corrected))
-    names = ("subnets", "MAPE", "p95 of errors", "within 10%", "within 95% interval", "bias", "Kendall tau",
+        columns.append("drift-corrected")
+        cells.append(_fresh_cells(check.drift_corrected))
+    names = ("subnets", "MAPE", "p95 of errors", "within 10%", "95% interval coverage", "bias", "Kendall tau",
              "tau at one resolution")  # fmt: skip
     made_up = " SYNTHETIC" if check.synthetic else ""
     print_table(columns, list(zip(names, *cells, strict=True)), f"check {check.number} of {check.target}{made_up}")
     validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.validity_counts.items())
-    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_speed(check)}")
+    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_describe_speed(check)}")
     print(check.conclusion)
     if not check.agrees:
         print(f"to profile again: {check.remedy}")
 
 
-def _certified(holdout: HoldoutReport) -> list[str]:
+def _holdout_cells(holdout: HoldoutReport) -> list[str]:
     taus = list(holdout.kendall_tau_at.values())
     tau = sum(taus) / len(taus) if taus else None
-    return [str(holdout.held_out), *_cells(holdout), _tau(tau)]
+    return [str(holdout.held_out), *_shared_cells(holdout), _format_tau(tau)]
 
 
-def _found(found: Figures) -> list[str]:
-    return [str(len(found.errors)), *_cells(found), _tau(found.tau_within)]
+def _fresh_cells(found: Figures) -> list[str]:
+    return [str(len(found.errors)), *_shared_cells(found), _format_tau(found.tau_within)]
 
 
-def _cells(found: HoldoutReport | Figures) -> list[str]:
+def _shared_cells(found: HoldoutReport | Figures) -> list[str]:
     return [
         f"{found.mape:.1%}",
         f"{found.p95:.1%}",
@@ -114,15 +117,15 @@ def _cells(found: HoldoutReport | Figures) -> list[str]:
     ]
 
 
-def _tau(tau: float | None) -> str:
+def _format_tau(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-def _speed(check: TableCheck) -> str:
-    """What else tells how fast the device is beside then: the pace of its CPU, or its reference model."""
+def _describe_speed(check: TableCheck) -> str:
+    """Return how the device's speed changed since, by the speed probe or else by the reference model."""
     if check.probe_then_ms is not None and check.probe_now_ms is not None:
-        return f"pace of the CPU {check.probe_now_ms / check.probe_then_ms - 1:+.1%} since then"
+        return f"speed probe {check.probe_now_ms / check.probe_then_ms - 1:+.1%} since then"
     then, now = check.reference_then_ms, check.reference_now_ms
     if then is None or now is None:
-        return "the reference model did not run often enough"
+        return "the reference model ran too few times to compare its speed"
     return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%})"

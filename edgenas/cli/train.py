@@ -20,7 +20,7 @@ def command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a run's supernet; goes on where it was interrupted."""
+    """Train a run's supernet; resumes where it was interrupted."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 

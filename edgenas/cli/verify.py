@@ -21,16 +21,16 @@ def command(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a bundle is whole and does what it did when it was made; needs neither torch nor a run."""
-    from edgenas.pipeline.verify_bundle import verify
+    """Check that a bundle is intact and computes what it did when it was made; needs neither torch nor a run."""
+    from edgenas.pipeline.verify_bundle import verify_bundle
 
-    report = verify(bundle, None if device is None else make_target(device, threads=threads))
+    report = verify_bundle(bundle, None if device is None else make_target(device, threads=threads))
     if json:
         print_json(report.to_dict())
         return
-    print(f"{bundle}: whole, {report.kind}; its sample is {report.label!r}")
+    print(f"{bundle}: intact, {report.export_format}; its sample is {report.label!r}")
     print(f"here: logits as recorded to {report.max_difference:.1e}, at most {report.allowed:.1e} allowed")
     if report.foreign_scripts is not None:
         print(f"its scripts are of edgenas {report.foreign_scripts!r} and were not compared; read them before use")
-    if report.on_device is not None:
-        print(f"on {report.target}: to {report.on_device:.1e}")
+    if report.device_difference is not None:
+        print(f"on {report.target}: to {report.device_difference:.1e}")

@@ -1,4 +1,4 @@
-"""Proving a bundle again: here, in its file's own runtime, and on a device. Needs neither torch nor a run."""
+"""Verifying a bundle: here, in its file's own runtime, and on a device. Needs neither torch nor a run."""
 
 from __future__ import annotations
 
@@ -19,96 +19,99 @@ from edgenas.profilers.measure.outputs import run_on_device
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was proven of a bundle. ``on_device`` is the largest difference found there, None where not asked for.
+class VerificationReport:
+    """What was verified of a bundle; differences are the largest between logits.
 
-    ``foreign_scripts`` is the edgenas that the bundle says to be of, where its
-    scripts differ from this one's and so were not proven.
+    ``device_difference`` is that on the device, None where no target was given.
+    ``foreign_scripts`` is the edgenas that the bundle says it is of, where its
+    scripts differ from this one's and so were not compared.
     """
 
     bundle: Path
-    kind: str
+    export_format: str
     label: str
     max_difference: float
     allowed: float
     target: str | None
-    on_device: float | None
+    device_difference: float | None
     foreign_scripts: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the report as plain data."""
+        device = {"target": self.target, "max_difference": self.device_difference}
         return {
             "bundle": str(self.bundle),
-            "kind": self.kind,
+            "format": self.export_format,
             "label": self.label,
             "max_difference": self.max_difference,
             "allowed": self.allowed,
             "foreign_scripts": self.foreign_scripts,
-            "device": None if self.target is None else {"target": self.target, "max_difference": self.on_device},
+            "device": None if self.target is None else device,
         }
 
 
-def verify(path: Path, target: Target | None = None) -> Report:
-    """Check a bundle, a folder or a .zip, and run its sample here and on the target's device.
+def verify_bundle(path: Path, target: Target | None = None) -> VerificationReport:
+    """Check that a bundle is intact and computes what it did when it was made.
 
-    The target says which device and how many threads; the runtime is that of
-    the bundle's file. Raises VerificationError, naming the file and the rule,
-    and what ``run_on_device`` raises.
+    Args:
+        path: The bundle's folder or .zip.
+        target: A device to run the sample on as well, and the number of threads; the runtime is that of the file.
+
+    Raises:
+        VerificationError: The bundle breaks a rule; the message names the file and the rule.
+        DeviceError: The device cannot be reached.
     """
     if not path.exists():
         raise VerificationError(f"{path}: does not exist; give a bundle's folder or .zip")
     with open_bundle(path) as bundle:
-        found = bundle.verify()
-        there, difference = None, None
+        verified = bundle.verify()
+        file_target, device_difference = None, None
         if target is not None:
             check_present(target.profile)
-            there = _target_for(found, target)
-            difference = _on_device(bundle, found, there)
-    return Report(
+            file_target = target_for(target, verified.kind)
+            if file_target is None:
+                name, file_format = target.profile.name, verified.kind.format
+                raise VerificationError(f"{name}: its profile has no runtime for {file_format} files")
+            device_difference = _compare_on_device(bundle, verified, file_target)
+    return VerificationReport(
         path,
-        str(found.kind),
-        found.label,
-        found.max_difference,
-        found.allowed,
-        None if there is None else there.name,
-        difference,
-        found.foreign_scripts,
+        str(verified.kind),
+        verified.label,
+        verified.max_difference,
+        verified.allowed,
+        None if file_target is None else file_target.name,
+        device_difference,
+        verified.foreign_scripts,
     )
 
 
-def _target_for(found: Verified, target: Target) -> Target:
-    there = target_for(target, found.kind)
-    if there is None:
-        raise VerificationError(f"{target.profile.name}: its profile has no runtime for {found.kind.format} files")
-    return there
-
-
-def _on_device(bundle: Bundle, found: Verified, target: Target) -> float:
-    """The largest difference between the sample's logits and those that the device gives."""
-    outputs = run_on_device(bundle.model, [model_input(found.interface, found.sample.images)], target)
-    logits = model_output(found.interface, outputs[0])[:1]
-    limits = LIMITS[found.kind.precision]
+def _compare_on_device(bundle: Bundle, verified: Verified, target: Target) -> float:
+    """Run the sample on a device; return the largest difference to the recorded logits."""
+    interface = verified.interface
+    outputs = run_on_device(bundle.model, [to_model_input(interface, verified.sample.images)], target)
+    logits = to_logits(interface, outputs[0])[:1]
+    limits = LIMITS[verified.kind.precision]
     try:
-        return compare(found.sample.expected, logits, limits.again).max_difference
+        return compare(verified.sample.expected, logits, limits.again).max_difference
     except VerificationError as error:
         raise VerificationError(
             f"{bundle.model}: does not give the logits of sample.npz on {target.name} ({error})"
         ) from None
 
 
-def model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """Images (1, C, H, W) as the model takes them: its batch, its layout, its type."""
+def to_model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Return images (1, C, H, W) in the batch size, layout and type of the model's input."""
     entry = interface.input
     batch = np.repeat(images, interface.batch or 1, axis=0)
-    laid = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
-    return to_stored(laid, _tensor(entry))
+    laid_out = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
+    return to_stored(laid_out, _describe_tensor(entry))
 
 
-def model_output(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """What the model gives as logits (N, classes)."""
-    return to_numbers(values, _tensor(interface.output))
+def to_logits(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the model's output as logits (N, classes)."""
+    return to_numbers(values, _describe_tensor(interface.output))
 
 
-def _tensor(port: Port) -> dict[str, Any]:
-    """A port as LiteRT describes it."""
+def _describe_tensor(port: Port) -> dict[str, Any]:
+    """Return a port in the form of LiteRT's tensor details."""
     return {"dtype": np.dtype(port.dtype), "quantization": (port.scale or 0.0, port.zero_point or 0)}

@@ -22,7 +22,7 @@ def test_every_format_and_precision_in_one_call(call: Call, trained: Path, tmp_p
     assert code == 0
     assert "onnx has no precision dynamic, it has fp32, fp16, int8: skipped" in err
     document = json.loads(out)
-    assert [each["kind"] for each in document["bundles"]] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
+    assert [each["format"] for each in document["bundles"]] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
     assert document["skipped"]
     for each in document["bundles"]:
         assert each["archive"] == str(tmp_path / "ship" / f"{each['kind']}.zip")
@@ -126,7 +126,7 @@ def test_failed_check_as_json(call: Call, trained: Path, tmp_path: Path, monkeyp
     code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
     document = json.loads(out)
     assert code == 1
-    assert [each["kind"] for each in document["bundles"]] == ["onnx-fp32"]
+    assert [each["format"] for each in document["bundles"]] == ["onnx-fp32"]
     assert document["failed"]["onnx-fp16"].startswith("logits are off by")
     assert "onnx-fp16: logits are off by" in err
 

@@ -50,17 +50,17 @@ def test_the_certificate_is_listed_with_the_next_command(call: Call, arguments: 
     assert lines[-1].endswith(f"--device {arguments[-1]}")
 
 
-def test_how_far_it_leans_on_other_tables_is_said(call: Call, arguments: list[str]) -> None:
+def test_the_transfer_weight_of_source_tables_is_shown(call: Call, arguments: list[str]) -> None:
     """With --from, in a line of its own and as JSON; without, neither."""
     call(*arguments, "--minutes", 0.1)
     begun = (*arguments, "--threads", 2, "--minutes", 0.01, "--from", "board-onnxruntime-fp32-1t")
     code, out, err = call(*begun)
     assert code == 0, err
-    (line,) = (line for line in out.splitlines() if line.startswith("leans on the other targets' tables by "))
+    (line,) = (line for line in out.splitlines() if line.startswith("transfer weight of the source tables: "))
     transfer_weight = json.loads(call(*begun, "--json")[1])["transfer_weight"]
-    assert f"by {transfer_weight:.0%}," in line
+    assert f": {transfer_weight:.0%}" in line
     code, out, err = call(*arguments, "--minutes", 0.1)
-    assert "leans" not in out
+    assert "transfer weight" not in out
     assert json.loads(call(*arguments, "--minutes", 0.1, "--json")[1])["transfer_weight"] is None
 
 

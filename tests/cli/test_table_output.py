@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.cli.table_output import bar, print_check, print_explanation
+from edgenas.cli.table_output import draw_bar, print_check, print_explanation
 from edgenas.pipeline import Run
 from edgenas.pipeline.check_table import TableCheck
 from edgenas.pipeline.explain import Explanation, PartLatency
@@ -105,7 +105,7 @@ def test_made_up_and_published_tables_say_so(capsys: pytest.CaptureFixture[str])
 @given(share=st.floats(0, 1), room=st.integers(1, 60))
 def test_a_bar_is_as_long_as_its_share(share: float, room: int) -> None:
     """To an eighth of a column, and never longer than its room."""
-    drawn = bar(share, room)
+    drawn = draw_bar(share, room)
     eighths = 8 * drawn.count("█") + sum(" ▏▎▍▌▋▊▉".index(letter) for letter in drawn.strip("█"))
     assert abs(eighths - 8 * room * share) <= 0.5
     assert len(drawn) <= room
@@ -141,11 +141,11 @@ def test_a_check_stands_beside_its_certificate(capsys: pytest.CaptureFixture[str
     assert rows["subnets"] == ["2", "20"]
     assert rows["tau at one resolution"] == ["0.85", "0.85"]
     assert lines[-2].endswith("reference model 10.0 ms then, 10.1 ms now (+1.0%)")
-    assert lines[-1] == "agrees: MAPE is 2.0% where the certificate says 2.1%"
+    assert lines[-1] == "agrees: MAPE is 2.0%, 2.1% in the holdout report"
 
 
 def test_a_disagreement_has_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    """The speed of the moment is divided away in a third column, and it says how to profile again."""
+    """Errors corrected for the speed of the moment are in a third column, and it says how to profile again."""
     print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), slower=0.2))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["holdout", "fresh", "subnets", "at", "the", "speed", "of", "then"]

@@ -62,7 +62,7 @@ def test_what_is_missing_is_made_for_the_same_target(
     call: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     """The remedy for a missing table or front repeats runtime, precision and threads."""
-    monkeypatch.setattr(Run, "predictor", lambda self: None)
+    monkeypatch.setattr("edgenas.pipeline.search.load_predictor", lambda workspace: None)
     given = ("--device", _board(tmp_path), "--runtime", "litert", "--precision", "int8", "--threads", 2)
     code, _, err = call(*command, "--run", run, *given)
     assert code == 2

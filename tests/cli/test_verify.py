@@ -56,7 +56,7 @@ def test_on_a_device(call: Call, shipped: Path, kind: str) -> None:
     assert code == 0, err
     document = json.loads(out)
     runtime = "litert" if kind.startswith("tflite") else "onnxruntime"
-    assert document["kind"] == kind
+    assert document["format"] == kind
     assert document["device"]["target"] == f"localhost-{runtime}-{kind.split('-')[1]}-1t"
     assert document["device"]["max_difference"] <= document["allowed"]
 

@@ -64,7 +64,7 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
         def answer(run: en.Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
             return next(answers)
 
-        monkeypatch.setattr(choosing, "_prove", answer)
+        monkeypatch.setattr(choosing, "_measure_candidate", answer)
 
     return script
 

@@ -69,7 +69,7 @@ def test_what_does_not_help_is_not_suggested(spoilt: PreparedModel, monkeypatch:
     remedy = find_float_places(spoilt, INT8[0], spoilt.parity_reference.expected + 1, layers)
     assert remedy is not None
     assert (remedy.places, remedy.tried) == ((), ("stage2.block1", "stem", "stage2"))
-    assert "any of stage2.block1, stem, stage2 does not help" in str(remedy)
+    assert "keeping any of stage2.block1, stem, stage2 in float does not help" in str(remedy)
 
 
 def test_nothing_is_tried_where_all_is_float(spoilt: PreparedModel) -> None:

@@ -144,7 +144,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("nothing was to be done")
 
     monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
-    monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
+    monkeypatch.setattr(edgenas.pipeline.profile, "write_random_file", fail)
 
 
 # -- what is measured ----------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_target_error_ends_it_early(tmp_path: Path) -> None:
     assert table.holdout is not None
     assert table.holdout.mape_at_most <= 0.5
     assert isinstance(run.workspace.progress, Recorder)
-    assert "unseen ones to 0." in run.workspace.progress.notes[-1]
+    assert "held-out error 0." in run.workspace.progress.notes[-1]
 
 
 def test_a_target_error_that_is_not_reached_does_not_matter(run: Run) -> None:
@@ -450,7 +450,9 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
     run.profile(board(), BRIEFLY)
     assert isinstance(run.workspace.progress, Recorder)
     (line,) = run.workspace.progress.said
-    assert line.startswith("profile   20 of the first 20 are refused: governor is powersave: run sudo cpupower")
+    assert line.startswith(
+        "profile   20 of the first 20 measurements are rejected: governor is powersave: run sudo cpupower"
+    )
 
 
 # -- from other targets --------------------------------------------------------------
@@ -489,7 +491,7 @@ def test_a_table_with_and_one_without_another_are_two(run: Run) -> None:
     [
         ("bord-onnxruntime-fp32-1t", r"bord-.* is neither .*; did you mean 'board-onnxruntime-fp32-1t'\?"),
         ("no.json", "no.json: is neither a table's JSON file nor a target that .* has a table of"),
-        ("other-onnxruntime-fp32-1t", "cannot begin with itself; give another target's|is neither"),
+        ("other-onnxruntime-fp32-1t", "cannot start from itself; give another target's|is neither"),
     ],
 )
 def test_an_unknown_table_lists_what_there_is(run: Run, name: str, message: str) -> None:
@@ -500,7 +502,7 @@ def test_an_unknown_table_lists_what_there_is(run: Run, name: str, message: str)
 
 def test_a_target_cannot_begin_with_itself(run: Run) -> None:
     """Its own table would say twice what was measured once."""
-    with pytest.raises(UsageError, match="cannot begin with itself; give another target's"):
+    with pytest.raises(UsageError, match="cannot start from itself; give another target's"):
         run.profile(board(), 0.01, source_tables=[board().name])
 
 
