@@ -25,7 +25,7 @@ def test_every_format_and_precision_in_one_call(call: Call, trained: Path, tmp_p
     assert [each["format"] for each in document["bundles"]] == ["onnx-fp32", "tflite-fp32", "tflite-dynamic"]
     assert document["skipped"]
     for each in document["bundles"]:
-        assert each["archive"] == str(tmp_path / "ship" / f"{each['kind']}.zip")
+        assert each["archive"] == str(tmp_path / "ship" / f"{each['format']}.zip")
         assert Path(each["model"]).is_file()
         assert each["card"]["agreement_with_pytorch"]["top1"] >= 0.98
 

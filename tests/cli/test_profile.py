@@ -77,9 +77,9 @@ def test_the_certificate_is_complete_as_json(call: Call, arguments: list[str]) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--check", "--minutes", 1], "--check asks an existing table, --minutes builds one; leave one out"),
-        (["--check", "--minutes", 0], "--check asks an existing table, --minutes builds one; leave one out"),
-        (["--explain", "min", "--from", "x"], "--explain asks an existing table, --from builds one; leave one out"),
+        (["--check", "--minutes", 1], "--check is about an existing table, --minutes builds one; leave one out"),
+        (["--check", "--minutes", 0], "--check is about an existing table, --minutes builds one; leave one out"),
+        (["--explain", "min", "--from", "x"], "--explain is about an existing table, --from builds one; leave one out"),
         (["--check", "--explain", "min"], "--check and --explain exclude each other; give one of them"),
         (["--picture", "x.png"], "--picture draws what --explain ARCH shows; give both"),
         (["--target-error", "3"], "--target-error must be a percentage, but got '3'"),

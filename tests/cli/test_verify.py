@@ -45,7 +45,7 @@ def test_whole_bundle(call: Call, shipped: Path, kind: str, suffix: str) -> None
     """A folder and a zip verify, and say the label and how near the logits are."""
     code, out, _ = call("verify", shipped / f"{kind}{suffix}")
     assert code == 0
-    assert f"whole, {kind}; its sample is" in out
+    assert f"intact, {kind}; its sample is" in out
     assert "here: logits as recorded to" in out
 
 
@@ -81,7 +81,7 @@ def test_needs_neither_torch_nor_a_run(shipped: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(archive)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "whole, tflite-int8" in done.stdout
+    assert "intact, tflite-int8" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "sample.npz", "SHA256SUMS"])

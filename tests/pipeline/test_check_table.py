@@ -171,10 +171,8 @@ def test_a_slower_device_is_told_from_a_worse_table(run: Run, board: Board) -> N
     assert not check.agrees
     assert check.drift_corrected.agree
     assert check.slower == pytest.approx(0.2, abs=0.03)
-    slower, usual = (
-        f"{check.slower:.1%} slower than when it was profiled",
-        f"its drift then was up to {check.tolerance:.1%}",
-    )
+    slower = f"{check.slower:.1%} slower than when it was profiled"
+    drifted = f"its drift then was up to {check.tolerance:.1%}"
     assert check.conclusion.startswith(f"disagrees: the device is {slower}, and {drifted}; corrected for that, MAPE")
     assert f"MAPE is {check.drift_corrected.mape:.1%}; cool the device" in check.conclusion
 

@@ -101,7 +101,7 @@ def test_a_candidate_that_falls_short_makes_room_for_the_next(
     assert [rejection.architecture for rejection in choice.rejected] == [front[3].id]
     assert reason in choice.rejected[0].reason
     assert isinstance(run.workspace.progress, Told)
-    assert any("taking the next one" in line for line in run.workspace.progress.lines)
+    assert any("trying the next candidate" in line for line in run.workspace.progress.lines)
 
 
 def test_a_larger_loss_of_accuracy_can_be_allowed(run: en.Run, prove: Prove) -> None:
