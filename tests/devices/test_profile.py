@@ -109,9 +109,9 @@ def test_a_profile_knows_how_it_was_named(tmp_path: Path) -> None:
     path.write_text("name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
     assert load_profile(path).cli_name == f"'{path}'"
     assert load_profile("localhost").cli_name == "localhost"
-    assert "given" not in load_profile(path).to_dict()
-    with pytest.raises(UsageError, match="unknown key 'given'"):
-        profile_from_dict(board(given="x"), "board.yaml")
+    assert "cli_name" not in load_profile(path).to_dict()
+    with pytest.raises(UsageError, match="unknown key 'cli_name'"):
+        profile_from_dict(board(cli_name="x"), "board.yaml")
 
 
 def test_a_shipped_profile_is_found_by_name() -> None:
@@ -247,7 +247,7 @@ def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     profile = profile_from_dict(board(connection={"kind": "pretended"}), "board.yaml")
     assert isinstance(connect_device(profile), FakeDevice)
-    with pytest.raises(UsageError, match="no edgenas Device class"):
+    with pytest.raises(UsageError, match="not an edgenas Device class"):
         profile_from_dict(board(connection={"kind": "wrong"}), "board.yaml")
 
 
