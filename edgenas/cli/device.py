@@ -72,7 +72,7 @@ def show_facts(profile: Profile, json: JsonOption = False) -> None:
 def check_profile(
     profile: Profile, runtime: RuntimeOption = None, threads: ThreadsOption = None, json: JsonOption = False
 ) -> None:
-    """Try everything that measuring will need; say what does not work and what mends it."""
+    """Try each step that measuring needs; print what fails and how to fix it."""
     from edgenas.pipeline.device_check import all_passed, check_device
 
     target = make_target(profile, runtime, threads)

@@ -1,4 +1,4 @@
-"""Devices: how to reach one (profile), what to measure there (target), and the live connection."""
+"""Devices: profiles (addresses), targets (what is measured there), and live connections."""
 
 from __future__ import annotations
 

@@ -55,8 +55,9 @@ def read_facts(
         ``jetson_linux`` (``R36.3.0``).
     """
     cpuinfo = read("/proc/cpuinfo") or ""
+    model = read("/proc/device-tree/model") or read("/sys/class/dmi/id/product_name") or ""
     facts: dict[str, Any] = {
-        "model": _strip(read("/proc/device-tree/model") or read("/sys/class/dmi/id/product_name")),
+        "model": model.replace("\0", "").strip() or None,
         "cpu": cpu_name(cpuinfo),
         "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE)) or None,
         "clusters": cpu_clusters(read, cpuinfo) or None,
@@ -153,10 +154,6 @@ def memory_bytes(meminfo: str) -> int | None:
     """Return the total memory from the text of /proc/meminfo."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else None
-
-
-def _strip(text: str | None) -> str | None:
-    return (text or "").replace("\0", "").strip() or None
 
 
 def _to_int(text: str | None) -> int | None:

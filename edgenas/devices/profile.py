@@ -1,4 +1,4 @@
-"""Device profiles as data: how to reach a device and what to run there."""
+"""Device profiles as data: the address of a device, and what can run there."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class DefaultTarget:
 
 @dataclass(frozen=True, repr=False)
 class DeviceProfile:
-    """How to reach a device and what to run there. Data only; ``load_profile`` reads one.
+    """The address of a device, and what can run there, as data. ``load_profile`` reads one.
 
     Attributes:
         name: Lower-case letters, digits and ``_ . -``.

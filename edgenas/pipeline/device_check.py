@@ -156,10 +156,7 @@ def _check_host_key(target: Target) -> Iterator[CheckResult]:
 
 def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult]:
     with _step("python"):
-        version: str | None = device.facts()["python"]
-        if version is None:
-            raise EdgeNASError(f"{device.python} cannot be used there; {_INSTALL_PYTHON}")
-    python = _python_result(version, device.python)
+        python = _check_python(device)
     yield python
     if python.status == "failed":
         return
@@ -179,6 +176,17 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         yield from _conditions_results(conditions, target)
 
 
+def _check_python(device: Device) -> CheckResult:
+    version: str | None = device.facts()["python"]
+    if version is None:
+        raise EdgeNASError(f"{device.python} cannot be used there; {_INSTALL_PYTHON}")
+    found = f"{version}, {device.python}"
+    if tuple(map(int, version.split(".")[:2])) >= _OLDEST_PYTHON:
+        return CheckResult("python", "ok", found)
+    remedy = "install Python 3.8 or newer there and name it as python in the profile"
+    return CheckResult("python", "failed", found, remedy)
+
+
 def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str, Any]:
     """Return the JSON that a Python program prints on the device. Raise EdgeNASError when it prints none."""
     done = device.run([device.python, "-c", program, *arguments], deadline=Deadline(_STEP_SECONDS))
@@ -188,14 +196,6 @@ def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str
         reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
         raise EdgeNASError(f"{device.python} cannot be used there ({reason}); {_INSTALL_PYTHON}") from None
     return printed
-
-
-def _python_result(version: str, path: str) -> CheckResult:
-    found = f"{version}, {path}"
-    if tuple(map(int, version.split(".")[:2])) >= _OLDEST_PYTHON:
-        return CheckResult("python", "ok", found)
-    remedy = "install Python 3.8 or newer there and name it as python in the profile"
-    return CheckResult("python", "failed", found, remedy)
 
 
 def _work_folder_result(folder: dict[str, Any]) -> CheckResult:

@@ -313,6 +313,25 @@ def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tupl
     assert target.to_dict().get("affinity") == (None if cpus is None else list(cpus))
 
 
+def test_a_target_takes_the_name_or_file_of_a_profile(tmp_path: Path) -> None:
+    """A profile may be given by its name, or by the path of its YAML file as text or as a Path."""
+    assert Target("localhost", threads=1) == Target(load_profile("localhost"), threads=1)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
+    assert Target(path) == Target(str(path)) == Target(load_profile(path))
+    with pytest.raises(UsageError, match="did you mean 'localhost'"):
+        Target("localhots")
+
+
+def test_profiles_and_targets_print_on_one_line() -> None:
+    """What decides a target is shown: device, runtime, precision, threads, CPUs and power mode."""
+    assert repr(Target("localhost")) == "Target(localhost, onnxruntime, fp32, 1 thread)"
+    profile = profile_from_dict(board(clusters={"big": [2, 3]}, power_mode="MAXN"), "board.yaml")
+    assert repr(profile) == "DeviceProfile(board, local, runtimes onnxruntime)"
+    target = Target(profile, precision="int8", affinity="big")
+    assert repr(target) == "Target(board, onnxruntime, int8, 2 threads, CPUs 2 3, power mode MAXN)"
+
+
 def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:
     """Its profile as it was given, and every option that the profile's default does not say."""
     profile = profile_from_dict(board(runtimes={"onnxruntime": {}, "litert": {}}), "test")

@@ -48,8 +48,8 @@ class SshDevice(Device):
     """A machine that is reached over SSH. A remote worker there runs commands and stores files.
 
     The worker is a small Python program that is sent with the first command or
-    file. It ends the running command and removes the work folder when this side
-    goes. Connecting and ``facts`` need only a shell. Work folders, and files
+    file. It ends the running command and removes the work folder when the host
+    disconnects. Connecting and ``facts`` need only a shell. Work folders, and files
     that are kept for the next connection, lie under ``work_dir``, by default
     ``~/.cache/edgenas``. ``python`` is the profile's interpreter, else that of
     the environment from ``edgenas device setup``, else ``python3``.
@@ -58,8 +58,8 @@ class SshDevice(Device):
 
     Args:
         profile: A profile of kind ``ssh``.
-        silence_seconds: The worker ends when it receives nothing for this long.
-            An ``on_line`` that blocks longer ends its own command.
+        silence_seconds: The worker ends when it receives nothing for this long,
+            not even a heartbeat.
     """
 
     connection_type = SshConnection
