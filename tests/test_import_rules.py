@@ -43,7 +43,7 @@ HEAVY_PACKAGES: dict[str, set[str]] = {
     "torch": {"ofa", "accuracy", "data", "export"},
     "torchvision": {"data"},
     "pymoo": {"search"},
-    "paramiko": {"devices/ssh/link.py", "devices/ssh/connection.py", "devices/ssh/login.py"},
+    "paramiko": {"devices/ssh/channel.py", "devices/ssh/connection.py", "devices/ssh/login.py"},
     "sklearn": PACKAGES,
     "scipy": PACKAGES,
     "onnx": PACKAGES,

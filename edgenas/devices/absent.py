@@ -13,7 +13,7 @@ _KIND = "absent"
 
 
 class AbsentDevice(Device):
-    """Connecting always raises DeviceError: there is nothing to measure on. Never instantiated."""
+    """A kind of device whose ``connect`` always raises DeviceError. It has no instances."""
 
     @classmethod
     def connect(cls, profile: DeviceProfile) -> NoReturn:
@@ -24,7 +24,14 @@ class AbsentDevice(Device):
 
 
 def absent_profile(name: str) -> DeviceProfile:
-    """The profile of a device of this name that can be searched for and never measured. Raises UsageError."""
+    """Return the profile of a device that can be searched for and never measured.
+
+    Args:
+        name: The device's name.
+
+    Raises:
+        UsageError: ``name`` cannot be part of a file name.
+    """
     data = {
         "name": name,
         "connection": {"kind": _KIND},
@@ -36,11 +43,11 @@ def absent_profile(name: str) -> DeviceProfile:
 
 
 def is_absent(profile: DeviceProfile) -> bool:
-    """Whether there is no device behind the profile, so that nothing can be measured."""
+    """Return whether a profile has no device to connect to, so that nothing can be measured."""
     return profile.connection.kind == _KIND
 
 
 def check_present(profile: DeviceProfile) -> None:
-    """Raises DeviceError when there is no device behind the profile."""
+    """Raise DeviceError when a profile has no device to connect to."""
     if is_absent(profile):
         AbsentDevice.connect(profile)

@@ -1,4 +1,4 @@
-"""A device of answers made up in advance: for tests, and for trying edgenas out without one. Marked synthetic."""
+"""A device whose answers come from a Python function: for tests and for trying edgenas without a board."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import STDERR_KEPT, Completed, Deadline, Device, check_content, check_name
-from edgenas.devices.facts import complete
-from edgenas.errors import DeviceError, UsageError
+from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
+from edgenas.devices.facts import complete_facts
+from edgenas.devices.output import STDERR_KEPT_BYTES, CompletedCommand
+from edgenas.errors import DeviceError
 from edgenas.files import digest, read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """A command that the fake device was given; ``files`` are the contents pushed so far, by name."""
+    """A command for a fake device, with the contents of all files pushed so far, by name."""
 
     command: tuple[str, ...]
     stdin: bytes
@@ -28,9 +29,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the command does: what it prints, how it ends, how many pretended seconds it takes.
+    """The output and the end of a command on a fake device.
 
-    With ``vanishes`` the device is lost after the output was sent.
+    ``seconds`` is a pretended duration, which a deadline counts and nobody
+    waits for. With ``vanishes`` the connection is lost after the output.
     """
 
     stdout: str = ""
@@ -43,21 +45,21 @@ class Reply:
 Handler = Callable[[Request], Reply]
 
 
-def simulate(request: Request) -> Reply:
-    """Answer a measuring request as the agent would: the time of a model grows with the size of its file.
+def simulate_agent(request: Request) -> Reply:
+    """Answer a measuring request as the agent would, with a latency that grows with a model's file.
 
-    1 µs and 1 ms a megabyte, with a deterministic spread of ±1% from run to run; a
-    process is said to take 0.3 s.
+    The latency is 1 µs plus 1 ms a megabyte, with a deterministic spread of
+    ±1% from run to run. A process takes a pretended 0.3 s.
     """
-    asked = json.loads(request.stdin)
-    zero = {
+    measuring = json.loads(request.stdin)
+    conditions = {
         "time": 0.0,
         **dict.fromkeys(("governor", "frequency_khz", "temperature_c", "throttle_count", "load_average")),
     }
     answers: list[dict[str, Any]] = [
-        {"kind": "hello", "versions": {"agent": "fake", asked["runtime"]: "fake"}, "facts": {}}
+        {"kind": "hello", "versions": {"agent": "fake", measuring["runtime"]: "fake"}, "facts": {}}
     ]
-    for model in asked["models"]:
+    for model in measuring["models"]:
         data = request.files[Path(model["path"]).name]
         spread = bytes.fromhex(digest(data))
         answers.append(
@@ -68,29 +70,34 @@ def simulate(request: Request) -> Reply:
                 "peak_bytes": 2 * len(data),
                 "load_ms": 1.0,
                 "device_s": 0.3,
-                "conditions_before": zero,
-                "conditions_after": zero,
+                "conditions_before": conditions,
+                "conditions_after": conditions,
             }
         )
-    answers.append({"kind": "end", "count": len(asked["models"])})
+    answers.append({"kind": "end", "count": len(measuring["models"])})
     return Reply("".join(json.dumps(answer) + "\n" for answer in answers))
 
 
 @dataclass
 class FakeBoard:
-    """What several fake devices share when they stand for connections to one board: its lock."""
+    """The state that several fake devices share as connections to one board: the holder of its lock."""
 
     holder: str | None = None
 
 
 class FakeDevice(Device):
-    """Gives every command to a handler instead of a machine. Its facts say ``synthetic``, so measurements do too.
+    """A device that passes every command to a handler. Its facts and measurements are marked synthetic.
 
-    A device profile of kind ``fake`` gives one that answers with ``simulate``,
-    on a board of its own.
+    Args:
+        handler: Answers a command. A profile of kind ``fake`` connects to a
+            device with ``simulate_agent``.
+        name: The device's name in messages.
+        board: The board that it shares with other fake devices, by default its own.
     """
 
-    def __init__(self, handler: Handler = simulate, *, name: str = "fake", board: FakeBoard | None = None) -> None:
+    def __init__(
+        self, handler: Handler = simulate_agent, *, name: str = "fake", board: FakeBoard | None = None
+    ) -> None:
         self._handler = handler
         self.name = name
         self._board = board or FakeBoard()
@@ -113,7 +120,7 @@ class FakeDevice(Device):
         deadline: Deadline,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    ) -> CompletedCommand:
         self._check_open()
         reply = self._handler(Request(tuple(command), stdin, dict(self._files)))
         if on_line:
@@ -121,32 +128,30 @@ class FakeDevice(Device):
                 on_line(line)
         if reply.vanishes:
             raise DeviceError(f"{self.name}: the connection was lost; check the device and try again")
-        if reply.seconds >= deadline.left:
+        if reply.seconds >= deadline.seconds_left:
             deadline.cancel()
             raise DeviceError(
                 f"{command[0]}: did not end within {deadline.seconds:g} s; allow more time or check the device"
             )
-        return Completed(reply.exit_status, "" if on_line else reply.stdout, reply.stderr[-STDERR_KEPT:])
+        return CompletedCommand(reply.exit_status, "" if on_line else reply.stdout, reply.stderr[-STDERR_KEPT_BYTES:])
 
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        if not local.is_file():
-            raise UsageError(f"{local}: cannot be read (no such file)")
         data = read_bytes(local)
-        check_content(local, data, sha256)
-        self._files[check_name(name)] = data
+        check_unchanged(local, data, sha256)
+        self._files[check_file_name(name)] = data
         return f"/fake/{name}"
 
     def pull(self, remote: str, local: Path) -> None:
         self._check_open()
-        name = check_name(remote.removeprefix("/fake/"))
+        name = check_file_name(remote.removeprefix("/fake/"))
         if name not in self._files:
             raise DeviceError(f"{remote}: there is no such file on the device")
         write_bytes(local, self._files[name])
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
-        return complete({"synthetic": True, "model": self.name})
+        return complete_facts({"synthetic": True, "model": self.name})
 
     def _take_lock(self, holder: str) -> str | None:
         self._check_open()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import os
 import platform
 import selectors
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import Completed, Deadline, Device, Output, check_content, check_name
+from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
 from edgenas.devices.facts import read_facts
+from edgenas.devices.output import CommandOutput, CompletedCommand
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
 from edgenas.on_device.process import Process
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
 _POLL_SECONDS = 0.2
+_VERSION_SECONDS = 30.0
 
 
 class LocalDevice(Device):
-    """Commands run here, each in a process group of its own that is killed when it ends, in any way.
+    """This machine. Each command has its own process group, which is killed when the command ends in any way.
 
-    The work folder is a new one under ``work_dir``, by default the system's
-    folder for temporary files.
+    The work folder is a new one under the profile's ``work_dir``, by default
+    under the system's folder for temporary files.
     """
 
     def __init__(self, profile: DeviceProfile) -> None:
@@ -65,12 +66,12 @@ class LocalDevice(Device):
         deadline: Deadline,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    ) -> CompletedCommand:
         self._check_open()
-        output = Output(on_line)
+        output = CommandOutput(on_line)
         with selectors.DefaultSelector() as selector:
             try:
-                process = Process(selector, command, str(self._folder), output.take, output.take_errors)
+                process = Process(selector, command, str(self._folder), output.add_stdout, output.add_stderr)
             except OSError as error:
                 raise DeviceError(
                     f"{command[0]}: cannot be started ({error.strerror}); correct the profile's python"
@@ -80,45 +81,40 @@ class LocalDevice(Device):
                 process.send(stdin)
                 while not process.has_ended():
                     deadline.check(command[0])
-                    for key, _ in selector.select(min(process.patience, _POLL_SECONDS, deadline.left)):
+                    for key, _ in selector.select(min(process.patience, _POLL_SECONDS, deadline.seconds_left)):
                         key.data()
             finally:
                 process.end()
                 self._process = None
-        return output.completed(process.exit_status)
+        return output.finish(process.exit_status)
 
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        target = self._folder / check_name(name)
+        target = self._folder / check_file_name(name)
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
         if sha256 is not None:
-            check_content(local, read_bytes(local), sha256)
+            check_unchanged(local, read_bytes(local), sha256)
         if not (target.is_file() and filecmp.cmp(local, target, shallow=False)):
             _copy(local, target)
         return str(target)
 
     def pull(self, remote: str, local: Path) -> None:
         self._check_open()
-        source = self._folder / check_name(remote.removeprefix(f"{self._folder}/"))
+        source = self._folder / check_file_name(remote.removeprefix(f"{self._folder}/"))
         if not source.is_file():
             raise DeviceError(f"{remote}: there is no such file on the device")
         _copy(source, local)
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
-        same = self._python == sys.executable
+        version: str | None = platform.python_version()
+        if self._python != sys.executable:
+            command = [self._python, "-c", "import platform; print(platform.python_version())"]
+            version = self.run(command, deadline=Deadline(_VERSION_SECONDS)).stdout.strip() or None
         return read_facts(
-            _text,
-            kernel=platform.release() or None,
-            arch=platform.machine() or None,
-            python=platform.python_version() if same else self._python_version(),
+            _read_text, kernel=platform.release() or None, arch=platform.machine() or None, python=version
         )
-
-    def _python_version(self) -> str | None:
-        code = "import platform; print(platform.python_version())"
-        answer = self.run([self._python, "-c", code], deadline=Deadline(30))
-        return answer.stdout.strip() or None
 
     def _take_lock(self, holder: str) -> str | None:
         self._check_open()
@@ -145,26 +141,21 @@ class LocalDevice(Device):
             raise DeviceError("the device was closed; connect again")
 
 
-def _text(path: str) -> str | None:
+def _read_text(path: str) -> str | None:
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
         return None
 
 
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file under a temporary name and rename it; raise DeviceError when it cannot be written."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        shutil.copyfile(source, temporary)
         temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DeviceError(
             f"{target}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
-
-
-def _copy(source: Path, target: Path) -> None:
-    with _temporary(target) as temporary:
-        shutil.copyfile(source, temporary)

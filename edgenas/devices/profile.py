@@ -1,4 +1,4 @@
-"""Device profiles: how to reach a device and what to run there, as data."""
+"""Device profiles as data: the address of a device, and what can run there."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from edgenas.errors import UsageError
 from edgenas.files import Whole, nearest
 
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
-ALL_CPUS = "all"  # the affinity of a target that no cluster bounds
+ALL_CPUS = "all"  # the affinity of a target that may use every CPU
 _MOST_THREADS = 256
+_MOST_CPUS = 4096
 _FORBID_UNKNOWN = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PROVIDER = re.compile(r"[A-Za-z0-9]+")
-_MODE = re.compile(r"[A-Za-z0-9_]{1,40}")
+_POWER_MODE = re.compile(r"[A-Za-z0-9_]{1,40}")
 _SECRET = re.compile(r"passw|passphrase|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
-_CODE = re.compile(r"\.(so(\.\d+)*|dll|dylib|py|sh)$", re.IGNORECASE)
-_QNN = re.compile(r"libQnn[A-Za-z0-9]+\.so")  # a backend in onnxruntime-qnn's own folder, chosen by backend_path
-# Absolute, below the home folder, or for an interpreter a name that the search path has.
-_PLACE = re.compile(r"~?/.*")
+_CODE_FILE = re.compile(r"\.(so(\.\d+)*|dll|dylib|py|sh)$", re.IGNORECASE)
+_QNN_BACKEND = re.compile(r"libQnn[A-Za-z0-9]+\.so")  # in onnxruntime-qnn's own folder, chosen by backend_path
+_FOLDER = re.compile(r"~?/.*")
 _PYTHON = re.compile(r"~?/.*|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """The ``connection`` of a profile for kinds that need nothing but their name; others derive from it."""
+    """The ``connection`` of a profile. Kinds that need more than their name derive from it."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -37,11 +37,12 @@ class Connection:
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How one runtime is used on a device: execution providers, the first that can run a node runs it.
+    """The use of one runtime on a device.
 
-    ``options`` are a provider's own, by its name: plain values, no secret and
-    no library to load. One that begins with ``~/`` is a path below the home
-    folder there.
+    ``providers`` are execution providers in order: the first that supports a
+    node runs it. ``options`` are those of a provider, by its name: plain
+    values, neither secrets nor libraries to load. A value that begins with
+    ``~/`` is a path below the home folder on the device.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -62,8 +63,8 @@ class RuntimeOptions:
 
 
 @dataclass(frozen=True)
-class Default:
-    """What a target is where it does not say otherwise."""
+class DefaultTarget:
+    """The values of a target that its caller leaves out."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
@@ -73,17 +74,25 @@ class Default:
     affinity: str | tuple[Whole, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeviceProfile:
-    """How to reach a device and what to run there. Data only; ``load_profile`` reads one.
+    """The address of a device, and what can run there, as data. ``load_profile`` reads one.
 
-    ``cores`` bounds a target's threads and CPU numbers, ``clusters`` names
-    groups of equal CPUs by their numbers, ``power_mode`` is the one that the
-    board is measured in (Jetson: nvpmodel's name), ``python`` is the
-    interpreter on the device (absolute, ``~/...``, or a name), ``work_dir`` the
-    folder there that work folders are made in (absolute or ``~/...``); None
-    leaves each to the device. ``cli_name`` is how commands name the profile, ready
-    for a shell: its name, or the path that it was loaded from.
+    Attributes:
+        name: Lower-case letters, digits and ``_ . -``.
+        connection: The kind of connection and its address.
+        runtimes: The runtimes that may be used, by name.
+        default: The values of a target that its caller leaves out.
+        cores: The number of CPUs, which bounds threads and CPU numbers.
+        clusters: Groups of equal CPUs, by name, as CPU numbers.
+        power_mode: The mode that the board is measured in (Jetson: a name of nvpmodel).
+        python: The interpreter on the device: an absolute path, ``~/...`` or a bare name.
+        work_dir: The folder on the device that work folders are made in: absolute or ``~/...``.
+        notes: Free text.
+        cli_name: The profile as an argument of commands, quoted for a shell: its
+            name, or the path that it was loaded from.
+
+    None in an optional attribute leaves it to the device.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -91,14 +100,14 @@ class DeviceProfile:
     name: str
     connection: Connection
     runtimes: Mapping[str, RuntimeOptions]
-    default: Default
+    default: DefaultTarget
     cores: Whole | None = None
     clusters: Mapping[str, tuple[Whole, ...]] = field(default_factory=dict)
     power_mode: str | None = None
     python: str | None = None
     work_dir: str | None = None
     notes: str = field(default="", compare=False)
-    cli_name: str = field(default="", init=False, repr=False, compare=False)
+    cli_name: str = field(default="", init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cli_name", self.name)
@@ -106,24 +115,39 @@ class DeviceProfile:
             _NAME.fullmatch(self.name) is not None,
             f"a profile's name must be lower-case letters, digits and _ . - only, but got {self.name!r}",
         )
-        require(bool(self.runtimes), f"profile {self.name} must list at least one runtime")
+        where = f"profile {self.name}"
+        require(bool(self.runtimes), f"{where} must list at least one runtime")
         for runtime in self.runtimes:
-            require(_NAME.fullmatch(runtime) is not None, f"profile {self.name}: {runtime!r} is no name of a runtime")
+            require(_NAME.fullmatch(runtime) is not None, f"{where}: {runtime!r} is no name of a runtime")
+        require(self.cores is None or self.cores > 0, f"{where}: cores must be above 0, but got {self.cores}")
         require(
-            self.cores is None or self.cores > 0, f"profile {self.name}: cores must be above 0, but got {self.cores}"
-        )
-        require(
-            self.power_mode is None or _MODE.fullmatch(self.power_mode) is not None,
-            f"profile {self.name}: power_mode must be letters, digits and _ only, but got {self.power_mode!r}",
+            self.power_mode is None or _POWER_MODE.fullmatch(self.power_mode) is not None,
+            f"{where}: power_mode must be letters, digits and _ only, but got {self.power_mode!r}",
         )
         for name, cpus in self.clusters.items():
-            _check_cluster(self, name, cpus)
-        _check_texts(self)
+            _check_cluster(f"{where}: clusters.{name}", name, cpus, self.cores)
+        _check_texts(self, where)
         default = self.default
-        check_values(self, default.runtime, default.precision, default.threads, self.cpus(default.affinity))
+        check_target(self, default.runtime, default.precision, default.threads, self.cpu_numbers(default.affinity))
 
-    def cpus(self, affinity: str | Sequence[int] | None) -> tuple[int, ...] | None:
-        """The CPU numbers of a cluster's name or of a list; None where nothing bounds them. Raises UsageError."""
+    def __repr__(self) -> str:
+        return f"DeviceProfile({self.name}, {self.connection.kind}, runtimes {' '.join(self.runtimes)})"
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.connection, tuple(sorted(self.runtimes)), self.default))
+
+    def cpu_numbers(self, affinity: str | Sequence[int] | None) -> tuple[int, ...] | None:
+        """Return the CPUs that an affinity means.
+
+        Args:
+            affinity: The name of a cluster, a list of CPU numbers, ``all`` or None.
+
+        Returns:
+            CPU numbers in rising order; None where every CPU may be used.
+
+        Raises:
+            UsageError: No such cluster or CPU.
+        """
         if affinity is None or affinity == ALL_CPUS:
             return None
         if isinstance(affinity, str):
@@ -134,17 +158,45 @@ class DeviceProfile:
         _check_cpus(f"profile {self.name}: affinity", cpus, self.cores)
         return cpus
 
-    def __hash__(self) -> int:
-        return hash((self.name, self.connection, tuple(sorted(self.runtimes)), self.default))
-
     def to_dict(self) -> dict[str, Any]:
-        """The profile as plain data, in the form of its YAML file."""
+        """Return the profile as plain data, in the form of its YAML file."""
         return {key: value for key, value in asdict(self).items() if key != "cli_name"}
 
 
 def require(holds: bool, message: str) -> None:
+    """Raise UsageError with the message unless the rule holds."""
     if not holds:
         raise UsageError(message)
+
+
+def check_target(
+    profile: DeviceProfile, runtime: str, precision: str, threads: int, affinity: tuple[int, ...] | None
+) -> None:
+    """Raise UsageError, listing what exists, when a profile does not have these values of a target."""
+    require(
+        runtime in profile.runtimes,
+        f"profile {profile.name} has no runtime {runtime!r}{nearest(runtime, sorted(profile.runtimes))}",
+    )
+    require(precision in PRECISIONS, f"unknown precision {precision!r}{nearest(precision, list(PRECISIONS))}")
+    require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
+    require(
+        profile.cores is None or threads <= profile.cores,
+        f"threads must be at most {profile.name}'s {profile.cores} cores, but got {threads}",
+    )
+    if affinity is not None:
+        require(
+            threads <= len(affinity),
+            f"threads must be at most the {len(affinity)} CPUs {list(affinity)} that they are bound to,"
+            f" but got {threads}",
+        )
+
+
+def check_python(python: str, where: str) -> None:
+    """Raise UsageError for text that names no interpreter on a device, such as a relative path."""
+    require(
+        python.isprintable() and _PYTHON.fullmatch(python) is not None,
+        f"{where} must be an absolute path, one that begins with ~/, or a bare name, but got {python!r}",
+    )
 
 
 def _check_option(place: str, name: str, value: bool | int | float | str) -> None:
@@ -154,66 +206,35 @@ def _check_option(place: str, name: str, value: bool | int | float | str) -> Non
         require(math.isfinite(value), f"{place}: must be a finite number, but got {value}")
     if isinstance(value, str):
         require(value.isprintable(), f"{place}: must be printable text, but got {value!r}")
-        is_code = _CODE.search(value.strip()) is not None and not _QNN.fullmatch(value)
+        is_code = _CODE_FILE.search(value.strip()) is not None and not _QNN_BACKEND.fullmatch(value)
         require(not is_code, f"{place}: {value!r} is code to be loaded; {remedy}")
-        leaves = value.startswith("~/") and ".." in value.split("/")
-        require(not leaves, f"{place}: must stay below the home folder, but got {value!r}; leave out ..")
+        leaves_home = value.startswith("~/") and ".." in value.split("/")
+        require(not leaves_home, f"{place}: must stay below the home folder, but got {value!r}; leave out ..")
 
 
-def check_python(python: str, where: str) -> None:
-    """Raises UsageError for what names no interpreter on a device, such as a path from wherever one happens to be."""
-    require(
-        python.isprintable() and _PYTHON.fullmatch(python) is not None,
-        f"{where} must be an absolute path, one that begins with ~/, or a bare name, but got {python!r}",
-    )
-
-
-def _check_texts(profile: DeviceProfile) -> None:
-    """What a path or a word must be, for a device to mean by it what the profile does."""
+def _check_texts(profile: DeviceProfile, where: str) -> None:
+    """Check the texts that are sent to the device: the connection's, the interpreter and the work folder."""
     for key, value in asdict(profile.connection).items():
-        is_text = not isinstance(value, str) or value.isprintable()
-        require(is_text, f"profile {profile.name}: connection.{key} must be printable text, but got {value!r}")
+        is_printable = not isinstance(value, str) or value.isprintable()
+        require(is_printable, f"{where}: connection.{key} must be printable text, but got {value!r}")
     if profile.python is not None:
-        check_python(profile.python, f"profile {profile.name}: python")
+        check_python(profile.python, f"{where}: python")
     work_dir = profile.work_dir
     require(
-        work_dir is None or (work_dir.isprintable() and _PLACE.fullmatch(work_dir) is not None),
-        f"profile {profile.name}: work_dir must be an absolute path or begin with ~/, but got {work_dir!r}",
+        work_dir is None or (work_dir.isprintable() and _FOLDER.fullmatch(work_dir) is not None),
+        f"{where}: work_dir must be an absolute path or begin with ~/, but got {work_dir!r}",
     )
 
 
-def _check_cluster(profile: DeviceProfile, name: str, cpus: tuple[int, ...]) -> None:
-    where = f"profile {profile.name}: clusters.{name}"
+def _check_cluster(where: str, name: str, cpus: tuple[int, ...], cores: int | None) -> None:
     require(_NAME.fullmatch(name) is not None and name != ALL_CPUS, f"{where}: is no name of a cluster; choose another")
-    _check_cpus(where, cpus, profile.cores)
+    _check_cpus(where, cpus, cores)
     require(list(cpus) == sorted(set(cpus)), f"{where}: must list each CPU once, in rising order, but got {list(cpus)}")
 
 
 def _check_cpus(where: str, cpus: tuple[int, ...], cores: int | None) -> None:
-    most = 4096 if cores is None else cores
+    most = _MOST_CPUS if cores is None else cores
     require(
         bool(cpus) and all(0 <= cpu < most for cpu in cpus),
         f"{where}: must be CPU numbers from 0 to {most - 1}, but got {list(cpus)}",
     )
-
-
-def check_values(
-    profile: DeviceProfile, runtime: str, precision: str, threads: int, affinity: tuple[int, ...] | None
-) -> None:
-    require(
-        runtime in profile.runtimes,
-        f"profile {profile.name} has no runtime {runtime!r}{nearest(runtime, sorted(profile.runtimes))}",
-    )
-    require(precision in PRECISIONS, f"unknown precision {precision!r}{nearest(precision, list(PRECISIONS))}")
-    require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
-    if profile.cores is not None:
-        require(
-            threads <= profile.cores,
-            f"threads must be at most {profile.name}'s {profile.cores} cores, but got {threads}",
-        )
-    if affinity is not None:
-        require(
-            threads <= len(affinity),
-            f"threads must be at most the {len(affinity)} CPUs {list(affinity)} that they are bound to,"
-            f" but got {threads}",
-        )

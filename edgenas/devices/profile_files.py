@@ -1,4 +1,4 @@
-"""Device profiles by name or from a YAML file: the shipped ones and those in ``device_profiles`` here."""
+"""Device profiles by name or from a YAML file: the shipped ones, and those in ``device_profiles`` here."""
 
 from __future__ import annotations
 
@@ -7,47 +7,58 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
-from edgenas.devices.registry import device_class
+from edgenas.devices.registry import load_device_class
 from edgenas.errors import UsageError
 from edgenas.files import nearest, parse, read_yaml
 
 LOCALHOST = "localhost"
-_PACKAGE = Path(__file__).parent.parent
 OWN_PROFILES = Path("device_profiles")  # in the working folder
+_PACKAGE = Path(__file__).parent.parent
 # In the wheel, and in a source checkout.
 _SHIPPED = (_PACKAGE / "device_profiles", _PACKAGE.parent / "device_profiles")
 
 
 def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> DeviceProfile:
-    """A device profile by its name (``localhost``), or from a YAML file.
+    """Return a device profile by its name, or from a YAML file.
 
-    Anything with a folder in it or ending in .yaml or .yml is a file. A name
-    is looked for in the folder device_profiles here, then among the shipped
-    ones; ``localhost`` is always the shipped one. ``cli_name`` is how remedies name
-    it, by default as it is named here. Raises UsageError on one line, naming the
-    nearest known name or key.
+    Args:
+        name_or_path: A path with a folder in it or ending in .yaml or .yml is a
+            file. A name is looked for in the folder device_profiles here, then
+            among the shipped ones; ``localhost`` is always the shipped one.
+        cli_name: The name of a file's profile in messages, by default its path.
+
+    Raises:
+        UsageError: No such profile, or a wrong key or value; the message names
+            the nearest known one.
+
+    Example:
+        >>> from edgenas import load_profile
+        >>> load_profile("raspberry-pi-5")
+        DeviceProfile(raspberry-pi-5, ssh, runtimes onnxruntime litert)
+        >>> load_profile("raspberry-pi-5").cores
+        4
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        known = known_profiles()
-        if path.name not in known:
-            close = nearest(path.name, sorted(known))
-            raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
-        path = known[path.name]
-        check_own(path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
         profile = profile_from_dict(read_yaml(path), str(path))
-        require(
-            profile.name == path.stem,
-            f"{path}: calls itself {profile.name}, so that neither name finds it; rename the file or correct its name",
-        )
+        object.__setattr__(profile, "cli_name", shlex.quote(cli_name or str(path)))
         return profile
+    known = known_profiles()
+    if path.name not in known:
+        close = nearest(path.name, sorted(known))
+        raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
+    path = known[path.name]
+    check_not_localhost(path)
     profile = profile_from_dict(read_yaml(path), str(path))
-    object.__setattr__(profile, "cli_name", shlex.quote(cli_name or str(path)))
+    require(
+        profile.name == path.stem,
+        f"{path}: calls itself {profile.name}, so that neither name finds it; rename the file or correct its name",
+    )
     return profile
 
 
-def check_own(path: Path) -> None:
-    """Raises UsageError for a profile in device_profiles here that would stand in for ``localhost``."""
+def check_not_localhost(path: Path) -> None:
+    """Raise UsageError for a profile in device_profiles here that would replace the shipped ``localhost``."""
     shipped = shipped_profiles().get(LOCALHOST)
     # In a checkout of edgenas the folder is its own, whichever copy of the package runs.
     is_shipped = shipped is not None and path.exists() and path.read_bytes() == shipped.read_bytes()
@@ -58,25 +69,33 @@ def check_own(path: Path) -> None:
 
 
 def known_profiles() -> dict[str, Path]:
-    """The files of all profiles that can be given by name: the shipped ones, and those in device_profiles here."""
+    """Return the files of all profiles with a name: the shipped ones, and those in device_profiles here."""
     return {**shipped_profiles(), **{path.stem: path for path in sorted(OWN_PROFILES.glob("*.yaml"))}}
 
 
 def shipped_profiles() -> dict[str, Path]:
-    """The files of the profiles that come with edgenas, by name."""
+    """Return the files of the profiles that come with edgenas, by name."""
     folder = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def profile_from_dict(data: Any, where: str) -> DeviceProfile:
-    """A profile from plain data; ``where`` names its source in messages. Raises UsageError."""
+    """Return a profile from plain data, in the form of its YAML file.
+
+    Args:
+        data: A mapping with keys ``name``, ``connection``, ``runtimes``, ``default``.
+        where: The source of the data; messages begin with it.
+
+    Raises:
+        UsageError: A wrong key or value.
+    """
     if not isinstance(data, dict):
         raise UsageError(f"{where}: a device profile must be a mapping that begins with 'name: ...'")
     connection = data.get("connection")
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):
         raise UsageError(f"{where}: key 'connection' must say its kind, for example 'connection: {{kind: local}}'")
-    kind = device_class(connection["kind"], where).connection_type
-    parsed: dict[str, Any] = {"connection": parse(kind, connection, f"{where}: connection")}
+    connection_type = load_device_class(connection["kind"], where).connection_type
+    parsed: dict[str, Any] = {"connection": parse(connection_type, connection, f"{where}: connection")}
     runtimes = data.get("runtimes")
     if isinstance(runtimes, dict):
         parsed["runtimes"] = {

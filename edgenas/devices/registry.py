@@ -1,4 +1,4 @@
-"""Kinds of connection by name: those that edgenas has, and those that installed packages add."""
+"""The classes of devices by kind of connection: the built-in ones, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -19,23 +19,47 @@ _BUILT_IN = {
 }
 
 
-def device_class(kind: str, where: str) -> type[Device]:
-    """The class behind a kind of connection; raises UsageError that begins with ``where`` and lists the kinds."""
+def load_device_class(kind: str, where: str) -> type[Device]:
+    """Return the class of a kind of connection.
+
+    Args:
+        kind: ``local``, ``ssh``, ``fake``, ``absent``, or the name of an entry
+            point of group ``edgenas.devices``.
+        where: The file or profile that names it; messages begin with it.
+
+    Raises:
+        UsageError: No such kind, or the entry point is no device class.
+    """
     if kind in _BUILT_IN:
         module, name = _BUILT_IN[kind]
-        found = getattr(importlib.import_module(module), name)
+        loaded = getattr(importlib.import_module(module), name)
     else:
-        added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-        if kind not in added:
-            raise UsageError(
-                f"{where}: unknown kind of connection {kind!r}{nearest(kind, sorted({*_BUILT_IN, *added}))}"
-            )
-        found = added[kind].load()
-    if not (isinstance(found, type) and issubclass(found, Device)):
-        raise UsageError(f"{where}: the package behind kind {kind!r} gives {found!r}, which is no edgenas Device class")
-    return found
+        installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+        if kind not in installed:
+            known = nearest(kind, sorted({*_BUILT_IN, *installed}))
+            raise UsageError(f"{where}: unknown kind of connection {kind!r}{known}")
+        loaded = installed[kind].load()
+    if not (isinstance(loaded, type) and issubclass(loaded, Device)):
+        raise UsageError(f"{where}: the package behind kind {kind!r} gives {loaded!r}, not an edgenas Device class")
+    return loaded
 
 
 def connect_device(profile: DeviceProfile) -> Device:
-    """Connect to the device of a profile; the caller closes it. Raises DeviceError when it cannot be reached."""
-    return device_class(profile.connection.kind, profile.name).connect(profile)
+    """Connect to the device of a profile. The caller closes it.
+
+    Args:
+        profile: From ``load_profile``.
+
+    Returns:
+        The connected device, a context manager.
+
+    Raises:
+        DeviceError: The device cannot be reached; the message says why and what to do.
+
+    Example:
+        >>> from edgenas import connect_device, load_profile
+        >>> with connect_device(load_profile("localhost")) as device:
+        ...     device.facts()["synthetic"]
+        False
+    """
+    return load_device_class(profile.connection.kind, profile.name).connect(profile)

@@ -1,8 +1,8 @@
 """Installing runtimes on a device, in a virtual environment of edgenas's own there.
 
-The device's own pip does it where there is one and an index; otherwise wheels
-for its platform are fetched here, sent, and unpacked there by Python alone:
-that needs no pip, no index and no ensurepip on the device. Runtimes are
+The device's own pip installs them where it exists and reaches an index.
+Otherwise wheels for the device's platform are fetched here, sent, and unpacked
+by its Python, which needs no pip, index or ensurepip there. Runtimes are
 installed with numpy and without their other dependencies, which only their
 tools need.
 """
@@ -26,14 +26,13 @@ from edgenas.devices.profile import DeviceProfile, check_python
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import digest, nearest
 
+DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
+VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
 _SCRIPT = Path(on_device.__file__).with_name("install.py")
-# Where runtimes are installed on a device, and where a profile without python has them used.
-BASE = "~/.cache/edgenas"  # unless the profile names a work_dir
-VENV_PYTHON = "venv/bin/python"  # below BASE or work_dir
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
 _OLDEST_GLIBC_MINOR = 17
-# The package of a runtime, and those that have a provider which it has not.
+# The package of each runtime, and the packages of onnxruntime's builds with further providers.
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _PROVIDER_PACKAGES = {
     "TensorrtExecutionProvider": "onnxruntime-gpu",
@@ -44,8 +43,13 @@ _PROVIDER_PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Installed:
-    """What ``set_up`` left on a device: versions of runtimes, and why others of the profile are not there."""
+class InstalledRuntimes:
+    """The runtimes on a device after ``install_runtimes``.
+
+    ``python`` is the interpreter that has them, ``versions`` and ``providers``
+    are by runtime, ``skipped`` gives the reason for each runtime of the
+    profile that could not be installed, ``how`` is printed.
+    """
 
     python: str
     versions: dict[str, str]
@@ -55,8 +59,8 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Board:
-    """What decides which wheels run on a device."""
+class ProbeResult:
+    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation."""
 
     python: str
     implementation: str
@@ -67,6 +71,11 @@ class Board:
     base: str
     works: bool
     note: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def python_minor(self) -> str:
+        """Python's version without its last number: ``3.11``."""
+        return ".".join(self.python.split(".")[:2])
 
     @property
     def platforms(self) -> list[str]:
@@ -80,23 +89,28 @@ class Board:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A runtime to install: its packages, and those of them that the caller gave as files."""
+class _RuntimePackages:
+    """A runtime to install: its packages, and the wheel files that the caller gave for some of them."""
 
     runtime: str
     packages: tuple[str, ...]
-    files: tuple[Path, ...]
+    wheels: tuple[Path, ...]
 
     @property
-    def choices(self) -> list[list[str]]:
-        """What to ask of an index: the versions that are installed here, else the newest."""
-        given = {_package_of(path) for path in self.files}
-        missing = [package for package in self.packages if package not in given]
-        pinned = [_pinned(package) for package in missing]
-        return [pinned, missing] if pinned != missing else [missing]
+    def requirements(self) -> list[list[str]]:
+        """Lists of pip requirements in order of preference: the versions that are installed here, then the newest."""
+        have_wheels = {_package_of(path) for path in self.wheels}
+        newest = [package for package in self.packages if package not in have_wheels]
+        pinned = [_pin_to_local_version(package) for package in newest]
+        return [pinned, newest] if pinned != newest else [newest]
+
+    @property
+    def fingerprint(self) -> list[str]:
+        """Texts that differ where another version or wheel is to be installed."""
+        return [*self.requirements[0], *(digest(path.read_bytes())[:12] for path in self.wheels)]
 
 
-def set_up(
+def install_runtimes(
     device: Device,
     profile: DeviceProfile,
     deadline: Deadline,
@@ -105,74 +119,93 @@ def set_up(
     wheels: Sequence[Path] = (),
     python: str = "python3",
     say: Callable[[str], None] = lambda text: None,
-) -> Installed:
-    """Install the profile's runtimes on its device; does nothing when the same call has installed them all.
+) -> InstalledRuntimes:
+    """Install the profile's runtimes on its device. Do nothing when an equal call has installed them all.
 
-    ``wheels`` are files to use instead of the index's, ``python`` the
-    interpreter there. The profile's default runtime must succeed; others may
-    be skipped. Raises DeviceError with the remedy, and UsageError for a
-    runtime or wheel that nothing is known about.
+    Args:
+        device: The connected device.
+        profile: Its profile. The default runtime must succeed, others may be skipped.
+        deadline: The time for all of it.
+        offline: Fetch wheels on this machine, without trying the device's pip.
+        wheels: Wheel files to use instead of the index's.
+        python: The interpreter on the device to make the environment with.
+        say: Called with a line about each longer step.
+
+    Raises:
+        DeviceError: The device cannot be installed on; the message has the remedy.
+        UsageError: A runtime or a wheel that edgenas does not know.
     """
     check_python(python, "--python")
     if python.startswith("~"):
         raise UsageError(f"--python must be an absolute path on the device or a bare name, but got {python!r}")
-    wanted = _wanted(profile, wheels)
+    runtimes = _runtime_packages(profile, wheels)
     installer = _Installer(device, profile, python, deadline)
-    board = installer.probe()
-    asked = [[*each.choices[0], *(digest(path.read_bytes())[:12] for path in each.files)] for each in wanted]
-    installed = set(board.note.get("versions", ())) == {each.runtime for each in wanted}
-    if board.works and installed and board.note["asked"] == asked:
-        return _installed(profile, {**board.note, "python": f"{board.base}/{VENV_PYTHON}"}, "was there already")
-    if board.free_bytes < _NEEDED_BYTES:
+    probe = installer.probe()
+    fingerprint = [each.fingerprint for each in runtimes]
+    is_complete = set(probe.note.get("versions", ())) == {each.runtime for each in runtimes}
+    if probe.works and is_complete and probe.note["asked"] == fingerprint:
+        answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
+        return _check_providers(profile, answer, "already installed")
+    if probe.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
-            f"{profile.name}: {board.base} has {board.free_bytes / 1e6:.0f} MB left, runtimes need"
+            f"{profile.name}: {probe.base} has {probe.free_bytes / 1e6:.0f} MB left, runtimes need"
             f" {_NEEDED_BYTES / 1e6:.0f} MB; free space there or set work_dir in the profile"
         )
     if not offline and not wheels:
-        say(f"{profile.name}: installing {', '.join(each.runtime for each in wanted)} by pip there")
-        answer = installer.by_pip(wanted, asked)
+        say(f"{profile.name}: installing {', '.join(each.runtime for each in runtimes)} by pip there")
+        answer = installer.install_by_pip(runtimes, fingerprint)
         if "failed" not in answer:
-            return _installed(profile, answer, "by pip there")
+            return _check_providers(profile, answer, "by pip on the device")
         say(f"{profile.name}: {answer['failed']}; fetching wheels here instead")
-    _check_platform(board, profile)
-    answer = installer.by_wheels(wanted, asked, board, say)
+    if probe.bits == 32:
+        raise DeviceError(
+            f"{profile.name}: Python there is a 32-bit one ({probe.machine}), for which there are no wheels of"
+            f" {' or '.join(sorted(_PACKAGES.values()))}; install the 64-bit system, or tflite-runtime 2.14 yourself"
+            " (Python 3.9 or 3.11) and name its interpreter as python in the profile"
+        )
+    answer = installer.install_wheels(runtimes, fingerprint, probe, say)
     if "failed" in answer:
         raise DeviceError(f"{profile.name}: {answer['failed']}; give other files with --wheel FILE")
-    return _installed(profile, answer, "from wheels fetched here")
+    return _check_providers(profile, answer, "from wheels fetched here")
 
 
 class _Installer:
-    """Runs the script on the device; its answers have ``failed`` where something could not be done."""
+    """Runs the install script on the device. An answer of the script has ``failed`` where it did not succeed."""
 
     def __init__(self, device: Device, profile: DeviceProfile, python: str, deadline: Deadline) -> None:
         self._device, self._profile, self._python, self._deadline = device, profile, python, deadline
-        self._base = profile.work_dir or BASE
 
-    def probe(self) -> Board:
-        answer = self._ask({"action": "probe"})
+    def probe(self) -> ProbeResult:
+        """Return the device's platform and installation. Raise DeviceError for an unsupported Python."""
+        answer = self._run_script({"action": "probe"})
         if "failed" in answer:
             raise DeviceError(f"{self._profile.name}: {answer['failed']}; set another work_dir in the profile")
-        board = Board(**{**answer, "libc": tuple(answer["libc"])})
-        version = tuple(map(int, _short(board.python).split(".")))
-        if board.implementation != "CPython" or version < _OLDEST_PYTHON:
+        probe = ProbeResult(**{**answer, "libc": tuple(answer["libc"])})
+        version = tuple(map(int, probe.python_minor.split(".")))
+        if probe.implementation != "CPython" or version < _OLDEST_PYTHON:
             raise DeviceError(
-                f"{self._profile.name}: {self._python} there is {board.implementation} {board.python};"
+                f"{self._profile.name}: {self._python} there is {probe.implementation} {probe.python};"
                 " install CPython 3.8 or newer there, or name one with --python"
             )
-        return board
+        return probe
 
-    def by_pip(self, wanted: Sequence[_Wanted], asked: Any) -> dict[str, Any]:
-        runtimes = [{"name": each.runtime, "requirements": each.choices} for each in wanted]
-        return self._install(runtimes, {}, asked)
+    def install_by_pip(self, runtimes: Sequence[_RuntimePackages], fingerprint: Any) -> dict[str, Any]:
+        requests = [{"name": each.runtime, "requirements": each.requirements} for each in runtimes]
+        return self._install(requests, {}, fingerprint)
 
-    def by_wheels(
-        self, wanted: Sequence[_Wanted], asked: Any, board: Board, say: Callable[[str], None]
+    def install_wheels(
+        self,
+        runtimes: Sequence[_RuntimePackages],
+        fingerprint: Any,
+        probe: ProbeResult,
+        say: Callable[[str], None],
     ) -> dict[str, Any]:
-        runtimes, skipped = [], {}
+        """Fetch wheels here, push them and install them. Raise EdgeNASError without one of the default runtime."""
+        requests, skipped = [], {}
         with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
-            for each in wanted:
+            for each in runtimes:
                 try:
-                    files = _download(each, board, Path(folder) / each.runtime, self._deadline)
+                    files = _download_wheels(each, probe, Path(folder) / each.runtime, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None
@@ -181,96 +214,90 @@ class _Installer:
                 megabytes = sum(path.stat().st_size for path in files) / 1e6
                 say(f"{self._profile.name}: sending {each.runtime}, {megabytes:.0f} MB")
                 pushed = [self._device.push(path, path.name) for path in files]
-                runtimes.append({"name": each.runtime, "wheels": pushed})
-        return self._install(runtimes, skipped, asked)
+                requests.append({"name": each.runtime, "wheels": pushed})
+        return self._install(requests, skipped, fingerprint)
 
-    def _install(self, runtimes: list[dict[str, Any]], skipped: dict[str, str], asked: Any) -> dict[str, Any]:
+    def _install(self, requests: list[dict[str, Any]], skipped: dict[str, str], fingerprint: Any) -> dict[str, Any]:
         required = self._profile.default.runtime
-        done = {"runtimes": runtimes, "required": required, "skipped": skipped, "asked": asked}
-        return self._ask({"action": "install", **done})
+        installing = {"runtimes": requests, "required": required, "skipped": skipped, "asked": fingerprint}
+        return self._run_script({"action": "install", **installing})
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _run_script(self, request: dict[str, Any]) -> dict[str, Any]:
         script = self._device.push(_SCRIPT, _SCRIPT.name)
-        data = json.dumps({"base": self._base, **request}).encode() + b"\n"
-        done = self._device.run([self._python, "-I", script], deadline=self._deadline, stdin=data)
+        base = self._profile.work_dir or DEFAULT_WORK_DIR
+        stdin = json.dumps({"base": base, **request}).encode() + b"\n"
+        done = self._device.run([self._python, "-I", script], deadline=self._deadline, stdin=stdin)
         try:
             answer: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
-            said = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
+            reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
             raise DeviceError(
-                f"{self._profile.name}: {self._python} there cannot be used ({said});"
+                f"{self._profile.name}: {self._python} there cannot be used ({reason});"
                 " install Python 3.8 or newer there (sudo apt-get install python3), or name one with --python"
             ) from None
         return answer
 
 
-def _installed(profile: DeviceProfile, answer: dict[str, Any], how: str) -> Installed:
+def _check_providers(profile: DeviceProfile, answer: dict[str, Any], how: str) -> InstalledRuntimes:
+    """Return what was installed. Raise DeviceError when the default runtime lacks a provider of the profile."""
     default = profile.default.runtime
-    there = answer["providers"].get(default, [])
-    absent = [provider for provider in profile.runtimes[default].providers if there and provider not in there]
-    if absent:
+    providers = answer["providers"].get(default, [])
+    missing = [name for name in profile.runtimes[default].providers if providers and name not in providers]
+    if missing:
         raise DeviceError(
-            f"{profile.name}: {default} {answer['versions'][default]} was installed, but has no {', '.join(absent)}"
-            f" (it has {', '.join(there)}); install a build that has, with --wheel FILE, or correct the profile"
+            f"{profile.name}: {default} {answer['versions'][default]} was installed, but has no {', '.join(missing)}"
+            f" (it has {', '.join(providers)}); install a build that has, with --wheel FILE, or correct the profile"
         )
-    return Installed(answer["python"], answer["versions"], answer["providers"], answer["skipped"], how)
+    return InstalledRuntimes(answer["python"], answer["versions"], answer["providers"], answer["skipped"], how)
 
 
-def _wanted(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_Wanted]:
-    """What to install, the default runtime first."""
-    given = {_package_of(path): path for path in wheels}
-    wanted = []
+def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_RuntimePackages]:
+    """Return the packages of the profile's runtimes, the default runtime first."""
+    wheel_of = {_package_of(path): path for path in wheels}
+    runtimes = []
     for runtime in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
         if runtime not in _PACKAGES:
             known = nearest(runtime, sorted(_PACKAGES))
-            raise UsageError(f"{profile.name}: nothing is known about installing runtime {runtime!r}{known}")
-        special = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
-        package = next((name for name in special if name), _PACKAGES[runtime])
-        # A file of any build of the runtime stands for the one that the index has.
-        own = next((name for name in given if name.startswith(_PACKAGES[runtime])), package)
-        packages = ("numpy", own)
-        wanted.append(_Wanted(runtime, packages, tuple(given[name] for name in packages if name in given)))
-    unused = [str(path) for path in wheels if not any(path in each.files for each in wanted)]
+            raise UsageError(f"{profile.name}: edgenas cannot install runtime {runtime!r}{known}")
+        builds = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
+        package = next((name for name in builds if name), _PACKAGES[runtime])
+        # A wheel of any build of the runtime replaces the index's build.
+        package = next((name for name in wheel_of if name.startswith(_PACKAGES[runtime])), package)
+        packages = ("numpy", package)
+        given = tuple(wheel_of[name] for name in packages if name in wheel_of)
+        runtimes.append(_RuntimePackages(runtime, packages, given))
+    unused = [str(path) for path in wheels if not any(path in each.wheels for each in runtimes)]
     if unused:
         raise UsageError(f"{', '.join(unused)}: is a wheel of no runtime of profile {profile.name}; leave it out")
-    return wanted
+    return runtimes
 
 
 def _package_of(wheel: Path) -> str:
-    """The package of a wheel's file name. Raises UsageError when it is none."""
+    """Return the package in a wheel's file name. Raise UsageError when it is no wheel file."""
     if wheel.suffix != ".whl" or not wheel.is_file():
         raise UsageError(f"{wheel}: is no wheel file; give the path of a .whl file")
     return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
 
 
-def _pinned(package: str) -> str:
+def _pin_to_local_version(package: str) -> str:
     try:
         return f"{package}=={importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return package
 
 
-def _check_platform(board: Board, profile: DeviceProfile) -> None:
-    if board.bits == 32:
-        raise DeviceError(
-            f"{profile.name}: Python there is a 32-bit one ({board.machine}), for which there are no wheels of"
-            f" {' or '.join(sorted(_PACKAGES.values()))}; install the 64-bit system, or tflite-runtime 2.14 yourself"
-            " (Python 3.9 or 3.11) and name its interpreter as python in the profile"
-        )
-
-
-def _download(wanted: _Wanted, board: Board, folder: Path, deadline: Deadline) -> list[Path]:
-    """The wheels of a runtime for a board, fetched into a folder by this machine's pip."""
-    what = f"fetching wheels of {wanted.runtime} by pip here"
+def _download_wheels(runtime: _RuntimePackages, probe: ProbeResult, folder: Path, deadline: Deadline) -> list[Path]:
+    """Return the wheels of a runtime for a device, fetched into a folder by this machine's pip."""
+    what = f"fetching wheels of {runtime.runtime} by pip here"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), "--python-version", _short(board.python)]
-    command += [part for tag in board.platforms for part in ("--platform", tag)]
+    command += ["--disable-pip-version-check", "--dest", str(folder), "--python-version", probe.python_minor]
+    command += [part for tag in probe.platforms for part in ("--platform", tag)]
     problem = ""
-    for requirements in filter(None, wanted.choices):
+    for requirements in filter(None, runtime.requirements):
         deadline.check(what)
         try:
             done = subprocess.run(  # noqa: S603 - an argument list, no shell
-                [*command, *requirements], capture_output=True, text=True, check=False, timeout=deadline.left
+                [*command, *requirements], capture_output=True, text=True, check=False, timeout=deadline.seconds_left
             )
         except subprocess.TimeoutExpired:
             deadline.check(what)
@@ -282,11 +309,7 @@ def _download(wanted: _Wanted, board: Board, folder: Path, deadline: Deadline) -
         problem = errors[-1].removeprefix("ERROR: ") if errors else "pip failed"
     if problem:
         raise EdgeNASError(
-            f"no wheel of {', '.join(wanted.choices[-1])} for Python {_short(board.python)} on {board.machine}"
+            f"no wheel of {', '.join(runtime.requirements[-1])} for Python {probe.python_minor} on {probe.machine}"
             f" could be fetched ({problem}); give files with --wheel FILE"
         )
-    return [*wanted.files, *sorted(folder.glob("*.whl"))]
-
-
-def _short(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+    return [*runtime.wheels, *sorted(folder.glob("*.whl"))]

@@ -13,8 +13,8 @@
             with MyDevice(...) as device:
                 yield device
 
-The commands are small Python programs; a device that scripts its answers
-finds them in COMMANDS. Needs pytest, which edgenas itself does not install.
+The commands are small Python programs; a device with scripted answers finds
+them in COMMANDS. Needs pytest, which edgenas itself does not install.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices.contract import STDERR_KEPT, Deadline, Device
+from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.facts import FACTS
+from edgenas.devices.output import STDERR_KEPT_BYTES
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest
 
@@ -42,10 +43,10 @@ COMMANDS = {
 
 
 class DeviceContract:
-    """Derive and give a ``device`` fixture, newly connected for each test, and ``other``, connected to the same one."""
+    """Tests for any device. A subclass has fixtures ``device`` and ``other``, new connections to one machine."""
 
     def command(self, device: Device, name: str) -> list[str]:
-        """How this device runs one of COMMANDS."""
+        """Return the command line that runs one of COMMANDS on this device."""
         return [device.python, "-c", COMMANDS[name]]
 
     def test_run_returns_status_and_both_streams(self, device: Device) -> None:
@@ -75,7 +76,7 @@ class DeviceContract:
         done = device.run(self.command(device, "flood"), deadline=Deadline(30))
         assert done.stdout == "done\n"
         assert done.stderr.endswith("last")
-        assert len(done.stderr) <= STDERR_KEPT
+        assert len(done.stderr) <= STDERR_KEPT_BYTES
 
     def test_undecodable_output_is_shown(self, device: Device) -> None:
         """Bytes that are no text and a missing last line feed lose nothing else."""
@@ -84,7 +85,7 @@ class DeviceContract:
         assert lines == ["\N{REPLACEMENT CHARACTER}", "no line feed"]
 
     def test_deadline_ends_the_command(self, device: Device) -> None:
-        """A command that takes longer than its deadline ends in a DeviceError; what it said before is there."""
+        """A command that takes longer than its deadline ends in a DeviceError; its earlier lines were passed on."""
         lines: list[str] = []
         start = time.monotonic()
         with pytest.raises(DeviceError, match="did not end within 5 s"):
@@ -112,10 +113,10 @@ class DeviceContract:
             assert back.read_bytes() == content
 
     def test_a_file_that_was_changed_is_not_stored(self, device: Device, tmp_path: Path) -> None:
-        """A file whose content is not the one that is known is refused; an equal one is stored."""
+        """A file whose content differs from the known digest is refused; an equal one is stored."""
         source, back = tmp_path / "source", tmp_path / "back"
         source.write_bytes(b"another")
-        with pytest.raises(UsageError, match="source: was changed since it was looked at"):
+        with pytest.raises(UsageError, match="source: has changed since its digest was taken"):
             device.push(source, "model.onnx", digest(b"content"))
         with pytest.raises(DeviceError, match="no such file"):
             device.pull("model.onnx", back)
@@ -158,10 +159,10 @@ class DeviceContract:
         assert isinstance(facts["synthetic"], bool)
 
     def test_the_lock_keeps_another_connection_out(self, device: Device, other: Device) -> None:
-        """While one connection has the lock another waits in vain, and is told who has it; then it gets it."""
+        """While one connection has the lock, another cannot take it and the holder is named; afterwards it can."""
         taken = rf"is taken by .*, process {os.getpid()}, since 20\d\d-"
         with device.lock(Deadline(600)), pytest.raises(DeviceError, match=taken):
-            _take(other, Deadline(0.5))
+            _take_and_release(other, Deadline(0.5))
         with other.lock(Deadline(600)):
             pass
 
@@ -171,7 +172,7 @@ class DeviceContract:
             with device.lock(Deadline(600)):
                 pass
             with pytest.raises(DeviceError, match="is taken by"):
-                _take(other, Deadline(0))
+                _take_and_release(other, Deadline(0))
 
     def test_closing_lets_go_of_the_lock(self, device: Device, other: Device) -> None:
         """A connection that is closed while it has the lock leaves it to the next."""
@@ -181,7 +182,7 @@ class DeviceContract:
                 pass
 
     def test_commands_run_while_the_lock_is_held(self, device: Device) -> None:
-        """Who has the lock works as ever."""
+        """The holder of the lock can run commands."""
         with device.lock(Deadline(600)):
             assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
 
@@ -193,6 +194,6 @@ class DeviceContract:
             device.run(self.command(device, "lines"), deadline=Deadline(30))
 
 
-def _take(device: Device, deadline: Deadline) -> None:
+def _take_and_release(device: Device, deadline: Deadline) -> None:
     with device.lock(deadline):
         pass

@@ -1,4 +1,4 @@
-"""Everything that measuring on a device will need, tried one by one."""
+"""Checking a device: each step that measuring on it needs, tried in turn."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
 from edgenas.profilers.measure.validity import assess
 from edgenas.units import format_bytes
 
-_SECONDS = 30.0
+_STEP_SECONDS = 30.0
 _START_SECONDS = 180.0  # TensorRT's libraries on a slow card
 _LOCK_SECONDS = 10.0
 _FREE_BYTES = 100_000_000
 _CLOCK_SECONDS = 60.0
 _OLDEST_PYTHON = (3, 8)
-_THERE = ("python", "work folder", "clock", "lock", "runtime", "conditions")
+_STEPS_ON_DEVICE = ("python", "work folder", "clock", "lock", "runtime", "conditions")
 _KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
 _INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
-_PROBE = (
+_WORK_FOLDER = (
     "import json, os, time; free = os.statvfs('.');"
     " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
 )
@@ -39,9 +39,9 @@ _CONDITIONS = (
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was tried: whether it works, what was found, and what mends it.
+    """The result of one step: its status, a text about what was found, and a remedy where one is needed.
 
-    ``warning`` means that measuring works, and that its numbers may not be trusted.
+    With ``warning`` measuring works, but its numbers may not be valid.
     """
 
     name: str
@@ -50,72 +50,100 @@ class CheckResult:
     remedy: str = ""
 
 
-def passed(checks: list[CheckResult]) -> bool:
-    """Whether a device can be measured on."""
-    return all(check.status in ("ok", "warning") for check in checks)
+def check_device(target: Target) -> list[CheckResult]:
+    """Try each step that measuring on a target needs.
+
+    Args:
+        target: The device is reached, and its runtime runs the reference model
+            with the target's providers, threads and affinity.
+
+    Returns:
+        One result a step, several for conditions. After a failure the further
+        steps are ``not tried``.
+    """
+    results: list[CheckResult] = []
+    try:
+        for result in _run_steps(target):
+            results.append(result)
+    except _StepError as error:
+        results.append(_failed_result(error, target))
+    connecting = ("reach", "host key", "login") if _is_ssh(target) else ("connection",)
+    tried = {result.name for result in results}
+    untried = [name for name in (*connecting, *_STEPS_ON_DEVICE) if name not in tried]
+    return [*results, *(CheckResult(name, "not tried", "needs what failed") for name in untried)]
+
+
+def all_passed(results: Sequence[CheckResult]) -> bool:
+    """Return whether a device can be measured on: each step is ok or a warning."""
+    return all(result.status in ("ok", "warning") for result in results)
+
+
+def read_conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return the conditions on a device now, in the form that they have in a measurement.
+
+    Args:
+        device: The connected device, which is sent the agent's files.
+        cpus: The CPUs to read frequencies of, all by default.
+
+    Raises:
+        EdgeNASError: The device's Python cannot read them.
+    """
+    send_agent(device, "onnxruntime")
+    return _run_json_program(device, _CONDITIONS, json.dumps(None if cpus is None else list(cpus)))
 
 
 class _StepError(Exception):
-    """A step failed: its name, and why."""
+    """The failure of a step, with the step's name."""
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, step: str, message: str) -> None:
         super().__init__(message)
-        self.name, self.message = name, message
+        self.step, self.message = step, message
 
 
 @contextlib.contextmanager
 def _step(name: str) -> Iterator[None]:
+    """Raise errors of edgenas as the failure of a step."""
     try:
         yield
     except EdgeNASError as error:
         raise _StepError(name, str(error)) from error
 
 
-def check(target: Target) -> list[CheckResult]:
-    """Try everything that measuring on a target needs. What cannot be tried after a failure is said to be so."""
-    over_ssh = target.profile.connection.kind == "ssh"
-    names = [*(("reach", "host key", "login") if over_ssh else ("connection",)), *_THERE]
-    done: list[CheckResult] = []
-    try:
-        for each in _all(target, over_ssh):
-            done.append(each)
-    except _StepError as error:
-        done.append(_failure(error.name, error.message, target))
-    tried = {each.name for each in done}
-    return [*done, *(CheckResult(name, "not tried", "needs what failed") for name in names if name not in tried)]
+def _failed_result(error: _StepError, target: Target) -> CheckResult:
+    """Split a message into what was found and the remedy, without the device's name before it."""
+    message, profile = error.message, target.profile
+    for label in (profile.name, profile.cli_name, getattr(profile.connection, "host", "")):
+        message = message.removeprefix(f"{label}: ")
+    found, semicolon, remedy = message.rpartition("; ")
+    return CheckResult(error.step, "failed", found, remedy) if semicolon else CheckResult(error.step, "failed", message)
 
 
-def _failure(name: str, message: str, target: Target) -> CheckResult:
-    found = message
-    for label in (target.profile.name, target.profile.cli_name, _host(target)):
-        found = found.removeprefix(f"{label}: ")
-    what, _, remedy = found.rpartition("; ")
-    return CheckResult(name, "failed", what or remedy, remedy if what else "")
+def _is_ssh(target: Target) -> bool:
+    return target.profile.connection.kind == "ssh"
 
 
-def _host(target: Target) -> str:
-    return str(getattr(target.profile.connection, "host", ""))
-
-
-def _all(target: Target, over_ssh: bool) -> Iterator[CheckResult]:
-    if over_ssh:
-        yield from _host_key(target)
-    name = "login" if over_ssh else "connection"
-    with _step(name):
+def _run_steps(target: Target) -> Iterator[CheckResult]:
+    """Try all steps; raise _StepError at the first that fails."""
+    if _is_ssh(target):
+        yield from _check_host_key(target)
+    connecting = "login" if _is_ssh(target) else "connection"
+    with _step(connecting):
         device = connect_device(target.profile)
     with device:
-        yield CheckResult(name, "ok", _login(target))
-        yield from _on_device(device, target)
+        connection = target.profile.connection
+        user = getattr(connection, "user", None)
+        yield CheckResult(connecting, "ok", f"as {user}" if user else connection.kind)
+        yield from _run_steps_on_device(device, target)
 
 
-def _host_key(target: Target) -> Iterator[CheckResult]:
+def _check_host_key(target: Target) -> Iterator[CheckResult]:
     from edgenas.devices.ssh.config import SshConnection
     from edgenas.devices.ssh.connection import fetch_host_key
 
     connection = target.profile.connection
     assert isinstance(connection, SshConnection)
     with _step("reach"):
-        key = fetch_host_key(connection, Deadline(_SECONDS))
+        key = fetch_host_key(connection, Deadline(_STEP_SECONDS))
     yield CheckResult("reach", "ok", key.host)
     if key.state == "known":
         yield CheckResult("host key", "ok", f"{key.type} {key.fingerprint}")
@@ -126,78 +154,68 @@ def _host_key(target: Target) -> Iterator[CheckResult]:
     raise _StepError("host key", f"{found}; {remedy}")
 
 
-def _login(target: Target) -> str:
-    connection = target.profile.connection
-    user = getattr(connection, "user", None)
-    return f"as {user}" if user else connection.kind
-
-
-def _on_device(device: Device, target: Target) -> Iterator[CheckResult]:
+def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult]:
     with _step("python"):
-        version = _version(device)
-    yield _python(version, device.python)
-    if _parts(version) < _OLDEST_PYTHON:
+        python = _check_python(device)
+    yield python
+    if python.status == "failed":
         return
     with _step("work folder"):
-        seen = _ask(device, [device.python, "-c", _PROBE])
-    yield _folder(seen)
-    yield _clock(seen["time"] - time.time())
+        folder = _run_json_program(device, _WORK_FOLDER)
+    yield _work_folder_result(folder)
+    yield _clock_result(folder["time"] - time.time())
     with contextlib.ExitStack() as stack:
         with _step("lock"):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
         yield CheckResult("lock", "ok", "free")
         with _step("runtime"):
-            found = _runtime(device, target)
-        yield found
+            runtime = _run_reference_model(device, target)
+        yield runtime
         with _step("conditions"):
-            now = conditions(device, target.affinity)
-        yield from _conditions(now, target)
+            conditions = read_conditions(device, target.affinity)
+        yield from _conditions_results(conditions, target)
 
 
-def _version(device: Device) -> str:
-    """The version of the interpreter there; raises EdgeNASError when it does not say one."""
+def _check_python(device: Device) -> CheckResult:
     version: str | None = device.facts()["python"]
     if version is None:
         raise EdgeNASError(f"{device.python} cannot be used there; {_INSTALL_PYTHON}")
-    return version
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")[:2]))
-
-
-def _ask(device: Device, command: list[str]) -> dict[str, Any]:
-    """What a small program prints there as JSON; raises EdgeNASError when it does not."""
-    done = device.run(command, deadline=Deadline(_SECONDS))
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        said = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        raise EdgeNASError(f"{command[0]} cannot be used there ({said}); {_INSTALL_PYTHON}") from None
-    return answer
-
-
-def _python(version: str, path: str) -> CheckResult:
-    found = f"{version}, {path}"
-    if _parts(version) >= _OLDEST_PYTHON:
+    found = f"{version}, {device.python}"
+    if tuple(map(int, version.split(".")[:2])) >= _OLDEST_PYTHON:
         return CheckResult("python", "ok", found)
-    return CheckResult(
-        "python", "failed", found, "install Python 3.8 or newer there and name it as python in the profile"
-    )
+    remedy = "install Python 3.8 or newer there and name it as python in the profile"
+    return CheckResult("python", "failed", found, remedy)
 
 
-def _folder(seen: dict[str, Any]) -> CheckResult:
-    free = seen["free_bytes"]
-    found = f"{seen['folder']}, {format_bytes(free)} free"
-    if free >= _FREE_BYTES:
+def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str, Any]:
+    """Return the JSON that a Python program prints on the device. Raise EdgeNASError when it prints none."""
+    done = device.run([device.python, "-c", program, *arguments], deadline=Deadline(_STEP_SECONDS))
+    try:
+        printed: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
+        raise EdgeNASError(f"{device.python} cannot be used there ({reason}); {_INSTALL_PYTHON}") from None
+    return printed
+
+
+def _work_folder_result(folder: dict[str, Any]) -> CheckResult:
+    found = f"{folder['folder']}, {format_bytes(folder['free_bytes'])} free"
+    if folder["free_bytes"] >= _FREE_BYTES:
         return CheckResult("work folder", "ok", found)
     return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
 
 
-def _runtime(device: Device, target: Target) -> CheckResult:
+def _clock_result(seconds_ahead: float) -> CheckResult:
+    if abs(seconds_ahead) <= _CLOCK_SECONDS:
+        return CheckResult("clock", "ok", "as here")
+    found = f"{abs(seconds_ahead):.0f} s {'ahead of' if seconds_ahead > 0 else 'behind'} this machine's"
+    return CheckResult("clock", "warning", found, "set it there: sudo timedatectl set-ntp true")
+
+
+def _run_reference_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
     check_models([], target)
-    command, models = send_agent(device, target.runtime), _model(device, target)
+    command, models = send_agent(device, target.runtime), _push_reference_model(device, target)
     request = {**describe(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
     data = json.dumps(request).encode() + b"\n"
@@ -206,18 +224,18 @@ def _runtime(device: Device, target: Target) -> CheckResult:
     where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
     answers = [read_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
-        said = str(unable(answers[0], where, target, device.python))
-        found, _, remedy = said.removeprefix(f"{where}: ").partition("; ")
+        message = str(unable(answers[0], where, target, device.python))
+        found, _, remedy = message.removeprefix(f"{where}: ").partition("; ")
         return CheckResult("runtime", "failed", found, remedy)
     if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
-        last = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        return CheckResult("runtime", "failed", f"the agent ended too early ({last})", setup)
+        reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
+        return CheckResult("runtime", "failed", f"the agent ended too early ({reason})", setup)
     runtime = f"{target.runtime} {answers[0].versions.get(target.runtime, 'of unknown version')}"
-    return _ran(runtime, answers[1], target)
+    return _runtime_result(runtime, answers[1], target)
 
 
-def _model(device: Device, target: Target) -> list[dict[str, Any]]:
-    """The reference model's place in a request; empty where the library that writes it is missing here."""
+def _push_reference_model(device: Device, target: Target) -> list[dict[str, Any]]:
+    """Return the reference model as an agent's list of models, empty where the library that writes it is missing."""
     (ending, *_) = ENDINGS[target.runtime]
     data = reference_model(ending)
     if data is None:
@@ -228,8 +246,8 @@ def _model(device: Device, target: Target) -> list[dict[str, Any]]:
         return [{"id": 0, "path": device.push(path, path.name)}]
 
 
-def _ran(runtime: str, answer: Answer, target: Target) -> CheckResult:
-    """What became of the reference model: that it ran, and where; nothing is known of it where there was none."""
+def _runtime_result(runtime: str, answer: Answer, target: Target) -> CheckResult:
+    """Return whether the reference model ran, and on which providers, where these are known."""
     if isinstance(answer, Failed):
         found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
         remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"
@@ -243,21 +261,10 @@ def _ran(runtime: str, answer: Answer, target: Target) -> CheckResult:
     return CheckResult("runtime", "ok", ", ".join([runtime, *(nodes or target.providers)]))
 
 
-def _clock(ahead: float) -> CheckResult:
-    if abs(ahead) <= _CLOCK_SECONDS:
-        return CheckResult("clock", "ok", "as here")
-    found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    return CheckResult("clock", "warning", found, "set it there: sudo timedatectl set-ntp true")
-
-
-def conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, Any]:
-    """The conditions on a device now, as the agent gives them with a measurement. Raises EdgeNASError."""
-    send_agent(device, "onnxruntime")
-    return _ask(device, [device.python, "-c", _CONDITIONS, json.dumps(None if cpus is None else list(cpus))])
-
-
-def _conditions(now: dict[str, Any], target: Target) -> Iterator[CheckResult]:
-    validity = assess(now, {**now, "interrupted_share": 0.0}, power_mode=target.profile.power_mode)
+def _conditions_results(conditions: dict[str, Any], target: Target) -> Iterator[CheckResult]:
+    """Yield a warning for each condition that would make a measurement invalid, or that they are fine."""
+    undisturbed = {**conditions, "interrupted_share": 0.0}
+    validity = assess(conditions, undisturbed, power_mode=target.profile.power_mode)
     if validity.status == "rejected":
         for reason in validity.reasons:
             found, _, remedy = reason.partition(": ")

@@ -1,4 +1,4 @@
-"""Getting to know a board: its host key, its facts, its profile, the runtimes on it."""
+"""Setting up a board: recording its host key, reading its facts, writing its profile, installing runtimes on it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
-from edgenas.devices.profile_files import OWN_PROFILES, check_own, profile_from_dict
-from edgenas.devices.setup import Installed, set_up
+from edgenas.devices.profile_files import OWN_PROFILES, check_not_localhost, profile_from_dict
+from edgenas.devices.setup import InstalledRuntimes, install_runtimes
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
-from edgenas.pipeline.device_check import conditions
+from edgenas.pipeline.device_check import read_conditions
 
 if TYPE_CHECKING:
     from edgenas.devices.ssh.known_hosts import HostKey
 
-_REACH_SECONDS = 30.0
-_MOST_THREADS = 4
-_CLUSTERS = {2: ("little", "big"), 3: ("little", "middle", "big")}
+_CONNECT_SECONDS = 30.0
 _SETUP_SECONDS = 1800.0
-# What an own build of onnxruntime on a board brings along, in the order in which providers are worth trying.
+_MOST_THREADS = 4
+_CLUSTER_NAMES = {2: ("little", "big"), 3: ("little", "middle", "big")}
+# The providers of onnxruntime builds made for a board, with options, in the order in which they are worth trying.
 _ACCELERATORS = {
     "TensorrtExecutionProvider": {
         "trt_engine_cache_enable": True,
@@ -28,35 +28,46 @@ _ACCELERATORS = {
     },
     "CUDAExecutionProvider": {},
 }
-_PROVIDERS = "import onnxruntime as it; print(*it.get_available_providers())"
+_PRINT_PROVIDERS = "import onnxruntime as it; print(*it.get_available_providers())"
 
 
-def facts(profile: DeviceProfile) -> dict[str, Any]:
-    """What a device says about itself. Raises DeviceError when it cannot be reached."""
+def read_device_facts(profile: DeviceProfile) -> dict[str, Any]:
+    """Connect to a device and return its facts.
+
+    Raises:
+        DeviceError: The device cannot be reached.
+    """
     with connect_device(profile) as device:
         return device.facts()
 
 
-def trust(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[HostKey]:
-    """Record the host keys of a device and of the jump hosts on the way, each after ``confirm``; those recorded.
+def trust_host_keys(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[HostKey]:
+    """Record the unknown host keys of a device and of the jump hosts on the way to it.
 
-    Raises UsageError for a device that is not reached by SSH, DeviceError when
-    it cannot be reached, or a key is not confirmed or is revoked.
+    Args:
+        profile: A profile of kind ``ssh``.
+        confirm: Returns whether a person knows a key to be the device's own.
+
+    Returns:
+        The keys that were recorded, in the order of the machines.
+
+    Raises:
+        UsageError: The device is not reached by SSH.
+        DeviceError: It cannot be reached, or a key is not confirmed or is revoked.
     """
     from edgenas.devices.ssh.config import SshConnection
     from edgenas.devices.ssh.connection import fetch_host_key
-    from edgenas.devices.ssh.known_hosts import check as check_key
-    from edgenas.devices.ssh.known_hosts import record
+    from edgenas.devices.ssh.known_hosts import check_host_key, record_host_key
 
     if not isinstance(profile.connection, SshConnection):
         raise UsageError(f"{profile.name}: is reached as {profile.connection.kind}, which has no host keys")
     recorded: list[HostKey] = []
-    while (key := fetch_host_key(profile.connection, Deadline(_REACH_SECONDS))).state != "known":
+    while (key := fetch_host_key(profile.connection, Deadline(_CONNECT_SECONDS))).state != "known":
         if key.state == "revoked":
-            check_key(key, profile.cli_name)
-        if key.host in (before.host for before in recorded):
+            check_host_key(key, profile.cli_name)
+        if key.host in (earlier.host for earlier in recorded):
             raise DeviceError(
-                f"{profile.name}: {key.host} showed another key right after one was recorded in {key.own};"
+                f"{profile.name}: {key.host} showed another key right after one was recorded in {key.own_file};"
                 " several machines may answer to that name, reach one by its address"
             )
         if not confirm(key):
@@ -64,23 +75,35 @@ def trust(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) -> list[Ho
                 f"{profile.name}: the host key of {key.host} was not confirmed and is not recorded;"
                 " compare it with what ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub says on the device"
             )
-        record(key)
+        record_host_key(key)
         recorded.append(key)
     return recorded
 
 
-def new(name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool], out: Path | None = None) -> Path:
-    """Ask a device what it is and write its profile, by default where its name finds it; returns the file.
+def create_profile(
+    name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool], out: Path | None = None
+) -> Path:
+    """Connect to a device, read its facts and write its profile.
 
-    A host key that is not known is recorded after ``confirm``. Raises
-    UsageError when the file is there already, DeviceError when the device
-    cannot be reached.
+    Args:
+        name: The name of the new profile.
+        connection: The ``connection`` of the profile.
+        confirm: Returns whether a person knows a host key to be the device's
+            own; it is then recorded.
+        out: The file to write, by default the one that ``load_profile(name)`` reads.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: The file exists already, or a value is wrong.
+        DeviceError: The device cannot be reached, or its host key is not confirmed.
     """
     path = out or OWN_PROFILES / f"{name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or move it away")
     if out is None:
-        check_own(path)
+        check_not_localhost(path)
     draft: dict[str, Any] = {
         "name": name,
         "connection": connection,
@@ -89,25 +112,34 @@ def new(name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool
     }
     profile = profile_from_dict(draft, str(path))
     if connection["kind"] == "ssh":
-        trust(profile, confirm)
+        trust_host_keys(profile, confirm)
     with connect_device(profile) as device:
-        described = describe(draft, {**device.facts(), **conditions(device)}, _providers(device))
-    profile_from_dict(described, str(path))
-    write_bytes(path, render(described).encode())
+        data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _onnxruntime_providers(device))
+    profile_from_dict(data, str(path))
+    write_bytes(path, profile_yaml(data).encode())
     return path
 
 
-def setup(
+def set_up_device(
     profile: DeviceProfile,
     *,
     offline: bool = False,
     wheels: Sequence[Path] = (),
     python: str = "python3",
     say: Callable[[str], None] = lambda text: None,
-) -> Installed:
-    """Install the runtimes of a profile on its device, as ``devices.setup.set_up`` does.
+) -> InstalledRuntimes:
+    """Connect to a device, take its lock and install the runtimes of its profile.
 
-    Raises UsageError where what it makes would not be used.
+    Args:
+        profile: A profile of kind ``ssh`` without ``python``.
+        offline: Fetch wheels on this machine, without trying the device's pip.
+        wheels: Wheel files to use instead of the index's.
+        python: The interpreter on the device to make the environment with.
+        say: Called with a line about each longer step.
+
+    Raises:
+        UsageError: The profile would not use the installation, or an argument is wrong.
+        DeviceError: The device cannot be reached or installed on.
     """
     if profile.python is not None:
         raise UsageError(
@@ -121,56 +153,62 @@ def setup(
         )
     with connect_device(profile) as device:
         deadline = Deadline(_SETUP_SECONDS)
-        with device.lock(Deadline(_REACH_SECONDS)):
-            return set_up(device, profile, deadline, offline=offline, wheels=wheels, python=python, say=say)
+        with device.lock(Deadline(_CONNECT_SECONDS)):
+            return install_runtimes(device, profile, deadline, offline=offline, wheels=wheels, python=python, say=say)
 
 
-def describe(draft: dict[str, Any], found: dict[str, Any], providers: Sequence[str]) -> dict[str, Any]:
-    """A draft of a profile with what the device says: cores, clusters of unequal ones, power mode, accelerators.
+def complete_draft(draft: dict[str, Any], facts: dict[str, Any], providers: Sequence[str]) -> dict[str, Any]:
+    """Add to the draft of a profile what the device's facts say.
 
-    With unequal cores, models are bound to the fastest cluster.
+    Args:
+        draft: ``name``, ``connection``, ``runtimes`` and ``default`` of a profile.
+        facts: The device's facts, and its ``power_mode`` where it has one.
+        providers: The providers of the onnxruntime on the device.
+
+    Returns:
+        The profile as plain data, with cores, clusters of unequal cores, power
+        mode and accelerators. With unequal cores the fastest cluster is the
+        default affinity.
     """
-    clusters = _clusters(found["clusters"] or [])
-    default = {**draft["default"], "precision": "fp32", "threads": min(found["cores"] or 1, _MOST_THREADS)}
+    clusters = _unequal_clusters(facts["clusters"] or [])
+    default = {**draft["default"], "precision": "fp32", "threads": min(facts["cores"] or 1, _MOST_THREADS)}
     if clusters:
-        name, cpus = list(clusters.items())[-1]
-        default |= {"threads": min(len(cpus), _MOST_THREADS), "affinity": name}
-    described = {
+        fastest, cpus = list(clusters.items())[-1]
+        default |= {"threads": min(len(cpus), _MOST_THREADS), "affinity": fastest}
+    accelerators = {provider: options for provider, options in _ACCELERATORS.items() if provider in providers}
+    onnxruntime: dict[str, Any] = {"providers": [*accelerators, "CPUExecutionProvider"]}
+    if any(accelerators.values()):
+        onnxruntime["options"] = {provider: dict(options) for provider, options in accelerators.items() if options}
+    data = {
         "name": draft["name"],
         "connection": draft["connection"],
-        "cores": found["cores"],
+        "cores": facts["cores"],
         "clusters": clusters,
-        "power_mode": found.get("power_mode"),
-        "runtimes": {**draft["runtimes"], "onnxruntime": _onnxruntime(providers)},
+        "power_mode": facts.get("power_mode"),
+        "runtimes": {**draft["runtimes"], "onnxruntime": onnxruntime},
         "default": default,
-        "notes": f"Written by edgenas device new from what the board said: {found['model'] or found['cpu']}.",
+        "notes": f"Written by edgenas device new from what the board said: {facts['model'] or facts['cpu']}.",
     }
-    return {key: value for key, value in described.items() if value not in (None, {})}
+    return {key: value for key, value in data.items() if value not in (None, {})}
 
 
-def _onnxruntime(providers: Sequence[str]) -> dict[str, Any]:
-    wanted = {name: options for name, options in _ACCELERATORS.items() if name in providers}
-    options = {name: dict(options) for name, options in wanted.items() if options}
-    return {"providers": [*wanted, "CPUExecutionProvider"], **({"options": options} if options else {})}
-
-
-def _clusters(found: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """Clusters of unequal cores by name, the slowest first; none where all are equal or their speeds are not given."""
-    unknown = [each for each in found if each["capacity"] is None and each["max_frequency_khz"] is None]
-    if len(found) not in _CLUSTERS or unknown:
-        return {}
-    return {name: each["cores"] for name, each in zip(_CLUSTERS[len(found)], found, strict=True)}
-
-
-def _providers(device: Device) -> list[str]:
-    """The providers of an onnxruntime that is on the device already; none where there is none."""
-    done = device.run([device.python, "-c", _PROVIDERS], deadline=Deadline(_REACH_SECONDS))
-    return done.stdout.split() if done.exit_status == 0 else []
-
-
-def render(described: dict[str, Any]) -> str:
-    """A profile as YAML text, lists on one line."""
+def profile_yaml(data: dict[str, Any]) -> str:
+    """Return the plain data of a profile as YAML text, with lists on one line."""
     import yaml
 
-    text = yaml.safe_dump(described, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-    return f"# {described['name']}: edgenas device check {described['name']} says whether it can be measured.\n{text}"
+    text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return f"# {data['name']}: edgenas device check {data['name']} says whether it can be measured.\n{text}"
+
+
+def _unequal_clusters(groups: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return clusters of unequal cores by name, the slowest first; none for equal cores or unknown speeds."""
+    unknown = [group for group in groups if group["capacity"] is None and group["max_frequency_khz"] is None]
+    if len(groups) not in _CLUSTER_NAMES or unknown:
+        return {}
+    return {name: group["cores"] for name, group in zip(_CLUSTER_NAMES[len(groups)], groups, strict=True)}
+
+
+def _onnxruntime_providers(device: Device) -> list[str]:
+    """Return the providers of the onnxruntime on the device, none without one."""
+    done = device.run([device.python, "-c", _PRINT_PROVIDERS], deadline=Deadline(_CONNECT_SECONDS))
+    return done.stdout.split() if done.exit_status == 0 else []

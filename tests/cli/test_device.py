@@ -17,7 +17,7 @@ import yaml
 
 from edgenas.cli.device import _parse_host
 from edgenas.devices import Deadline, connect_device, load_profile, shipped_profiles
-from edgenas.devices.ssh.testing import Sshd, make_key
+from edgenas.devices.ssh.testing import Sshd, make_key_pair
 from edgenas.errors import UsageError
 from edgenas.pipeline import device_check
 
@@ -200,7 +200,7 @@ def test_a_changed_key_wants_its_own_yes(
     """--yes does not replace a changed key: that takes an answer or --replace."""
     name = board(stranger)
     assert call("device", "trust", name, "--yes")[0] == 0
-    make_key(folder / "other")
+    make_key_pair(folder / "other")
     kind, key = (folder / "other.pub").read_text().split()[:2]
     known = folder / "known_hosts"
     known.write_text(f"{known.read_text().split()[0]} {kind} {key}\n")

@@ -56,8 +56,8 @@ def mounted(tmp_path: Path) -> Mounted:
     @contextmanager
     def serve(options: str) -> Iterator[DeviceProfile]:
         script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-        before = [unshare, "--mount", "--propagation", "private", "sh", "-c", script, str(folder)]
-        with Sshd(tmp_path / "sshd", before) as server:
+        prefix = [unshare, "--mount", "--propagation", "private", "sh", "-c", script, str(folder)]
+        with Sshd(tmp_path / "sshd", prefix) as server:
             yield server.profile(work_dir=str(folder))
 
     return serve

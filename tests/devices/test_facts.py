@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.devices.facts import FACTS, clusters, cpu_name, jetson_linux, memory_bytes, os_name, read_facts
+from edgenas.devices.facts import FACTS, cpu_clusters, cpu_name, jetson_linux_release, memory_bytes, os_name, read_facts
 
 CPU = "/sys/devices/system/cpu/cpu{}/{}"
 
@@ -110,14 +110,14 @@ def test_equal_cores_at_other_frequencies_are_apart() -> None:
     """A prime core that is the same design at 2.8 instead of 2.4 GHz is a cluster of its own."""
     files = {CPU.format(n, "cpufreq/cpuinfo_max_freq"): "2400000" for n in range(3)}
     files[CPU.format(3, "cpufreq/cpuinfo_max_freq")] = "2840000"
-    assert [each["cores"] for each in clusters(files.get, cpuinfo(["0xd41"] * 4))] == [[0, 1, 2], [3]]
+    assert [each["cores"] for each in cpu_clusters(files.get, cpuinfo(["0xd41"] * 4))] == [[0, 1, 2], [3]]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["0xd05", "0xd0b"]), st.sampled_from([None, "1800000", "2400000"]))))
 def test_clusters_hold_each_core_once(cores: list[tuple[str, str | None]]) -> None:
     """Whatever the board, every core is in one cluster."""
     frequencies = {CPU.format(n, "cpufreq/cpuinfo_max_freq"): value for n, (_, value) in enumerate(cores)}
-    found = clusters(frequencies.get, cpuinfo([part for part, _ in cores]))
+    found = cpu_clusters(frequencies.get, cpuinfo([part for part, _ in cores]))
     assert sorted(number for group in found for number in group["cores"]) == list(range(len(cores)))
 
 
@@ -141,7 +141,7 @@ def test_systems_are_named() -> None:
     assert facts_of(ORIN_NANO)["jetson_linux"] == "R36.3.0"
     assert "jetson_linux" not in facts_of(PI_5)
     assert os_name("NAME=Buildroot\n") is None
-    assert jetson_linux("something else") is None
+    assert jetson_linux_release("something else") is None
 
 
 def test_a_silent_machine_lists_what_is_missing() -> None:

@@ -109,9 +109,9 @@ def test_a_profile_knows_how_it_was_named(tmp_path: Path) -> None:
     path.write_text("name: board\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
     assert load_profile(path).cli_name == f"'{path}'"
     assert load_profile("localhost").cli_name == "localhost"
-    assert "given" not in load_profile(path).to_dict()
-    with pytest.raises(UsageError, match="unknown key 'given'"):
-        profile_from_dict(board(given="x"), "board.yaml")
+    assert "cli_name" not in load_profile(path).to_dict()
+    with pytest.raises(UsageError, match="unknown key 'cli_name'"):
+        profile_from_dict(board(cli_name="x"), "board.yaml")
 
 
 def test_a_shipped_profile_is_found_by_name() -> None:
@@ -247,7 +247,7 @@ def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     profile = profile_from_dict(board(connection={"kind": "pretended"}), "board.yaml")
     assert isinstance(connect_device(profile), FakeDevice)
-    with pytest.raises(UsageError, match="no edgenas Device class"):
+    with pytest.raises(UsageError, match="not an edgenas Device class"):
         profile_from_dict(board(connection={"kind": "wrong"}), "board.yaml")
 
 
@@ -311,6 +311,25 @@ def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tupl
     target = Target(profile, affinity=affinity)
     assert (target.affinity, target.name) == (cpus, name)
     assert target.to_dict().get("affinity") == (None if cpus is None else list(cpus))
+
+
+def test_a_target_takes_the_name_or_file_of_a_profile(tmp_path: Path) -> None:
+    """A profile may be given by its name, or by the path of its YAML file as text or as a Path."""
+    assert Target("localhost", threads=1) == Target(load_profile("localhost"), threads=1)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nconnection: {kind: local}\nruntimes: {litert: {}}\ndefault: {runtime: litert}\n")
+    assert Target(path) == Target(str(path)) == Target(load_profile(path))
+    with pytest.raises(UsageError, match="did you mean 'localhost'"):
+        Target("localhots")
+
+
+def test_profiles_and_targets_print_on_one_line() -> None:
+    """What decides a target is shown: device, runtime, precision, threads, CPUs and power mode."""
+    assert repr(Target("localhost")) == "Target(localhost, onnxruntime, fp32, 1 thread)"
+    profile = profile_from_dict(board(clusters={"big": [2, 3]}, power_mode="MAXN"), "board.yaml")
+    assert repr(profile) == "DeviceProfile(board, local, runtimes onnxruntime)"
+    target = Target(profile, precision="int8", affinity="big")
+    assert repr(target) == "Target(board, onnxruntime, int8, 2 threads, CPUs 2 3, power mode MAXN)"
 
 
 def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from edgenas import on_device
 from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices import setup as installing
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.devices.setup import Board, Installed, set_up
+from edgenas.devices.setup import InstalledRuntimes, ProbeResult, install_runtimes
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 
 PINNED = importlib.metadata.version("onnxruntime")
@@ -65,8 +65,8 @@ def device(base: Path) -> Iterator[Device]:
         yield device
 
 
-def install(device: Device, profile: DeviceProfile, **options: Any) -> Installed:
-    return set_up(device, profile, Deadline(120), python=sys.executable, **options)
+def install(device: Device, profile: DeviceProfile, **options: Any) -> InstalledRuntimes:
+    return install_runtimes(device, profile, Deadline(120), python=sys.executable, **options)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_same_call_does_nothing_again(device: Device, base: Path, tmp_path: 
     first = install(device, profile_in(base), wheels=files)
     made = (base / "venv").stat().st_ino
     again = install(device, profile_in(base), wheels=files)
-    assert (again.how, again.versions) == ("was there already", first.versions)
+    assert (again.how, again.versions) == ("already installed", first.versions)
     assert (base / "venv").stat().st_ino == made
     newer = numpy_and(wheel(tmp_path, "onnxruntime", "10.0", GIVES.format(version="10.0")))
     assert install(device, profile_in(base), wheels=newer).versions == {"onnxruntime": "10.0"}
@@ -136,7 +136,7 @@ def test_what_a_broken_off_call_left_is_removed(device: Device, base: Path, tmp_
     install(device, profile_in(base), wheels=files)
     for name in ("venv.new", "venv.old"):
         (base / name / "lib").mkdir(parents=True)
-    assert install(device, profile_in(base), wheels=files).how == "was there already"
+    assert install(device, profile_in(base), wheels=files).how == "already installed"
     assert [path.name for path in base.glob("venv*")] == ["venv"]
 
 
@@ -146,16 +146,16 @@ def test_fetching_ends_with_the_deadline(tmp_path: Path, monkeypatch: pytest.Mon
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(slow))
-    wanted = installing._wanted(profile_in(tmp_path), ())
+    wanted = installing._runtime_packages(profile_in(tmp_path), ())
     with pytest.raises(DeviceError, match=r"fetching wheels of onnxruntime by pip here: did not end within 0\.5 s"):
-        installing._download(wanted[0], board(), tmp_path, Deadline(0.5))
+        installing._download_wheels(wanted[0], board(), tmp_path, Deadline(0.5))
 
 
 @pytest.mark.parametrize("python", ["bin/python", "~/bin/python", "x\x00"])
 def test_an_interpreter_from_wherever_one_is_is_refused(device: Device, base: Path, python: str) -> None:
     """--python is absolute or a bare name: nobody knows from where another path would lead."""
     with pytest.raises(UsageError, match="--python must be an absolute path"):
-        set_up(device, profile_in(base), Deadline(60), python=python)
+        install_runtimes(device, profile_in(base), Deadline(60), python=python)
 
 
 def test_a_failure_leaves_the_old_environment(device: Device, base: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_pip_there_installs_the_version_that_is_here(device: Device, base: Path,
     for version in ("0.1", PINNED, "99.0"):
         wheel(index, "onnxruntime", version, GIVES.format(version=version))
     done = install(device, profile_in(base))
-    assert (done.versions, done.how) == ({"onnxruntime": PINNED}, "by pip there")
+    assert (done.versions, done.how) == ({"onnxruntime": PINNED}, "by pip on the device")
 
 
 def test_the_newest_is_taken_where_that_version_is_not(device: Device, base: Path, index: Path) -> None:
@@ -257,18 +257,16 @@ def test_wrong_wheels_are_refused(device: Device, base: Path, tmp_path: Path) ->
 def test_an_unknown_runtime_is_refused(device: Device, base: Path) -> None:
     """A runtime that edgenas cannot install is named, with those that it can."""
     unknown: dict[str, Any] = {"runtimes": {"ncnn": {}}, "default": {"runtime": "ncnn"}}
-    with pytest.raises(
-        UsageError, match="nothing is known about installing runtime 'ncnn'; known: litert, onnxruntime"
-    ):
+    with pytest.raises(UsageError, match="edgenas cannot install runtime 'ncnn'; known: litert, onnxruntime"):
         install(device, profile_in(base, **unknown))
 
 
-def board(**changes: Any) -> Board:
+def board(**changes: Any) -> ProbeResult:
     given: dict[str, Any] = {
         "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ("glibc", "2.19"),
         "free_bytes": 10**10, "base": "/home/pi/.cache/edgenas", "works": False,
     }  # fmt: skip
-    return Board(**{**given, **changes})
+    return ProbeResult(**{**given, **changes})
 
 
 def test_platforms_follow_from_the_c_library() -> None:
@@ -290,7 +288,7 @@ def test_an_interpreter_that_cannot_run_the_agent_is_refused(
     device: Device, base: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
     """An old Python, or another than CPython, for which there are no wheels, is refused before anything is fetched."""
-    monkeypatch.setattr(installing._Installer, "_ask", lambda self, request: asdict(board(**change)))
+    monkeypatch.setattr(installing._Installer, "_run_script", lambda self, request: asdict(board(**change)))
     with pytest.raises(DeviceError, match=r"install CPython 3\.8 or newer there, or name one with --python"):
         install(device, profile_in(base))
 
@@ -298,7 +296,7 @@ def test_an_interpreter_that_cannot_run_the_agent_is_refused(
 def test_a_python_that_does_not_answer_is_named(device: Device, base: Path) -> None:
     """What is no Python at all is named with the remedy."""
     with pytest.raises(DeviceError, match=r"/bin/true there cannot be used \(status 0\); install Python 3\.8"):
-        set_up(device, profile_in(base), Deadline(60), python="/bin/true")
+        install_runtimes(device, profile_in(base), Deadline(60), python="/bin/true")
 
 
 def test_the_script_runs_on_python_3_8() -> None:
@@ -312,7 +310,7 @@ def test_the_script_runs_on_python_3_8() -> None:
 @pytest.mark.slow
 def test_wheels_for_an_arm_board_are_fetched(tmp_path: Path) -> None:
     """From the real index come wheels for the board's processor, not for this one's."""
-    wanted = installing._wanted(profile_in(tmp_path), ())
-    found = installing._download(wanted[0], board(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300))
+    wanted = installing._runtime_packages(profile_in(tmp_path), ())
+    found = installing._download_wheels(wanted[0], board(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300))
     assert sorted(path.name.partition("-")[0] for path in found) == ["numpy", "onnxruntime"]
     assert all("cp311" in path.name and path.name.endswith("aarch64.whl") for path in found)

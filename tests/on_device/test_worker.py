@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices.ssh.link import SENT
+from edgenas.devices.ssh.link import SENT_MODULES
 from edgenas.files import digest
 from edgenas.on_device import worker
 from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, file_digest
@@ -31,20 +31,20 @@ def keep(folder: Path, content: bytes, age_seconds: int = 0) -> str:
     return digest(content)
 
 
-@pytest.mark.parametrize("name", SENT)
+@pytest.mark.parametrize("name", SENT_MODULES)
 def test_what_is_sent_runs_on_python_3_8(name: str) -> None:
     """Modules that are sent have the grammar of Python 3.8 and evaluate no newer annotation."""
     tree = ast.parse((HERE / f"{name}.py").read_text(), feature_version=(3, 8))
     assert any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
 
 
-@pytest.mark.parametrize("name", SENT)
+@pytest.mark.parametrize("name", SENT_MODULES)
 def test_what_is_sent_needs_nothing_else(name: str) -> None:
     """Modules that are sent import the standard library and each other only."""
     tree = ast.parse((HERE / f"{name}.py").read_text())
     imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    sent = {f"edgenas.on_device.{module}" for module in SENT}
+    sent = {f"edgenas.on_device.{module}" for module in SENT_MODULES}
     assert {module for module in imported if module.partition(".")[0] not in sys.stdlib_module_names} <= sent
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import edgenas.pipeline.measurement_store
 from edgenas.devices import Device, Target
-from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
+from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, read_document
@@ -72,7 +72,7 @@ class Board:
     measured: int = 0
 
     def answer(self, request: Request) -> Reply:
-        said = simulate(request).stdout.splitlines()
+        said = simulate_agent(request).stdout.splitlines()
         lines = [self._scaled(json.loads(line), request) for line in said[: self.left]]
         self.left -= len(lines)
         return Reply("".join(json.dumps(line) + "\n" for line in lines), vanishes=len(lines) < len(said))

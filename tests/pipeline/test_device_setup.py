@@ -16,8 +16,8 @@ from edgenas.devices.ssh import connection as ssh_connection
 from edgenas.devices.ssh.known_hosts import HostKey
 from edgenas.errors import DeviceError, UsageError
 from edgenas.pipeline import device_check
-from edgenas.pipeline.device_check import CheckResult, check, passed
-from edgenas.pipeline.device_setup import describe, new, render, setup, trust
+from edgenas.pipeline.device_check import CheckResult, all_passed, check_device
+from edgenas.pipeline.device_setup import complete_draft, create_profile, profile_yaml, set_up_device, trust_host_keys
 
 Make = Callable[..., DeviceProfile]
 
@@ -56,7 +56,7 @@ def named(checks: list[CheckResult], name: str) -> CheckResult:
 
 def test_equal_cores_make_no_clusters() -> None:
     """A board of equal cores gets their number, at most four threads and no affinity."""
-    described = describe(DRAFT, facts(8, EQUAL), [])
+    described = complete_draft(DRAFT, facts(8, EQUAL), [])
     assert (described["cores"], described["default"]["threads"]) == (8, 4)
     assert "clusters" not in described
     assert "affinity" not in described["default"]
@@ -64,7 +64,7 @@ def test_equal_cores_make_no_clusters() -> None:
 
 def test_models_are_bound_to_the_fastest_cluster() -> None:
     """Unequal cores become clusters, little before big whatever their numbers; the big ones are the default."""
-    described = describe(DRAFT, facts(8, BIG_LITTLE), [])
+    described = complete_draft(DRAFT, facts(8, BIG_LITTLE), [])
     assert described["clusters"] == {"little": [4, 5, 6, 7], "big": [0, 1, 2, 3]}
     assert Target(profile_from_dict(described, "board.yaml")).affinity == (0, 1, 2, 3)
 
@@ -72,20 +72,20 @@ def test_models_are_bound_to_the_fastest_cluster() -> None:
 def test_clusters_of_unknown_speed_are_left_out() -> None:
     """Which cores are big is not guessed."""
     silent = [{**each, "capacity": None, "max_frequency_khz": None} for each in BIG_LITTLE]
-    assert "clusters" not in describe(DRAFT, facts(8, silent), [])
-    assert describe(DRAFT, facts(8, None), [])["cores"] == 8
+    assert "clusters" not in complete_draft(DRAFT, facts(8, silent), [])
+    assert complete_draft(DRAFT, facts(8, None), [])["cores"] == 8
 
 
 def test_the_power_mode_is_kept() -> None:
     """The mode that a Jetson is in becomes the one that it is to be measured in."""
-    described = describe(DRAFT, {**facts(6, EQUAL), "power_mode": "25W"}, [])
+    described = complete_draft(DRAFT, {**facts(6, EQUAL), "power_mode": "25W"}, [])
     assert Target(profile_from_dict(described, "board.yaml")).name == "board-onnxruntime-fp32-4t-25w"
 
 
 def test_accelerators_that_are_there_come_first() -> None:
     """Providers of an onnxruntime on the board are used before its processor, TensorRT with an engine cache."""
     there = ["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "AzureExecutionProvider"]
-    described = profile_from_dict(describe(DRAFT, facts(6, EQUAL), there), "board.yaml")
+    described = profile_from_dict(complete_draft(DRAFT, facts(6, EQUAL), there), "board.yaml")
     options = described.runtimes["onnxruntime"]
     assert options.providers == ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
     assert options.options["TensorrtExecutionProvider"]["trt_engine_cache_enable"] is True
@@ -93,8 +93,8 @@ def test_accelerators_that_are_there_come_first() -> None:
 
 def test_what_is_written_is_read_back() -> None:
     """The YAML of a described board gives the same profile."""
-    described = describe(DRAFT, facts(8, BIG_LITTLE), ["CUDAExecutionProvider"])
-    text = render(described)
+    described = complete_draft(DRAFT, facts(8, BIG_LITTLE), ["CUDAExecutionProvider"])
+    text = profile_yaml(described)
     assert profile_from_dict(yaml.safe_load(text), "x") == profile_from_dict(described, "x")
     assert text.startswith("# board: edgenas device check board says")
 
@@ -102,33 +102,33 @@ def test_what_is_written_is_read_back() -> None:
 def test_new_describes_this_machine(tmp_path: Path) -> None:
     """A profile is written from the device's own facts, and a file that is there is not touched."""
     path = tmp_path / "mine.yaml"
-    assert new("mine", {"kind": "local"}, lambda key: False, path) == path
+    assert create_profile("mine", {"kind": "local"}, lambda key: False, path) == path
     with connect_device(load_profile("localhost")) as device:
         assert load_profile(path).cores == device.facts()["cores"]
     path.write_text("mine")
     with pytest.raises(UsageError, match="is there already"):
-        new("mine", {"kind": "local"}, lambda key: False, path)
+        create_profile("mine", {"kind": "local"}, lambda key: False, path)
     assert path.read_text() == "mine"
 
 
 def test_setup_refuses_what_it_would_do_in_vain(profile: Make) -> None:
     """Where the profile names an interpreter, or the device is this machine, nothing is installed."""
     with pytest.raises(UsageError, match="remove python from the profile"):
-        setup(profile(python="/usr/bin/python3"))
+        set_up_device(profile(python="/usr/bin/python3"))
     with pytest.raises(UsageError, match="reached by ssh, this one is local"):
-        setup(profile())
+        set_up_device(profile())
 
 
 def test_trust_is_for_ssh(profile: Make) -> None:
     """A device without host keys has none to trust."""
     with pytest.raises(UsageError, match="has no host keys"):
-        trust(profile(), lambda key: True)
+        trust_host_keys(profile(), lambda key: True)
 
 
 def test_this_machine_passes(profile: Make) -> None:
     """Everything that measuring needs is found here, in a fixed order."""
-    checks = check(Target(profile()))
-    assert passed(checks), checks
+    checks = check_device(Target(profile()))
+    assert all_passed(checks), checks
     there = ["connection", "python", "work folder", "clock", "lock", "runtime", "conditions"]
     assert [each.name for each in checks][: len(there)] == there
     assert named(checks, "runtime").found.startswith("onnxruntime ")
@@ -140,7 +140,7 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
     if "AzureExecutionProvider" not in built:
         pytest.skip("this onnxruntime has no provider that runs nothing")
     wanted = {"runtimes": {"onnxruntime": {"providers": ["AzureExecutionProvider", "CPUExecutionProvider"]}}}
-    found = named(check(Target(profile(**wanted))), "runtime")
+    found = named(check_device(Target(profile(**wanted))), "runtime")
     assert (found.status, "nodes ran on CPUExecutionProvider instead" in found.found) == ("warning", True)
     assert "leave it out of the profile" in found.remedy
 
@@ -148,7 +148,7 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
 def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """That a runtime can be imported is not enough: it must run the reference model."""
     monkeypatch.setattr(device_check, "reference_model", lambda ending: b"no model")
-    failed = named(check(Target(profile())), "runtime")
+    failed = named(check_device(Target(profile())), "runtime")
     assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)
     assert "edgenas device setup board" in failed.remedy
 
@@ -160,7 +160,7 @@ def test_a_step_fails_under_its_own_name(profile: Make, monkeypatch: pytest.Monk
         raise DeviceError("clock.invalid: no machine is called clock.invalid; correct connection.host")
 
     monkeypatch.setattr(ssh_connection, "fetch_host_key", fail)
-    checks = check(Target(profile(connection={"kind": "ssh", "host": "clock.invalid"})))
+    checks = check_device(Target(profile(connection={"kind": "ssh", "host": "clock.invalid"})))
     assert [(each.name, each.status) for each in checks][:2] == [("reach", "failed"), ("host key", "not tried")]
     assert named(checks, "clock").status == "not tried"
 
@@ -172,7 +172,7 @@ def test_trust_ends_where_a_name_has_two_keys(profile: Make, monkeypatch: pytest
     shown = (HostKey("board", kind, f"AAA{number}", "changed", file, 1, file) for number in range(9))
     monkeypatch.setattr(ssh_connection, "fetch_host_key", lambda connection, deadline: next(shown))
     with pytest.raises(DeviceError, match="board showed another key right after one was recorded"):
-        trust(profile(connection={"kind": "ssh", "host": "board"}), lambda key: True)
+        trust_host_keys(profile(connection={"kind": "ssh", "host": "board"}), lambda key: True)
     assert file.read_text() == f"board {kind} AAA0\n"
 
 
@@ -180,13 +180,13 @@ def test_localhost_is_nobody_elses_name(tmp_path: Path, monkeypatch: pytest.Monk
     """No profile is written that would stand in for the shipped one of this machine."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="localhost always means the shipped profile"):
-        new("localhost", {"kind": "local"}, lambda key: False)
+        create_profile("localhost", {"kind": "local"}, lambda key: False)
 
 
 def test_a_missing_interpreter_is_named(profile: Make) -> None:
     """Without Python there what follows is not tried, and the remedy is said."""
-    checks = check(Target(profile(python="/nowhere/python3")))
-    assert not passed(checks)
+    checks = check_device(Target(profile(python="/nowhere/python3")))
+    assert not all_passed(checks)
     assert named(checks, "python").status == "failed"
     assert "/nowhere/python3" in named(checks, "python").found
     assert "python" in named(checks, "python").remedy
@@ -195,21 +195,21 @@ def test_a_missing_interpreter_is_named(profile: Make) -> None:
 
 def test_something_that_is_no_python_is_named(profile: Make) -> None:
     """An interpreter that does not answer as Python does is a failure with a remedy."""
-    failed = named(check(Target(profile(python="/bin/true"))), "python")
+    failed = named(check_device(Target(profile(python="/bin/true"))), "python")
     assert (failed.status, "/bin/true cannot be used there" in failed.found) == ("failed", True)
 
 
 def test_an_old_python_is_refused(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python below 3.8 is a failure, whatever else works."""
     monkeypatch.setattr("platform.python_version", lambda: "3.7.3")
-    checks = check(Target(profile()))
+    checks = check_device(Target(profile()))
     assert (named(checks, "python").status, named(checks, "lock").status) == ("failed", "not tried")
 
 
 def test_a_missing_provider_is_named(profile: Make) -> None:
     """A provider that the runtime there was not built with fails the runtime; the rest is still tried."""
     wanted = {"runtimes": {"onnxruntime": {"providers": ["CUDAExecutionProvider"]}}}
-    checks = check(Target(profile(**wanted)))
+    checks = check_device(Target(profile(**wanted)))
     failed = named(checks, "runtime")
     assert "onnxruntime here has no CUDAExecutionProvider" in failed.found
     assert "edgenas device setup board" in failed.remedy
@@ -221,7 +221,7 @@ def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(device_check, "_LOCK_SECONDS", 0.1)
     mine = profile()
     with connect_device(mine) as device, device.lock(Deadline(5)):
-        failed = named(check(Target(mine)), "lock")
+        failed = named(check_device(Target(mine)), "lock")
     assert failed.status == "failed"
     assert "is taken by" in failed.found
 
@@ -229,18 +229,18 @@ def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch)
 def test_a_full_disk_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space in the work folder is a failure."""
     monkeypatch.setattr(device_check, "_FREE_BYTES", 10**18)
-    assert named(check(Target(profile())), "work folder").status == "failed"
+    assert named(check_device(Target(profile())), "work folder").status == "failed"
 
 
 def test_a_wrong_clock_is_a_warning(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that is ten minutes behind is said with the command that sets it; measuring works all the same."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 600)
-    checks = check(Target(profile()))
+    checks = check_device(Target(profile()))
     warned = named(checks, "clock")
     assert (warned.status, "behind this machine's" in warned.found) == ("warning", True)
     assert "timedatectl" in warned.remedy
-    assert passed(checks)
+    assert all_passed(checks)
 
 
 @pytest.mark.parametrize(
@@ -253,10 +253,10 @@ def test_conditions_that_refuse_are_warnings(
     """A slow governor, and another power mode than the profile's, are warnings with what mends them."""
     conditions = {"governor": "performance", "frequency_khz": 1, "temperature_c": 40.0, **given}
     monkeypatch.setattr(device_check, "_CONDITIONS", f"import json; print(json.dumps({conditions!r}))")
-    checks = check(Target(profile(power_mode="MAXN" if "power_mode" in given else None)))
+    checks = check_device(Target(profile(power_mode="MAXN" if "power_mode" in given else None)))
     (warned,) = [each for each in checks if each.status == "warning"]
     assert (warned.name, found in warned.found, remedy in warned.remedy) == ("conditions", True, True)
-    assert passed(checks)
+    assert all_passed(checks)
 
 
 def test_a_device_that_is_not_there(profile: Make) -> None:
@@ -264,7 +264,7 @@ def test_a_device_that_is_not_there(profile: Make) -> None:
     data = {
         "connection": {"kind": "absent"}, "runtimes": {"published": {}}, "default": {"runtime": "published"},
     }  # fmt: skip
-    checks = check(Target(profile(**data)))
+    checks = check_device(Target(profile(**data)))
     assert [each.status for each in checks] == ["failed", *["not tried"] * 6]
     with pytest.raises(DeviceError):
         connect_device(profile(**data))

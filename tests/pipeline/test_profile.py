@@ -19,7 +19,7 @@ import pytest
 import edgenas.pipeline.measurement_store
 import edgenas.pipeline.profile
 from edgenas.devices import Device, DeviceProfile, Target
-from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
+from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError, ModelError, UsageError
@@ -312,7 +312,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     asked: list[int] = []
 
     def handler(request: Request) -> Reply:
-        reply = simulate(request)
+        reply = simulate_agent(request)
         asked.append(reply.stdout.count('"result"'))
         if len(asked) > 1:
             return reply
@@ -356,7 +356,7 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     """What an accelerator holds nobody sees: latency is measured, memory counted, and the certificate says so."""
 
     def handler(request: Request) -> Reply:
-        return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate(request).stdout))
+        return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate_agent(request).stdout))
 
     monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
@@ -374,7 +374,7 @@ def failing(which: Callable[[int], bool]) -> Callable[[object], Device]:
     """Connect to a device on which some models crash, by their number in the request."""
 
     def handler(request: Request) -> Reply:
-        answers = [json.loads(line) for line in simulate(request).stdout.splitlines()]
+        answers = [json.loads(line) for line in simulate_agent(request).stdout.splitlines()]
         for answer in answers:
             if answer["kind"] == "result" and which(answer["id"]):
                 answer.update(kind="failed", reason="crashed", detail="its process was killed by SIGSEGV")
@@ -443,7 +443,7 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
     """After the first batch, not after ten minutes, a governor that spoils all of them is named with its remedy."""
 
     def handler(request: Request) -> Reply:
-        return Reply(simulate(request).stdout.replace('"governor": null', '"governor": "powersave"'))
+        return Reply(simulate_agent(request).stdout.replace('"governor": null', '"governor": "powersave"'))
 
     monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run", Recorder())

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import Completed, Deadline, Device, Output, check_content, check_name
+from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
 from edgenas.devices.facts import FACT_PATTERNS, read_facts
-from edgenas.devices.setup import BASE, VENV_PYTHON
+from edgenas.devices.output import CommandOutput, CompletedCommand
+from edgenas.devices.setup import DEFAULT_WORK_DIR, VENV_PYTHON
+from edgenas.devices.ssh.channel import ConnectionLostError, run_in_shell
 from edgenas.devices.ssh.config import SshConnection
-from edgenas.devices.ssh.connection import Way, open_way
-from edgenas.devices.ssh.link import LinkLostError, WorkerLink, shell
+from edgenas.devices.ssh.connection import SshRoute, open_route
+from edgenas.devices.ssh.link import WorkerLink
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import digest, read_bytes, write_bytes
 from edgenas.on_device.work_folder import DEVICE_LOCK
@@ -26,12 +28,13 @@ _START_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 20_000
 _MARK = "== edgenas == "
-# Scripts stand on one line without a !, or csh could not read them.
-# Prints the interpreter $0 if it works, a leading ~/ being the home folder; else nothing.
+# Scripts stand on one line and hold no !, or csh could not read them.
+# Prints the interpreter $0, with a leading ~/ as the home folder, if it works; otherwise an empty line.
 _FIND_PYTHON = (
     'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{_MARK}$p"'
 )
-# Prints every readable file of the patterns that follow, then what the kernel and the interpreter $0 say.
+# Prints every readable file that matches the arguments, then the kernel's release and architecture, and the
+# version of the interpreter $0.
 _FACTS = (
     "for pattern; do for file in $pattern; do"
     f' if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
@@ -42,17 +45,21 @@ _FACTS = (
 
 
 class SshDevice(Device):
-    """Commands run over there, by a worker that ends them and tidies up when this side goes.
+    """A machine that is reached over SSH. A remote worker there runs commands and stores files.
 
-    The worker is a small Python program that is sent at the first command or
-    file; connecting and ``facts`` need a plain shell only. Work folders and files
-    that are kept for the next time lie under ``work_dir``, by default
-    ``~/.cache/edgenas``. ``python`` is the profile's, else that of the
-    environment which ``edgenas device setup`` made, else ``python3``.
+    The worker is a small Python program that is sent with the first command or
+    file. It ends the running command and removes the work folder when the host
+    disconnects. Connecting and ``facts`` need only a shell. Work folders, and files
+    that are kept for the next connection, lie under ``work_dir``, by default
+    ``~/.cache/edgenas``. ``python`` is the profile's interpreter, else that of
+    the environment from ``edgenas device setup``, else ``python3``.
 
-    A device that gives no sign of life for ten seconds is given up. A worker
-    that hears nothing for ``silence_seconds`` takes this side for dead, so
-    ``on_line`` must not block for so long.
+    A device that sends nothing for ten seconds is given up.
+
+    Args:
+        profile: A profile of kind ``ssh``.
+        silence_seconds: The worker ends when it receives nothing for this long,
+            not even a heartbeat.
     """
 
     connection_type = SshConnection
@@ -62,12 +69,12 @@ class SshDevice(Device):
             raise UsageError(f"{profile.name}: connection must be of kind ssh")
         self.name = profile.name
         self._python = profile.python
-        self._base = profile.work_dir or BASE
-        self._parents = [profile.work_dir] if profile.work_dir else [BASE, ""]
-        self._silence = silence_seconds
+        self._venv_python = f"{profile.work_dir or DEFAULT_WORK_DIR}/{VENV_PYTHON}"
+        self._work_folder_parents = [profile.work_dir] if profile.work_dir else [DEFAULT_WORK_DIR, ""]
+        self._silence_seconds = silence_seconds
         self._link: WorkerLink | None = None
         self._why_closed = "the device was closed; connect again"
-        self._way: Way | None = open_way(profile.connection, profile.cli_name, Deadline(_CONNECT_SECONDS))
+        self._route: SshRoute | None = open_route(profile.connection, profile.cli_name, Deadline(_CONNECT_SECONDS))
 
     @classmethod
     def connect(cls, profile: DeviceProfile) -> Self:
@@ -79,8 +86,8 @@ class SshDevice(Device):
 
     def _find_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
-            said = self._shell(deadline, _FIND_PYTHON, self._python or f"{self._base}/{VENV_PYTHON}")
-            self._python = said.partition("\n")[0].strip() or self._python or "python3"
+            printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
+            self._python = printed.partition("\n")[0].strip() or self._python or "python3"
         return self._python
 
     def run(
@@ -90,35 +97,33 @@ class SshDevice(Device):
         deadline: Deadline,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
-        link, output = self._talk(deadline), Output(on_line)
+    ) -> CompletedCommand:
+        link, output = self._worker(deadline), CommandOutput(on_line)
         try:
-            answer = link.ask(deadline, command[0], "run", command=list(command))
-            status = None if "error" in answer else _follow(link, output, stdin, deadline, command[0])
-        except LinkLostError as error:
-            self._end(str(error))
+            answer = link.request(deadline, command[0], "run", command=list(command))
+            status = None if "error" in answer else _follow_command(link, output, stdin, deadline, command[0])
+        except ConnectionLostError as error:
+            self._disconnect(str(error))
             raise
         except BaseException:
-            self._kill(link)
+            self._kill_command(link)
             raise
         if status is None:
             raise DeviceError(f"{command[0]}: cannot be started ({answer['error']}); correct the profile's python")
-        return output.completed(status)
+        return output.finish(status)
 
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        check_name(name)
-        if not local.is_file():
-            raise UsageError(f"{local}: cannot be read (no such file)")
+        check_file_name(name)
         data = read_bytes(local)
         with self._exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
-            answer = link.ask(deadline, what, "push", name=name, sha256=sha256 or digest(data), size=len(data))
+            answer = link.request(deadline, what, "push", name=name, sha256=sha256 or digest(data), size=len(data))
             if answer.get("send"):
-                link.send_pieces(b"F", data, deadline, what)
-                answer = link.answer(deadline, what)
+                link.send_frames(b"F", data, deadline, what)
+                answer = link.receive_answer(deadline, what)
         if "error" in answer:
-            check_content(local, data, sha256)
+            check_unchanged(local, data, sha256)
             raise DeviceError(
                 f"{self.name}: {local} cannot be stored there ({answer['error']});"
                 " free space there or set work_dir in the profile"
@@ -128,12 +133,12 @@ class SshDevice(Device):
     def pull(self, remote: str, local: Path) -> None:
         with self._exchange(0) as (link, deadline):
             what = f"{self.name}: fetching {remote}"
-            name = check_name(remote.removeprefix(f"{link.folder}/"))
-            answer = link.ask(deadline, what, "pull", name=name)
+            name = check_file_name(remote.removeprefix(f"{link.folder}/"))
+            answer = link.request(deadline, what, "pull", name=name)
             size = answer.get("size", 0)
             data, deadline = bytearray(), _transfer_deadline(size)
             while len(data) < size:
-                data += link.receive(deadline, what)[1]
+                data += link.receive_frame(deadline, what)[1]
         if "sha256" not in answer:
             raise DeviceError(f"{remote}: there is no such file on the device")
         if digest(bytes(data)) != answer["sha256"]:
@@ -142,17 +147,17 @@ class SshDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(_START_SECONDS)
-        said = self._shell(deadline, _FACTS, self._find_python(deadline), *FACT_PATTERNS)
-        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in said.split(_MARK))}
+        printed = self._run_in_shell(deadline, _FACTS, self._find_python(deadline), *FACT_PATTERNS)
+        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
         return read_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
 
     def close(self) -> None:
-        self._end("the device was closed; connect again", wait=True)
+        self._disconnect("the device was closed; connect again", wait=True)
 
     def _take_lock(self, holder: str) -> str | None:
         with self._exchange(0) as (link, deadline):
-            answer = link.ask(deadline, f"{self.name}: its lock", "lock", holder=holder)
+            answer = link.request(deadline, f"{self.name}: its lock", "lock", holder=holder)
         if "error" in answer:
             raise DeviceError(
                 f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer['error']});"
@@ -164,82 +169,86 @@ class SshDevice(Device):
     def _release_lock(self) -> None:
         if self._link is not None:
             with contextlib.suppress(DeviceError), self._exchange(0) as (link, deadline):
-                link.ask(deadline, f"{self.name}: its lock", "unlock")
+                link.request(deadline, f"{self.name}: its lock", "unlock")
 
     # -- the connection ------------------------------------------------------------
 
-    def _check_open(self) -> Way:
-        if self._way is None:
+    def _check_open(self) -> SshRoute:
+        """Return the open connection. Raise DeviceError with the reason when it is closed."""
+        if self._route is None:
             raise DeviceError(self._why_closed)
-        return self._way
+        return self._route
 
-    def _shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
-        """What a script for the plain shell there prints after its first mark."""
-        transport = self._check_open().transports[-1]
+    def _run_in_shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
+        """Return what a script of the plain shell there prints after its first mark."""
+        transport = self._check_open().device
         try:
-            return shell(transport, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
-        except LinkLostError as error:
-            self._end(str(error))
+            return run_in_shell(transport, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
+        except ConnectionLostError as error:
+            self._disconnect(str(error))
             raise
 
-    def _talk(self, deadline: Deadline) -> WorkerLink:
-        """The talk with the worker, begun at the first need of it."""
-        transport = self._check_open().transports[-1]
+    def _worker(self, deadline: Deadline) -> WorkerLink:
+        """Return the link to the worker, which is started at the first call."""
+        transport = self._check_open().device
         if self._link is None:
             try:
                 python = self._find_python(deadline)
-                self._link = WorkerLink(transport, self.name, python, self._parents, self._silence, deadline)
-            except LinkLostError as error:
-                self._end(str(error))
+                parents, seconds = self._work_folder_parents, self._silence_seconds
+                self._link = WorkerLink(transport, self.name, python, parents, seconds, deadline)
+            except ConnectionLostError as error:
+                self._disconnect(str(error))
                 raise
         return self._link
 
     @contextlib.contextmanager
     def _exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
-        """A request with its answer and as many bytes; when it breaks off in between, the connection ends."""
+        """Give the link for a request with this many bytes; disconnect when the exchange breaks off."""
         deadline = _transfer_deadline(size)
-        link = self._talk(deadline)
+        link = self._worker(deadline)
         try:
             yield link, deadline
         except UsageError:
             raise
         except BaseException as error:
-            self._end(str(error) or "an exchange was interrupted; connect again")
+            self._disconnect(str(error) or "an exchange was interrupted; connect again")
             raise
 
-    def _kill(self, link: WorkerLink) -> None:
-        """End the command there, so that the next can run; where that fails, the connection ends, and it with it."""
+    def _kill_command(self, link: WorkerLink) -> None:
+        """Kill the running command, so that the next can run; disconnect where that fails, which ends it too."""
+        why = "a command there could not be ended; connect again"
         try:
-            link.send(b"K")
+            link.send_frame(b"K")
             deadline = Deadline(_KILL_SECONDS)
             while True:
-                kind, content = link.receive(deadline, "ending the command")
+                kind, content = link.receive_frame(deadline, "ending the command")
                 if kind == b"X" or (kind == b"J" and "error" in json.loads(content)):
                     return
         except DeviceError:
-            self._end("a command there could not be ended; connect again")
+            self._disconnect(why)
         except BaseException:
-            self._end("a command there could not be ended; connect again")
+            self._disconnect(why)
             raise
 
-    def _end(self, why: str, *, wait: bool = False) -> None:
+    def _disconnect(self, why: str, *, wait: bool = False) -> None:
+        """Close the connection; later calls raise DeviceError with ``why``."""
         if self._link is not None:
             self._link.close(wait=wait)
             self._link = None
-        if self._way is not None:
-            self._way.close()
-            self._way, self._why_closed = None, why
+        if self._route is not None:
+            self._route.close()
+            self._route, self._why_closed = None, why
 
 
-def _follow(link: WorkerLink, output: Output, stdin: bytes, deadline: Deadline, what: str) -> int:
-    """Give a command its input and take its output until it ends; returns its exit status."""
-    link.send_pieces(b"I", stdin, deadline, what)
+def _follow_command(link: WorkerLink, output: CommandOutput, stdin: bytes, deadline: Deadline, what: str) -> int:
+    """Send a running command its input, collect its output until it ends, and return its exit status."""
+    link.send_frames(b"I", stdin, deadline, what)
     while True:
-        kind, content = link.receive(deadline, what)
+        kind, content = link.receive_frame(deadline, what)
         if kind == b"O":
-            output.take(content)
+            output.add_stdout(content)
         elif kind == b"E":
-            output.take_errors(content)
+            output.add_stderr(content)
         elif kind == b"X":
             return int(content)
 

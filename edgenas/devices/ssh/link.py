@@ -1,4 +1,4 @@
-"""This side's end of the talk with a worker: frames over one SSH channel, and the signs of life on both sides."""
+"""The host's end of the link to a remote worker: frames over one SSH channel, with heartbeats in both directions."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas import on_device
 from edgenas.devices.contract import Deadline
-from edgenas.devices.ssh.connection import SILENCE_SECONDS, giving_up
+from edgenas.devices.ssh.channel import (
+    CHUNK_BYTES,
+    POLL_SECONDS,
+    REAP_SECONDS,
+    SHELL_SECONDS,
+    STDERR_KEPT_BYTES,
+    ConnectionLostError,
+    drain_stderr,
+    last_line,
+    lost_error,
+    open_channel,
+    silence_error,
+)
+from edgenas.devices.ssh.connection import SILENCE_SECONDS
 from edgenas.errors import DeviceError
 from edgenas.on_device import worker
 
 if TYPE_CHECKING:
-    from paramiko import Channel, Transport
+    from paramiko import Transport
 
+SENT_MODULES = ("process", "work_folder", "worker")  # of edgenas.on_device, in the order of their imports
 _ON_DEVICE = Path(on_device.__file__).parent
-SENT = ("process", "work_folder", "worker")
-_START_SECONDS = 60.0  # a login shell may take its time
-_POLL_SECONDS = 0.5
-_REAP_SECONDS = 0.002
-_BEAT_SECONDS = 5.0
-_TIDY_SECONDS = 5.0
-_PIECE = 32 * 1024 - 128  # with its header one packet of SSH, not two
-_CHUNK = 1 << 16
-_NOISE_KEPT = 4096
-_MOST_PIECES = 64
-# Reads the program that follows on standard input; the modules find each other under their own names.
+_HEARTBEAT_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
+_FRAME_BYTES = 32 * 1024 - 128  # with its header one packet of SSH, not two
+# Runs the program that follows on standard input. The modules import each other under their own names.
 _START = (
     "import sys;sys.version_info<(3,8) and sys.exit('Python 3.8 or newer is needed');"
     "exec(open(0,'rb',closefd=False).read(int(sys.argv[1])))"
@@ -49,14 +55,24 @@ module("edgenas.on_device")
 """
 
 
-class LinkLostError(DeviceError):
-    """The connection is of no more use."""
-
-
 class WorkerLink:
-    """The talk with a worker that was just started. Raises DeviceError when it cannot be started.
+    """A new remote worker on a device, and the frames to and from it.
 
-    Frames are sent whole from any thread and received by one.
+    Any thread may send frames, which are sent whole. One thread receives.
+
+    Args:
+        transport: The SSH connection.
+        name: The device's name in messages.
+        python: The interpreter that runs the worker.
+        parents: Folders for the work folder; the first that can be written is used.
+        silence_seconds: The worker ends when it receives nothing for this long.
+        deadline: The time until the worker must have started.
+
+    Attributes:
+        folder: The path of the work folder on the device.
+
+    Raises:
+        DeviceError: The worker cannot be started.
     """
 
     def __init__(
@@ -69,67 +85,87 @@ class WorkerLink:
         deadline: Deadline,
     ) -> None:
         self._name = name
-        self._received, self._noise = bytearray(), bytearray()
+        self._received, self._stderr = bytearray(), bytearray()
         self._sending = threading.Lock()
-        self._stop = threading.Event()
-        program = _program(parents, silence_seconds)
+        self._closed = threading.Event()
+        program = _worker_program(parents, silence_seconds)
         command = shlex.join([python, "-I", "-c", _START, str(len(program))])
-        self._channel = _open_channel(transport, command, name, deadline)
+        self._channel = open_channel(transport, command, name, deadline)
         try:
             self._send_bytes(program)
             self._skip_to_mark(python, deadline)
-            self.folder = self._greet(deadline)
+            self.folder = self._receive_folder(deadline)
         except BaseException:
             self._channel.close()
             raise
-        self._beating = threading.Thread(
-            target=self._beat, args=(min(_BEAT_SECONDS, silence_seconds / 4),), daemon=True
-        )
-        self._beating.start()
+        seconds = min(_HEARTBEAT_SECONDS, silence_seconds / 4)
+        self._heartbeat = threading.Thread(target=self._send_heartbeats, args=(seconds,), daemon=True)
+        self._heartbeat.start()
 
-    def ask(self, deadline: Deadline, what: str, do: str, **content: Any) -> dict[str, Any]:
-        """The answer to a request."""
-        self.request(do, **content)
-        return self.answer(deadline, what)
+    def request(self, deadline: Deadline, what: str, do: str, **content: Any) -> dict[str, Any]:
+        """Send a request and return the worker's answer.
 
-    def request(self, do: str, **content: Any) -> None:
-        self.send(b"J", json.dumps({"do": do, **content}).encode())
+        Args:
+            deadline: The time until the answer must be there.
+            what: The work's name in messages.
+            do: The name of the request.
+            **content: Its arguments.
 
-    def answer(self, deadline: Deadline, what: str) -> dict[str, Any]:
-        """The next frame, which must be an answer."""
-        kind, content = self.receive(deadline, what)
+        Raises:
+            DeviceError: The deadline passed, or the device is lost or silent.
+        """
+        self.send_frame(b"J", json.dumps({"do": do, **content}).encode())
+        return self.receive_answer(deadline, what)
+
+    def receive_answer(self, deadline: Deadline, what: str) -> dict[str, Any]:
+        """Return the next frame, which must be an answer."""
+        kind, content = self.receive_frame(deadline, what)
         if kind != b"J":
-            raise LinkLostError(f"{self._name}: answered {kind!r} out of turn; connect again")
+            raise ConnectionLostError(f"{self._name}: answered {kind!r} out of turn; connect again")
         return dict(json.loads(content))
 
-    def send(self, kind: bytes, content: bytes = b"") -> None:
+    def send_frame(self, kind: bytes, content: bytes = b"") -> None:
         """Send one frame."""
         with self._sending:
             self._send_bytes(worker.HEADER.pack(kind, len(content)) + content)
 
-    def send_pieces(self, kind: bytes, content: bytes, deadline: Deadline, what: str) -> None:
+    def send_frames(self, kind: bytes, content: bytes, deadline: Deadline, what: str) -> None:
         """Send content of any length as frames of one kind."""
-        for start in range(0, len(content), _PIECE):
+        for start in range(0, len(content), _FRAME_BYTES):
             deadline.check(what)
-            self.send(kind, content[start : start + _PIECE])
+            self.send_frame(kind, content[start : start + _FRAME_BYTES])
 
-    def receive(self, deadline: Deadline, what: str) -> tuple[bytes, bytes]:
-        """The next frame that is more than a sign of life. Raises DeviceError at the deadline, and when none come."""
-        quiet_seconds = 0.0
+    def receive_frame(self, deadline: Deadline, what: str) -> tuple[bytes, bytes]:
+        """Return the kind and content of the next frame that is no heartbeat.
+
+        Raises:
+            DeviceError: The deadline passed, or the device is lost or silent.
+        """
         while True:
-            while frame := self._next_frame():
+            while frame := self._next_received_frame():
                 if frame[0] != b"B":
                     return frame
-            deadline.check(what)
             try:
-                quiet_seconds = 0.0 if self._take(min(_POLL_SECONDS, deadline.left)) else quiet_seconds + _POLL_SECONDS
+                self._wait_for_bytes(deadline, what, SILENCE_SECONDS)
             except EOFError:
-                raise _lost(self._name, self._last_words()[1]) from None
-            if quiet_seconds >= SILENCE_SECONDS:
-                raise _silent(self._name)
+                raise lost_error(self._name, self._exit_status_and_reason()[1]) from None
 
-    def _next_frame(self) -> tuple[bytes, bytes] | None:
-        """The first whole frame of what has come."""
+    def close(self, *, wait: bool) -> None:
+        """Close the channel, whose worker then ends and removes its work folder.
+
+        Args:
+            wait: Wait for the worker to end, five seconds at most.
+        """
+        self._closed.set()
+        if wait:
+            with contextlib.suppress(OSError):
+                self._channel.shutdown_write()
+            self._wait_for_exit()
+        self._channel.close()
+        self._heartbeat.join()
+
+    def _next_received_frame(self) -> tuple[bytes, bytes] | None:
+        """Remove the first whole frame from the received bytes and return it, None without one."""
         start = worker.HEADER.size
         if len(self._received) < start:
             return None
@@ -140,50 +176,38 @@ class WorkerLink:
         del self._received[: start + length]
         return kind, content
 
-    def close(self, *, wait: bool) -> None:
-        """End the talk; the worker sees it and tidies up, which may be waited for."""
-        self._stop.set()
-        if wait:
-            with contextlib.suppress(OSError):
-                self._channel.shutdown_write()
-            self._await_end()
-        self._channel.close()
-        self._beating.join()
-
-    def _await_end(self) -> None:
-        deadline = Deadline(_TIDY_SECONDS)
-        while deadline.left and not self._channel.exit_status_ready():
-            time.sleep(_REAP_SECONDS)
-
-    def _take(self, seconds: float) -> bool:
-        """Wait for the next bytes; whether there were any. Raises EOFError when no more will come."""
-        self._channel.settimeout(seconds)
-        noisy = _drain_errors(self._channel, self._noise)
-        try:
-            data = self._channel.recv(_CHUNK)
-        except TimeoutError:
-            return noisy
-        if not data:
-            raise EOFError
-        self._received += data
-        return True
+    def _wait_for_bytes(self, deadline: Deadline, what: str, silence_seconds: float) -> None:
+        """Wait until bytes arrive on either stream. Raise EOFError at the end of standard output."""
+        quiet_seconds = 0.0
+        while quiet_seconds < silence_seconds:
+            deadline.check(what)
+            self._channel.settimeout(min(POLL_SECONDS, deadline.seconds_left))
+            any_stderr = drain_stderr(self._channel, self._stderr)
+            try:
+                data = self._channel.recv(CHUNK_BYTES)
+            except TimeoutError:
+                if any_stderr:
+                    return
+                quiet_seconds += POLL_SECONDS
+                continue
+            if not data:
+                raise EOFError
+            self._received += data
+            return
+        raise silence_error(self._name, silence_seconds)
 
     def _skip_to_mark(self, python: str, deadline: Deadline) -> None:
-        """Pass over what the login shell says, up to the worker's first word."""
-        quiet_seconds = 0.0
+        """Drop what the login shell prints before the worker's mark."""
         while worker.MARK not in self._received:
-            deadline.check(f"{self._name}: starting {python}")
             try:
-                quiet_seconds = 0.0 if self._take(min(_POLL_SECONDS, deadline.left)) else quiet_seconds + _POLL_SECONDS
+                self._wait_for_bytes(deadline, f"{self._name}: starting {python}", SHELL_SECONDS)
             except EOFError:
-                raise DeviceError(self._why_not(python)) from None
-            if quiet_seconds >= _START_SECONDS:
-                raise _silent(self._name, _START_SECONDS)
+                raise self._start_error(python) from None
         del self._received[: self._received.index(worker.MARK) + len(worker.MARK)]
 
-    def _greet(self, deadline: Deadline) -> str:
-        """The work folder, which is the first thing that a worker tells."""
-        hello = self.answer(deadline, f"{self._name}: making a work folder")
+    def _receive_folder(self, deadline: Deadline) -> str:
+        """Return the path of the work folder, which is the worker's first answer."""
+        hello = self.receive_answer(deadline, f"{self._name}: making a work folder")
         if "error" in hello:
             raise DeviceError(
                 f"{self._name}: no work folder can be made in {hello['path']} there ({hello['error']});"
@@ -191,123 +215,53 @@ class WorkerLink:
             )
         return str(hello["folder"])
 
-    def _why_not(self, python: str) -> str:
-        status, said = self._last_words()
+    def _start_error(self, python: str) -> DeviceError:
+        status, reason = self._exit_status_and_reason()
         if status in (126, 127):
-            return (
-                f"{self._name}: {python} cannot be run there ({said or 'not found'});"
+            return DeviceError(
+                f"{self._name}: {python} cannot be run there ({reason or 'not found'});"
                 " install Python 3.8 or newer (sudo apt install python3), or correct python in the profile"
             )
-        return (
-            f"{self._name}: {python} ended at once there ({said or f'status {status}'});"
+        return DeviceError(
+            f"{self._name}: {python} ended at once there ({reason or f'status {status}'});"
             " correct python in the profile, or try it there by hand"
         )
 
-    def _last_words(self) -> tuple[int, str]:
-        """The exit status, -1 when the connection broke, and the last line of standard error."""
+    def _exit_status_and_reason(self) -> tuple[int, str]:
+        """Return the exit status, -1 when the connection broke, and the last line of standard error."""
         self._channel.settimeout(1.0)
         with contextlib.suppress(TimeoutError):
-            while data := self._channel.recv_stderr(_CHUNK):
-                self._noise = (self._noise + data)[-_NOISE_KEPT:]
-        self._await_end()
-        return self._channel.exit_status, _last_line(self._noise)
+            while data := self._channel.recv_stderr(CHUNK_BYTES):
+                self._stderr = (self._stderr + data)[-STDERR_KEPT_BYTES:]
+        self._wait_for_exit()
+        return self._channel.exit_status, last_line(self._stderr)
+
+    def _wait_for_exit(self) -> None:
+        deadline = Deadline(_CLOSE_SECONDS)
+        while deadline.seconds_left and not self._channel.exit_status_ready():
+            time.sleep(REAP_SECONDS)
 
     def _send_bytes(self, data: bytes) -> None:
-        rest, quiet_seconds = data, 0.0
-        while rest:
+        quiet_seconds = 0.0
+        while data:
             try:
-                rest = rest[self._channel.send(rest) :]
+                data = data[self._channel.send(data) :]
                 quiet_seconds = 0.0
             except TimeoutError:
-                quiet_seconds += _POLL_SECONDS
+                quiet_seconds += POLL_SECONDS
                 if quiet_seconds >= SILENCE_SECONDS:
-                    raise _silent(self._name) from None
+                    raise silence_error(self._name) from None
             except OSError:
-                raise _lost(self._name) from None
+                raise lost_error(self._name) from None
 
-    def _beat(self, seconds: float) -> None:
+    def _send_heartbeats(self, seconds: float) -> None:
         with contextlib.suppress(DeviceError):
-            while not self._stop.wait(seconds):
-                self.send(b"B")
+            while not self._closed.wait(seconds):
+                self.send_frame(b"B")
 
 
-def shell(transport: Transport, name: str, command: Sequence[str], mark: str, deadline: Deadline) -> str:
-    """What a command prints from its first ``mark`` on, before which the login shell may say anything.
-
-    The command ends by itself, reads nothing and stands on one line, which
-    every login shell can read. Raises DeviceError.
-    """
-    channel = _open_channel(transport, shlex.join(command), name, deadline)
-    said, noise, quiet_seconds, open_still = bytearray(), bytearray(), 0.0, True
-    try:
-        while open_still or not channel.exit_status_ready():
-            deadline.check(f"{name}: a command")
-            if quiet_seconds >= _START_SECONDS:
-                raise _silent(name, _START_SECONDS)
-            if _drain_errors(channel, noise):
-                quiet_seconds = 0.0
-            try:
-                data = channel.recv(_CHUNK)
-            except TimeoutError:
-                quiet_seconds += _POLL_SECONDS
-                continue
-            said, quiet_seconds, open_still = said + data, quiet_seconds if not data else 0.0, bool(data)
-            if not open_still:
-                time.sleep(_REAP_SECONDS)
-                quiet_seconds += _REAP_SECONDS
-        _drain_errors(channel, noise)
-    finally:
-        channel.close()
-    if channel.exit_status < 0:
-        raise _lost(name)
-    before, found, after = said.decode(errors="replace").partition(mark)
-    if not found:
-        why = _last_line(noise) or _last_line(before.encode()) or f"status {channel.exit_status}"
-        raise DeviceError(f"{name}: its login shell runs no commands ({why}); choose a user who may run some there")
-    return after
-
-
-def _drain_errors(channel: Channel, noise: bytearray) -> bool:
-    """Take what has come on standard error, so that it cannot fill up, and keep its end; whether there was any."""
-    for number in range(_MOST_PIECES):
-        if not channel.recv_stderr_ready():
-            return number > 0
-        noise += channel.recv_stderr(_CHUNK)
-        del noise[:-_NOISE_KEPT]
-    return True
-
-
-def _last_line(said: bytes | bytearray) -> str:
-    return " ".join(said.decode(errors="replace").strip().rpartition("\n")[2].split())[:400]
-
-
-def _open_channel(transport: Transport, command: str, name: str, deadline: Deadline) -> Channel:
-    """Start a command line of the login shell there, whose words were quoted by ``shlex``. Raises DeviceError."""
-    import paramiko
-
-    try:
-        with giving_up(transport, deadline):
-            channel = transport.open_session(timeout=min(SILENCE_SECONDS, deadline.left))
-            channel.settimeout(_POLL_SECONDS)
-            channel.exec_command(command)
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        deadline.check(f"{name}: starting a command")
-        raise _lost(name, str(error)) from None
-    return channel
-
-
-def _lost(name: str, why: str = "") -> LinkLostError:
-    said = f" ({why})" if why else ""
-    return LinkLostError(f"{name}: the connection was lost{said}; check the device and try again")
-
-
-def _silent(name: str, seconds: float = SILENCE_SECONDS) -> LinkLostError:
-    return LinkLostError(
-        f"{name}: gave no sign of life for {seconds:g} s; check the device and its network, and try again"
-    )
-
-
-def _program(parents: list[str], silence_seconds: float) -> bytes:
-    sources = [(f"edgenas.on_device.{module}", (_ON_DEVICE / f"{module}.py").read_text()) for module in SENT]
-    made = [f"last = module({name!r}, {source!r})" for name, source in sources]
-    return "\n".join([_PROGRAM, *made, f"last.main({parents!r}, {silence_seconds!r})"]).encode()
+def _worker_program(parents: list[str], silence_seconds: float) -> bytes:
+    """Return the source of a program that defines the sent modules and runs the worker."""
+    sources = [(f"edgenas.on_device.{module}", (_ON_DEVICE / f"{module}.py").read_text()) for module in SENT_MODULES]
+    lines = [f"last = module({name!r}, {source!r})" for name, source in sources]
+    return "\n".join([_PROGRAM, *lines, f"last.main({parents!r}, {silence_seconds!r})"]).encode()

@@ -1,7 +1,7 @@
-"""Logging in over SSH with keys: those of an agent, and those of files, whose passphrase is asked for or given.
+"""Logging in over SSH with keys: those of an ssh agent, and those of files, which may have a passphrase.
 
 Passwords are never used. EDGENAS_SSH_PASSPHRASE opens an encrypted key where
-nobody can be asked.
+there is no terminal to ask at.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgenas.devices.contract import Deadline
-from edgenas.devices.ssh.config import Endpoint, expand
+from edgenas.devices.ssh.config import Endpoint, expand_home
 from edgenas.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -33,23 +33,31 @@ _AGENT_SECONDS = 8.0  # less, so that an agent's silence is not taken for the de
 PASSPHRASE = "EDGENAS_SSH_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
-def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: str, deadline: Deadline) -> None:
-    """Offer keys until one is accepted: ``first``, then the agent's, then those of the configuration's files.
+def log_in(transport: Transport, endpoint: Endpoint, identity_file: Path | None, name: str, deadline: Deadline) -> None:
+    """Offer keys until the server accepts one: the profile's, then the agent's, then the ssh configuration's.
 
-    Raises DeviceError saying what was tried, and paramiko's exceptions when
-    the connection fails.
+    Args:
+        transport: The connection, whose host key was checked.
+        endpoint: The machine that it leads to.
+        identity_file: The private key that the profile names.
+        name: The device's name in messages.
+        deadline: The time for all of it, without the time to type a passphrase.
+
+    Raises:
+        DeviceError: No key was accepted; the message lists what was tried.
+        paramiko.SSHException: The connection failed.
     """
     import paramiko
 
-    user, tried, left = endpoint.user, [], deadline.left
-    transport.auth_timeout = min(_ANSWER_SECONDS, left)
+    user, tried, seconds_left = endpoint.user, [], deadline.seconds_left
+    transport.auth_timeout = min(_ANSWER_SECONDS, seconds_left)
     with contextlib.suppress(paramiko.BadAuthenticationType):
         transport.auth_none(user)
         return
     problems: list[str] = []
-    for label, key in _keys(endpoint, first, problems, deadline):
+    for label, key in _keys_to_offer(endpoint, identity_file, problems, deadline):
         tried.append(label)
-        transport.auth_timeout = min(_ANSWER_SECONDS, left)
+        transport.auth_timeout = min(_ANSWER_SECONDS, seconds_left)
         started = time.monotonic()
         try:
             if not transport.auth_publickey(user, key):
@@ -68,42 +76,42 @@ def log_in(transport: Transport, endpoint: Endpoint, first: Path | None, name: s
                 raise
             problems.append(f"with it: {error}")
             break
-        left -= time.monotonic() - started  # what a person takes to type a passphrase does not count
-    said = "; ".join([f"tried {', '.join(tried) or 'no key, there is none'}", *problems])
+        seconds_left -= time.monotonic() - started
+    attempts = "; ".join([f"tried {', '.join(tried) or 'no key, there is none'}", *problems])
     raise DeviceError(
-        f"{name}: {user}@{endpoint.host} does not let us in ({said});"
+        f"{name}: {user}@{endpoint.host} refuses the login ({attempts});"
         f" check the user, and put a key there: ssh-copy-id -p {endpoint.port} {user}@{endpoint.host}"
     )
 
 
-def _keys(
-    endpoint: Endpoint, first: Path | None, problems: list[str], deadline: Deadline
+def _keys_to_offer(
+    endpoint: Endpoint, identity_file: Path | None, problems: list[str], deadline: Deadline
 ) -> Iterator[tuple[str, PKey]]:
-    """Keys in the order to offer them; a file whose key the agent has is not opened."""
-    with _agent_keys(endpoint.agent, problems, deadline) as of_agent:
-        left = dict(of_agent)
-        if first is not None:
-            if not first.is_file() and _public_half(first) not in left:
-                raise DeviceError(f"{first}: identity_file is not there; correct the profile")
-            yield from _key_of(first, left, problems)
+    """Yield keys with their labels, in the order to offer them. A file whose key the agent has is not opened."""
+    with _agent_keys(endpoint.agent, problems, deadline) as agent_keys:
+        unused = dict(agent_keys)
+        if identity_file is not None:
+            if not identity_file.is_file() and _public_key(identity_file) not in unused:
+                raise DeviceError(f"{identity_file}: identity_file is not there; correct the profile")
+            yield from _key_of_file(identity_file, unused, problems)
         if not endpoint.identities_only:
-            for blob in list(left):
-                yield "the agent's key", left.pop(blob)
+            for public_key in list(unused):
+                yield "the agent's key", unused.pop(public_key)
         for path in endpoint.identity_files:
-            public = _public_half(path)
-            if path != first and (public in left or (path.is_file() and public not in of_agent)):
-                yield from _key_of(path, left, problems)
+            public_key = _public_key(path)
+            if path != identity_file and (public_key in unused or (path.is_file() and public_key not in agent_keys)):
+                yield from _key_of_file(path, unused, problems)
 
 
-def _key_of(path: Path, of_agent: dict[bytes, PKey], problems: list[str]) -> Iterator[tuple[str, PKey]]:
-    """The key of a file: taken from the agent's if it is there, so that no passphrase is asked for."""
-    key = of_agent.pop(_public_half(path), None) or _load(path, problems)
+def _key_of_file(path: Path, agent_keys: dict[bytes, PKey], problems: list[str]) -> Iterator[tuple[str, PKey]]:
+    """Yield the key of a file, from the agent if it has it, so that nobody is asked for a passphrase."""
+    key = agent_keys.pop(_public_key(path), None) or _read_key(path, problems)
     if key is not None:
         yield str(path), key
 
 
-def _public_half(path: Path) -> bytes:
-    """The public key beside a private one, or the file's own; empty where there is none."""
+def _public_key(path: Path) -> bytes:
+    """Return the public key beside a private one, or of a .pub file itself; empty where there is none."""
     public = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
     with contextlib.suppress(OSError, ValueError, IndexError):
         return base64.b64decode(public.read_text().split()[1])
@@ -112,44 +120,44 @@ def _public_half(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _agent_keys(agent: str | None, problems: list[str], deadline: Deadline) -> Iterator[dict[bytes, PKey]]:
-    """The keys of the agent at a socket, by its path or the name of the variable that holds it, by public half.
+    """Connect to an ssh agent and give its keys by their public keys, none with a note in ``problems`` if it fails.
 
-    An agent that is stuck has none, with a note of the problem.
+    ``agent`` is the path of its socket, or the variable that holds the path.
     """
     from paramiko import SSHException
     from paramiko.agent import AgentSSH
 
     variable = (agent or "").lstrip("$")
-    place = os.environ.get(variable) if variable.isidentifier() else str(expand(agent or ""))
-    if agent is None or not place:
+    path = os.environ.get(variable) if variable.isidentifier() else str(expand_home(agent or ""))
+    if agent is None or not path:
         yield {}
         return
-    found: Any = AgentSSH()
-    with socket.socket(socket.AF_UNIX) as talk:
-        talk.settimeout(min(_AGENT_SECONDS, deadline.left))
+    connected: Any = AgentSSH()
+    with socket.socket(socket.AF_UNIX) as unix_socket:
+        unix_socket.settimeout(min(_AGENT_SECONDS, deadline.seconds_left))
         try:
-            talk.connect(place)
-            found._connect(_AgentTalk(talk))
+            unix_socket.connect(path)
+            connected._connect(_AgentSocket(unix_socket))
         except (FileNotFoundError, ConnectionRefusedError):
             pass  # a socket that an agent left behind, as common as no agent
         except (OSError, ValueError, struct.error, SSHException) as error:
-            problems.append(f"the agent at {place}: {error}")
-        yield {key.asbytes(): key for key in found.get_keys()}
+            problems.append(f"the agent at {path}: {error}")
+        yield {key.asbytes(): key for key in connected.get_keys()}
 
 
 @dataclass(frozen=True)
-class _AgentTalk:
-    """The socket of an agent, also of one that signs: its silence is not the device's, and ends in time."""
+class _AgentSocket:
+    """The socket of an agent. Its timeouts are SSHException, so that they are not taken for the device's."""
 
     socket: socket.socket
 
     def send(self, data: bytes) -> None:
-        self._bounded(lambda: self.socket.sendall(data))
+        self._raise_ssh_exception(lambda: self.socket.sendall(data))
 
     def recv(self, size: int) -> bytes:
-        return self._bounded(lambda: self.socket.recv(size))
+        return self._raise_ssh_exception(lambda: self.socket.recv(size))
 
-    def _bounded(self, act: Callable[[], _T]) -> _T:
+    def _raise_ssh_exception(self, act: Callable[[], _T]) -> _T:
         from paramiko import SSHException
 
         try:
@@ -158,12 +166,12 @@ class _AgentTalk:
             raise SSHException(f"does not answer ({error})") from None
 
 
-def _load(path: Path, problems: list[str]) -> PKey | None:
-    """The key of a file; None, with a note of the problem, when it cannot be read."""
+def _read_key(path: Path, problems: list[str]) -> PKey | None:
+    """Return the key of a file; None, with a note in ``problems``, when it cannot be read."""
     import paramiko
 
     try:
-        return _load_file(path, path.stat().st_mtime_ns)
+        return _open_key(path, path.stat().st_mtime_ns)
     except paramiko.PasswordRequiredException:
         problems.append(f"{path} is encrypted: set {PASSPHRASE}, or add it to the agent with ssh-add")
     except (OSError, ValueError, paramiko.SSHException) as error:
@@ -171,42 +179,37 @@ def _load(path: Path, problems: list[str]) -> PKey | None:
     return None
 
 
-@functools.lru_cache(maxsize=8)
-def _load_file(path: Path, changed: int) -> PKey:
-    """Kept for this process, so that a passphrase is asked for once; ``changed`` tells one content from another."""
+@functools.lru_cache(maxsize=8)  # so that a passphrase is asked for once in a process
+def _open_key(path: Path, modified_ns: int) -> PKey:
+    """Return the key of a file, asking for its passphrase. ``modified_ns`` makes a changed file another key."""
     import paramiko
 
     try:
-        return _parse(path, None)
+        return _parse_key(path, None)
     except paramiko.PasswordRequiredException:
-        passphrase = _passphrase(path)
+        passphrase = os.environ.get(PASSPHRASE)
+        if passphrase is None and sys.stdin is not None and sys.stdin.isatty():
+            passphrase = getpass.getpass(f"passphrase of {path}: ")
         if not passphrase:
             raise
-    return _parse(path, passphrase)
+    return _parse_key(path, passphrase)
 
 
-def _passphrase(path: Path) -> str | None:
-    given = os.environ.get(PASSPHRASE)
-    if given is None and sys.stdin is not None and sys.stdin.isatty():
-        given = getpass.getpass(f"passphrase of {path}: ")
-    return given
-
-
-def _parse(path: Path, passphrase: str | None) -> PKey:
-    """Try every kind of key; raises the exception of the last, or PasswordRequiredException."""
+def _parse_key(path: Path, passphrase: str | None) -> PKey:
+    """Return the key of a file of any type. Raise the last type's exception, or PasswordRequiredException."""
     import paramiko
 
     problem: Exception = paramiko.SSHException("no private key")
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+    for key_type in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
-            key: PKey = kind.from_private_key_file(str(path), passphrase)
+            key: PKey = key_type.from_private_key_file(str(path), passphrase)
         except paramiko.PasswordRequiredException:
             raise
         except (ValueError, IndexError, paramiko.SSHException) as error:
             problem = error
             continue
-        holdout = path.with_name(path.name + "-cert.pub")
-        if holdout.is_file():
-            key.load_certificate(str(holdout))
+        certificate = path.with_name(path.name + "-cert.pub")
+        if certificate.is_file():
+            key.load_certificate(str(certificate))
         return key
     raise problem

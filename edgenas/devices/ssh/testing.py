@@ -1,7 +1,6 @@
-"""A real SSH server on this machine's loopback, to test against: unprivileged, with keys and folders of its own.
+"""A real, unprivileged SSH server on this machine's loopback for tests, with its own keys and folders.
 
-It can be frozen, and its sessions killed, as a device's can. Needs OpenSSH's
-sshd and ssh-keygen.
+Tests can freeze it and kill its sessions. Needs OpenSSH's sshd and ssh-keygen.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from edgenas.devices.profile import DeviceProfile
 from edgenas.devices.profile_files import load_profile, profile_from_dict
 from edgenas.errors import DeviceError
 
-_PLACES = "/usr/sbin:/usr/local/sbin:/sbin"
+_SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin"
 _PRIVILEGE_FOLDER = Path("/run/sshd")
 _START_SECONDS = 30.0
 _CONFIG = """
@@ -41,24 +40,28 @@ PermitRootLogin yes
 MaxStartups 100
 AllowTcpForwarding yes
 LogLevel ERROR
-# bash reads no start-up files of yours below another shell
+# a bash below another shell reads none of your start-up files
 SetEnv SHLVL=2
 """
 
 
 def find_sshd() -> str | None:
-    """The server's program, or None where it is not installed."""
-    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
+    """Return the path of sshd, None where it is not installed."""
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{_SYSTEM_FOLDERS}")
 
 
 class Sshd:
-    """A server with one user, you, and one key. A context manager; raises DeviceError when it does not start.
+    """A server with one user, you, and one key. A context manager that starts and stops it.
 
-    ``before`` is a command that starts it, with the server's own as further
-    arguments.
+    Args:
+        folder: The folder of its keys, configuration and log.
+        command_prefix: A command that runs the server, whose own command line follows.
+
+    Raises:
+        DeviceError: sshd is not installed or does not start.
     """
 
-    def __init__(self, folder: Path, before: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, command_prefix: Sequence[str] = ()) -> None:
         program = find_sshd()
         if program is None:
             raise DeviceError("no sshd is installed here; install openssh-server")
@@ -68,20 +71,14 @@ class Sshd:
         self.log = folder / "sshd.log"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("host_key", "client_key"):
-            make_key(folder / name)
+            make_key_pair(folder / name)
         (folder / "sshd_config").write_text(_CONFIG.format(port=self.port, folder=folder))
         (folder / "ssh_config").write_text("IdentityFile none\nIdentityAgent none\n")
-        self.know(folder / "host_key.pub")
-        with_us = [shutil.which("setpriv") or "", "--pdeathsig", "KILL"]
-        self._command = [
-            *before,
-            *(with_us if with_us[0] else []),
-            program,
-            "-D",
-            "-e",
-            "-f",
-            str(folder / "sshd_config"),
-        ]
+        self.set_known_host_key(folder / "host_key.pub")
+        setpriv = shutil.which("setpriv")
+        die_with_parent = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+        server = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
+        self._command = [*command_prefix, *die_with_parent, *server]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -94,7 +91,7 @@ class Sshd:
         self.stop()
 
     def connection(self, **changes: Any) -> dict[str, Any]:
-        """The ``connection`` of a profile that reaches it; with None a key is left out."""
+        """Return the ``connection`` of a profile of this server, with changes; a change to None removes a key."""
         data = {
             "kind": "ssh",
             "host": "127.0.0.1",
@@ -108,7 +105,7 @@ class Sshd:
         return {key: value for key, value in data.items() if value is not None}
 
     def profile(self, connection: dict[str, Any] | None = None, **changes: Any) -> DeviceProfile:
-        """A profile of it: this machine's, with this interpreter and a work_dir of its own."""
+        """Return a profile of this server: localhost's, with this interpreter and its own work_dir."""
         data = {
             **load_profile("localhost").to_dict(),
             "name": "loopback",
@@ -119,12 +116,13 @@ class Sshd:
         }
         return profile_from_dict(data, "loopback")
 
-    def know(self, public_key: Path) -> None:
-        """Let known_hosts have this key for it, and nothing else."""
+    def set_known_host_key(self, public_key: Path) -> None:
+        """Write known_hosts with this key for the server, and nothing else."""
         kind, key = public_key.read_text().split()[:2]
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
 
     def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
         if os.getuid() == 0:
             _PRIVILEGE_FOLDER.mkdir(mode=0o755, exist_ok=True)
         with self.log.open("ab") as log:
@@ -132,52 +130,52 @@ class Sshd:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         end = time.monotonic() + _START_SECONDS
-        while not _answers(self.port):
+        while not _is_answering(self.port):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise DeviceError(f"sshd does not start: {self.log.read_text(errors='replace')[-400:]}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it and all of its sessions; may be called again."""
+        """Kill the server and all processes of its sessions. May be called again."""
         if self._process is None:
             return
-        everything = [*self.processes(), self._process.pid]
-        for pid in everything:
-            _signal(pid, signal.SIGKILL)
+        for pid in [*self.processes(), self._process.pid]:
+            _send_signal(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
     def processes(self) -> list[int]:
-        """All that runs in its sessions, the sessions' own processes first."""
+        """Return the processes of its sessions, parents before children."""
         assert self._process is not None
-        parents = _parents()
-        found = [self._process.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
-        return found[1:]
+        parent_of = _parent_processes()
+        family = [self._process.pid]
+        for pid in family:
+            family += [child for child, parent in parent_of.items() if parent == pid]
+        return family[1:]
 
     def freeze(self) -> None:
-        """Stop everything that it runs, itself included: a device that hangs."""
+        """Stop the server and its sessions, as a device that hangs."""
         assert self._process is not None
         for pid in [self._process.pid, *self.processes()]:
-            _signal(pid, signal.SIGSTOP)
+            _send_signal(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Let the server and its sessions run again."""
         assert self._process is not None
         for pid in [self._process.pid, *self.processes()]:
-            _signal(pid, signal.SIGCONT)
+            _send_signal(pid, signal.SIGCONT)
 
     def kill_sessions(self) -> None:
-        """Kill the server's own processes of all sessions, not what runs in them: connections break."""
+        """Kill sshd's processes of all sessions, not the commands in them, so that connections break."""
         for pid in self.processes():
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
-                    _signal(pid, signal.SIGKILL)
+                    _send_signal(pid, signal.SIGKILL)
 
 
-def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> None:
-    """A new pair of keys at ``path`` and ``path.pub``."""
+def make_key_pair(path: Path, passphrase: str = "", kind: str = "ed25519") -> None:
+    """Make a pair of keys at ``path`` and ``path.pub``, unless it exists."""
     if not path.exists():
         command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - an argument list, no shell
@@ -189,7 +187,7 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def _is_answering(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as sock:
             return sock.recv(4) == b"SSH-"
@@ -197,15 +195,15 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _parents() -> dict[int, int]:
-    """The parent of every process."""
-    found = {}
+def _parent_processes() -> dict[int, int]:
+    """Return the parent of every process."""
+    parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            found[int(folder.name)] = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
-    return found
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
+    return parents
 
 
-def _signal(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -13,7 +13,7 @@ import pytest
 from edgenas.devices import Deadline, load_profile
 from edgenas.devices.profile import DeviceProfile
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve
+from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve_endpoint
 from edgenas.errors import DeviceError, UsageError
 
 
@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> Path:
 
 def resolved(config: Path, text: str, **connection: Any) -> Endpoint:
     config.write_text(text)
-    return resolve(SshConnection(kind="ssh", config_file=str(config), **connection), Deadline(30))
+    return resolve_endpoint(SshConnection(kind="ssh", config_file=str(config), **connection), Deadline(30))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_a_name_of_the_configuration_is_resolved(config: Path) -> None:
     assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.5", 2222, "pi")
     assert endpoint.identity_files == (Path("~/.ssh/board").expanduser(),)
     assert endpoint.identities_only
-    assert endpoint.known_as == "lab-board"
+    assert endpoint.host_key_alias == "lab-board"
     assert endpoint.known_hosts == (Path("/lab/known"), Path("/lab/more"))
-    assert endpoint.before is None
+    assert endpoint.jump_host is None
 
 
 def test_the_profile_goes_before_the_configuration(config: Path) -> None:
@@ -122,19 +122,19 @@ def test_included_files_are_read(config: Path, tmp_path: Path) -> None:
 def test_jump_hosts_are_in_order(config: Path) -> None:
     """The last one of a list is next to the device, and is reached by way of those before it."""
     endpoint = resolved(config, "Host inner\n User me\n", host="board", jump="you@outer:2222,inner")
-    assert endpoint.before is not None
-    assert (endpoint.before.host, endpoint.before.jump) == ("inner", "you@outer:2222")
-    before = resolve(endpoint.before, Deadline(30))
+    assert endpoint.jump_host is not None
+    assert (endpoint.jump_host.host, endpoint.jump_host.jump) == ("inner", "you@outer:2222")
+    before = resolve_endpoint(endpoint.jump_host, Deadline(30))
     assert before.user == "me"
-    assert before.before is not None
-    assert (before.before.user, before.before.host, before.before.port) == ("you", "outer", 2222)
+    assert before.jump_host is not None
+    assert (before.jump_host.user, before.jump_host.host, before.jump_host.port) == ("you", "outer", 2222)
 
 
 def test_proxyjump_of_the_configuration_is_followed(config: Path) -> None:
     """A device that the configuration puts behind a jump host is reached by way of it."""
     endpoint = resolved(config, "Host board\n ProxyJump me@gate\n", host="board")
-    assert endpoint.before is not None
-    assert (endpoint.before.user, endpoint.before.host) == ("me", "gate")
+    assert endpoint.jump_host is not None
+    assert (endpoint.jump_host.user, endpoint.jump_host.host) == ("me", "gate")
 
 
 def test_a_proxycommand_is_refused(config: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_loop_of_jump_hosts_ends(config: Path) -> None:
 def test_without_an_ssh_client_the_usual_values_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no ssh client is installed, port 22 and the usual keys are taken; a config_file cannot be read."""
     monkeypatch.setenv("PATH", "")
-    endpoint = resolve(SshConnection(kind="ssh", host="board", user="pi"), Deadline(30))
+    endpoint = resolve_endpoint(SshConnection(kind="ssh", host="board", user="pi"), Deadline(30))
     assert (endpoint.host, endpoint.port, endpoint.known_hosts[0].name) == ("board", 22, "known_hosts")
     assert endpoint.identity_files[0].name == "id_ed25519"
     with pytest.raises(DeviceError, match="install openssh-client"):
-        resolve(SshConnection(kind="ssh", host="board", config_file="config"), Deadline(30))
+        resolve_endpoint(SshConnection(kind="ssh", host="board", config_file="config"), Deadline(30))

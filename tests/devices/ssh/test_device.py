@@ -153,18 +153,18 @@ def test_close_leaves_no_work_folder(ssh_profile: DeviceProfile, board: Path, tm
     assert {path.name for path in board.iterdir()} == {"files"}
 
 
-def test_a_dead_keepers_folder_is_swept(sshd: Sshd, ssh_profile: DeviceProfile, board: Path) -> None:
+def test_a_dead_workers_folder_is_swept(sshd: Sshd, ssh_profile: DeviceProfile, board: Path) -> None:
     """The next connection removes what a worker left that could not tidy up."""
     with connect_device(ssh_profile) as device:
         lines: list[str] = []
 
-        def kill_keeper(line: str) -> None:
+        def kill_worker(line: str) -> None:
             lines.append(line)
             os.kill(int(line), signal.SIGKILL)
 
         code = "import os, time; print(os.getppid(), flush=True); input()"
         with pytest.raises(DeviceError, match="connection was lost"):
-            device.run([device.python, "-c", code], deadline=Deadline(60), on_line=kill_keeper)
+            device.run([device.python, "-c", code], deadline=Deadline(60), on_line=kill_worker)
     (left,) = board.glob("edgenas-work-*")
     with connect_device(ssh_profile) as device:
         device.run(["true"], deadline=Deadline(30))
@@ -208,7 +208,7 @@ def test_cancel_ends_a_run_from_another_thread(ssh_profile: DeviceProfile, is_go
         deadline.cancel()
 
     with connect_device(ssh_profile) as device:
-        with pytest.raises(DeviceError, match="given up"):
+        with pytest.raises(DeviceError, match="cancelled"):
             device.run([device.python, "-c", SLEEPER], deadline=deadline, on_line=cancel)
         assert is_gone(int(lines[0]))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
@@ -340,9 +340,9 @@ def test_a_lock_that_cannot_be_taken_is_named(
     ssh_profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else in the lock's place is an error with the remedy, and the device stays usable."""
-    program = ssh_link._program
+    program = ssh_link._worker_program
     elsewhere = str(tmp_path).encode()
-    monkeypatch.setattr(ssh_link, "_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere))
+    monkeypatch.setattr(ssh_link, "_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere))
     with connect_device(ssh_profile) as device:
         refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):

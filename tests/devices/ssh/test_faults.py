@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices import Deadline, DeviceProfile, connect_device
-from edgenas.devices.ssh.testing import Sshd, make_key
+from edgenas.devices.ssh.testing import Sshd, make_key_pair
 from edgenas.errors import DeviceError
 
 SLEEPER = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -74,7 +74,7 @@ def test_a_frozen_server_is_given_up(sshd: Sshd, ssh_profile: DeviceProfile) -> 
 @pytest.fixture
 def stranger(sshd: Sshd, tmp_path: Path) -> Path:
     """A public key that is not the server's."""
-    make_key(tmp_path / "stranger")
+    make_key_pair(tmp_path / "stranger")
     return tmp_path / "stranger.pub"
 
 
@@ -102,13 +102,13 @@ def test_a_changed_host_key_names_the_line(sshd: Sshd, stranger: Path, tmp_path:
 def test_a_wrong_key_names_what_was_tried(sshd: Sshd, stranger: Path) -> None:
     """A key that the device does not have."""
     key = stranger.with_suffix("")
-    with refused(rf"does not let us in \(tried {key}\).*ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1"):
+    with refused(rf"refuses the login \(tried {key}\).*ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1"):
         connect_device(sshd.profile(sshd.connection(identity_file=str(key))))
 
 
 def test_an_unknown_user_is_named(sshd: Sshd) -> None:
     """A user that the device does not have looks like a wrong key."""
-    with refused("nobody-here@127.0.0.1 does not let us in .*check the user"):
+    with refused("nobody-here@127.0.0.1 refuses the login .*check the user"):
         connect_device(sshd.profile(sshd.connection(user="nobody-here")))
 
 
@@ -121,14 +121,14 @@ def test_a_missing_key_file_is_named(sshd: Sshd, tmp_path: Path) -> None:
 def test_a_file_that_is_no_key_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """An identity_file with something else in it."""
     (tmp_path / "key").write_text("hello\n")
-    with refused("does not let us in .*key cannot be read"):
+    with refused("refuses the login .*key cannot be read"):
         connect_device(sshd.profile(sshd.connection(identity_file=str(tmp_path / "key"))))
 
 
 @pytest.fixture
 def encrypted(sshd: Sshd, tmp_path: Path) -> Iterator[Path]:
     """A key with a passphrase that the server accepts."""
-    make_key(tmp_path / "encrypted", "open sesame")
+    make_key_pair(tmp_path / "encrypted", "open sesame")
     accepted = sshd.folder / "client_key.pub"
     before = accepted.read_text()
     accepted.write_text(before + (tmp_path / "encrypted.pub").read_text())
@@ -149,7 +149,7 @@ def test_a_passphrase_is_taken_from_the_environment(
     """EDGENAS_SSH_PASSPHRASE opens the key; a wrong one is an error; neither shows in a message or a log."""
     profile = sshd.profile(sshd.connection(identity_file=str(encrypted)))
     monkeypatch.setenv("EDGENAS_SSH_PASSPHRASE", "open barley")
-    with pytest.raises(DeviceError, match=r"does not let us in .*cannot be read") as caught:
+    with pytest.raises(DeviceError, match=r"refuses the login .*cannot be read") as caught:
         connect_device(profile)
     assert "barley" not in str(caught.value) + caplog.text
     monkeypatch.setenv("EDGENAS_SSH_PASSPHRASE", "open sesame")
@@ -180,7 +180,7 @@ def test_an_agents_key_saves_the_passphrase(
     plain.write_bytes(encrypted.read_bytes())
     plain.chmod(0o600)
     openssh("ssh-keygen", "-q", "-p", "-P", "open sesame", "-N", "", "-f", plain)
-    make_key(tmp_path / "stranger")
+    make_key_pair(tmp_path / "stranger")
     openssh("ssh-add", "-q", tmp_path / "stranger")
     openssh("ssh-add", "-q", plain)
     config.write_text("IdentitiesOnly yes\n")

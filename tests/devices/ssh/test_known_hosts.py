@@ -13,8 +13,16 @@ import pytest
 from edgenas.devices import Deadline, connect_device
 from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import fetch_host_key
-from edgenas.devices.ssh.known_hosts import HostKey, check, fingerprint, host_name, known_keys, look_up, record
-from edgenas.devices.ssh.testing import Sshd, make_key
+from edgenas.devices.ssh.known_hosts import (
+    HostKey,
+    check_host_key,
+    fingerprint,
+    known_hosts_name,
+    known_keys,
+    look_up_host_key,
+    record_host_key,
+)
+from edgenas.devices.ssh.testing import Sshd, make_key_pair
 from edgenas.errors import DeviceError, UsageError
 
 OpenSsh = Callable[..., str]
@@ -55,7 +63,7 @@ def test_names_match_as_ssh_matches_them(tmp_path: Path, names: str, host: str, 
 
 def test_a_hashed_name_matches(tmp_path: Path, openssh: OpenSsh) -> None:
     """Names that ssh-keygen has hashed are found."""
-    make_key(tmp_path / "key")
+    make_key_pair(tmp_path / "key")
     key = (tmp_path / "key.pub").read_text().split()[1]
     file = write(tmp_path / "known", f"[board]:2222 ssh-ed25519 {key}")
     openssh("ssh-keygen", "-q", "-H", "-f", file)
@@ -66,14 +74,14 @@ def test_a_hashed_name_matches(tmp_path: Path, openssh: OpenSsh) -> None:
 
 def test_a_fingerprint_is_as_ssh_keygen_shows_it(tmp_path: Path, openssh: OpenSsh) -> None:
     """SHA-256 in unpadded base64."""
-    make_key(tmp_path / "key")
+    make_key_pair(tmp_path / "key")
     shown = openssh("ssh-keygen", "-lf", tmp_path / "key.pub").split()[1]
     assert fingerprint((tmp_path / "key.pub").read_text().split()[1]) == shown
 
 
 def test_a_port_is_named_unless_it_is_22() -> None:
     """Port 22 is left out."""
-    assert (host_name("board", 22), host_name("board", 2222)) == ("board", "[board]:2222")
+    assert (known_hosts_name("board", 22), known_hosts_name("board", 2222)) == ("board", "[board]:2222")
 
 
 @pytest.mark.parametrize(
@@ -95,15 +103,15 @@ def test_a_port_is_named_unless_it_is_22() -> None:
 def test_a_key_is_known_or_why_not(tmp_path: Path, lines: list[str], state: str, line: int | None) -> None:
     """A key is known where one line has it; changed where lines have only others; revoked where one revokes it."""
     file = write(tmp_path / "known", *lines)
-    found = look_up("board", "ssh-ed25519", KEY, [file, tmp_path / "absent"])
-    assert (found.state, found.line, found.file, found.own) == (state, line, file, file)
+    found = look_up_host_key("board", "ssh-ed25519", KEY, [file, tmp_path / "absent"])
+    assert (found.state, found.line, found.file, found.own_file) == (state, line, file, file)
 
 
 def test_a_revoked_key_is_never_recorded(tmp_path: Path) -> None:
     """Neither connecting nor recording goes past a line that revokes a key; both name it."""
     file = write(tmp_path / "known", f"@revoked board ssh-ed25519 {KEY}")
-    found = look_up("board", "ssh-ed25519", KEY, [file])
-    for refuse in (record, lambda key: check(key, "board")):
+    found = look_up_host_key("board", "ssh-ed25519", KEY, [file])
+    for refuse in (record_host_key, lambda key: check_host_key(key, "board")):
         with pytest.raises(DeviceError, match=f"{file}, line 1, revokes; give the device a new host key"):
             refuse(found)
     assert file.read_text() == f"@revoked board ssh-ed25519 {KEY}\n"
@@ -114,31 +122,31 @@ def test_recording_keeps_the_rest_of_the_file(tmp_path: Path) -> None:
     file = write(
         tmp_path / "known", "# note", f"other,board ssh-ed25519 {OTHER}", f"board ssh-rsa {OTHER}", "*.lab ssh-rsa x"
     )
-    record(look_up("board", "ssh-ed25519", KEY, [file]))
+    record_host_key(look_up_host_key("board", "ssh-ed25519", KEY, [file]))
     expected = ["# note", f"other ssh-ed25519 {OTHER}", "*.lab ssh-rsa x", f"board ssh-ed25519 {KEY}"]
     assert file.read_text().splitlines() == expected
-    assert look_up("board", "ssh-ed25519", KEY, [file]).state == "known"
+    assert look_up_host_key("board", "ssh-ed25519", KEY, [file]).state == "known"
 
 
 def test_recording_keeps_patterns(tmp_path: Path) -> None:
     """A line that covers other hosts as well stays as it is; the new one beside it is enough."""
     old = [f"*.lab ssh-ed25519 {OTHER}", f"board.lab,pi?.lab,!x ssh-ed25519 {OTHER}"]
     file = write(tmp_path / "known", *old)
-    record(look_up("board.lab", "ssh-ed25519", KEY, [file]))
+    record_host_key(look_up_host_key("board.lab", "ssh-ed25519", KEY, [file]))
     new = f"board.lab ssh-ed25519 {KEY}"
     assert file.read_text().splitlines() == [old[0], f"pi?.lab,!x ssh-ed25519 {OTHER}", new]
-    assert look_up("board.lab", "ssh-ed25519", KEY, [file]).state == "known"
+    assert look_up_host_key("board.lab", "ssh-ed25519", KEY, [file]).state == "known"
 
 
 def test_recording_leaves_other_files_alone(tmp_path: Path) -> None:
     """A key that contradicts a file of the whole machine is recorded in the user's own, and counts."""
     own, machine = tmp_path / "own", write(tmp_path / "machine", f"board ssh-ed25519 {OTHER}")
-    found = look_up("board", "ssh-ed25519", KEY, [own, machine])
-    assert (found.state, found.file, found.own) == ("changed", machine, own)
-    record(found)
+    found = look_up_host_key("board", "ssh-ed25519", KEY, [own, machine])
+    assert (found.state, found.file, found.own_file) == ("changed", machine, own)
+    record_host_key(found)
     assert machine.read_text() == f"board ssh-ed25519 {OTHER}\n"
     assert own.read_text() == f"board ssh-ed25519 {KEY}\n"
-    assert look_up("board", "ssh-ed25519", KEY, [own, machine]).state == "known"
+    assert look_up_host_key("board", "ssh-ed25519", KEY, [own, machine]).state == "known"
 
 
 @pytest.mark.parametrize("names", ["board", "other"], ids=["replaced", "added"])
@@ -146,7 +154,7 @@ def test_recording_keeps_the_mode(tmp_path: Path, names: str) -> None:
     """A file that only its owner may read stays one."""
     file = write(tmp_path / "known", f"{names} ssh-ed25519 {OTHER}")
     file.chmod(0o600)
-    record(look_up("board", "ssh-ed25519", KEY, [file]))
+    record_host_key(look_up_host_key("board", "ssh-ed25519", KEY, [file]))
     assert file.stat().st_mode & 0o777 == 0o600
     assert KEY in file.read_text()
 
@@ -155,16 +163,16 @@ def test_recording_begins_a_new_line(tmp_path: Path) -> None:
     """A last line without a line feed is not run into."""
     file = tmp_path / "known"
     file.write_text(f"other ssh-ed25519 {OTHER}")
-    record(look_up("board", "ssh-ed25519", KEY, [file]))
+    record_host_key(look_up_host_key("board", "ssh-ed25519", KEY, [file]))
     assert file.read_text() == f"other ssh-ed25519 {OTHER}\nboard ssh-ed25519 {KEY}\n"
 
 
 def test_two_who_record_at_once_lose_nothing(tmp_path: Path) -> None:
     """Recording a new key adds to what the file has by then, not to what it had before."""
     file = write(tmp_path / "known")
-    one, two = (look_up(host, "ssh-ed25519", KEY, [file]) for host in ("one", "two"))
-    record(one)
-    record(two)
+    one, two = (look_up_host_key(host, "ssh-ed25519", KEY, [file]) for host in ("one", "two"))
+    record_host_key(one)
+    record_host_key(two)
     assert file.read_text() == f"one ssh-ed25519 {KEY}\ntwo ssh-ed25519 {KEY}\n"
 
 
@@ -180,7 +188,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DeviceError, match=r"known: cannot be read \(Permission denied\); make it readable"):
         known_keys("board", [file])
     with pytest.raises(DeviceError, match=r"known: the host key cannot be recorded \(Permission denied\)"):
-        record(HostKey("board", "ssh-ed25519", KEY, "unknown", file, None, file))
+        record_host_key(HostKey("board", "ssh-ed25519", KEY, "unknown", file, None, file))
 
 
 def test_a_long_file_is_read_at_once(tmp_path: Path) -> None:
@@ -194,7 +202,7 @@ def test_a_long_file_is_read_at_once(tmp_path: Path) -> None:
 def test_recording_makes_the_file(tmp_path: Path) -> None:
     """A first key makes the folder, closed to others, and the file."""
     file = tmp_path / "ssh" / "known_hosts"
-    record(HostKey("board", "ssh-ed25519", KEY, "unknown", file, None, file))
+    record_host_key(HostKey("board", "ssh-ed25519", KEY, "unknown", file, None, file))
     assert file.read_text() == f"board ssh-ed25519 {KEY}\n"
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
@@ -204,14 +212,14 @@ def test_recording_in_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("relative")):
         with pytest.raises(UsageError, match="set known_hosts in the profile"):
-            record(HostKey("board", "ssh-ed25519", KEY, "unknown", path, None, path))
+            record_host_key(HostKey("board", "ssh-ed25519", KEY, "unknown", path, None, path))
 
 
 def test_recording_follows_a_link(tmp_path: Path) -> None:
     """A known_hosts that is a link to another file stays one."""
     target, link = write(tmp_path / "target"), tmp_path / "link"
     link.symlink_to(target)
-    record(HostKey("board", "ssh-ed25519", KEY, "unknown", link, None, link))
+    record_host_key(HostKey("board", "ssh-ed25519", KEY, "unknown", link, None, link))
     assert link.is_symlink()
     assert KEY in target.read_text()
 
@@ -222,19 +230,19 @@ def test_a_recorded_key_lets_us_in(sshd: Sshd, tmp_path: Path) -> None:
     shown = fetch_host_key(connection(sshd, known), Deadline(30))
     assert (shown.state, shown.host, shown.file) == ("unknown", f"[127.0.0.1]:{sshd.port}", known)
     assert (sshd.folder / "host_key.pub").read_text().split()[:2] == [shown.type, shown.key]
-    record(shown)
+    record_host_key(shown)
     assert fetch_host_key(connection(sshd, known), Deadline(30)).state == "known"
     connect_device(sshd.profile(sshd.connection(known_hosts=str(known)))).close()
 
 
 def test_a_key_of_a_known_kind_is_asked_for(sshd: Sshd, tmp_path: Path) -> None:
     """Of a host with keys of several kinds the one that is recorded is shown, though another would be preferred."""
-    make_key(tmp_path / "host_ecdsa", kind="ecdsa")
+    make_key_pair(tmp_path / "host_ecdsa", kind="ecdsa")
     with Sshd(tmp_path / "two") as server:
         server.stop()
         config = server.folder / "sshd_config"
         config.write_text(config.read_text() + f"HostKey {tmp_path}/host_ecdsa\n")
-        server.know(tmp_path / "host_ecdsa.pub")
+        server.set_known_host_key(tmp_path / "host_ecdsa.pub")
         server.start()
         connect_device(server.profile()).close()
 
@@ -252,7 +260,7 @@ def test_jump_hosts_are_asked_first(sshd: Sshd, tmp_path: Path) -> None:
         shown = []
         while (key := fetch_host_key(behind, Deadline(30))).state != "known":
             shown.append(key.host)
-            record(key)
+            record_host_key(key)
         assert shown == [f"[127.0.0.1]:{gate.port}", f"[127.0.0.1]:{sshd.port}"]
 
 

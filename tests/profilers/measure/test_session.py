@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Completed, Deadline, Device, DeviceProfile, Target, connect_device
-from edgenas.devices.fake import FakeDevice, Reply, Request, simulate
+from edgenas.devices import CompletedCommand, Deadline, Device, DeviceProfile, Target, connect_device
+from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers import Batch, Measurement, MeasureSettings, measure_many, measure_model
@@ -253,7 +253,7 @@ def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
     """A fake device whose answer to a measuring request is changed line by line."""
 
     def handler(request: Request) -> Reply:
-        return Reply(change(simulate(request).stdout.splitlines(keepends=True)), stderr="last words\n", **ends)
+        return Reply(change(simulate_agent(request).stdout.splitlines(keepends=True)), stderr="last words\n", **ends)
 
     return FakeDevice(handler)
 
@@ -377,13 +377,13 @@ class Talker(FakeDevice):
         deadline: Deadline,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    ) -> CompletedCommand:
         assert on_line is not None
-        for line in simulate(Request(tuple(command), stdin, dict(self._files))).stdout.splitlines()[:2]:
+        for line in simulate_agent(Request(tuple(command), stdin, dict(self._files))).stdout.splitlines()[:2]:
             on_line(line)
         for self.said in range(1_000_000):
             on_line("again")
-        return Completed(0, "", "")
+        return CompletedCommand(0, "", "")
 
 
 def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) -> None:

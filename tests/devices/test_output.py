@@ -1,26 +1,26 @@
-"""What all kinds of device do with what a command says."""
+"""The output of a command: its bound, and lines of any number."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgenas.devices.contract import MOST_OUTPUT, Output
+from edgenas.devices.output import MOST_OUTPUT_BYTES, CommandOutput
 from edgenas.errors import DeviceError
 
 
 @pytest.mark.parametrize("lines", [None, []])
 def test_output_without_an_end_is_a_device_error(lines: list[str] | None) -> None:
     """A line, or the whole where no lines are asked for, of more than 16 MiB is not kept."""
-    output = Output(None if lines is None else lines.append)
-    output.take(b"e" * MOST_OUTPUT)
-    with pytest.raises(DeviceError, match="says more than 16 MiB"):
-        output.take(b"e")
+    output = CommandOutput(None if lines is None else lines.append)
+    output.add_stdout(b"e" * MOST_OUTPUT_BYTES)
+    with pytest.raises(DeviceError, match="printed more than 16 MiB"):
+        output.add_stdout(b"e")
 
 
 def test_many_lines_are_no_endless_one() -> None:
     """Lines that end may be more than that together."""
     lines: list[str] = []
-    output = Output(lines.append)
+    output = CommandOutput(lines.append)
     for _ in range(3):
-        output.take(b"e" * (MOST_OUTPUT // 2) + b"\n")
+        output.add_stdout(b"e" * (MOST_OUTPUT_BYTES // 2) + b"\n")
     assert len(lines) == 3

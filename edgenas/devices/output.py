@@ -1,0 +1,86 @@
+"""The output of a command: split into lines as it arrives or collected, within a bound of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgenas.errors import DeviceError
+
+STDERR_KEPT_BYTES = 64 * 1024
+MOST_OUTPUT_BYTES = 16 * 2**20  # of one line, or of the whole; far above what any command of edgenas prints
+
+
+@dataclass(frozen=True)
+class CompletedCommand:
+    """The end of a command.
+
+    ``exit_status`` is negative for a signal. ``stderr`` is the last 64 KiB of standard error.
+    """
+
+    exit_status: int
+    stdout: str
+    stderr: str
+
+
+class LineSplitter:
+    """Calls ``on_line`` with each line of a byte stream, decoded as UTF-8 with U+FFFD for invalid bytes."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._unfinished = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes to the stream. Raise DeviceError for a line of more than 16 MiB."""
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            complete, self._unfinished = self._unfinished + line, bytearray()
+            self._on_line(complete.decode(errors="replace"))
+        self._unfinished += rest
+        _check_size(self._unfinished)
+
+    def finish(self) -> None:
+        """End the stream, whose last line may have no line feed."""
+        if self._unfinished:
+            self._on_line(self._unfinished.decode(errors="replace"))
+            self._unfinished = bytearray()
+
+
+class CommandOutput:
+    """Collects what a running command prints.
+
+    With ``on_line`` each line of standard output goes there and is not kept;
+    without it all of standard output is kept. Of standard error the end is kept.
+    """
+
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self._stdout = bytearray()
+        self._stderr = bytearray()
+        self._lines = LineSplitter(on_line) if on_line else None
+
+    def add_stdout(self, data: bytes) -> None:
+        """Add bytes of standard output. Raise DeviceError for more than 16 MiB in one line or without lines."""
+        if self._lines:
+            self._lines.feed(data)
+        else:
+            self._stdout += data
+            _check_size(self._stdout)
+
+    def add_stderr(self, data: bytes) -> None:
+        """Add bytes of standard error."""
+        self._stderr += data
+        del self._stderr[:-STDERR_KEPT_BYTES]
+
+    def finish(self, exit_status: int) -> CompletedCommand:
+        """Return the completed command, after a last line without a line feed went to ``on_line``."""
+        if self._lines:
+            self._lines.finish()
+        stdout, stderr = (data.decode(errors="replace") for data in (self._stdout, self._stderr))
+        return CompletedCommand(exit_status, stdout, stderr)
+
+
+def _check_size(kept: bytearray) -> None:
+    if len(kept) > MOST_OUTPUT_BYTES:
+        raise DeviceError(
+            f"a command on the device printed more than {MOST_OUTPUT_BYTES >> 20} MiB without an end; check the device"
+        )
