@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.explain import Explanation, Row
-    from edgenas.profilers.latency.agreement import Figures
+    from edgenas.profilers.latency.agreement import ErrorMetrics
     from edgenas.profilers.latency.holdout import HoldoutReport
 
 _COLUMNS = ("part", "what", "output", "", "time", "share")
@@ -99,11 +99,11 @@ def _certified(holdout: HoldoutReport) -> list[str]:
     return [str(holdout.held_out), *_cells(holdout), _tau(tau)]
 
 
-def _found(found: Figures) -> list[str]:
+def _found(found: ErrorMetrics) -> list[str]:
     return [str(len(found.errors)), *_cells(found), _tau(found.tau_within)]
 
 
-def _cells(found: HoldoutReport | Figures) -> list[str]:
+def _cells(found: HoldoutReport | ErrorMetrics) -> list[str]:
     return [
         f"{found.mape:.1%}",
         f"{found.p95:.1%}",

@@ -21,7 +21,7 @@ from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
-from edgenas.profilers.latency.agreement import Figures, figures
+from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
 from edgenas.profilers.latency.fit import count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
@@ -64,8 +64,8 @@ class TableCheck:
     architectures: tuple[str, ...]
     measured_ms: tuple[float, ...]
     predicted_ms: tuple[float, ...]
-    found: Figures
-    drift_corrected: Figures
+    found: ErrorMetrics
+    drift_corrected: ErrorMetrics
     slower: float
     usual: float
     reference_then_ms: float | None
@@ -182,7 +182,7 @@ def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: 
     kind, folder = format_of(target), run.layout.measurements(target.name)
     measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
-    seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
+    seen = set() if table.fitted_genes is None else {tuple(row) for row in table.fitted_genes.tolist()}
     chosen: dict[str, bytes] = {}
     for _ in range(_MOST_DRAWS):
         for architecture in run.space.decode(run.space.sample(_DRAWS, random)):
@@ -246,7 +246,7 @@ def _compare(
         measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
-    drift = process.drift_among(count_parts(run.space, genes), measured, at_s)
+    drift = process.estimate_drift_leave_one_out(count_parts(run.space, genes), measured, at_s)
     references = measurer.reference_processes()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
@@ -256,8 +256,8 @@ def _compare(
         architectures=tuple(measurements),
         measured_ms=tuple(measured.tolist()),
         predicted_ms=tuple(table.latency_ms(genes).tolist()),
-        found=figures(table, genes, measured, number),
-        drift_corrected=figures(table, genes, measured / np.exp(drift), number, drift_corrected=True),
+        found=compute_error_metrics(table, genes, measured, number),
+        drift_corrected=compute_error_metrics(table, genes, measured / np.exp(drift), number, drift_corrected=True),
         slower=math.expm1(float(np.median(drift))),
         usual=_usual(table, process, genes),
         reference_then_ms=holdout.reference_ms,
@@ -278,8 +278,8 @@ def _usual(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
     which on a device is another one.
     """
     predicted = table.latency_ms(genes)
-    shared = process.drift(predicted) ** 2 + (table.spread_ms(genes) / predicted) ** 2
-    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
+    shared = process.drift_std(predicted) ** 2 + (table.latency_std_ms(genes) / predicted) ** 2
+    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise_std**2 / len(genes)))
 
 
 def _remedy(run: Run, target: Target) -> str:

@@ -24,8 +24,8 @@ from edgenas.pipeline.progress import Bar
 from edgenas.pipeline.source_tables import other_table
 from edgenas.pipeline.table_samples import Samples
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
-from edgenas.profilers.latency.acquisition import random_subnets, select_subnets
-from edgenas.profilers.latency.holdout import HoldoutReport, mape_at_most
+from edgenas.profilers.latency.acquisition import sample_unmeasured, select_subnets
+from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
 from edgenas.space import Architecture
 from edgenas.units import format_ms
 
@@ -65,7 +65,7 @@ class Goal:
 
     def precise(self, errors: Vector) -> bool:
         """Whether the errors of the held-out subnets say that that of all is small enough."""
-        return self.error is not None and len(errors) >= _LEAST_JUDGES and mape_at_most(errors) <= self.error
+        return self.error is not None and len(errors) >= _LEAST_JUDGES and mape_upper_bound(errors) <= self.error
 
     def share(self, device_s: float, subnets: int) -> float:
         """How much of it is done, in seconds of device time."""
@@ -175,7 +175,7 @@ class _Profiling:
         chosen, judging, mixed = (np.random.default_rng([which, number]) for which in range(3))
         failed = space.encode([space.from_id(each) for each in self._plan.failed])
         taken = np.vstack([samples.genes, failed])
-        judges = random_subnets(space, taken, self._size // _JUDGES, judging)
+        judges = sample_unmeasured(space, taken, self._size // _JUDGES, judging)
         known = samples.process() if number >= self._spread else None
         others = select_subnets(space, known, np.vstack([taken, judges]), self._size - len(judges), chosen)
         order = mixed.permutation(len(others) + len(judges))
