@@ -29,7 +29,7 @@ from scipy.stats import kendalltau, spearmanr
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.profilers.latency.acquisition import select_subnets
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_leaning, fit_parts, with_others
+from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, fit_transfer, source_features
 from edgenas.profilers.latency.gaussian_process import fit_part_process
 from edgenas.profilers.latency.prior import Features, PartBasis
 from edgenas.space import MobileNetV3
@@ -130,7 +130,9 @@ def transfer(folder: Path) -> None:
     unseen, pool = order[:4000], order[4000:]
     basis = cell_basis(parts)
     other = fit_part_process(basis, counts[pool[:500]], raspi[pool[:500]])
-    informed = replace(basis, others=with_others(basis.plain, [PartCosts(other.overhead, other.costs)]))
+    informed = replace(
+        basis, source_features=source_features(basis.base_features, [PartCosts(other.overhead, other.costs)])
+    )
     copied = other.predict(counts)
     own = raspi / copied  # what a cell has of its own there, beside its parts
 
@@ -140,7 +142,7 @@ def transfer(folder: Path) -> None:
         return [rank, float(kendalltau(predicted, pixel[unseen]).statistic), error]
 
     def with_prior(seen: Cells, latency: Vector) -> Vector:
-        return fit_leaning(informed, counts[seen], latency).predict(counts[unseen])
+        return fit_transfer(informed, counts[seen], latency).predict(counts[unseen])
 
     print(f"| cells | {' | '.join(WAYS)} |\n|---|---|---|---|---|---|")
     for count in (0, 5, 10, 20, 50, 100, 200):

@@ -23,7 +23,7 @@ from edgenas.devices import Target, connect_device, load_profile
 from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.profilers import Measurement, MeasureSettings, measure_many
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
-from edgenas.profilers.latency.non_negative import fit_non_negative
+from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.space import Architecture, MobileNetV3, SearchSpace
 
 SPACES: dict[str, SearchSpace] = {
@@ -72,9 +72,9 @@ def judge(space: SearchSpace, genes: Genes, measured: Vector, again: Vector) -> 
     seen = len(genes) * 3 // 5
     unseen, damaged = measured[seen:], measured.copy()
     damaged[seen // 2] = 0
-    model = MemoryModel.of(space, genes[:seen], measured[:seen])
+    model = MemoryModel.fit(space, genes[:seen], measured[:seen])
     away = np.abs(model.peak_bytes(genes[seen:]) / unseen - 1)
-    robust = MemoryModel.of(space, genes[:seen], damaged[:seen]).peak_bytes(genes[seen:])
+    robust = MemoryModel.fit(space, genes[:seen], damaged[:seen]).peak_bytes(genes[seen:])
     cells = [f"{measured.min() / 1e6:.1f} to {measured.max() / 1e6:.1f} MB", f"{memory_mape(again, measured):.1%}"]
     for values in (measured, damaged):
         cells.append(f"{memory_mape(three_columns(space, genes, seen, values)[seen:], unseen):.1%}")

@@ -40,11 +40,11 @@ from benchmarks.predicting import (
 )
 from edgenas.costs import Genes, Vector
 from edgenas.on_device.speed_probe import EXPONENT
-from edgenas.profilers.latency.drift import drifts
+from edgenas.profilers.latency.drift import drift_covariances
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.non_negative import fit_non_negative
-from edgenas.profilers.latency.variance_components import estimate_variances, guess, noise_of
+from edgenas.profilers.latency.prior import fit_non_negative
+from edgenas.profilers.latency.variance_components import estimate_variances, initial_variance, noise_variance
 
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
@@ -112,7 +112,7 @@ class Judge:
     def held(self, process: PartProcess) -> str:
         """The share of subnets whose truth is within the 95% interval, widened by that truth's own error."""
         predicted = process.predict(self.counts)
-        half = 1.96 * np.hypot(process.spread(self.counts) / predicted, np.sqrt(np.diag(self.covariance)))
+        half = 1.96 * np.hypot(process.predict_std(self.counts) / predicted, np.sqrt(np.diag(self.covariance)))
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
 
     def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, held: str = "") -> str:
@@ -160,15 +160,15 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     subnet = np.array([names.index(row["name"]) for row in rows])
     logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
     medians = np.array([np.median(logs[subnet == number]) for number in range(len(names))])
-    shared = drifts(at_s, np.exp(np.median(medians) - medians[subnet]))
+    shared = drift_covariances(at_s, np.exp(np.median(medians) - medians[subnet]))
     design = np.eye(len(names))[subnet]
     within = null_space(design.T)  # what does not depend on the subnets
     if not within.size:
         return np.exp(medians), np.zeros((len(names), len(names)))
     terms = {name: within.T @ each @ within for name, each in shared.items()}
-    start = {name: guess(name) for name in [*terms, "noise"]}
+    start = {name: initial_variance(name) for name in [*terms, "noise"]}
     variances = estimate_variances(terms, within.T @ logs, np.ones(within.shape[1]), start)
-    total = np.diag(noise_of(variances, np.ones(len(logs))))
+    total = np.diag(noise_variance(variances, np.ones(len(logs))))
     total += sum(variances[name] * each for name, each in shared.items())
     weighed = np.linalg.solve(total, design)
     covariance = np.linalg.inv(design.T @ weighed)

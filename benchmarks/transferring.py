@@ -31,7 +31,7 @@ from scipy.stats import kendalltau, spearmanr
 from benchmarks.predicting import SPACE, Record
 from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.latency.fit import PartCosts, basis_of, count_parts
+from edgenas.profilers.latency.fit import PartCosts, count_parts, part_basis
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import Observations, Prior
 
@@ -82,7 +82,7 @@ class Measured:
     def _plain(self) -> Prior:
         seen, ones = count_parts(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
         observations = Observations(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
-        return Prior.of(basis_of(SPACE), observations)
+        return Prior.fit(part_basis(SPACE), observations)
 
     def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:
         """The logarithms of latencies (N,) over what plain features give, weighed as all subnets say."""

@@ -22,7 +22,7 @@ from edgenas.pipeline.measurement_store import Measurer
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
-from edgenas.profilers.latency.agreement import Figures, figures
+from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
 from edgenas.profilers.latency.fit import count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
@@ -62,8 +62,8 @@ class TableCheck:
     architectures: tuple[str, ...]
     measured_ms: tuple[float, ...]
     predicted_ms: tuple[float, ...]
-    found: Figures
-    drift_corrected: Figures
+    found: ErrorMetrics
+    drift_corrected: ErrorMetrics
     slower: float
     tolerance: float
     reference_then_ms: float | None
@@ -176,7 +176,7 @@ def _draw_fresh_subnets(
     export_format, folder = format_of(target), workspace.folder.measurements(target.name)
     measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
-    seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
+    seen = set() if table.fitted_genes is None else {tuple(row) for row in table.fitted_genes.tolist()}
     chosen: dict[str, bytes] = {}
     for _ in range(_MOST_DRAWS):
         for architecture in workspace.space.decode(workspace.space.sample(_DRAWS, random)):
@@ -252,8 +252,8 @@ def _compare(
         architectures=tuple(measurements),
         measured_ms=tuple(measured.tolist()),
         predicted_ms=tuple(table.latency_ms(genes).tolist()),
-        found=figures(table, genes, measured, number),
-        drift_corrected=figures(table, genes, measured / np.exp(drift), number, drift_corrected=True),
+        found=compute_error_metrics(table, genes, measured, number),
+        drift_corrected=compute_error_metrics(table, genes, measured / np.exp(drift), number, drift_corrected=True),
         slower=math.expm1(float(np.median(drift))),
         tolerance=_drift_tolerance(table, process, genes),
         reference_then_ms=holdout.reference_ms,
@@ -274,8 +274,8 @@ def _drift_tolerance(table: LatencyTable, process: PartProcess, genes: Genes) ->
     from where on measurements are rejected for drift.
     """
     predicted = table.latency_ms(genes)
-    shared = process.drift(predicted) ** 2 + (table.spread_ms(genes) / predicted) ** 2
-    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
+    shared = process.drift_std(predicted) ** 2 + (table.latency_std_ms(genes) / predicted) ** 2
+    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise_std**2 / len(genes)))
 
 
 def _remedy(workspace: Workspace, target: Target) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.pipeline.measurement_store import Measurer
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.fit import count_parts, fit_parts, remembered, restored_parts
+from edgenas.profilers.latency.fit import count_parts, fit_parts, process_state, restore_process
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import SearchSpace
 
@@ -76,7 +76,7 @@ class TableSamples:
         known = remembered(fitted)
         weights = np.append(known["weights"], np.ones(len(genes) - len(known["weights"])))
         data = {**known, "latency_ms": latency, "at_s": at_s, "weights": weights}
-        return restored_parts(self._space, genes, data, self._costs)
+        return restore_process(self._space, genes, data, self._costs)
 
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""

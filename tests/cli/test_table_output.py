@@ -16,8 +16,9 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.check_table import TableCheck
 from edgenas.pipeline.explain import Explanation, PartLatency
 from edgenas.profilers import LatencyTable
-from edgenas.profilers.latency.agreement import Figures
-from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport
+from edgenas.profilers.latency.agreement import ErrorMetrics
+from edgenas.profilers.latency.conditions import ConditionsSummary
+from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
@@ -59,7 +60,7 @@ _CERTIFICATE = HoldoutReport(
     slowest_ms=2.0,
     synthetic=False,
 )
-_FIGURES = Figures((0.02,) * 20, 0.02, 0.04, 1.0, 0.95, -0.001, 0.91, 0.85, 0.6)
+_FIGURES = ErrorMetrics((0.02,) * 20, 0.02, 0.04, 1.0, 0.95, -0.001, 0.91, 0.85, 0.6)
 _CHECK = TableCheck(
     number=3,
     target="board-onnxruntime-fp32-1t",

@@ -20,8 +20,7 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.import_tables import import_tables
 from edgenas.pipeline.progress import Progress, Silent
 from edgenas.profilers import PublishedTables
-from edgenas.profilers.latency.published import Entry
-from edgenas.profilers.latency.published_keys import published_keys
+from edgenas.profilers.latency.published import Entry, published_keys
 from edgenas.space import MobileNetV3
 
 _SPACE = MobileNetV3(width=0.25, resolutions=(128, 160), classes=10)

@@ -154,8 +154,8 @@ def test_a_fifth_of_each_batch_judges_and_is_never_fitted(profiled: Path) -> Non
     """Four of twenty are held out, mixed among the others; the table was fitted to the other sixteen."""
     run = open_run(profiled)
     table = run.table(board())
-    assert table.measured is not None
-    fitted = {architecture.id for architecture in SPACE.decode(table.measured)}
+    assert table.fitted_genes is not None
+    fitted = {architecture.id for architecture in SPACE.decode(table.fitted_genes)}
     held_out: set[str] = set()
     for batch in batches(run):
         assert (len(batch["architectures"]), sum(map(bool, batch["held_out"]))) == (20, 4)
@@ -463,7 +463,7 @@ def test_another_table_makes_ten_subnets_enough(run: Run) -> None:
     table = run.profile(board("other"), 0.01, source_tables=[board().name])
     assert table.holdout is not None
     assert (table.holdout.fitted, table.holdout.held_out) == (8, 2)
-    assert len(table.others) == 1
+    assert len(table.source_costs) == 1
     loaded = run.table(board("other"))
     assert np.array_equal(
         loaded.interval_ms(SPACE.sample(9, np.random.default_rng(0))) > 0, np.ones((9, 2), dtype=bool)
@@ -482,7 +482,7 @@ def test_a_table_with_and_one_without_another_are_two(run: Run) -> None:
     """What was measured for the one is used for the other, which is fitted anew and measures what it lacks."""
     run.profile(board("other"), 0.01, source_tables=[board().name])
     table = run.profile(board("other"), 0.01)
-    assert table.others == ()
+    assert table.source_costs == ()
     assert count(table) == 50
 
 

@@ -1,4 +1,4 @@
-"""What networks of one size have in common beside their parts, as a function of the sum of these."""
+"""A smooth factor on sums of part costs that depends on the sum alone."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ CURVE_KNOTS = 25
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Sums become values: times exp of what lies at their binary logarithm, linear between ``knots`` (K,).
+    """A factor on sums: the exponential of a piecewise linear function of the sum's binary logarithm.
 
-    Sums beyond the knots are taken times the factor of the nearest. ``logs`` (K,)
-    are natural logarithms of factors.
+    Beyond the first and the last knot the factor is constant.
+
+    Attributes:
+        knots: Binary logarithms of sums (K,), ascending.
+        logs: Natural logarithms of the factors there (K,).
     """
 
     knots: Vector
     logs: Vector
 
     def __call__(self, sums: Vector) -> Vector:
-        """The values (N,) of sums (N,) above zero."""
+        """Return the values (N,) of sums (N,) above zero."""
         values: Vector = sums * np.exp(np.interp(np.log2(sums), self.knots, self.logs))
         return values
 
     def to_dict(self) -> dict[str, list[float]]:
-        """The curve as plain data."""
+        """Return the curve as plain data."""
         return {"knots": self.knots.tolist(), "logs": self.logs.tolist()}
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The inverse of ``to_dict``; raises UsageError for what is no curve."""
-        found = parse(_Plain, data, "curve")
-        knots, logs = (np.array(each, dtype=np.float64) for each in (found.knots, found.logs))
+        """Return the curve of ``to_dict``; raise UsageError for other data."""
+        parsed = parse(_CurveData, data, "curve")
+        knots, logs = (np.array(values, dtype=np.float64) for values in (parsed.knots, parsed.logs))
         if len(knots) != len(logs) or (np.diff(knots) <= 0).any():
             raise UsageError(
                 f"curve: must have as many logs ({len(logs)}) as knots ({len(knots)}), and these must rise"
@@ -51,14 +54,14 @@ _Logarithm = Annotated[float, Interval(ge=-100, le=100)]
 
 
 @dataclass(frozen=True)
-class _Plain:
+class _CurveData:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     knots: Annotated[list[_Logarithm], MinLen(2)]
     logs: list[_Logarithm]
 
 
-def interpolation_weights(at: Vector, knots: Vector) -> Vector:
-    """How much each of the evenly spaced ``knots`` (K,) counts in a linear interpolation at each of (N,): (N, K)."""
-    place = np.clip((at - knots[0]) / (knots[1] - knots[0]), 0, len(knots) - 1)
-    return np.asarray(np.maximum(1 - np.abs(place[:, None] - np.arange(len(knots))), 0.0), dtype=np.float64)
+def interpolation_weights(points: Vector, knots: Vector) -> Vector:
+    """Return the weights (N, K) of evenly spaced ``knots`` (K,) in linear interpolation at ``points`` (N,)."""
+    positions = np.clip((points - knots[0]) / (knots[1] - knots[0]), 0, len(knots) - 1)
+    return np.asarray(np.maximum(1 - np.abs(positions[:, None] - np.arange(len(knots))), 0.0), dtype=np.float64)

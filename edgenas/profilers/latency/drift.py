@@ -1,4 +1,4 @@
-"""What values have in common that were measured at about one time: the device was slower or faster then."""
+"""Covariances of measured values by drift of the device's speed over time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from edgenas.costs import Vector
 
 @dataclass(frozen=True)
 class Drift:
-    """What all values share for some ``seconds``: the same share of each or, where ``added``, the same amount.
+    """A change of speed with a correlation time of ``seconds``: relative or, if ``added``, an equal amount for all.
 
-    A slower clock is a share; other programs in a cache that all networks read
-    their weights through add to small ones what they add to large ones.
+    A slower clock is relative. Other programs in a shared cache, through which all networks read their weights,
+    add the same amount to small networks as to large ones.
     """
 
     seconds: float
@@ -31,52 +31,59 @@ DRIFTS = {
 _SECONDS = sorted({drift.seconds for drift in DRIFTS.values()})
 
 
-def drifts(at_s: Vector, units: Vector, *, around_mean: bool = True) -> dict[str, Vector]:
-    """The covariance (N, N) of what values share at times (N,), by each term, at a strength of one.
+def drift_covariances(at_s: Vector, units: Vector, *, around_mean: bool = True) -> dict[str, Vector]:
+    """Return the covariance (N, N) of values measured at times (N,), for each drift term at a variance of one.
 
-    Around its mean over the values: how fast the device was on the whole is for
-    the parts to say. ``units`` (N,): what is added as a share of each value.
+    Args:
+        at_s: When each value was measured, seconds.
+        units: The amount that an added drift of one adds, as a share of each value (N,).
+        around_mean: Remove the mean drift of the values: the part costs explain the mean speed.
     """
-    alike = {seconds: _alike(at_s, at_s, seconds) for seconds in _SECONDS}
+    kernels = {seconds: _exponential_kernel(at_s, at_s, seconds) for seconds in _SECONDS}
     if around_mean:
-        alike = {seconds: _around(each, each.mean(axis=0), each.mean(axis=0)) for seconds, each in alike.items()}
-    return _exposed(alike, units, units)
+        kernels = {
+            seconds: _center(kernel, kernel.mean(axis=0), kernel.mean(axis=0)) for seconds, kernel in kernels.items()
+        }
+    return _scale_added(kernels, units, units)
 
 
-def cross_drifts(at_s: Vector, units: Vector, then_s: Vector, then_units: Vector) -> dict[str, Vector]:
-    """The same between values at other times (M,) and these (N,): (M, N) by each term, around the mean over these."""
-    alike = {}
+def cross_drift_covariances(at_s: Vector, units: Vector, other_s: Vector, other_units: Vector) -> dict[str, Vector]:
+    """Return the covariance (M, N) of values at other times (M,) and these (N,), around the mean over these.
+
+    See ``drift_covariances``.
+    """
+    kernels = {}
     for seconds in _SECONDS:
-        cross, own = _alike(then_s, at_s, seconds), _alike(at_s, at_s, seconds)
-        alike[seconds] = _around(cross, cross.mean(axis=1), own.mean(axis=0))
-    return _exposed(alike, then_units, units)
+        cross, own = _exponential_kernel(other_s, at_s, seconds), _exponential_kernel(at_s, at_s, seconds)
+        kernels[seconds] = _center(cross, cross.mean(axis=1), own.mean(axis=0))
+    return _scale_added(kernels, other_units, units)
 
 
-def _around(cross: Vector, rows: Vector, columns: Vector) -> Vector:
-    """Covariances with what the mean of the columns has in common taken out."""
-    return np.asarray(cross - rows[:, None] - columns + columns.mean(), dtype=np.float64)
-
-
-def _exposed(alike: Mapping[float, Vector], rows: Vector, columns: Vector) -> dict[str, Vector]:
-    return {
-        name: rows[:, None] * alike[drift.seconds] * columns if drift.added else alike[drift.seconds]
-        for name, drift in DRIFTS.items()
-    }
-
-
-def mean_drifts(at_s: Vector) -> dict[str, float]:
-    """The variance of that mean by each term: how far the device may have been from its usual speed on the whole."""
-    means = {seconds: float(_alike(at_s, at_s, seconds).mean()) for seconds in _SECONDS}
+def mean_drift_variances(at_s: Vector) -> dict[str, float]:
+    """Return the variance of the mean drift over times (N,), for each drift term at a variance of one."""
+    means = {seconds: float(_exponential_kernel(at_s, at_s, seconds).mean()) for seconds in _SECONDS}
     return {name: means[drift.seconds] for name, drift in DRIFTS.items()}
 
 
 def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
-    """The variance (M,) by the variance of each drift, relative to values of which ``units`` (M,) is what is added."""
+    """Return the relative variance (M,) of values by all drift terms; ``units`` (M,) as in ``drift_covariances``."""
     terms = [
         variances[name] * (np.square(units) if drift.added else np.ones(len(units))) for name, drift in DRIFTS.items()
     ]
     return np.asarray(np.sum(terms, axis=0), dtype=np.float64)
 
 
-def _alike(first_s: Vector, second_s: Vector, seconds: float) -> Vector:
+def _exponential_kernel(first_s: Vector, second_s: Vector, seconds: float) -> Vector:
     return np.asarray(np.exp(-np.abs(first_s[:, None] - second_s) / seconds), dtype=np.float64)
+
+
+def _center(kernel: Vector, row_means: Vector, column_means: Vector) -> Vector:
+    """Remove the mean over the columns' values from a covariance."""
+    return np.asarray(kernel - row_means[:, None] - column_means + column_means.mean(), dtype=np.float64)
+
+
+def _scale_added(kernels: Mapping[float, Vector], row_units: Vector, column_units: Vector) -> dict[str, Vector]:
+    return {
+        name: row_units[:, None] * kernels[drift.seconds] * column_units if drift.added else kernels[drift.seconds]
+        for name, drift in DRIFTS.items()
+    }

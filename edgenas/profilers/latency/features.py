@@ -1,4 +1,4 @@
-"""What could drive the cost of a part, as numbers: calls, work, traffic and weights of its operators."""
+"""Features that explain the cost of a part: calls, work, traffic and weights of its operators."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from edgenas.space.parts import macs
 
 
 def part_features(parts: Sequence[Part]) -> Vector:
-    """Non-negative features (P, F) of each operator apart: a part costs about a weighted sum of its own."""
-    described = [_FEATURES[part.operator](part) for part in parts]
-    names = sorted({name for features in described for name in features})
-    return np.array([[features.get(name, 0.0) for name in names] for features in described], dtype=np.float64)
+    """Return non-negative features (P, F), separate for each operator; a part costs about a weighted sum of them."""
+    rows = [_FEATURES[part.operator](part) for part in parts]
+    names = sorted({name for row in rows for name in row})
+    return np.array([[row.get(name, 0.0) for name in names] for row in rows], dtype=np.float64)
 
 
 def plain_features(parts: Sequence[Part]) -> Vector:
-    """Calls, multiply-accumulates and values read or written (P, 3), whatever the operator."""
+    """Return calls, multiply-accumulates and values read or written (P, 3), the same for all operators."""
     return np.array([[1.0, macs(part), _traffic(part)] for part in parts])
 
 
 def _traffic(part: Part) -> float:
+    """Return the number of values that a part reads or writes."""
     before, after = part.in_size**2, part.out_size**2
-    middle = part.mid_channels * (before * part.expand + after)
-    return before * part.in_channels + after * part.out_channels + middle
+    inner = part.mid_channels * (before * part.expand + after)
+    return before * part.in_channels + after * part.out_channels + inner
 
 
 def _dense_features(part: Part) -> dict[str, float]:
@@ -37,7 +38,7 @@ def _dense_features(part: Part) -> dict[str, float]:
 
 def _mbconv_features(part: Part) -> dict[str, float]:
     before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
-    squeezed = part.se_channels > 0
+    gated = part.se_channels > 0
     return {
         "mbconv calls": 1,
         "expand work": before * part.in_channels * mid * part.expand,
@@ -47,9 +48,9 @@ def _mbconv_features(part: Part) -> dict[str, float]:
         "before traffic": before * mid * part.expand,
         "after traffic": after * mid,
         f"{part.activation} traffic": (before * part.expand + after) * mid,
-        "gate calls": squeezed,
+        "gate calls": gated,
         "gate work": part.se_channels * mid,
-        "gate traffic": squeezed * after * mid,
+        "gate traffic": gated * after * mid,
         "weights": mid * (part.in_channels + part.out_channels),
         "shortcut calls": part.shortcut,
         "out traffic": after * part.out_channels,

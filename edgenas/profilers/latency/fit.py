@@ -1,9 +1,4 @@
-"""From latencies of whole subnets to a cost for each part of a space.
-
-Features of a part's operators say what its cost is likely made of, alike parts
-are alike in what the features miss, and what all of it explains is inferred at
-once by a Gaussian process that is seen through sums (see ``part_process``).
-"""
+"""Costs of the parts of a space, fitted to the latencies of whole subnets."""
 
 from __future__ import annotations
 
@@ -20,15 +15,15 @@ from edgenas.profilers.latency.prior import Features, Observations, PartBasis
 from edgenas.profilers.latency.similarity import part_similarities
 from edgenas.space import SearchSpace
 
-# Which share of a latency a plain feature is likely to make up where another target's costs are known.
-_OWN_SHARE = 0.03
-# How far base costs may lean on another target's.
-_LEANS = (0.0, 0.25, 0.5, 1.0)
+# The share of a latency that a plain feature is likely to explain if costs on a source target are known.
+_PLAIN_SHARE = 0.03
+# The transfer weights that are tried.
+_TRANSFER_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class PartCosts:
-    """What whole networks cost beside their parts, and what ``space.distinct_parts`` cost, (P,), milliseconds."""
+    """The overhead of a whole network and the costs (P,) of ``space.distinct_parts``, milliseconds."""
 
     overhead_ms: float
     part_ms: Vector
@@ -39,49 +34,42 @@ def fit_parts(
     genes: Genes,
     latency_ms: Vector,
     at_s: Vector | None = None,
-    others: Sequence[PartCosts] = (),
+    source_costs: Sequence[PartCosts] = (),
 ) -> PartProcess:
-    """The costs in ms of ``space.distinct_parts`` from subnets' latencies (N,) and when each was measured (N,).
+    """Fit the costs of ``space.distinct_parts`` to latencies of whole subnets.
 
-    ``others``: costs of the same parts on other targets.
+    Args:
+        space: The search space.
+        genes: The measured subnets (N, G).
+        latency_ms: Their latencies (N,), ms.
+        at_s: When each was measured, seconds (N,); None allows for no drift.
+        source_costs: The costs of the same parts on other targets.
     """
-    return fit_leaning(basis_of(space, others), count_parts(space, genes), latency_ms, at_s)
+    return fit_transfer(part_basis(space, source_costs), count_parts(space, genes), latency_ms, at_s)
 
 
-def fit_leaning(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
-    """As ``fit_part_process``, leaning on other targets' costs as far as values (N,) bear that out.
+def fit_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
+    """Fit as ``fit_part_process`` does, with a transfer weight that is estimated from the values (N,).
 
-    Another runtime's costs can mislead, and a few values cannot tell: the lean is
-    the mean of some, to a hundredth, each weighed by how likely it makes the values
-    (after Bayesian model averaging, J. A. Hoeting et al., Statistical Science 14,
-    1999, which would average what they predict).
+    Costs on another runtime can mislead, and a few values cannot tell. So the transfer weight is the mean of some,
+    rounded to a hundredth, each weighted by its marginal likelihood (after Bayesian model averaging, J. A. Hoeting
+    et al., Statistical Science 14, 1999, which would average the predictions).
     """
-    if basis.others is None:
+    if basis.source_features is None:
         return fit_part_process(basis, counts, values, at_s)
 
-    def fitted(transfer_weight: float) -> PartProcess:
+    def fit(transfer_weight: float) -> PartProcess:
         return fit_part_process(replace(basis, transfer_weight=transfer_weight), counts, values, at_s)
 
-    tried = {transfer_weight: fitted(transfer_weight) for transfer_weight in _LEANS}
-    observations = np.array([process.log_evidence() for process in tried.values()])
-    weights = np.exp(observations - observations.max())
-    transfer_weight = round(float(weights @ np.array(_LEANS) / weights.sum()), 2)
-    return tried.get(transfer_weight) or fitted(transfer_weight)
+    fits = {transfer_weight: fit(transfer_weight) for transfer_weight in _TRANSFER_WEIGHTS}
+    log_likelihoods = np.array([process.log_marginal_likelihood() for process in fits.values()])
+    likelihoods = np.exp(log_likelihoods - log_likelihoods.max())
+    mean = round(float(likelihoods @ np.array(_TRANSFER_WEIGHTS) / likelihoods.sum()), 2)
+    return fits.get(mean) or fit(mean)
 
 
-def restored_parts(
-    space: SearchSpace, genes: Genes, data: Mapping[str, Any], others: Sequence[PartCosts] = ()
-) -> PartProcess:
-    """The process again, from what ``remembered`` says of it."""
-    vectors = (np.array(data[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
-    observations = Observations(count_parts(space, genes), *vectors)
-    return PartProcess(
-        replace(basis_of(space, others), transfer_weight=data["transfer_weight"]), observations, data["variances"]
-    )
-
-
-def remembered(process: PartProcess) -> dict[str, Any]:
-    """What a process needs beside its space, its genes and the other targets' costs, as plain data."""
+def process_state(process: PartProcess) -> dict[str, Any]:
+    """Return the state of a process as plain data, without its space, its genes and its source costs."""
     observations = process.observations
     return {
         "latency_ms": observations.values.tolist(),
@@ -92,27 +80,37 @@ def remembered(process: PartProcess) -> dict[str, Any]:
     }
 
 
+def restore_process(
+    space: SearchSpace, genes: Genes, state: Mapping[str, Any], source_costs: Sequence[PartCosts] = ()
+) -> PartProcess:
+    """Return the process of a ``process_state``."""
+    vectors = (np.array(state[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
+    observations = Observations(count_parts(space, genes), *vectors)
+    basis = replace(part_basis(space, source_costs), transfer_weight=state["transfer_weight"])
+    return PartProcess(basis, observations, state["variances"])
+
+
 def count_parts(space: SearchSpace, genes: Genes) -> Vector:
-    """How often each architecture has each of ``space.distinct_parts``, shape (N, P)."""
+    """Return how often each architecture has each of ``space.distinct_parts`` (N, P)."""
     counts = np.zeros((len(genes), len(space.distinct_parts) + 1))
     rows = np.arange(len(genes))
     for indices in space.part_indices(genes):
-        counts[rows, indices] += 1  # -1, for none, counts into the last column
+        counts[rows, indices] += 1  # -1, for no part, counts into the last column
     return counts[:, :-1]
 
 
-def basis_of(space: SearchSpace, others: Sequence[PartCosts] = ()) -> PartBasis:
-    """What is known of ``space.distinct_parts`` before measuring, with what they cost on other targets."""
+def part_basis(space: SearchSpace, source_costs: Sequence[PartCosts] = ()) -> PartBasis:
+    """Return everything known of ``space.distinct_parts`` before measuring, with their costs on other targets."""
     parts = space.distinct_parts
-    plain = Features.with_overhead(np.column_stack([plain_features(parts)]))
-    known = with_others(plain, others) if others else None
-    return PartBasis(plain, part_features(parts), part_similarities(parts), known)
+    plain = Features.with_overhead(plain_features(parts))
+    transferred = source_features(plain, source_costs) if source_costs else None
+    return PartBasis(plain, part_features(parts), part_similarities(parts), transferred)
 
 
-def with_others(plain: Features, others: Sequence[PartCosts]) -> Features:
-    """Other targets' costs, with plain features held back beside them."""
+def source_features(plain: Features, source_costs: Sequence[PartCosts]) -> Features:
+    """Return the costs on other targets as features, and plain features with a penalty."""
     return Features(
-        np.column_stack([*(each.part_ms for each in others), plain.of_parts]),
-        np.array([*(each.overhead_ms for each in others), *plain.overheads]),
-        np.array([*[np.inf] * len(others), *[_OWN_SHARE] * len(plain.overheads)]),
+        np.column_stack([*(costs.part_ms for costs in source_costs), plain.of_parts]),
+        np.array([*(costs.overhead_ms for costs in source_costs), *plain.overheads]),
+        np.array([*[np.inf] * len(source_costs), *[_PLAIN_SHARE] * len(plain.overheads)]),
     )

@@ -1,17 +1,4 @@
-"""A Gaussian process over the costs of parts that is only seen through sums of them.
-
-The cost of part p is ``base[p] * (1 + deviation[p])``; the deviations are jointly
-normal with mean zero, and alike parts deviate alike. A measured value is the
-overhead plus its parts' costs, times exp(curve + drift + noise), where the curve
-is a smooth function of that sum, and drift is a slow process in time that all
-share, as equal shares or equal amounts: a machine that others use as well is now
-faster, now slower. Sums of normals are normal, so the posterior of the part
-costs is exact (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine
-Learning, 2006, chapters 2 and 5) but for the logarithm, whose slope is taken
-where the posterior mean lies (Laplace's approximation, section 3.4 there). That
-mean is a table that is added up. How strong each term is follows from marginal
-likelihood; single values that fit nowhere lose weight.
-"""
+"""A Gaussian process over the costs of parts, of which only sums are measured."""
 
 from __future__ import annotations
 
@@ -20,26 +7,59 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it says nothing of its types
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # has no type hints
 
 from edgenas.costs import Vector
 from edgenas.errors import UsageError
 from edgenas.profilers.latency.curve import Curve
-from edgenas.profilers.latency.drift import DRIFTS, cross_drifts, drift_variance, drifts, mean_drifts
-from edgenas.profilers.latency.prior import LEAST_NOISE, USUAL, Linearization, Observations, PartBasis, Prior
-from edgenas.profilers.latency.variance_components import estimate_variances, guess, log_prior, noise_of
+from edgenas.profilers.latency.drift import (
+    DRIFTS,
+    cross_drift_covariances,
+    drift_covariances,
+    drift_variance,
+    mean_drift_variances,
+)
+from edgenas.profilers.latency.prior import (
+    MIN_NOISE,
+    OUTLIER_DEVIATIONS,
+    Linearization,
+    Observations,
+    PartBasis,
+    Prior,
+)
+from edgenas.profilers.latency.variance_components import (
+    estimate_variances,
+    initial_variance,
+    log_prior,
+    noise_variance,
+)
 
-_ROUNDS = 4  # of reweighting
-_LEAST_SQUARE = 1e-12  # of an error: one value alone has none
-_MOST_STEPS, _STILL = 8, 1e-5  # towards where the logarithm's slope is taken; deviations that move no more
-_MOST_HOLDS, _HOLD_NOISE, _HOLD_TOLERANCE = 20, 1e-6, 1e-3
-_ANY_SHARE = 1.0  # the variance of the logarithm of a device's speed of which nothing is known
-_MOST_FOR_STRENGTHS = 400  # values that strengths are estimated from; more add time, not knowledge
+_ITERATIONS = 4  # of reweighting
+_MIN_SQUARED_ERROR = 1e-12  # a single value has an error of zero
+_MAX_STEPS, _STEP_TOLERANCE = 8, 1e-5  # of Laplace's approximation, in deviations
+_MAX_BOUND_STEPS, _BOUND_NOISE, _BOUND_TOLERANCE = 20, 1e-6, 1e-3
+_UNKNOWN_SPEED_VARIANCE = 1.0  # of the logarithm of a device's speed
+_MAX_FOR_VARIANCES = 400  # values that variances are estimated from; more add time, not knowledge
 
 
 @dataclass(frozen=True, eq=False)
 class PartProcess:
-    """The posterior of part costs. ``strengths``: the variance of each term by name, relative to base costs."""
+    """The posterior of the costs of parts.
+
+    The cost of part p is ``base[p] * (1 + deviation[p])``. The deviations are jointly normal with mean zero, and
+    similar parts deviate alike. A measured value is the overhead plus its parts' costs, times
+    exp(curve + drift + noise): the curve is a smooth function of that sum, and drift is a slow process in time that
+    all values share, relative or added, as on a machine that others use as well. Sums of normals are normal, so the
+    posterior of the costs is exact (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning,
+    2006, chapters 2 and 5) except for the logarithm, which is linearized at the posterior mean (Laplace's
+    approximation, section 3.4 there). The mean is a table of costs that are added up. Variance components maximize
+    the marginal likelihood; outliers lose weight.
+
+    Attributes:
+        basis: Everything known before measuring.
+        observations: The measured values.
+        variances: The variance of each term by name, relative to base costs.
+    """
 
     basis: PartBasis
     observations: Observations
@@ -48,16 +68,16 @@ class PartProcess:
     @cached_property
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def _posterior(self) -> _Posterior:
-        prior = Prior.of(self.basis, self.observations)
+        prior = Prior.fit(self.basis, self.observations)
         covariance = prior.covariance(self.variances)
         deviations = np.zeros(len(covariance))
-        for _ in range(_MOST_STEPS):
-            linearization = Linearization.around(deviations, prior, self.observations)
-            found = _Posterior.of(prior, covariance, linearization, self.observations, self.variances)
-            moved, deviations = np.abs(found.deviations - deviations).max(), found.deviations
-            if moved < _STILL:
+        for _ in range(_MAX_STEPS):
+            linearization = Linearization.at(deviations, prior, self.observations)
+            posterior = _Posterior.of(prior, covariance, linearization, self.observations, self.variances)
+            step, deviations = np.abs(posterior.deviations - deviations).max(), posterior.deviations
+            if step < _STEP_TOLERANCE:
                 break
-        return found
+        return posterior
 
     @cached_property
     def costs(self) -> Vector:
@@ -68,122 +88,128 @@ class PartProcess:
 
     @cached_property
     def overhead(self) -> float:
-        """The posterior mean of what a value has beside its parts, never negative."""
+        """The posterior mean of the cost of a value besides its parts, never negative."""
         prior = self._posterior.prior
         return float(prior.overhead + prior.unit * self._posterior.deviations[len(prior.base)])
 
     @cached_property
     def curve(self) -> Curve:
-        """The posterior mean of how values deviate from their sums."""
+        """The posterior mean of the factor on sums."""
         prior = self._posterior.prior
         return Curve(prior.knots, self._posterior.deviations[len(prior.base) + 1 :])
 
     def predict(self, counts: Vector) -> Vector:
-        """The values (M,) of sums (M, P) at the posterior mean."""
+        """Return the values (M,) of sums (M, P) at the posterior mean."""
         return self.curve(self.overhead + counts @ self.costs)
 
     @property
     def terms(self) -> list[str]:
-        """The names of the ``strengths``."""
+        """The names of the ``variances``."""
         return [*self.basis.terms, *DRIFTS, "noise"]
 
     @property
-    def noise(self) -> float:
-        """The standard deviation of one measured value around drift and true value, relative."""
+    def noise_std(self) -> float:
+        """The relative standard deviation of one measured value without drift."""
         return float(np.sqrt(self.variances["noise"]))
 
-    @cached_property
-    def _mean_drift(self) -> dict[str, float]:
-        return {name: self.variances[name] * mean for name, mean in mean_drifts(self.observations.at_s).items()}
+    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
+    def predict_std(self, counts: Vector) -> Vector:
+        """Return the posterior standard deviation (M,) of sums (M, P), in the unit of values.
 
-    def drift(self, values: Vector) -> Vector:
-        """The standard deviation (M,) of how much slower than usual all is at a moment, relative to values (M,)."""
+        Noise is not included. The uncertainty of the mean drift over all measured values is.
+        """
+        posterior = self._posterior
+        values, jacobian = posterior.prior.linearize(counts, posterior.deviations)
+        projected = jacobian @ posterior.covariance
+        cross = projected @ posterior.jacobian.T
+        variance = np.einsum("ij,ij->i", projected, jacobian) - np.einsum("ij,ij->i", cross @ posterior.inverse, cross)
+        mean_drift = drift_variance(self._mean_drift_variances, posterior.prior.unit / values)
+        std: Vector = values * np.sqrt(np.maximum(variance, 1e-12) + mean_drift)
+        return std
+
+    @cached_property
+    def _mean_drift_variances(self) -> dict[str, float]:
+        means = mean_drift_variances(self.observations.at_s)
+        return {name: self.variances[name] * mean for name, mean in means.items()}
+
+    def drift_std(self, values: Vector) -> Vector:
+        """Return the relative standard deviation (M,) of values (M,) by drift at one moment."""
         return np.asarray(np.sqrt(drift_variance(self.variances, self._posterior.prior.unit / values)))
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def drift_at(self, at_s: Vector, values: Vector) -> Vector:
-        """How much slower than usual values (M,) were at times (M,), as logarithms, by what was fitted around then."""
-        found, unit = self._posterior, self._posterior.prior.unit
-        linearization = Linearization.around(found.deviations, found.prior, self.observations)
-        cross = cross_drifts(self.observations.at_s, unit / linearization.expected, at_s, unit / values)
-        total = sum(self.variances[name] * each for name, each in cross.items())
-        return np.asarray(total @ (found.inverse @ linearization.residual), dtype=np.float64)
+    def estimate_drift(self, at_s: Vector, values: Vector) -> Vector:
+        """Return the drift (M,) of values (M,) at times (M,), as logarithms, from the fitted values around these times.
+
+        Above zero the device was slower than on average.
+        """
+        posterior, unit = self._posterior, self._posterior.prior.unit
+        linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
+        cross = cross_drift_covariances(self.observations.at_s, unit / linearization.expected, at_s, unit / values)
+        total = sum(self.variances[name] * covariance for name, covariance in cross.items())
+        return np.asarray(total @ (posterior.inverse @ linearization.response), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def drift_among(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
-        """How much slower than usual sums (M, P), measured (M,) at times (M,), were by the others of them, logarithms.
+    def estimate_drift_leave_one_out(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
+        """Return the drift (M,) of each new value, as a logarithm, estimated from the other new values.
 
-        By whatever share of all, and by drifts around that as strong as the process
-        knows them (section 5.4.2 of the source: left out one by one).
+        A common level of any size and drifts around it with the fitted variances are allowed for (leave-one-out
+        prediction, section 5.4.2 of the source of the class).
+
+        Args:
+            counts: The sums (M, P).
+            measured: Their measured values (M,).
+            at_s: When each was measured, seconds (M,).
         """
         expected = self.predict(counts)
         units = self._posterior.prior.unit / expected
-        known = drifts(at_s, units, around_mean=False)
-        total = _ANY_SHARE + sum(self.variances[name] * each for name, each in known.items())
-        total = total + np.diag(self.noise**2 + LEAST_NOISE**2 + (self.spread(counts) / expected) ** 2)
+        drifts = drift_covariances(at_s, units, around_mean=False)
+        total = _UNKNOWN_SPEED_VARIANCE + sum(self.variances[name] * drift for name, drift in drifts.items())
+        total = total + np.diag(self.noise_std**2 + MIN_NOISE**2 + (self.predict_std(counts) / expected) ** 2)
         inverse, residual = np.linalg.inv(total), np.log(measured / expected)
         return np.asarray(residual - (inverse @ residual) / np.diag(inverse), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def log_evidence(self) -> float:
-        """How likely the values were before they were measured, with strengths as likely as these: a logarithm.
+    def log_marginal_likelihood(self) -> float:
+        """Return the logarithm of the density of the values and the variances before measuring, up to a constant.
 
-        By Laplace's approximation (section 5.4.1 of the source), less a constant.
+        By Laplace's approximation (section 5.4.1 of the source of the class).
         """
-        found = self._posterior
-        linearization = Linearization.around(found.deviations, found.prior, self.observations)
-        (_, precision), misfit = (
-            np.linalg.slogdet(found.inverse),
-            linearization.residual @ found.inverse @ linearization.residual,
-        )
-        return float(precision - misfit) / 2 + log_prior(self.variances)
-
-    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def spread(self, counts: Vector) -> Vector:
-        """The posterior standard deviation (M,) of sums (M, P), in the unit of values.
-
-        Without noise, but with how far the device may have been from its usual
-        speed in all the time that the values were measured in.
-        """
-        found = self._posterior
-        values, shares = found.prior.see(counts, found.deviations)
-        seen = shares @ found.covariance
-        cross = seen @ found.shares.T
-        variance = np.einsum("ij,ij->i", seen, shares) - np.einsum("ij,ij->i", cross @ found.inverse, cross)
-        level = drift_variance(self._mean_drift, found.prior.unit / values)
-        deviation: Vector = values * np.sqrt(np.maximum(variance, 1e-12) + level)
-        return deviation
+        posterior = self._posterior
+        linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
+        _, log_determinant = np.linalg.slogdet(posterior.inverse)
+        misfit = linearization.response @ posterior.inverse @ linearization.response
+        return float(log_determinant - misfit) / 2 + log_prior(self.variances)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def select_most_uncertain(self, counts: Vector, number: int) -> list[int]:
-        """Rows of sums (M, P) to measure next, one after the other the least certain once those before are measured."""
-        found = self._posterior
-        _, shares = found.prior.see(counts, found.deviations)
-        seen = shares @ found.covariance
-        cross = seen @ found.shares.T
-        covariance = seen @ shares.T - cross @ found.inverse @ cross.T
+        """Return rows of sums (M, P) to measure next: each the most uncertain, given that those before are measured."""
+        posterior = self._posterior
+        _, jacobian = posterior.prior.linearize(counts, posterior.deviations)
+        projected = jacobian @ posterior.covariance
+        cross = projected @ posterior.jacobian.T
+        covariance = projected @ jacobian.T - cross @ posterior.inverse @ cross.T
         rows: list[int] = []
         for _ in range(min(number, len(counts))):
             variance = np.diag(covariance).copy()
             variance[rows] = -np.inf
             row = int(variance.argmax())
-            told = covariance[:, row]
-            covariance = covariance - np.outer(told, told) / (variance[row] + self.noise**2 + LEAST_NOISE**2)
+            column = covariance[:, row]
+            covariance = covariance - np.outer(column, column) / (variance[row] + self.noise_std**2 + MIN_NOISE**2)
             rows.append(row)
         return rows
 
 
 @dataclass(frozen=True, eq=False)
 class _Posterior:
-    """The mean of the deviations (D,), and what their covariance is made from.
+    """The posterior mean of the deviations (D,), and the matrices of their covariance.
 
-    ``covariance`` (D, D) is that before measuring, ``shares`` (N, D) are of the
-    values, ``inverse`` (N, N) is of the covariance of these.
+    ``covariance`` (D, D) is the prior one, ``jacobian`` (N, D) is of the logarithms of the values, and ``inverse``
+    (N, N) is of their covariance.
     """
 
     prior: Prior
     covariance: Vector
-    shares: Vector
+    jacobian: Vector
     inverse: Vector
     deviations: Vector
 
@@ -196,71 +222,81 @@ class _Posterior:
         observations: Observations,
         variances: Mapping[str, float],
     ) -> _Posterior:
-        cross = covariance @ linearization.shares.T
-        total = linearization.shares @ cross + np.diag(noise_of(variances, observations.weights))
+        cross = covariance @ linearization.jacobian.T
+        total = linearization.jacobian @ cross + np.diag(noise_variance(variances, observations.weights))
         if any(variances[name] > 0 for name in DRIFTS):
-            shared = drifts(observations.at_s, prior.unit / linearization.expected)
-            total += sum(variances[name] * drift for name, drift in shared.items())
+            drifts = drift_covariances(observations.at_s, prior.unit / linearization.expected)
+            total += sum(variances[name] * drift for name, drift in drifts.items())
         inverse = np.asarray(np.linalg.inv(total), dtype=np.float64)
-        mean = cross @ (inverse @ linearization.residual)
-        if (mean < prior.least - _HOLD_TOLERANCE).any():
-            mean = _held(mean, covariance - cross @ inverse @ cross.T, prior.least)
-        return cls(prior, covariance, linearization.shares, inverse, np.maximum(mean, prior.least))
+        mean = cross @ (inverse @ linearization.response)
+        if (mean < prior.lower_bounds - _BOUND_TOLERANCE).any():
+            mean = _enforce_lower_bounds(mean, covariance - cross @ inverse @ cross.T, prior.lower_bounds)
+        return cls(prior, covariance, linearization.jacobian, inverse, np.maximum(mean, prior.lower_bounds))
 
 
-def _held(free: Vector, spread: Vector, least: Vector) -> Vector:
-    """The mean (D,) where nothing is below ``least``, given the mean without that and the covariance.
+def _enforce_lower_bounds(free_mean: Vector, covariance: Vector, lower_bounds: Vector) -> Vector:
+    """Condition a mean (D,) on the deviations below their bounds being at them, until none is below.
 
-    Parts that would cost less than nothing are held at nothing, which moves
-    those that were measured together with them.
+    Parts that would cost less than nothing cost nothing, which moves those measured together with them.
     """
-    mean, held = free, np.zeros(len(free), dtype=bool)
-    for _ in range(_MOST_HOLDS):
-        low = mean < least - _HOLD_TOLERANCE
-        if not low.any():
+    mean, bound = free_mean, np.zeros(len(free_mean), dtype=bool)
+    for _ in range(_MAX_BOUND_STEPS):
+        below = mean < lower_bounds - _BOUND_TOLERANCE
+        if not below.any():
             break
-        held |= low
-        block = spread[np.ix_(held, held)] + _HOLD_NOISE * np.eye(int(held.sum()))
-        mean = free + spread[:, held] @ np.linalg.solve(block, least[held] - free[held])
+        bound |= below
+        block = covariance[np.ix_(bound, bound)] + _BOUND_NOISE * np.eye(int(bound.sum()))
+        mean = free_mean + covariance[:, bound] @ np.linalg.solve(block, lower_bounds[bound] - free_mean[bound])
     return mean
 
 
 def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
-    """The process given values (N,) of sums (N, P), and when each was measured; of one moment, no drift is known.
+    """Fit a process to measured values of sums.
 
-    With one thread: matrices are small, several threads that wait for each
-    other on busy cores took 40 times as long, and their number changes bits.
-    Raises UsageError for values that are not above zero, and times that are none.
+    One thread is used: the matrices are small, several threads that wait for each other on busy cores took 40 times
+    as long, and their number changes bits.
+
+    Args:
+        basis: Everything known before measuring.
+        counts: How often each part occurs in each value (N, P).
+        values: The values (N,).
+        at_s: When each was measured, seconds (N,). If they are equal or None, no drift is fitted.
+
+    Raises:
+        UsageError: Without values, for values that are not above zero, and for times that are not finite.
     """
     times = np.zeros(len(values)) if at_s is None else at_s
     if not (len(values) and (values > 0).all() and np.isfinite(values).all() and np.isfinite(times).all()):
         raise UsageError("at least one value is needed to fit, all above 0 and finite, and finite times; measure again")
     observations = Observations(counts, values, times, np.ones(len(values)))
     with threadpool_limits(1):
-        return _fit(basis, observations, drifting=bool(np.ptp(times)))
+        return _fit_reweighted(basis, observations, with_drift=bool(np.ptp(times)))
 
 
-def _fit(basis: PartBasis, observations: Observations, *, drifting: bool) -> PartProcess:
-    prior = Prior.of(basis, observations)
-    variances = {name: guess(name) for name in [*basis.terms, *(DRIFTS if drifting else ()), "noise"]}
-    absent = {name: 0.0 for name in DRIFTS if not drifting}
-    deviations = np.zeros(len(prior.least))
-    chosen = np.unique(np.linspace(0, len(observations.values) - 1, _MOST_FOR_STRENGTHS).astype(int))
-    for _ in range(_ROUNDS):
-        linearization = Linearization.around(deviations, prior, observations)
-        seen = linearization.of(chosen)
-        drift = drifts(observations.at_s[chosen], prior.unit / seen.expected) if drifting else {}
-        terms = {**seen.terms(prior), **drift}
-        variances = estimate_variances(terms, seen.residual, observations.weights[chosen], variances)
-        found = _Posterior.of(prior, prior.covariance(variances), linearization, observations, {**variances, **absent})
-        weights = _weights(found.inverse, linearization.residual, observations.weights, variances["noise"])
+def _fit_reweighted(basis: PartBasis, observations: Observations, *, with_drift: bool) -> PartProcess:
+    """Estimate variances and sample weights in turn."""
+    prior = Prior.fit(basis, observations)
+    variances = {name: initial_variance(name) for name in [*basis.terms, *(DRIFTS if with_drift else ()), "noise"]}
+    absent = {name: 0.0 for name in DRIFTS if not with_drift}
+    deviations = np.zeros(len(prior.lower_bounds))
+    rows = np.unique(np.linspace(0, len(observations.values) - 1, _MAX_FOR_VARIANCES).astype(int))
+    for _ in range(_ITERATIONS):
+        linearization = Linearization.at(deviations, prior, observations)
+        sample = linearization.select(rows)
+        drifts = drift_covariances(observations.at_s[rows], prior.unit / sample.expected) if with_drift else {}
+        terms = {**sample.term_covariances(prior), **drifts}
+        variances = estimate_variances(terms, sample.response, observations.weights[rows], variances)
+        covariance = prior.covariance(variances)
+        posterior = _Posterior.of(prior, covariance, linearization, observations, {**variances, **absent})
+        weights = _weigh_samples(posterior.inverse, linearization.response, observations.weights, variances["noise"])
         observations = replace(observations, weights=weights)
-        deviations = found.deviations
+        deviations = posterior.deviations
     return PartProcess(basis, observations, {**variances, **absent})
 
 
-def _weights(inverse: Vector, residual: Vector, weights: Vector, noise: float) -> Vector:
-    """How much each value (N,) is to count: less if far from what all others predict."""
-    error = (inverse @ residual) / np.diag(inverse)
+def _weigh_samples(inverse: Vector, response: Vector, weights: Vector, noise: float) -> Vector:
+    """Return new sample weights (N,), less than 1 for values that are far from their leave-one-out predictions."""
+    error = (inverse @ response) / np.diag(inverse)
     expected = 1 / np.diag(inverse) - noise * (1 / weights - 1)  # its variance at a weight of one
-    return np.asarray(np.minimum(1.0, USUAL**2 * expected / np.maximum(error**2, _LEAST_SQUARE)), dtype=np.float64)
+    squared_limit = OUTLIER_DEVIATIONS**2 * expected
+    return np.asarray(np.minimum(1.0, squared_limit / np.maximum(error**2, _MIN_SQUARED_ERROR)), dtype=np.float64)

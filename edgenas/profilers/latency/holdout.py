@@ -1,105 +1,61 @@
-"""What a latency table says of itself: how far it was from subnets that it had not seen, and how they were measured."""
+"""The holdout report of a latency table: its errors on held-out subnets, and the conditions of measuring."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
+from edgenas.profilers.latency.conditions import ConditionsSummary
+from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
 from edgenas.profilers.measure.baseline_speed import common_baseline
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.reference_model import DriftMonitor
+from edgenas.space import SearchSpace
 from edgenas.units import format_ms
 
-if TYPE_CHECKING:
-    from edgenas.profilers.latency.table import LatencyTable
-
 TWO_SIDED_95 = 1.959964
-# Bits of a Raspberry Pi's get_throttled for a capped or lowered frequency.
-_THROTTLED = 0b1110
-
-
-@dataclass(frozen=True)
-class ConditionsSummary:
-    """The state of the device while a table was measured; None where it does not say.
-
-    ``frequency_khz`` and ``temperature_c`` are the least and the greatest that
-    were read, ``frequency_limit_khz`` the lowest bound that was set.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    governor: str | None = None
-    frequency_khz: tuple[int, int] | None = None
-    frequency_limit_khz: int | None = None
-    temperature_c: tuple[float, float] | None = None
-    throttled: bool | None = None
-    power_mode: str | None = None
-
-    @classmethod
-    def of(cls, measurements: Sequence[Measurement]) -> ConditionsSummary:
-        """What measurements say of the device before and after each of them."""
-        states = [state for each in measurements for state in (each.conditions_before, each.conditions_after)]
-
-        def known(*names: str) -> list[Any]:
-            return [state[name] for state in states for name in names if state.get(name) is not None]
-
-        limits = known("frequency_limit_khz")
-        return cls(
-            governor=", ".join(sorted(set(known("governor")))) or None,
-            frequency_khz=_ends(known("frequency_khz", "lowest_frequency_khz")),
-            frequency_limit_khz=min(limits) if limits else None,
-            temperature_c=_ends(known("temperature_c")),
-            throttled=_throttled(known("throttle_count"), known("throttled_flags")),
-            power_mode=", ".join(sorted(set(known("power_mode")))) or None,
-        )
-
-    def __str__(self) -> str:
-        speeds = [each / 1e3 for each in self.frequency_khz or ()]
-        said = [
-            "" if self.governor is None else f"governor {self.governor}",
-            "{:.0f} to {:.0f} MHz".format(*speeds) if speeds else "",
-            "" if self.frequency_limit_khz is None else f"limit {self.frequency_limit_khz / 1e3:.0f} MHz",
-            "{:.0f} to {:.0f} °C".format(*self.temperature_c) if self.temperature_c else "",
-            {True: "THROTTLED", False: "not throttled", None: ""}[self.throttled],
-            "" if self.power_mode is None else f"power mode {self.power_mode}",
-        ]
-        return ", ".join(text for text in said if text) or "the device does not say"
-
-
-def _ends(values: Sequence[Any]) -> tuple[Any, Any] | None:
-    return (min(values), max(values)) if values else None
-
-
-def _throttled(counts: Sequence[int], flags: Sequence[int]) -> bool | None:
-    if not counts and not flags:
-        return None
-    return (bool(counts) and counts[-1] > counts[0]) or any(each & _THROTTLED for each in flags)
 
 
 @dataclass(frozen=True)
 class HoldoutReport:
-    """How far a table's predictions were from random subnets that it was not fitted to; errors are fractions.
+    """Errors of a table's predictions for random held-out subnets; errors are fractions.
 
-    ``errors``: of each held-out subnet, predicted / measured - 1, in the order
-    of measuring; ``drift_corrected``: the same less the drift that the fitted subnets
-    measured around it show. ``kendall_tau_at``: by resolution, for pooled over all
-    it is high whatever a table knows of one. ``noise``: the standard deviation
-    that one measurement has by itself, as the fit estimates it; ``drift``: that of
-    what all share at one moment, by the median held-out subnet.
-    ``within_interval``: the share of held-out measurements within the 95%
-    interval of prediction, noise and drift together. ``memory_mape``: None where
-    the device does not say what a process held, as with an accelerator.
-    ``device_s``: of these subnets, with the reference model between them, which
-    usually took ``reference_ms``; None where it was not run. ``probe_ms``: the usual
-    pace of the device's CPU, which latencies are at; None where the model does not
-    run on that alone.
+    Attributes:
+        mape: The mean absolute error.
+        p95: The 95% quantile of the absolute errors.
+        within_5_percent: The share of absolute errors of at most 0.05.
+        within_10_percent: The share of absolute errors of at most 0.1.
+        within_interval: The share of held-out measurements within the 95% interval of prediction, noise and drift
+            together.
+        noise: The standard deviation of one measurement without drift, as the fit estimates it.
+        drift: The standard deviation by drift at one moment, of the median held-out subnet.
+        bias: The mean error.
+        kendall_tau: Kendall's tau, pooled over all resolutions; sizes alone make it high.
+        kendall_tau_at: Kendall's tau by resolution in pixels.
+        memory_mape: The mean absolute error of peak memory; None if the device does not report it, as with an
+            accelerator.
+        errors: Predicted / measured - 1 of each held-out subnet, in the order of measuring.
+        drift_corrected: The same without the drift that the fitted subnets measured around it show.
+        fitted: The number of fitted subnets.
+        held_out: The number of held-out subnets.
+        device_s: The device time of all these subnets and of the reference model, seconds.
+        reference_ms: The usual latency of the reference model; None if it was not run.
+        probe_ms: The speed probe's time on the device's CPU that latencies refer to; None for models that do not
+            run on the CPU alone.
+        conditions: The state of the device.
+        validity_counts: The number of measurements by validity.
+        fastest: The id of the fastest of all measured subnets.
+        fastest_ms: Its median latency.
+        slowest: The id of the slowest of all measured subnets.
+        slowest_ms: Its median latency.
+        synthetic: True if a measurement is made up by a fake device.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -131,24 +87,19 @@ class HoldoutReport:
     synthetic: bool
 
     @property
-    def mape_at_most(self) -> float:
+    def mape_upper_bound(self) -> float:
         """The upper end of the 95% interval of the MAPE over all random subnets."""
-        return mape_at_most(np.array(self.errors))
+        return mape_upper_bound(np.array(self.errors))
 
     @property
     def headline(self) -> str:
-        """The figures that matter most, on one line."""
+        """The most important figures on one line."""
         return (
-            f"MAPE {self.mape:.1%}, within 10% {self.within_10_percent:.0%}, Kendall tau {_taus(self.kendall_tau_at)}"
-            f" on {self.held_out} unseen subnets; {self.fitted} fitted, {_duration(self.device_s)} of device time"
+            f"MAPE {self.mape:.1%}, within 10% {self.within_10_percent:.0%},"
+            f" Kendall tau {_format_taus(self.kendall_tau_at)} on {self.held_out} held-out subnets;"
+            f" {self.fitted} fitted, {_format_duration(self.device_s)} of device time"
             + (" SYNTHETIC" if self.synthetic else "")
         )
-
-    @property
-    def _memory(self) -> tuple[str, str]:
-        if self.memory_mape is None:
-            return "-", "the device does not say; activations and weights are counted once each"
-        return f"{self.memory_mape:.1%}", "of the peak above an empty session"
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -156,96 +107,133 @@ class HoldoutReport:
         return "\n".join(f"{name:<{names}}  {value:>{values}}  {note}".rstrip() for name, value, note in rows)
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        """Name, value and remark of each line of a listing."""
-        most = self.mape_at_most
-        sure = "" if math.isinf(most) else f", at most {most:.1%} at 95% confidence"
-        validity_counts = ", ".join(f"{count} {validity}" for validity, count in self.validity_counts.items())
-        taus = _taus(self.kendall_tau_at, "{} px: {:.2f}")
+        """Return name, value and remark of each line of a listing."""
+        bound = self.mape_upper_bound
+        bound_text = "" if math.isinf(bound) else f", at most {bound:.1%} at 95% confidence"
+        validity = ", ".join(f"{count} {status}" for status, count in self.validity_counts.items())
+        taus = _format_taus(self.kendall_tau_at, "{} px: {:.2f}")
+        drift_corrected = np.abs(self.drift_corrected).mean()
+        if self.memory_mape is None:
+            memory = "-", "the device does not say; activations and weights are counted once each"
+        else:
+            memory = f"{self.memory_mape:.1%}", "of the peak above an empty session"
         return [
             *([("SYNTHETIC", "", "these numbers are made up")] if self.synthetic else []),
-            ("MAPE", f"{self.mape:.1%}", f"of {self.held_out} random unseen subnets{sure}"),
-            ("  less drift", f"{np.abs(self.drift_corrected).mean():.1%}", "what all share at one moment"),
+            ("MAPE", f"{self.mape:.1%}", f"of {self.held_out} random held-out subnets{bound_text}"),
+            ("drift-corrected MAPE", f"{drift_corrected:.1%}", "without drift of the device's speed"),
             ("p95 of errors", f"{self.p95:.1%}", ""),
             ("within 5%", f"{self.within_5_percent:.0%}", ""),
             ("within 10%", f"{self.within_10_percent:.0%}", ""),
-            ("bias", f"{self.bias:+.1%}", "above zero: predicts too much"),
+            ("bias", f"{self.bias:+.1%}", "above zero: predictions are too high"),
             ("Kendall tau", f"{self.kendall_tau:.2f}", f"pooled; {taus}" if taus else "pooled"),
-            ("within 95% interval", f"{self.within_interval:.0%}", "with noise and drift of a measurement"),
+            ("95% interval coverage", f"{self.within_interval:.0%}", "of prediction, noise and drift together"),
             ("noise", f"{self.noise:.1%}", "standard deviation of one measurement"),
-            ("drift", f"{self.drift:.1%}", "standard deviation of what all share at one moment"),
-            ("memory MAPE", *self._memory),
+            ("drift", f"{self.drift:.1%}", "standard deviation of the device's speed"),
+            ("memory MAPE", *memory),
             ("fitted", str(self.fitted), f"subnets, {format_ms(self.fastest_ms)} to {format_ms(self.slowest_ms)}"),
-            ("device time", _duration(self.device_s), ""),
-            ("validity_counts", "", validity_counts),
+            ("device time", _format_duration(self.device_s), ""),
+            ("validity", "", validity),
             ("conditions", "", str(self.conditions)),
         ]
 
 
-def _taus(taus: dict[str, float], form: str = "{}: {:.2f}") -> str:
+def _format_taus(taus: dict[str, float], form: str = "{}: {:.2f}") -> str:
     return ", ".join(form.format(resolution, tau) for resolution, tau in taus.items())
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def mape_at_most(errors: Vector) -> float:
-    """The upper end of the 95% interval (Student's t) of the mean absolute error, infinite for fewer than two."""
+def mape_upper_bound(errors: Vector) -> float:
+    """Return the upper end of the 95% interval (Student's t) of the mean absolute error; infinite for fewer than 2."""
     if len(errors) < 2:
         return math.inf
     from scipy.special import stdtrit
 
-    away = np.abs(errors)
-    student = float(stdtrit(len(away) - 1, 0.975))
-    return float(away.mean() + student * away.std(ddof=1) / math.sqrt(len(away)))
+    sizes = np.abs(errors)
+    quantile = float(stdtrit(len(sizes) - 1, 0.975))
+    return float(sizes.mean() + quantile * sizes.std(ddof=1) / math.sqrt(len(sizes)))
 
 
-def latency_and_memory(measurements: Sequence[Measurement]) -> tuple[Vector, Vector]:
-    """Median latencies in ms and peak memory in bytes, 0 where the device does not say; each (N,)."""
+def latencies_and_peaks(measurements: Sequence[Measurement]) -> tuple[Vector, Vector]:
+    """Return median latencies (N,), ms, and peak memory (N,), bytes, 0 if the device does not report it."""
     peaks = [measurement.peak_bytes or 0 for measurement in measurements]
     return np.array([each.median_ms for each in measurements]), np.array(peaks, dtype=np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted latencies with standard deviations, ms, and peak memory, bytes, of subnets, each (N,)."""
+
+    latency_ms: Vector
+    latency_std_ms: Vector
+    peak_bytes: Vector
+
+
+def standardize_residuals(
+    process: PartProcess, predicted_ms: Vector, std_ms: Vector, measured_ms: Vector, *, with_drift: bool
+) -> Vector:
+    """Return residuals (N,) of measured medians in half widths of the 95% interval.
+
+    The interval is that of the prediction and one measurement's noise, and of drift at its moment ``with_drift``.
+    """
+    drift = process.drift_std(predicted_ms) if with_drift else 0.0
+    combined = np.hypot(std_ms / predicted_ms, np.hypot(process.noise_std, drift))
+    return np.asarray(np.abs(predicted_ms / measured_ms - 1) / (TWO_SIDED_95 * combined))
+
+
 def evaluate_holdout(
-    table: LatencyTable,
+    space: SearchSpace,
+    process: PartProcess,
+    predictions: Predictions,
     genes: Genes,
     measurements: Sequence[Measurement],
     held_out: npt.NDArray[np.bool_],
     reference: Sequence[Measurement] = (),
 ) -> HoldoutReport:
-    """Hold a table against the measurements (N,) of genes (N, G) in the mask ``held_out`` (N,), not empty."""
-    assert table.process is not None
-    latency, memory = latency_and_memory(measurements)
-    predicted, predicted_memory = table.latency_ms(genes), table.peak_bytes(genes)
-    signed = (predicted / latency - 1)[held_out]
-    error = np.abs(signed)
-    validity_counts = [measurement.validity.status for measurement in measurements]
-    fastest, slowest = int(latency.argmin()), int(latency.argmax())
-    ids = [architecture.id for architecture in table.space.decode(genes[[fastest, slowest]])]
-    pairs = np.column_stack([predicted, latency])[held_out]
+    """Compare predictions with the measurements of held-out subnets.
+
+    Args:
+        space: The search space.
+        process: The fit to the other subnets.
+        predictions: Predictions for the H held-out subnets.
+        genes: All measured subnets (N, G).
+        measurements: Their measurements, in the order of measuring.
+        held_out: The mask (N,) of the held-out subnets, at least one.
+        reference: The measurements of the reference model between them.
+    """
+    latency, memory = latencies_and_peaks(measurements)
+    predicted, measured, peaks = predictions.latency_ms, latency[held_out], memory[held_out]
+    errors = predicted / measured - 1
+    sizes, pairs = np.abs(errors), np.column_stack([predicted, measured])
+    residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured, with_drift=True)
     at_s = np.array([measurement.taken_s for measurement in measurements])
-    drift = table.process.drift_at(at_s[held_out], predicted[held_out])
+    drift = process.estimate_drift(at_s[held_out], predicted)
+    statuses = [measurement.validity.status for measurement in measurements]
+    fastest, slowest = int(latency.argmin()), int(latency.argmax())
+    ids = [architecture.id for architecture in space.decode(genes[[fastest, slowest]])]
     return HoldoutReport(
-        mape=float(error.mean()),
-        p95=float(np.quantile(error, 0.95)),
-        within_5_percent=float((error <= 0.05).mean()),
-        within_10_percent=float((error <= 0.1).mean()),
-        within_interval=float((table.standardized_residuals(genes[held_out], latency[held_out]) <= 1).mean()),
-        noise=table.process.noise,
-        drift=float(np.median(table.process.drift(predicted[held_out]))),
-        bias=float(signed.mean()),
-        kendall_tau=tau_of(pairs) or 0.0,
-        kendall_tau_at=_tau_at(table.space.resolutions, genes[held_out, 0], pairs),
-        memory_mape=memory_mape(predicted_memory[held_out], memory[held_out]) if memory[held_out].any() else None,
-        errors=tuple(signed.tolist()),
-        drift_corrected=tuple(((1 + signed) * np.exp(drift) - 1).tolist()),
+        mape=float(sizes.mean()),
+        p95=float(np.quantile(sizes, 0.95)),
+        within_5_percent=float((sizes <= 0.05).mean()),
+        within_10_percent=float((sizes <= 0.1).mean()),
+        within_interval=float((residuals <= 1).mean()),
+        noise=process.noise_std,
+        drift=float(np.median(process.drift_std(predicted))),
+        bias=float(errors.mean()),
+        kendall_tau=kendall_tau(pairs) or 0.0,
+        kendall_tau_at=_kendall_tau_by_resolution(space.resolutions, genes[held_out, 0], pairs),
+        memory_mape=memory_mape(predictions.peak_bytes, peaks) if peaks.any() else None,
+        errors=tuple(errors.tolist()),
+        drift_corrected=tuple(((1 + errors) * np.exp(drift) - 1).tolist()),
         fitted=int((~held_out).sum()),
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
         reference_ms=DriftMonitor(reference).usual_ms,
         probe_ms=common_baseline(measurements),
-        conditions=ConditionsSummary.of(measurements),
-        validity_counts={status: validity_counts.count(status) for status in sorted(set(validity_counts))},
+        conditions=ConditionsSummary.from_measurements(measurements),
+        validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
         fastest=ids[0],
         fastest_ms=float(latency[fastest]),
         slowest=ids[1],
@@ -254,8 +242,8 @@ def evaluate_holdout(
     )
 
 
-def tau_of(pairs: Vector) -> float | None:
-    """Kendall's tau of predicted and measured (N, 2); None where it is not defined."""
+def kendall_tau(pairs: Vector) -> float | None:
+    """Return Kendall's tau of predicted and measured values (N, 2); None if it is undefined."""
     from scipy.stats import kendalltau
 
     if len(pairs) < 2:
@@ -264,6 +252,8 @@ def tau_of(pairs: Vector) -> float | None:
     return None if math.isnan(tau) else tau
 
 
-def _tau_at(resolutions: Sequence[int], chosen: npt.NDArray[np.int64], pairs: Vector) -> dict[str, float]:
-    found = {str(size): tau_of(pairs[chosen == place]) for place, size in enumerate(resolutions)}
-    return {size: tau for size, tau in found.items() if tau is not None}
+def _kendall_tau_by_resolution(
+    resolutions: Sequence[int], indices: npt.NDArray[np.int64], pairs: Vector
+) -> dict[str, float]:
+    taus = {str(size): kendall_tau(pairs[indices == index]) for index, size in enumerate(resolutions)}
+    return {size: tau for size, tau in taus.items() if tau is not None}

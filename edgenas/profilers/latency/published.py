@@ -1,4 +1,10 @@
-"""Once-for-All's published latency tables: read, checked, written back, and made into a space's latency table."""
+"""Once-for-All's published latency tables: reading, checking, writing, and the latency table of a space from them.
+
+The newer form of a key is MobileNetV3's: ``expand`` is the number of middle channels, ``se`` and ``hs`` say if there is
+squeeze-excite and h-swish. The older form is ProxylessNAS's: ``expand`` is the ratio, ``se`` and ``hs`` are left out,
+and ``Logits`` includes the pooling before it. (mit-han-lab/once-for-all, arXiv 1908.09791; mit-han-lab/proxylessnas,
+arXiv 1812.00332.)
+"""
 
 from __future__ import annotations
 
@@ -14,18 +20,28 @@ import numpy as np
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import canonical_json, digest, read_yaml, write_bytes
 from edgenas.profilers.latency.memory import MemoryModel
-from edgenas.profilers.latency.published_keys import is_published_key, published_keys
 from edgenas.profilers.latency.table import LatencyTable
-from edgenas.space import SearchSpace
+from edgenas.space import MobileNetV3, Part, ProxylessNAS, SearchSpace
 
-_NAME = re.compile(r"([1-9]\d*)_lookup_table\.yaml")
+_FILE_NAME = re.compile(r"([1-9]\d*)_lookup_table\.yaml")
 _FIELDS = ("count", "mean", "std")
-_LISTED = 20
+_MAX_LISTED = 20
+
+_NUMBER = r"[1-9]\d*"
+_SHAPE = rf"{_NUMBER}x{_NUMBER}x{_NUMBER}"
+_KEY = re.compile(
+    rf"(?:Conv|Conv_1|Conv_2|AvgPool2D)-input:{_SHAPE}-output:{_SHAPE}"
+    rf"|Logits-input:{_SHAPE}-output:{_NUMBER}"
+    rf"|expanded_conv-input:{_SHAPE}-output:{_SHAPE}-expand:{_NUMBER}-kernel:{_NUMBER}-stride:{_NUMBER}-idskip:[01]"
+    r"(?:-se:[01]-hs:[01])?"
+)
+_NAMES = {"stem": "Conv", "final_expand": "Conv_1", "pool": "AvgPool2D", "feature_mix": "Conv_2"}
+_OLDER_NAMES = {"stem": "Conv", "feature_mix": "Conv_1"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a table: how often a part was measured, the mean in ms, the standard deviation in ms."""
+    """One line of a table: the number of measurements of a part, their mean and standard deviation in ms."""
 
     count: int
     mean_ms: float
@@ -41,8 +57,9 @@ class Entry:
 class PublishedTables:
     """The published latency tables of one device: resolution in pixels -> key -> entry.
 
-    Raises FormatError, listing the keys, where a key is none of a published
-    table's or an entry is not above zero and finite.
+    Raises:
+        FormatError: If a key is not one of a published table, or an entry is not above zero and finite; it lists
+            the keys.
     """
 
     tables: Mapping[int, Mapping[str, Entry]]
@@ -50,41 +67,45 @@ class PublishedTables:
     def __post_init__(self) -> None:
         for resolution, entries in self.tables.items():
             unknown = [key for key in entries if not is_published_key(key)]
-            wrong = [key for key, entry in entries.items() if not _is_sound(entry)]
+            wrong = [key for key, entry in entries.items() if not _is_valid(entry)]
             if unknown:
                 raise FormatError(
-                    f"{_file_name(resolution)}: has {len(unknown)} unknown keys: {_listed(unknown)}; correct them"
+                    f"{_file_name(resolution)}: has {len(unknown)} unknown keys: {_join_some(unknown)}; correct them"
                 )
             if wrong:
                 raise FormatError(
                     f"{_file_name(resolution)}: count and mean must be above 0, std 0 or more, and all finite, but"
-                    f" {len(wrong)} entries are not: {_listed(wrong)}; measure these again"
+                    f" {len(wrong)} entries are not: {_join_some(wrong)}; measure these again"
                 )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """The resolutions that there are tables for, ascending, pixels."""
+        """The resolutions of the tables, ascending, pixels."""
         return tuple(sorted(self.tables))
 
     @classmethod
     def load(cls, folder: Path) -> PublishedTables:
-        """Read every ``RESOLUTION_lookup_table.yaml`` of a folder. Raises FormatError naming the file and the keys."""
+        """Read every ``RESOLUTION_lookup_table.yaml`` of a folder.
+
+        Raises:
+            FormatError: If a file is damaged; it names the file and the keys.
+        """
         paths = sorted(folder.glob("*_lookup_table.yaml"))
         if not paths:
             raise UsageError(f"{folder}: has no latency tables; they are called 224_lookup_table.yaml by resolution")
         tables = {}
         for path in paths:
-            match = _NAME.fullmatch(path.name)
+            match = _FILE_NAME.fullmatch(path.name)
             if match is None:
                 raise FormatError(f"{path}: its name must begin with the resolution, as 224_lookup_table.yaml does")
-            tables[int(match.group(1))] = _read(path)
+            tables[int(match.group(1))] = _read_entries(path)
         try:
             return cls(dict(sorted(tables.items())))
         except FormatError as error:
             raise FormatError(f"{folder}/{error}") from None
 
     def save(self, folder: Path) -> None:
-        """Write the tables in the format that they were published in, one file a resolution."""
+        """Write the tables in the format of their publication, one file for each resolution."""
         import yaml
 
         for resolution, entries in self.tables.items():
@@ -95,7 +116,7 @@ class PublishedTables:
             write_bytes(folder / _file_name(resolution), yaml.safe_dump(document, sort_keys=False).encode())
 
     def noisy(self, limit: float = 0.1) -> list[tuple[int, str, float]]:
-        """Resolution, key and coefficient of variation of every entry whose coefficient is above ``limit``."""
+        """Return resolution, key and coefficient of variation of the entries with a coefficient above ``limit``."""
         return [
             (resolution, key, entry.variation)
             for resolution, entries in self.tables.items()
@@ -104,19 +125,19 @@ class PublishedTables:
         ]
 
     def to_table(self, space: SearchSpace, target: str) -> LatencyTable:
-        """The latency table of ``space``: each network costs exactly the sum of its published entries.
+        """Return the latency table of ``space``: the latency of a network is the sum of its published entries.
 
-        Entries are means, and nothing was held out: there is no certificate.
-        Memory is not in the tables; it is counted as activations plus weights.
-        Raises UsageError for a family or resolution that there are no tables
-        of, and FormatError listing the keys that the space needs and the
-        tables miss.
+        The table has no holdout report. Its memory is counted as activations plus weights.
+
+        Raises:
+            UsageError: For a family or a resolution without tables.
+            FormatError: If the tables lack keys of the space; it lists them.
         """
         absent = [resolution for resolution in space.resolutions if resolution not in self.tables]
         if absent:
             raise UsageError(
-                f"there are latency tables of resolutions {_listed(map(str, self.resolutions))}, but none of"
-                f" {_listed(map(str, absent))}, which the space has; give the space the tables' resolutions"
+                f"there are latency tables of resolutions {_join_some(map(str, self.resolutions))}, but none of"
+                f" {_join_some(map(str, absent))}, which the space has; give the space the tables' resolutions"
             )
         number = {part.key: index for index, part in enumerate(space.distinct_parts)}
         part_ms = np.full((len(space.resolutions), len(number)), np.nan)
@@ -130,10 +151,10 @@ class PublishedTables:
                     part_ms[row, number[part]] = 0.0 if key is None else entries[key].mean_ms
         if missing:
             raise FormatError(
-                f"the latency tables miss {len(missing)} entries that the space needs: {_listed(missing)};"
+                f"the latency tables miss {len(missing)} entries that the space needs: {_join_some(missing)};"
                 " give the width that they were made for, or complete them"
             )
-        source = f"published tables of {_listed(map(str, self.resolutions))} pixels; nothing was measured here"
+        source = f"published tables of {_join_some(map(str, self.resolutions))} pixels; nothing was measured here"
         return LatencyTable(space, target, 0.0, part_ms, MemoryModel.counted(space), None, self._digest, source)
 
     @property
@@ -145,15 +166,15 @@ class PublishedTables:
         return digest(canonical_json(content))[:16]
 
 
-def _read(path: Path) -> dict[str, Entry]:
+def _read_entries(path: Path) -> dict[str, Entry]:
     document = read_yaml(path)
     if not isinstance(document, dict) or not document:
         raise FormatError(f"{path}: a latency table must be a mapping from keys to count, mean and std")
-    wrong = [str(key) for key, value in document.items() if not _is_entry(value)]
+    wrong = [str(key) for key, value in document.items() if not _has_entry_types(value)]
     if wrong:
         raise FormatError(
             f"{path}: an entry must have a whole number count and numbers mean and std and nothing else, but"
-            f" {len(wrong)} have not: {_listed(wrong)}; correct them"
+            f" {len(wrong)} have not: {_join_some(wrong)}; correct them"
         )
     return {
         str(key): Entry(value["count"], *(float(value[name]) for name in _FIELDS[1:]))
@@ -161,25 +182,75 @@ def _read(path: Path) -> dict[str, Entry]:
     }
 
 
-def _is_entry(value: Any) -> bool:
+def _has_entry_types(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) != set(_FIELDS):
         return False
     numbers = value["mean"], value["std"]
-    # A whole number past this may be too large to become a float.
-    sound = all(type(each) is float or (type(each) is int and abs(each) < 2**53) for each in numbers)
-    return sound and type(value["count"]) is int
+    # A larger whole number may be too large for a float.
+    are_numbers = all(type(each) is float or (type(each) is int and abs(each) < 2**53) for each in numbers)
+    return are_numbers and type(value["count"]) is int
 
 
-def _is_sound(entry: Entry) -> bool:
-    positive = entry.count > 0 and 0 < entry.mean_ms < math.inf
-    return positive and 0 <= entry.std_ms < math.inf
+def _is_valid(entry: Entry) -> bool:
+    return entry.count > 0 and 0 < entry.mean_ms < math.inf and 0 <= entry.std_ms < math.inf
 
 
 def _file_name(resolution: int) -> str:
     return f"{resolution}_lookup_table.yaml"
 
 
-def _listed(items: Iterable[str]) -> str:
+def _join_some(items: Iterable[str]) -> str:
     words = list(items)
-    rest = len(words) - _LISTED
-    return ", ".join(words[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(words) - _MAX_LISTED
+    return ", ".join(words[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def is_published_key(text: str) -> bool:
+    """Return True if ``text`` has the form of a published table's key, newer or older."""
+    return _KEY.fullmatch(text) is not None
+
+
+def published_keys(space: SearchSpace) -> list[dict[str, str | None]]:
+    """Return, for each resolution of a space, the published key for each part's own key.
+
+    The key is None for the pooling of an older table, which ``Logits`` includes.
+
+    Raises:
+        UsageError: For a family without published keys.
+    """
+    if not isinstance(space, MobileNetV3 | ProxylessNAS):
+        raise UsageError(
+            f"published latency tables are of the families {MobileNetV3.family} and {ProxylessNAS.family},"
+            f" but the space is of {space.family}; profile a device instead"
+        )
+    older, count = isinstance(space, ProxylessNAS), len(space.resolutions)
+    pools = next(slot.parts for slot in space.slots if slot.name == "pool")
+    last_sizes = [part.in_size for part in pools if part is not None]
+    keys: list[dict[str, str | None]] = [{} for _ in space.resolutions]
+    for slot in space.slots:
+        choices = len(slot.parts) // count  # the resolution is the first gene of every place and varies slowest
+        for index, part in enumerate(slot.parts):
+            if part is not None:
+                row = index // choices
+                keys[row][part.key] = _published_key(slot.name, part, last_sizes[row], older=older)
+    return keys
+
+
+def _published_key(place: str, part: Part, last_size: int, *, older: bool) -> str | None:
+    """Return the key of the part at a place; ``last_size`` is that of the feature map before the pooling, pixels."""
+    shapes = f"input:{_shape(part.in_size, part.in_channels)}-output:{_shape(part.out_size, part.out_channels)}"
+    if part.operator == "mbconv":
+        expand = part.mid_channels // part.in_channels if older else part.mid_channels
+        key = f"expanded_conv-{shapes}-expand:{expand}-kernel:{part.kernel}-stride:{part.stride}"
+        key += f"-idskip:{part.shortcut:d}"
+        return key if older else f"{key}-se:{part.se_channels > 0:d}-hs:{part.activation == 'hswish':d}"
+    if part.operator == "linear":
+        in_shape = _shape(last_size if older else 1, part.in_channels)
+        return f"Logits-input:{in_shape}-output:{part.out_channels}"
+    if older and part.operator == "pool":
+        return None
+    return f"{(_OLDER_NAMES if older else _NAMES)[place]}-{shapes}"
+
+
+def _shape(size: int, channels: int) -> str:
+    return f"{size}x{size}x{channels}"

@@ -1,13 +1,14 @@
-"""How alike two parts are: what a measurement of one says about the cost of the other.
+"""Similarities of parts: how much a measurement of one part says about the cost of another.
 
-Each similarity is a covariance (P, P) with ones on its diagonal: equal in some
-properties, and nearer in the logarithms of others, is more alike. Which of
-them matter on a device is not decided here but by marginal likelihood.
+Each similarity is a covariance (P, P) with ones on its diagonal: parts are similar that are equal in some properties
+and near in the logarithms of others. Marginal likelihood decides which similarities matter on a device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -15,43 +16,37 @@ from edgenas.costs import Vector
 from edgenas.space import Part
 
 _KIND = ("operator", "stride", "activation", "shortcut", "expand", "projected", "gated")
-_NUMBERS = ("out_size", "in_channels", "out_channels", "mid_channels", "kernel")
+_SIZES = ("out_size", "in_channels", "out_channels", "mid_channels", "kernel")
 
 
 def part_similarities(parts: Sequence[Part]) -> dict[str, Vector]:
-    """By name, the similarities of parts, each (P, P)."""
-    look = _Look(parts)
-    place = look.equal("out_channels", *_KIND)
-    near = look.near("out_size", 0.7) * look.near("mid_channels", 0.7)
+    """Return the similarities of parts, each (P, P), by name."""
+    compare = _PartComparison(parts)
+    place = compare.equal("out_channels", *_KIND)
+    near = compare.near("out_size", 0.7) * compare.near("mid_channels", 0.7)
     return {
         "all": np.ones((len(parts), len(parts))),
         "own": np.eye(len(parts)),
-        "other resolutions": look.equal("in_channels", "out_channels", "mid_channels", "kernel", *_KIND)
-        * look.near("out_size", 0.5),
+        "other resolutions": compare.equal("in_channels", "out_channels", "mid_channels", "kernel", *_KIND)
+        * compare.near("out_size", 0.5),
         "place": place * near,
-        "place and kernel": place * look.equal("kernel") * near,
-        "shape": look.equal("operator", "gated", "stride") * _product(look, 1.0),
-        "middle channels": look.equal("operator", "mid_channels"),
-        "kernel": look.equal("operator", "kernel") * look.near("out_size", 1.0),
-        "size": look.equal("operator") * look.near("out_size", 0.1),
+        "place and kernel": place * compare.equal("kernel") * near,
+        "shape": compare.equal("operator", "gated", "stride")
+        * reduce(operator.mul, (compare.near(name, 1.0) for name in _SIZES)),
+        "middle channels": compare.equal("operator", "mid_channels"),
+        "kernel": compare.equal("operator", "kernel") * compare.near("out_size", 1.0),
+        "size": compare.equal("operator") * compare.near("out_size", 0.1),
     }
 
 
-def _product(look: _Look, length: float) -> Vector:
-    total = look.near(_NUMBERS[0], length)
-    for name in _NUMBERS[1:]:
-        total = total * look.near(name, length)
-    return total
-
-
-class _Look:
+class _PartComparison:
     """Properties of parts as vectors (P,), compared pairwise."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
 
     def equal(self, *names: str) -> Vector:
-        """One where all of these properties are equal, else zero."""
+        """Return 1 where all of these properties are equal, else 0."""
         keys = [tuple(_property(part, name) for name in names) for part in self._parts]
         number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
         codes = np.array([number[key] for key in keys])
@@ -59,16 +54,12 @@ class _Look:
         return same
 
     def near(self, name: str, octaves: float) -> Vector:
-        """Falls with the distance of a property on a logarithmic scale; ``octaves`` away it is 0.61."""
+        """Return a Gaussian kernel of a property's binary logarithm with a length scale of ``octaves``."""
         values: Vector = np.log2([max(float(_property(part, name)), 1.0) for part in self._parts])
         distance = values[:, None] - values
         return np.asarray(np.exp(-0.5 * (distance / octaves) ** 2), dtype=np.float64)
 
 
 def _property(part: Part, name: str) -> float | str:
-    special = _SPECIAL.get(name)
-    value: float | str = getattr(part, name) if special is None else special(part)
+    value: float | str = part.se_channels > 0 if name == "gated" else getattr(part, name)
     return value
-
-
-_SPECIAL: dict[str, Callable[[Part], float | str]] = {"gated": lambda part: part.se_channels > 0}

@@ -1,16 +1,15 @@
-"""Latency tables: what every part of a space costs on a target, and how well that predicts whole subnets."""
+"""Latency tables: the cost of every part of a space on a target, fitted to measured subnets."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge
 
 from edgenas.costs import Genes, Vector, in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
@@ -18,28 +17,60 @@ from edgenas.files import parse, read_document, write_document
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, evaluate_holdout, latency_and_memory
+from edgenas.profilers.latency.holdout import (
+    TWO_SIDED_95,
+    HoldoutReport,
+    Predictions,
+    evaluate_holdout,
+    latencies_and_peaks,
+    standardize_residuals,
+)
 from edgenas.profilers.latency.memory import MemoryModel
-from edgenas.profilers.latency.posterior import posterior_from_dict, posterior_to_dict
+from edgenas.profilers.latency.table_data import (
+    TableData,
+    costs_from_json,
+    costs_to_json,
+    posterior_from_dict,
+    posterior_to_dict,
+)
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.space import Architecture, SearchSpace
 
-_KIND, _VERSION = "latency_table", 6
-_LEAST, _LEAST_WITH_OTHERS = 20, 5  # subnets to fit
+_KIND, _VERSION = "latency_table", 7
+_MIN_FITTED, _MIN_FITTED_WITH_SOURCES = 20, 5
 
 
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
     """Predicted median latency and peak memory of every architecture of a space on one target.
 
-    ``part_ms`` belongs to ``space.distinct_parts``: (P,), or (R, P) where a
-    part has a cost of its own at each of the R resolutions, NaN where it does
-    not occur. ``memory`` is what a process needs above one with an empty session.
+    Attributes:
+        space: The search space, of P distinct parts and R resolutions.
+        target: The name of the target.
+        overhead_ms: The latency besides the parts, milliseconds.
+        part_ms: The cost of each of ``space.distinct_parts`` (P,), milliseconds; or (R, P), one for each resolution,
+            NaN for parts that do not occur at one.
+        memory: The peak memory of a process above one with an empty session.
+        holdout: The errors on held-out subnets; None for a published table, for which nothing was measured here.
+        inputs_digest: A digest of everything that the table was made from.
+        source: The origin of a published table; empty for a measured one.
+        process: The posterior of the costs; None for a published table, which has no intervals.
+        fitted_genes: The subnets (N, G) that the process was fitted to, or None.
+        source_costs: The costs on other targets that the fit began with.
+        curve: The factor on the sum of overhead and parts; None for a published table.
 
-    A published table has no ``certificate``, for nothing was measured here:
-    ``source`` says where it is from, its latencies are sums of means, and its
-    memory is counted, not measured. ``process`` is what the costs were inferred
-    with; without one there are no intervals.
+    Example:
+        >>> import numpy as np
+        >>> from edgenas import LatencyTable, MobileNetV3
+        >>> from edgenas.profilers.latency.memory import MemoryModel
+        >>> space = MobileNetV3(width=0.35, resolutions=(24, 32), classes=10)
+        >>> part_ms = np.full(len(space.distinct_parts), 0.25)
+        >>> memory = MemoryModel.counted(space)
+        >>> table = LatencyTable(space, "made-up", 1.0, part_ms, memory, None, "", "an example")
+        >>> len(space.smallest.parts)
+        16
+        >>> table.latency_ms(space.encode([space.smallest])).tolist()
+        [5.0]
     """
 
     space: SearchSpace
@@ -51,28 +82,28 @@ class LatencyTable:
     inputs_digest: str
     source: str = ""
     process: PartProcess | None = None
-    measured: Genes | None = None  # the subnets that the process was fitted to
-    others: tuple[PartCosts, ...] = ()  # and what it began with: the costs on other targets
-    curve: Curve | None = None  # of latencies over the sum of overhead and parts; none in published tables
+    fitted_genes: Genes | None = None
+    source_costs: tuple[PartCosts, ...] = ()
+    curve: Curve | None = None
 
     @property
     def synthetic(self) -> bool:
-        """Whether it was fitted to numbers that a fake device made up."""
+        """True if the table was fitted to measurements that a fake device made up."""
         return self.holdout is not None and self.holdout.synthetic
 
     @property
     def transfer_weight(self) -> float | None:
-        """How far it leans on other targets' tables, from 0 (not at all) to 1; None where none were given."""
-        return self.process.basis.transfer_weight if self.process and self.others else None
+        """The share of the base costs that is from source tables, from 0 to 1; None without source tables."""
+        return self.process.basis.transfer_weight if self.process and self.source_costs else None
 
     def latency_ms(self, genes: Genes) -> Vector:
-        """Predicted median latency (N,) of genes (N, G), milliseconds."""
-        return in_chunks(lambda rows: self._curved(self.overhead_ms + self._sum(rows)), genes)
+        """Return the predicted median latency (N,) of genes (N, G), milliseconds."""
+        return in_chunks(lambda rows: self._apply_curve(self.overhead_ms + self._sum_parts(rows)), genes)
 
-    def _curved(self, sums: Vector) -> Vector:
+    def _apply_curve(self, sums: Vector) -> Vector:
         return sums if self.curve is None else self.curve(sums)
 
-    def _sum(self, genes: Genes) -> Vector:
+    def _sum_parts(self, genes: Genes) -> Vector:
         if self.part_ms.ndim == 1:
             return self.space.sum_over_parts(genes, self.part_ms)
         costs = np.pad(self.part_ms, ((0, 0), (1, 0)))  # the first column: no part
@@ -83,19 +114,23 @@ class LatencyTable:
         return total
 
     def part_costs(self, architecture: Architecture) -> dict[str, float]:
-        """What each part of an architecture takes of its latency, ms, by the name of its place; the rest is overhead.
+        """Return the share of each part in an architecture's latency, ms, by the name of its place.
 
-        What the curve adds to the whole, each part and the overhead have their share of.
+        The rest is overhead. Parts and overhead share the effect of the curve in proportion.
         """
         costs = self.part_ms if self.part_ms.ndim == 1 else self.part_ms[architecture.genes[0]]
         by_key = {part.key: cost for part, cost in zip(self.space.distinct_parts, costs.tolist(), strict=True)}
-        found = {name: by_key[part.key] for name, part in architecture.parts.items()}
-        total = self.overhead_ms + sum(found.values())
-        factor = float(self._curved(np.array([total]))[0]) / total
-        return {name: factor * cost for name, cost in found.items()}
+        by_place = {name: by_key[part.key] for name, part in architecture.parts.items()}
+        total = self.overhead_ms + sum(by_place.values())
+        factor = float(self._apply_curve(np.array([total]))[0]) / total
+        return {name: factor * cost for name, cost in by_place.items()}
 
     def costs_for(self, space: SearchSpace) -> PartCosts:
-        """What another target's table begins with; raises UsageError where that is of another space."""
+        """Return the costs that another target's table of ``space`` begins with.
+
+        Raises:
+            UsageError: If this table is of another space.
+        """
         if self.space != space:
             raise UsageError(
                 f"the table of {self.target} is of space {self.space.short_hash}, not of {space.short_hash};"
@@ -103,46 +138,47 @@ class LatencyTable:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a part may occur at no resolution
-            each = self.part_ms if self.part_ms.ndim == 1 else np.nan_to_num(np.nanmean(self.part_ms, axis=0))
-        return PartCosts(self.overhead_ms, each)
+            part_ms = self.part_ms if self.part_ms.ndim == 1 else np.nan_to_num(np.nanmean(self.part_ms, axis=0))
+        return PartCosts(self.overhead_ms, part_ms)
 
-    def spread_ms(self, genes: Genes) -> Vector:
-        """The standard deviation (N,) of what the table knows of each latency, ms; noise of measuring is not in it.
+    def latency_std_ms(self, genes: Genes) -> Vector:
+        """Return the standard deviation (N,) of the predicted latency, ms, without noise of measuring.
 
-        Raises UsageError for a published table, of which it is not known.
+        Raises:
+            UsageError: For a published table, which has none.
         """
         process = self.process
         if process is None:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
-        return in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
+        return in_chunks(lambda rows: process.predict_std(count_parts(self.space, rows)), genes)
 
-    def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, drifting: bool = True) -> Vector:
-        """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
+    def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, with_drift: bool = True) -> Vector:
+        """Return residuals (N,) of measured medians (N,) of genes (N, G), in half widths of the 95% interval.
 
-        The interval is that of the prediction, one measurement's noise and, where
-        it is ``drifting``, the drift at its moment together. Raises UsageError for
-        a published table.
+        The interval is that of the prediction and one measurement's noise, and of drift at its moment
+        ``with_drift``.
+
+        Raises:
+            UsageError: For a published table, which has no intervals.
         """
-        predicted, spread = self.latency_ms(genes), self.spread_ms(genes)
-        assert self.process is not None  # spread_ms has looked
-        drift = self.process.drift(predicted) if drifting else 0.0
-        together = np.hypot(spread / predicted, np.hypot(self.process.noise, drift))
-        return np.asarray(np.abs(predicted / measured_ms - 1) / (TWO_SIDED_95 * together))
+        std_ms = self.latency_std_ms(genes)
+        assert self.process is not None  # checked by latency_std_ms
+        return standardize_residuals(self.process, self.latency_ms(genes), std_ms, measured_ms, with_drift=with_drift)
 
     def interval_ms(self, genes: Genes) -> Vector:
-        """The ends (N, 2) of the 95% interval of each true median latency, milliseconds."""
-        middle, half = self.latency_ms(genes), TWO_SIDED_95 * self.spread_ms(genes)
-        return np.column_stack([np.maximum(middle - half, 0.0), middle + half])
+        """Return the ends (N, 2) of the 95% interval of each true median latency, milliseconds."""
+        mean, half_width = self.latency_ms(genes), TWO_SIDED_95 * self.latency_std_ms(genes)
+        return np.column_stack([np.maximum(mean - half_width, 0.0), mean + half_width])
 
     def probability(self, genes: Genes, budget_ms: float) -> Vector:
-        """How probable it is (N,) that the true median latency is at most ``budget_ms``."""
+        """Return the probability (N,) that the true median latency is at most ``budget_ms``."""
         from scipy.special import ndtr
 
-        share: Vector = ndtr((budget_ms - self.latency_ms(genes)) / self.spread_ms(genes))
-        return share
+        probability: Vector = ndtr((budget_ms - self.latency_ms(genes)) / self.latency_std_ms(genes))
+        return probability
 
     def peak_bytes(self, genes: Genes) -> Vector:
-        """Predicted peak memory (N,) of the process above one with an empty session, bytes."""
+        """Return the predicted peak memory (N,) of the process above one with an empty session, bytes."""
         return self.memory.peak_bytes(genes)
 
     @classmethod
@@ -154,42 +190,67 @@ class LatencyTable:
         measurements: Sequence[Measurement],
         held_out: npt.NDArray[np.bool_],
         inputs_digest: str,
-        others: Sequence[LatencyTable] = (),
+        source_tables: Sequence[LatencyTable] = (),
         reference: Sequence[Measurement] = (),
     ) -> LatencyTable:
-        """A table from measured subnets, in the order of measuring; those in the mask ``held_out`` (N,) only judge it.
+        """Fit a table to measured subnets.
 
-        ``others`` are tables of the same space on other targets: with them, few
-        subnets do. ``reference``: the processes of the reference model between
-        them. Memory that no measurement knows, as with an accelerator, is counted
-        instead. Raises UsageError for fewer than 20 subnets to fit (5 with others), or
-        none held out, and for another table that is of another space.
+        Args:
+            space: The search space.
+            target: The name of the target.
+            genes: The measured subnets (N, G), in the order of measuring.
+            measurements: Their measurements. If none has a peak memory, as with an accelerator, memory is counted.
+            held_out: The mask (N,) of subnets that are not fitted, for the holdout report.
+            inputs_digest: A digest of everything that the table is made from.
+            source_tables: Tables of the same space on other targets; with them, few subnets are enough.
+            reference: The measurements of the reference model between the subnets.
+
+        Raises:
+            UsageError: For fewer than 20 subnets to fit (5 with source tables), for none held out, and for a source
+                table of another space.
         """
-        _check_enough(held_out, _LEAST_WITH_OTHERS if others else _LEAST)
-        latency, memory = latency_and_memory(measurements)
+        _check_enough_subnets(held_out, _MIN_FITTED_WITH_SOURCES if source_tables else _MIN_FITTED)
+        latency, memory = latencies_and_peaks(measurements)
         at_s = np.array([measurement.taken_s for measurement in measurements])
-        known = tuple(other.costs_for(space) for other in others)
-        seen = ~held_out
-        process = fit_parts(space, genes[seen], latency[seen], at_s[seen], known)
+        source_costs = tuple(table.costs_for(space) for table in source_tables)
+        fitted = ~held_out
+        process = fit_parts(space, genes[fitted], latency[fitted], at_s[fitted], source_costs)
+        has_memory = memory[fitted].any()
         table = cls(
             space,
             target,
             process.overhead,
             process.costs,
-            MemoryModel.of(space, genes[seen], memory[seen]) if memory[seen].any() else MemoryModel.counted(space),
+            MemoryModel.fit(space, genes[fitted], memory[fitted]) if has_memory else MemoryModel.counted(space),
             None,
             inputs_digest,
             "",
             process,
-            genes[seen],
-            known,
+            genes[fitted],
+            source_costs,
             process.curve,
         )
-        return replace(table, holdout=evaluate_holdout(table, genes, measurements, held_out, reference))
+        return replace(table, holdout=table.evaluate(genes, measurements, held_out, reference))
+
+    def evaluate(
+        self,
+        genes: Genes,
+        measurements: Sequence[Measurement],
+        held_out: npt.NDArray[np.bool_],
+        reference: Sequence[Measurement] = (),
+    ) -> HoldoutReport:
+        """Return the errors on held-out subnets; arguments as in ``fit``."""
+        assert self.process is not None
+        rows = genes[held_out]
+        predictions = Predictions(self.latency_ms(rows), self.latency_std_ms(rows), self.peak_bytes(rows))
+        return evaluate_holdout(self.space, self.process, predictions, genes, measurements, held_out, reference)
 
     def save(self, path: Path) -> None:
         """Write the table as a JSON document."""
         keys = [part.key for part in self.space.distinct_parts]
+        posterior = None
+        if self.process is not None and self.fitted_genes is not None:
+            posterior = posterior_to_dict(self.space, self.process, self.fitted_genes, self.source_costs)
         body: dict[str, Any] = {
             "inputs_digest": self.inputs_digest,
             "space": self.space.short_hash,
@@ -198,96 +259,53 @@ class LatencyTable:
             "holdout": None if self.holdout is None else asdict(self.holdout),
             "overhead_ms": self.overhead_ms,
             "memory": self.memory.to_dict(),
-            "parts_ms": dict(zip(keys, _to_plain(self.part_ms), strict=True)),
+            "parts_ms": dict(zip(keys, costs_to_json(self.part_ms), strict=True)),
             "curve": None if self.curve is None else self.curve.to_dict(),
-            "posterior": self._posterior_to_dict(),
+            "posterior": posterior,
         }
         write_document(path, _KIND, _VERSION, body)
 
-    def _posterior_to_dict(self) -> dict[str, Any] | None:
-        """What intervals are made from, as plain data."""
-        if self.process is None or self.measured is None:
-            return None
-        return posterior_to_dict(self.space, self.process, self.measured, self.others)
-
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> LatencyTable:
-        """Read a table of ``space``; FormatError when it is damaged or misses keys, RunError for another space."""
+        """Read a table of ``space``.
+
+        Raises:
+            FormatError: If the file is damaged or a key is missing or wrong.
+            RunError: If the table is of another space.
+        """
         body = read_document(path, _KIND, _VERSION)
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
-        said = {each.name: body[each.name] for each in fields(_Stored)}
+        values = {field.name: body[field.name] for field in fields(TableData)}
         try:
-            return cls._from_stored(parse(_Stored, said, "table"), space)
+            return cls._from_data(parse(TableData, values, "table"), space)
         except UsageError as error:
             raise FormatError(f"{path}: {error}; profile again") from None
 
     @classmethod
-    def _from_stored(cls, stored: _Stored, space: SearchSpace) -> LatencyTable:
-        process, measured, others = (
-            (None, None, ()) if stored.posterior is None else posterior_from_dict(space, stored.posterior)
+    def _from_data(cls, data: TableData, space: SearchSpace) -> LatencyTable:
+        process, fitted_genes, source_costs = (
+            (None, None, ()) if data.posterior is None else posterior_from_dict(space, data.posterior)
         )
         return cls(
             space,
-            stored.target,
-            stored.overhead_ms,
-            _from_plain(space, stored.parts_ms),
-            MemoryModel.from_dict(space, stored.memory, "memory"),
-            stored.holdout,
-            stored.inputs_digest,
-            stored.source,
+            data.target,
+            data.overhead_ms,
+            costs_from_json(space, data.parts_ms),
+            MemoryModel.from_dict(space, data.memory, "memory"),
+            data.holdout,
+            data.inputs_digest,
+            data.source,
             process,
-            measured,
-            others,
-            None if stored.curve is None else Curve.from_dict(stored.curve),
+            fitted_genes,
+            source_costs,
+            None if data.curve is None else Curve.from_dict(data.curve),
         )
 
 
-_PlainCost = float | list[float | None]
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """What a table's file says in plain values; ``memory``, ``curve`` and ``inferred`` are looked at elsewhere."""
-
-    inputs_digest: str
-    target: str
-    source: str
-    holdout: HoldoutReport | None
-    overhead_ms: Annotated[float, Ge(0)]
-    parts_ms: dict[str, _PlainCost | None]
-    memory: dict[str, Any]
-    curve: dict[str, Any] | None
-    posterior: dict[str, Any] | None
-
-
-def _to_plain(part_ms: Vector) -> list[Any]:
-    """Costs as JSON values, one a part: a number, or a list with one number a resolution and null for none."""
-    if part_ms.ndim == 1:
-        return list(part_ms.tolist())
-    return [[None if np.isnan(cost) else cost for cost in costs] for costs in part_ms.T.tolist()]
-
-
-def _from_plain(space: SearchSpace, parts: Mapping[str, _PlainCost | None]) -> Vector:
-    keys = [part.key for part in space.distinct_parts]
-    missing = [key for key in keys if not _is_cost(parts.get(key))]
-    if missing:
-        raise FormatError(f"has no cost for {len(missing)} parts, the first is {missing[0]}")
-    costs = [parts[key] for key in keys]
-    lengths = {len(cost) if isinstance(cost, list) else 0 for cost in costs}
-    if lengths not in ({0}, {len(space.resolutions)}):
-        raise FormatError("parts_ms must have a number a part, or one for each resolution")
-    return np.array(costs, dtype=np.float64).T
-
-
-def _check_enough(held_out: npt.NDArray[np.bool_], least: int) -> None:
+def _check_enough_subnets(held_out: npt.NDArray[np.bool_], least: int) -> None:
     if (~held_out).sum() < least or not held_out.any():
         raise UsageError(
             f"a latency table needs at least {least} subnets to fit and one held out,"
             f" but got {(~held_out).sum()} and {held_out.sum()}; give it more minutes"
         )
-
-
-def _is_cost(value: _PlainCost | None) -> bool:
-    known = [cost for cost in (value if isinstance(value, list) else [value]) if cost is not None]
-    return bool(known) and min(known) >= 0

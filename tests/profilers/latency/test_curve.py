@@ -27,8 +27,8 @@ def test_beyond_the_knots_the_last_factor_goes_on() -> None:
     assert _CURVE(np.array([0.1, 1000.0])).tolist() == pytest.approx([0.1, 2000.0])
 
 
-def test_hats_interpolate_as_the_curve_does() -> None:
-    """The share of each knot, times what lies there, is the curve's logarithm, within and beyond."""
+def test_interpolation_weights_agree_with_the_curve() -> None:
+    """Weights of the knots, times the logarithms there, are the curve's logarithm, within and beyond."""
     logs = np.linspace(0.0, 4.0, 17)
     np.testing.assert_allclose(
         interpolation_weights(logs, _KNOTS) @ _CURVE.logs, np.log(_CURVE(2**logs) / 2**logs), atol=1e-12

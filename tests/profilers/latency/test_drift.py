@@ -1,33 +1,39 @@
-"""What values share at one time, against what can be derived by hand."""
+"""Covariances of drift, against values derived by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgenas.profilers.latency.drift import DRIFTS, cross_drifts, drift_variance, drifts, mean_drifts
+from edgenas.profilers.latency.drift import (
+    DRIFTS,
+    cross_drift_covariances,
+    drift_covariances,
+    drift_variance,
+    mean_drift_variances,
+)
 
 
 def test_drift_by_hand() -> None:
     """Two moments that are far apart share nothing: each is half a unit off their mean, which is half as uncertain."""
     at_s = np.array([0.0, 1e6])
-    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
+    for name, drift in drift_covariances(at_s, np.ones(len(at_s))).items():
         np.testing.assert_allclose(drift, [[0.5, -0.5], [-0.5, 0.5]])
-        assert mean_drifts(at_s)[name] == pytest.approx(0.5)
+        assert mean_drift_variances(at_s)[name] == pytest.approx(0.5)
 
 
 def test_drift_around_its_mean_and_the_mean_are_all_of_it() -> None:
     """Over all moments, the variance of both together is one at each, and drift around the mean adds up to nothing."""
     at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
-    for name, drift in drifts(at_s, np.ones(len(at_s))).items():
+    for name, drift in drift_covariances(at_s, np.ones(len(at_s))).items():
         np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
-        assert np.trace(drift) + 6 * mean_drifts(at_s)[name] == pytest.approx(6)
+        assert np.trace(drift) + 6 * mean_drift_variances(at_s)[name] == pytest.approx(6)
 
 
 def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
     """The same amount is twice the share of half the value, and shares of two values vary as their product."""
     at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
-    found = drifts(at_s, units)
+    found = drift_covariances(at_s, units)
     np.testing.assert_allclose(found["drift 40 s"], [[0.5, -0.5], [-0.5, 0.5]])
     np.testing.assert_allclose(found["drift 40 s added"], [[0.5, -1.0], [-1.0, 2.0]])
     alone = {**dict.fromkeys(DRIFTS, 0.0), "drift 5 s": 0.01, "drift 40 s added": 0.04}
@@ -37,14 +43,14 @@ def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
 def test_drift_at_other_times_is_that_of_these_where_they_are_the_same() -> None:
     """Between the same values, what is shared across is what is shared among them."""
     at_s, units = np.array([0.0, 1.0, 3.0, 20.0]), np.array([1.0, 2.0, 0.5, 1.0])
-    among = drifts(at_s, units)
-    for name, cross in cross_drifts(at_s, units, at_s, units).items():
+    among = drift_covariances(at_s, units)
+    for name, cross in cross_drift_covariances(at_s, units, at_s, units).items():
         np.testing.assert_allclose(cross, among[name], atol=1e-12)
 
 
 def test_long_after_nothing_is_known_but_the_mean() -> None:
     """A day later, drift has nothing in common with these values but what their own mean takes out of them."""
     at_s, units = np.array([0.0, 1.0, 3.0]), np.ones(3)
-    for name, cross in cross_drifts(at_s, units, np.array([86400.0]), np.ones(1)).items():
-        among = drifts(at_s, units, around_mean=False)[name]
-        np.testing.assert_allclose(cross[0], mean_drifts(at_s)[name] - among.mean(axis=0), atol=1e-12)
+    for name, cross in cross_drift_covariances(at_s, units, np.array([86400.0]), np.ones(1)).items():
+        among = drift_covariances(at_s, units, around_mean=False)[name]
+        np.testing.assert_allclose(cross[0], mean_drift_variances(at_s)[name] - among.mean(axis=0), atol=1e-12)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from edgenas.costs import Genes, Vector
 from edgenas.errors import UsageError
 from edgenas.profilers import PublishedTables
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, remembered, restored_parts
+from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, process_state, restore_process
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
 
 _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
-_UNSEEN = _SPACE.sample(200, np.random.default_rng(77))
+_HELD_OUT = _SPACE.sample(200, np.random.default_rng(77))
 
 
 def _by_work() -> Vector:
@@ -48,22 +48,22 @@ def _fit(costs: Vector, fitted: int, noise: float) -> PartProcess:
 
 
 def _errors(process: PartProcess, costs: Vector) -> Vector:
-    """Relative errors on unseen subnets."""
-    predicted = process.predict(count_parts(_SPACE, _UNSEEN))
-    errors: Vector = np.abs(predicted / _latency(_UNSEEN, costs) - 1)
+    """Relative errors on held-out subnets."""
+    predicted = process.predict(count_parts(_SPACE, _HELD_OUT))
+    errors: Vector = np.abs(predicted / _latency(_HELD_OUT, costs) - 1)
     return errors
 
 
 def test_counts_by_hand() -> None:
     """A row counts each part of its architecture as often as it occurs."""
-    [architecture] = _SPACE.decode(_UNSEEN[:1])
+    [architecture] = _SPACE.decode(_HELD_OUT[:1])
     keys = [part.key for part in architecture.parts.values()]
     expected = [keys.count(part.key) for part in _SPACE.distinct_parts]
-    assert count_parts(_SPACE, _UNSEEN[:1])[0].tolist() == expected
+    assert count_parts(_SPACE, _HELD_OUT[:1])[0].tolist() == expected
 
 
 def test_costs_that_follow_work_are_recovered() -> None:
-    """From 60 exact latencies, made from calls and MACs, unseen subnets are predicted within 1% each."""
+    """From 60 exact latencies, made from calls and MACs, held-out subnets are predicted within 1% each."""
     assert _errors(_fit(_by_work(), 60, noise=0), _by_work()).max() < 0.01
 
 
@@ -97,12 +97,12 @@ def test_a_machine_that_slows_down_for_a_while_is_seen_through() -> None:
     slow = np.where((at_s > 100) & (at_s < 200), 1.3, 1.0)
     latency = _latency(genes, costs) * slow * np.random.default_rng(3).lognormal(0, 0.01, 150)
 
-    def spread(process: PartProcess) -> float:
-        ratio = (process.predict(count_parts(_SPACE, _UNSEEN))) / _latency(_UNSEEN, costs)
+    def log_error_std(process: PartProcess) -> float:
+        ratio = (process.predict(count_parts(_SPACE, _HELD_OUT))) / _latency(_HELD_OUT, costs)
         return float(np.std(np.log(ratio)))
 
-    quiet = spread(fit_parts(_SPACE, genes, latency / slow))
-    without, aware = (spread(fit_parts(_SPACE, genes, latency, times)) for times in (None, at_s))
+    quiet = log_error_std(fit_parts(_SPACE, genes, latency / slow))
+    without, aware = (log_error_std(fit_parts(_SPACE, genes, latency, times)) for times in (None, at_s))
     assert aware - quiet < (without - quiet) / 2
 
 
@@ -153,34 +153,36 @@ def test_whatever_was_measured_gives_a_table(count: int, scale: float, damage: s
         "steady": steady,
         "half unknown": np.where(half, steady, 0.0),
     }[times]
-    others = [PartCosts(0.1, _own(0.3))] if informed else []
-    process = fit_parts(_SPACE, genes, latency, at_s, others)
-    counts = count_parts(_SPACE, _UNSEEN)
+    source_costs = [PartCosts(0.1, _own(0.3))] if informed else []
+    process = fit_parts(_SPACE, genes, latency, at_s, source_costs)
+    counts = count_parts(_SPACE, _HELD_OUT)
     predicted = process.predict(counts)
     assert latency.min() / 20 < predicted.min()
     assert predicted.max() < 20 * latency.max()
-    assert np.isfinite(process.spread(counts)).all()
-    again = restored_parts(_SPACE, genes, remembered(process), others)
+    assert np.isfinite(process.predict_std(counts)).all()
+    again = restore_process(_SPACE, genes, process_state(process), source_costs)
     assert np.array_equal(again.predict(counts), predicted)
 
 
 @pytest.mark.parametrize(("latency", "at_s"), [(0.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])
-def test_what_is_no_latency_and_no_time_is_refused(latency: float, at_s: float) -> None:
+def test_invalid_latencies_and_times_are_refused(latency: float, at_s: float) -> None:
     """Zero, infinity and not a number say nothing about a device."""
     with pytest.raises(UsageError, match="above 0 and finite"):
         fit_parts(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.04])
-def test_the_spread_is_as_large_as_the_errors(noise: float) -> None:
-    """Over four fits, 95% of true latencies of unseen subnets are within 1.96 standard deviations, give or take 6%."""
-    counts, within, found = count_parts(_SPACE, _UNSEEN), [], []
+def test_the_standard_deviation_is_as_large_as_the_errors(noise: float) -> None:
+    """Over four fits, 95% (give or take 6%) of held-out true latencies are within 1.96 standard deviations."""
+    counts, within, found = count_parts(_SPACE, _HELD_OUT), [], []
     for seed in range(4):
         costs, genes = _own(0.1, seed), _SPACE.sample(150, np.random.default_rng(50 + seed))
         latency = _latency(genes, costs) * np.random.default_rng(60 + seed).lognormal(0, noise, 150)
         process = fit_parts(_SPACE, genes, latency)
-        within.append((_errors(process, costs) <= 1.96 * process.spread(counts) / _latency(_UNSEEN, costs)).mean())
-        found.append(process.noise)
+        within.append(
+            (_errors(process, costs) <= 1.96 * process.predict_std(counts) / _latency(_HELD_OUT, costs)).mean()
+        )
+        found.append(process.noise_std)
     assert np.mean(within) == pytest.approx(0.95, abs=0.06)
     assert np.mean(found) == pytest.approx(noise, rel=0.3)
 
@@ -192,7 +194,7 @@ def test_another_targets_costs_save_measurements() -> None:
     genes = _subnets(40)
     latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, 40)
     plain = fit_parts(_SPACE, genes, latency)
-    informed = fit_parts(_SPACE, genes[:20], latency[:20], others=[PartCosts(0.1, other)])
+    informed = fit_parts(_SPACE, genes[:20], latency[:20], source_costs=[PartCosts(0.1, other)])
     assert _errors(informed, mine).mean() < _errors(plain, mine).mean()
 
 
@@ -202,45 +204,45 @@ def test_another_targets_costs_that_mislead_do_no_harm(count: int, apart: float)
     strange = np.random.default_rng(8).permutation(_own(0.5))
     genes, mine = _subnets(count), _own(0.05)
     latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, count)
-    plain, misled = (fit_parts(_SPACE, genes, latency, others=each) for each in ((), [PartCosts(0.1, strange)]))
-    counts = count_parts(_SPACE, _UNSEEN)
+    plain, misled = (fit_parts(_SPACE, genes, latency, source_costs=each) for each in ((), [PartCosts(0.1, strange)]))
+    counts = count_parts(_SPACE, _HELD_OUT)
     np.testing.assert_allclose(misled.predict(counts), plain.predict(counts), rtol=apart)
 
 
-def test_with_few_subnets_others_are_neither_trusted_nor_ignored() -> None:
-    """Three subnets cannot tell: the costs begin between plain features and the others', away from the ends."""
+def test_few_subnets_give_a_medium_transfer_weight() -> None:
+    """Three subnets cannot tell: base costs are between those of plain features and the source costs."""
     genes = _subnets(3)
-    process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), others=[PartCosts(0.1, _own(0.1, seed=9))])
+    process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), source_costs=[PartCosts(0.1, _own(0.1, seed=9))])
     assert 0.2 < process.basis.transfer_weight < 0.8
 
 
 def test_a_process_with_another_targets_costs_is_restored() -> None:
-    """What it began with is remembered: it comes back to the same bits."""
+    """With its transfer weight and source costs it comes back to the same bits."""
     other = PartCosts(0.1, _own(0.3))
     genes = _subnets(20)
-    process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), others=[other])
-    data = remembered(process)
+    process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), source_costs=[other])
+    data = process_state(process)
     assert 0.9 < data["transfer_weight"] <= 1
-    assert np.array_equal(restored_parts(_SPACE, genes, data, [other]).costs, process.costs)
+    assert np.array_equal(restore_process(_SPACE, genes, data, [other]).costs, process.costs)
 
 
 @pytest.mark.parametrize("count", [2, 5, 10])
 def test_very_few_subnets_do(count: int) -> None:
     """From two on, a fit gives finite costs, with another target's costs and without."""
     genes = _subnets(count)
-    for others in ((), [PartCosts(0.1, _own(0.3))]):
-        process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), others)
+    for source_costs in ((), [PartCosts(0.1, _own(0.3))]):
+        process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), source_costs)
         assert _errors(process, _own(0.1)).mean() < 0.2
 
 
 def test_a_process_is_restored_to_the_same_bits() -> None:
-    """From what is remembered of it, costs, overhead and spread come back exactly."""
+    """Costs, overhead and standard deviations come back exactly."""
     process = _fit(_own(0.1), 60, noise=0.02)
-    again = restored_parts(_SPACE, _subnets(60), remembered(process))
-    counts = count_parts(_SPACE, _UNSEEN)
+    again = restore_process(_SPACE, _subnets(60), process_state(process))
+    counts = count_parts(_SPACE, _HELD_OUT)
     assert np.array_equal(again.costs, process.costs)
     assert again.overhead == process.overhead
-    assert np.array_equal(again.spread(counts), process.spread(counts))
+    assert np.array_equal(again.predict_std(counts), process.predict_std(counts))
 
 
 def test_resolutions_in_between_are_interpolated() -> None:

@@ -1,4 +1,4 @@
-"""A Gaussian process that is seen through sums, against what can be derived by hand."""
+"""A Gaussian process of which only sums are measured, against values derived by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _basis(similarity: Vector) -> PartBasis:
 
 
 _BASIS = _basis(np.eye(2))  # two parts, independent of each other
-_STRENGTHS = {
+_VARIANCES = {
     "own": 0.04,
     "detail": 0.0,
     "overhead": 0.0,
@@ -31,7 +31,7 @@ _STRENGTHS = {
 def _process(counts: list[list[float]], values: list[float], **changed: float) -> PartProcess:
     count = len(values)
     observations = Observations(np.array(counts), np.array(values), np.zeros(count), np.ones(count))
-    return PartProcess(_BASIS, observations, {**_STRENGTHS, **changed})
+    return PartProcess(_BASIS, observations, {**_VARIANCES, **changed})
 
 
 def test_posterior_by_hand() -> None:
@@ -48,17 +48,17 @@ def test_posterior_by_hand() -> None:
     np.testing.assert_allclose(to_value, deviation / 0.04, rtol=1e-3)
 
 
-def test_spread_by_hand() -> None:
+def test_predict_std_by_hand() -> None:
     """What was measured alone is known as well as one measurement says; what was not, as well as before."""
-    spread = _process([[1, 0]], [1.0]).spread(np.eye(2))
+    std = _process([[1, 0]], [1.0]).predict_std(np.eye(2))
     noise = 0.01 + 0.002**2
-    assert spread.tolist() == pytest.approx([(0.04 * noise / (0.04 + noise)) ** 0.5, 0.2])
+    assert std.tolist() == pytest.approx([(0.04 * noise / (0.04 + noise)) ** 0.5, 0.2])
 
 
 def test_sums_are_known_better_than_their_parts() -> None:
     """Where only the sum of two parts was measured, the sum is known and how it divides is not."""
     process = _process([[1, 1]] * 50, [2.0] * 50)
-    apart, together = process.spread(np.array([[1.0, 0.0], [1.0, 1.0]]))
+    apart, together = process.predict_std(np.array([[1.0, 0.0], [1.0, 1.0]]))
     assert together / 2 < 0.02
     assert apart == pytest.approx(0.2 / 2**0.5, rel=0.05)
 
@@ -67,8 +67,8 @@ def test_alike_parts_learn_from_each_other() -> None:
     """A part that was never measured moves with one that is like it by half."""
     basis = _basis(np.array([[1.0, 0.5], [0.5, 1.0]]))
     counts, values = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 1.0])
-    process = PartProcess(basis, Observations(counts, values, np.zeros(2), np.ones(2)), _STRENGTHS)
-    measured, alike = process.spread(np.eye(2))
+    process = PartProcess(basis, Observations(counts, values, np.zeros(2), np.ones(2)), _VARIANCES)
+    measured, alike = process.predict_std(np.eye(2))
     assert measured < alike < 0.2
 
 
@@ -77,7 +77,7 @@ def test_values_without_weight_count_less() -> None:
     counts, values = np.eye(2), np.array([0.9, 1.1])
 
     def difference(weights: Vector) -> float:
-        costs = PartProcess(_BASIS, Observations(counts, values, np.zeros(2), weights), _STRENGTHS).costs
+        costs = PartProcess(_BASIS, Observations(counts, values, np.zeros(2), weights), _VARIANCES).costs
         return float(costs[1] - costs[0])
 
     assert 0 < difference(np.array([0.1, 0.1])) < difference(np.ones(2))
@@ -98,48 +98,50 @@ def test_what_is_least_certain_is_measured_next() -> None:
     assert sorted(process.select_most_uncertain(candidates, 5)) == [0, 1, 2]
 
 
-def test_what_tells_the_same_is_not_measured_twice() -> None:
+def test_equal_candidates_are_not_selected_twice() -> None:
     """Once one of two equal candidates is chosen, the other is certain to its noise, and a third comes first."""
     basis = _basis(np.diag([1.0, 1.0, 0.5]))
     observations = Observations(np.array([[1.0, 0.0, 0.0]]), np.ones(1), np.zeros(1), np.ones(1))
-    process = PartProcess(basis, observations, _STRENGTHS)
+    process = PartProcess(basis, observations, _VARIANCES)
     candidates = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     assert process.select_most_uncertain(candidates, 2) == [0, 2]
 
 
-def test_how_far_a_moment_is_from_usual_by_hand() -> None:
+def test_drift_std_by_hand() -> None:
     """Of values of 1 and 3, whose base values have the median 2, half as much is added to 4 as to 2."""
     process = _process([[1, 0], [0, 3]], [1.0, 3.0], **{"drift 5 s added": 0.04})
-    assert process.drift(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
+    assert process.drift_std(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
 
 
-def test_drift_is_known_where_others_were_measured() -> None:
+def test_drift_is_estimated_around_fitted_values() -> None:
     """At the time of a slow value of equal ones nearly all of its lead is drift; an hour later nothing is known."""
     counts, values = np.ones((40, 2)), np.full(40, 2.0)
     values[20:] *= 1.1
     process = fit_part_process(_BASIS, counts, values, np.arange(40.0) * 3)
-    before, after, later = process.drift_at(np.array([30.0, 90.0, 4000.0]), np.full(3, 2.0))
+    before, after, later = process.estimate_drift(np.array([30.0, 90.0, 4000.0]), np.full(3, 2.0))
     assert after - before == pytest.approx(np.log(1.1), rel=0.15)
     assert abs(later) < 0.02
 
 
-def test_what_others_share_is_drift() -> None:
-    """Values that all are a fifth longer than predicted are of a slow moment; one alone that is is a surprise."""
+def test_deviations_shared_by_all_values_are_drift() -> None:
+    """Values that all are a fifth longer than predicted are from a slow moment; a single one is an outlier."""
     process = _process([[1, 0], [0, 1]] * 50, [1.0, 1.0] * 50)
     counts, at_s = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 5), np.zeros(15)
     expected = process.predict(counts)
-    np.testing.assert_allclose(process.drift_among(counts, 1.2 * expected, at_s), np.log(1.2), rtol=0.02)
-    alone = process.drift_among(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, at_s)
+    np.testing.assert_allclose(
+        process.estimate_drift_leave_one_out(counts, 1.2 * expected, at_s), np.log(1.2), rtol=0.02
+    )
+    alone = process.estimate_drift_leave_one_out(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, at_s)
     assert alone[4] == pytest.approx(0, abs=1e-9)
     assert 0 < alone[5] < np.log(1.2) / 10
 
 
 def test_values_of_one_moment_do_not_drift() -> None:
-    """Where all were measured at once, or nobody knows when, no drift is made up."""
+    """Values of equal or unknown times have no drift."""
     counts, values = np.ones((10, 2)), np.full(10, 2.0)
     for at_s in (None, np.full(10, 7.0)):
         process = fit_part_process(_BASIS, counts, values, at_s)
-        assert process.drift(values).max() == 0
+        assert process.drift_std(values).max() == 0
 
 
 def test_quiet_batches_show_little_drift() -> None:
@@ -149,11 +151,11 @@ def test_quiet_batches_show_little_drift() -> None:
     values = counts.sum(axis=1) * np.exp(rng.normal(0, 0.01, 32))
     at_s = np.concatenate([np.arange(16) * 0.4, 12 + np.arange(16) * 0.4])
     process = fit_part_process(_BASIS, counts, values, at_s)
-    assert np.median(process.drift(values)) < 0.025
+    assert np.median(process.drift_std(values)) < 0.025
 
 
-def test_an_added_amount_is_told_from_a_share() -> None:
-    """Where everything takes one more for a while, the strength of added drift says so, and costs are as without."""
+def test_added_and_relative_drift_are_separated() -> None:
+    """If all values grow by one for a while, the variance of added drift is large, and costs are as without."""
     counts = np.random.default_rng(0).integers(1, 20, (200, 2)).astype(float)
     at_s = np.arange(200.0)
     values = counts.sum(axis=1) + np.sin(at_s / 30)  # sums of 2 to 38
@@ -168,20 +170,20 @@ def test_a_device_that_was_slow_all_the_time_is_not_known() -> None:
     quiet, drifting = _process(counts, values), _process(counts, values, **{"drift 5 s": 0.01})
     together = np.array([[1.0, 1.0]])
     np.testing.assert_allclose(drifting.costs, quiet.costs)
-    assert (drifting.spread(together) ** 2 - quiet.spread(together) ** 2) / 4 == pytest.approx(0.01, rel=1e-6)
+    assert (drifting.predict_std(together) ** 2 - quiet.predict_std(together) ** 2) / 4 == pytest.approx(0.01, rel=1e-6)
 
 
-def test_evidence_by_hand() -> None:
-    """One value at its base cost has the density of no deviation; strengths add how likely they are themselves."""
+def test_log_marginal_likelihood_by_hand() -> None:
+    """One value at its base cost has the density of no deviation; variances add their own prior density."""
     expected = -np.log(0.04 + 0.01 + 0.002**2) / 2
     expected -= ((np.log(0.04 / 0.006) / 2) ** 2 + (np.log(0.01 / 0.001) / 2) ** 2) / 2
-    assert _process([[1, 0]], [1.0]).log_evidence() == pytest.approx(expected)
+    assert _process([[1, 0]], [1.0]).log_marginal_likelihood() == pytest.approx(expected)
 
 
-def test_evidence_is_for_what_the_values_were_made_from() -> None:
+def test_the_likelihood_is_largest_at_the_true_variance() -> None:
     """Values of parts that deviate by 20% are likelier with deviations of 20% than with 2% or 200%."""
     costs = np.exp(np.random.default_rng(1).normal(0, 0.2, 40))
     basis, observations = _basis(np.eye(40)), Observations(np.eye(40), costs, np.zeros(40), np.ones(40))
-    found = [PartProcess(basis, observations, {**_STRENGTHS, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
-    few, right, many = (process.log_evidence() for process in found)
+    found = [PartProcess(basis, observations, {**_VARIANCES, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
+    few, right, many = (process.log_marginal_likelihood() for process in found)
     assert right > max(few, many)

@@ -1,4 +1,4 @@
-"""What a latency table says of itself, by hand."""
+"""The holdout report of a latency table, against values derived by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from edgenas.costs import Genes, Vector
 from edgenas.files import parse
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport, evaluate_holdout, mape_at_most
+from edgenas.profilers.latency.conditions import ConditionsSummary
+from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
 from edgenas.profilers.measure.validity import Validity
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
@@ -68,15 +69,15 @@ def table() -> LatencyTable:
     return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
 
 
-def _of(table: LatencyTable, held_out_ms: Vector, held_out: Any = _HELD_OUT, **changes: Any) -> HoldoutReport:
-    """The table held against these medians of the held-out subnets."""
+def _report(table: LatencyTable, held_out_ms: Vector, held_out: Any = _HELD_OUT, **changes: Any) -> HoldoutReport:
+    """The report for these medians of the held-out subnets."""
     measurements = _measurements()
     for place, median_ms in zip(np.flatnonzero(held_out).tolist(), held_out_ms.tolist(), strict=True):
         measurements[place] = _measured(median_ms, **changes)
-    return evaluate_holdout(table, _GENES, measurements, held_out)
+    return table.evaluate(_GENES, measurements, held_out)
 
 
-def test_the_certificate_by_hand(table: LatencyTable) -> None:
+def test_the_report_by_hand(table: LatencyTable) -> None:
     """Errors of 2, -4, 8 and -20% on four held-out subnets give these numbers."""
     holdout = table.holdout
     assert holdout is not None
@@ -97,17 +98,17 @@ def test_rank_correlation_by_hand(table: LatencyTable) -> None:
     """Of the six pairs of four held-out subnets one is measured the wrong way round: tau is (5 - 1) / 6."""
     medians = np.empty(4)
     medians[np.argsort(table.latency_ms(_GENES[_HELD_OUT]))] = (1.0, 2.0, 4.0, 3.0)
-    assert _of(table, medians).kendall_tau == pytest.approx(4 / 6)
+    assert _report(table, medians).kendall_tau == pytest.approx(4 / 6)
 
 
-def test_rank_correlation_is_told_by_resolution(table: LatencyTable) -> None:
+def test_rank_correlation_is_reported_by_resolution(table: LatencyTable) -> None:
     """Within each resolution the order is turned round: pooled tau hides it, those by resolution are -1."""
     rows = [np.flatnonzero(_GENES[:, 0] == place)[:2] for place in range(3)]
     held_out = np.isin(np.arange(64), np.concatenate(rows))
     medians = np.zeros(64)
     for place, pair in enumerate(rows):
         medians[pair[np.argsort(table.latency_ms(_GENES[pair]))]] = np.array([2.0, 1.0]) * 10.0**place
-    holdout = _of(table, medians[held_out], held_out)
+    holdout = _report(table, medians[held_out], held_out)
     assert holdout.kendall_tau_at == {"24": -1.0, "28": -1.0, "32": -1.0}
     assert holdout.kendall_tau > -1
     assert "24 px: -1.00, 28 px: -1.00, 32 px: -1.00" in str(holdout)
@@ -116,18 +117,18 @@ def test_rank_correlation_is_told_by_resolution(table: LatencyTable) -> None:
 def test_a_resolution_with_one_held_out_subnet_has_no_rank_correlation(table: LatencyTable) -> None:
     """Of one subnet there is no order; its resolution is left out instead of being called 0 or 1."""
     only = int(np.flatnonzero(_GENES[:, 0] == 1)[0])
-    holdout = _of(table, np.array([1.0]), np.arange(64) == only)
+    holdout = _report(table, np.array([1.0]), np.arange(64) == only)
     assert holdout.kendall_tau_at == {}
-    assert holdout.mape_at_most == math.inf
+    assert holdout.mape_upper_bound == math.inf
     assert "confidence" not in str(holdout)
 
 
 def test_the_upper_end_of_the_error_by_hand() -> None:
     """Of 1, 2 and 3%, whatever their sign: 2% + 4.302653 (Student's t, 2 degrees of freedom) * 1% / sqrt(3)."""
-    assert mape_at_most(np.array([0.01, -0.02, 0.03])) == pytest.approx(0.02 + 4.302653 * 0.01 / math.sqrt(3))
+    assert mape_upper_bound(np.array([0.01, -0.02, 0.03])) == pytest.approx(0.02 + 4.302653 * 0.01 / math.sqrt(3))
 
 
-def test_the_certificate_names_the_extremes(table: LatencyTable) -> None:
+def test_the_report_names_the_extremes(table: LatencyTable) -> None:
     """Fastest and slowest of all measured subnets are named with their measured medians."""
     measured = np.array([each.median_ms for each in _measurements()])
     ids = [architecture.id for architecture in _SPACE.decode(_GENES)]
@@ -137,20 +138,20 @@ def test_the_certificate_names_the_extremes(table: LatencyTable) -> None:
     assert (holdout.slowest, holdout.slowest_ms) == (ids[measured.argmax()], measured.max())
 
 
-def test_the_reference_model_is_told(table: LatencyTable) -> None:
-    """Its usual time, 2 ms of 1.9, 2 and 2.1, is kept, and its device time counts."""
+def test_the_reference_model_is_reported(table: LatencyTable) -> None:
+    """The report has its median time, 2 ms of 1.9, 2 and 2.1, and counts its device time."""
     references = [_measured(median_ms, device_s=0.1) for median_ms in (1.9, 2.0, 2.1)]
-    holdout = evaluate_holdout(table, _GENES, _measurements(), _HELD_OUT, references)
+    holdout = table.evaluate(_GENES, _measurements(), _HELD_OUT, references)
     assert holdout.reference_ms == 2.0
     assert holdout.device_s == pytest.approx(32.3)
 
 
-def test_one_made_up_measurement_makes_a_synthetic_certificate(table: LatencyTable) -> None:
+def test_one_made_up_measurement_makes_a_synthetic_report(table: LatencyTable) -> None:
     """It says so in its first line, and in its headline; without one it does not."""
-    made_up = _of(table, np.ones(4), synthetic=True)
+    made_up = _report(table, np.ones(4), synthetic=True)
     assert str(made_up).startswith("SYNTHETIC")
     assert made_up.headline.endswith("SYNTHETIC")
-    real = _of(table, np.ones(4))
+    real = _report(table, np.ones(4))
     assert "SYNTHETIC" not in str(real) + real.headline
 
 
@@ -163,7 +164,7 @@ def test_a_listing_fits_a_screen(table: LatencyTable) -> None:
     assert any(line.split() == ["device", "time", "32", "s"] for line in lines)
 
 
-def test_a_certificate_comes_back_from_plain_data(table: LatencyTable) -> None:
+def test_a_report_comes_back_from_plain_data(table: LatencyTable) -> None:
     """What a file holds of it is all of it."""
     holdout = table.holdout
     assert holdout is not None
@@ -174,7 +175,9 @@ def test_a_certificate_comes_back_from_plain_data(table: LatencyTable) -> None:
 
 
 def _conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> ConditionsSummary:
-    return ConditionsSummary.of([_measured(1.0, conditions_before=dict(before), conditions_after=dict(after))])
+    return ConditionsSummary.from_measurements(
+        [_measured(1.0, conditions_before=dict(before), conditions_after=dict(after))]
+    )
 
 
 def test_conditions_are_the_ends_of_what_was_read() -> None:
@@ -201,12 +204,12 @@ def test_conditions_are_the_ends_of_what_was_read() -> None:
         ({}, {}, None),
     ],
 )
-def test_throttling_is_told(before: Mapping[str, Any], after: Mapping[str, Any], throttled: bool | None) -> None:
-    """A counter that rose or a flag that holds now; earlier throttling is none of this table's."""
+def test_throttling_is_reported(before: Mapping[str, Any], after: Mapping[str, Any], throttled: bool | None) -> None:
+    """A counter that rose or a flag that holds now; throttling before the table does not count."""
     assert _conditions(before, after).throttled is throttled
 
 
 def test_a_silent_device_has_no_conditions() -> None:
-    """A virtual machine says nothing; the listing says that."""
+    """A virtual machine reports nothing; the listing says so."""
     assert _conditions({"governor": None}, {}) == ConditionsSummary()
     assert str(ConditionsSummary()) == "the device does not say"

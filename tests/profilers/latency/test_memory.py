@@ -27,13 +27,13 @@ def _noisy(genes: Genes, seed: int = 0) -> Vector:
 
 def test_costs_that_made_the_peaks_are_found() -> None:
     """Without noise, the fit gives back the four costs that the peaks were made with."""
-    found = MemoryModel.of(_SPACE, _GENES, MemoryModel(_SPACE, _COSTS).peak_bytes(_GENES)).to_dict()
+    found = MemoryModel.fit(_SPACE, _GENES, MemoryModel(_SPACE, _COSTS).peak_bytes(_GENES)).to_dict()
     assert found == pytest.approx(MemoryModel(_SPACE, _COSTS).to_dict(), rel=1e-3)
 
 
 def test_ten_measurements_do() -> None:
     """With 1% of noise, ten subnets are enough to predict 100 others to 3%."""
-    model = MemoryModel.of(_SPACE, _GENES[:10], _noisy(_GENES[:10]))
+    model = MemoryModel.fit(_SPACE, _GENES[:10], _noisy(_GENES[:10]))
     assert memory_mape(model.peak_bytes(_GENES[20:]), _noisy(_GENES[20:], seed=1)) < 0.03
 
 
@@ -43,22 +43,22 @@ def test_peaks_that_are_wrong_by_any_factor_move_little(wrong: list[float], seed
     """Up to four of forty recorded as nothing, as a page, or as more than the machine has: errors stay below 3%."""
     peaks = _noisy(_GENES[:40], seed)
     peaks[np.random.default_rng(seed).choice(40, len(wrong), replace=False)] = wrong
-    model = MemoryModel.of(_SPACE, _GENES[:40], peaks)
+    model = MemoryModel.fit(_SPACE, _GENES[:40], peaks)
     assert memory_mape(model.peak_bytes(_GENES[40:]), MemoryModel(_SPACE, _COSTS).peak_bytes(_GENES[40:])) < 0.03
 
 
 def test_peaks_of_nothing_are_no_peaks() -> None:
     """Those recorded as 0 count no more than if they had not been measured."""
     peaks = _noisy(_GENES)
-    without = MemoryModel.of(_SPACE, _GENES[10:], peaks[10:])
+    without = MemoryModel.fit(_SPACE, _GENES[10:], peaks[10:])
     peaks[:10] = 0
-    assert MemoryModel.of(_SPACE, _GENES, peaks) == without
+    assert MemoryModel.fit(_SPACE, _GENES, peaks) == without
 
 
 def test_nothing_but_zeros_is_refused() -> None:
     """A device where every process takes nothing is not believed."""
     with pytest.raises(MeasurementError, match="all of 120 measurements took no memory"):
-        MemoryModel.of(_SPACE, _GENES, np.zeros(120))
+        MemoryModel.fit(_SPACE, _GENES, np.zeros(120))
 
 
 @settings(deadline=None, max_examples=20)
@@ -66,7 +66,7 @@ def test_nothing_but_zeros_is_refused() -> None:
 def test_costs_are_never_negative(seed: int) -> None:
     """Peaks that have nothing to do with the subnets still give costs that add up."""
     peaks = np.random.default_rng(seed).lognormal(15, 1, 30)
-    assert min(MemoryModel.of(_SPACE, _GENES[:30], peaks).to_dict().values()) >= 0
+    assert min(MemoryModel.fit(_SPACE, _GENES[:30], peaks).to_dict().values()) >= 0
 
 
 def test_many_at_once_get_the_bits_of_one_by_one() -> None:

@@ -1,4 +1,4 @@
-"""Published latency tables: read, refused, written back, and summed."""
+"""Published latency tables: read, refused, written back, and summed; their keys, newer and older."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.profilers import LatencyTable, PublishedTables
-from edgenas.profilers.latency.published import Entry
-from edgenas.profilers.latency.published_keys import published_keys
+from edgenas.profilers.latency.published import Entry, is_published_key, published_keys
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage
 
 # 31 and 32 pixels are both 16 after the stem: the block's parts are the same ones, in two tables.
@@ -297,8 +296,8 @@ def test_older_tables_are_summed_as_they_were() -> None:
     np.testing.assert_allclose(tables.to_table(space, "t").latency_ms(genes), [expected], rtol=1e-12)
 
 
-def test_nothing_is_called_measured() -> None:
-    """A published table has no certificate, says where it is from, and counts memory as activations and weights."""
+def test_a_published_table_claims_no_measurement() -> None:
+    """A published table has no holdout report, names its source, and counts memory as activations and weights."""
     table = _tables().to_table(_SPACE, "t")
     genes = _SPACE.sample(20, np.random.default_rng(0))
     assert table.holdout is None
@@ -325,19 +324,100 @@ def test_a_published_table_without_a_cost_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     _tables().to_table(_SPACE, "t").save(path)
-    body = read_document(path, "latency_table", 6)
+    body = read_document(path, "latency_table", 7)
     costs = {**body["parts_ms"], keys[2]: [None, None], keys[3]: [-1.0, 1.0]}
-    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[2]):
         LatencyTable.load(path, _SPACE)
 
 
 def test_other_entries_make_another_table() -> None:
-    """What a table was made from is told apart by its entries."""
+    """The digest of a table depends on its entries."""
     key = next(iter(_tables().tables[31]))
     other = _with(_tables(), 31, {key: Entry(1, 9.0, 0.0)})
     assert _tables().to_table(_SPACE, "t").inputs_digest == _tables().to_table(_SPACE, "t").inputs_digest
     assert other.to_table(_SPACE, "t").inputs_digest != _tables().to_table(_SPACE, "t").inputs_digest
+
+
+# -- keys -------------------------------------------------------------------------------
+
+
+def test_keys_of_mobilenet_v3_by_hand() -> None:
+    """At width 1.2 and 224 pixels the newer keys have middle channels, squeeze-excite and h-swish."""
+    (keys,) = published_keys(MobileNetV3(width=1.2, resolutions=(224,)))
+    assert set(keys.values()) >= {
+        "Conv-input:224x224x3-output:112x112x24",
+        "expanded_conv-input:112x112x24-output:112x112x24-expand:24-kernel:3-stride:1-idskip:1-se:0-hs:0",
+        "expanded_conv-input:112x112x24-output:56x56x32-expand:144-kernel:7-stride:2-idskip:0-se:0-hs:0",
+        "expanded_conv-input:28x28x48-output:28x28x48-expand:192-kernel:5-stride:1-idskip:1-se:1-hs:0",
+        "expanded_conv-input:28x28x48-output:14x14x96-expand:144-kernel:3-stride:2-idskip:0-se:0-hs:1",
+        "expanded_conv-input:7x7x192-output:7x7x192-expand:1152-kernel:3-stride:1-idskip:1-se:1-hs:1",
+        "Conv_1-input:7x7x192-output:7x7x1152",
+        "AvgPool2D-input:7x7x1152-output:1x1x1152",
+        "Conv_2-input:1x1x1152-output:1x1x1536",
+        "Logits-input:1x1x1536-output:1000",
+    }
+
+
+def test_keys_of_proxyless_by_hand() -> None:
+    """At width 1.0 and 224 pixels the older keys have the ratio, no more, and Logits reads the whole feature map."""
+    (keys,) = published_keys(ProxylessNAS(resolutions=(224,)))
+    assert set(keys.values()) >= {
+        "Conv-input:224x224x3-output:112x112x32",
+        "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0",
+        "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0",
+        "expanded_conv-input:7x7x192-output:7x7x192-expand:6-kernel:7-stride:1-idskip:1",
+        "Conv_1-input:7x7x320-output:7x7x1280",
+        "Logits-input:7x7x1280-output:1000",
+        None,  # the pooling
+    }
+    assert not any("-se:" in key or key.startswith("AvgPool2D") for key in keys.values() if key is not None)
+
+
+def test_every_resolution_has_its_own_keys() -> None:
+    """The last feature map has ceil(resolution / 32) pixels a side: 5 at 160, 6 at 176."""
+    first, second = published_keys(MobileNetV3(width=1.2, resolutions=(160, 176)))
+    assert "Conv_1-input:5x5x192-output:5x5x1152" in first.values()
+    assert "Conv_1-input:6x6x192-output:6x6x1152" in second.values()
+    assert "Conv_1-input:6x6x192-output:6x6x1152" not in first.values()
+
+
+def test_a_family_without_published_keys_is_refused() -> None:
+    """ResNet-50D has no published tables; the message names the families that have."""
+    with pytest.raises(UsageError, match=r"families mobilenet_v3 and proxyless, but the space is of resnet"):
+        published_keys(ResNet50D())
+
+
+@given(width=st.floats(0.1, 3.0), resolution=st.integers(32, 320), proxyless=st.booleans())
+def test_what_is_made_is_recognised(width: float, resolution: int, proxyless: bool) -> None:
+    """Every key of any space, newer or older, has a published key's form."""
+    family = ProxylessNAS if proxyless else MobileNetV3
+    (keys,) = published_keys(family(width=width, resolutions=(resolution,), depths=(2,), kernel_sizes=(3,)))
+    assert all(is_published_key(key) for key in keys.values() if key is not None)
+
+
+@given(st.text(max_size=60))
+def test_other_text_is_no_key(text: str) -> None:
+    """Whatever does not begin with a known operator's name is no key."""
+    assert not is_published_key(text)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Conv_3-input:1x1x8-output:1x1x8",
+        "Conv-input:8x8-output:8x8x8",
+        "Conv-input:0x8x3-output:4x4x8",
+        "Logits-input:1x1x8-output:1x1x10",
+        "expanded_conv-input:8x8x8-output:8x8x8-expand:24-kernel:3-stride:1-idskip:2",
+        "expanded_conv-input:8x8x8-output:8x8x8-expand:24-kernel:3-stride:1-idskip:1-se:1",
+        "Conv-input:8x8x3-output:4x4x8 ",
+        "Conv-input:8x8x3-output:4x4x8\n",
+    ],
+)
+def test_a_nearly_right_key_is_none(key: str) -> None:
+    """A key with a wrong operator, shape, flag or blank is none."""
+    assert not is_published_key(key)
 
 
 # -- the Note10, as published -------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Latency tables: what they predict, what they say of themselves, and what they refuse."""
+"""Latency tables: predictions, files, and what is refused."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def table() -> LatencyTable:
     return LatencyTable.fit(_SPACE, "made-up", _GENES, _measurements(), _HELD_OUT, "inputs")
 
 
-def _certificate(table: LatencyTable) -> HoldoutReport:
+def _report(table: LatencyTable) -> HoldoutReport:
     assert table.holdout is not None
     return table.holdout
 
 
-def test_unseen_subnets_are_predicted(table: LatencyTable) -> None:
+def test_held_out_subnets_are_predicted(table: LatencyTable) -> None:
     """Latency and memory of subnets that were never measured are within 1% of the law that made the numbers."""
     genes = _SPACE.sample(200, np.random.default_rng(9))
     np.testing.assert_allclose(table.latency_ms(genes), _latency_ms(genes), rtol=0.01)
@@ -80,13 +80,13 @@ def test_unseen_subnets_are_predicted(table: LatencyTable) -> None:
 
 
 def test_peaks_recorded_as_nothing_spoil_no_table() -> None:
-    """Fitted and held-out peaks of 0 bytes, and unknown ones, change neither predictions nor the certificate."""
+    """Fitted and held-out peaks of 0 bytes, and unknown ones, change neither predictions nor the report."""
     measurements = _measurements()
     for row, peak in ((7, 0), (61, 0), (9, None), (62, None)):
         measurements[row] = dataclasses.replace(measurements[row], peak_bytes=peak)
     table = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
     np.testing.assert_allclose(table.peak_bytes(_GENES), _peak_bytes(_GENES), rtol=0.01)
-    assert _certificate(table).memory_mape == pytest.approx(0.1, abs=1e-3)
+    assert _report(table).memory_mape == pytest.approx(0.1, abs=1e-3)
 
 
 def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
@@ -95,7 +95,7 @@ def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
     other = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
     assert np.array_equal(other.part_ms, table.part_ms)
     assert (other.overhead_ms, other.memory) == (table.overhead_ms, table.memory)
-    assert _certificate(other).mape > 0.9
+    assert _report(other).mape > 0.9
 
 
 def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> None:
@@ -135,10 +135,10 @@ def test_a_table_without_measurements_has_no_intervals(table: LatencyTable) -> N
 
 
 def test_tables_of_other_targets_help(tmp_path: Path, table: LatencyTable) -> None:
-    """A table that began with another's costs predicts as well, and comes back from its file with its intervals."""
+    """A table with a source table predicts as well, and comes back from its file with its intervals."""
     few = np.r_[np.arange(30), np.arange(60, 64)]
     measurements = [_measurements()[index] for index in few]
-    other = LatencyTable.fit(_SPACE, "o", _GENES[few], measurements, _HELD_OUT[few], "", others=[table])
+    other = LatencyTable.fit(_SPACE, "o", _GENES[few], measurements, _HELD_OUT[few], "", source_tables=[table])
     genes = _SPACE.sample(50, np.random.default_rng(8))
     np.testing.assert_allclose(other.latency_ms(genes), _latency_ms(genes), rtol=0.01)
     other.save(tmp_path / "other.json")
@@ -150,7 +150,7 @@ def test_a_table_of_another_space_is_no_help(table: LatencyTable) -> None:
     """Another target's table must be of the same space."""
     foreign = dataclasses.replace(table, space=dataclasses.replace(_SPACE, classes=11))
     with pytest.raises(UsageError, match="give tables of the same space"):
-        LatencyTable.fit(_SPACE, "t", _GENES, _measurements(), _HELD_OUT, "", others=[foreign])
+        LatencyTable.fit(_SPACE, "t", _GENES, _measurements(), _HELD_OUT, "", source_tables=[foreign])
 
 
 def test_too_little_to_fit_is_refused() -> None:
@@ -165,19 +165,19 @@ def test_too_little_to_fit_is_refused() -> None:
 def test_another_table_makes_five_enough(table: LatencyTable) -> None:
     """With another target's table five subnets to fit do, and four do not."""
     measurements = _measurements()
-    few = LatencyTable.fit(_SPACE, "t", _GENES[:6], measurements[:6], np.arange(6) == 5, "", others=[table])
+    few = LatencyTable.fit(_SPACE, "t", _GENES[:6], measurements[:6], np.arange(6) == 5, "", source_tables=[table])
     assert (few.latency_ms(_GENES) > 0).all()
     with pytest.raises(UsageError, match="at least 5 subnets to fit and one held out, but got 4 and 1"):
-        LatencyTable.fit(_SPACE, "t", _GENES[:5], measurements[:5], np.arange(5) == 4, "", others=[table])
+        LatencyTable.fit(_SPACE, "t", _GENES[:5], measurements[:5], np.arange(5) == 4, "", source_tables=[table])
 
 
 def test_a_device_that_hides_its_memory_has_a_table_too(table: LatencyTable, tmp_path: Path) -> None:
-    """Without any peak, latencies are as with them, memory is counted, and the certificate says that it is."""
+    """Without any peak, latencies are as with them, memory is counted, and the report says so."""
     measurements = [dataclasses.replace(each, peak_bytes=None) for each in _measurements()]
     blind = LatencyTable.fit(_SPACE, "t", _GENES, measurements, _HELD_OUT, "")
     assert np.array_equal(blind.latency_ms(_GENES), table.latency_ms(_GENES))
     np.testing.assert_allclose(blind.peak_bytes(_GENES), _SPACE.activation_bytes(_GENES) + _SPACE.weight_bytes(_GENES))
-    assert _certificate(blind).memory_mape is None
+    assert _report(blind).memory_mape is None
     assert "the device does not say; activations and weights are counted once each" in str(blind.holdout)
     blind.save(tmp_path / "blind.json")
     assert LatencyTable.load(tmp_path / "blind.json", _SPACE).holdout == blind.holdout
@@ -202,11 +202,11 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     table.save(path)
-    body = read_document(path, "latency_table", 6)
+    body = read_document(path, "latency_table", 7)
     costs = dict(body["parts_ms"])
     del costs[keys[3]]
     costs[keys[5]] = -0.1
-    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
         LatencyTable.load(path, _SPACE)
 
@@ -230,10 +230,10 @@ def test_an_edited_cost_is_refused(value: str, table: LatencyTable, tmp_path: Pa
         ("overhead_ms", None, "overhead_ms: input should be a valid number, but got None"),
         ("overhead_ms", -1, "overhead_ms: input should be greater than or equal to 0, but got -1"),
         ("parts_ms", [], "parts_ms: input should be a valid dictionary"),
-        ("holdout", {}, "key 'certificate.mape' is missing"),
+        ("holdout", {}, "key 'holdout.mape' is missing"),
         ("memory", {"constant": -1}, "memory: .*constant: input should be greater than or equal to 0, but got -1"),
         ("curve", {"knots": []}, "curve: .*knots: list should have at least 2 items"),
-        ("posterior", {}, "inferred: key 'architectures' is missing"),
+        ("posterior", {}, "posterior: key 'architectures' is missing"),
     ],
 )
 def test_a_value_of_a_wrong_kind_is_refused(
@@ -242,8 +242,8 @@ def test_a_value_of_a_wrong_kind_is_refused(
     """A table that another program wrote, with a right checksum, is refused naming the key and the rule."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 6)
-    write_document(path, "latency_table", 6, {**body, name: value})
+    body = read_document(path, "latency_table", 7)
+    write_document(path, "latency_table", 7, {**body, name: value})
     with pytest.raises(UsageError, match=rf"table\.json: .*{message}"):
         LatencyTable.load(path, _SPACE)
 
@@ -255,11 +255,11 @@ def test_costs_that_are_not_for_each_resolution_are_refused(
     """The space has three resolutions: lists of three numbers for all parts, or one number for all."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 6)
-    first, *others = body["parts_ms"]
-    usual, odd = ([0.1] * length if length else 0.1 for length in lengths)
-    costs = {first: odd, **dict.fromkeys(others, usual)}
-    write_document(path, "latency_table", 6, {**body, "parts_ms": costs})
+    body = read_document(path, "latency_table", 7)
+    first, *rest = body["parts_ms"]
+    regular, odd = ([0.1] * length if length else 0.1 for length in lengths)
+    costs = {first: odd, **dict.fromkeys(rest, regular)}
+    write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="parts_ms must have a number a part, or one for each resolution"):
         LatencyTable.load(path, _SPACE)
 

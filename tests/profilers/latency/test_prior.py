@@ -1,11 +1,11 @@
-"""Weights that are not negative, against what can be derived by hand."""
+"""Non-negative least squares, against values derived by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgenas.profilers.latency.non_negative import fit_non_negative
+from edgenas.profilers.latency.prior import fit_non_negative
 
 
 def test_weights_by_hand() -> None:
@@ -28,14 +28,14 @@ def test_an_empty_column_is_harmless() -> None:
     assert np.isfinite(weights).all()
 
 
-def test_trust_decides_between_values_that_disagree() -> None:
-    """Of two values for one column, the trusted one wins."""
+def test_sample_weights_decide_between_values_that_disagree() -> None:
+    """Of two values for one column, the one with a weight wins."""
     columns, values = np.ones((2, 1)), np.array([1.0, 2.0])
     assert fit_non_negative(columns, values, np.array([1.0, 0.0])) == pytest.approx([1.0])
     assert fit_non_negative(columns, values, np.array([0.0, 1.0])) == pytest.approx([2.0])
 
 
-def test_a_doubted_weight_is_drawn_to_nothing() -> None:
-    """One value of 1, and a doubt of 2: the least of (w - 1)^2 + (2 w)^2 lies at 1 / 5."""
-    weights = fit_non_negative(np.ones((1, 1)), np.ones(1), doubt=np.array([2.0]))
+def test_a_penalty_draws_a_weight_to_zero() -> None:
+    """One value of 1, and a penalty of 2: the least of (w - 1)^2 + (2 w)^2 lies at 1 / 5."""
+    weights = fit_non_negative(np.ones((1, 1)), np.ones(1), penalty=np.array([2.0]))
     assert weights == pytest.approx([0.2])
