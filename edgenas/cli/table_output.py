@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.explain import Explanation, PartLatency
-    from edgenas.profilers.latency.agreement import Figures
+    from edgenas.profilers.latency.agreement import ErrorMetrics
     from edgenas.profilers.latency.holdout import HoldoutReport
 
 _COLUMNS = ("part", "what", "output", "", "time", "share")
@@ -102,11 +102,11 @@ def _holdout_cells(holdout: HoldoutReport) -> list[str]:
     return [str(holdout.held_out), *_shared_cells(holdout), _format_tau(tau)]
 
 
-def _fresh_cells(found: Figures) -> list[str]:
+def _fresh_cells(found: ErrorMetrics) -> list[str]:
     return [str(len(found.errors)), *_shared_cells(found), _format_tau(found.tau_within)]
 
 
-def _shared_cells(found: HoldoutReport | Figures) -> list[str]:
+def _shared_cells(found: HoldoutReport | ErrorMetrics) -> list[str]:
     return [
         f"{found.mape:.1%}",
         f"{found.p95:.1%}",

@@ -242,7 +242,7 @@ def _compare(
         measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
-    drift = process.drift_among(count_parts(workspace.space, genes), measured, at_s)
+    drift = process.estimate_drift_leave_one_out(count_parts(workspace.space, genes), measured, at_s)
     references = measurer.reference_processes()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(

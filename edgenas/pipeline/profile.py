@@ -21,8 +21,8 @@ from edgenas.pipeline.source_tables import load_source_table
 from edgenas.pipeline.table_samples import TableSamples
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
-from edgenas.profilers.latency.acquisition import random_subnets, select_subnets
-from edgenas.profilers.latency.holdout import HoldoutReport, mape_at_most
+from edgenas.profilers.latency.acquisition import sample_unmeasured, select_subnets
+from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
 from edgenas.units import format_ms
 
 # Many subnets measured briefly teach a table more than few measured long.
@@ -58,7 +58,7 @@ class Goal:
 
     def is_precise(self, errors: Vector) -> bool:
         """Return True when the errors of the held-out subnets bound the mean error of all."""
-        return self.error is not None and len(errors) >= _LEAST_HELD_OUT and mape_at_most(errors) <= self.error
+        return self.error is not None and len(errors) >= _LEAST_HELD_OUT and mape_upper_bound(errors) <= self.error
 
     def progress_s(self, device_s: float, subnets: int) -> float:
         """Return how much of the goal is reached, in seconds of device time."""
@@ -166,7 +166,7 @@ class _Profiling:
         rng_selected, rng_held_out, rng_order = (np.random.default_rng([stream, number]) for stream in range(3))
         failed = space.encode([space.from_id(name) for name in self._plan.failed])
         used = np.vstack([samples.genes, failed])
-        held_out = random_subnets(space, used, self._batch_size // _HELD_OUT_SHARE, rng_held_out)
+        held_out = sample_unmeasured(space, used, self._batch_size // _HELD_OUT_SHARE, rng_held_out)
         process = samples.process() if number >= self._random_batches else None
         count = self._batch_size - len(held_out)
         selected = select_subnets(space, process, np.vstack([used, held_out]), count, rng_selected)

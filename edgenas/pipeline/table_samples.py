@@ -73,7 +73,7 @@ class TableSamples:
         if count == len(self):
             return fitted
         genes, latency, at_s = self._select_fitted(len(self))
-        known = remembered(fitted)
+        known = process_state(fitted)
         weights = np.append(known["weights"], np.ones(len(genes) - len(known["weights"])))
         data = {**known, "latency_ms": latency, "at_s": at_s, "weights": weights}
         return restore_process(self._space, genes, data, self._costs)

@@ -334,7 +334,7 @@ def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
 
 def test_a_published_table_is_not_checked(run: Run) -> None:
     """Of a table that was not measured here nothing can be said."""
-    published = replace(run.table(_TARGET), holdout=None, process=None, measured=None, source="somebody's tables")
+    published = replace(run.table(_TARGET), holdout=None, process=None, fitted_genes=None, source="somebody's tables")
     published.save(run.folder.table(_TARGET.name))
     with pytest.raises(UsageError, match=r"is published \(somebody's tables\), not measured here"):
         run.check_table(_TARGET)
@@ -353,7 +353,7 @@ def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path
     run = Run(tmp_path / "run", space, progress=Silent())
     table = Run(profiled, progress=Silent()).table(_TARGET)
     costs, memory = np.ones(len(space.distinct_parts)), MemoryModel.counted(space)
-    small = replace(table, space=space, part_ms=costs, memory=memory, process=None, measured=None)
+    small = replace(table, space=space, part_ms=costs, memory=memory, process=None, fitted_genes=None)
     small.save(run.folder.table(_TARGET.name))
     with pytest.raises(RunError, match=r"needs 20 subnets that were never measured, and 2 were found in a space of 2"):
         run.check_table(_TARGET)

@@ -74,7 +74,7 @@ def test_a_measured_table_has_an_interval() -> None:
     genes = _SMALL.sample_distinct(30, np.random.default_rng(0))
     latency = _published(_SMALL).latency_ms(genes)
     process = fit_parts(_SMALL, genes, latency)
-    table = dataclasses.replace(_published(_SMALL), process=process, measured=genes)
+    table = dataclasses.replace(_published(_SMALL), process=process, fitted_genes=genes)
     found = explain(table, _SMALL.smallest)
     assert found.interval_ms == tuple(table.interval_ms(_SMALL.encode([_SMALL.smallest]))[0])
     assert explain(_published(_SMALL), _SMALL.smallest).interval_ms is None

@@ -229,7 +229,7 @@ def test_a_target_error_ends_it_early(tmp_path: Path) -> None:
     table = run.profile(board(), 10, target_error=0.5)
     assert count(table) == 100
     assert table.holdout is not None
-    assert table.holdout.mape_at_most <= 0.5
+    assert table.holdout.mape_upper_bound <= 0.5
     assert isinstance(run.workspace.progress, Recorder)
     assert "held-out error 0." in run.workspace.progress.notes[-1]
 
