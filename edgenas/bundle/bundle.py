@@ -20,8 +20,8 @@ from edgenas.bundle.archive import pack_arrays, unpacked, write_archive
 from edgenas.bundle.check import (
     CARD,
     SUMS,
-    StoredPreprocessing,
-    Verified,
+    PreprocessingFile,
+    VerifiedBundle,
     check_bundle,
     check_contents,
     checksums,
@@ -56,13 +56,13 @@ class Bundle:
         """The model card's facts. Raises FormatError when the file is damaged."""
         return read_document(self.path / "card.json", *CARD)
 
-    def verify(self) -> Verified:
+    def verify(self) -> VerifiedBundle:
         """Prove that the bundle is whole and does what it did when it was made.
 
         Every file has its recorded SHA-256 and none is missing, extra or a
         link; the model is of the kind that the card names; the sample image
         gives the recorded input and, through the model, the recorded logits,
-        as near as its kind must (``LIMITS``, which no bundle can widen).
+        as near as its kind must (``PARITY_LIMITS``, which no bundle can widen).
         Raises VerificationError naming the file and the rule, and
         MissingExtraError where the model's runtime is not installed.
         """
@@ -102,7 +102,7 @@ def _names(file_format: str) -> tuple[str, ...]:
 def write_bundle(
     folder: Path,
     *,
-    kind: ExportFormat,
+    export_format: ExportFormat,
     model: bytes,
     preprocessing: Mapping[str, Any],
     labels: Sequence[str],
@@ -125,23 +125,23 @@ def write_bundle(
     check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
-    settings = parse(StoredPreprocessing, dict(preprocessing), "preprocessing")
-    facts = {"kind": str(kind), **card}
+    settings = parse(PreprocessingFile, dict(preprocessing), "preprocessing")
+    facts = {"kind": str(export_format), **card}
     _check_json(facts)
     sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
     _sweep(target)
     temporary = _beside(target, _NEW)
     try:
         write_document(temporary / "card.json", *CARD, facts)
-        write_document(temporary / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION, asdict(settings))
-        write_bytes(temporary / f"model.{kind.format}", model)
+        write_document(temporary / "preprocessing.json", "preprocessing", PreprocessingFile.VERSION, asdict(settings))
+        write_bytes(temporary / f"model.{export_format.format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
-        for name, script in scripts(kind.format).items():
+        for name, script in scripts(export_format.format).items():
             write_bytes(temporary / name, script)
-        write_bytes(temporary / "README.md", model_card(kind.format, facts, asdict(settings), labels).encode())
+        write_bytes(temporary / "README.md", model_card(export_format.format, facts, asdict(settings), labels).encode())
         write_bytes(temporary / "sample.npz", sample)
-        write_bytes(temporary / SUMS, checksums(temporary, kind.format))
-        check_contents(temporary, kind.format)
+        write_bytes(temporary / SUMS, checksums(temporary, export_format.format))
+        check_contents(temporary, export_format.format)
         _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

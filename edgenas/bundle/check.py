@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.bundle.archive import unpack_arrays
-from edgenas.bundle.model_file import Interface, read_interface, run_model
+from edgenas.bundle.model_file import ModelInterface, read_interface, run_model
 from edgenas.bundle.texts import scripts
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
 from edgenas.export.formats import ExportFormat
-from edgenas.export.parity import LIMITS, check_onnx, compare
+from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
 from edgenas.files import digest, parse, read_bytes, read_document
 from edgenas.version import __version__
@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class StoredPreprocessing:
+class PreprocessingFile:
     """What preprocessing.json says, as ``preprocess`` takes it. Raises UsageError when a number is impossible."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -80,7 +80,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Verified:
+class VerifiedBundle:
     """A bundle that passed: its kind, the label of its sample, and how near the recorded logits the file came.
 
     ``allowed`` is the largest difference that its kind may have here.
@@ -88,12 +88,12 @@ class Verified:
     another and its scripts differ from this one's; else None.
     """
 
-    kind: ExportFormat
+    export_format: ExportFormat
     label: str
     max_difference: float
     allowed: float
     sample: Sample
-    interface: Interface
+    interface: ModelInterface
     foreign_scripts: str | None = None
 
 
@@ -117,7 +117,7 @@ def checksums(folder: Path, file_format: str) -> bytes:
     return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in files_of(file_format)).encode()
 
 
-def check_bundle(folder: Path) -> Verified:
+def check_bundle(folder: Path) -> VerifiedBundle:
     """The proof of ``Bundle.verify``."""
     file_format = "tflite" if (folder / "model.tflite").exists() else "onnx"
     _check_names(folder, file_format)
@@ -132,11 +132,11 @@ def check_bundle(folder: Path) -> Verified:
         raise VerificationError(f"{folder}: checking it takes more memory than there is; do not use it") from None
 
 
-def check_contents(folder: Path, file_format: str) -> Verified:
+def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
     """That the files mean what they should; messages name the file without its folder."""
     card = read_document(folder / "card.json", *CARD)
-    plain = read_document(folder / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION)
-    settings = asdict(parse(StoredPreprocessing, plain, "preprocessing.json"))
+    plain = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingFile.VERSION)
+    settings = asdict(parse(PreprocessingFile, plain, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
     interface = _checked_model(model, file_format, card)
     foreign = _foreign_scripts(folder, file_format, card)
@@ -148,23 +148,23 @@ def check_contents(folder: Path, file_format: str) -> Verified:
         )
     if file_format == "tflite" and has_other_labels(model, labels):
         raise VerificationError("labels.txt: differs from the labels behind model.tflite")
-    limits = LIMITS[interface.kind.precision]
+    limits = PARITY_LIMITS[interface.export_format.precision]
     try:
-        compare(sample.reference, sample.expected, limits.largest)
+        compare_logits(sample.reference, sample.expected, limits.largest)
     except VerificationError as error:
         raise VerificationError(f"sample.npz: is not what a network in float32 gives ({error})") from None
     try:
-        found = compare(sample.expected, run_model(model, file_format, sample.images), limits.again)
+        found = compare_logits(sample.expected, run_model(model, file_format, sample.images), limits.again)
     except ModelError as error:
         raise VerificationError(f"model.{file_format}: {error}") from None
     except VerificationError as error:
         raise VerificationError(f"model.{file_format}: does not give the logits of sample.npz ({error})") from None
     allowed = limits.again * max(1.0, float(np.abs(sample.expected).max()))
     label = labels[int(sample.expected.argmax())]
-    return Verified(interface.kind, label, found.max_difference, allowed, sample, interface, foreign)
+    return VerifiedBundle(interface.export_format, label, found.max_difference, allowed, sample, interface, foreign)
 
 
-def _checked_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> Interface:
+def _checked_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> ModelInterface:
     """The model's interface. What kind it is, and so what it may lose, is read from the file."""
     try:
         interface = read_interface(model, file_format)
@@ -172,8 +172,10 @@ def _checked_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> I
         raise VerificationError(f"model.{file_format}: {error}") from None
     if file_format == "onnx":
         check_onnx(model)
-    if card["kind"] != str(interface.kind):
-        raise VerificationError(f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.kind}")
+    if card["kind"] != str(interface.export_format):
+        raise VerificationError(
+            f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.export_format}"
+        )
     true = {
         "model_sha256": digest(model),
         "model_bytes": len(model),

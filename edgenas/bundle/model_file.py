@@ -23,7 +23,7 @@ _MOST_NUMBERS = 2**28  # of an input: a gigabyte in float32
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorSpec:
     """The input or the output of a model. A batch of any size is None; ``scale`` and ``zero_point`` of integers."""
 
     name: str
@@ -39,12 +39,12 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Interface:
+class ModelInterface:
     """What a model file says of itself: its kind by the types in it, its input and its output."""
 
-    kind: ExportFormat
-    input: Port
-    output: Port
+    export_format: ExportFormat
+    input: TensorSpec
+    output: TensorSpec
 
     @property
     def batch(self) -> int | None:
@@ -64,7 +64,7 @@ def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
     return run(model, padded)[: len(images)]
 
 
-def read_interface(model: bytes, file_format: str) -> Interface:
+def read_interface(model: bytes, file_format: str) -> ModelInterface:
     """Input, output and kind of a model file.
 
     Raises ModelError when it is none, has not one of each, or takes more at a
@@ -80,7 +80,7 @@ def read_interface(model: bytes, file_format: str) -> Interface:
     return interface
 
 
-def _of_onnx(model: bytes) -> Interface:
+def _of_onnx(model: bytes) -> ModelInterface:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -100,7 +100,9 @@ def _of_onnx(model: bytes) -> Interface:
     precision = "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
     if any(node.op_type in _QUANTISED for node in graph.node):
         precision = "int8"
-    return Interface(ExportFormat("onnx", precision), _onnx_port(entries[0], "NCHW"), _onnx_port(graph.output[0], "NC"))
+    return ModelInterface(
+        ExportFormat("onnx", precision), _onnx_port(entries[0], "NCHW"), _onnx_port(graph.output[0], "NC")
+    )
 
 
 def _tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
@@ -112,7 +114,7 @@ def _tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]
             yield from _tensors(graph.initializer, graph.node)
 
 
-def _onnx_port(value: Any, layout: str) -> Port:
+def _onnx_port(value: Any, layout: str) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
@@ -121,10 +123,10 @@ def _onnx_port(value: Any, layout: str) -> Port:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     except (KeyError, ValueError):  # a type that there is not, or no tensor
         raise ModelError(f"the model's {value.name!r} must be a tensor of numbers") from None
-    return Port(value.name, shape, str(dtype), layout)
+    return TensorSpec(value.name, shape, str(dtype), layout)
 
 
-def _of_tflite(model: bytes) -> Interface:
+def _of_tflite(model: bytes) -> ModelInterface:
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
@@ -138,7 +140,7 @@ def _of_tflite(model: bytes) -> Interface:
             raise ModelError("the model must have one input and one output")
         entry, result = (_tflite_port(graph.Tensors(index(0))) for _, index in ports)
         file = schema.Model.GetRootAs(model, 0)
-        return Interface(ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)), entry, result)
+        return ModelInterface(ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)), entry, result)
     except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
         raise ModelError("the model is damaged or no TFLite file") from None
 
@@ -157,7 +159,7 @@ def _tflite_precision(file: Any, graph: Any, types: Any) -> str:
     return "fp16" if types.FLOAT16 in stored else "fp32"
 
 
-def _tflite_port(tensor: Any) -> Port:
+def _tflite_port(tensor: Any) -> TensorSpec:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -166,6 +168,6 @@ def _tflite_port(tensor: Any) -> Port:
     layout = "NHWC" if len(shape) == 4 else "NC"
     quantisation = tensor.Quantization()
     if quantisation is None or quantisation.ScaleLength() != 1:
-        return Port(tensor.Name().decode(), shape, names[tensor.Type()], layout)
+        return TensorSpec(tensor.Name().decode(), shape, names[tensor.Type()], layout)
     scale, zero_point = float(quantisation.Scale(0)), int(quantisation.ZeroPoint(0))
-    return Port(tensor.Name().decode(), shape, names[tensor.Type()], layout, scale, zero_point)
+    return TensorSpec(tensor.Name().decode(), shape, names[tensor.Type()], layout, scale, zero_point)

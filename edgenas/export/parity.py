@@ -16,7 +16,7 @@ Logits = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ParityResult:
     """How near two sets of logits are: absolute differences, and the fraction of rows with the same largest entry.
 
     ``relative_error`` is the root mean square of the differences over that of the expected logits.
@@ -29,7 +29,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ParityLimits:
     """What a precision may lose. Differences of logits are relative to max(1, the largest logit).
 
     ``largest`` bounds the largest difference to the network in float32,
@@ -47,11 +47,11 @@ class Limits:
 # On four digit networks float16 lost up to 0.0018 and 0.0015 (largest, on average), dynamic 0.04 and 0.03, int8 0.11
 # and 0.055; another runtime's kernels gave up to 0.026 (dynamic) and 0.07 (int8) for the same file. The top-1 agreement
 # decides; the limits on logits only tell a network that lost precision from one that is broken.
-LIMITS = {
-    "fp32": Limits(largest=1e-4, relative_error=1e-4, top1=0.98, again=1e-4),
-    "fp16": Limits(largest=0.05, relative_error=0.05, top1=0.98, again=0.01),
-    "dynamic": Limits(largest=0.3, relative_error=0.1, top1=0.98, again=0.1),
-    "int8": Limits(largest=0.5, relative_error=0.25, top1=0.98, again=0.15),
+PARITY_LIMITS = {
+    "fp32": ParityLimits(largest=1e-4, relative_error=1e-4, top1=0.98, again=1e-4),
+    "fp16": ParityLimits(largest=0.05, relative_error=0.05, top1=0.98, again=0.01),
+    "dynamic": ParityLimits(largest=0.3, relative_error=0.1, top1=0.98, again=0.1),
+    "int8": ParityLimits(largest=0.5, relative_error=0.25, top1=0.98, again=0.15),
 }
 
 
@@ -98,7 +98,7 @@ def check_onnx(model: bytes) -> None:
         raise VerificationError(f"onnx's checker refuses the model: {one_line(error)}") from None
 
 
-def compare(expected: Logits, found: Logits, tolerance: float) -> Agreement:
+def compare_logits(expected: Logits, found: Logits, tolerance: float) -> ParityResult:
     """How near the logits ``found`` are to those ``expected``, both (N, classes).
 
     Raises VerificationError when shapes differ, a value is not finite, or the
@@ -119,19 +119,19 @@ def compare(expected: Logits, found: Logits, tolerance: float) -> Agreement:
     same = expected.argmax(axis=1) == found.argmax(axis=1)
     size = float(np.sqrt((expected.astype(np.float64) ** 2).mean()))
     error = float(np.sqrt((difference**2).mean()))
-    return Agreement(
+    return ParityResult(
         float(difference.max()), float(difference.mean()), float(same.mean()), error / size if size else error
     )
 
 
-def agree(expected: Logits, found: Logits, precision: str, *, real: bool = True) -> Agreement:
-    """As ``compare``, with everything that ``LIMITS`` asks of a precision.
+def check_parity(expected: Logits, found: Logits, precision: str, *, real: bool = True) -> ParityResult:
+    """As ``compare_logits``, with everything that ``PARITY_LIMITS`` asks of a precision.
 
     ``real`` says that the logits are of real images; on noise a network is
     undecided, and its class is not compared. Raises VerificationError.
     """
-    limits = LIMITS[precision]
-    agreement = compare(expected, found, limits.largest)
+    limits = PARITY_LIMITS[precision]
+    agreement = compare_logits(expected, found, limits.largest)
     if agreement.relative_error > limits.relative_error:
         raise VerificationError(
             f"logits are off by {agreement.relative_error:.1%} on average, but {precision} may lose at most"
@@ -145,7 +145,7 @@ def agree(expected: Logits, found: Logits, precision: str, *, real: bool = True)
     return agreement
 
 
-def accuracy(logits: Logits, labels: npt.NDArray[np.integer[Any]]) -> float:
+def top1_accuracy(logits: Logits, labels: npt.NDArray[np.integer[Any]]) -> float:
     """Fraction of rows of ``logits`` (N, classes) whose largest entry is at the label (N,). Raises UsageError."""
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise UsageError(f"logits (N, classes) need labels (N,), but got {logits.shape} and {labels.shape}")

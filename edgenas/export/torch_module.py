@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MissingExtraError, UsageError, VerificationError
-from edgenas.export.parity import compare, run_onnx
+from edgenas.export.parity import compare_logits, run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _verify(expected: Floats, found: Floats) -> None:
     if expected.shape != found.shape:
         raise VerificationError(f"PyTorch gives a tensor of shape {expected.shape}, the file one of {found.shape}")
     rows = len(expected)
-    compare(expected.reshape(rows, -1), found.reshape(rows, -1), _TOLERANCE)
+    compare_logits(expected.reshape(rows, -1), found.reshape(rows, -1), _TOLERANCE)
 
 
 def _one_line(error: Exception) -> str:

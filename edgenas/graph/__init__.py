@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgenas.graph.model import Graph, Node, Tensor, read_graph
-from edgenas.graph.summary import GraphSummary, summarise
+from edgenas.graph.summary import GraphSummary, summarise_model
 
-__all__ = ["Graph", "GraphSummary", "Node", "Tensor", "read_graph", "summarise"]
+__all__ = ["Graph", "GraphSummary", "Node", "Tensor", "read_graph", "summarise_model"]

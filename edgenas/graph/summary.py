@@ -36,7 +36,7 @@ class GraphSummary:
     outputs: dict[str, tuple[int, ...] | None]
 
 
-def summarise(model: Path | bytes) -> GraphSummary:
+def summarise_model(model: Path | bytes) -> GraphSummary:
     """Count operators, MACs, weights and peak activation memory of an ONNX file or its bytes.
 
     Shapes of outputs are None where they depend on the data. Raises ModelError

@@ -10,7 +10,7 @@ from edgenas.bundle import run_model
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
-from edgenas.export import accuracy
+from edgenas.export import top1_accuracy
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs import digest_of_inputs
@@ -156,10 +156,10 @@ def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measu
     prepared, kind = prepare(run, architecture), format_of(target)
     split = run.data.validation
     model, _ = prepared.build(kind)
-    found = accuracy(run_model(model, kind.format, prepared.parity_reference.inputs), split.labels)
+    found = top1_accuracy(run_model(model, kind.format, prepared.parity_reference.inputs), split.labels)
     rounds = measurer.prove(model)
     return MeasuredSubnet(
-        subnet_accuracy=accuracy(prepared.parity_reference.expected, split.labels),
+        subnet_accuracy=top1_accuracy(prepared.parity_reference.expected, split.labels),
         accuracy=found,
         latency_ms=rounds.median_ms,
         interval_ms=rounds.interval_ms,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interface, run_model, write_bundle
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import ExportFormat, agree
+from edgenas.export import ExportFormat, check_parity
 from edgenas.export.quantize.layer_errors import LayerError, layer_errors
-from edgenas.export.quantize.quantize import float_layers, is_named
+from edgenas.export.quantize.quantize import float_layers, is_kept_in_float
 from edgenas.files import read_bytes
 from edgenas.pipeline.export_formats import format_of, target_for
 from edgenas.pipeline.model_card import File, facts, inputs_of, measured
@@ -189,7 +189,7 @@ def _file(prepared: PreparedModel, kind: ExportFormat) -> File:
         raise VerificationError(str(error)) from None
     errors = _errors(prepared, kind, base, model)
     try:
-        agreement = agree(
+        agreement = check_parity(
             prepared.parity_reference.expected, found, kind.precision, real=prepared.parity_reference.real
         )
     except VerificationError as error:
@@ -207,7 +207,7 @@ def _float_layers(prepared: PreparedModel, kind: ExportFormat, model: bytes) -> 
     if kind.precision != "int8":
         return ()
     layers = float_layers(model, kind)
-    unnamed = [layer for layer in layers if not is_named(layer, prepared.keep_float(kind))]
+    unnamed = [layer for layer in layers if not is_kept_in_float(layer, prepared.keep_float(kind))]
     if kind.format == "tflite" and unnamed:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers
@@ -235,7 +235,7 @@ def _write(prepared: PreparedModel, file: File, out: Path, card: dict[str, Any])
     sample = preprocess(prepared.sample, settings)
     return write_bundle(
         out,
-        kind=file.kind,
+        export_format=file.kind,
         model=file.model,
         preprocessing=settings,
         labels=prepared.labels,

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edgenas.bundle import Interface, run_model
+from edgenas.bundle import ModelInterface, run_model
 from edgenas.devices import Target
-from edgenas.export import LIMITS, Agreement, ExportFormat, accuracy
+from edgenas.export import PARITY_LIMITS, ExportFormat, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest
-from edgenas.graph import summarise
+from edgenas.graph import summarise_model
 from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
@@ -39,8 +39,8 @@ class File:
     kind: ExportFormat
     model: bytes
     logits: Floats
-    agreement: Agreement
-    interface: Interface
+    agreement: ParityResult
+    interface: ModelInterface
     float_layers: tuple[str, ...] | None
     layer_errors: tuple[LayerError, ...]
 
@@ -64,7 +64,7 @@ def inputs_of(prepared: PreparedModel, kind: ExportFormat, target: Target | None
 def facts(prepared: PreparedModel, file: File, target: Target | None, current: str) -> dict[str, Any]:
     """The card of a bundle with this file; ``current`` is what it was made from."""
     run, genes = prepared.run, prepared.run.space.encode([prepared.architecture])
-    summary = summarise(prepared.onnx)
+    summary = summarise_model(prepared.onnx)
     return {
         "for": "tensorrt" if prepared.is_for_tensorrt(file.kind) else None,
         "architecture": prepared.architecture.to_dict(),
@@ -103,9 +103,9 @@ def _of_data(prepared: PreparedModel, file: File) -> dict[str, Any]:
         "data": run.data.name,
         "images": {"train": len(run.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
-            "validation": accuracy(file.logits, labels),
-            "test": accuracy(run_model(file.model, file.kind.format, inputs), test.labels),
-            "validation_in_pytorch": accuracy(prepared.parity_reference.expected, labels),
+            "validation": top1_accuracy(file.logits, labels),
+            "test": top1_accuracy(run_model(file.model, file.kind.format, inputs), test.labels),
+            "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }
 
@@ -118,7 +118,7 @@ def _agreement(prepared: PreparedModel, file: File) -> dict[str, Any]:
         "mean_difference": file.agreement.mean_difference,
         "relative_error": file.agreement.relative_error,
         "top1": file.agreement.top1_agreement,
-        "limits": asdict(LIMITS[file.kind.precision]),
+        "limits": asdict(PARITY_LIMITS[file.kind.precision]),
     }
 
 

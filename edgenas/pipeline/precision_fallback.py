@@ -10,7 +10,7 @@ import numpy as np
 from edgenas.bundle import run_model
 from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError
-from edgenas.export.quantize.quantize import is_below, is_named
+from edgenas.export.quantize.quantize import belongs_to, is_kept_in_float
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _IMAGES = 128
@@ -51,7 +51,7 @@ def find_remedy(
     ``found`` are the logits of the file that failed. A layer alone is not
     tried: it would still read integers, and its result would become integers.
     """
-    tried = _places([each.layer for each in errors if not is_named(each.layer, prepared.keep_float(kind))])
+    tried = _places([each.layer for each in errors if not is_kept_in_float(each.layer, prepared.keep_float(kind))])
     if not tried:
         return None
     before = _error(prepared, found)
@@ -82,7 +82,9 @@ def _apart(places: Sequence[str]) -> tuple[str, ...]:
     """The first few of which none holds another."""
     chosen: list[str] = []
     for place in places:
-        if len(chosen) < _TOGETHER and not any(is_below(place, other) or is_below(other, place) for other in chosen):
+        if len(chosen) < _TOGETHER and not any(
+            belongs_to(place, other) or belongs_to(other, place) for other in chosen
+        ):
             chosen.append(place)
     return tuple(chosen)
 

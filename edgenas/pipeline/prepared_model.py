@@ -15,7 +15,7 @@ from edgenas.accuracy.evaluate import extract, logits
 from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
-from edgenas.export.quantize.quantize import is_below, kept_layers, layers_of
+from edgenas.export.quantize.quantize import belongs_to, quantizable_layers, select_layers
 from edgenas.files import nearest
 from edgenas.pipeline.calibration_images import Prepared, folder_images, split_folder, training_images
 from edgenas.pipeline.export_formats import build_file
@@ -134,17 +134,17 @@ class PreparedModel:
         if not self.settings.keep_float or kind.precision == "fp32":
             return ()
         layers = self._layers(kind)
-        return tuple(place for place in self.settings.keep_float if any(is_below(layer, place) for layer in layers))
+        return tuple(place for place in self.settings.keep_float if any(belongs_to(layer, place) for layer in layers))
 
     def _layers(self, kind: ExportFormat) -> list[str]:
         base, _ = build_file(self.onnx, ExportFormat(kind.format))
-        return list(layers_of(base, kind))
+        return list(quantizable_layers(base, kind))
 
     def check(self, kinds: Sequence[ExportFormat]) -> None:
         """Raise UsageError when integers have no images, or no kind a layer that is to be kept in float."""
         fewer = [kind for kind in kinds if kind.precision != "fp32"]
         if self.settings.keep_float:
-            kept_layers([layer for kind in fewer for layer in self._layers(kind)], self.settings.keep_float)
+            select_layers([layer for kind in fewer for layer in self._layers(kind)], self.settings.keep_float)
         if any(kind.precision == "int8" for kind in kinds):
             _ = self.calibration
 

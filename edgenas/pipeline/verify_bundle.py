@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle import Bundle, Interface, Port, Verified, open_bundle
+from edgenas.bundle import Bundle, ModelInterface, TensorSpec, VerifiedBundle, open_bundle
 from edgenas.devices import Target, check_present
 from edgenas.errors import VerificationError
-from edgenas.export import LIMITS, compare
-from edgenas.export.tflite.interpreter import to_numbers, to_stored
+from edgenas.export import PARITY_LIMITS, compare_logits
+from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
 from edgenas.profilers.measure.outputs import run_on_device
 
@@ -66,7 +66,7 @@ def verify(path: Path, target: Target | None = None) -> Report:
             difference = _on_device(bundle, found, there)
     return Report(
         path,
-        str(found.kind),
+        str(found.export_format),
         found.label,
         found.max_difference,
         found.allowed,
@@ -76,39 +76,41 @@ def verify(path: Path, target: Target | None = None) -> Report:
     )
 
 
-def _target_for(found: Verified, target: Target) -> Target:
-    there = target_for(target, found.kind)
+def _target_for(found: VerifiedBundle, target: Target) -> Target:
+    there = target_for(target, found.export_format)
     if there is None:
-        raise VerificationError(f"{target.profile.name}: its profile has no runtime for {found.kind.format} files")
+        raise VerificationError(
+            f"{target.profile.name}: its profile has no runtime for {found.export_format.format} files"
+        )
     return there
 
 
-def _on_device(bundle: Bundle, found: Verified, target: Target) -> float:
+def _on_device(bundle: Bundle, found: VerifiedBundle, target: Target) -> float:
     """The largest difference between the sample's logits and those that the device gives."""
     outputs = run_on_device(bundle.model, [model_input(found.interface, found.sample.images)], target)
     logits = model_output(found.interface, outputs[0])[:1]
-    limits = LIMITS[found.kind.precision]
+    limits = PARITY_LIMITS[found.export_format.precision]
     try:
-        return compare(found.sample.expected, logits, limits.again).max_difference
+        return compare_logits(found.sample.expected, logits, limits.again).max_difference
     except VerificationError as error:
         raise VerificationError(
             f"{bundle.model}: does not give the logits of sample.npz on {target.name} ({error})"
         ) from None
 
 
-def model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+def model_input(interface: ModelInterface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """Images (1, C, H, W) as the model takes them: its batch, its layout, its type."""
     entry = interface.input
     batch = np.repeat(images, interface.batch or 1, axis=0)
     laid = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
-    return to_stored(laid, _tensor(entry))
+    return quantize_values(laid, _tensor(entry))
 
 
-def model_output(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def model_output(interface: ModelInterface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """What the model gives as logits (N, classes)."""
-    return to_numbers(values, _tensor(interface.output))
+    return dequantize_values(values, _tensor(interface.output))
 
 
-def _tensor(port: Port) -> dict[str, Any]:
+def _tensor(port: TensorSpec) -> dict[str, Any]:
     """A port as LiteRT describes it."""
     return {"dtype": np.dtype(port.dtype), "quantization": (port.scale or 0.0, port.zero_point or 0)}

@@ -46,7 +46,9 @@ class _Layer:
     counterpart: str | None
 
 
-def layer_errors(reference: bytes, quantized: bytes, kind: ExportFormat, images: Floats) -> tuple[LayerError, ...]:
+def layer_errors(
+    reference: bytes, quantized: bytes, export_format: ExportFormat, images: Floats
+) -> tuple[LayerError, ...]:
     """How layers of the file ``quantized`` differ from those of the float32 file ``reference`` on images (N, C, r, r).
 
     Those that add most come first. A layer whose result the file does not have
@@ -55,9 +57,9 @@ def layer_errors(reference: bytes, quantized: bytes, kind: ExportFormat, images:
     images do not fit and ModelError for a damaged model.
     """
     check_images(images, "images")
-    if kind.precision == "fp32":
+    if export_format.precision == "fp32":
         raise UsageError("layers of a float32 file have no error to report; give a file of fewer bits")
-    if kind.format == "onnx":
+    if export_format.format == "onnx":
         layers, pairs = _onnx_layers(reference, quantized, images)
     else:
         layers, pairs = _tflite_layers(reference, quantized, images)

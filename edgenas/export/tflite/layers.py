@@ -14,7 +14,12 @@ import numpy.typing as npt
 from edgenas.errors import ModelError
 from edgenas.export.onnx.session import batches, one_line
 from edgenas.export.tflite.file import schema
-from edgenas.export.tflite.interpreter import open_interpreter, to_numbers, to_stored, without_standard_error
+from edgenas.export.tflite.interpreter import (
+    dequantize_values,
+    open_interpreter,
+    quantize_values,
+    without_standard_error,
+)
 
 Floats = npt.NDArray[np.float32]
 _WEIGHT = ".weight"
@@ -120,6 +125,6 @@ def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
         interpreter.allocate_tensors()
     tensors = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] in made]
     for part in parts:
-        interpreter.set_tensor(entry["index"], to_stored(np.moveaxis(part, 1, -1), entry))
+        interpreter.set_tensor(entry["index"], quantize_values(np.moveaxis(part, 1, -1), entry))
         interpreter.invoke()
-        yield {tensor["name"]: to_numbers(interpreter.get_tensor(tensor["index"]), tensor) for tensor in tensors}
+        yield {tensor["name"]: dequantize_values(interpreter.get_tensor(tensor["index"]), tensor) for tensor in tensors}
