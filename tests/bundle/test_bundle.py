@@ -18,7 +18,7 @@ import onnx
 import pytest
 
 from edgenas.bundle import Bundle, run_model, write_bundle
-from edgenas.bundle.archive import pack, pack_arrays, unpack_arrays
+from edgenas.bundle.archive import pack_arrays, pack_zip, unpack_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
@@ -231,7 +231,7 @@ def test_a_pickled_sample_is_never_loaded(bundle: Bundle) -> None:
     buffers = {f"{name}.npy": io.BytesIO() for name in arrays}
     for buffer, array in zip(buffers.values(), arrays.values(), strict=True):
         np.save(buffer, array)
-    (bundle.path / "sample.npz").write_bytes(pack({name: buffer.getvalue() for name, buffer in buffers.items()}))
+    (bundle.path / "sample.npz").write_bytes(pack_zip({name: buffer.getvalue() for name, buffer in buffers.items()}))
     _seal(bundle)
     assert "sample.npz: must hold" in _refused(bundle)
 
