@@ -1,4 +1,4 @@
-"""Reading ONNX files: operators, MACs, and the peak of activation memory."""
+"""Static analysis of ONNX files: operators, MACs and peak activation memory."""
 
 from __future__ import annotations
 
