@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgenas.errors import UsageError
 from edgenas.export.formats import ExportFormat
-from edgenas.export.onnx.session import observe, parse_onnx
+from edgenas.export.onnx.session import observe_onnx, parse_onnx
 from edgenas.export.quantize.calibration import check_images
 from edgenas.export.tflite.layers import observe_tflite, operations, whole
 
@@ -78,8 +78,8 @@ def _onnx_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[li
         wanted = names[0] if names and node.op_type not in _UNCHANGED else None
         layers.append(_Layer(node.name, tuple(node.input), node.output[0], wanted))
     found = [layer for layer in layers if layer.counterpart]
-    watched = observe(exact, [layer.output for layer in found], images)
-    return layers, zip(watched, observe(rounded, [str(layer.counterpart) for layer in found], images), strict=True)
+    watched = observe_onnx(exact, [layer.output for layer in found], images)
+    return layers, zip(watched, observe_onnx(rounded, [str(layer.counterpart) for layer in found], images), strict=True)
 
 
 def _tflite_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[list[_Layer], _Pairs]:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgenas.errors import ModelError, VerificationError
-from edgenas.export.onnx.session import batches, images_input, load_runtime, observe, open_session, parse_onnx
+from edgenas.export.onnx.session import (
+    images_input,
+    load_runtime,
+    observe_onnx,
+    open_session,
+    parse_onnx,
+    split_batches,
+)
 from edgenas.export.quantize.calibration import Calibration, Ranges
 from edgenas.export.quantize.onnx_rewrites import (
     GATE,
@@ -95,9 +102,9 @@ def _ranges(model: onnx.ModelProto, calibration: Calibration) -> dict[str, tuple
     """The range of each float activation over the calibration images."""
     data = model.SerializeToString()
     shape = images_input(open_session(data, optimise=False), data).shape
-    ranges = Ranges(calibration.method, len(batches(calibration.images, shape)))
+    ranges = Ranges(calibration.method, len(split_batches(calibration.images, shape)))
     tensors = [name for node in model.graph.node for name in node.output]
-    for values in observe(model, tensors, calibration.images, optimise=True):
+    for values in observe_onnx(model, tensors, calibration.images, optimise=True):
         for name, tensor in values.items():
             ranges.add(name, tensor)
     return ranges.result()
@@ -208,7 +215,7 @@ def float_nodes(model: bytes) -> tuple[str, ...]:
     names = {output: node.name for node in parse_onnx(model).graph.node for output in node.output}
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.onnx"
-        open_session(model, saved=saved)
+        open_session(model, save_optimised=saved)
         optimised = onnx.load(saved)
     floats = {entry.name: "input" for entry in optimised.graph.input}
     found: dict[str, None] = {}

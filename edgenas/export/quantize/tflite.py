@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MissingExtraError, ModelError, VerificationError
-from edgenas.export.onnx.session import batches, one_line
+from edgenas.export.onnx.session import one_line, split_batches
 from edgenas.export.quantize.calibration import Calibration, Ranges
 from edgenas.export.quantize.tflite_rewrites import split_hard_swish
 from edgenas.export.tflite.interpreter import without_standard_error
@@ -107,7 +107,7 @@ def _store_as_halves(quantizer: Any, operator: str) -> None:
 def _ranges(model: bytes, calibration: Calibration) -> dict[str, dict[str, Floats]]:
     """The range of each float activation, as ai-edge-quantizer takes them."""
     images = calibration.images
-    ranges = Ranges(calibration.method, len(batches(images, input_shape(model))))
+    ranges = Ranges(calibration.method, len(split_batches(images, input_shape(model))))
     shapes: dict[str, tuple[int, ...]] = {}
     for values in observe_tflite(model, images):
         for name, tensor in values.items():

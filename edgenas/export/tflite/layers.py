@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import ModelError
-from edgenas.export.onnx.session import batches, one_line
+from edgenas.export.onnx.session import one_line, split_batches
 from edgenas.export.tflite.file import schema
 from edgenas.export.tflite.interpreter import (
     dequantize_values,
@@ -116,7 +116,7 @@ def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
     where it takes any number; the last batch is filled up with the first
     images. Raises UsageError when the images do not fit the model.
     """
-    parts = batches(images, input_shape(model))
+    parts = split_batches(images, input_shape(model))
     interpreter = open_interpreter(model, observed=True)
     entry = interpreter.get_input_details()[0]
     made = {name for operation in operations(model) for name in operation.outputs} | {entry["name"]}
