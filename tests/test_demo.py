@@ -100,7 +100,7 @@ def test_second_demo_does_nothing_again(demo: tuple[Path, dict[str, Any]]) -> No
 def test_int8_bundle_is_left(demo: tuple[Path, dict[str, Any]]) -> None:
     """The chosen subnet lies there as int8 TFLite too; it verifies and keeps 98% of the classes."""
     bundle = Bundle(Path(demo[1]["int8"]))
-    assert bundle.verify().kind == ExportFormat("tflite", "int8")
+    assert bundle.verify().export_format == ExportFormat("tflite", "int8")
     assert bundle.card["architecture"]["id"] == subnet(demo[1], "chosen")["architecture"]
     assert bundle.card["agreement_with_pytorch"]["top1"] >= 0.98
     assert bundle.card["float_layers"] == []

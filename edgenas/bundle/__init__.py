@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from edgenas.bundle.bundle import Bundle, check_replaceable, open_bundle, write_bundle
-from edgenas.bundle.check import Verified
-from edgenas.bundle.model_file import Interface, Port, read_interface, run_model
+from edgenas.bundle.check import VerifiedBundle
+from edgenas.bundle.model_file import ModelInterface, TensorSpec, read_interface, run_model
 
 __all__ = [
     "Bundle",
-    "Interface",
-    "Port",
-    "Verified",
+    "ModelInterface",
+    "TensorSpec",
+    "VerifiedBundle",
     "check_replaceable",
     "open_bundle",
     "read_interface",

@@ -1,4 +1,4 @@
-"""Zips whose bytes depend on their content alone, and reading them with suspicion: a bundle's, and its sample's."""
+"""Reproducible zips of bundles and samples, and strict reading of zips that may be damaged or hostile."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.files import read_bytes, write_bytes
 
 Array = npt.NDArray[Any]
-_MOST_BYTES = 2**29
-_ENCRYPTED = 1
+_MAX_ARCHIVE_BYTES = 2**29
+_ENCRYPTED = 1  # bit of a member's flags
 
 
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """A zip of files by name, stored as they are: another zlib would give other bytes."""
+def pack_zip(files: Mapping[str, bytes]) -> bytes:
+    """Return an uncompressed zip of files by name; equal files give equal bytes with any version of zlib."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
@@ -31,52 +31,54 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes, *choices: Sequence[str]) -> dict[str, bytes]:
-    """The files of a zip that ``pack`` made, which must have exactly the names of one of the choices.
+def unpack_zip(data: bytes, *allowed_names: Sequence[str]) -> dict[str, bytes]:
+    """Return the files of a zip that ``pack_zip`` made.
 
-    Nothing is unpacked before the list of members is as it must be, and no
-    byte may differ from what ``pack`` writes. Raises VerificationError with
-    the rule.
+    The list of members is checked before any member is read.
+
+    Args:
+        data: the zip.
+        allowed_names: lists of file names; the zip must have exactly the names of one of them.
+
+    Raises:
+        VerificationError: naming the broken rule, also when one byte differs from what ``pack_zip`` writes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            _check_members(members, _nearest(choices, members), len(data))
+            present = {member.filename for member in members}
+            _check_members(members, max(allowed_names, key=lambda names: len(present.intersection(names))), len(data))
             files = {member.filename: archive.read(member) for member in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, LookupError):
         raise VerificationError("is damaged or no zip") from None
-    if pack(files) != data:
+    if pack_zip(files) != data:
         raise VerificationError("was changed or packed by another program; unpack it and verify the folder")
     return files
 
 
-def _nearest(choices: Sequence[Sequence[str]], members: Sequence[zipfile.ZipInfo]) -> Sequence[str]:
-    found = {member.filename for member in members}
-    return max(choices, key=lambda names: len(found.intersection(names)))
-
-
 def _check_members(members: Sequence[zipfile.ZipInfo], names: Sequence[str], size: int) -> None:
-    """The members are the files of these names, once each, and no larger than the archive."""
+    """Raise VerificationError unless the members are these files, once each, and no larger than the archive."""
     if members and members[0].header_offset:
-        # A cut archive ends in the list of an archive that it holds.
+        # A truncated archive may end in the member list of an archive inside it.
         raise VerificationError("is damaged or no zip")
     for member in members:
-        _check_place(member)
-    found = [member.filename for member in members]
+        _check_path(member)
+    present = [member.filename for member in members]
     for member in members:
         if member.filename not in names:
             raise VerificationError(f"holds {member.filename!r}, which is no part of the bundle")
-        if found.count(member.filename) > 1:
+        if present.count(member.filename) > 1:
             raise VerificationError(f"holds {member.filename!r} more than once")
-        _check_stored(member)
-    missing = [name for name in names if name not in found]
+        _check_stored_as_is(member)
+    missing = [name for name in names if name not in present]
     if missing:
         raise VerificationError(f"lacks {missing[0]!r}")
     if sum(member.file_size for member in members) > size:
         raise VerificationError("holds files that overlap")
 
 
-def _check_place(member: zipfile.ZipInfo) -> None:
+def _check_path(member: zipfile.ZipInfo) -> None:
+    """Raise VerificationError for a link and for a path outside of the archive's folder."""
     name = member.filename
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
         raise VerificationError(f"holds {name!r}, which leads out of the folder")
@@ -84,7 +86,8 @@ def _check_place(member: zipfile.ZipInfo) -> None:
         raise VerificationError(f"holds {name!r}, which is a link")
 
 
-def _check_stored(member: zipfile.ZipInfo) -> None:
+def _check_stored_as_is(member: zipfile.ZipInfo) -> None:
+    """Raise VerificationError for an encrypted or compressed member."""
     if member.flag_bits & _ENCRYPTED:
         raise VerificationError(f"holds {member.filename!r} encrypted")
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
@@ -95,48 +98,53 @@ def _check_stored(member: zipfile.ZipInfo) -> None:
 
 
 def pack_arrays(**arrays: Array) -> bytes:
-    """An .npz whose bytes depend on the arrays alone, not on the clock as numpy's may."""
+    """Return an .npz whose bytes depend on the arrays alone; numpy's own may contain the time."""
     files = {}
     for name, array in arrays.items():
         data = io.BytesIO()
         np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
         files[f"{name}.npy"] = data.getvalue()
-    return pack(files)
+    return pack_zip(files)
 
 
 def unpack_arrays(path: Path, names: Sequence[str]) -> list[Array]:
-    """The arrays of an .npz that ``pack_arrays`` made. Raises VerificationError; never unpickles."""
+    """Return the arrays of an .npz that ``pack_arrays`` made. Raise VerificationError for any other file."""
     try:
-        files = unpack(read_bytes(path), [f"{name}.npy" for name in names])
+        files = unpack_zip(read_bytes(path), [f"{name}.npy" for name in names])
         return [np.lib.format.read_array(io.BytesIO(data), allow_pickle=False) for data in files.values()]
     except (EOFError, ValueError, MemoryError, VerificationError):
         raise VerificationError(f"{path.name}: must hold {', '.join(names)}, as edgenas packs them") from None
 
 
 def write_archive(folder: Path, path: Path, names: Sequence[str]) -> None:
-    """Pack the files of a folder; equal files give equal bytes.
+    """Pack files of a folder into a zip at ``path``; equal files give equal bytes.
 
-    Raises UsageError when something lies at ``path`` that is no archive of these files.
+    Raises:
+        UsageError: when ``path`` exists and is not an archive of files with these names.
     """
-    packed = pack({name: read_bytes(folder / name) for name in names})
+    packed = pack_zip({name: read_bytes(folder / name) for name in names})
     if path.exists():
-        found = read_bytes(path)
-        if found == packed:
+        existing = read_bytes(path)
+        if existing == packed:
             return
         try:
-            unpack(found, names)
+            unpack_zip(existing, names)
         except VerificationError as error:
             raise UsageError(f"{path}: {error}; move it away or choose another folder") from None
     write_bytes(path, packed)
 
 
 @contextmanager
-def unpacked(path: Path, *choices: Sequence[str]) -> Iterator[Path]:
-    """A temporary folder with the files of an archive. Raises VerificationError as ``unpack``, naming the archive."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise VerificationError(f"{path}: is over {_MOST_BYTES} bytes, which no bundle has")
+def unpack_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator[Path]:
+    """Unpack an archive into a temporary folder that exists until the context ends.
+
+    Raises:
+        VerificationError: as ``unpack_zip``, naming the archive.
+    """
+    if path.stat().st_size > _MAX_ARCHIVE_BYTES:
+        raise VerificationError(f"{path}: is over {_MAX_ARCHIVE_BYTES} bytes, which no bundle has")
     try:
-        files = unpack(read_bytes(path), *choices)
+        files = unpack_zip(read_bytes(path), *allowed_names)
     except VerificationError as error:
         raise VerificationError(f"{path}: {error}; do not use it") from None
     except MemoryError:

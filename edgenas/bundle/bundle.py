@@ -1,4 +1,4 @@
-"""A bundle: the folder that is deployed, with everything needed to run the model and to prove it."""
+"""A bundle: the folder that is deployed, with everything needed to run the model and to verify it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle.archive import pack_arrays, unpacked, write_archive
+from edgenas.bundle.archive import pack_arrays, unpack_archive, write_archive
 from edgenas.bundle.check import (
-    CARD,
-    SUMS,
-    StoredPreprocessing,
-    Verified,
+    CARD_SCHEMA,
+    CHECKSUMS_FILE,
+    PreprocessingSettings,
+    VerifiedBundle,
+    bundle_files,
     check_bundle,
     check_contents,
     checksums,
-    files_of,
 )
-from edgenas.bundle.texts import model_card, scripts
+from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export.formats import FORMATS, ExportFormat
 from edgenas.files import TEMPORARY, canonical_json, parse, read_document, write_bytes, write_document
@@ -38,12 +38,27 @@ _DAY_S = 86400
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's folder. Nothing is read before it is asked for."""
+    """A bundle in a folder; its files are read on request only.
+
+    Args:
+        path: the folder.
+
+    Example:
+        >>> from edgenas import Bundle
+        >>> bundle = Bundle("ship")
+        >>> bundle
+        Bundle('ship')
+        >>> bundle.model.name
+        'model.onnx'
+    """
 
     path: Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r})"
 
     @property
     def model(self) -> Path:
@@ -53,56 +68,56 @@ class Bundle:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The model card's facts. Raises FormatError when the file is damaged."""
-        return read_document(self.path / "card.json", *CARD)
+        """The facts of the model card. Raises FormatError when the file is damaged."""
+        return read_document(self.path / "card.json", *CARD_SCHEMA)
 
-    def verify(self) -> Verified:
-        """Prove that the bundle is whole and does what it did when it was made.
+    def verify(self) -> VerifiedBundle:
+        """Check that the bundle is complete and still gives its recorded logits.
 
-        Every file has its recorded SHA-256 and none is missing, extra or a
-        link; the model is of the kind that the card names; the sample image
-        gives the recorded input and, through the model, the recorded logits,
-        as near as its kind must (``LIMITS``, which no bundle can widen).
-        Raises VerificationError naming the file and the rule, and
-        MissingExtraError where the model's runtime is not installed.
+        Every file must have its recorded SHA-256, and none may be missing,
+        extra or a link. The model must have the format and precision that the
+        card names. The sample image must give the recorded input and, through
+        the model, the recorded logits within the limits of its precision
+        (``PARITY_LIMITS``, which a bundle cannot widen).
+
+        Raises:
+            VerificationError: naming the file and the rule.
+            MissingExtraError: when the model's runtime is not installed.
         """
         return check_bundle(self.path)
 
     def archive(self) -> Path:
-        """The bundle as NAME.zip beside its folder NAME; equal bundles give equal bytes.
+        """Write the bundle as NAME.zip beside its folder NAME; equal bundles give equal bytes.
 
-        Raises UsageError when something else lies there.
+        Raises:
+            UsageError: when another file has that name.
         """
         path = self.path.with_name(f"{self.path.name}.zip")
-        write_archive(self.path, path, _names(self.model.suffix.removeprefix(".")))
+        write_archive(self.path, path, bundle_files(self.model.suffix.removeprefix(".")))
         return path
 
 
 @contextmanager
 def open_bundle(path: Path) -> Iterator[Bundle]:
-    """The bundle in a folder, or in a .zip, which is unpacked into a temporary folder until it is left.
+    """Open a bundle in a folder or in a .zip, which is unpacked into a temporary folder for the time being.
 
-    Raises VerificationError for a zip that is not byte for byte what
-    ``Bundle.archive`` writes; nothing of such a one is unpacked.
+    Raises:
+        VerificationError: for a zip that differs in one byte from what ``Bundle.archive`` writes; it is not unpacked.
     """
     if path.is_dir() or not path.exists():
         yield Bundle(path)
         return
-    with unpacked(path, *map(_names, FORMATS)) as folder:
+    with unpack_archive(path, *map(bundle_files, FORMATS)) as folder:
         try:
             yield Bundle(folder)
         except VerificationError as error:
             raise VerificationError(str(error).replace(str(folder), str(path))) from None
 
 
-def _names(file_format: str) -> tuple[str, ...]:
-    return (*files_of(file_format), SUMS)
-
-
 def write_bundle(
     folder: Path,
     *,
-    kind: ExportFormat,
+    export_format: ExportFormat,
     model: bytes,
     preprocessing: Mapping[str, Any],
     labels: Sequence[str],
@@ -114,34 +129,47 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle, verify it, and only then put it in place; equal arguments give equal bytes.
 
-    ``sample_image`` is (H, W) or (H, W, C), ``sample_input`` what
-    preprocessing makes of it, in the model's layout; ``expected`` (1, classes)
-    are the logits of ``model``, ``reference`` those of the network in float32.
-    A bundle that lies at ``folder`` is replaced. Raises UsageError when
-    something else does or labels or preprocessing are impossible, and
-    VerificationError when the model disagrees with the sample.
+    Args:
+        folder: place of the bundle; a bundle that is there is replaced.
+        export_format: format and precision of ``model``.
+        model: the model file.
+        preprocessing: the ``settings`` of ``edgenas.data.preprocess``.
+        labels: name of each class.
+        sample_image: uint8 (H, W) or (H, W, C).
+        sample_input: the preprocessed image, in the model's layout.
+        expected: logits (1, classes) of ``model``.
+        reference: logits (1, classes) of the network in float32.
+        card: facts for the model card, plain JSON data.
+
+    Raises:
+        UsageError: when ``folder`` holds something else, or labels, preprocessing or card are impossible.
+        VerificationError: when the model does not reproduce the sample.
     """
     target = folder.resolve()
     check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
-    settings = parse(StoredPreprocessing, dict(preprocessing), "preprocessing")
-    facts = {"kind": str(kind), **card}
-    _check_json(facts)
-    sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
-    _sweep(target)
-    temporary = _beside(target, _NEW)
+    settings = asdict(parse(PreprocessingSettings, dict(preprocessing), "preprocessing"))
+    facts = {"kind": str(export_format), **card}
     try:
-        write_document(temporary / "card.json", *CARD, facts)
-        write_document(temporary / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION, asdict(settings))
-        write_bytes(temporary / f"model.{kind.format}", model)
+        canonical_json(facts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"card: must be plain JSON data ({error})") from None
+    sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
+    file_format = export_format.format
+    _delete_abandoned(target)
+    temporary = _temporary_path(target, _NEW)
+    try:
+        write_document(temporary / "card.json", *CARD_SCHEMA, facts)
+        write_document(temporary / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION, settings)
+        write_bytes(temporary / f"model.{file_format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
-        for name, script in scripts(kind.format).items():
+        for name, script in bundle_scripts(file_format).items():
             write_bytes(temporary / name, script)
-        write_bytes(temporary / "README.md", model_card(kind.format, facts, asdict(settings), labels).encode())
+        write_bytes(temporary / "README.md", render_model_card(file_format, facts, settings, labels).encode())
         write_bytes(temporary / "sample.npz", sample)
-        write_bytes(temporary / SUMS, checksums(temporary, kind.format))
-        check_contents(temporary, kind.format)
+        write_bytes(temporary / CHECKSUMS_FILE, checksums(temporary, file_format))
+        check_contents(temporary, file_format)
         _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -149,39 +177,32 @@ def write_bundle(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise UsageError unless ``folder`` is absent, empty or a bundle: nothing of the user's is ever deleted."""
+    """Raise UsageError unless ``folder`` is absent, empty or a bundle, so that no user file is ever deleted."""
     target = folder.resolve()
     if not target.exists():
         return
     names = {entry.name for entry in target.iterdir()} if target.is_dir() else {target.name}
-    known = {*(name for file_format in FORMATS for name in _names(file_format)), "__pycache__"}
-    foreign = sorted(names - known)
+    allowed = {*(name for file_format in FORMATS for name in bundle_files(file_format)), "__pycache__"}
+    foreign = sorted(names - allowed)
     remedy = "move it away or choose another folder"
     if foreign:
         raise UsageError(f"{target}: holds {foreign[0]!r}, which is no part of a bundle; {remedy}")
-    if names and not _says_bundle(target / "card.json"):
+    if names and not _is_model_card(target / "card.json"):
         raise UsageError(f"{target}: is neither empty nor a bundle that edgenas made; {remedy}")
 
 
-def _says_bundle(card: Path) -> bool:
-    """Whether a file is a model card, of this edgenas or another."""
+def _is_model_card(path: Path) -> bool:
+    """Return True for a model card of any version of edgenas."""
     try:
-        document = json.loads(card.read_bytes())
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD[0]}"
-
-
-def _check_json(card: Mapping[str, Any]) -> None:
-    try:
-        canonical_json(dict(card))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"card: must be plain JSON data ({error})") from None
+    return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD_SCHEMA[0]}"
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Two renames: at any moment the old bundle or the new one lies whole at its place or beside it."""
-    old = _beside(target, _OLD)
+    """Replace the old bundle by two renames: at any moment one of the two is complete, in place or beside it."""
+    old = _temporary_path(target, _OLD)
     try:
         if target.exists():
             target.replace(old)
@@ -195,36 +216,41 @@ def _put_in_place(temporary: Path, target: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    """A name that no other process takes."""
+def _temporary_path(target: Path, suffix: str) -> Path:
+    """Return a path beside the target that no other running process uses."""
     return target.with_name(f".{target.name}.{os.getpid()}{suffix}")
 
 
-def _sweep(target: Path) -> None:
-    """Delete what killed writes of this bundle and its archive left beside it, but no bundle that lost its place."""
-    kinds = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY)]
-    for name, suffix in [*kinds, (target.name, _OLD)] if target.exists() else kinds:
+def _delete_abandoned(target: Path) -> None:
+    """Delete what killed writes of this bundle and its archive left beside it.
+
+    An old bundle stays while there is none at the target: it may be the only copy.
+    """
+    patterns = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY)]
+    if target.exists():
+        patterns.append((target.name, _OLD))
+    for name, suffix in patterns:
         start = f".{name}."
-        for remains in target.parent.glob(f"{glob.escape(start)}*{suffix}"):
-            process = remains.name.removeprefix(start).removesuffix(suffix)
-            if not (process.isdecimal() and _is_abandoned(remains, int(process))):
+        for path in target.parent.glob(f"{glob.escape(start)}*{suffix}"):
+            process = path.name.removeprefix(start).removesuffix(suffix)
+            if not (process.isdecimal() and _is_abandoned(path, int(process))):
                 continue
-            if remains.is_dir():
-                shutil.rmtree(remains, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
             else:
                 with suppress(OSError):
-                    remains.unlink()
+                    path.unlink()
 
 
-def _is_abandoned(remains: Path, process: int) -> bool:
-    """Whether the process that wrote something is gone, or has had a day's time: its number may be another's by now."""
+def _is_abandoned(path: Path, process: int) -> bool:
+    """Return True when the process that wrote a path has ended, or after a day: its number may be reused."""
     with suppress(OSError):
-        if time.time() - remains.stat().st_mtime > _DAY_S:
+        if time.time() - path.stat().st_mtime > _DAY_S:
             return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return True
     except OSError:
-        return False  # another user's
+        return False  # a process of another user
     return process == os.getpid()

@@ -1,4 +1,4 @@
-"""Whether a bundle is whole and does what it did: the checks, none of which believes what the bundle says of itself."""
+"""Checks that a bundle is complete and reproduces its recorded sample; nothing that the bundle says is trusted."""
 
 from __future__ import annotations
 
@@ -11,32 +11,48 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.bundle.archive import unpack_arrays
-from edgenas.bundle.model_file import Interface, read_interface, run_model
-from edgenas.bundle.texts import scripts
+from edgenas.bundle.model_file import ModelInterface, read_interface, run_model
+from edgenas.bundle.texts import bundle_scripts
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
 from edgenas.export.formats import ExportFormat
-from edgenas.export.parity import LIMITS, check_onnx, compare
+from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
 from edgenas.files import digest, parse, read_bytes, read_document
 from edgenas.version import __version__
 
-CARD = ("bundle", 2)
-SUMS = "SHA256SUMS"
-# Float32 sums in another order, on another processor.
-_INPUT_TOLERANCE = 1e-4
-_MOST_PIXELS = 4096
-_MOST_CHANNELS = 64
-_MOST_SIDE = 16384
-_MOST_WEIGHTS = 2**26  # of the matrix that resizes one side
-_MOST_NUMBERS = 2**28  # of an image, and of what preprocessing makes of it
+CARD_SCHEMA = ("bundle", 2)  # name and version
+CHECKSUMS_FILE = "SHA256SUMS"
+_INPUT_TOLERANCE = 1e-4  # another processor adds float32 numbers in another order
+_MAX_RESOLUTION = 4096
+_MAX_CHANNELS = 64
+_MAX_IMAGE_SIDE = 16384
+_MAX_RESIZE_WEIGHTS = 2**26  # in the matrix that resizes one side
+_MAX_NUMBERS = 2**28  # in an image and in a preprocessed image
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class StoredPreprocessing:
-    """What preprocessing.json says, as ``preprocess`` takes it. Raises UsageError when a number is impossible."""
+class PreprocessingSettings:
+    """The contents of a bundle's preprocessing.json, which are the ``settings`` of ``edgenas.data.preprocess``.
+
+    It is complete: one network's resolution, layout and crop, and the pixel
+    scaling of its data set (``edgenas.data.DataSetPreprocessing``).
+
+    Args:
+        size: height and width of the network's input, in pixels.
+        channels: channels of the network's input; a grey image is repeated.
+        scale: factor of every pixel value.
+        mean: subtracted from each channel after scaling.
+        std: divisor of each channel, above 0.
+        layout: ``NCHW`` or ``NHWC``.
+        crop: share of the shorter side that the middle square takes; None resizes the whole image.
+        antialias: average over the pixels that become one, as Pillow does.
+
+    Raises:
+        UsageError: when a number is impossible.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     VERSION: ClassVar[int] = 2
@@ -51,12 +67,12 @@ class StoredPreprocessing:
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _MOST_PIXELS or not 1 <= self.channels <= _MOST_CHANNELS:
+        if not 1 <= self.size <= _MAX_RESOLUTION or not 1 <= self.channels <= _MAX_CHANNELS:
             raise UsageError(
-                f"preprocessing: size must be from 1 to {_MOST_PIXELS} and channels to {_MOST_CHANNELS},"
+                f"preprocessing: size must be from 1 to {_MAX_RESOLUTION} and channels to {_MAX_CHANNELS},"
                 f" but got {self.size}, {self.channels}"
             )
-        if self.channels * self.size**2 > _MOST_NUMBERS:
+        if self.channels * self.size**2 > _MAX_NUMBERS:
             raise UsageError(f"preprocessing: {self.channels} channels of size {self.size} are too many numbers")
         if not np.isfinite([self.scale, *self.mean, *self.std]).all():
             raise UsageError("preprocessing: scale, mean and std must be finite numbers")
@@ -71,7 +87,14 @@ class StoredPreprocessing:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A bundle's sample: the image, its input as images (1, C, H, W), and the logits of the file and of the network."""
+    """The sample of a bundle.
+
+    Attributes:
+        image: uint8 (H, W) or (H, W, C).
+        images: the preprocessed image, (1, C, H, W) whatever the model's layout.
+        expected: logits (1, classes) of the model file.
+        reference: logits (1, classes) of the network in float32.
+    """
 
     image: Array
     images: npt.NDArray[np.float32]
@@ -80,45 +103,56 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Verified:
-    """A bundle that passed: its kind, the label of its sample, and how near the recorded logits the file came.
+class VerifiedBundle:
+    """The result of verifying a bundle that is complete and reproduces its sample.
 
-    ``allowed`` is the largest difference that its kind may have here.
-    ``foreign_scripts`` is the edgenas that its card names, where that is
-    another and its scripts differ from this one's; else None.
+    Attributes:
+        export_format: format and precision, read from the model file.
+        label: class of the sample.
+        max_difference: largest difference between the recorded logits and those computed now.
+        allowed: largest difference that this precision may have here.
+        sample: the sample.
+        interface: input and output of the model file.
+        foreign_scripts: version of edgenas on the card, if it is another one and its scripts differ from this
+            one's; else None.
     """
 
-    kind: ExportFormat
+    export_format: ExportFormat
     label: str
     max_difference: float
     allowed: float
     sample: Sample
-    interface: Interface
+    interface: ModelInterface
     foreign_scripts: str | None = None
 
 
-def files_of(file_format: str) -> tuple[str, ...]:
-    """The names of a bundle's files, in order, without its checksums."""
-    model = f"model.{file_format}"
+def bundle_files(file_format: str) -> tuple[str, ...]:
+    """Return the names of a bundle's files in the order of its archive; the checksums of the others come last."""
     return (
         "README.md",
         "card.json",
         "labels.txt",
-        model,
+        f"model.{file_format}",
         "preprocess.py",
         "preprocessing.json",
         "run.py",
         "sample.npz",
+        CHECKSUMS_FILE,
     )
 
 
 def checksums(folder: Path, file_format: str) -> bytes:
-    """SHA256SUMS, as sha256sum writes it."""
-    return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in files_of(file_format)).encode()
+    """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
+    names = bundle_files(file_format)[:-1]
+    return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in names).encode()
 
 
-def check_bundle(folder: Path) -> Verified:
-    """The proof of ``Bundle.verify``."""
+def check_bundle(folder: Path) -> VerifiedBundle:
+    """Verify a bundle: its list of files, its checksums and its contents.
+
+    Raises:
+        VerificationError: naming the file and the rule.
+    """
     file_format = "tflite" if (folder / "model.tflite").exists() else "onnx"
     _check_names(folder, file_format)
     _check_sums(folder, file_format)
@@ -132,120 +166,142 @@ def check_bundle(folder: Path) -> Verified:
         raise VerificationError(f"{folder}: checking it takes more memory than there is; do not use it") from None
 
 
-def check_contents(folder: Path, file_format: str) -> Verified:
-    """That the files mean what they should; messages name the file without its folder."""
-    card = read_document(folder / "card.json", *CARD)
-    plain = read_document(folder / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION)
-    settings = asdict(parse(StoredPreprocessing, plain, "preprocessing.json"))
+def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
+    """Check that a bundle's files fit together and that the model reproduces the sample.
+
+    Raises:
+        VerificationError: naming the file without its folder.
+    """
+    card = read_document(folder / "card.json", *CARD_SCHEMA)
+    document = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION)
+    settings = asdict(parse(PreprocessingSettings, document, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
-    interface = _checked_model(model, file_format, card)
-    foreign = _foreign_scripts(folder, file_format, card)
-    sample = _checked_sample(folder / "sample.npz", settings)
-    labels = _labels(folder / "labels.txt")
-    if sample.expected.shape != (1, len(labels)):
-        raise VerificationError(
-            f"labels.txt: has {len(labels)} labels, but sample.npz has logits of shape {sample.expected.shape}"
-        )
-    if file_format == "tflite" and has_other_labels(model, labels):
-        raise VerificationError("labels.txt: differs from the labels behind model.tflite")
-    limits = LIMITS[interface.kind.precision]
+    interface = _check_model(model, file_format, card)
+    foreign_scripts = _foreign_scripts(folder, file_format, card)
+    sample = _check_sample(folder / "sample.npz", settings)
+    labels = _check_labels(folder / "labels.txt", sample, model if file_format == "tflite" else None)
+    limits = PARITY_LIMITS[interface.export_format.precision]
     try:
-        compare(sample.reference, sample.expected, limits.largest)
+        compare_logits(sample.reference, sample.expected, limits.largest)
     except VerificationError as error:
         raise VerificationError(f"sample.npz: is not what a network in float32 gives ({error})") from None
     try:
-        found = compare(sample.expected, run_model(model, file_format, sample.images), limits.again)
+        parity = compare_logits(sample.expected, run_model(model, file_format, sample.images), limits.again)
     except ModelError as error:
         raise VerificationError(f"model.{file_format}: {error}") from None
     except VerificationError as error:
         raise VerificationError(f"model.{file_format}: does not give the logits of sample.npz ({error})") from None
     allowed = limits.again * max(1.0, float(np.abs(sample.expected).max()))
     label = labels[int(sample.expected.argmax())]
-    return Verified(interface.kind, label, found.max_difference, allowed, sample, interface, foreign)
+    return VerifiedBundle(
+        interface.export_format, label, parity.max_difference, allowed, sample, interface, foreign_scripts
+    )
 
 
-def _checked_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> Interface:
-    """The model's interface. What kind it is, and so what it may lose, is read from the file."""
+def _check_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> ModelInterface:
+    """Return the model's interface, read from the file and not from the card, which must agree with it."""
     try:
         interface = read_interface(model, file_format)
     except ModelError as error:
         raise VerificationError(f"model.{file_format}: {error}") from None
     if file_format == "onnx":
         check_onnx(model)
-    if card["kind"] != str(interface.kind):
-        raise VerificationError(f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.kind}")
-    true = {
+    if card["kind"] != str(interface.export_format):
+        raise VerificationError(
+            f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.export_format}"
+        )
+    actual = {
         "model_sha256": digest(model),
         "model_bytes": len(model),
         "input": interface.input.to_dict(),
         "output": interface.output.to_dict(),
     }
-    for name, value in true.items():
+    for name, value in actual.items():
         if name in card and card[name] != value:
             raise VerificationError(f"card.json: its {name!r} is not that of model.{file_format}, which is {value}")
     return interface
 
 
 def _foreign_scripts(folder: Path, file_format: str, card: Mapping[str, Any]) -> str | None:
-    """The edgenas that a card names, where it is not this one, which would write other scripts."""
+    """Return the version of edgenas on the card if the scripts are not this version's, else None.
+
+    Raises VerificationError when the card names this version, whose scripts are known.
+    """
     versions = card.get("versions")
-    said = versions.get("edgenas") if isinstance(versions, Mapping) else None
-    for name, script in scripts(file_format).items():
+    version = versions.get("edgenas") if isinstance(versions, Mapping) else None
+    for name, script in bundle_scripts(file_format).items():
         if read_bytes(folder / name) == script:
             continue
-        if said == __version__:
-            raise VerificationError(f"{name}: is not the script that edgenas {said} writes; do not run it")
-        return "unknown" if said is None else str(said)
+        if version == __version__:
+            raise VerificationError(f"{name}: is not the script that edgenas {version} writes; do not run it")
+        return "unknown" if version is None else str(version)
     return None
 
 
-def _labels(path: Path) -> list[str]:
+def _check_labels(path: Path, sample: Sample, tflite: bytes | None) -> list[str]:
+    """Return the labels, one for each logit of the sample and the same as behind a TFLite file."""
     try:
-        return read_bytes(path).decode().split("\n")[:-1]
+        labels = read_bytes(path).decode().split("\n")[:-1]
     except UnicodeDecodeError:
         raise VerificationError("labels.txt: must be UTF-8 text") from None
+    if sample.expected.shape != (1, len(labels)):
+        raise VerificationError(
+            f"labels.txt: has {len(labels)} labels, but sample.npz has logits of shape {sample.expected.shape}"
+        )
+    if tflite is not None and has_other_labels(tflite, labels):
+        raise VerificationError("labels.txt: differs from the labels behind model.tflite")
+    return labels
 
 
-def _checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
+def _check_sample(path: Path, settings: dict[str, Any]) -> Sample:
+    """Return the sample, whose image must give its input."""
     arrays = unpack_arrays(path, ("image", "input", "expected", "reference"))
-    image, entry, expected, reference = arrays
+    image, recorded_input, expected, reference = arrays
     if image.dtype != np.uint8 or any(array.dtype != np.float32 for array in arrays[1:]):
         raise VerificationError("sample.npz: image must be uint8 and input, expected and reference float32")
     side = max(image.shape[:2], default=0)
-    if side > _MOST_SIDE or side * settings["size"] > _MOST_WEIGHTS or image.size > _MOST_NUMBERS:
+    if side > _MAX_IMAGE_SIDE or side * settings["size"] > _MAX_RESIZE_WEIGHTS or image.size > _MAX_NUMBERS:
         raise VerificationError(f"sample.npz: its image {image.shape} is too large to be prepared")
     try:
-        made = preprocess(image, settings)
+        prepared = preprocess(image, settings)
     except ValueError as error:
         raise VerificationError(f"sample.npz: image: {error}") from None
-    if made.shape != entry.shape or not np.allclose(made, entry, rtol=_INPUT_TOLERANCE, atol=_INPUT_TOLERANCE):
+    if prepared.shape != recorded_input.shape or not np.allclose(
+        prepared, recorded_input, rtol=_INPUT_TOLERANCE, atol=_INPUT_TOLERANCE
+    ):
         raise VerificationError("sample.npz: preprocessing its image does not give its input")
     images = preprocess(image, {**settings, "layout": "NCHW"})
     return Sample(image, images, expected, reference)
 
 
 def _check_names(folder: Path, file_format: str) -> None:
+    """Raise VerificationError unless the folder holds exactly the files of a bundle and no links."""
     if not folder.is_dir():
         raise VerificationError(f"{folder}: is no folder; export the bundle again")
-    names = (*files_of(file_format), SUMS)
-    found = {entry.name: entry for entry in folder.iterdir()}
+    names = bundle_files(file_format)
+    entries = {entry.name: entry for entry in folder.iterdir()}
     for name in names:
-        if name not in found:
+        if name not in entries:
             raise VerificationError(f"{folder / name}: is missing; export the bundle again")
-        if found[name].is_symlink() or not found[name].is_file():
+        if entries[name].is_symlink() or not entries[name].is_file():
             raise VerificationError(f"{folder / name}: is a link or no file; export the bundle again")
-    extra = sorted(set(found) - set(names))
+    extra = sorted(set(entries) - set(names))
     if extra:
         raise VerificationError(f"{folder / extra[0]}: is no part of the bundle; delete it")
 
 
 def _check_sums(folder: Path, file_format: str) -> None:
-    recorded = read_bytes(folder / SUMS)
-    expected = checksums(folder, file_format)
-    if recorded == expected:
+    """Raise VerificationError naming the first file whose SHA-256 is not the recorded one."""
+    recorded = read_bytes(folder / CHECKSUMS_FILE)
+    computed = checksums(folder, file_format)
+    if recorded == computed:
         return
     lines = recorded.splitlines(keepends=True)
-    for name, line in zip(files_of(file_format), expected.splitlines(keepends=True), strict=True):
+    for name, line in zip(bundle_files(file_format)[:-1], computed.splitlines(keepends=True), strict=True):
         if line not in lines:
-            raise VerificationError(f"{folder / name}: its SHA-256 is not the one in {SUMS}; export the bundle again")
-    raise VerificationError(f"{folder / SUMS}: must list each file of the bundle once; export the bundle again")
+            raise VerificationError(
+                f"{folder / name}: its SHA-256 is not the one in {CHECKSUMS_FILE}; export the bundle again"
+            )
+    raise VerificationError(
+        f"{folder / CHECKSUMS_FILE}: must list each file of the bundle once; export the bundle again"
+    )

@@ -1,4 +1,4 @@
-"""The model file of a bundle: what it takes and gives, which kind it really is, and running it in its own runtime."""
+"""The model file of a bundle: its input and output, its true precision, and running it in its own runtime."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from edgenas.export.parity import run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
 
 Floats = npt.NDArray[np.float32]
-_QUANTISED = ("QuantizeLinear", "DequantizeLinear")
-_MOST_IMAGES = 1024
-_MOST_NUMBERS = 2**28  # of an input: a gigabyte in float32
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+_MAX_BATCH = 1024
+_MAX_INPUT_NUMBERS = 2**28  # a gigabyte in float32
 
 
 @dataclass(frozen=True)
-class Port:
-    """The input or the output of a model. A batch of any size is None; ``scale`` and ``zero_point`` of integers."""
+class TensorSpec:
+    """Name, shape and type of a model's input or output.
+
+    Attributes:
+        name: its name in the file.
+        shape: its sizes; an open batch is None.
+        dtype: numpy's name of its element type.
+        layout: ``NCHW`` or ``NHWC`` for images, ``NC`` for logits.
+        scale: step between two integers of a quantized tensor, else None.
+        zero_point: the integer that stands for 0 in a quantized tensor, else None.
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -34,28 +43,37 @@ class Port:
     zero_point: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return plain JSON data."""
         return {**asdict(self), "shape": list(self.shape)}
 
 
 @dataclass(frozen=True)
-class Interface:
-    """What a model file says of itself: its kind by the types in it, its input and its output."""
+class ModelInterface:
+    """The input and output of a model file, and its format and precision by the element types inside it."""
 
-    kind: ExportFormat
-    input: Port
-    output: Port
+    export_format: ExportFormat
+    input: TensorSpec
+    output: TensorSpec
 
     @property
     def batch(self) -> int | None:
-        """How many images it takes at a time; None: any number."""
+        """The number of images of one call; None for any number."""
         return self.input.shape[0]
 
 
 def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
-    """Logits (N, classes) of images (N, C, H, W), any number, by onnxruntime or LiteRT on one thread.
+    """Run a model in onnxruntime or LiteRT on one CPU thread.
 
-    Raises what ``run_onnx`` and ``run_tflite`` raise.
+    Args:
+        model: the model file.
+        file_format: ``onnx`` or ``tflite``.
+        images: (N, C, H, W), any number whatever the model's batch.
+
+    Returns:
+        Logits (N, classes).
+
+    Raises:
+        ModelError: as ``run_onnx`` and ``run_tflite``, which also raise UsageError and MissingExtraError.
     """
     run = {"onnx": run_onnx, "tflite": run_tflite}[file_format]
     batch = read_interface(model, file_format).batch or 1
@@ -64,23 +82,24 @@ def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
     return run(model, padded)[: len(images)]
 
 
-def read_interface(model: bytes, file_format: str) -> Interface:
-    """Input, output and kind of a model file.
+def read_interface(model: bytes, file_format: str) -> ModelInterface:
+    """Read the input, the output and the precision of a model file.
 
-    Raises ModelError when it is none, has not one of each, or takes more at a
-    time than any network here: whoever runs it makes its input.
+    Raises:
+        ModelError: when the file is damaged, has not one input and one output, or has a larger input than any
+            network here: callers allocate it.
     """
-    interface = {"onnx": _of_onnx, "tflite": _of_tflite}[file_format](model)
+    interface = {"onnx": _read_onnx_interface, "tflite": _read_tflite_interface}[file_format](model)
     sizes = [1 if size is None else size for size in interface.input.shape]
-    if min(sizes, default=0) < 1 or sizes[0] > _MOST_IMAGES or math.prod(sizes) > _MOST_NUMBERS:
+    if min(sizes, default=0) < 1 or sizes[0] > _MAX_BATCH or math.prod(sizes) > _MAX_INPUT_NUMBERS:
         raise ModelError(
-            f"the model's input must be of 1 to {_MOST_IMAGES} images and at most {_MOST_NUMBERS} numbers,"
+            f"the model's input must be of 1 to {_MAX_BATCH} images and at most {_MAX_INPUT_NUMBERS} numbers,"
             f" but has shape {interface.input.shape}"
         )
     return interface
 
 
-def _of_onnx(model: bytes) -> Interface:
+def _read_onnx_interface(model: bytes) -> ModelInterface:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -90,41 +109,43 @@ def _of_onnx(model: bytes) -> Interface:
         raise ModelError("the model is damaged or no ONNX file") from None
     graph = proto.graph
     nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
-    if any(map(onnx.external_data_helper.uses_external_data, _tensors(graph.initializer, nodes))):
+    if any(map(onnx.external_data_helper.uses_external_data, _stored_tensors(graph.initializer, nodes))):
         raise ModelError("the model keeps weights in another file")
     stored = {tensor.name for tensor in graph.initializer}
-    entries = [entry for entry in graph.input if entry.name not in stored]
-    if len(entries) != 1 or len(graph.output) != 1:
-        raise ModelError(f"the model must have one input and one output, but has {len(entries)}, {len(graph.output)}")
+    inputs = [value for value in graph.input if value.name not in stored]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise ModelError(f"the model must have one input and one output, but has {len(inputs)}, {len(graph.output)}")
     types = {tensor.data_type for tensor in graph.initializer}
     precision = "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
-    if any(node.op_type in _QUANTISED for node in graph.node):
+    if any(node.op_type in _CONVERSIONS for node in graph.node):
         precision = "int8"
-    return Interface(ExportFormat("onnx", precision), _onnx_port(entries[0], "NCHW"), _onnx_port(graph.output[0], "NC"))
+    return ModelInterface(
+        ExportFormat("onnx", precision), _onnx_spec(inputs[0], "NCHW"), _onnx_spec(graph.output[0], "NC")
+    )
 
 
-def _tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
-    """Every tensor that is stored in a graph, also in attributes and the graphs in them."""
+def _stored_tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
+    """Yield every tensor that a graph stores, also in attributes and in their graphs."""
     yield from initializers
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for graph in (attribute.g, *attribute.graphs):
-            yield from _tensors(graph.initializer, graph.node)
+            yield from _stored_tensors(graph.initializer, graph.node)
 
 
-def _onnx_port(value: Any, layout: str) -> Port:
+def _onnx_spec(value: Any, layout: str) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
     shape = tuple(int(size.dim_value) or None for size in tensor.shape.dim)
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    except (KeyError, ValueError):  # a type that there is not, or no tensor
+    except (KeyError, ValueError):  # an unknown type, or no tensor
         raise ModelError(f"the model's {value.name!r} must be a tensor of numbers") from None
-    return Port(value.name, shape, str(dtype), layout)
+    return TensorSpec(value.name, shape, str(dtype), layout)
 
 
-def _of_tflite(model: bytes) -> Interface:
+def _read_tflite_interface(model: bytes) -> ModelInterface:
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
@@ -132,40 +153,41 @@ def _of_tflite(model: bytes) -> Interface:
             f"TFLite files need LiteRT, which cannot be imported ({error}); pip install 'edgenas[litert]'"
         ) from None
     try:
-        graph = schema.Model.GetRootAs(model, 0).Subgraphs(0)
-        ports = [(graph.InputsLength(), graph.Inputs), (graph.OutputsLength(), graph.Outputs)]
-        if any(count != 1 for count, _ in ports):
-            raise ModelError("the model must have one input and one output")
-        entry, result = (_tflite_port(graph.Tensors(index(0))) for _, index in ports)
         file = schema.Model.GetRootAs(model, 0)
-        return Interface(ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)), entry, result)
+        graph = file.Subgraphs(0)
+        if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
+            raise ModelError("the model must have one input and one output")
+        return ModelInterface(
+            ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)),
+            _tflite_spec(graph.Tensors(graph.Inputs(0))),
+            _tflite_spec(graph.Tensors(graph.Outputs(0))),
+        )
     except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
         raise ModelError("the model is damaged or no TFLite file") from None
 
 
 def _tflite_precision(file: Any, graph: Any, types: Any) -> str:
-    """int8 where a tensor that is computed has integers, dynamic where only stored ones have."""
-    computed: set[int] = set()
-    stored: set[int] = set()
+    """Return int8 if an activation holds integers, dynamic if only weights do, fp16 if weights are halves."""
+    activations: set[int] = set()
+    weights: set[int] = set()
     for tensor in map(graph.Tensors, range(graph.TensorsLength())):
         buffer = file.Buffers(tensor.Buffer())
-        (stored if buffer.DataLength() or buffer.Size() > 1 else computed).add(tensor.Type())
-    if types.INT8 in computed:
+        (weights if buffer.DataLength() or buffer.Size() > 1 else activations).add(tensor.Type())
+    if types.INT8 in activations:
         return "int8"
-    if types.INT8 in stored:
+    if types.INT8 in weights:
         return "dynamic"
-    return "fp16" if types.FLOAT16 in stored else "fp32"
+    return "fp16" if types.FLOAT16 in weights else "fp32"
 
 
-def _tflite_port(tensor: Any) -> Port:
+def _tflite_spec(tensor: Any) -> TensorSpec:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     sizes = tensor.ShapeAsNumpy() if tensor.ShapeSignatureIsNone() else tensor.ShapeSignatureAsNumpy()
     shape = tuple(None if size < 0 else int(size) for size in sizes)
-    layout = "NHWC" if len(shape) == 4 else "NC"
-    quantisation = tensor.Quantization()
-    if quantisation is None or quantisation.ScaleLength() != 1:
-        return Port(tensor.Name().decode(), shape, names[tensor.Type()], layout)
-    scale, zero_point = float(quantisation.Scale(0)), int(quantisation.ZeroPoint(0))
-    return Port(tensor.Name().decode(), shape, names[tensor.Type()], layout, scale, zero_point)
+    name, dtype, layout = tensor.Name().decode(), names[tensor.Type()], "NHWC" if len(shape) == 4 else "NC"
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ScaleLength() != 1:
+        return TensorSpec(name, shape, dtype, layout)
+    return TensorSpec(name, shape, dtype, layout, float(quantization.Scale(0)), int(quantization.ZeroPoint(0)))

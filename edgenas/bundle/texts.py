@@ -1,4 +1,4 @@
-"""The texts of a bundle: its sample script and its model card."""
+"""The generated texts of a bundle: the script that runs its sample, and its model card."""
 
 from __future__ import annotations
 
@@ -84,20 +84,21 @@ Logits (1, {classes}), in the order of `labels.txt`: {labels}
 | card.json | the facts above, for machines |
 | SHA256SUMS | checksums |
 """
-_LABELS_SHOWN = 20
+_MAX_LABELS_SHOWN = 20
 
 
-def scripts(file_format: str) -> dict[str, bytes]:
-    """The programs of a bundle by their file names."""
+def bundle_scripts(file_format: str) -> dict[str, bytes]:
+    """Return the programs of a bundle by file name; ``verify`` compares them byte by byte."""
     return {"preprocess.py": inspect.getsource(preprocess).encode(), "run.py": _RUN_SCRIPTS[file_format].encode()}
 
 
-def model_card(
+def render_model_card(
     file_format: str, card: Mapping[str, Any], preprocessing: Mapping[str, Any], labels: Sequence[str]
 ) -> str:
-    """README.md of a bundle, in Markdown."""
-    rows = [f"| {_cell(name)} | {_cell(_text(value))} |" for name, value in card.items()]
-    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    """Return README.md of a bundle, the model card in Markdown."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
+    rows = [f"| {_table_cell(name)} | {_table_cell(text)} |" for name, text in texts.items()]
+    more = f" and {len(labels) - _MAX_LABELS_SHOWN} more" if len(labels) > _MAX_LABELS_SHOWN else ""
     size, channels, crop = preprocessing["size"], preprocessing["channels"], preprocessing["crop"]
     shape = (1, size, size, channels) if preprocessing["layout"] == "NHWC" else (1, channels, size, size)
     part = f"its middle square, {crop:.6g} of the shorter side," if crop else "the whole of it,"
@@ -109,13 +110,9 @@ def model_card(
         part=part,
         facts="\n".join(["| fact | value |", "|---|---|", *rows]),
         classes=len(labels),
-        labels=", ".join(labels[:_LABELS_SHOWN]) + more,
+        labels=", ".join(labels[:_MAX_LABELS_SHOWN]) + more,
     )
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _cell(text: str) -> str:
+def _table_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")

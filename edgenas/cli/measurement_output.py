@@ -90,12 +90,12 @@ def _macs(path: Path) -> str:
 
 def _summary(path: Path) -> GraphSummary | None:
     """What an ONNX file costs as far as the graph tells; None for another kind, or one that cannot be read."""
-    from edgenas.graph import summarise
+    from edgenas.graph import summarise_model
 
     if path.suffix != ".onnx":
         return None
     try:
-        return summarise(path)
+        return summarise_model(path)
     except ModelError:
         return None
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edgenas.data.data_set import DataSet, Preprocessing, Split, load_data, resize_matrix
+from edgenas.data.data_set import DataSet, DataSetPreprocessing, Split, load_data, resize_matrix
 
-__all__ = ["DataSet", "Preprocessing", "Split", "load_data", "resize_matrix"]
+__all__ = ["DataSet", "DataSetPreprocessing", "Split", "load_data", "resize_matrix"]

@@ -26,11 +26,14 @@ Inputs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """From an image to an input: times ``scale``, grey repeated to ``channels``, minus ``mean``, over ``std``.
+class DataSetPreprocessing:
+    """The scaling of pixel values that a data set prescribes, the same at every resolution.
 
-    The input is NCHW float32. Before that the image is resized to the
-    network's resolution, bilinear with half-pixel centres and no antialiasing.
+    An image is resized to the network's resolution (bilinear, half-pixel
+    centres, no antialiasing), multiplied by ``scale``, repeated to
+    ``channels``, reduced by ``mean`` and divided by ``std``. A bundle stores
+    it complete, with one resolution and layout, as
+    ``edgenas.bundle.check.PreprocessingSettings``.
     """
 
     channels: int
@@ -39,13 +42,19 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def to_dict(self, resolution: int) -> dict[str, Any]:
-        """As plain data, for a network of this resolution."""
+        """Return the ``settings`` of ``edgenas.data.preprocess`` for a network of this resolution."""
         return {"size": resolution, **asdict(self)}
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` (N, H, W) uint8, grey, and ``labels`` (N,); ``indices`` (N,) into the original data set."""
+    """One part of a data set.
+
+    Attributes:
+        images: grey, uint8 (N, H, W).
+        labels: (N,).
+        indices: (N,), positions in the original data set.
+    """
 
     images: Images
     labels: Labels
@@ -61,35 +70,33 @@ class DataSet:
 
     name: str
     labels: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: DataSetPreprocessing
     train: Split
     validation: Split
     test: Split
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.labels)
 
     def inputs(self, images: Images, resolution: int) -> Inputs:
-        """Images (N, H, W) as network inputs (N, C, resolution, resolution)."""
+        """Return images (N, H, W) as network inputs (N, C, resolution, resolution)."""
         rows = resize_matrix(images.shape[1], resolution)
         columns = resize_matrix(images.shape[2], resolution)
         resized = np.einsum("rh,nhw,cw->nrc", rows, images.astype(np.float32), columns, optimize=True)
         return self._normalise(resized)
 
     def _normalise(self, resized: Inputs) -> Inputs:
-        preprocessing = self.preprocessing
-        mean, std = (
-            np.array(values, dtype=np.float32)[None, :, None, None]
-            for values in (preprocessing.mean, preprocessing.std)
-        )
-        grey = (resized * np.float32(preprocessing.scale))[:, None]
-        normalised: Inputs = ((np.repeat(grey, preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
+        """Scale grey images (N, r, r) and repeat them to (N, C, r, r)."""
+        mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
+        std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
+        scaled = (resized * np.float32(self.preprocessing.scale))[:, None]
+        normalised: Inputs = ((np.repeat(scaled, self.preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
         return normalised
 
     def augmented(self, images: Images, resolution: int, rng: np.random.Generator) -> torch.Tensor:
-        """As ``inputs``, each image slightly turned, scaled and shifted at random; a float32 tensor."""
+        """Return ``inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
         import torch
         from torch.nn import functional
 
@@ -105,7 +112,7 @@ class DataSet:
         return torch.from_numpy(self._normalise(warped[:, 0].numpy()))
 
     def summary(self) -> dict[str, Any]:
-        """Plain data that says which images are in which part, so that others can check our numbers."""
+        """Return plain JSON data that names the images of each part, so that others can check our numbers."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {
             "name": self.name,
@@ -116,7 +123,7 @@ class DataSet:
 
 
 def resize_matrix(size: int, resolution: int) -> Inputs:
-    """Bilinear resizing of one axis as a matrix (resolution, size): half-pixel centres, edges clamped."""
+    """Return the matrix (resolution, size) that resizes one axis: bilinear, half-pixel centres, edges clamped."""
     centres = np.clip((np.arange(resolution) + 0.5) * size / resolution - 0.5, 0, size - 1)
     low = np.minimum(centres.astype(np.int64), max(size - 2, 0))
     weight = centres - low
@@ -126,37 +133,43 @@ def resize_matrix(size: int, resolution: int) -> Inputs:
     return matrix
 
 
-def _stratified(labels: Labels, shares: tuple[float, float], rng: np.random.Generator) -> tuple[Labels, Labels, Labels]:
-    """Indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
+def _split_by_class(
+    labels: Labels, shares: tuple[float, float], rng: np.random.Generator
+) -> tuple[Labels, Labels, Labels]:
+    """Return the sorted indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
     parts: list[list[Labels]] = [[], [], []]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         cuts = np.round(np.cumsum(shares) * len(members)).astype(np.int64)
         for part, chunk in zip(parts, np.split(members, cuts), strict=True):
             part.append(chunk)
-    first, second, third = (np.sort(np.concatenate(part)) for part in parts)
-    return first, second, third
+    train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
+    return train, validation, test
 
 
-def _digits() -> DataSet:
+def _load_digits() -> DataSet:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
     train, validation, test = (
-        Split(images[chosen], labels[chosen], chosen)
-        for chosen in _stratified(labels, (0.6, 0.2), np.random.default_rng(1797))
+        Split(images[indices], labels[indices], indices)
+        for indices in _split_by_class(labels, (0.6, 0.2), np.random.default_rng(1797))
     )
     # Mean and deviation of the 8x8 training pixels after scaling, rounded.
-    preprocessing = Preprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)
+    preprocessing = DataSetPreprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)
     return DataSet("digits", tuple(str(digit) for digit in range(10)), preprocessing, train, validation, test)
 
 
-_DATA_SETS: dict[str, Callable[[], DataSet]] = {"digits": _digits}
+_DATA_SETS: dict[str, Callable[[], DataSet]] = {"digits": _load_digits}
 
 
 def load_data(name: str) -> DataSet:
-    """A data set by name. Raises UsageError listing the known ones."""
+    """Return a data set by name.
+
+    Raises:
+        UsageError: for an unknown name, with the nearest known ones.
+    """
     if name not in _DATA_SETS:
         raise UsageError(f"unknown data set {name!r}{nearest(name, sorted(_DATA_SETS))}")
     return _DATA_SETS[name]()

@@ -1,4 +1,4 @@
-"""The kinds of model file that edgenas writes."""
+"""The formats and precisions of the model files that edgenas writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "tflite": ("fp32", "fp16", "dyna
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format and a precision that it has. Raises UsageError, listing what exists."""
+    """The format and the precision of a model file.
+
+    Args:
+        format: ``onnx`` or ``tflite``.
+        precision: ``fp32``, ``fp16`` or ``int8``, or ``dynamic`` in TFLite.
+
+    Raises:
+        UsageError: for an unknown format, or a precision that the format has not; it lists what exists.
+
+    Example:
+        >>> from edgenas import ExportFormat
+        >>> print(ExportFormat("tflite", "int8"))
+        tflite-int8
+    """
 
     format: str = "onnx"
     precision: str = "fp32"

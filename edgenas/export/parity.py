@@ -1,4 +1,4 @@
-"""Proof that a model file computes what the network computes."""
+"""Parity: a model file computes what the network computes, within the limits of its precision."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export.onnx.session import images_input, one_line, open_session, runtime_errors, where
+from edgenas.export.onnx.session import check_shape, images_input, model_label, one_line, open_session, runtime_errors
 
 Logits = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How near two sets of logits are: absolute differences, and the fraction of rows with the same largest entry.
+class ParityResult:
+    """The differences between two sets of logits (N, classes).
 
-    ``relative_error`` is the root mean square of the differences over that of the expected logits.
+    Attributes:
+        max_difference: largest absolute difference.
+        mean_difference: mean absolute difference.
+        top1_agreement: fraction of rows with the same largest entry.
+        relative_error: root mean square of the differences over that of the expected logits.
     """
 
     max_difference: float
@@ -29,13 +33,14 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a precision may lose. Differences of logits are relative to max(1, the largest logit).
+class ParityLimits:
+    """The loss that a precision is allowed. Differences are relative to max(1, the largest expected logit).
 
-    ``largest`` bounds the largest difference to the network in float32,
-    ``relative_error`` the root mean square, ``top1`` is the least share of real
-    images with the same class; ``again`` bounds how far the same file may be
-    from itself on another processor.
+    Attributes:
+        largest: largest difference to the network in float32.
+        relative_error: largest root mean square of the differences.
+        top1: smallest share of real images that must keep their class.
+        again: largest difference of the same file to itself on another processor.
     """
 
     largest: float
@@ -44,52 +49,48 @@ class Limits:
     again: float
 
 
-# On four digit networks float16 lost up to 0.0018 and 0.0015 (largest, on average), dynamic 0.04 and 0.03, int8 0.11
-# and 0.055; another runtime's kernels gave up to 0.026 (dynamic) and 0.07 (int8) for the same file. The top-1 agreement
-# decides; the limits on logits only tell a network that lost precision from one that is broken.
-LIMITS = {
-    "fp32": Limits(largest=1e-4, relative_error=1e-4, top1=0.98, again=1e-4),
-    "fp16": Limits(largest=0.05, relative_error=0.05, top1=0.98, again=0.01),
-    "dynamic": Limits(largest=0.3, relative_error=0.1, top1=0.98, again=0.1),
-    "int8": Limits(largest=0.5, relative_error=0.25, top1=0.98, again=0.15),
+# On four networks of the digits float16 lost up to 0.0018 (largest) and 0.0015 (relative error), dynamic 0.04 and 0.03,
+# int8 0.11 and 0.055. Another runtime's kernels gave up to 0.026 (dynamic) and 0.07 (int8) for the same file. The share
+# of equal classes decides; the limits on logits only tell a network that lost precision from a broken one.
+PARITY_LIMITS = {
+    "fp32": ParityLimits(largest=1e-4, relative_error=1e-4, top1=0.98, again=1e-4),
+    "fp16": ParityLimits(largest=0.05, relative_error=0.05, top1=0.98, again=0.01),
+    "dynamic": ParityLimits(largest=0.3, relative_error=0.1, top1=0.98, again=0.1),
+    "int8": ParityLimits(largest=0.5, relative_error=0.25, top1=0.98, again=0.15),
 }
 
 
 def run_onnx(model: Path | bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Logits (N, classes) of prepared images (N, C, H, W), by onnxruntime on one CPU thread.
+    """Run an ONNX model in onnxruntime on one CPU thread.
 
-    A model of fixed batch b is run b images at a time, one of symbolic batch
-    once. Raises ModelError when the runtime refuses the model, UsageError when
-    the images do not fit it.
+    Args:
+        model: the file, or its bytes. A model of fixed batch b runs b images at a time, one of open batch all.
+        images: preprocessed images (N, C, H, W).
+
+    Returns:
+        Logits (N, classes).
+
+    Raises:
+        ModelError: when the runtime refuses the model.
+        UsageError: when the images do not fit the model.
     """
     session = open_session(model)
-    entry = images_input(session, model)
+    info = images_input(session, model)
     if images.dtype != np.float32:
         raise UsageError(f"images must be float32, prepared as the model wants them, but are {images.dtype}")
-    batch = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else max(1, len(images))
-    _check_fit(entry, images, batch)
-    batches = (images[start : start + batch] for start in range(0, len(images), batch))
-    try:
-        return np.concatenate([session.run(None, {entry.name: part})[0] for part in batches])
-    except runtime_errors() as error:
-        raise ModelError(f"{where(model)}: onnxruntime cannot run it ({one_line(error)})") from None
-
-
-def _check_fit(entry: Any, images: npt.NDArray[np.float32], batch: int) -> None:
-    wanted = entry.shape[1:]
-    fits = len(images.shape) == len(entry.shape) and all(
-        not isinstance(want, int) or want == have for want, have in zip(wanted, images.shape[1:], strict=True)
-    )
-    if not fits or not len(images):
-        raise UsageError(
-            f"images must have shape (N, {', '.join(map(str, wanted))}), N above 0, but have {images.shape}"
-        )
+    check_shape(images, info.shape)
+    batch = info.shape[0] if isinstance(info.shape[0], int) else len(images)
     if len(images) % batch:
         raise UsageError(f"the model takes {batch} images at a time, which {len(images)} is no multiple of")
+    parts = (images[start : start + batch] for start in range(0, len(images), batch))
+    try:
+        return np.concatenate([session.run(None, {info.name: part})[0] for part in parts])
+    except runtime_errors() as error:
+        raise ModelError(f"{model_label(model)}: onnxruntime cannot run it ({one_line(error)})") from None
 
 
 def check_onnx(model: bytes) -> None:
-    """Full check by onnx's own checker, shapes included. Raises VerificationError with its reason."""
+    """Check a model, shapes included, by onnx's own checker. Raise VerificationError with its reason."""
     import onnx
 
     try:
@@ -98,55 +99,72 @@ def check_onnx(model: bytes) -> None:
         raise VerificationError(f"onnx's checker refuses the model: {one_line(error)}") from None
 
 
-def compare(expected: Logits, found: Logits, tolerance: float) -> Agreement:
-    """How near the logits ``found`` are to those ``expected``, both (N, classes).
+def compare_logits(expected: Logits, actual: Logits, tolerance: float) -> ParityResult:
+    """Compare two sets of logits (N, classes).
 
-    Raises VerificationError when shapes differ, a value is not finite, or the
-    largest difference is above ``tolerance`` times the largest expected
-    magnitude (at least 1).
+    Args:
+        expected: logits of the reference.
+        actual: logits under test.
+        tolerance: largest allowed difference, relative to max(1, the largest expected logit).
+
+    Raises:
+        VerificationError: when shapes differ, a value is not finite or a difference is too large.
     """
-    if expected.shape != found.shape or expected.ndim != 2 or not expected.size:
+    if expected.shape != actual.shape or expected.ndim != 2 or not expected.size:
         raise VerificationError(
-            f"logits must have the same shape (N, classes), but got {expected.shape} and {found.shape}"
+            f"logits must have the same shape (N, classes), but got {expected.shape} and {actual.shape}"
         )
-    for name, logits in (("expected", expected), ("found", found)):
+    for name, logits in (("expected", expected), ("found", actual)):
         if not np.isfinite(logits).all():
             raise VerificationError(f"the {name} logits hold NaN or infinity")
-    difference = np.abs(expected.astype(np.float64) - found)
+    difference = np.abs(expected.astype(np.float64) - actual)
     limit = tolerance * max(1.0, float(np.abs(expected).max()))
     if difference.max() > limit:
         raise VerificationError(f"logits differ by up to {difference.max():.3g}, but at most {limit:.3g} is allowed")
-    same = expected.argmax(axis=1) == found.argmax(axis=1)
-    size = float(np.sqrt((expected.astype(np.float64) ** 2).mean()))
+    same_class = expected.argmax(axis=1) == actual.argmax(axis=1)
+    magnitude = float(np.sqrt((expected.astype(np.float64) ** 2).mean()))
     error = float(np.sqrt((difference**2).mean()))
-    return Agreement(
-        float(difference.max()), float(difference.mean()), float(same.mean()), error / size if size else error
+    return ParityResult(
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        top1_agreement=float(same_class.mean()),
+        relative_error=error / magnitude if magnitude else error,
     )
 
 
-def agree(expected: Logits, found: Logits, precision: str, *, real: bool = True) -> Agreement:
-    """As ``compare``, with everything that ``LIMITS`` asks of a precision.
+def check_parity(expected: Logits, actual: Logits, precision: str, *, real: bool = True) -> ParityResult:
+    """Compare logits (N, classes) of a file and of the network in float32 by ``PARITY_LIMITS``.
 
-    ``real`` says that the logits are of real images; on noise a network is
-    undecided, and its class is not compared. Raises VerificationError.
+    Args:
+        expected: logits of the network.
+        actual: logits of the file.
+        precision: precision of the file.
+        real: True for logits of real images. On noise a network is undecided, and its class is not compared.
+
+    Raises:
+        VerificationError: naming the limit that is exceeded.
     """
-    limits = LIMITS[precision]
-    agreement = compare(expected, found, limits.largest)
-    if agreement.relative_error > limits.relative_error:
+    limits = PARITY_LIMITS[precision]
+    parity = compare_logits(expected, actual, limits.largest)
+    if parity.relative_error > limits.relative_error:
         raise VerificationError(
-            f"logits are off by {agreement.relative_error:.1%} on average, but {precision} may lose at most"
+            f"logits are off by {parity.relative_error:.1%} on average, but {precision} may lose at most"
             f" {limits.relative_error:.1%}"
         )
-    if real and agreement.top1_agreement < limits.top1:
+    if real and parity.top1_agreement < limits.top1:
         raise VerificationError(
-            f"{agreement.top1_agreement:.1%} of {len(expected)} images keep their class,"
+            f"{parity.top1_agreement:.1%} of {len(expected)} images keep their class,"
             f" but at least {limits.top1:.0%} must"
         )
-    return agreement
+    return parity
 
 
-def accuracy(logits: Logits, labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Fraction of rows of ``logits`` (N, classes) whose largest entry is at the label (N,). Raises UsageError."""
+def top1_accuracy(logits: Logits, labels: npt.NDArray[np.integer[Any]]) -> float:
+    """Return the fraction of rows of ``logits`` (N, classes) whose largest entry is at the label (N,).
+
+    Raises:
+        UsageError: when there are no rows, or not one label for each.
+    """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise UsageError(f"logits (N, classes) need labels (N,), but got {logits.shape} and {labels.shape}")
     return float((logits.argmax(axis=1) == labels).mean())

@@ -1,4 +1,4 @@
-"""An ONNX file as plain values: nodes in file order, and what is known of each tensor."""
+"""An ONNX file as plain values: nodes in file order, and the shapes of tensors."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     import onnx
 
 _OFFICIAL_DOMAINS = ("", "ai.onnx")
-_LONGEST_REASON = 200
+_MAX_REASON_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Shape of a tensor, the symbolic batch taken as 1, and the bytes of one of its numbers."""
+    """The shape of a tensor, with a symbolic batch taken as 1, and the bytes of one of its numbers."""
 
     shape: tuple[int, ...]
     itemsize: int
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its numbers."""
+        """The bytes of all its elements."""
         return self.size * self.itemsize
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. Absent optional inputs are ``""``; ``captured`` are tensors that only its subgraphs read."""
+    """One operator. Absent optional inputs are ``""``; ``captured`` are tensors that only its subgraphs read."""
 
     name: str
     operator: str
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A model: ``tensors`` has every tensor whose shape is known; ``constants`` are those stored in the file."""
+    """A model. ``tensors`` are those of known shape, ``constants`` those that the file stores."""
 
     nodes: tuple[Node, ...]
     tensors: Mapping[str, Tensor]
@@ -62,11 +62,13 @@ class Graph:
 
 
 def read_graph(model: Path | bytes) -> Graph:
-    """Read an ONNX file, or its bytes, with all shapes that onnx's inference finds.
+    """Read an ONNX file, or its bytes, and infer the shapes of its tensors by onnx.
 
-    A symbolic first dimension of an input is taken as 1. Raises ModelError on
-    one line when the file is damaged, keeps its weights elsewhere, or has an
-    input with another unknown dimension.
+    A symbolic first dimension of an input is taken as 1.
+
+    Raises:
+        ModelError: when the file is damaged, keeps weights in another file, or has an input with another unknown
+            dimension.
     """
     where = str(model) if isinstance(model, Path) else "the model"
     proto = _parse(read_bytes(model) if isinstance(model, Path) else model, where)
@@ -75,17 +77,19 @@ def read_graph(model: Path | bytes) -> Graph:
     for value in inputs:
         _fix_batch(value, where)
     inferred = _infer_shapes(proto, where).graph
-    nodes = tuple(_node(node) for node in inferred.node)
-    constants = {tensor.name: _stored(tensor, where) for tensor in inferred.initializer}
-    constants |= {node.outputs[0]: _constant(node, where) for node in nodes if node.operator == "Constant"}
-    known = {}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        tensor = _tensor(value, where)
-        if tensor is not None:
-            known[value.name] = tensor
-    names = tuple(value.name for value in inputs)
-    graph = Graph(nodes, {**known, **constants}, constants, names, tuple(value.name for value in inferred.output))
-    _check_order(graph, where)
+    nodes = tuple(_read_node(node) for node in inferred.node)
+    constants = {tensor.name: _read_initializer(tensor, where) for tensor in inferred.initializer}
+    constants |= {node.outputs[0]: _read_constant(node, where) for node in nodes if node.operator == "Constant"}
+    values = (*inferred.input, *inferred.value_info, *inferred.output)
+    tensors = {value.name: tensor for value in values if (tensor := _read_value_info(value, where)) is not None}
+    graph = Graph(
+        nodes,
+        {**tensors, **constants},
+        constants,
+        tuple(value.name for value in inputs),
+        tuple(value.name for value in inferred.output),
+    )
+    _check_names(graph, where)
     return graph
 
 
@@ -105,6 +109,7 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
 
 
 def _fix_batch(value: onnx.ValueInfoProto, where: str) -> None:
+    """Set a symbolic first dimension to 1. Raise ModelError for any other unknown dimension."""
     if not value.type.tensor_type.HasField("shape") or not value.type.tensor_type.elem_type:
         raise ModelError(
             f"{where}: input {value.name!r} is no tensor of known type and rank; export it with fixed sizes"
@@ -124,7 +129,7 @@ def _infer_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     import onnx
 
     reason = ""
-    # A stale shape in the file stops strict inference; the runtimes only warn of it.
+    # A stale shape in the file stops strict inference, but no runtime.
     for strict in (True, False):
         try:
             return onnx.shape_inference.infer_shapes(proto, check_type=strict, strict_mode=strict, data_prop=True)
@@ -134,10 +139,10 @@ def _infer_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_LONGEST_REASON]
+    return " ".join(str(error).split())[:_MAX_REASON_LENGTH]
 
 
-def _node(proto: onnx.NodeProto) -> Node:
+def _read_node(proto: onnx.NodeProto) -> Node:
     import onnx
 
     official = proto.domain in _OFFICIAL_DOMAINS
@@ -153,7 +158,7 @@ def _node(proto: onnx.NodeProto) -> Node:
 
 
 def _captured(proto: onnx.NodeProto) -> Iterator[str]:
-    """Names that the subgraphs of a node read; those made inside are harmless, for they are no one else's."""
+    """Yield the names that a node's subgraphs read, also those of their own tensors, which occur nowhere else."""
     for attribute in proto.attribute:
         for body in (attribute.g, *attribute.graphs):
             yield from (value.name for value in body.output)
@@ -162,16 +167,16 @@ def _captured(proto: onnx.NodeProto) -> Iterator[str]:
                 yield from _captured(node)
 
 
-def _itemsize(element_type: int, whose: str) -> int:
+def _itemsize(element_type: int, owner: str) -> int:
     import onnx
 
     try:
         return int(onnx.helper.tensor_dtype_to_np_dtype(element_type).itemsize)
     except KeyError:
-        raise ModelError(f"{whose} is damaged (unknown element type {element_type}); export it again") from None
+        raise ModelError(f"{owner} is damaged (unknown element type {element_type}); export it again") from None
 
 
-def _stored(proto: onnx.TensorProto, where: str) -> Tensor:
+def _read_initializer(proto: onnx.TensorProto, where: str) -> Tensor:
     import onnx
 
     if proto.data_location == onnx.TensorProto.EXTERNAL:
@@ -185,41 +190,41 @@ def _stored(proto: onnx.TensorProto, where: str) -> Tensor:
     return tensor
 
 
-def _constant(node: Node, where: str) -> Tensor:
+def _read_constant(node: Node, where: str) -> Tensor:
     import onnx
 
-    value, whose = next(iter(node.attributes.values()), 0.0), f"{where}: {node.name!r}"
+    value, owner = next(iter(node.attributes.values()), 0.0), f"{where}: {node.name!r}"
     if isinstance(value, onnx.TensorProto):
-        return Tensor(tuple(value.dims), _itemsize(value.data_type, whose))
+        return Tensor(tuple(value.dims), _itemsize(value.data_type, owner))
     if isinstance(value, onnx.SparseTensorProto):
-        return Tensor(tuple(value.dims), _itemsize(value.values.data_type, whose))
+        return Tensor(tuple(value.dims), _itemsize(value.values.data_type, owner))
     array = np.asarray(value)
     return Tensor(array.shape, 4 if array.dtype.kind == "f" else 8)
 
 
-def _tensor(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
-    """What is known of a tensor; None when its type or any of its sizes is not."""
-    kind = value.type.tensor_type
-    dimensions = kind.shape.dim
-    if not kind.elem_type or not kind.HasField("shape"):
+def _read_value_info(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
+    """Return the tensor that a value is; None when its type or one of its sizes is unknown."""
+    tensor = value.type.tensor_type
+    if not tensor.elem_type or not tensor.HasField("shape"):
         return None
-    if any(not size.HasField("dim_value") or size.dim_value < 0 for size in dimensions):
+    if any(not size.HasField("dim_value") or size.dim_value < 0 for size in tensor.shape.dim):
         return None
-    return Tensor(tuple(size.dim_value for size in dimensions), _itemsize(kind.elem_type, f"{where}: {value.name!r}"))
+    shape = tuple(size.dim_value for size in tensor.shape.dim)
+    return Tensor(shape, _itemsize(tensor.elem_type, f"{where}: {value.name!r}"))
 
 
-def _check_order(graph: Graph, where: str) -> None:
-    """That every name is text (protobuf gives bytes when it is no UTF-8), and made before it is read."""
-    made = {"", *graph.inputs, *graph.constants}
+def _check_names(graph: Graph, where: str) -> None:
+    """Raise ModelError unless every name is UTF-8 (protobuf gives bytes otherwise) and is written before it is read."""
+    written = {"", *graph.inputs, *graph.constants}
     for node in graph.nodes:
         for text in (*graph.inputs, node.name, node.operator, *node.inputs, *node.outputs):
             if not isinstance(text, str):
                 raise ModelError(f"{where}: is damaged (name {text!r} is no UTF-8); export it again")
         for name in node.inputs:
-            if name not in made:
+            if name not in written:
                 reads = f"node {node.name!r} reads {name!r}, which nothing before it makes"
                 raise ModelError(f"{where}: is damaged ({reads}); export it again")
-        made.update(node.outputs)
+        written.update(node.outputs)
     for name in graph.outputs:
-        if name not in made:
+        if name not in written:
             raise ModelError(f"{where}: is damaged (no node makes the output {name!r}); export it again")

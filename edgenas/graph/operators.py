@@ -1,7 +1,6 @@
-"""What an operator costs: a small pure function in a dictionary.
+"""The multiply-accumulates of ONNX operators: a small pure function for each, in a dictionary.
 
-An operator that is in none of the tables here has unknown MACs; it is counted
-as unsupported and never taken for free.
+The MACs of an operator that is in none of the tables are unknown, never 0.
 """
 
 from __future__ import annotations
@@ -15,34 +14,39 @@ Tensors = Sequence[Tensor | None]
 Macs = Callable[[Node, Tensors, Tensors], int | None]
 
 
-def _conv(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
-    """Each output number is a sum over the kernel and the channels of one group; W is (M, C / groups, k...)."""
+def _conv_macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
+    """Sum each output number over the kernel and the channels of one group; W is (M, C / groups, k...)."""
     weight, out = inputs[1], outputs[0]
     return None if weight is None or out is None else out.size * math.prod(weight.shape[1:])
 
 
-def _conv_transpose(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
-    """Each input number is spread over the kernel and the channels of one group; W is (C, M / groups, k...)."""
+def _conv_transpose_macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
+    """Spread each input number over the kernel and the channels of one group; W is (C, M / groups, k...)."""
     data, weight = inputs[:2]
     return None if data is None or weight is None else data.size * math.prod(weight.shape[1:])
 
 
-def _gemm(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
+def _gemm_macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
     left, out = inputs[0], outputs[0]
     if left is None or out is None or len(left.shape) != 2:
         return None
     return out.size * left.shape[0 if node.attributes.get("transA", 0) else 1]
 
 
-def _matmul(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
+def _matmul_macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
     left, out = inputs[0], outputs[0]
     return None if left is None or out is None or not left.shape else out.size * left.shape[-1]
 
 
-MACS: dict[str, Macs] = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}
+MACS: dict[str, Macs] = {
+    "Conv": _conv_macs,
+    "ConvTranspose": _conv_transpose_macs,
+    "Gemm": _gemm_macs,
+    "MatMul": _matmul_macs,
+}
 
 ALIASES = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-"""Operators whose output is their first input under another shape or name."""
+"""Operators whose output is their first input with another shape or name."""
 
 ELEMENTWISE = frozenset(
     {
@@ -100,7 +104,7 @@ ELEMENTWISE = frozenset(
         "Xor",
     }
 )
-"""Operators that can write over an input of the same size. Their arithmetic is not counted as MACs."""
+"""Operators that can overwrite an input of the same size. Their arithmetic does not count as MACs."""
 
 WITHOUT_MACS = (
     ALIASES
@@ -159,11 +163,17 @@ WITHOUT_MACS = (
         }
     )
 )
-"""Operators that are known to multiply-accumulate nothing: they move, pool, normalise or reduce."""
+"""Operators with 0 MACs: they move, pool, normalise or reduce."""
 
 
-def macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
-    """Multiply-accumulates of a node; None where they are unknown. ``inputs`` and ``outputs`` match the node's."""
+def count_macs(node: Node, inputs: Tensors, outputs: Tensors) -> int | None:
+    """Return the multiply-accumulates of a node; None where they are unknown.
+
+    Args:
+        node: the node.
+        inputs: the node's input tensors, in order; None for one of unknown shape.
+        outputs: the node's output tensors, in order; None for one of unknown shape.
+    """
     if node.operator in WITHOUT_MACS:
         return 0
     if node.operator not in MACS or len(inputs) < 2:

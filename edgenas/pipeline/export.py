@@ -12,9 +12,9 @@ from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interfac
 from edgenas.data.preprocess import preprocess
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import ExportFormat, agree
+from edgenas.export import ExportFormat, check_parity
 from edgenas.export.quantize.layer_errors import LayerError, layer_errors
-from edgenas.export.quantize.quantize import float_layers, is_named
+from edgenas.export.quantize.quantize import float_layers, is_kept_in_float
 from edgenas.files import read_bytes
 from edgenas.pipeline.export_formats import format_of, target_for
 from edgenas.pipeline.model_card import VerifiedFile, bundle_digest, describe_bundle, describe_measurement

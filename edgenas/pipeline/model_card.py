@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edgenas.bundle import Interface, run_model
+from edgenas.bundle import ModelInterface, run_model
 from edgenas.devices import Target
-from edgenas.export import LIMITS, Agreement, ExportFormat, accuracy
+from edgenas.export import PARITY_LIMITS, ExportFormat, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest, digest_of_inputs
@@ -39,8 +39,8 @@ class VerifiedFile:
     export_format: ExportFormat
     model: bytes
     logits: Floats
-    agreement: Agreement
-    interface: Interface
+    agreement: ParityResult
+    interface: ModelInterface
     float_layers: tuple[str, ...] | None
     layer_errors: tuple[LayerError, ...]
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgenas.bundle import run_model
 from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError
-from edgenas.export.quantize.quantize import is_below, is_named
+from edgenas.export.quantize.quantize import belongs_to, is_kept_in_float
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _IMAGES = 128
@@ -90,7 +90,9 @@ def _select_disjoint(places: Sequence[str]) -> tuple[str, ...]:
     """Return the first few places of which none contains another."""
     chosen: list[str] = []
     for place in places:
-        if len(chosen) < _TOGETHER and not any(is_below(place, other) or is_below(other, place) for other in chosen):
+        if len(chosen) < _TOGETHER and not any(
+            belongs_to(place, other) or belongs_to(other, place) for other in chosen
+        ):
             chosen.append(place)
     return tuple(chosen)
 

@@ -16,7 +16,7 @@ from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
-from edgenas.export.quantize.quantize import is_below, kept_layers, layers_of
+from edgenas.export.quantize.quantize import belongs_to, quantizable_layers, select_layers
 from edgenas.files import nearest
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.export_formats import build_file

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle import Bundle, Interface, Port, Verified, open_bundle
+from edgenas.bundle import Bundle, ModelInterface, TensorSpec, VerifiedBundle, open_bundle
 from edgenas.devices import Target, check_present
 from edgenas.errors import VerificationError
-from edgenas.export import LIMITS, compare
-from edgenas.export.tflite.interpreter import to_numbers, to_stored
+from edgenas.export import PARITY_LIMITS, compare_logits
+from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
 from edgenas.profilers.measure.outputs import run_on_device
 

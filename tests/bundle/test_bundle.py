@@ -18,7 +18,7 @@ import onnx
 import pytest
 
 from edgenas.bundle import Bundle, run_model, write_bundle
-from edgenas.bundle.archive import pack, pack_arrays, unpack_arrays
+from edgenas.bundle.archive import pack_arrays, pack_zip, unpack_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
@@ -231,7 +231,7 @@ def test_a_pickled_sample_is_never_loaded(bundle: Bundle) -> None:
     buffers = {f"{name}.npy": io.BytesIO() for name in arrays}
     for buffer, array in zip(buffers.values(), arrays.values(), strict=True):
         np.save(buffer, array)
-    (bundle.path / "sample.npz").write_bytes(pack({name: buffer.getvalue() for name, buffer in buffers.items()}))
+    (bundle.path / "sample.npz").write_bytes(pack_zip({name: buffer.getvalue() for name, buffer in buffers.items()}))
     _seal(bundle)
     assert "sample.npz: must hold" in _refused(bundle)
 
@@ -358,8 +358,8 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path, bundle_arguments: dict[
         ({"labels": ["a\nb"] * 10}, UsageError, "one line"),
         ({"expected": np.full((1, 10), 7, np.float32)}, VerificationError, "sample.npz"),
         ({"reference": np.full((1, 10), 7, np.float32)}, VerificationError, "network in float32"),
-        ({"kind": ExportFormat("onnx", "int8")}, VerificationError, "model.onnx is onnx-fp32"),
-        ({"kind": ExportFormat("tflite", "fp32")}, VerificationError, "no TFLite file"),
+        ({"export_format": ExportFormat("onnx", "int8")}, VerificationError, "model.onnx is onnx-fp32"),
+        ({"export_format": ExportFormat("tflite", "fp32")}, VerificationError, "no TFLite file"),
         ({"sample_input": np.zeros((1, 3, 24, 24), np.float32)}, VerificationError, "does not give its input"),
         ({"sample_image": np.zeros((8, 8), np.float32)}, VerificationError, "uint8"),
         ({"sample_image": np.zeros((8, 8, 2), np.uint8)}, VerificationError, "(H, W, 3)"),
@@ -420,7 +420,7 @@ def make(tmp_path: Path, bundle_arguments: dict[str, Any], small_space: MobileNe
         reference = run_model(model, "onnx", entry)
         if file_format == "tflite":
             model = build_tflite(model, labels=bundle_arguments["labels"])
-        changed = {"kind": ExportFormat(file_format), "model": model, "reference": reference}
+        changed = {"export_format": ExportFormat(file_format), "model": model, "reference": reference}
         changed["expected"] = run_model(model, file_format, entry)
         if file_format == "tflite":
             changed["preprocessing"] = {**bundle_arguments["preprocessing"], "layout": "NHWC"}
@@ -577,7 +577,7 @@ from pathlib import Path
 import numpy as np
 from edgenas.errors import EdgeNASError
 from edgenas.bundle import Bundle, write_bundle
-from edgenas.export import Kind
+from edgenas.export import ExportFormat
 
 old = Bundle(Path(sys.argv[1]))
 settings = json.loads((old.path / "preprocessing.json").read_text())
@@ -590,8 +590,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_bundle(
-        Path(sys.argv[2]), kind=Kind(), model=old.model.read_bytes(), preprocessing=settings, labels=labels, card={},
-        **arrays,
+        Path(sys.argv[2]), export_format=ExportFormat(), model=old.model.read_bytes(), preprocessing=settings,
+        labels=labels, card={}, **arrays,
     )
 except EdgeNASError as error:
     print(error)

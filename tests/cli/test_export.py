@@ -10,7 +10,7 @@ import pytest
 
 from edgenas.bundle import Bundle
 from edgenas.costs import Budget
-from edgenas.export import LIMITS
+from edgenas.export import PARITY_LIMITS
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -110,7 +110,7 @@ def test_wrong_use(call: Call, trained: Path, tmp_path: Path, flags: tuple[str, 
 
 def test_failed_check_exits_with_1(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that loses too much is not left there; the last line names what to keep in float."""
-    monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], relative_error=1e-6))
+    monkeypatch.setitem(PARITY_LIMITS, "int8", replace(PARITY_LIMITS["int8"], relative_error=1e-6))
     flags = ("--arch", "max", "--precision", "int8")
     code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
     assert (code, out, err.count("\n")) == (1, "", 2)
@@ -121,7 +121,7 @@ def test_failed_check_exits_with_1(call: Call, trained: Path, tmp_path: Path, mo
 
 def test_failed_check_as_json(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--json lists what was written and what failed with its reason, and the exit code is 1."""
-    monkeypatch.setitem(LIMITS, "fp16", replace(LIMITS["fp16"], relative_error=1e-9))
+    monkeypatch.setitem(PARITY_LIMITS, "fp16", replace(PARITY_LIMITS["fp16"], relative_error=1e-9))
     flags = ("--arch", "max", "--precision", "fp32", "--precision", "fp16", "--json")
     code, out, err = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
     document = json.loads(out)

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import accuracy, agree, check_onnx, compare, run_onnx
+from edgenas.export import check_onnx, check_parity, compare_logits, run_onnx, top1_accuracy
 
 
 def _doubling(batch: int | str, operator: str = "Add") -> bytes:
@@ -98,7 +98,7 @@ def test_agreement_counts_by_hand() -> None:
     """Differences 0, 0.5, 0.25, 0.25; one of two rows keeps its largest entry."""
     expected = np.array([[1.0, 2.0], [3.0, 3.25]])
     found = np.array([[1.0, 2.5], [3.25, 3.0]])
-    agreement = compare(expected, found, tolerance=1.0)
+    agreement = compare_logits(expected, found, tolerance=1.0)
     assert (agreement.max_difference, agreement.mean_difference, agreement.top1_agreement) == (0.5, 0.25, 0.5)
 
 
@@ -109,10 +109,10 @@ def test_tolerance_is_relative_above_one(largest: float, difference: float, pass
     """One percent is 0.01 for small logits, and a hundredth of the largest for large ones."""
     expected = np.array([[largest, 0.0]])
     if passes:
-        compare(expected, expected - difference, tolerance=0.01)
+        compare_logits(expected, expected - difference, tolerance=0.01)
     else:
         with pytest.raises(VerificationError, match=r"at most 0\.01"):
-            compare(expected, expected - difference, tolerance=0.01)
+            compare_logits(expected, expected - difference, tolerance=0.01)
 
 
 @pytest.mark.parametrize(
@@ -128,19 +128,19 @@ def test_tolerance_is_relative_above_one(largest: float, difference: float, pass
 def test_logits_that_cannot_be_compared_are_refused(expected: np.ndarray, found: np.ndarray) -> None:
     """Other shapes, no rows, NaN and infinity never agree."""
     with pytest.raises(VerificationError):
-        compare(expected, found, tolerance=1.0)
+        compare_logits(expected, found, tolerance=1.0)
 
 
 def test_accuracy_by_hand() -> None:
     """Two of three rows have their largest entry at the label."""
     logits = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
-    assert accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
+    assert top1_accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
 
 
 def test_accuracy_needs_a_label_a_row() -> None:
     """Rows and labels must be as many."""
     with pytest.raises(UsageError, match=r"\(2, 2\) and \(3,\)"):
-        accuracy(np.zeros((2, 2)), np.array([0, 1, 0]))
+        top1_accuracy(np.zeros((2, 2)), np.array([0, 1, 0]))
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_each_precision_has_its_own_limits(precision: str, change: float, rule: 
     expected = np.array([[10.0, -5.0, 1.0], [0.0, 10.0, 2.0]])
     found = expected + np.array([[change, 0.0, 0.0], [0.0, 0.0, 0.0]])
     if rule is None:
-        agree(expected, found, precision)
+        check_parity(expected, found, precision)
         return
     with pytest.raises(VerificationError, match=rule):
-        agree(expected, found, precision)
+        check_parity(expected, found, precision)
 
 
 def test_too_many_changed_classes_are_refused() -> None:
@@ -169,12 +169,12 @@ def test_too_many_changed_classes_are_refused() -> None:
     found = expected.copy()
     found[:3] = [0.9, 1.0]
     with pytest.raises(VerificationError, match=r"97\.0% of 100 images keep their class"):
-        agree(expected, found, "int8")
-    assert agree(expected, found, "int8", real=False).top1_agreement == 0.97
+        check_parity(expected, found, "int8")
+    assert check_parity(expected, found, "int8", real=False).top1_agreement == 0.97
 
 
 def test_logits_that_are_off_everywhere_are_refused() -> None:
     """No difference is large, but all together are: a third of the logits' size."""
     expected = np.array([[1.0, -1.0], [1.0, -1.0]])
     with pytest.raises(VerificationError, match=r"off by 33\.3% on average"):
-        agree(expected, expected * (4 / 3), "int8")
+        check_parity(expected, expected * (4 / 3), "int8")

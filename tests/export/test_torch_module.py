@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from edgenas.errors import MissingExtraError, UsageError, VerificationError
-from edgenas.export.parity import check_onnx, compare, run_onnx
+from edgenas.export.parity import check_onnx, compare_logits, run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.export.torch_module import onnx_from_module, tflite_from_module
@@ -87,12 +87,12 @@ def exported(case: Case) -> bytes:
 def test_onnx_of_a_torchvision_network_gives_its_logits(case: Case, exported: bytes) -> None:
     """The file of torch.onnx passes the checker and gives PyTorch's logits in onnxruntime."""
     check_onnx(exported)
-    compare(case[2], run_onnx(exported, case[1].numpy()), 1e-4)
+    compare_logits(case[2], run_onnx(exported, case[1].numpy()), 1e-4)
 
 
 def test_tflite_of_a_torchvision_network_gives_its_logits(case: Case, exported: bytes) -> None:
     """The TFLite file that is written from that ONNX file gives PyTorch's logits in LiteRT."""
-    compare(case[2], run_tflite(build_tflite(exported), case[1].numpy()), 1e-4)
+    compare_logits(case[2], run_tflite(build_tflite(exported), case[1].numpy()), 1e-4)
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_litert_torch_gives_the_logits_of_a_torchvision_network(case: Case, capf
     model = tflite_from_module(network, images[:1])
     assert [part.training for part in network.modules()] == modes
     assert capfd.readouterr().out == ""
-    compare(logits, run_tflite(model, images.numpy()), 1e-4)
+    compare_logits(logits, run_tflite(model, images.numpy()), 1e-4)
 
 
 @pytest.fixture

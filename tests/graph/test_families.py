@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgenas.export import build_onnx, random_weights
-from edgenas.graph import GraphSummary, summarise
+from edgenas.graph import GraphSummary, summarise_model
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage
 
 SPACES: dict[str, SearchSpace] = {
@@ -34,7 +34,7 @@ SPACES: dict[str, SearchSpace] = {
 
 
 def _summary(architecture: Architecture) -> GraphSummary:
-    return summarise(build_onnx(architecture, random_weights(architecture)))
+    return summarise_model(build_onnx(architecture, random_weights(architecture)))
 
 
 def _assert_space_and_graph_agree(architecture: Architecture) -> None:

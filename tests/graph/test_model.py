@@ -14,7 +14,7 @@ from onnx.helper import make_node
 
 from edgenas.errors import ModelError, UsageError
 from edgenas.export import build_onnx, random_weights
-from edgenas.graph import Graph, read_graph, summarise
+from edgenas.graph import Graph, read_graph, summarise_model
 from edgenas.space import MobileNetV3
 
 MakeModel = Callable[..., bytes]
@@ -168,7 +168,7 @@ def test_flipped_bytes_give_a_summary_or_one_line(changes: list[tuple[int, int]]
     for place, value in changes:
         data[place] = value
     try:
-        summarise(bytes(data))
+        summarise_model(bytes(data))
     except ModelError as error:
         assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
 

@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper
 from onnx.helper import make_node
 
 from edgenas.export import build_onnx, random_weights
-from edgenas.graph import GraphSummary, summarise
+from edgenas.graph import GraphSummary, summarise_model
 from edgenas.space import Architecture, MobileNetV3, Stage
 
 MakeModel = Callable[..., bytes]
@@ -61,7 +61,7 @@ def test_macs_by_hand(
     make_model: MakeModel, node: NodeProto, entry: tuple[int, ...], weight: tuple[int, ...], macs: int
 ) -> None:
     """Each operator that multiplies has the number of products that its definition says."""
-    summary = summarise(make_model([node], {"x": entry}, ["y"], {"w": _ones(*weight)}))
+    summary = summarise_model(make_model([node], {"x": entry}, ["y"], {"w": _ones(*weight)}))
     assert (summary.macs, summary.unsupported) == (macs, {})
 
 
@@ -74,7 +74,7 @@ def test_weights_are_counted_wherever_they_are_stored(make_model: MakeModel) -> 
         make_node("Add", ["x", "w"], ["a"]),
         make_node("Add", ["a", "c"], ["y"]),
     ]
-    summary = summarise(make_model(nodes, {"x": (1, 3)}, ["y"], {"w": _ones(1, 3)}))
+    summary = summarise_model(make_model(nodes, {"x": (1, 3)}, ["y"], {"w": _ones(1, 3)}))
     assert (summary.params, summary.weight_bytes) == (6, 12 + 6)
 
 
@@ -85,7 +85,7 @@ def test_operators_are_counted_and_unknown_ones_returned(make_model: MakeModel) 
         make_node("Magic", ["a"], ["b"], domain="mine"),
         make_node("Relu", ["b"], ["y"]),
     ]
-    summary = summarise(make_model(nodes, {"x": (1, 3)}, ["y"], domains=["mine"]))
+    summary = summarise_model(make_model(nodes, {"x": (1, 3)}, ["y"], domains=["mine"]))
     assert summary.operators == {"Relu": 2, "mine.Magic": 1}
     assert summary.unsupported == {"mine.Magic": 1}
     assert (summary.unsized, summary.outputs) == (2, {"y": None})
@@ -94,13 +94,13 @@ def test_operators_are_counted_and_unknown_ones_returned(make_model: MakeModel) 
 def test_a_multiplication_of_unknown_size_is_unsupported(make_model: MakeModel) -> None:
     """A known operator whose shapes are not known has unknown MACs too."""
     nodes = [make_node("Magic", ["x"], ["a"], domain="mine"), make_node("MatMul", ["a", "w"], ["y"])]
-    summary = summarise(make_model(nodes, {"x": (1, 3)}, ["y"], {"w": _ones(3, 3)}, domains=["mine"]))
+    summary = summarise_model(make_model(nodes, {"x": (1, 3)}, ["y"], {"w": _ones(3, 3)}, domains=["mine"]))
     assert (summary.macs, summary.unsupported) == (0, {"MatMul": 1, "mine.Magic": 1})
 
 
 def test_ends_are_given_by_name(make_model: MakeModel) -> None:
     """Shapes of inputs and outputs, the batch taken as 1."""
-    summary = summarise(make_model([make_node("Flatten", ["x"], ["y"])], {"x": ("N", 3, 4, 4)}, ["y"]))
+    summary = summarise_model(make_model([make_node("Flatten", ["x"], ["y"])], {"x": ("N", 3, 4, 4)}, ["y"]))
     assert (summary.inputs, summary.outputs) == ({"x": (1, 3, 4, 4)}, {"y": (1, 48)})
 
 
@@ -111,7 +111,7 @@ def _pool(source: str, target: str) -> NodeProto:
 
 def _peak(make_model: MakeModel, nodes: list[NodeProto], outputs: list[str]) -> tuple[int, str]:
     """Peak in tensors of x's size, and the output of the node where it is reached."""
-    summary = summarise(make_model(nodes, {"x": (1, 2, 4, 4)}, outputs, {"w": _ones(1, 2, 4, 4)}))
+    summary = summarise_model(make_model(nodes, {"x": (1, 2, 4, 4)}, outputs, {"w": _ones(1, 2, 4, 4)}))
     assert summary.activation_bytes % 128 == 0
     return summary.activation_bytes // 128, summary.peak_at.partition(":")[2]
 
@@ -148,7 +148,7 @@ def test_reshapes_are_free_and_keep_their_source_alive(make_model: MakeModel) ->
 def test_a_broadcast_result_needs_a_buffer_of_its_own(make_model: MakeModel) -> None:
     """An elementwise result larger than the input that dies is not written over it."""
     nodes = [make_node("Add", ["x", "w"], ["y"])]
-    summary = summarise(make_model(nodes, {"x": (1, 2, 1, 1)}, ["y"], {"w": _ones(1, 2, 4, 4)}))
+    summary = summarise_model(make_model(nodes, {"x": (1, 2, 1, 1)}, ["y"], {"w": _ones(1, 2, 4, 4)}))
     assert summary.activation_bytes == 8 + 128
 
 
@@ -181,7 +181,7 @@ def test_a_tensor_that_a_branch_reads_stays_alive(make_model: MakeModel) -> None
 
 
 def _summary(architecture: Architecture) -> GraphSummary:
-    return summarise(build_onnx(architecture, random_weights(architecture)))
+    return summarise_model(build_onnx(architecture, random_weights(architecture)))
 
 
 def _assert_space_and_graph_agree(architecture: Architecture) -> None:
@@ -226,7 +226,7 @@ def test_real_models_are_read_whole(
     """Detectors from elsewhere have no unknown operator and no unknown shape."""
     if "EDGENAS_DATA" not in os.environ:
         pytest.skip("EDGENAS_DATA does not name the folder with real models")
-    summary = summarise(Path(os.environ["EDGENAS_DATA"]) / "models" / f"{name}.onnx")
+    summary = summarise_model(Path(os.environ["EDGENAS_DATA"]) / "models" / f"{name}.onnx")
     assert sum(summary.operators.values()) == nodes
     assert (summary.operators["Conv"], summary.inputs) == (convolutions, inputs)
     assert (summary.unsupported, summary.unsized) == ({}, 0)

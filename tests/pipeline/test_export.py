@@ -84,7 +84,7 @@ def images(tmp_path: Path) -> Path:
 def test_every_kind_is_a_bundle_that_verifies(shipped: Path, kind: ExportFormat) -> None:
     """Each kind lies in a folder of its name, is what it is called, and keeps 98% of the classes."""
     bundle = Bundle(shipped / str(kind))
-    assert bundle.verify().kind == kind
+    assert bundle.verify().export_format == kind
     assert bundle.card["agreement_with_pytorch"]["top1"] >= 0.98
     assert bundle.card["agreement_with_pytorch"]["images"] == bundle.card["images"]["validation"]
 
@@ -171,7 +171,7 @@ def test_damaged_bundle_is_written_anew(run: Run, target: Target, tmp_path: Path
 def test_kind_is_that_of_the_target(run: Run, target: Target, tmp_path: Path) -> None:
     """A target that runs LiteRT gets a TFLite file, unless another kind is asked for."""
     litert = Target(target.profile, runtime="litert", precision="int8")
-    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().kind == ExportFormat("tflite", "int8")
+    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().export_format == ExportFormat("tflite", "int8")
     kind = ExportFormat("onnx", "fp16")
     assert run.export(run.space.smallest, litert, tmp_path / "two", export_format=kind).verify().kind == kind
 
@@ -186,9 +186,9 @@ def test_file_that_fails_is_not_written(
             raise VerificationError("50.0% of 360 images keep their class, but at least 98% must")
         return proper(expected, found, precision, real=real)
 
-    from edgenas.export import agree as proper
+    from edgenas.export import check_parity as proper
 
-    monkeypatch.setattr("edgenas.pipeline.export.agree", failing)
+    monkeypatch.setattr("edgenas.pipeline.export.check_parity", failing)
     with pytest.raises(VerificationError) as caught:
         run.export_all(run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8"), ExportFormat()])
     message = str(caught.value)
@@ -210,7 +210,7 @@ def test_failed_check_removes_the_file_of_an_earlier_export(
     def failing(*arguments: Any, real: bool) -> Any:
         raise VerificationError("logits are off")
 
-    monkeypatch.setattr("edgenas.pipeline.export.agree", failing)
+    monkeypatch.setattr("edgenas.pipeline.export.check_parity", failing)
     with pytest.raises(VerificationError, match="onnx-fp32: logits are off"):
         run.export_all(run.space.smallest, target, tmp_path, [ExportFormat()], ExportSettings(batch=2))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["onnx-fp16", "onnx-fp16.zip"]
@@ -419,7 +419,7 @@ def test_imported_network_with_images(
 ) -> None:
     """With a folder its batch norm is calibrated on these images, and so are integers; both are proven on them."""
     # An untrained network is undecided: any rounding changes its class.
-    monkeypatch.setattr("edgenas.pipeline.export.agree", lambda *arguments, real: _loosely(*arguments))
+    monkeypatch.setattr("edgenas.pipeline.export.check_parity", lambda *arguments, real: _loosely(*arguments))
     settings = ExportSettings(calibration=images)
     done = imported.export_all(imported.space.smallest, target, tmp_path / "ship", [ExportFormat(), *INT8], settings)
     for each in done:
@@ -429,9 +429,9 @@ def test_imported_network_with_images(
 
 
 def _loosely(expected: Any, found: Any, precision: str) -> Any:
-    from edgenas.export import agree
+    from edgenas.export import check_parity
 
-    return agree(expected, found, precision, real=False)
+    return check_parity(expected, found, precision, real=False)
 
 
 def test_run_of_tables_alone_has_nothing_to_export(run: Run, tmp_path: Path, target: Target) -> None:

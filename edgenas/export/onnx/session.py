@@ -1,9 +1,9 @@
-"""Opening ONNX models in onnxruntime, in silence and on one CPU thread; what is inside them, tensor by tensor."""
+"""ONNX models in onnxruntime, silent and on one CPU thread: sessions, and the values of inner tensors."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Floats = npt.NDArray[np.float32]
-_FATAL_ONLY = 4  # onnxruntime's messages arrive as exceptions; it must not print them too
+_MAX_MESSAGE_LENGTH = 200
+_FATAL_ONLY = 4  # onnxruntime raises its messages as exceptions and need not print them too
 
 
 def load_runtime() -> Any:
-    """The module onnxruntime, which must not report what it runs: its builds since 1.29 do so by default."""
+    """Return the module onnxruntime with telemetry switched off: builds since 1.29 have it on by default."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -29,13 +30,18 @@ def load_runtime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, *, optimise: bool = True, saved: Path | None = None
+    model: Path | bytes, *, optimise: bool = True, save_optimised: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session of a model on one CPU thread.
+    """Open a session of a model on one CPU thread.
 
-    ``optimise=False`` keeps every node as it is. ``saved`` gets the optimised
-    model, its convolutions in their usual layout and activations beside them,
-    so that names stay. Raises ModelError when the runtime refuses the model.
+    Args:
+        model: the file, or its bytes.
+        optimise: False keeps every node as it is.
+        save_optimised: path that the optimised model is written to. Convolutions then keep their layout and stay
+            apart from activations, so that nodes keep their names.
+
+    Raises:
+        ModelError: when the runtime refuses the model.
     """
     runtime = load_runtime()
     options = runtime.SessionOptions()
@@ -43,41 +49,42 @@ def open_session(
     options.intra_op_num_threads = 1
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    rejected = []
-    if saved is not None:
-        options.optimized_model_filepath = str(saved)
-        rejected = ["NchwcTransformer", "NhwcTransformer", "ConvActivationFusion", "ConvAddActivationFusion"]
+    disabled = []
+    if save_optimised is not None:
+        options.optimized_model_filepath = str(save_optimised)
+        disabled = ["NchwcTransformer", "NhwcTransformer", "ConvActivationFusion", "ConvAddActivationFusion"]
     source = model if isinstance(model, bytes) else str(model)
     try:
         return runtime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=rejected
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
         )
     except runtime_errors() as error:
-        raise ModelError(f"{where(model)}: onnxruntime refuses it ({one_line(error)})") from None
+        raise ModelError(f"{model_label(model)}: onnxruntime refuses it ({one_line(error)})") from None
 
 
-def where(model: Path | bytes) -> str:
-    """How messages call a model: by its path, if it has one."""
+def model_label(model: Path | bytes) -> str:
+    """Return the name of a model in messages: its path, if it has one."""
     return "the model" if isinstance(model, bytes) else str(model)
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """onnxruntime's exceptions have no root of their own, and their number varies with its version."""
+    """Return all exceptions of onnxruntime, which have no common base and differ from version to version."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    own = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
     return (*own, ValueError, RuntimeError)
 
 
 def one_line(error: Exception) -> str:
-    """An exception's message, shortened, without line breaks."""
-    return " ".join(str(error).split())[:200]
+    """Return an exception's message without line breaks, shortened."""
+    return " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
 
 
 def parse_onnx(model: bytes) -> onnx.ModelProto:
-    """The model of a file whose every node has a name, one's own or that of its first output.
+    """Parse an ONNX file and name each nameless node after its first output.
 
-    Raises ModelError when the bytes are no ONNX file.
+    Raises:
+        ModelError: when the bytes are no ONNX file, or an empty one.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -94,56 +101,71 @@ def parse_onnx(model: bytes) -> onnx.ModelProto:
 
 
 def images_input(session: onnxruntime.InferenceSession, model: Path | bytes) -> Any:
-    """The only input of a model's session. Raises ModelError when there are several."""
-    entries = session.get_inputs()
-    if len(entries) != 1:
-        names = ", ".join(repr(entry.name) for entry in entries)
-        raise ModelError(f"{where(model)}: must have one input, the images, but has {names or 'none'}")
-    return entries[0]
+    """Return the description of a session's only input. Raise ModelError when it has several."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(repr(info.name) for info in inputs)
+        raise ModelError(f"{model_label(model)}: must have one input, the images, but has {names or 'none'}")
+    return inputs[0]
 
 
-def observe(
+def observe_onnx(
     model: onnx.ModelProto, tensors: Iterable[str], images: Floats, *, optimise: bool = False
 ) -> Iterator[dict[str, Floats]]:
-    """The float values of ``tensors`` and of the input, batch by batch; ``optimise`` lets the runtime fuse the others.
+    """Yield the float values of the input and of ``tensors``, batch by batch.
 
-    ``images`` (N, C, r, r) go in as many at a time as the model takes, one
-    where it takes any number; the last batch is filled up with the first
-    images. Raises UsageError when the images do not fit the model.
+    Args:
+        model: the model.
+        tensors: names of the tensors to observe.
+        images: (N, C, r, r), run as ``split_batches`` divides them.
+        optimise: let the runtime fuse nodes around the other tensors.
+
+    Raises:
+        UsageError: when the images do not fit the model.
+        ModelError: when the runtime refuses the model.
     """
     import onnx
 
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {output.name for output in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in known)
-    data = watched.SerializeToString()
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    own = {output.name for output in observed.graph.output}
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)
+    data = observed.SerializeToString()
     session = open_session(data, optimise=optimise)
-    entry = images_input(session, data)
+    info = images_input(session, data)
     names = [output.name for output in session.get_outputs()]
-    for batch in batches(images, entry.shape):
+    for batch in split_batches(images, info.shape):
         try:
-            values = session.run(None, {entry.name: batch})
+            values = session.run(None, {info.name: batch})
         except runtime_errors() as error:
             raise ModelError(f"the model: onnxruntime cannot run it ({one_line(error)})") from None
-        yield {entry.name: batch} | {
+        yield {info.name: batch} | {
             name: value.astype(np.float32, copy=False)
             for name, value in zip(names, values, strict=True)
             if value.dtype.kind == "f"
         }
 
 
-def batches(images: Floats, shape: list[Any]) -> list[Floats]:
-    """Images (N, C, r, r) in batches that an input of ``shape`` takes, one image each where any number will do.
+def split_batches(images: Floats, shape: Sequence[Any]) -> list[Floats]:
+    """Split images (N, C, r, r) into batches of the size that an input of ``shape`` has, or 1 where it is open.
 
-    Raises UsageError when they do not fit it.
+    The last batch is filled up with the first images.
+
+    Raises:
+        UsageError: when the images do not fit the shape.
     """
-    fits = len(shape) == images.ndim and all(
-        not isinstance(want, int) or want == have for want, have in zip(shape[1:], images.shape[1:], strict=True)
-    )
-    if not fits:
-        wanted = ", ".join(map(str, shape[1:]))
-        raise UsageError(f"images must have shape (N, {wanted}) for this model, but have {images.shape}")
+    check_shape(images, shape)
     size = shape[0] if isinstance(shape[0], int) else 1
     indices = np.arange(-(-len(images) // size) * size) % len(images)
     return [images[part] for part in indices.reshape(-1, size)]
+
+
+def check_shape(images: Floats, shape: Sequence[Any]) -> None:
+    """Raise UsageError unless there are images and they fit an input of ``shape``, whose open sizes are names."""
+    fits = len(shape) == images.ndim and all(
+        not isinstance(size, int) or size == actual for size, actual in zip(shape[1:], images.shape[1:], strict=True)
+    )
+    if not fits or not len(images):
+        raise UsageError(
+            f"images must have shape (N, {', '.join(map(str, shape[1:]))}), N above 0, but have {images.shape}"
+        )

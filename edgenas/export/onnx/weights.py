@@ -1,4 +1,4 @@
-"""The weights of an architecture by name: which there must be, random ones, and batch norm folded away."""
+"""The weights of an architecture by name: their shapes, checks, random values, and batch-norm folding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name (``stage1.block2.depthwise.conv.weight``) and shape of every tensor, in network order."""
+    """Return name (``stage1.block2.depthwise.conv.weight``) and shape of every tensor, in network order."""
     return {
         f"{place}.{name}": shape
         for place, part in architecture.parts.items()
@@ -27,30 +27,32 @@ def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     }
 
 
-def checked_weights(architecture: Architecture, weights: Weights) -> dict[str, Floats]:
-    """The weights as float32, in network order.
+def check_weights(architecture: Architecture, weights: Weights) -> dict[str, Floats]:
+    """Return the weights as float32, in network order.
 
-    Raises UsageError when one is missing, left over, no float or of another
-    shape, and VerificationError when one holds NaN or infinity or a negative
-    variance.
+    Raises:
+        UsageError: when a tensor is missing, left over, no float or of another shape.
+        VerificationError: when a tensor holds NaN, infinity or a negative variance.
     """
     shapes = expected_shapes(architecture)
     for name in weights:
         if name not in shapes:
             raise UsageError(
-                f"weight {name!r} belongs to no part of {architecture.id}{_nearest_of(name, list(shapes))}"
+                f"weight {name!r} belongs to no part of {architecture.id}{_nearest_names(name, list(shapes))}"
             )
-    return {name: _checked(name, weights.get(name), shape, architecture) for name, shape in shapes.items()}
+    return {name: _check_weight(name, weights.get(name), shape, architecture) for name, shape in shapes.items()}
 
 
-def _nearest_of(name: str, names: list[str]) -> str:
-    """As ``nearest``, naming only the tensors of the same place: a network has hundreds."""
+def _nearest_names(name: str, names: list[str]) -> str:
+    """Return the remedy for an unknown name: the nearest tensors of the same place, of the hundreds in a network."""
     place = name.rsplit(".", 1)[0]
     same_place = [known for known in names if known.startswith(place)]
     return nearest(name, same_place) if same_place else "; extract the weights from the same architecture"
 
 
-def _checked(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...], architecture: Architecture) -> Floats:
+def _check_weight(
+    name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...], architecture: Architecture
+) -> Floats:
     if array is None:
         raise UsageError(f"weight {name!r} of {architecture.id} is missing; it must have shape {shape}")
     if array.shape != shape:
@@ -67,16 +69,16 @@ def _checked(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...], 
 
 
 def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, Floats]:
-    """Weights that keep signals at a natural size, for measuring speed without training; equal seeds, equal weights.
+    """Return random weights that keep the scale of signals, for measuring latency without training.
 
-    Normal with variance 2 / fan-in (arXiv 1502.01852); batch norms change
-    nothing, biases are zero.
+    Kernels are normal with variance 2 / fan-in (arXiv 1502.01852), batch norms
+    change nothing and biases are 0. Equal seeds give equal weights.
     """
     rng = np.random.default_rng(seed)
-    return {name: _random(name, shape, rng) for name, shape in expected_shapes(architecture).items()}
+    return {name: _random_weight(name, shape, rng) for name, shape in expected_shapes(architecture).items()}
 
 
-def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+def _random_weight(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     if name.endswith(("bn.weight", "running_var")):
         return np.ones(shape, np.float32)
     if len(shape) == 1:
@@ -87,12 +89,17 @@ def _random(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floa
 
 
 def fold_batch_norm(kernel: Floats, norm: Mapping[str, Floats], eps: float) -> tuple[Floats, Floats]:
-    """Kernel and bias of the one convolution that equals a convolution without bias and its batch norm.
+    """Fold a batch norm into the convolution without bias before it.
 
-    ``kernel`` is (M, C, k, k); ``norm`` has weight, bias, running_mean and
-    running_var, each (M,). The statistics are those of evaluation mode.
+    Args:
+        kernel: (M, C, k, k).
+        norm: weight, bias, running_mean and running_var, each (M,).
+        eps: added to the variance.
+
+    Returns:
+        Kernel and bias of the equal convolution in eval mode; they may be infinite.
     """
     scale = norm["weight"] / np.sqrt(norm["running_var"].astype(np.float64) + eps)
     bias = norm["bias"] - norm["running_mean"] * scale
-    with np.errstate(over="ignore", invalid="ignore"):  # the writer refuses what is not finite, by name
+    with np.errstate(over="ignore", invalid="ignore"):  # the writer refuses what is not finite
         return kernel * scale.astype(np.float32)[:, None, None, None], bias.astype(np.float32)

@@ -1,4 +1,4 @@
-"""How much each layer of a file in fewer bits differs from the float32 file."""
+"""The error of each layer of a quantized file against the float32 file."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ import numpy.typing as npt
 
 from edgenas.errors import UsageError
 from edgenas.export.formats import ExportFormat
-from edgenas.export.onnx.session import observe, parse_onnx
+from edgenas.export.onnx.session import observe_onnx, parse_onnx
 from edgenas.export.quantize.calibration import check_images
-from edgenas.export.tflite.layers import observe_tflite, operations, whole
+from edgenas.export.tflite.layers import observe_tflite, read_operations, whole_layer
 
 Floats = npt.NDArray[np.float32]
-_DEQUANTISED = "_DequantizeLinear_Output"
-_UNCHANGED = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "Flatten", "Reshape", "Transpose", "Identity", "Squeeze")
+_DEQUANTIZED_SUFFIX = "_DequantizeLinear_Output"
+_MOVES = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "Flatten", "Reshape", "Transpose", "Identity", "Squeeze")
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What a layer differs by, as root mean squares over that of its float32 values.
+    """The error of a layer's output, as root mean square over that of its float32 values.
 
-    ``relative_error`` is the whole difference to the float32 file, which
-    passes on from layer to layer; ``added_error`` is what is left of it
-    without that of its inputs: what the layer itself loses. To keep it in
-    float alone wins little of that, since it still reads integers and its
-    result becomes integers again; whole places win more.
+    Keeping one layer in float removes little of its ``added_error``, since it
+    still reads integers and its output becomes integers again; keeping a whole
+    place removes more.
+
+    Attributes:
+        layer: name of the layer.
+        relative_error: difference to the float32 file, including what earlier layers pass on.
+        added_error: what is left of it without the error of the layer's inputs.
     """
 
     layer: str
@@ -38,7 +41,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of the float32 file: the tensor it writes, as that is called there and in the other file."""
+    """A layer of the float32 file; ``counterpart`` is the name of its output in the quantized file, if it has it."""
 
     name: str
     inputs: tuple[str, ...]
@@ -46,71 +49,88 @@ class _Layer:
     counterpart: str | None
 
 
-def layer_errors(reference: bytes, quantized: bytes, kind: ExportFormat, images: Floats) -> tuple[LayerError, ...]:
-    """How layers of the file ``quantized`` differ from those of the float32 file ``reference`` on images (N, C, r, r).
+_Values = dict[str, Floats]
+_Pairs = Iterator[tuple[_Values, _Values]]
 
-    Those that add most come first. A layer whose result the file does not have
-    because it is fused with the next is left out, and operators that share the
-    work of one node are one layer, by its name. Raises UsageError when the
-    images do not fit and ModelError for a damaged model.
+
+def layer_errors(
+    reference: bytes, quantized: bytes, export_format: ExportFormat, images: Floats
+) -> tuple[LayerError, ...]:
+    """Measure the error of each layer of a quantized file, the largest ``added_error`` first.
+
+    A layer whose output is fused away in the quantized file is left out.
+    Operators that share the work of one node are one layer with its name.
+
+    Args:
+        reference: the float32 file.
+        quantized: the file in fewer bits.
+        export_format: format and precision of ``quantized``.
+        images: float32 (N, C, r, r).
+
+    Raises:
+        UsageError: when the images do not fit, or for fp32.
+        ModelError: for a damaged model.
     """
     check_images(images, "images")
-    if kind.precision == "fp32":
+    if export_format.precision == "fp32":
         raise UsageError("layers of a float32 file have no error to report; give a file of fewer bits")
-    if kind.format == "onnx":
+    if export_format.format == "onnx":
         layers, pairs = _onnx_layers(reference, quantized, images)
     else:
         layers, pairs = _tflite_layers(reference, quantized, images)
-    return _report(layers, _relative_errors(layers, pairs))
-
-
-_Pairs = Iterator[tuple[dict[str, Floats], dict[str, Floats]]]
+    return _separate_errors(layers, _relative_errors(layers, pairs))
 
 
 def _onnx_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    exact, rounded = parse_onnx(reference), parse_onnx(quantized)
-    there = {name for node in rounded.graph.node for name in node.output}
+    """Return the layers and, batch by batch, the values of both files."""
+    float_model, quantized_model = parse_onnx(reference), parse_onnx(quantized)
+    outputs = {name for node in quantized_model.graph.node for name in node.output}
     layers = []
-    for node in exact.graph.node:
-        names = [name for name in (node.output[0] + _DEQUANTISED, node.output[0]) if name in there]
-        wanted = names[0] if names and node.op_type not in _UNCHANGED else None
-        layers.append(_Layer(node.name, tuple(node.input), node.output[0], wanted))
-    found = [layer for layer in layers if layer.counterpart]
-    watched = observe(exact, [layer.output for layer in found], images)
-    return layers, zip(watched, observe(rounded, [str(layer.counterpart) for layer in found], images), strict=True)
+    for node in float_model.graph.node:
+        names = [name for name in (node.output[0] + _DEQUANTIZED_SUFFIX, node.output[0]) if name in outputs]
+        counterpart = names[0] if names and node.op_type not in _MOVES else None
+        layers.append(_Layer(node.name, tuple(node.input), node.output[0], counterpart))
+    shared = [layer for layer in layers if layer.counterpart]
+    float_values = observe_onnx(float_model, [layer.output for layer in shared], images)
+    quantized_values = observe_onnx(quantized_model, [str(layer.counterpart) for layer in shared], images)
+    return layers, zip(float_values, quantized_values, strict=True)
 
 
 def _tflite_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    there = {name for operation in operations(quantized) for name in operation.outputs}
+    """Return the layers and, batch by batch, the values of both files."""
+    outputs = {name for operation in read_operations(quantized) for name in operation.outputs}
     layers = []
-    for operation in operations(reference):
+    for operation in read_operations(reference):
         output, layer = operation.outputs[0], operation.layers[0]
-        told = output in there and operation.kind not in _UNCHANGED and layer == whole(layer)
-        layers.append(_Layer(layer, operation.inputs, output, output if told else None))
+        comparable = output in outputs and operation.builtin not in _MOVES and layer == whole_layer(layer)
+        layers.append(_Layer(layer, operation.inputs, output, output if comparable else None))
     return layers, zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
 
 
 def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
-    """By the tensors of the float32 file, those that both files have."""
-    found = [layer for layer in layers if layer.counterpart]
-    lost = dict.fromkeys((layer.output for layer in found), 0.0)
-    whole = dict(lost)
-    for exact, rounded in pairs:
-        for layer in found:
-            values, others = exact.get(layer.output), rounded.get(str(layer.counterpart))
-            if values is not None and others is not None:
-                lost[layer.output] += float(np.square(values - others, dtype=np.float64).sum())
-                whole[layer.output] += float(np.square(values, dtype=np.float64).sum())
-    return {name: math.sqrt(lost[name] / whole[name]) for name in lost if whole[name] > 0}
+    """Return the relative error of each tensor of the float32 file that the quantized file has too."""
+    shared = [layer for layer in layers if layer.counterpart]
+    squared_error = dict.fromkeys((layer.output for layer in shared), 0.0)
+    squared_value = dict(squared_error)
+    for float_values, quantized_values in pairs:
+        for layer in shared:
+            exact, rounded = float_values.get(layer.output), quantized_values.get(str(layer.counterpart))
+            if exact is not None and rounded is not None:
+                squared_error[layer.output] += float(np.square(exact - rounded, dtype=np.float64).sum())
+                squared_value[layer.output] += float(np.square(exact, dtype=np.float64).sum())
+    return {
+        name: math.sqrt(squared_error[name] / squared_value[name]) for name in squared_error if squared_value[name] > 0
+    }
 
 
-def _report(layers: list[_Layer], errors: dict[str, float]) -> tuple[LayerError, ...]:
-    passed = dict(errors)  # with those of fused layers, which pass on what they get
-    found = []
+def _separate_errors(layers: list[_Layer], errors: dict[str, float]) -> tuple[LayerError, ...]:
+    """Separate what each layer adds from what its inputs pass on; fused layers pass on all and add nothing."""
+    output_errors = dict(errors)
+    separated = []
     for layer in layers:
-        before = max((passed.get(name, 0.0) for name in layer.inputs), default=0.0)
-        passed.setdefault(layer.output, before)
+        input_error = max((output_errors.get(name, 0.0) for name in layer.inputs), default=0.0)
+        output_errors.setdefault(layer.output, input_error)
         if layer.output in errors:
             error = errors[layer.output]
-            found.append(LayerError(layer.name, error, math.sqrt(max(0.0, error**2 - before**2))))
-    return tuple(sorted(found, key=lambda each: (-each.added_error, -each.relative_error, each.layer)))
+            separated.append(LayerError(layer.name, error, math.sqrt(max(0.0, error**2 - input_error**2))))
+    return tuple(sorted(separated, key=lambda error: (-error.added_error, -error.relative_error, error.layer)))

@@ -1,4 +1,4 @@
-"""Model files in fewer bits: float16, dynamic range and int8."""
+"""Quantization of float32 model files: float16, dynamic range and int8."""
 
 from __future__ import annotations
 
@@ -12,93 +12,99 @@ from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.onnx_float16 import to_float16
 from edgenas.export.quantize.onnx_int8 import float_nodes, quantize_onnx
 from edgenas.export.quantize.tflite import float_operations, quantize_tflite
-from edgenas.export.tflite.layers import operations
+from edgenas.export.tflite.layers import read_operations
 
-_NEAREST = 3
+_NEAREST_SHOWN = 3
 
 
 def quantize(
     model: bytes,
-    kind: ExportFormat,
+    export_format: ExportFormat,
     calibration: Calibration | None = None,
     *,
     keep_float: Sequence[str] = (),
     symmetric: bool = False,
 ) -> bytes:
-    """A float32 file of ``kind.format`` in ``kind.precision``; float32 comes back as it is.
+    """Convert a float32 file to another precision; equal arguments give equal bytes.
 
-    int8 is static and takes the ranges of activations from ``calibration``.
-    ONNX keeps a float32 input and output in all precisions; TFLite has integer
-    ones in int8. ``keep_float`` are layers, or places such as
-    ``stage1.block2.se`` that stand for all layers below, which stay in
-    float32. ``symmetric`` gives signed activations with all zero points 0, as
-    TensorRT needs, in ONNX int8. Equal arguments give equal bytes.
+    Args:
+        model: a float32 file of ``export_format.format``.
+        export_format: format and precision of the result. ``fp32`` returns the file as it is.
+        calibration: images for the ranges of activations, needed by int8.
+        keep_float: layers that stay in float32, or places such as ``stage1.block2.se`` that stand for all layers
+            below them.
+        symmetric: signed activations with all zero points 0, as TensorRT needs; for ONNX int8 only.
 
-    Raises UsageError for int8 without calibration, an unknown layer, and
-    ``symmetric`` elsewhere; VerificationError for a weight that float16 cannot
-    hold; ModelError for a damaged model; MissingExtraError.
+    Returns:
+        The file. ONNX keeps a float32 input and output in all precisions; in int8, TFLite's are integers.
+
+    Raises:
+        UsageError: for int8 without calibration, an unknown layer, or ``symmetric`` for another format.
+        VerificationError: for a weight that float16 cannot hold.
+        ModelError: for a damaged model.
+        MissingExtraError: when the quantizer is not installed.
     """
-    if symmetric and (kind.format, kind.precision) != ("onnx", "int8"):
-        raise UsageError(f"symmetric integers are for onnx int8 only, but {kind} was asked for")
-    if kind.precision == "fp32":
+    if symmetric and (export_format.format, export_format.precision) != ("onnx", "int8"):
+        raise UsageError(f"symmetric integers are for onnx int8 only, but {export_format} was asked for")
+    if export_format.precision == "fp32":
         return model
-    layers = layers_of(model, kind)
-    kept = frozenset(layers[layer] for layer in kept_layers(layers, keep_float))
-    if kind.format == "tflite":
-        return quantize_tflite(model, kind.precision, _needed(kind, calibration), kept)
-    calibration = _needed(kind, calibration)
-    if calibration is None:
+    if export_format.precision == "int8" and calibration is None:
+        raise UsageError(f"{export_format} needs images that show how large activations get: give a calibration")
+    layers = quantizable_layers(model, export_format)
+    kept = frozenset(layers[layer] for layer in select_layers(layers, keep_float))
+    if export_format.format == "tflite":
+        return quantize_tflite(model, export_format.precision, calibration, kept)
+    if export_format.precision == "fp16":
         return to_float16(model, kept)
+    assert calibration is not None
     return quantize_onnx(model, calibration, kept, symmetric)
 
 
-def layers_of(model: bytes, kind: ExportFormat) -> dict[str, str]:
-    """The layers of a float32 file that can be kept in float, and what the quantiser of its format knows each by."""
-    if kind.format == "tflite":
-        return {layer: each.outputs[0] for each in operations(model) for layer in each.layers}
+def quantizable_layers(model: bytes, export_format: ExportFormat) -> dict[str, str]:
+    """Return the layers of a float32 file, each with the tensor or node that the format's quantizer knows it by."""
+    if export_format.format == "tflite":
+        return {layer: operation.outputs[0] for operation in read_operations(model) for layer in operation.layers}
     return {node.name: node.name for node in parse_onnx(model).graph.node}
 
 
-def float_layers(model: bytes, kind: ExportFormat) -> tuple[str, ...]:
-    """The layers of an int8 file that compute in float, in order; ``is_named`` tells whether one was meant to.
+def float_layers(model: bytes, export_format: ExportFormat) -> tuple[str, ...]:
+    """Return the layers of an int8 file that compute in float, in order.
 
-    ONNX: the nodes that still do after onnxruntime's optimisation for a CPU.
-    TFLite: the operators that touch a float tensor; one that does the work of
-    several nodes has their names, joined by ``;``. Raises UsageError for
-    another precision and ModelError for a damaged model.
+    In ONNX these are the nodes that do after onnxruntime's optimisation for a
+    CPU; in TFLite the operators that touch a float tensor. A TFLite operator
+    that does the work of several nodes has their names, joined by ``;``.
+
+    Raises:
+        UsageError: for another precision.
+        ModelError: for a damaged model.
     """
-    if kind.precision != "int8":
-        raise UsageError(f"only int8 files can have layers that are still float, but {kind} was asked for")
-    return float_nodes(model) if kind.format == "onnx" else float_operations(model)
+    if export_format.precision != "int8":
+        raise UsageError(f"only int8 files can have layers that are still float, but {export_format} was asked for")
+    return float_nodes(model) if export_format.format == "onnx" else float_operations(model)
 
 
-def is_named(layer: str, keep_float: Sequence[str]) -> bool:
-    """Whether a layer, as ``float_layers`` names it, is one of ``keep_float`` or lies below one."""
-    return any(is_below(part, place) for part in layer.split(";") for place in keep_float)
+def is_kept_in_float(layer: str, keep_float: Sequence[str]) -> bool:
+    """Return True for a layer, as ``float_layers`` names it, that is in ``keep_float`` or below a place in it."""
+    return any(belongs_to(name, place) for name in layer.split(";") for place in keep_float)
 
 
-def is_below(layer: str, place: str) -> bool:
-    """Whether a layer is the one called ``place`` or lies below it."""
+def belongs_to(layer: str, place: str) -> bool:
+    """Return True for the layer called ``place`` and for all layers below it."""
     return layer == place or layer.startswith((f"{place}.", f"{place}/"))
 
 
-def kept_layers(layers: Iterable[str], keep_float: Sequence[str]) -> frozenset[str]:
-    """The layers that ``keep_float`` stands for. Raises UsageError, naming the nearest, for what stands for none."""
-    known = list(layers)
-    kept: set[str] = set()
+def select_layers(layers: Iterable[str], keep_float: Sequence[str]) -> frozenset[str]:
+    """Return the layers that ``keep_float`` stands for.
+
+    Raises:
+        UsageError: for a place that stands for no layer, with the nearest ones.
+    """
+    names = list(layers)
+    selected: set[str] = set()
     for place in keep_float:
-        below = [layer for layer in known if is_below(layer, place)]
+        below = [layer for layer in names if belongs_to(layer, place)]
         if not below:
-            close = difflib.get_close_matches(place, known, n=_NEAREST, cutoff=0)
+            close = difflib.get_close_matches(place, names, n=_NEAREST_SHOWN, cutoff=0)
             raise UsageError(f"keep-float: no layer is named {place!r} or lies below it; nearest: {', '.join(close)}")
-        kept.update(below)
-    return frozenset(kept)
-
-
-def _needed(kind: ExportFormat, calibration: Calibration | None) -> Calibration | None:
-    """The calibration where the kind uses one. Raises UsageError when it is missing."""
-    if kind.precision != "int8":
-        return None
-    if calibration is None:
-        raise UsageError(f"{kind} needs images that show how large activations get: give a calibration")
-    return calibration
+        selected.update(below)
+    return frozenset(selected)

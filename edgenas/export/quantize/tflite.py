@@ -14,35 +14,42 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MissingExtraError, ModelError, VerificationError
-from edgenas.export.onnx.session import batches, one_line
+from edgenas.export.onnx.session import one_line, split_batches
 from edgenas.export.quantize.calibration import Calibration, Ranges
 from edgenas.export.quantize.tflite_rewrites import split_hard_swish
 from edgenas.export.tflite.interpreter import without_standard_error
-from edgenas.export.tflite.layers import half_weights, input_shape, observe_tflite, operations, whole
+from edgenas.export.tflite.layers import half_weights, input_shape, observe_tflite, read_operations, whole_layer
 from edgenas.export.tflite.metadata import LABELS_FILE, with_labels
 
 Floats = npt.NDArray[np.float32]
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-_BITS = 8
+_INT8_BITS = 8
 
 
 def quantize_tflite(model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
-    """The file in ``precision`` of a float32 one; the operators that write a tensor of ``kept`` stay in float32.
+    """Convert a float32 file to another precision.
 
-    ``fp16`` stores weights in float16 and computes in float32, ``dynamic``
-    stores them in int8 and quantises activations as they come, but for
-    depthwise convolutions, which are as in ``fp16``, and ``int8``, which needs
-    the calibration, has an integer input and output too. Raises
-    ModelError when the quantiser refuses the model, VerificationError for a
-    weight that float16 cannot hold, and MissingExtraError where the quantiser
-    is not installed.
+    ``fp16`` stores weights in float16 and computes in float32. ``dynamic``
+    stores weights in int8 and quantises activations at run time; depthwise
+    convolutions are as in ``fp16``. ``int8`` has an integer input and output.
+
+    Args:
+        model: the TFLite file.
+        precision: ``fp16``, ``dynamic`` or ``int8``.
+        calibration: images for the ranges of activations; only int8 uses it and needs it.
+        kept: tensors whose operators stay in float32.
+
+    Raises:
+        ModelError: when ai-edge-quantizer refuses the model.
+        VerificationError: for a weight that float16 cannot hold.
+        MissingExtraError: when ai-edge-quantizer is not installed.
     """
     base = split_hard_swish(model, kept) if precision == "int8" else model
-    quantizer = _quantizer(base)
-    _add_recipe(quantizer, precision)
+    quantizer = _open_quantizer(base)
+    _configure(quantizer, precision)
     for name in sorted(kept):
         quantizer.update_quantization_recipe(f"^{re.escape(name)};?$", "*", None, "no_quantize")
-    ranges = _ranges(base, calibration) if calibration is not None and precision == "int8" else None
+    ranges = _calibrate(base, calibration) if calibration is not None and precision == "int8" else None
     with _silence():
         try:
             result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
@@ -54,16 +61,19 @@ def quantize_tflite(model: bytes, precision: str, calibration: Calibration | Non
             raise VerificationError(
                 f"{name!r} has values that float16 cannot hold, 65504 at most; export it in float32"
             )
-    return _with_labels_of(model, quantised)
+    if not zipfile.is_zipfile(io.BytesIO(model)):
+        return quantised
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        return with_labels(quantised, archive.read(LABELS_FILE).decode().splitlines())
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The quantiser shows progress and runs an interpreter that greets and warns; none of it can be switched off."""
+    """Suppress the quantizer's progress bars and its interpreter's messages, which no option switches off."""
     from ai_edge_quantizer.utils import progress_utils
 
     bar = progress_utils.tqdm.tqdm
-    interval, bar.monitor_interval = bar.monitor_interval, 0  # else they leave a thread behind
+    interval, bar.monitor_interval = bar.monitor_interval, 0  # otherwise they leave a thread behind
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), without_standard_error():
             warnings.simplefilter("ignore")
@@ -72,7 +82,7 @@ def _silence() -> Iterator[None]:
         bar.monitor_interval = interval
 
 
-def _quantizer(model: bytes) -> Any:
+def _open_quantizer(model: bytes) -> Any:
     try:
         from ai_edge_quantizer import quantizer
     except ImportError as error:
@@ -83,18 +93,19 @@ def _quantizer(model: bytes) -> Any:
     return quantizer.Quantizer(model)
 
 
-def _add_recipe(quantizer: Any, precision: str) -> None:
+def _configure(quantizer: Any, precision: str) -> None:
+    """Set the quantizer's recipe for a precision."""
     if precision == "int8":
-        quantizer.add_static_config(".*", "*", _BITS, _BITS)
+        quantizer.add_static_config(".*", "*", _INT8_BITS, _INT8_BITS)
     elif precision == "fp16":
-        _store_as_halves(quantizer, "*")
+        _store_float16(quantizer, "*")
     else:
-        quantizer.add_dynamic_config(".*", "*", _BITS)
-        # XNNPACK has no depthwise convolution that quantises as it goes, and LiteRT's own doubles the network's time.
-        _store_as_halves(quantizer, "DEPTHWISE_CONV_2D")
+        quantizer.add_dynamic_config(".*", "*", _INT8_BITS)
+        # XNNPACK has no dynamic depthwise convolution, and LiteRT's own doubles the network's latency.
+        _store_float16(quantizer, "DEPTHWISE_CONV_2D")
 
 
-def _store_as_halves(quantizer: Any, operator: str) -> None:
+def _store_float16(quantizer: Any, operator: str) -> None:
     from ai_edge_quantizer import qtyping
 
     weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
@@ -104,10 +115,10 @@ def _store_as_halves(quantizer: Any, operator: str) -> None:
     quantizer.update_quantization_recipe(".*", operator, config, "float_casting")
 
 
-def _ranges(model: bytes, calibration: Calibration) -> dict[str, dict[str, Floats]]:
-    """The range of each float activation, as ai-edge-quantizer takes them."""
+def _calibrate(model: bytes, calibration: Calibration) -> dict[str, dict[str, Floats]]:
+    """Return the range of each float activation over the calibration images, as ai-edge-quantizer takes it."""
     images = calibration.images
-    ranges = Ranges(calibration.method, len(batches(images, input_shape(model))))
+    ranges = Ranges(calibration.method, len(split_batches(images, input_shape(model))))
     shapes: dict[str, tuple[int, ...]] = {}
     for values in observe_tflite(model, images):
         for name, tensor in values.items():
@@ -119,30 +130,22 @@ def _ranges(model: bytes, calibration: Calibration) -> dict[str, dict[str, Float
     }
 
 
-def _with_labels_of(original: bytes, model: bytes) -> bytes:
-    """The file with the labels that lie behind the original one, if any do."""
-    if not zipfile.is_zipfile(io.BytesIO(original)):
-        return model
-    with zipfile.ZipFile(io.BytesIO(original)) as archive:
-        return with_labels(model, archive.read(LABELS_FILE).decode().splitlines())
-
-
 def float_operations(model: bytes) -> tuple[str, ...]:
-    """The nodes of a file with float tensors, in order, joined by ``;`` where one operator does the work of several.
+    """Return the nodes whose operators have float tensors, in order; several nodes of one are joined by ``;``.
 
-    Conversions do not count, but where they are the model's own input or output.
+    Conversions do not count, except those of the model's own input and output.
     """
-    found = operations(model)
-    read = {name for operation in found for name in operation.inputs}
-    made = {name for operation in found for name in operation.outputs}
+    operations = read_operations(model)
+    read = {name for operation in operations for name in operation.inputs}
+    written = {name for operation in operations for name in operation.outputs}
     layers = (
-        ";".join(dict.fromkeys(map(whole, operation.layers)))
-        for operation in found
+        ";".join(dict.fromkeys(map(whole_layer, operation.layers)))
+        for operation in operations
         if operation.is_float
         and (
-            operation.kind not in _CONVERSIONS
-            or (operation.kind == "QUANTIZE" and not made & set(operation.inputs))
-            or (operation.kind == "DEQUANTIZE" and not read & set(operation.outputs))
+            operation.builtin not in _CONVERSIONS
+            or (operation.builtin == "QUANTIZE" and not written & set(operation.inputs))
+            or (operation.builtin == "DEQUANTIZE" and not read & set(operation.outputs))
         )
     )
     return tuple(dict.fromkeys(layers))

@@ -33,7 +33,7 @@ def run_tflite(model: Path | bytes, images: Floats) -> Floats:
     interpreter = open_interpreter(model)
     try:
         entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        fitted = to_stored(_in_layout_of(entry, images), entry)
+        fitted = quantize_values(_in_layout_of(entry, images), entry)
         batch = _batch(entry, fitted)
         shape = [batch, *fitted.shape[1:]]
         if list(entry["shape"]) != shape:
@@ -111,7 +111,7 @@ def _batch(entry: Any, images: npt.NDArray[Any]) -> int:
     return batch
 
 
-def to_stored(values: Floats, tensor: Any) -> npt.NDArray[Any]:
+def quantize_values(values: Floats, tensor: Any) -> npt.NDArray[Any]:
     """Integers that stand for the values in an integer tensor, the nearest that it can hold."""
     kind = tensor["dtype"]
     if not np.issubdtype(kind, np.integer):
@@ -125,10 +125,10 @@ def to_stored(values: Floats, tensor: Any) -> npt.NDArray[Any]:
 def _run(interpreter: Any, entry: Any, result: Any, images: npt.NDArray[Any]) -> Floats:
     interpreter.set_tensor(entry["index"], images)
     interpreter.invoke()
-    return to_numbers(interpreter.get_tensor(result["index"]), result)
+    return dequantize_values(interpreter.get_tensor(result["index"]), result)
 
 
-def to_numbers(values: npt.NDArray[Any], tensor: Any) -> Floats:
+def dequantize_values(values: npt.NDArray[Any], tensor: Any) -> Floats:
     """What the values of a tensor stand for."""
     scale, zero_point = tensor["quantization"]
     if np.issubdtype(values.dtype, np.integer) and scale:

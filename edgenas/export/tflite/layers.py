@@ -1,4 +1,4 @@
-"""What is inside a TFLite file: its operators by the names of their layers, and the values that they compute."""
+"""The contents of a TFLite file: operators with the names of their layers, weights, and values of tensors."""
 
 from __future__ import annotations
 
@@ -12,73 +12,84 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import ModelError
-from edgenas.export.onnx.session import batches, one_line
+from edgenas.export.onnx.session import one_line, split_batches
 from edgenas.export.tflite.file import schema
-from edgenas.export.tflite.interpreter import open_interpreter, to_numbers, to_stored, without_standard_error
+from edgenas.export.tflite.interpreter import (
+    dequantize_values,
+    open_interpreter,
+    quantize_values,
+    without_standard_error,
+)
 
 Floats = npt.NDArray[np.float32]
-_WEIGHT = ".weight"
-_PART = re.compile(r"(/(rows\d*|sum\d+|pad|scaled|gained|channels_first|shifted|sixfold))+$")
+_WEIGHT_SUFFIX = ".weight"
+_PART_SUFFIX = re.compile(r"(/(rows\d*|sum\d+|pad|scaled|gained|channels_first|shifted|sixfold))+$")
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operator of a TFLite file: its kind, the tensors that it writes, and those it reads that operators write.
+    """An operator of a TFLite file.
 
-    ``layers`` are the nodes whose work it does. ``is_float`` says whether any
-    of its tensors, weights too, holds floats.
+    Attributes:
+        builtin: name of the builtin operator, such as ``CONV_2D``.
+        inputs: names of the activations that it reads.
+        outputs: names of the tensors that it writes.
+        layers: names of the nodes whose work it does.
+        is_float: True if one of its tensors, weights included, holds floats.
     """
 
-    kind: str
+    builtin: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     layers: tuple[str, ...]
     is_float: bool
 
 
-def operations(model: bytes) -> tuple[Operation, ...]:
-    """The operators of a file, in order. Raises ModelError when it is no TFLite file."""
+def read_operations(model: bytes) -> tuple[Operation, ...]:
+    """Return the operators of a file, in order. Raise ModelError when it is no TFLite file."""
     try:
-        return tuple(_operations(model))
+        return tuple(_read_operations(model))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise ModelError(f"the model: is no TFLite file ({one_line(error)})") from None
 
 
-def _operations(model: bytes) -> Iterator[Operation]:
+def _read_operations(model: bytes) -> Iterator[Operation]:
     types = schema()
     root = types.Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
-    kinds = {code: name for name, code in vars(types.BuiltinOperator).items() if isinstance(code, int)}
+    builtins = {code: name for name, code in vars(types.BuiltinOperator).items() if isinstance(code, int)}
     tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
     names = [tensor.Name().decode() for tensor in tensors]
     floats = {types.TensorType.FLOAT32, types.TensorType.FLOAT16}
-    made = set(graph.InputsAsNumpy())
-    ends = set(graph.OutputsAsNumpy())
+    activations = set(graph.InputsAsNumpy())
+    graph_outputs = set(graph.OutputsAsNumpy())
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         code = root.OperatorCodes(operator.OpcodeIndex())
         inputs = [number for number in operator.InputsAsNumpy() if number >= 0]
         outputs = list(operator.OutputsAsNumpy())
-        weights = [names[number].removesuffix(_WEIGHT) for number in inputs if names[number].endswith(_WEIGHT)]
-        # The graph's output is named like the model's, and not like the layer that writes it.
-        last = weights if ends & set(outputs) else []
+        weights = [
+            names[number].removesuffix(_WEIGHT_SUFFIX) for number in inputs if names[number].endswith(_WEIGHT_SUFFIX)
+        ]
+        # The graph's output has the model's name for it and not that of its layer, which its weights tell.
+        last = weights if graph_outputs & set(outputs) else []
         yield Operation(
-            kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
-            tuple(names[number] for number in inputs if number in made),
+            builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())],
+            tuple(names[number] for number in inputs if number in activations),
             tuple(names[number] for number in outputs),
             tuple(dict.fromkeys([*last, *(part for number in outputs for part in names[number].split(";"))])),
             any(tensors[number].Type() in floats for number in (*inputs, *outputs)),
         )
-        made.update(outputs)
+        activations.update(outputs)
 
 
-def whole(layer: str) -> str:
-    """The node that a layer does part of the work of, itself otherwise: ``x.conv`` of ``x.conv/rows0/pad``."""
-    return _PART.sub("", layer)
+def whole_layer(layer: str) -> str:
+    """Return the node that a layer does part of the work of: ``x.conv`` for ``x.conv/rows0/pad`` and for itself."""
+    return _PART_SUFFIX.sub("", layer)
 
 
 def half_weights(model: bytes) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
-    """The float16 weights of a file, by tensor name."""
+    """Yield the name and the values of each float16 weight of a file."""
     root = schema().Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
     for index in range(graph.TensorsLength()):
@@ -86,16 +97,17 @@ def half_weights(model: bytes) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
         buffer = root.Buffers(tensor.Buffer())
         if tensor.Type() != schema().TensorType.FLOAT16:
             continue
-        if buffer.Size():  # ai-edge-quantizer stores weights behind the tables, and where in their stead
+        if buffer.Size():  # ai-edge-quantizer stores weights behind the tables, and their offsets in the buffers
             yield tensor.Name().decode(), np.frombuffer(model, np.float16, buffer.Size() // 2, buffer.Offset())
         elif buffer.DataLength():
             yield tensor.Name().decode(), buffer.DataAsNumpy().view(np.float16)
 
 
 def input_shape(model: bytes) -> list[Any]:
-    """The shape (N, C, H, W) of the images that a file takes; N is a name where it is open.
+    """Return the shape (N, C, H, W) of the images that a file takes; N is a name where it is open.
 
-    Raises ModelError for a file whose input is no image.
+    Raises:
+        ModelError: for a file whose input is no image.
     """
     signature = [int(size) for size in open_interpreter(model).get_input_details()[0]["shape_signature"]]
     if len(signature) != 4:
@@ -105,21 +117,24 @@ def input_shape(model: bytes) -> list[Any]:
 
 
 def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
-    """The numbers in the input and in all tensors that operators write, batch by batch.
+    """Yield the float values of the input and of all tensors that operators write, batch by batch.
 
-    ``images`` (N, C, r, r) go in as many at a time as the model takes, one
-    where it takes any number; the last batch is filled up with the first
-    images. Raises UsageError when the images do not fit the model.
+    Args:
+        model: the file.
+        images: (N, C, r, r), run as ``split_batches`` divides them.
+
+    Raises:
+        UsageError: when the images do not fit the model.
     """
-    parts = batches(images, input_shape(model))
+    parts = split_batches(images, input_shape(model))
     interpreter = open_interpreter(model, observed=True)
     entry = interpreter.get_input_details()[0]
-    made = {name for operation in operations(model) for name in operation.outputs} | {entry["name"]}
+    names = {name for operation in read_operations(model) for name in operation.outputs} | {entry["name"]}
     interpreter.resize_tensor_input(entry["index"], [len(parts[0]), *entry["shape"][1:]])
     with without_standard_error():
         interpreter.allocate_tensors()
-    tensors = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] in made]
+    tensors = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] in names]
     for part in parts:
-        interpreter.set_tensor(entry["index"], to_stored(np.moveaxis(part, 1, -1), entry))
+        interpreter.set_tensor(entry["index"], quantize_values(np.moveaxis(part, 1, -1), entry))
         interpreter.invoke()
-        yield {tensor["name"]: to_numbers(interpreter.get_tensor(tensor["index"]), tensor) for tensor in tensors}
+        yield {tensor["name"]: dequantize_values(interpreter.get_tensor(tensor["index"]), tensor) for tensor in tensors}

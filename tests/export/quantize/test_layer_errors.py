@@ -58,9 +58,9 @@ def test_errors_by_hand(small_graph: Graph) -> None:
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_the_layer_that_spoils_a_network_comes_first(files: dict[str, bytes], file_format: str) -> None:
     """The wide layer or the one that reads it adds the largest error."""
-    kind = ExportFormat(file_format, "int8")
+    export_format = ExportFormat(file_format, "int8")
     base = files[file_format]
-    errors = layer_errors(base, quantize(base, kind, Calibration(IMAGES)), kind, IMAGES)
+    errors = layer_errors(base, quantize(base, export_format, Calibration(IMAGES)), export_format, IMAGES)
     assert errors[0].layer.startswith("stage2.block1.")
     assert errors[0].added_error > 0.3
     assert len(errors) > 40
@@ -70,14 +70,16 @@ def test_the_layer_that_spoils_a_network_comes_first(files: dict[str, bytes], fi
     assert {each.layer for each in errors} <= nodes
 
 
-@pytest.mark.parametrize("kind", [FP16, ExportFormat("tflite", "fp16"), ExportFormat("tflite", "dynamic")], ids=str)
-def test_every_precision_has_a_report(files: dict[str, bytes], kind: ExportFormat) -> None:
+@pytest.mark.parametrize(
+    "export_format", [FP16, ExportFormat("tflite", "fp16"), ExportFormat("tflite", "dynamic")], ids=str
+)
+def test_every_precision_has_a_report(files: dict[str, bytes], export_format: ExportFormat) -> None:
     """Errors of float16 are below a hundredth, those of dynamic range are larger."""
-    base = files[kind.format]
-    errors = layer_errors(base, quantize(base, kind), kind, IMAGES)
+    base = files[export_format.format]
+    errors = layer_errors(base, quantize(base, export_format), export_format, IMAGES)
     assert len(errors) > 40
     largest = max(each.relative_error for each in errors)
-    assert 0 < largest < 0.01 if kind.precision == "fp16" else largest > 0.01
+    assert 0 < largest < 0.01 if export_format.precision == "fp16" else largest > 0.01
 
 
 def test_float32_has_no_report(files: dict[str, bytes]) -> None:
@@ -89,8 +91,8 @@ def test_float32_has_no_report(files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_images_and_models_are_checked(files: dict[str, bytes], file_format: str) -> None:
     """Images of another size and damaged models are refused."""
-    kind = ExportFormat(file_format, "int8")
+    export_format = ExportFormat(file_format, "int8")
     with pytest.raises(UsageError, match=r"\(N, 3, 24, 24\)"):
-        layer_errors(files[file_format], files[file_format], kind, IMAGES[:, :, 1:, 1:])
+        layer_errors(files[file_format], files[file_format], export_format, IMAGES[:, :, 1:, 1:])
     with pytest.raises(ModelError):
-        layer_errors(files[file_format], b"no model", kind, IMAGES)
+        layer_errors(files[file_format], b"no model", export_format, IMAGES)

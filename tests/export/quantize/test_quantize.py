@@ -21,7 +21,7 @@ from edgenas.errors import ModelError, UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, run_onnx
 from edgenas.export.formats import ExportFormat
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.export.quantize.quantize import float_layers, is_named, quantize
+from edgenas.export.quantize.quantize import float_layers, is_kept_in_float, quantize
 from edgenas.export.tflite.interpreter import open_interpreter, run_tflite
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
@@ -72,16 +72,18 @@ def calibration() -> Calibration:
 @pytest.fixture(scope="module")
 def int8_files(files: Files, calibration: Calibration) -> Files:
     """The same network in int8."""
-    return {name: quantize(files[name], kind, calibration) for name, kind in INT8.items()}
+    return {name: quantize(files[name], export_format, calibration) for name, export_format in INT8.items()}
 
 
-@pytest.mark.parametrize("kind", FEWER, ids=str)
-def test_fewer_bits_give_nearly_the_same_logits(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
+@pytest.mark.parametrize("export_format", FEWER, ids=str)
+def test_fewer_bits_give_nearly_the_same_logits(
+    files: Files, calibration: Calibration, export_format: ExportFormat
+) -> None:
     """Each precision keeps its distance to float32, in less space."""
-    base = files[kind.format]
-    model = quantize(base, kind, calibration)
-    limit, share = LIMITS[kind.precision]
-    run = RUN[kind.format]
+    base = files[export_format.format]
+    model = quantize(base, export_format, calibration)
+    limit, share = LIMITS[export_format.precision]
+    run = RUN[export_format.format]
     assert 0 < _error(run(base, calibration.images), run(model, calibration.images)) < limit
     assert len(model) < share * len(base)
 
@@ -92,11 +94,11 @@ def test_float32_is_returned_as_it_is(files: Files, file_format: str) -> None:
     assert quantize(files[file_format], ExportFormat(file_format, "fp32")) == files[file_format]
 
 
-@pytest.mark.parametrize("kind", FEWER, ids=str)
-def test_equal_arguments_give_equal_bytes(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
+@pytest.mark.parametrize("export_format", FEWER, ids=str)
+def test_equal_arguments_give_equal_bytes(files: Files, calibration: Calibration, export_format: ExportFormat) -> None:
     """Quantising twice writes the same file, and does not change what it reads."""
-    first = quantize(files[kind.format], kind, calibration, keep_float=["stem"])
-    assert quantize(files[kind.format], kind, calibration, keep_float=["stem"]) == first
+    first = quantize(files[export_format.format], export_format, calibration, keep_float=["stem"])
+    assert quantize(files[export_format.format], export_format, calibration, keep_float=["stem"]) == first
 
 
 @every_format
@@ -108,11 +110,13 @@ def test_int8_computes_in_integers_only(int8_files: Files, file_format: str) -> 
 @every_format
 def test_float_layers_are_nodes_of_the_float32_graph(files: Files, calibration: Calibration, file_format: str) -> None:
     """What the quantiser adds, such as the gate of a hard swish, is reported as the node that it is part of."""
-    kind = INT8[file_format]
+    export_format = INT8[file_format]
     nodes = {node.name for node in onnx.load_from_string(files["onnx"]).graph.node}
-    floats = float_layers(quantize(files[file_format], kind, calibration, keep_float=["stem", "stage5"]), kind)
+    floats = float_layers(
+        quantize(files[file_format], export_format, calibration, keep_float=["stem", "stage5"]), export_format
+    )
     assert {name for layer in floats for name in layer.split(";")} <= nodes
-    assert any(is_named(layer, ["stem.act"]) for layer in floats)
+    assert any(is_kept_in_float(layer, ["stem.act"]) for layer in floats)
 
 
 def test_int8_tflite_takes_and_gives_integers(int8_files: Files) -> None:
@@ -160,10 +164,10 @@ def test_named_layers_stay_in_float(
     files: Files, calibration: Calibration, file_format: str, keep: str, expected: set[str]
 ) -> None:
     """A layer's name keeps it in float, a place's name all below it, and nothing else."""
-    kind = INT8[file_format]
-    model = quantize(files[file_format], kind, calibration, keep_float=[keep])
-    found = float_layers(model, kind)
-    assert all(is_named(layer, [keep]) for layer in found)
+    export_format = INT8[file_format]
+    model = quantize(files[file_format], export_format, calibration, keep_float=[keep])
+    found = float_layers(model, export_format)
+    assert all(is_kept_in_float(layer, [keep]) for layer in found)
     assert expected <= {part for layer in found for part in layer.split(";")}
     run = RUN[file_format]
     images = calibration.images
@@ -187,10 +191,10 @@ def test_an_unknown_layer_is_refused_with_the_nearest(files: Files, calibration:
 
 def test_names_end_where_a_place_ends() -> None:
     """``stage1.block1`` is not the start of ``stage1.block10``; of joined names one is enough."""
-    assert is_named("stage1.block1.conv", ["stage1.block1"])
-    assert is_named("a.conv;b.act", ["b"])
-    assert is_named("stem.conv/pad", ["stem.conv"])
-    assert not is_named("stage1.block10.conv", ["stage1.block1"])
+    assert is_kept_in_float("stage1.block1.conv", ["stage1.block1"])
+    assert is_kept_in_float("a.conv;b.act", ["b"])
+    assert is_kept_in_float("stem.conv/pad", ["stem.conv"])
+    assert not is_kept_in_float("stage1.block10.conv", ["stage1.block1"])
 
 
 def test_int8_needs_calibration(files: Files) -> None:
@@ -212,11 +216,13 @@ def test_symmetric_integers_have_zero_points_of_zero(files: Files, calibration: 
     assert _error(run_onnx(files["onnx"], calibration.images), found) < LIMITS["int8"][0]
 
 
-@pytest.mark.parametrize("kind", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")], ids=str)
-def test_symmetric_integers_are_for_onnx_int8(files: Files, calibration: Calibration, kind: ExportFormat) -> None:
+@pytest.mark.parametrize("export_format", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")], ids=str)
+def test_symmetric_integers_are_for_onnx_int8(
+    files: Files, calibration: Calibration, export_format: ExportFormat
+) -> None:
     """Elsewhere the flag is refused and not ignored."""
     with pytest.raises(UsageError, match="onnx int8 only"):
-        quantize(files[kind.format], kind, calibration, symmetric=True)
+        quantize(files[export_format.format], export_format, calibration, symmetric=True)
 
 
 def test_only_int8_files_are_asked_for_float_layers(files: Files) -> None:
@@ -282,13 +288,13 @@ def test_labels_stay_behind_a_tflite_file(files: Files, calibration: Calibration
     assert run_tflite(model, calibration.images).shape == (8, 10)
 
 
-@pytest.mark.parametrize("kind", FEWER, ids=str)
+@pytest.mark.parametrize("export_format", FEWER, ids=str)
 def test_nothing_is_printed(
-    files: Files, calibration: Calibration, kind: ExportFormat, capfd: pytest.CaptureFixture[str]
+    files: Files, calibration: Calibration, export_format: ExportFormat, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The libraries' progress bars and greetings stay away, and leave no thread behind."""
     before = threading.active_count()
-    quantize(files[kind.format], kind, calibration)
+    quantize(files[export_format.format], export_format, calibration)
     assert capfd.readouterr() == ("", "")
     assert threading.active_count() == before
 
@@ -320,10 +326,10 @@ def test_keeping_the_layers_that_need_it_repairs_a_network(
     weights[f"{place}.depthwise.conv.weight"][0] /= 1000
     model = build_onnx(small_space.smallest, weights)
     base = model if file_format == "onnx" else build_tflite(model)
-    kind, run, images = INT8[file_format], RUN[file_format], calibration.images
+    export_format, run, images = INT8[file_format], RUN[file_format], calibration.images
     kept = [f"{place}.expand", f"{place}.depthwise"]
-    spoilt = _error(run(base, images), run(quantize(base, kind, calibration), images))
-    repaired = _error(run(base, images), run(quantize(base, kind, calibration, keep_float=kept), images))
+    spoilt = _error(run(base, images), run(quantize(base, export_format, calibration), images))
+    repaired = _error(run(base, images), run(quantize(base, export_format, calibration, keep_float=kept), images))
     assert repaired < LIMITS["int8"][0] < spoilt
 
 
@@ -345,9 +351,9 @@ def test_every_familys_networks_run_in_integers(space: SearchSpace, lively_weigh
     images = _images(architecture.resolution)
     model = build_onnx(architecture, lively_weights(architecture, seed))
     for file_format, base in (("onnx", model), ("tflite", build_tflite(model))):
-        kind, run = INT8[file_format], RUN[file_format]
-        found = quantize(base, kind, Calibration(images))
-        assert float_layers(found, kind) == ()
+        export_format, run = INT8[file_format], RUN[file_format]
+        found = quantize(base, export_format, Calibration(images))
+        assert float_layers(found, export_format) == ()
         # Deep networks of random weights amplify any difference.
         assert _error(run(base, images), run(found, images)) < 0.5
 
