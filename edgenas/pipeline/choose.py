@@ -10,7 +10,7 @@ from edgenas.bundle import run_model
 from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
-from edgenas.export import accuracy
+from edgenas.export import top1_accuracy
 from edgenas.files import digest, digest_of_inputs, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
@@ -181,10 +181,10 @@ def _measure_candidate(
     prepared, export_format = prepare(workspace, architecture), format_of(target)
     labels = workspace.data.validation.labels
     model, _ = prepared.build(export_format)
-    file_accuracy = accuracy(run_model(model, export_format.format, prepared.parity_reference.inputs), labels)
+    file_accuracy = top1_accuracy(run_model(model, export_format.format, prepared.parity_reference.inputs), labels)
     result = measurer.prove(model)
     return MeasuredSubnet(
-        subnet_accuracy=accuracy(prepared.parity_reference.expected, labels),
+        subnet_accuracy=top1_accuracy(prepared.parity_reference.expected, labels),
         accuracy=file_accuracy,
         latency_ms=result.median_ms,
         interval_ms=result.interval_ms,

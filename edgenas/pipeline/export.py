@@ -193,7 +193,7 @@ def _make_verified_file(prepared: PreparedModel, export_format: ExportFormat) ->
     if export_format.precision != "fp32":
         errors = layer_errors(base, model, export_format, reference.inputs[:_LAYER_IMAGES])
     try:
-        agreement = agree(reference.expected, logits, export_format.precision, real=reference.real)
+        agreement = check_parity(reference.expected, logits, export_format.precision, real=reference.real)
     except VerificationError as error:
         raise VerificationError(f"{error}; {_suggest_remedy(prepared, export_format, logits, errors)}") from None
     interface = read_interface(model, export_format.format)
@@ -210,7 +210,7 @@ def _find_float_layers(prepared: PreparedModel, export_format: ExportFormat, mod
     if export_format.precision != "int8":
         return ()
     layers = float_layers(model, export_format)
-    unnamed = [layer for layer in layers if not is_named(layer, prepared.float_places(export_format))]
+    unnamed = [layer for layer in layers if not is_kept_in_float(layer, prepared.float_places(export_format))]
     if export_format.format == "tflite" and unnamed:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers
@@ -231,7 +231,7 @@ def _write_bundle(prepared: PreparedModel, file: VerifiedFile, out: Path, card: 
     settings = {**prepared.preprocessing, "layout": file.interface.input.layout}
     return write_bundle(
         out,
-        kind=file.export_format,
+        export_format=file.export_format,
         model=file.model,
         preprocessing=settings,
         labels=prepared.labels,

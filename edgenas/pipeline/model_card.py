@@ -14,7 +14,7 @@ from edgenas.export import PARITY_LIMITS, ExportFormat, ParityResult, top1_accur
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest, digest_of_inputs
-from edgenas.graph import summarise
+from edgenas.graph import summarise_model
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
@@ -70,7 +70,7 @@ def describe_bundle(
 ) -> dict[str, Any]:
     """Return the card of a bundle with this file."""
     workspace, genes = prepared.workspace, prepared.workspace.space.encode([prepared.architecture])
-    summary = summarise(prepared.onnx)
+    summary = summarise_model(prepared.onnx)
     return {
         "for": "tensorrt" if prepared.settings.is_for_tensorrt(file.export_format) else None,
         "architecture": prepared.architecture.to_dict(),
@@ -109,9 +109,9 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
         "data": workspace.data.name,
         "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
-            "validation": accuracy(file.logits, labels),
-            "test": accuracy(run_model(file.model, file.export_format.format, inputs), test.labels),
-            "validation_in_pytorch": accuracy(prepared.parity_reference.expected, labels),
+            "validation": top1_accuracy(file.logits, labels),
+            "test": top1_accuracy(run_model(file.model, file.export_format.format, inputs), test.labels),
+            "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }
 
@@ -124,7 +124,7 @@ def _describe_agreement(prepared: PreparedModel, file: VerifiedFile) -> dict[str
         "mean_difference": file.agreement.mean_difference,
         "relative_error": file.agreement.relative_error,
         "top1": file.agreement.top1_agreement,
-        "limits": asdict(LIMITS[file.export_format.precision]),
+        "limits": asdict(PARITY_LIMITS[file.export_format.precision]),
     }
 
 

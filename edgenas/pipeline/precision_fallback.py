@@ -59,7 +59,7 @@ def find_float_places(
         errors: What each of its layers loses, those that add most first.
     """
     kept = prepared.float_places(export_format)
-    tried = _list_places([error.layer for error in errors if not is_named(error.layer, kept)])
+    tried = _list_places([error.layer for error in errors if not is_kept_in_float(error.layer, kept)])
     if not tried:
         return None
     before = _relative_error(prepared, logits)

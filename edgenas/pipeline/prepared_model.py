@@ -146,18 +146,18 @@ class PreparedModel:
         if not self.settings.keep_float or export_format.precision == "fp32":
             return ()
         layers = self._list_layers(export_format)
-        return tuple(place for place in self.settings.keep_float if any(is_below(layer, place) for layer in layers))
+        return tuple(place for place in self.settings.keep_float if any(belongs_to(layer, place) for layer in layers))
 
     def _list_layers(self, export_format: ExportFormat) -> list[str]:
         base, _ = build_file(self.onnx, ExportFormat(export_format.format))
-        return list(layers_of(base, export_format))
+        return list(quantizable_layers(base, export_format))
 
     def check_settings(self, formats: Sequence[ExportFormat]) -> None:
         """Raise UsageError when int8 has no images, or no format has a layer that is to be kept in float."""
         if self.settings.keep_float:
             reduced = [export_format for export_format in formats if export_format.precision != "fp32"]
             layers = [layer for export_format in reduced for layer in self._list_layers(export_format)]
-            kept_layers(layers, self.settings.keep_float)
+            select_layers(layers, self.settings.keep_float)
         if any(export_format.precision == "int8" for export_format in formats):
             _ = self.calibration
 

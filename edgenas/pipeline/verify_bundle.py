@@ -68,14 +68,14 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
         file_target, device_difference = None, None
         if target is not None:
             check_present(target.profile)
-            file_target = target_for(target, verified.kind)
+            file_target = target_for(target, verified.export_format)
             if file_target is None:
-                name, file_format = target.profile.name, verified.kind.format
+                name, file_format = target.profile.name, verified.export_format.format
                 raise VerificationError(f"{name}: its profile has no runtime for {file_format} files")
             device_difference = _compare_on_device(bundle, verified, file_target)
     return VerificationReport(
         path,
-        str(verified.kind),
+        str(verified.export_format),
         verified.label,
         verified.max_difference,
         verified.allowed,
@@ -85,33 +85,33 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
     )
 
 
-def _compare_on_device(bundle: Bundle, verified: Verified, target: Target) -> float:
+def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target) -> float:
     """Run the sample on a device; return the largest difference to the recorded logits."""
     interface = verified.interface
     outputs = run_on_device(bundle.model, [to_model_input(interface, verified.sample.images)], target)
     logits = to_logits(interface, outputs[0])[:1]
-    limits = LIMITS[verified.kind.precision]
+    limits = PARITY_LIMITS[verified.export_format.precision]
     try:
-        return compare(verified.sample.expected, logits, limits.again).max_difference
+        return compare_logits(verified.sample.expected, logits, limits.again).max_difference
     except VerificationError as error:
         raise VerificationError(
             f"{bundle.model}: does not give the logits of sample.npz on {target.name} ({error})"
         ) from None
 
 
-def to_model_input(interface: Interface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+def to_model_input(interface: ModelInterface, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """Return images (1, C, H, W) in the batch size, layout and type of the model's input."""
     entry = interface.input
     batch = np.repeat(images, interface.batch or 1, axis=0)
     laid_out = np.ascontiguousarray(np.moveaxis(batch, 1, -1)) if entry.layout == "NHWC" else batch
-    return to_stored(laid_out, _describe_tensor(entry))
+    return quantize_values(laid_out, _describe_tensor(entry))
 
 
-def to_logits(interface: Interface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def to_logits(interface: ModelInterface, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return the model's output as logits (N, classes)."""
-    return to_numbers(values, _describe_tensor(interface.output))
+    return dequantize_values(values, _describe_tensor(interface.output))
 
 
-def _describe_tensor(port: Port) -> dict[str, Any]:
+def _describe_tensor(port: TensorSpec) -> dict[str, Any]:
     """Return a port in the form of LiteRT's tensor details."""
     return {"dtype": np.dtype(port.dtype), "quantization": (port.scale or 0.0, port.zero_point or 0)}
