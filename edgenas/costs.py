@@ -17,7 +17,7 @@ Vector = npt.NDArray[np.float64]
 _ROWS = 2048  # architectures at once: what is computed for them stays in the cache
 
 
-def in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
+def apply_in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
     """``function`` of genes (N, G), (N,), some rows at a time; each row's value must depend on that row alone."""
     values = np.empty(len(genes))
     for first in range(0, len(genes), _ROWS):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
-TEMPORARY = ".edgenas-tmp"  # how the names of files end while they are being written
+TEMPORARY_SUFFIX = ".edgenas-tmp"  # how the names of files end while they are being written
 _MOST_REPEATED = 100_000  # nodes that the aliases of a YAML file may stand for
 _REMEDY = "move it away and run the command that made it again"
 
@@ -35,7 +35,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises EdgeNASError when the folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -237,7 +237,7 @@ class _AsItIs:
         return {**handler(source), "strict": True}
 
 
-Whole = Annotated[int, _AsItIs()]  # neither true nor "4"
+StrictInt = Annotated[int, _AsItIs()]  # neither true nor "4"
 
 
 @functools.cache
@@ -247,7 +247,7 @@ def _adapter(cls: Any) -> Any:
     return TypeAdapter(cls)
 
 
-def parse(cls: type[T], data: Any, where: str) -> T:
+def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     """Make a frozen dataclass from plain data, with types checked and unknown keys refused by name.
 
     ``where`` names the file or argument in the message. Raises UsageError on one line,
@@ -271,7 +271,7 @@ def _first_problem(cls: type[Any], error: Any) -> str:
     place = ".".join(str(step) for step in problem["loc"])
     if problem["type"] in _UNKNOWN_KEY:
         known = sorted(_known_keys(cls, problem["loc"][:-1]))
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)}"
+        return f"unknown key {place!r}{suggest_nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"key {place!r} is missing"
     if problem["type"] == "dataclass_type":
@@ -296,7 +296,7 @@ def _known_keys(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def nearest(word: str, known: list[str]) -> str:
+def suggest_nearest(word: str, known: list[str]) -> str:
     """The tail of a message about an unknown word: the nearest known one, and all of them."""
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"

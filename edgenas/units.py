@@ -42,7 +42,7 @@ def parse_bytes(text: str, what: str = "memory") -> int:
     return value
 
 
-def parse_change(text: str, what: str = "tolerance") -> float:
+def parse_percent(text: str, what: str = "tolerance") -> float:
     """``"+5%"`` -> 0.05, a fraction. Raises UsageError for anything else."""
     match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match:
@@ -56,7 +56,7 @@ def format_ms(value: float) -> str:
     return f"{value:.{digits}f} ms"
 
 
-def format_ms_of(value: float, whole: float) -> str:
+def format_ms_part(value: float, whole: float) -> str:
     """A part of ``whole`` milliseconds as text, to about a thousandth of it, so that parts align: ``0.05 ms`` of 12."""
     digits = 3 - math.floor(math.log10(max(whole, 1e-6)))
     return f"{value:.{max(0, digits)}f} ms"

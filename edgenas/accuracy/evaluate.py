@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgenas.data.data_set import DataSet, Images, Inputs, Split
-from edgenas.ofa import Subnet, Supernet, calibrate, computing_with, to_channels_last
+from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
@@ -31,11 +31,11 @@ class Evaluator:
     def subnet(self, architecture: Architecture) -> Subnet:
         """The stand-alone, calibrated module of an architecture, in eval mode."""
         inputs = self._data.inputs(self._calibration, architecture.resolution)
-        return extract(self._supernet, architecture, inputs, self._threads)
+        return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
     def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
         """Logits (N, classes) of images (N, H, W) at a resolution."""
-        return logits(subnet, self._data.inputs(images, resolution), self._threads)
+        return compute_logits(subnet, self._data.inputs(images, resolution), self._threads)
 
     def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
         """The share of a split's images that are classified rightly, from 0 to 1."""
@@ -46,7 +46,7 @@ class Evaluator:
         return self.accuracy(self.subnet(architecture), self._data.validation, architecture.resolution)
 
 
-def extract(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
+def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
     """The stand-alone module of an architecture, in eval mode, its batch norm calibrated on inputs (N, C, r, r).
 
     Without inputs it keeps the supernet's statistics, which are not its own.
@@ -56,14 +56,14 @@ def extract(supernet: Supernet, architecture: Architecture, inputs: Inputs | Non
     if inputs is None:
         subnet.eval()
         return subnet
-    with computing_with(threads):
-        calibrate(subnet, _batches(inputs))
+    with torch_threads(threads):
+        calibrate_batch_norm(subnet, _batches(inputs))
     return subnet
 
 
-def logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
+def compute_logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
     """Logits (N, classes) of prepared inputs (N, C, r, r)."""
-    with torch.inference_mode(), computing_with(threads):
+    with torch.inference_mode(), torch_threads(threads):
         return torch.cat([subnet(batch) for batch in _batches(inputs)]).numpy()
 
 

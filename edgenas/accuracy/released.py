@@ -115,12 +115,12 @@ class ReleasedPredictor:
 def _read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """The tensors of a PyTorch file by their own names, without running any code that the file may hold."""
     try:
-        from edgenas.ofa.released_file import read_released
+        from edgenas.ofa.released_file import read_released_file
     except ModuleNotFoundError:
         raise MissingExtraError(
             f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
         ) from None
-    released = read_released(path)
+    released = read_released_file(path)
     return {released.keys[name]: tensor.numpy() for name, tensor in released.tensors.items()}
 
 

@@ -30,7 +30,7 @@ from edgenas.bundle.check import (
 from edgenas.bundle.texts import model_card, scripts
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export.formats import FORMATS, ExportFormat
-from edgenas.files import TEMPORARY, canonical_json, parse, read_document, write_bytes, write_document
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json, parse_dataclass, read_document, write_bytes, write_document
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
@@ -125,7 +125,7 @@ def write_bundle(
     check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
-    settings = parse(StoredPreprocessing, dict(preprocessing), "preprocessing")
+    settings = parse_dataclass(StoredPreprocessing, dict(preprocessing), "preprocessing")
     facts = {"kind": str(kind), **card}
     _check_json(facts)
     sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
@@ -202,7 +202,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 def _sweep(target: Path) -> None:
     """Delete what killed writes of this bundle and its archive left beside it, but no bundle that lost its place."""
-    kinds = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY)]
+    kinds = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY_SUFFIX)]
     for name, suffix in [*kinds, (target.name, _OLD)] if target.exists() else kinds:
         start = f".{name}."
         for remains in target.parent.glob(f"{glob.escape(start)}*{suffix}"):

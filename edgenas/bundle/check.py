@@ -18,7 +18,7 @@ from edgenas.errors import FormatError, ModelError, UsageError, VerificationErro
 from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import LIMITS, check_onnx, compare
 from edgenas.export.tflite.metadata import has_other_labels
-from edgenas.files import digest, parse, read_bytes, read_document
+from edgenas.files import digest, parse_dataclass, read_bytes, read_document
 from edgenas.version import __version__
 
 CARD = ("bundle", 2)
@@ -136,7 +136,7 @@ def check_contents(folder: Path, file_format: str) -> Verified:
     """That the files mean what they should; messages name the file without its folder."""
     card = read_document(folder / "card.json", *CARD)
     plain = read_document(folder / "preprocessing.json", "preprocessing", StoredPreprocessing.VERSION)
-    settings = asdict(parse(StoredPreprocessing, plain, "preprocessing.json"))
+    settings = asdict(parse_dataclass(StoredPreprocessing, plain, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
     interface = _checked_model(model, file_format, card)
     foreign = _foreign_scripts(folder, file_format, card)

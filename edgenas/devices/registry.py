@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from edgenas.devices.contract import Device
 from edgenas.devices.profile import DeviceProfile
 from edgenas.errors import UsageError
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 
 ENTRY_POINTS = "edgenas.devices"
 _BUILT_IN = {
@@ -28,7 +28,7 @@ def device_class(kind: str, where: str) -> type[Device]:
         added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
         if kind not in added:
             raise UsageError(
-                f"{where}: unknown kind of connection {kind!r}{nearest(kind, sorted({*_BUILT_IN, *added}))}"
+                f"{where}: unknown kind of connection {kind!r}{suggest_nearest(kind, sorted({*_BUILT_IN, *added}))}"
             )
         found = added[kind].load()
     if not (isinstance(found, type) and issubclass(found, Device)):

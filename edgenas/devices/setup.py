@@ -24,7 +24,7 @@ from edgenas import on_device
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import digest, nearest
+from edgenas.files import digest, suggest_nearest
 
 _SCRIPT = Path(on_device.__file__).with_name("install.py")
 # Where runtimes are installed on a device, and where a profile without python has them used.
@@ -222,7 +222,7 @@ def _wanted(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_Wanted]:
     wanted = []
     for runtime in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
         if runtime not in _PACKAGES:
-            known = nearest(runtime, sorted(_PACKAGES))
+            known = suggest_nearest(runtime, sorted(_PACKAGES))
             raise UsageError(f"{profile.name}: nothing is known about installing runtime {runtime!r}{known}")
         special = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
         package = next((name for name in special if name), _PACKAGES[runtime])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def calibrate(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
+def calibrate_batch_norm(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every batch norm's running statistics to their mean over ``batches`` of inputs (N, C, r, r).
 
     Shared weights are trained with the statistics of many subnets; a subnet is

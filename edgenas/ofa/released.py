@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from edgenas.errors import FormatError
-from edgenas.ofa.released_file import Released, read_released
+from edgenas.ofa.released_file import Released, read_released_file
 from edgenas.ofa.released_keys import is_matrix, released_names
 from edgenas.ofa.released_space import find_space
 from edgenas.ofa.supernet import Supernet
@@ -29,7 +29,7 @@ def load_released(path: str | Path, choices: Mapping[str, Any] | None = None) ->
     a file that is no checkpoint of tensors or whose tensors do not fit, naming
     the tensor and both shapes.
     """
-    released = read_released(Path(path))
+    released = read_released_file(Path(path))
     supernet = Supernet(find_space(released, choices or {}))
     weights = supernet.state_dict()
     supernet.load_state_dict(weights | _fitting(released, supernet.space, weights))

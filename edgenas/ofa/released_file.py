@@ -31,7 +31,7 @@ class Released:
         return 0 if tensor is None or not -tensor.dim() <= axis < tensor.dim() else tensor.shape[axis]
 
 
-def read_released(path: Path) -> Released:
+def read_released_file(path: Path) -> Released:
     """The tensors of ``{"state_dict": ...}`` or of a bare state_dict.
 
     Raises UsageError when the file cannot be read, FormatError when it is no

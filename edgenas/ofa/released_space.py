@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.ofa.released_file import Released
 from edgenas.ofa.released_keys import matrix_kernels
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, space_from_dict
@@ -42,7 +42,9 @@ def find_space(released: Released, choices: Mapping[str, Any]) -> SearchSpace:
     """
     family = _family(released)
     given = {
-        key: value for key, value in asdict(parse(Choices, _plain(choices), "choices")).items() if value is not None
+        key: value
+        for key, value in asdict(parse_dataclass(Choices, _plain(choices), "choices")).items()
+        if value is not None
     }
     wrong = "kernel_sizes" if isinstance(family, ResNet50D) else "width_mults"
     if wrong in given:

@@ -115,7 +115,7 @@ _MODULES: dict[str, Callable[[Part], nn.Module]] = {
 }
 
 
-def attach(root: nn.Module, name: str, module: nn.Module) -> None:
+def attach_module(root: nn.Module, name: str, module: nn.Module) -> None:
     """Register ``module`` under a dotted name, making the containers in between."""
     *path, last = name.split(".")
     for step in path:
@@ -136,7 +136,7 @@ class Subnet(nn.Module):
         self._places = tuple(architecture.parts)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for name, part in architecture.parts.items():
-                attach(self, name, _MODULES[part.operator](part))
+                attach_module(self, name, _MODULES[part.operator](part))
 
     def forward(self, x: Tensor) -> Tensor:
         for name in self._places:

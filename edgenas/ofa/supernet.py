@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgenas.errors import SpaceError
 from edgenas.ofa.layers import ElasticBatchNorm, ElasticMBConv, make_layer
-from edgenas.ofa.subnet import Subnet, attach
+from edgenas.ofa.subnet import Subnet, attach_module
 from edgenas.space import Architecture, SearchSpace
 from edgenas.space.parts import weight_shapes
 
@@ -26,7 +26,7 @@ class Supernet(nn.Module):
         self.space = space
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for name, part in space.largest.parts.items():
-                attach(self, name, make_layer(part, self._kernel_sizes(name)))
+                attach_module(self, name, make_layer(part, self._kernel_sizes(name)))
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _kernel_sizes(self, name: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ def spare_threads() -> int:
 
 
 @contextmanager
-def computing_with(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     """Compute with this many threads inside, and with as many as before afterwards: sums in another order differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -19,7 +19,7 @@ from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_c
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.schedule import Phase, Schedule
 from edgenas.ofa.supernet import Supernet
-from edgenas.ofa.threads import computing_with, spare_threads
+from edgenas.ofa.threads import spare_threads, torch_threads
 from edgenas.space import SearchSpace
 
 CHECKPOINT_SECONDS = 10.0
@@ -82,7 +82,7 @@ class Trainer:
         Training that goes on uses as many threads as the one that began.
         """
         begun = self._restore()
-        with computing_with(begun.threads):
+        with torch_threads(begun.threads):
             self._train_from(begun, on_step)
         return begun.supernet.eval()
 

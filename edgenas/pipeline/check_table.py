@@ -15,7 +15,7 @@ import numpy as np
 from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import Measurer
@@ -168,7 +168,7 @@ def _planned(
     """What was planned for this check of this table, or else a new plan, written down, and the files made for it."""
     path, current = run.layout.check_plan(target.name, number), digest(read_bytes(run.layout.table(target.name)))
     if path.exists():
-        plan = parse(_Plan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
+        plan = parse_dataclass(_Plan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
     files = _fresh(run, target, table, number, subnets)

@@ -11,12 +11,12 @@ from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
 from edgenas.export import accuracy
-from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import prepare
-from edgenas.search import Front, candidates
+from edgenas.search import Front, rank_candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
@@ -96,10 +96,10 @@ class Choice:
         return cls(
             space.from_id(body["architecture"]["id"]),
             body["target"],
-            parse(Budget, body["budget"], str(path)),
-            parse(Predicted, body["predicted"], str(path)),
-            parse(MeasuredSubnet, body["measured"], str(path)),
-            tuple(parse(Rejection, rejection, str(path)) for rejection in body["rejected"]),
+            parse_dataclass(Budget, body["budget"], str(path)),
+            parse_dataclass(Predicted, body["predicted"], str(path)),
+            parse_dataclass(MeasuredSubnet, body["measured"], str(path)),
+            tuple(parse_dataclass(Rejection, rejection, str(path)) for rejection in body["rejected"]),
             body["inputs_digest"],
         )
 
@@ -109,7 +109,7 @@ def choose(run: Run, target: Target, budget: Budget, max_drop: float) -> Choice:
     front = run.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    order = candidates(front, budget)[:_MOST_TRIES]
+    order = rank_candidates(front, budget)[:_MOST_TRIES]
     inputs = (digest(read_bytes(run.layout.front(target.name))), run.weights_digest, target.to_dict())
     current = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
     path = run.layout.choice(target.name, _file_name(budget))

@@ -11,7 +11,7 @@ from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.quantize import quantize
 from edgenas.export.tflite.writer import build_tflite
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
@@ -22,7 +22,7 @@ def format_of(target: Target) -> ExportFormat:
     """The kind of file that a target runs. Raises UsageError for a runtime that edgenas writes no files for."""
     if target.runtime not in _FORMATS:
         raise UsageError(
-            f"edgenas writes no files for runtime {target.runtime!r}{nearest(target.runtime, [*_FORMATS])}"
+            f"edgenas writes no files for runtime {target.runtime!r}{suggest_nearest(target.runtime, [*_FORMATS])}"
         )
     return ExportFormat(_FORMATS[target.runtime], target.precision)
 

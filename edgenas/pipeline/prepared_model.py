@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.accuracy.evaluate import extract, logits
+from edgenas.accuracy.evaluate import compute_logits, extract_subnet
 from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.quantize import is_below, kept_layers, layers_of
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 from edgenas.pipeline.calibration_images import Prepared, folder_images, split_folder, training_images
 from edgenas.pipeline.export_formats import build_file
 from edgenas.space import Architecture
@@ -59,7 +59,7 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"unknown calibration method {self.method!r}{nearest(self.method, list(METHODS))}")
+            raise UsageError(f"unknown calibration method {self.method!r}{suggest_nearest(self.method, list(METHODS))}")
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
@@ -217,9 +217,11 @@ def _of_imported(run: Run, architecture: Architecture, settings: ExportSettings)
     else:
         shown, held = split_folder(folder, preprocessing)
         batch_norm = f"calibrated on {shown.source}"
-    subnet = extract(run.supernet, architecture, None if shown is None else shown.inputs)
+    subnet = extract_subnet(run.supernet, architecture, None if shown is None else shown.inputs)
     onnx = _file(architecture, subnet, settings.batch)
-    parity_reference = ParityReference(held.inputs, logits(subnet, held.inputs), held.source, real=shown is not None)
+    parity_reference = ParityReference(
+        held.inputs, compute_logits(subnet, held.inputs), held.source, real=shown is not None
+    )
     labels = tuple(f"class {number}" for number in range(run.space.classes))
     return PreparedModel(
         run, architecture, onnx, preprocessing, labels, held.sample, parity_reference, batch_norm, settings, shown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgenas.devices import Target
 from edgenas.errors import RunError, UsageError
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 from edgenas.profilers import LatencyTable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _load(run: Run, target: Target, name: str) -> LatencyTable:
         known = [each for each in tables(run) if each != target.name]
         raise UsageError(
             f"{name}: is neither a table's JSON file nor a target that {run.layout.root} has a table of"
-            + (nearest(name, known) if known else "; it has none of another target")
+            + (suggest_nearest(name, known) if known else "; it has none of another target")
         )
     try:
         return LatencyTable.load(path, run.space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgenas.report.bars import PartTime, draw_parts
+from edgenas.report.bars import PartTime, draw_part_times
 from edgenas.report.picture import Marker, draw_front
 
-__all__ = ["Marker", "PartTime", "draw_front", "draw_parts"]
+__all__ = ["Marker", "PartTime", "draw_front", "draw_part_times"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgenas.files import write_bytes
-from edgenas.units import format_ms_of
+from edgenas.units import format_ms_part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,9 @@ class PartTime(Protocol):
     def share(self) -> float: ...
 
 
-def draw_parts(rows: Sequence[PartTime], path: Path, *, title: str, detail: str = "", synthetic: bool = False) -> None:
+def draw_part_times(
+    rows: Sequence[PartTime], path: Path, *, title: str, detail: str = "", synthetic: bool = False
+) -> None:
     """Draw the times of a subnet's parts as a PNG, 1200 pixels wide: equal input gives equal bytes.
 
     ``rows`` are from top to bottom, those of a stage together. ``title`` and
@@ -109,7 +111,7 @@ def _draw_bars(axes: Axes, rows: Sequence[PartTime], places: Sequence[float]) ->
     axes.barh(places, [row.ms for row in rows], height=_THICK * _ROW, color=colors, zorder=2)
     whole = sum(row.ms for row in rows)
     for row, place in zip(rows, places, strict=True):
-        said = f"{format_ms_of(row.ms, whole)}  {row.share:.1%}"
+        said = f"{format_ms_part(row.ms, whole)}  {row.share:.1%}"
         axes.annotate(
             said, (row.ms, place), xytext=(6, 0), textcoords="offset pixels",
             va="center", size=10, color=_INK, fontfamily=_FONT, annotation_clip=False, zorder=3,
@@ -126,7 +128,7 @@ def _draw_texts(figure: Figure, total: int, rows: Sequence[PartTime], places: Se
         if len(members) > 1:
             ms = sum(row.ms for row, _ in members)
             below = 1 - (first + 0.72 * _ROW) / total
-            _text(figure, _STAGE, below, f"{format_ms_of(ms, whole)}  {ms / whole:.1%}", color=_QUIET)
+            _text(figure, _STAGE, below, f"{format_ms_part(ms, whole)}  {ms / whole:.1%}", color=_QUIET)
         for row, place in members:
             y = 1 - (_TOP + place) / total
             _text(figure, _NAME, y, "" if row.name == stage and len(members) == 1 else row.name.rpartition(".")[2])

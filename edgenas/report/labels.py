@@ -37,11 +37,11 @@ def place_labels(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame
         centre = candidates[int(penalty.argmin())]
         centres = np.concatenate([centres, [centre]])
         labels = np.concatenate([labels, _fill(centre, size)])
-        taken = np.concatenate([taken, along(np.array([anchor, centre]), _PADDING)])
+        taken = np.concatenate([taken, sample_line(np.array([anchor, centre]), _PADDING)])
     return centres
 
 
-def along(points: Pixels, step: float) -> Pixels:
+def sample_line(points: Pixels, step: float) -> Pixels:
     """Points (M, 2) on the line through ``points`` (N, 2), at most ``step`` apart: a line as obstacles."""
     pieces = [points[:1]]
     for start, end in pairwise(points):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgenas.files import write_bytes
-from edgenas.report.labels import Pixels, along, place_labels
+from edgenas.report.labels import Pixels, place_labels, sample_line
 from edgenas.search import Front
 from edgenas.units import format_ms
 
@@ -223,7 +223,7 @@ def _obstacles(axes: Axes, front: Front, markers: Sequence[Marker], limit_ms: fl
     if limit_ms is not None:
         lines.append(np.array([(limit_ms, percent) for percent in axes.get_ylim()]))
     points = to_pixels(np.column_stack([front.latency_ms, 100 * front.accuracy]))
-    return np.concatenate([points, *(along(to_pixels(line), 8.0) for line in lines)])
+    return np.concatenate([points, *(sample_line(to_pixels(line), 8.0) for line in lines)])
 
 
 def _draw_legend(figure: Figure, axes: Axes) -> None:

@@ -11,7 +11,7 @@ from edgenas.search.pareto import Front
 from edgenas.units import format_bytes, format_ms
 
 
-def candidates(front: Front, budget: Budget) -> npt.NDArray[np.int64]:
+def rank_candidates(front: Front, budget: Budget) -> npt.NDArray[np.int64]:
     """Indices into the front of what is predicted to fit the budget: most accurate first, the faster of equals first.
 
     Raises BudgetError when nothing fits, saying what the fastest and the

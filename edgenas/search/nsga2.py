@@ -9,7 +9,7 @@ import numpy as np
 
 from edgenas.costs import CostModel, Genes
 from edgenas.errors import UsageError
-from edgenas.search.pareto import Front, nondominated
+from edgenas.search.pareto import Front, nondominated_mask
 from edgenas.space import SearchSpace
 
 POPULATION = 100
@@ -71,7 +71,7 @@ def search_front(
 def _front(space: SearchSpace, target: str, inputs_digest: str, source: str, genes: Genes, costs: Any) -> Front:
     genes, first = np.unique(genes, axis=0, return_index=True)
     costs = costs[first]
-    kept = nondominated(costs)
+    kept = nondominated_mask(costs)
     order = np.lexsort((costs[kept][:, 0], costs[kept][:, 1]))
     accuracy, latency_ms, peak_bytes = costs[kept][order].T
     best = genes[kept][order]

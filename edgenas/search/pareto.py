@@ -17,7 +17,7 @@ from edgenas.space import Architecture, SearchSpace
 _KIND, _VERSION = "front", 1
 
 
-def nondominated(costs: Vector) -> npt.NDArray[np.bool_]:
+def nondominated_mask(costs: Vector) -> npt.NDArray[np.bool_]:
     """Mask (N,) of the rows of ``costs`` (N, M) that no other row beats; all are minimised, equal rows are kept."""
     keep = np.ones(len(costs), dtype=bool)
     for index in np.argsort(costs.sum(axis=1), kind="stable"):

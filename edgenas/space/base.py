@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector, in_chunks
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import SpaceError, UsageError
-from edgenas.files import canonical_json, digest, parse, read_yaml
+from edgenas.files import canonical_json, digest, parse_dataclass, read_yaml
 from edgenas.space import parts as part_costs
 from edgenas.space.parts import Part
 
@@ -81,7 +81,7 @@ class SearchSpace(ABC):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> Self:
         """The inverse of ``to_dict``; raises UsageError naming ``where`` for unknown keys and wrong values."""
-        return parse(cls, {key: value for key, value in data.items() if key != "family"}, where)
+        return parse_dataclass(cls, {key: value for key, value in data.items() if key != "family"}, where)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
@@ -245,7 +245,7 @@ class SearchSpace(ABC):
                 total += padded[indices]
             return total
 
-        return in_chunks(added, genes)
+        return apply_in_chunks(added, genes)
 
     def max_over_parts(self, genes: Genes, cost: Vector) -> Vector:
         """As ``sum_over_parts``, with the largest instead of the sum."""
@@ -257,7 +257,7 @@ class SearchSpace(ABC):
                 np.maximum(largest, padded[indices], out=largest)
             return largest
 
-        return in_chunks(most, genes)
+        return apply_in_chunks(most, genes)
 
     def part_costs(self, function: Callable[[Part], float]) -> Vector:
         """``function`` of each of ``distinct_parts``, shape (P,)."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import SpaceError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, choices, make_divisible, require, strided
+from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
 _ACTIVATIONS = ("relu", "relu6", "hswish")
 
@@ -45,7 +45,7 @@ class Stage:
             f"a stage's activation must be one of {', '.join(_ACTIVATIONS)}, but got {self.activation!r}",
         )
         if self.depths is not None:
-            object.__setattr__(self, "depths", choices("a stage's depths", self.depths))
+            object.__setattr__(self, "depths", check_choices("a stage's depths", self.depths))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class InvertedResidualSpace(SearchSpace):
 
     def __post_init__(self) -> None:
         for name in ("resolutions", "kernel_sizes", "expand_ratios", "depths"):
-            object.__setattr__(self, name, choices(name, getattr(self, name)))
+            object.__setattr__(self, name, check_choices(name, getattr(self, name)))
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "width", float(self.width))
         require(0 < self.width <= 16, f"width must be above 0 and at most 16, but got {self.width}")
@@ -159,7 +159,7 @@ class InvertedResidualSpace(SearchSpace):
     def _conv(self, size: int, entry: int, out: int, kernel: int = 1, stride: int = 1) -> Part:
         """A convolution outside of the blocks."""
         activation, eps = self._activation, self._bn_eps
-        return Part("conv", size, entry, strided(size, stride), out, kernel, stride, activation, bn_eps=eps)
+        return Part("conv", size, entry, strided_size(size, stride), out, kernel, stride, activation, bn_eps=eps)
 
     def _first_block(self, size: int, entry: int, out: int) -> Part:
         part = Part("mbconv", size, entry, size, out, 3, 1, self._first_activation, mid_channels=entry)
@@ -170,9 +170,9 @@ class InvertedResidualSpace(SearchSpace):
 
     def _reduced(self, resolution: int, stages: int) -> int:
         """The size of the feature map after the stem and ``stages`` stages."""
-        size = strided(resolution, self.stem_stride)
+        size = strided_size(resolution, self.stem_stride)
         for stage in self.stages[:stages]:
-            size = strided(size, stage.stride)
+            size = strided_size(size, stage.stride)
         return size
 
     def _block_parts(self, stage: int, place: int) -> tuple[Part | None, ...]:
@@ -189,7 +189,7 @@ class InvertedResidualSpace(SearchSpace):
                 parts.append(None)
                 continue
             size = self._reduced(resolution, stage if place == 0 else stage + 1)
-            part = Part("mbconv", size, entry, strided(size, stride), out, kernel, stride, config.activation)
+            part = Part("mbconv", size, entry, strided_size(size, stride), out, kernel, stride, config.activation)
             mid = make_divisible(entry * ratio)
             gate = make_divisible(mid // 4) if config.se else 0
             part = replace(part, mid_channels=mid, se_channels=gate, expand=True, shortcut=stride == 1 and entry == out)
@@ -212,7 +212,7 @@ class InvertedResidualSpace(SearchSpace):
         return {"resolution": architecture.resolution, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
         if len(description.stages) != len(self.stages):
             raise SpaceError(f"{where}: this space has {len(self.stages)} stages, but got {len(description.stages)}")
         values: dict[str, float] = {"resolution": description.resolution}
@@ -235,7 +235,7 @@ class InvertedResidualSpace(SearchSpace):
         Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
         """
         given = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse(_OfaLists, given, where)
+        lists = parse_dataclass(_OfaLists, given, where)
         # Published lists leave out the depth of a last stage that has no choice.
         fixed = tuple(self._stage_depths(stage)[0] for stage in range(len(lists.d), len(self.stages)))
         if all(len(self._stage_depths(stage)) == 1 for stage in range(len(lists.d), len(self.stages))):

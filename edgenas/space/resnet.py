@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgenas.costs import Genes
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, choices, make_divisible, require, strided
+from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
 _STEM = 64
 _WIDTHS = (256, 512, 1024, 2048)
@@ -43,10 +43,10 @@ class ResNet50D(SearchSpace):
     width_mults: tuple[float, ...] = (0.65, 0.8, 1.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resolutions", choices("resolutions", self.resolutions))
+        object.__setattr__(self, "resolutions", check_choices("resolutions", self.resolutions))
         for name in ("expand_ratios", "width_mults"):
-            object.__setattr__(self, name, choices(name, tuple(map(float, getattr(self, name)))))
-        object.__setattr__(self, "depths", choices("depths", self.depths, zero=True))
+            object.__setattr__(self, name, check_choices(name, tuple(map(float, getattr(self, name)))))
+        object.__setattr__(self, "depths", check_choices("depths", self.depths, zero=True))
         require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
 
     # -- widths -----------------------------------------------------------------------
@@ -136,16 +136,19 @@ class ResNet50D(SearchSpace):
     def _stem_slots(self) -> tuple[Slot, ...]:
         """Convolution with stride 2, residual convolution or none, convolution, max-pool with stride 2."""
         mids, stems = self._channels[:2]
-        halves = [strided(size, 2) for size in self.resolutions]
+        halves = [strided_size(size, 2) for size in self.resolutions]
         first = [
-            Part("conv", size, 3, strided(size, 2), mid, 3, 2, "relu") for size, mid in _product(self.resolutions, mids)
+            Part("conv", size, 3, strided_size(size, 2), mid, 3, 2, "relu")
+            for size, mid in _product(self.resolutions, mids)
         ]
         residual = [
             Part("conv", half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
             for half, depth, mid in _product(halves, self.genes[1].values, mids)
         ]
         last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in _product(halves, mids, stems)]
-        pool = [Part("max_pool", half, stem, strided(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)]
+        pool = [
+            Part("max_pool", half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)
+        ]
         return (
             Slot("stem.conv1", (0, 6), tuple(first)),
             Slot("stem.residual", (0, 1, 6), tuple(residual)),
@@ -170,7 +173,7 @@ class ResNet50D(SearchSpace):
                 "bottleneck",
                 size,
                 entry or out,
-                strided(size, stride),
+                strided_size(size, stride),
                 out,
                 3,
                 stride,
@@ -185,9 +188,9 @@ class ResNet50D(SearchSpace):
 
     def _entry_size(self, resolution: int, stage: int) -> int:
         """The size of the feature map that enters a stage."""
-        size = strided(strided(resolution, 2), 2)
+        size = strided_size(strided_size(resolution, 2), 2)
         for stride in _STRIDES[:stage]:
-            size = strided(size, stride)
+            size = strided_size(size, stride)
         return size
 
     def _head_slots(self) -> tuple[Slot, ...]:
@@ -215,7 +218,7 @@ class ResNet50D(SearchSpace):
         return {"resolution": architecture.resolution, "stem": stem, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
         require(
             len(description.stages) == len(_WIDTHS),
             f"{where}: this space has {len(_WIDTHS)} stages, but got {len(description.stages)}",
@@ -239,7 +242,7 @@ class ResNet50D(SearchSpace):
         Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
         """
         given = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse(_OfaLists, given, where)
+        lists = parse_dataclass(_OfaLists, given, where)
         for name, length in (("d", 1 + len(_WIDTHS)), ("e", len(self._blocks)), ("w", 2 + len(_WIDTHS))):
             found = len(getattr(lists, name))
             require(found == length, f"{where}: {name!r} must have {length} entries, but got {found}")

@@ -19,7 +19,7 @@ def require(holds: bool, message: str) -> None:
         raise SpaceError(message)
 
 
-def choices(name: str, values: Sequence[Number], zero: bool = False) -> tuple[Number, ...]:
+def check_choices(name: str, values: Sequence[Number], zero: bool = False) -> tuple[Number, ...]:
     """The values of a choice, ascending.
 
     Raises SpaceError when there are none, or one is repeated, not a number or
@@ -40,7 +40,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return result + divisor if result < 0.9 * value else result
 
 
-def strided(size: int, stride: int) -> int:
+def strided_size(size: int, stride: int) -> int:
     """Output size of a convolution with odd kernel k and padding k // 2."""
     return (size - 1) // stride + 1
 

@@ -10,7 +10,7 @@ from annotated_types import Interval, MinLen
 
 from edgenas.costs import Vector
 from edgenas.errors import UsageError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 
 CURVE_KNOTS = 25
 
@@ -38,7 +38,7 @@ class Curve:
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """The inverse of ``to_dict``; raises UsageError for what is no curve."""
-        found = parse(_Plain, data, "curve")
+        found = parse_dataclass(_Plain, data, "curve")
         knots, logs = (np.array(each, dtype=np.float64) for each in (found.knots, found.logs))
         if len(knots) != len(logs) or (np.diff(knots) <= 0).any():
             raise UsageError(

@@ -11,7 +11,7 @@ from annotated_types import Interval, MinLen
 
 from edgenas.costs import Genes
 from edgenas.errors import FormatError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.profilers.latency.fit import PartCosts, remembered, restored_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.measure.answers import Amount, Number
@@ -57,7 +57,7 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
 
     Raises UsageError or a kind of it for whatever does not fit together.
     """
-    found = parse(_Inferred, data, "posterior")
+    found = parse_dataclass(_Inferred, data, "posterior")
     count = len(found.architectures)
     for name in ("latency_ms", "at_s", "weights"):
         _check_length(name, len(getattr(found, name)), count, "subnets")

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge
 
-from edgenas.costs import Genes, Vector, in_chunks
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import parse, read_document, write_document
+from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
@@ -67,7 +67,7 @@ class LatencyTable:
 
     def latency_ms(self, genes: Genes) -> Vector:
         """Predicted median latency (N,) of genes (N, G), milliseconds."""
-        return in_chunks(lambda rows: self._curved(self.overhead_ms + self._sum(rows)), genes)
+        return apply_in_chunks(lambda rows: self._curved(self.overhead_ms + self._sum(rows)), genes)
 
     def _curved(self, sums: Vector) -> Vector:
         return sums if self.curve is None else self.curve(sums)
@@ -114,7 +114,7 @@ class LatencyTable:
         process = self.process
         if process is None:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
-        return in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
+        return apply_in_chunks(lambda rows: process.spread(count_parts(self.space, rows)), genes)
 
     def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, drifting: bool = True) -> Vector:
         """How far measured medians (N,) of genes (N, G) are from predictions, in half widths of the 95% interval.
@@ -218,7 +218,7 @@ class LatencyTable:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
         said = {each.name: body[each.name] for each in fields(_Stored)}
         try:
-            return cls._from_stored(parse(_Stored, said, "table"), space)
+            return cls._from_stored(parse_dataclass(_Stored, said, "table"), space)
         except UsageError as error:
             raise FormatError(f"{path}: {error}; profile again") from None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Genes, Vector
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.holdout import ConditionsSummary, HoldoutReport, evaluate_holdout, mape_at_most
 from edgenas.profilers.measure.validity import Validity
@@ -167,7 +167,7 @@ def test_a_certificate_comes_back_from_plain_data(table: LatencyTable) -> None:
     """What a file holds of it is all of it."""
     holdout = table.holdout
     assert holdout is not None
-    assert parse(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
+    assert parse_dataclass(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
 
 
 # -- conditions ----------------------------------------------------------------------
