@@ -1,4 +1,4 @@
-"""Search of the accuracy-latency-memory front, and candidates for a budget."""
+"""The search for the front of accuracy, latency and memory, and the ranking of its subnets for a budget."""
 
 from edgenas.search.candidates import rank_candidates
 from edgenas.search.nsga2 import search_front
