@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.report.labels import place_labels, sample_line
+from edgenas.report.label_placement import place_labels, sample_line
 
 FRAME = (0.0, 0.0, 1000.0, 600.0)
 NONE = np.empty((0, 2))
