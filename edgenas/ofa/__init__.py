@@ -1,4 +1,4 @@
-"""Once-for-All supernets: elastic layers, progressive training, extraction of subnets."""
+"""Once-for-All supernets (arXiv 1908.09791): elastic layers, progressive training, extraction of subnets."""
 
 from edgenas.ofa.batch_norm import calibrate_batch_norm
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
