@@ -57,7 +57,7 @@ from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import fit_parts
 from edgenas.profilers.measure.reference_model import DriftMonitor
-from edgenas.search import nondominated
+from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
 
 SPACE = MobileNetV3(width=1.0, resolutions=(128, 160, 192, 224), classes=1000)
@@ -85,7 +85,7 @@ def held_out_subnets(checkpoint: Path) -> Genes:
     predictor = ReleasedPredictor.from_checkpoint(checkpoint, SPACE)
 
     def front(genes: Genes) -> Genes:
-        return genes[nondominated(np.column_stack([-predictor(genes), SPACE.macs(genes)]))]
+        return genes[nondominated_mask(np.column_stack([-predictor(genes), SPACE.macs(genes)]))]
 
     best = front(SPACE.sample(20000, rng))
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""What a cost model and a budget are."""
+"""Cost models of architectures, and budgets that limit their costs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,31 @@ from edgenas.units import format_bytes, format_ms, parse_bytes, parse_ms
 
 Genes = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
-_ROWS = 2048  # architectures at once: what is computed for them stays in the cache
+_CHUNK_ROWS = 2048  # few enough that the intermediate arrays of a chunk stay in the CPU's cache
 
 
-def in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
-    """``function`` of genes (N, G), (N,), some rows at a time; each row's value must depend on that row alone."""
+def apply_in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
+    """Return ``function`` of a genes matrix, computed a few thousand rows at a time.
+
+    Args:
+        function: Maps genes (M, G) to one value a row, (M,). Each value must depend on its own row alone.
+        genes: The genes matrix, (N, G).
+
+    Returns:
+        The values, (N,).
+    """
     values = np.empty(len(genes))
-    for first in range(0, len(genes), _ROWS):
-        rows = slice(first, first + _ROWS)
-        values[rows] = function(genes[rows])
+    for start in range(0, len(genes), _CHUNK_ROWS):
+        chunk = slice(start, start + _CHUNK_ROWS)
+        values[chunk] = function(genes[chunk])
     return values
 
 
 class CostModel(Protocol):
-    """One number for each architecture: a genes matrix (N, G) in, a vector (N,) out.
+    """A function that maps a genes matrix (N, G) to one number for each architecture, (N,).
 
-    The name says the unit (``latency_ms``, ``peak_bytes``). A cost model has no
-    state that a call changes, and never loops over architectures.
+    Its name says the unit (``latency_ms``, ``peak_bytes``). A call changes no
+    state and does not loop over architectures.
     """
 
     def __call__(self, genes: Genes, /) -> Vector: ...
@@ -38,11 +46,23 @@ class CostModel(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits with units, given as text: ``Budget(latency="1ms", memory="64MB")``.
+    """Upper limits of latency and memory, as text with units.
 
-    ``latency`` bounds the median latency of one inference; ``memory`` the peak
-    memory of the measuring process above one without a model. Raises
-    UsageError when a limit has no unit or is not positive.
+    Args:
+        latency: The limit of the median latency of one inference, for example ``"15ms"``.
+        memory: The limit of the peak memory that the model adds to the measuring process, for example ``"64MB"``.
+
+    Raises:
+        UsageError: Both limits are absent, or one has no unit or is not positive.
+
+    Example:
+        >>> budget = Budget(latency="1ms", memory="64MB")
+        >>> budget.latency_ms, budget.memory_bytes
+        (1.0, 64000000.0)
+        >>> print(budget)
+        latency 1.00 ms, memory 64.0 MB
+        >>> Budget(latency="15ms")
+        Budget(latency='15ms')
     """
 
     latency: str | None = None
@@ -51,17 +71,21 @@ class Budget:
     def __post_init__(self) -> None:
         if self.latency is None and self.memory is None:
             raise UsageError('a budget needs a limit, for example latency="15ms" or memory="64MB"')
-        self.latency_ms, self.memory_bytes  # noqa: B018 - both are parsed here, so that a wrong one fails early
+        self.latency_ms, self.memory_bytes  # noqa: B018 - parses both, so that a wrong limit fails at once
 
     @property
     def latency_ms(self) -> float:
-        """The latency limit in milliseconds; infinite when there is none."""
+        """The latency limit in milliseconds; infinity without one."""
         return float("inf") if self.latency is None else parse_ms(self.latency, "latency budget")
 
     @property
     def memory_bytes(self) -> float:
-        """The memory limit in bytes; infinite when there is none."""
+        """The memory limit in bytes; infinity without one."""
         return float("inf") if self.memory is None else float(parse_bytes(self.memory, "memory budget"))
+
+    def __repr__(self) -> str:
+        limits = {"latency": self.latency, "memory": self.memory}
+        return f"Budget({', '.join(f'{name}={limit!r}' for name, limit in limits.items() if limit is not None)})"
 
     def __str__(self) -> str:
         limits = []

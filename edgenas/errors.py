@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree.
+"""The exceptions of edgenas, as a tree.
 
 ::
 
@@ -6,12 +6,12 @@
     ├── UsageError              exit code 2: a flag, value, config, profile or name is wrong
     │   ├── FormatError         a file is damaged, too old, too new or of another kind
     │   ├── SpaceError          an architecture or a space breaks a rule
-    │   ├── RunError            a run folder of another space, or steps in the wrong order
+    │   ├── RunError            a run folder of another space, or a step that is missing or taken
     │   ├── BudgetError         a budget that nothing can meet
     │   ├── ModelError          a model file that the runtime refuses or that kills its process
     │   └── UncoveredOperatorError  an operator that the TFLite writer does not know
     ├── DeviceError             a device vanished, timed out or answered nonsense
-    ├── MeasurementError        a measurement that cannot be taken or trusted
+    ├── MeasurementError        a measurement failed or was rejected
     ├── TrainingError           training diverged
     ├── VerificationError       an exported file disagrees with the network it came from
     ├── NoChoiceError           no candidate met the budget on the device
@@ -25,13 +25,23 @@ from __future__ import annotations
 
 
 class EdgeNASError(Exception):
-    """The root of all errors that edgenas raises on purpose."""
+    """The base class of all errors that edgenas raises on purpose.
+
+    Example:
+        >>> from edgenas import Budget, EdgeNASError
+        >>> try:
+        ...     Budget(latency="15")
+        ... except EdgeNASError as error:
+        ...     print(error, error.exit_code, sep="\\n")
+        latency budget '15' has no unit; the units are us, ms, s, min; for example 15ms
+        2
+    """
 
     exit_code = 1
 
 
 class UsageError(EdgeNASError):
-    """The caller gave something wrong: a flag, value, config, profile or name."""
+    """A flag, value, config, profile or name that the caller gave is wrong."""
 
     exit_code = 2
 
@@ -45,7 +55,7 @@ class SpaceError(UsageError):
 
 
 class RunError(UsageError):
-    """A run folder belongs to something else, or a step is missing or taken."""
+    """A run folder belongs to another space, or a step is missing or taken."""
 
 
 class BudgetError(UsageError):
@@ -65,7 +75,7 @@ class DeviceError(EdgeNASError):
 
 
 class MeasurementError(EdgeNASError):
-    """A measurement that could not be taken, or that cannot be trusted."""
+    """A measurement that failed or was rejected as not valid."""
 
 
 class TrainingError(EdgeNASError):
@@ -77,7 +87,7 @@ class VerificationError(EdgeNASError):
 
 
 class NoChoiceError(EdgeNASError):
-    """No candidate met the budget when it was measured on the device."""
+    """No candidate met the budget in measurements on the device."""
 
 
 class MissingExtraError(EdgeNASError):

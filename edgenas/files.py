@@ -1,8 +1,8 @@
-"""Files that say what they are, are written whole or not at all, and are read with suspicion.
+"""Atomic writing and strict reading of files: JSON documents, tensors, YAML, and plain data as dataclasses.
 
 Every edgenas file begins with ``{"format": "edgenas.<kind>", "version": n}``
-and carries a checksum of its body, so that a cut, flipped or foreign file is
-refused with the remedy instead of being believed.
+and carries a checksum of its body. A damaged or foreign file is refused, and
+the message says what to do.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
-_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
-TEMPORARY = ".edgenas-tmp"  # how the names of files end while they are being written
-_MOST_REPEATED = 100_000  # nodes that the aliases of a YAML file may stand for
+TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
+_MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
+_MAX_INTEGER_BITS = 64
 _REMEDY = "move it away and run the command that made it again"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: temporary name beside it, fsync, rename.
+    """Write a file as a whole or not at all: to a temporary file beside it, fsync, rename.
 
-    Raises EdgeNASError when the folder cannot be written or the disk is full.
+    Folders that are missing are made. Raises EdgeNASError when the folder
+    cannot be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -51,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file; raises UsageError naming it when it is absent or unreadable."""
+    """Return the content of a regular file. Raises UsageError when it is absent or unreadable."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path}: is no regular file; give a file")
@@ -61,12 +63,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 as hex text."""
+    """Return the SHA-256 as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte string of a JSON value: sorted keys, no blanks, no NaN."""
+    """Return a JSON value as bytes that depend on its content alone: sorted keys, no blanks, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -95,7 +97,7 @@ def _check_header(header: Mapping[str, Any], path: Path, kind: str, version: int
 
 
 class _Body(dict[str, Any]):
-    """What a file holds; a key that it lacks is the file's fault."""
+    """The body of a file. A missing key raises FormatError, for it is the file's fault."""
 
     def __init__(self, path: Path, items: Mapping[str, Any]) -> None:
         super().__init__(items)
@@ -130,7 +132,7 @@ def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
 def write_tensors(
     path: Path, kind: str, version: int, tensors: Mapping[str, np.ndarray], body: Mapping[str, Any]
 ) -> None:
-    """Write arrays and a JSON body as one safetensors file; equal content gives equal bytes."""
+    """Write arrays and a JSON body as one safetensors file. Equal content gives equal bytes."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -141,12 +143,15 @@ def write_tensors(
         "sha256": _digest_tensors(arrays, body),
         "body": dict(body),
     }
-    # One metadata key only: safetensors writes several in random order.
+    # A single metadata key, because safetensors writes several in random order.
     write_bytes(path, save(arrays, metadata={"edgenas": canonical_json(header).decode()}))
 
 
 def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what ``write_tensors`` wrote: arrays and body. Raises FormatError like ``read_document``."""
+    """Return the arrays and the body that ``write_tensors`` wrote.
+
+    Raises FormatError when the file is damaged, of another kind, or of another version.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -172,111 +177,129 @@ def _digest_tensors(arrays: Mapping[str, np.ndarray], body: Mapping[str, Any]) -
 
 
 def read_yaml(path: Path) -> Any:
-    """Read YAML or JSON without constructing objects; raises FormatError with the place of a syntax error."""
+    """Return the plain data of a YAML or JSON file.
+
+    No objects are constructed. Raises FormatError, with the line where it is
+    known, for a syntax error, a repeated key, aliases that expand to very much,
+    or an integer of more than 64 bits.
+    """
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice: the second would win in silence; and aliases of aliases without end."""
-
-        def get_single_node(self) -> yaml.Node | None:
-            root: yaml.Node | None = super().get_single_node()
-            if root is not None and _repeated(root) > _MOST_REPEATED:
-                raise FormatError(f"{path}: its aliases repeat more than {_MOST_REPEATED} values; write less of it")
-            return root
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = loader.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
-            seen.append(key)
-        loader.flatten_mapping(node)
-        return loader.construct_mapping(node, deep=True)
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        value = yaml.load(read_bytes(path), Loader)  # noqa: S506 - a SafeLoader
-        if _has_huge(value):
-            raise FormatError(f"{path}: holds an integer of more than 64 bits; correct it")
+        value = yaml.load(read_bytes(path), _make_yaml_loader(path))  # noqa: S506 - a SafeLoader
+        if _has_huge_integer(value):
+            raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
         return value
     # PyYAML lets ValueError through for an impossible date, AttributeError and LookupError for malformed tagged ones.
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
+        line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
-        raise FormatError(f"{path}{place}: is not valid YAML ({problem}); correct it") from None
+        raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
 
 
-def _repeated(root: Any) -> int:
-    """How many nodes of a YAML graph there would be more, were every alias written out."""
+def _make_yaml_loader(path: Path) -> Any:
+    """Return a safe loader class that refuses repeated keys and aliases without end."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Raises FormatError, naming the file."""
+
+        def get_single_node(self) -> yaml.Node | None:
+            root: yaml.Node | None = super().get_single_node()
+            if root is not None and _count_aliased_nodes(root) > _MAX_ALIASED_NODES:
+                raise FormatError(f"{path}: its aliases repeat more than {_MAX_ALIASED_NODES} values; write less of it")
+            return root
+
+    def construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = loader.construct_object(key_node, deep=True)
+            if key in keys:  # PyYAML would take the second one without a word
+                line = key_node.start_mark.line + 1
+                raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
+            keys.append(key)
+        loader.flatten_mapping(node)
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor("tag:yaml.org,2002:map", construct_unique_mapping)
+    return Loader
+
+
+def _count_aliased_nodes(root: Any) -> int:
+    """Count the nodes that writing out every alias would add to a YAML graph."""
     sizes: dict[int, int] = {}
 
-    def size(node: Any) -> int:
+    def expanded_size(node: Any) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = 1  # of a node that holds itself, which PyYAML refuses
-            parts = node.value if isinstance(node.value, list) else []
-            pairs = (part if isinstance(part, tuple) else (part,) for part in parts)
-            sizes[id(node)] = 1 + sum(size(part) for pair in pairs for part in pair)
+            sizes[id(node)] = 1  # ends the recursion at a node that holds itself, which PyYAML refuses later
+            items = node.value if isinstance(node.value, list) else []
+            pairs = (item if isinstance(item, tuple) else (item,) for item in items)
+            sizes[id(node)] = 1 + sum(expanded_size(child) for pair in pairs for child in pair)
         return sizes[id(node)]
 
-    return size(root) - len(sizes)
+    return expanded_size(root) - len(sizes)
 
 
-def _has_huge(value: Any) -> bool:
-    """Whether plain data holds an integer that no setting can mean, and that Python may refuse to print."""
+def _has_huge_integer(value: Any) -> bool:
+    """Return true for plain data with an integer that no setting can mean and that Python may refuse to print."""
     if isinstance(value, dict):
-        return any(_has_huge(part) for pair in value.items() for part in pair)
+        return any(_has_huge_integer(item) for pair in value.items() for item in pair)
     if isinstance(value, list):
-        return any(_has_huge(part) for part in value)
-    return isinstance(value, int) and value.bit_length() > 64
+        return any(_has_huge_integer(item) for item in value)
+    return isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
 
 
-class _AsItIs:
-    """Marks a type whose values ``parse`` must find as they are, not as something that can be made into one."""
+class _Strict:
+    """Marks a type whose values ``parse_dataclass`` does not convert from others."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return {**handler(source), "strict": True}
 
 
-Whole = Annotated[int, _AsItIs()]  # neither true nor "4"
+StrictInt = Annotated[int, _Strict()]  # neither true nor "4"
 
 
 @functools.cache
-def _adapter(cls: Any) -> Any:
+def _type_adapter(cls: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
 
 
-def parse(cls: type[T], data: Any, where: str) -> T:
-    """Make a frozen dataclass from plain data, with types checked and unknown keys refused by name.
+def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
+    """Return a frozen dataclass made from plain data, with types checked and unknown keys refused by name.
 
-    ``where`` names the file or argument in the message. Raises UsageError on one line,
-    or the kind of it that the dataclass itself raised.
+    Args:
+        cls: The dataclass; its fields may be dataclasses, tuples and mappings of them.
+        data: Mappings, lists, text and numbers, as from JSON or YAML.
+        where: The file or argument that messages name.
+
+    Raises:
+        UsageError: A key is unknown or missing, or a value has a wrong type. Where the dataclass itself raised a
+            subclass of UsageError, that subclass.
     """
     from pydantic import ValidationError
 
     try:
-        result: T = _adapter(cast("Any", cls)).validate_python(data)
+        result: T = _type_adapter(cast("Any", cls)).validate_python(data)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_first_problem(cls, error)}") from None
+        raise UsageError(f"{where}: {_describe_first_problem(cls, error)}") from None
     except UsageError as error:
         raise type(error)(f"{where}: {error}") from None
     return result
 
 
-def _first_problem(cls: type[Any], error: Any) -> str:
+def _describe_first_problem(cls: type[Any], error: Any) -> str:
     problems = error.errors()
-    # A misspelt key is also a missing one; its name helps more.
+    # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
     place = ".".join(str(step) for step in problem["loc"])
     if problem["type"] in _UNKNOWN_KEY:
-        known = sorted(_known_keys(cls, problem["loc"][:-1]))
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)}"
+        known = sorted(_field_names(cls, problem["loc"][:-1]))
+        return f"unknown key {place!r}{suggest_nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"key {place!r} is missing"
     if problem["type"] == "dataclass_type":
@@ -284,8 +307,8 @@ def _first_problem(cls: type[Any], error: Any) -> str:
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"
 
 
-def _known_keys(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
-    """The keys that the dataclass at ``path`` below ``cls`` knows."""
+def _field_names(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
+    """Return the field names of the dataclass at ``path`` below ``cls``."""
     import dataclasses
     import typing
 
@@ -301,8 +324,8 @@ def _known_keys(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """The tail of a message about an unknown word: the nearest known one, and all of them."""
+def suggest_nearest(word: str, known: list[str]) -> str:
+    """Return the end of a message about an unknown word: the nearest known word, and all known ones."""
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} known: {', '.join(known)}"

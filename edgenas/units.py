@@ -1,4 +1,4 @@
-"""Parsing and printing of quantities with units: 15ms, 64MB, +5%."""
+"""Quantities with units, parsed from text and formatted as text: 15ms, 64MB, +5%."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2*
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)\s*")
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
+def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
+    """Return a positive number times its unit; ``what`` names the quantity in the message of a UsageError."""
     match = _QUANTITY.fullmatch(text)
     if not match:
         raise UsageError(f"{what} must be a positive number with a unit, but got {text!r}; write for example {example}")
@@ -30,20 +31,36 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examp
 
 
 def parse_ms(text: str, what: str = "duration") -> float:
-    """``"15ms"`` -> 15.0. Units: us, ms, s, min. Raises UsageError for anything else."""
-    return _parse(text, _MS, what, "15ms")
+    """Return a duration in milliseconds: ``"15ms"`` gives 15.0.
+
+    Args:
+        text: A number with a unit: us, ms, s or min.
+        what: The quantity's name in messages.
+
+    Raises:
+        UsageError: ``text`` is no positive number with such a unit.
+    """
+    return _parse_quantity(text, _MS, what, "15ms")
 
 
 def parse_bytes(text: str, what: str = "memory") -> int:
-    """``"64MB"`` -> 64_000_000. Units: B, kB, MB, GB (powers of ten), KiB, MiB, GiB. Raises UsageError."""
-    value = round(_parse(text, _BYTES, what, "64MB"))
+    """Return a number of bytes: ``"64MB"`` gives 64_000_000.
+
+    Args:
+        text: A number with a unit: B, kB, MB, GB (powers of ten), KiB, MiB or GiB (powers of two).
+        what: The quantity's name in messages.
+
+    Raises:
+        UsageError: ``text`` is no number with such a unit, or less than one byte.
+    """
+    value = round(_parse_quantity(text, _BYTES, what, "64MB"))
     if not value:
         raise UsageError(f"{what} must be at least one byte, but got {text!r}; write for example 64MB")
     return value
 
 
-def parse_change(text: str, what: str = "tolerance") -> float:
-    """``"+5%"`` -> 0.05, a fraction. Raises UsageError for anything else."""
+def parse_percent(text: str, what: str = "tolerance") -> float:
+    """Return a percentage as a fraction: ``"+5%"`` gives 0.05. Raises UsageError for anything else."""
     match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match:
         raise UsageError(f"{what} must be a percentage, but got {text!r}; write for example +5%")
@@ -51,19 +68,22 @@ def parse_change(text: str, what: str = "tolerance") -> float:
 
 
 def format_ms(value: float) -> str:
-    """Milliseconds as text, three significant digits: ``0.532 ms``, ``12.4 ms``."""
+    """Return milliseconds as text with three significant digits: ``0.532 ms``, ``12.4 ms``."""
     digits = 4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} ms"
 
 
-def format_ms_of(value: float, whole: float) -> str:
-    """A part of ``whole`` milliseconds as text, to about a thousandth of it, so that parts align: ``0.05 ms`` of 12."""
+def format_ms_part(value: float, whole: float) -> str:
+    """Return a part of ``whole`` milliseconds as text, to about a thousandth of the whole: 0.05 of 12 is ``0.05 ms``.
+
+    All parts of one whole get equally many decimals, so that a column of them aligns.
+    """
     digits = 3 - math.floor(math.log10(max(whole, 1e-6)))
     return f"{value:.{max(0, digits)}f} ms"
 
 
 def format_bytes(value: float) -> str:
-    """Bytes as text in powers of ten: ``812 B``, ``64.0 kB``, ``1.25 MB``."""
+    """Return bytes as text with units that are powers of ten: ``812 B``, ``64.0 kB``, ``1.25 MB``."""
     if value < 1000:
         return f"{value:.0f} B"
     for unit, scale in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):

@@ -318,7 +318,7 @@ class Car:
 def test_wrong_data_is_refused_by_name(data: Any, message: str) -> None:
     """A wrong key or value is named with its place; an unknown key with the nearest known one."""
     with pytest.raises(UsageError) as caught:
-        files.parse(Car, data, "car.yaml")
+        files.parse_dataclass(Car, data, "car.yaml")
     assert str(caught.value).startswith(message)
     assert_one_line(caught.value)
 
@@ -326,14 +326,14 @@ def test_wrong_data_is_refused_by_name(data: Any, message: str) -> None:
 def test_rule_of_the_dataclass_is_placed_in_its_file() -> None:
     """An error that the dataclass itself raises keeps its kind and gains the name of the file."""
     with pytest.raises(SpaceError, match=r"car\.yaml: diameter must not be negative, but got -1"):
-        files.parse(Car, {"wheels": [{"diameter": -1}]}, "car.yaml")
+        files.parse_dataclass(Car, {"wheels": [{"diameter": -1}]}, "car.yaml")
 
 
 @given(data=JSON_VALUES | st.dictionaries(st.sampled_from(["wheels", "colour"]) | st.integers(), JSON_VALUES))
 def test_any_data_is_parsed_or_refused(data: Any) -> None:
     """No data fails with anything but UsageError, on one line."""
     try:
-        files.parse(Car, data, "car.yaml")
+        files.parse_dataclass(Car, data, "car.yaml")
     except UsageError as error:
         assert_one_line(error)
 

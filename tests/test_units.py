@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import UsageError
-from edgenas.units import format_bytes, format_ms, format_ms_of, parse_bytes, parse_change, parse_ms
+from edgenas.units import format_bytes, format_ms, format_ms_part, parse_bytes, parse_ms, parse_percent
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ def test_memory_is_parsed_to_bytes(text: str, expected: int) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("+5%", 0.05), ("5%", 0.05), (" +0.5 % ", 0.005), ("0%", 0.0)])
 def test_change_is_parsed_to_a_fraction(text: str, expected: float) -> None:
     """A percentage becomes a fraction."""
-    assert parse_change(text) == pytest.approx(expected)
+    assert parse_percent(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["-5%", "5", "+5", "five%", "", "1e3%", "+-5%"])
 def test_wrong_change_is_refused(text: str) -> None:
     """A change without a percent sign, or a negative one, is refused with an example."""
     with pytest.raises(UsageError, match=r"tolerance must be a percentage, but got .*\+5%"):
-        parse_change(text)
+        parse_percent(text)
 
 
 def test_missing_unit_is_named_with_a_remedy() -> None:
@@ -72,7 +72,7 @@ def test_memory_must_be_at_least_one_byte(text: str) -> None:
         parse_bytes(text)
 
 
-@pytest.mark.parametrize("parse", [parse_ms, parse_bytes, parse_change])
+@pytest.mark.parametrize("parse", [parse_ms, parse_bytes, parse_percent])
 @given(text=st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("0123456789.msMB%+ "), max_size=12))
 def test_any_text_is_parsed_or_refused(parse: Callable[[str], float], text: str) -> None:
     """No text raises anything but UsageError, and what is parsed is a finite number of the right sign."""
@@ -104,7 +104,7 @@ def test_milliseconds_are_printed_with_three_digits(value: float, text: str) -> 
 )
 def test_parts_of_a_whole_have_equal_decimals(value: float, whole: float, text: str) -> None:
     """As many as a thousandth of the whole needs, whatever the part."""
-    assert format_ms_of(value, whole) == text
+    assert format_ms_part(value, whole) == text
 
 
 @pytest.mark.parametrize(

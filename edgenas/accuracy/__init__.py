@@ -1,4 +1,4 @@
-"""Accuracy of subnets: evaluated, and predicted from those that were."""
+"""Accuracy of subnets: evaluated on a data set, and predicted."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ __all__ = ["AccuracyPredictor", "Evaluator", "ReleasedPredictor"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: a predictor must work where torch is not installed.
+    # Loaded on first use, because predictors must work where torch is not installed.
     if name == "Evaluator":
         from edgenas.accuracy.evaluate import Evaluator
 

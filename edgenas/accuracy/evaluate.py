@@ -1,4 +1,4 @@
-"""The accuracy of subnets, each with batch-norm statistics of its own."""
+"""Evaluation of subnets, each with its own batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgenas.data.data_set import DataSet, Images, Inputs, Split
-from edgenas.ofa import Subnet, Supernet, calibrate, computing_with, to_channels_last
+from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
@@ -17,8 +17,14 @@ class Evaluator:
     """Extracts, calibrates and evaluates subnets of one supernet on one data set.
 
     Batch norm is calibrated on the same ``CALIBRATION_IMAGES`` training images
-    for every subnet, drawn from ``seed``: an architecture always gives the
-    same weights and the same accuracy, with as many threads the same bits.
+    for every subnet. So an architecture always gives the same weights and the
+    same accuracy, to the bit where ``threads`` is the same.
+
+    Args:
+        supernet: The trained supernet.
+        data: Its data set.
+        seed: Decides which training images calibrate.
+        threads: The number of threads that torch computes with.
     """
 
     def __init__(self, supernet: Supernet, data: DataSet, seed: int = 0, threads: int = 1) -> None:
@@ -29,43 +35,46 @@ class Evaluator:
         self._calibration = data.train.images[order[:CALIBRATION_IMAGES]]
 
     def subnet(self, architecture: Architecture) -> Subnet:
-        """The stand-alone, calibrated module of an architecture, in eval mode."""
+        """Return the stand-alone, calibrated module of an architecture, in eval mode."""
         inputs = self._data.inputs(self._calibration, architecture.resolution)
-        return extract(self._supernet, architecture, inputs, self._threads)
+        return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
     def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
-        """Logits (N, classes) of images (N, H, W) at a resolution."""
-        return logits(subnet, self._data.inputs(images, resolution), self._threads)
+        """Return the logits (N, classes) of images (N, H, W) at a resolution."""
+        return compute_logits(subnet, self._data.inputs(images, resolution), self._threads)
 
     def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
-        """The share of a split's images that are classified rightly, from 0 to 1."""
+        """Return the share of a split's images that the subnet classifies correctly, 0 to 1."""
         return float((self.logits(subnet, split.images, resolution).argmax(1) == split.labels).mean())
 
     def __call__(self, architecture: Architecture) -> float:
-        """The accuracy of an architecture on the validation split, from 0 to 1."""
+        """Return the accuracy of an architecture on the validation split, 0 to 1."""
         return self.accuracy(self.subnet(architecture), self._data.validation, architecture.resolution)
 
 
-def extract(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
-    """The stand-alone module of an architecture, in eval mode, its batch norm calibrated on inputs (N, C, r, r).
+def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
+    """Return the stand-alone module of an architecture, in eval mode and channels last.
 
-    Without inputs it keeps the supernet's statistics, which are not its own.
+    Args:
+        supernet: The supernet that holds the weights.
+        architecture: The architecture to extract.
+        inputs: Prepared images (N, C, r, r) that batch norm is calibrated on. With None the subnet keeps the
+            supernet's statistics, which do not fit it.
+        threads: The number of threads that torch computes with.
     """
     subnet = supernet.extract(architecture)
     to_channels_last(subnet)
-    if inputs is None:
-        subnet.eval()
-        return subnet
-    with computing_with(threads):
-        calibrate(subnet, _batches(inputs))
+    if inputs is not None:
+        with torch_threads(threads):
+            calibrate_batch_norm(subnet, _split_batches(inputs))
     return subnet
 
 
-def logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
-    """Logits (N, classes) of prepared inputs (N, C, r, r)."""
-    with torch.inference_mode(), computing_with(threads):
-        return torch.cat([subnet(batch) for batch in _batches(inputs)]).numpy()
+def compute_logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
+    """Return the logits (N, classes) of prepared inputs (N, C, r, r)."""
+    with torch.inference_mode(), torch_threads(threads):
+        return torch.cat([subnet(batch) for batch in _split_batches(inputs)]).numpy()
 
 
-def _batches(inputs: Inputs) -> list[torch.Tensor]:
+def _split_batches(inputs: Inputs) -> list[torch.Tensor]:
     return list(torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last).split(_BATCH))

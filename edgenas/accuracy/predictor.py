@@ -1,4 +1,4 @@
-"""Accuracy of any architecture, predicted from a few hundred evaluated ones."""
+"""An accuracy predictor that is fitted to a few hundred evaluated subnets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from edgenas.errors import UsageError
 from edgenas.space import SearchSpace
 
 _FOLDS = 5
-_MARGIN = 1e-3  # accuracies of 0 and 1 have no finite log-odds
+_MARGIN = 1e-3  # because accuracies of 0 and 1 have no finite log-odds
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AccuracyPredictor:
-    """A Gaussian process on one-hot genes, fitted to evaluated subnets: ``genes`` (N, G), ``accuracy`` (N,) in 0..1.
+    """A Gaussian process on one-hot genes, fitted to evaluated subnets; a cost model of accuracy.
 
-    On the published ImageNet accuracies of Once-for-All, Gaussian processes
-    beat MLPs, forests and ridge at hundreds of samples. It is fitted to
-    log-odds: near 100%, where small sets saturate, a plain fit promises more
-    than 100%. Raises UsageError for fewer than ten subnets.
+    With hundreds of samples of the published ImageNet accuracies of
+    Once-for-All, Gaussian processes predict better than MLPs, forests and ridge
+    regression. The fit is to log-odds, because a fit to accuracies predicts
+    more than 100% near 100%, where small data sets saturate.
+
+    Args:
+        space: The space of the subnets.
+        genes: The evaluated subnets, (N, G).
+        accuracy: Their accuracies, (N,), 0 to 1.
+
+    Raises:
+        UsageError: There are fewer than ten subnets.
     """
 
     space: SearchSpace
@@ -38,21 +46,24 @@ class AccuracyPredictor:
             )
 
     def __call__(self, genes: Genes) -> Vector:
-        """Predicted accuracy (M,) of genes (M, G)."""
+        """Return the predicted accuracy (M,), 0 to 1, of genes (M, G)."""
         return _predict(self._model, self._features(genes))
 
     @property
     def rmse(self) -> float:
-        """Cross-validated root mean square error, in units of accuracy (0.01 is one point)."""
+        """Cross-validated root mean square error, as a fraction: 0.01 is one percentage point."""
         return float(np.sqrt(np.mean((self._held_out - self.accuracy) ** 2)))
 
     @property
     def kendall_tau(self) -> float:
-        """Cross-validated rank correlation, from -1 to 1; 0 where all accuracies are equal."""
+        """Cross-validated rank correlation, -1 to 1; 0 where all accuracies are equal."""
         from scipy.stats import kendalltau
 
         tau = float(kendalltau(self._held_out, self.accuracy).statistic)
         return 0.0 if np.isnan(tau) else tau
+
+    def __repr__(self) -> str:
+        return f"AccuracyPredictor({len(self.genes)} evaluated subnets, {self.space!r})"
 
     def __str__(self) -> str:
         return (
@@ -62,13 +73,13 @@ class AccuracyPredictor:
 
     @cached_property
     def _held_out(self) -> Vector:
-        """Each subnet's accuracy as predicted by a model that has not seen it, (N,)."""
+        """The accuracy of each subnet, predicted by a model fitted without its fold, (N,)."""
         fold = np.random.default_rng(0).permutation(len(self.genes)) % _FOLDS
         predicted = np.empty(len(self.genes))
         features = self._features(self.genes)
         for number in range(_FOLDS):
-            seen = fold != number
-            predicted[~seen] = _predict(_fit(features[seen], self.accuracy[seen]), features[~seen])
+            fitted = fold != number
+            predicted[~fitted] = _predict(_fit(features[fitted], self.accuracy[fitted]), features[~fitted])
         return predicted
 
     @cached_property
@@ -76,16 +87,17 @@ class AccuracyPredictor:
         return _fit(self._features(self.genes), self.accuracy)
 
     def _features(self, genes: Genes) -> Vector:
-        """One column for each value of each gene, all zero for dead genes; shape (M, F)."""
+        """Return the one-hot genes, (M, F): one column for each value of each gene, zeros for dead genes."""
         dead = self.space.dead_genes(genes)
         columns = []
-        for gene, values in enumerate(self.space.genes):
-            hot = genes[:, gene, None] == np.arange(len(values.values))
-            columns.append(hot & ~dead[:, gene, None])
+        for column, gene in enumerate(self.space.genes):
+            one_hot = genes[:, column, None] == np.arange(len(gene.values))
+            columns.append(one_hot & ~dead[:, column, None])
         return np.concatenate(columns, axis=1).astype(np.float64)
 
 
 def _fit(features: Vector, accuracy: Vector) -> Any:
+    """Fit a Gaussian process to log-odds of accuracy (N,) with features (N, F)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -95,7 +107,7 @@ def _fit(features: Vector, accuracy: Vector) -> Any:
     model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
     bounded = np.clip(accuracy, _MARGIN, 1 - _MARGIN)
     with warnings.catch_warnings():
-        # A hyperparameter at its bound is an answer here (all noise, or no noise), not a fault.
+        # A hyperparameter at its bound is a result here (all noise, or none), not a fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, np.log(bounded / (1 - bounded)))
 

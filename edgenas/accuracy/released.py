@@ -18,30 +18,37 @@ from edgenas.files import read_tensors, write_tensors
 from edgenas.space import MobileNetV3, SearchSpace
 
 _KIND, _VERSION = "accuracy_predictor", 1
-_KERNEL_SIZES, _EXPAND_RATIOS, _SMALLEST, _LARGEST = (3, 5, 7), (3, 4, 6), 128, 224
-_STAGES, _BLOCKS = 5, 4
-_RESOLUTIONS_FROM, _FEATURES = 120, 128  # after 20 blocks' three kernel sizes and three expand ratios
+_KERNEL_SIZES, _EXPAND_RATIOS, _MIN_RESOLUTION, _MAX_RESOLUTION = (3, 5, 7), (3, 4, 6), 128, 224
+_STAGES, _STAGE_BLOCKS = 5, 4
+# Columns of the features: the kernel sizes of 20 blocks, their expand ratios, the resolutions from 112 in steps of 16.
+_FIRST_EXPAND_RATIO, _FIRST_RESOLUTION, _FEATURES = 60, 120, 128
 _LAYERS = ("0", "2", "4", "6")  # the numbers between are ReLUs
 _SHAPES: dict[str, tuple[int, ...]] = {
     f"{layer}.{name}": shape
-    for layer, (out, entry) in zip(_LAYERS, ((400, 128), (400, 400), (400, 400), (1, 400)), strict=True)
-    for name, shape in (("weight", (out, entry)), ("bias", (out,)))
+    for layer, (outputs, inputs) in zip(_LAYERS, ((400, 128), (400, 400), (400, 400), (1, 400)), strict=True)
+    for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,)))
 }
-_AT_ONCE = 8192  # rows: enough to be fast, few enough to need little memory
+_CHUNK_ROWS = 8192  # enough to be fast, few enough to need little memory
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReleasedPredictor:
-    """Once-for-All's MLP 128-400-400-400-1 for a MobileNetV3 space; ``tensors`` are its weights by their own names.
+    """Once-for-All's MLP 128-400-400-400-1 for a MobileNetV3 space; a cost model of accuracy.
 
-    Its features are one-hot: the kernel size and the expand ratio of each of
-    20 blocks, zeros where a block is skipped, and the resolution in steps of 16
-    pixels from 112. It was trained on the space of width 1.2 and ImageNet: for
-    other widths only the order of its answers counts. Raises UsageError for a
-    space with choices that it does not know, FormatError for tensors of other
-    names or shapes.
+    Its inputs are one-hot: the kernel size and the expand ratio of each of 20
+    blocks, zeros for a skipped block, and the resolution in steps of 16 pixels
+    from 112. It was trained on ImageNet and the space of width 1.2. For other
+    widths only the order of its predictions means something.
+
+    Args:
+        space: The space whose architectures are predicted.
+        tensors: The weights by their names in the released file.
+
+    Raises:
+        UsageError: The space has choices that the predictor was not trained on.
+        FormatError: A tensor is missing, unknown, not finite or of another shape.
     """
 
     space: SearchSpace
@@ -51,34 +58,39 @@ class ReleasedPredictor:
         _check_space(self.space)
         _check_tensors(self.tensors)
 
+    def __repr__(self) -> str:
+        return f"ReleasedPredictor({self.space!r})"
+
     def __call__(self, genes: Genes) -> Vector:
-        """Predicted top-1 accuracy (N,) of genes (N, G), a fraction."""
+        """Return the predicted top-1 accuracy (N,), 0 to 1, of genes (N, G)."""
         accuracy = np.empty(len(genes))
-        for first in range(0, len(genes), _AT_ONCE):
-            chunk = slice(first, first + _AT_ONCE)
+        for start in range(0, len(genes), _CHUNK_ROWS):
+            chunk = slice(start, start + _CHUNK_ROWS)
             accuracy[chunk] = self._forward(self.features(genes[chunk]))
         return accuracy
 
     def features(self, genes: Genes) -> npt.NDArray[np.float32]:
-        """What the network reads, (N, 128): one-hot kernel sizes, expand ratios, resolution."""
+        """Return the network's inputs, (N, 128): one-hot kernel sizes, expand ratios and resolution."""
         features = np.zeros((len(genes), _FEATURES), dtype=np.float32)
         live, rows = ~self.space.dead_genes(genes), np.arange(len(genes))
-        for gene, columns in self._columns.items():
-            shown = live[:, gene]
-            features[rows[shown], columns[genes[shown, gene]]] = 1
+        for gene, columns in self._feature_columns.items():
+            live_rows = live[:, gene]
+            features[rows[live_rows], columns[genes[live_rows, gene]]] = 1
         return features
 
     @cached_property
-    def _columns(self) -> dict[int, npt.NDArray[np.int64]]:
-        """For each gene that is a feature, the feature's column by the gene's value."""
+    def _feature_columns(self) -> dict[int, npt.NDArray[np.int64]]:
+        """For each gene that the network reads, by the gene's column: the feature of each of its values."""
         columns = {}
         for number, gene in enumerate(self.space.genes):
             if gene.kind == "resolution":
-                columns[number] = np.array([_RESOLUTIONS_FROM + (int(size) - 112) // 16 for size in gene.values])
-            elif gene.kind in ("kernel_size", "expand_ratio"):
-                known = _KERNEL_SIZES if gene.kind == "kernel_size" else _EXPAND_RATIOS
-                first = 3 * _place(gene.name) + (0 if gene.kind == "kernel_size" else _RESOLUTIONS_FROM // 2)
-                columns[number] = np.array([first + known.index(int(value)) for value in gene.values])
+                columns[number] = np.array([_FIRST_RESOLUTION + (int(size) - 112) // 16 for size in gene.values])
+            elif gene.kind == "kernel_size":
+                first = 3 * _block_number(gene.name)
+                columns[number] = np.array([first + _KERNEL_SIZES.index(int(value)) for value in gene.values])
+            elif gene.kind == "expand_ratio":
+                first = _FIRST_EXPAND_RATIO + 3 * _block_number(gene.name)
+                columns[number] = np.array([first + _EXPAND_RATIOS.index(int(value)) for value in gene.values])
         return columns
 
     def _forward(self, hidden: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -88,49 +100,48 @@ class ReleasedPredictor:
 
     @classmethod
     def from_checkpoint(cls, path: Path, space: SearchSpace) -> Self:
-        """Read the released ``acc_predictor.pth``, which takes torch.
+        """Return the predictor in the released ``acc_predictor.pth``.
 
-        Raises MissingExtraError without torch, and FormatError naming the
-        tensor and both shapes where the file does not fit.
+        Reading it takes torch, but runs no code that the file may hold.
+
+        Raises:
+            MissingExtraError: torch is not installed.
+            FormatError: The file is damaged, or a tensor has another name or shape.
         """
-        return cls._of_file(path, space, _read_checkpoint(path))
+        try:
+            from edgenas.ofa.released_file import read_released_file
+        except ModuleNotFoundError:
+            raise MissingExtraError(
+                f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
+            ) from None
+        released = read_released_file(path)
+        return cls._from_file(path, space, {released.keys[name]: t.numpy() for name, t in released.tensors.items()})
 
     def save(self, path: Path) -> None:
-        """Write the weights as a safetensors file, which needs no torch."""
+        """Write the weights as a safetensors file, which is read without torch."""
         write_tensors(path, _KIND, _VERSION, self.tensors, {})
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Self:
-        """What ``save`` wrote. Raises FormatError when it is damaged."""
-        return cls._of_file(path, space, read_tensors(path, _KIND, _VERSION)[0])
+        """Return the predictor that ``save`` wrote. Raises FormatError when the file is damaged."""
+        return cls._from_file(path, space, read_tensors(path, _KIND, _VERSION)[0])
 
     @classmethod
-    def _of_file(cls, path: Path, space: SearchSpace, tensors: Tensors) -> Self:
+    def _from_file(cls, path: Path, space: SearchSpace, tensors: Tensors) -> Self:
+        """Return the predictor with these weights; a FormatError names the file they are from."""
         try:
             return cls(space, tensors)
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from None
 
 
-def _read_checkpoint(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """The tensors of a PyTorch file by their own names, without running any code that the file may hold."""
-    try:
-        from edgenas.ofa.released_file import read_released
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
-        ) from None
-    released = read_released(path)
-    return {released.keys[name]: tensor.numpy() for name, tensor in released.tensors.items()}
-
-
 def _check_tensors(tensors: Tensors) -> None:
     for name in sorted({*_SHAPES, *tensors}):
-        expected = _shape(_SHAPES[name]) if name in _SHAPES else "absent"
-        found = _shape(tensors[name].shape) if name in tensors else "absent"
-        if found != expected:
+        expected = _format_shape(_SHAPES[name]) if name in _SHAPES else "absent"
+        actual = _format_shape(tensors[name].shape) if name in tensors else "absent"
+        if actual != expected:
             raise FormatError(
-                f"tensor {name!r} of Once-for-All's accuracy predictor must be {expected}, but is {found};"
+                f"tensor {name!r} of Once-for-All's accuracy predictor must be {expected}, but is {actual};"
                 " give the released acc_predictor.pth"
             )
         if not np.isfinite(tensors[name]).all():
@@ -138,7 +149,7 @@ def _check_tensors(tensors: Tensors) -> None:
 
 
 def _check_space(space: SearchSpace) -> None:
-    known = {"kernel_size": _KERNEL_SIZES, "expand_ratio": _EXPAND_RATIOS}
+    """Raise UsageError for a space with choices that the predictor was not trained on."""
     wrong = None
     if not isinstance(space, MobileNetV3):
         wrong = f"family {space.family}"
@@ -146,9 +157,9 @@ def _check_space(space: SearchSpace) -> None:
         wrong = f"{len(space.stages)} stages"
     else:
         for gene in space.genes:
-            foreign = [value for value in gene.values if not _knows(gene.kind, value, known.get(gene.kind, ()))]
-            if foreign:
-                wrong = f"{gene.name} {foreign[0]:g}"
+            unknown = [value for value in gene.values if not _is_known_choice(gene.kind, value)]
+            if unknown:
+                wrong = f"{gene.name} {unknown[0]:g}"
     if wrong is not None:
         raise UsageError(
             "the released accuracy predictor knows mobilenet_v3 with 5 stages of up to 4 blocks, kernel sizes 3, 5, 7,"
@@ -156,17 +167,19 @@ def _check_space(space: SearchSpace) -> None:
         )
 
 
-def _knows(kind: str, value: float, choices: tuple[int, ...]) -> bool:
+def _is_known_choice(kind: str, value: float) -> bool:
     if kind == "resolution":
-        return _SMALLEST <= value <= _LARGEST
-    return value <= _BLOCKS if kind == "depth" else value in choices
+        return _MIN_RESOLUTION <= value <= _MAX_RESOLUTION
+    if kind == "depth":
+        return value <= _STAGE_BLOCKS
+    return value in (_KERNEL_SIZES if kind == "kernel_size" else _EXPAND_RATIOS)
 
 
-def _place(gene: str) -> int:
-    """The number from 0 to 19 of the block that a gene such as ``stage2.block1.kernel_size`` belongs to."""
+def _block_number(gene: str) -> int:
+    """Return the number, 0 to 19, of the block that a gene such as ``stage2.block1.kernel_size`` belongs to."""
     stage, block = map(int, re.findall(r"\d+", gene))
-    return _BLOCKS * (stage - 1) + block - 1
+    return _STAGE_BLOCKS * (stage - 1) + block - 1
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))

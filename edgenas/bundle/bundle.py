@@ -30,7 +30,7 @@ from edgenas.bundle.check import (
 from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export.formats import FORMATS, ExportFormat
-from edgenas.files import TEMPORARY, canonical_json, parse, read_document, write_bytes, write_document
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json, parse_dataclass, read_document, write_bytes, write_document
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
@@ -149,7 +149,7 @@ def write_bundle(
     check_replaceable(target)
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
-    settings = asdict(parse(PreprocessingSettings, dict(preprocessing), "preprocessing"))
+    settings = asdict(parse_dataclass(PreprocessingSettings, dict(preprocessing), "preprocessing"))
     facts = {"kind": str(export_format), **card}
     try:
         canonical_json(facts)
@@ -226,7 +226,7 @@ def _delete_abandoned(target: Path) -> None:
 
     An old bundle stays while there is none at the target: it may be the only copy.
     """
-    patterns = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY)]
+    patterns = [(target.name, _NEW), (f"{target.name}.zip", TEMPORARY_SUFFIX)]
     if target.exists():
         patterns.append((target.name, _OLD))
     for name, suffix in patterns:

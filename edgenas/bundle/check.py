@@ -18,7 +18,7 @@ from edgenas.errors import FormatError, ModelError, UsageError, VerificationErro
 from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
-from edgenas.files import digest, parse, read_bytes, read_document
+from edgenas.files import digest, parse_dataclass, read_bytes, read_document
 from edgenas.version import __version__
 
 CARD_SCHEMA = ("bundle", 2)  # name and version
@@ -174,7 +174,7 @@ def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
     """
     card = read_document(folder / "card.json", *CARD_SCHEMA)
     document = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION)
-    settings = asdict(parse(PreprocessingSettings, document, "preprocessing.json"))
+    settings = asdict(parse_dataclass(PreprocessingSettings, document, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
     interface = _check_model(model, file_format, card)
     foreign_scripts = _foreign_scripts(folder, file_format, card)

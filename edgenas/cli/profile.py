@@ -18,7 +18,7 @@ from edgenas.cli.common import (
     print_json,
 )
 from edgenas.errors import UsageError
-from edgenas.units import parse_change
+from edgenas.units import parse_percent
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
@@ -65,7 +65,7 @@ def command(
     elif explain is not None:
         _explain_architecture(opened, target, explain, picture, json)
     else:
-        error = None if target_error is None else parse_change(target_error, "--target-error")
+        error = None if target_error is None else parse_percent(target_error, "--target-error")
         table = opened.profile(target, _MINUTES if minutes is None else minutes, error, source_tables or ())
         if json:
             holdout = table.holdout and asdict(table.holdout)

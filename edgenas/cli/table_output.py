@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgenas.cli.common import print_table
-from edgenas.units import format_ms, format_ms_of
+from edgenas.units import format_ms, format_ms_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ def print_explanation(explanation: Explanation) -> None:
     room = min(_MOST_BAR, max(_LEAST_BAR, width - taken - _NUMBERS))
     longest, whole = max(row.ms for row in explanation.rows), explanation.latency_ms
     table = [
-        (name, what, out, draw_bar(ms / longest, room) if what else "", format_ms_of(ms, whole), f"{ms / whole:.1%}")
+        (name, what, out, draw_bar(ms / longest, room) if what else "", format_ms_part(ms, whole), f"{ms / whole:.1%}")
         for name, what, out, ms in lines
     ]
     print_table(_COLUMNS, table, describe_explanation(explanation), texts=4)
@@ -49,10 +49,10 @@ def describe_explanation(explanation: Explanation) -> str:
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
     """Draw the parts as a PNG; raise EdgeNASError when the file cannot be written."""
-    from edgenas.report import draw_parts
+    from edgenas.report import draw_part_times
 
     name = f"Predicted latency of {explanation.architecture} on {explanation.target}, by parts"
-    draw_parts(
+    draw_part_times(
         explanation.rows, path, title=name, detail=_describe_prediction(explanation), synthetic=explanation.synthetic
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
 from edgenas.devices.registry import load_device_class
 from edgenas.errors import UsageError
-from edgenas.files import nearest, parse, read_yaml
+from edgenas.files import parse_dataclass, read_yaml, suggest_nearest
 
 LOCALHOST = "localhost"
 OWN_PROFILES = Path("device_profiles")  # in the working folder
@@ -45,7 +45,7 @@ def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> Devic
         return profile
     known = known_profiles()
     if path.name not in known:
-        close = nearest(path.name, sorted(known))
+        close = suggest_nearest(path.name, sorted(known))
         raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
     path = known[path.name]
     check_not_localhost(path)
@@ -95,10 +95,11 @@ def profile_from_dict(data: Any, where: str) -> DeviceProfile:
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):
         raise UsageError(f"{where}: key 'connection' must say its kind, for example 'connection: {{kind: local}}'")
     connection_type = load_device_class(connection["kind"], where).connection_type
-    parsed: dict[str, Any] = {"connection": parse(connection_type, connection, f"{where}: connection")}
+    parsed: dict[str, Any] = {"connection": parse_dataclass(connection_type, connection, f"{where}: connection")}
     runtimes = data.get("runtimes")
     if isinstance(runtimes, dict):
         parsed["runtimes"] = {
-            name: parse(RuntimeOptions, options, f"{where}: runtimes.{name}") for name, options in runtimes.items()
+            name: parse_dataclass(RuntimeOptions, options, f"{where}: runtimes.{name}")
+            for name, options in runtimes.items()
         }
-    return parse(DeviceProfile, {**data, **parsed}, where)
+    return parse_dataclass(DeviceProfile, {**data, **parsed}, where)

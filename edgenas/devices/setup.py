@@ -24,7 +24,7 @@ from edgenas import on_device
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import digest, nearest
+from edgenas.files import digest, suggest_nearest
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
 VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
@@ -257,7 +257,7 @@ def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_R
     runtimes = []
     for runtime in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
         if runtime not in _PACKAGES:
-            known = nearest(runtime, sorted(_PACKAGES))
+            known = suggest_nearest(runtime, sorted(_PACKAGES))
             raise UsageError(f"{profile.name}: edgenas cannot install runtime {runtime!r}{known}")
         builds = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
         package = next((name for name in builds if name), _PACKAGES[runtime])

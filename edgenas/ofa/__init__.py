@@ -1,13 +1,13 @@
-"""Once-for-All supernets: elastic layers, progressive training, extraction of subnets."""
+"""Once-for-All supernets (arXiv 1908.09791): elastic layers, progressive training, extraction of subnets."""
 
-from edgenas.ofa.batch_norm import calibrate
+from edgenas.ofa.batch_norm import calibrate_batch_norm
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.released import load_released
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
 from edgenas.ofa.supernet import Supernet
-from edgenas.ofa.threads import computing_with
+from edgenas.ofa.threads import torch_threads
 from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep, check_recipe
 
 __all__ = [
@@ -21,12 +21,12 @@ __all__ = [
     "Trainer",
     "TrainingFiles",
     "TrainingStep",
-    "calibrate",
+    "calibrate_batch_norm",
     "check_recipe",
-    "computing_with",
     "load_checkpoint",
     "load_released",
     "load_schedule",
     "save_checkpoint",
     "to_channels_last",
+    "torch_threads",
 ]

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a subnet, re-estimated on training images."""
+"""Calibration of a subnet's batch norm on training images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 
-def calibrate(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set every batch norm's running statistics to their mean over ``batches`` of inputs (N, C, r, r).
+def calibrate_batch_norm(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the running statistics of every batch norm to their mean over batches of inputs, and leave eval mode on.
 
-    Shared weights are trained with the statistics of many subnets; a subnet is
-    evaluated with its own (Once-for-All, section 3.3; about 2,000 images
-    suffice). Leaves the subnet in eval mode.
+    The running statistics of a supernet are those of many subnets. A subnet is
+    evaluated with its own (Once-for-All, section 3.3).
+
+    Args:
+        subnet: The network to calibrate, in place.
+        batches: Inputs (N, C, r, r); about 2,000 images suffice.
     """
     subnet.eval()
     norms = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]

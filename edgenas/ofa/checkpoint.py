@@ -1,4 +1,4 @@
-"""Checkpoints: weights, momenta and the position in the schedule; never generator states."""
+"""Checkpoints of training: weights, momenta and the position in the schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KIND, _VERSION = "checkpoint", 1
 
 @dataclass(frozen=True)
 class Position:
-    """The next step to do: ``step`` of phase number ``phase``; past the last phase when training is done."""
+    """The next training step: ``step`` of phase number ``phase``, which is past the last one after training."""
 
     phase: int
     step: int
@@ -27,9 +27,16 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A supernet in training: where in the schedule, with which momenta, from which recipe (data, schedule, seed).
+    """A supernet in training.
 
-    ``threads`` is how many computed it: sums in another order are other bits.
+    Random states are not part of it: they follow from the seed and the position.
+
+    Args:
+        supernet: The weights.
+        position: The next step.
+        momenta: The optimizer's momentum buffers by parameter name.
+        recipe: Data, schedule and seed as plain data.
+        threads: The number of threads that computed it, because sums in another order are other bits.
     """
 
     supernet: Supernet
@@ -54,12 +61,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """What ``save_checkpoint`` wrote. Raises FormatError when it is damaged."""
+    """Return the checkpoint that ``save_checkpoint`` wrote. Raises FormatError when it is damaged."""
     arrays, body = read_tensors(path, _KIND, _VERSION)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     supernet = Supernet(space_from_dict(body["space"], str(path)))
-    weights = {name.removeprefix("weights/"): tensor for name, tensor in tensors.items() if name.startswith("weights/")}
-    momenta = {name.removeprefix("momenta/"): tensor for name, tensor in tensors.items() if name.startswith("momenta/")}
+    weights, momenta = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for prefix in ("weights/", "momenta/")
+    )
     try:
         supernet.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """Elastic layers: each holds the largest weights and computes with leading slices of them.
 
-What is active is an argument of ``forward``, never state. Names of submodules
-are those of ``edgenas.space.parts.weight_shapes``.
+The active part is an argument of ``forward``, never state. Submodules are
+named as in ``edgenas.space.parts.weight_shapes``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BN_MOMENTUM = 0.1
 
 
 def activate(x: Tensor, name: str) -> Tensor:
-    """Apply an activation by its name in a part."""
+    """Apply the activation that a part names."""
     if name == "relu":
         return functional.relu(x, inplace=True)
     if name == "relu6":
@@ -30,15 +30,15 @@ def activate(x: Tensor, name: str) -> Tensor:
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Lay the weights out channels last, which convolutions on a CPU compute with in half the time."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a gap in torch's stubs
+    """Store the weights channels last, in place. Convolutions on a CPU take half the time with it."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's stubs
 
 
 class ElasticBatchNorm(nn.Module):
-    """Batch norm over as many leading channels as the input has.
+    """Batch norm over the leading channels, as many as the input has.
 
-    In training its running statistics are those of whatever subnets ran last;
-    a subnet's own are re-estimated before it is evaluated (calibration.py).
+    In training the running statistics mix those of the latest subnets. A
+    subnet's own are calibrated before it is evaluated (batch_norm.py).
     """
 
     running_mean: Tensor
@@ -54,22 +54,14 @@ class ElasticBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = x.shape[1]
-        return functional.batch_norm(
-            x,
-            self.running_mean[:n],
-            self.running_var[:n],
-            self.weight[:n],
-            self.bias[:n],
-            self.training,
-            BN_MOMENTUM,
-            self._eps,
-        )
+        mean, var, weight, bias = self.running_mean[:n], self.running_var[:n], self.weight[:n], self.bias[:n]
+        return functional.batch_norm(x, mean, var, weight, bias, self.training, BN_MOMENTUM, self._eps)
 
 
 class KernelTransform(nn.Module):
-    """Smaller kernels as learned linear maps of the centre of larger ones (Once-for-All, section 3.3).
+    """Small kernels as learned linear maps of the centre of larger ones (Once-for-All, section 3.3).
 
-    One matrix per step down, shared by all channels and the identity at first.
+    Each step to the next smaller size has one matrix, shared by all channels and initially the identity.
     """
 
     def __init__(self, kernel_sizes: Sequence[int]) -> None:
@@ -79,7 +71,7 @@ class KernelTransform(nn.Module):
             self.register_parameter(f"{large}to{small}_matrix", nn.Parameter(torch.eye(small * small)))
 
     def forward(self, weight: Tensor, kernel: int) -> Tensor:
-        """Depthwise weights (C, 1, K, K) of the largest kernel as (C, 1, kernel, kernel)."""
+        """Return depthwise weights (C, 1, kernel, kernel) made from those of the largest kernel, (C, 1, K, K)."""
         for large, small in itertools.pairwise(self.kernel_sizes):
             if large == kernel:
                 break
@@ -90,8 +82,8 @@ class KernelTransform(nn.Module):
         return weight
 
 
-def _narrow(conv: nn.Conv2d, in_channels: int, out_channels: int) -> tuple[Tensor, Tensor | None]:
-    """The leading channels of a convolution's weight and bias."""
+def _leading_weights(conv: nn.Conv2d, in_channels: int, out_channels: int) -> tuple[Tensor, Tensor | None]:
+    """Return the leading channels of a convolution's weight and bias."""
     bias = None if conv.bias is None else conv.bias[:out_channels]
     return conv.weight[:out_channels, :in_channels], bias
 
@@ -105,7 +97,7 @@ class ElasticConv(nn.Module):
         self.bn = ElasticBatchNorm(part.out_channels, part.bn_eps) if part.batch_norm else None
 
     def forward(self, x: Tensor, part: Part) -> Tensor:
-        weight, bias = _narrow(self.conv, x.shape[1], part.out_channels)
+        weight, bias = _leading_weights(self.conv, x.shape[1], part.out_channels)
         out = functional.conv2d(x, weight, bias, part.stride, part.kernel // 2)
         out = activate(out if self.bn is None else self.bn(out), part.activation)
         return out + x if part.shortcut else out
@@ -118,7 +110,7 @@ class _ConvBatchNorm(nn.Module):
         self.bn = ElasticBatchNorm(out_channels, eps)
 
     def forward(self, x: Tensor, out_channels: int, stride: int = 1) -> Tensor:
-        weight, _ = _narrow(self.conv, x.shape[1], out_channels)
+        weight, _ = _leading_weights(self.conv, x.shape[1], out_channels)
         result: Tensor = self.bn(functional.conv2d(x, weight, None, stride, weight.shape[-1] // 2))
         return result
 
@@ -132,8 +124,8 @@ class _SqueezeExcite(nn.Module):
     def forward(self, x: Tensor, squeezed: int) -> Tensor:
         n = x.shape[1]
         gate = x.mean((2, 3), keepdim=True)
-        gate = functional.relu(functional.conv2d(gate, *_narrow(self.reduce, n, squeezed)))
-        gate = functional.conv2d(gate, *_narrow(self.expand, squeezed, n))
+        gate = functional.relu(functional.conv2d(gate, *_leading_weights(self.reduce, n, squeezed)))
+        gate = functional.conv2d(gate, *_leading_weights(self.expand, squeezed, n))
         return x * functional.hardsigmoid(gate)
 
 
@@ -162,7 +154,7 @@ class ElasticMBConv(nn.Module):
 
 
 class ElasticBottleneck(nn.Module):
-    """A ``bottleneck`` part, elastic in its channels: coming in, in the middle, going out."""
+    """A ``bottleneck`` part, elastic in its incoming, middle and outgoing channels."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()
@@ -197,7 +189,7 @@ class GlobalPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A ``linear`` part on a 1x1 feature map, elastic in the channels coming in."""
+    """A ``linear`` part on a 1x1 feature map, elastic in its incoming channels."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()
@@ -218,5 +210,10 @@ _LAYERS: dict[str, Callable[[Part, Sequence[int]], nn.Module]] = {
 
 
 def make_layer(part: Part, kernel_sizes: Sequence[int]) -> nn.Module:
-    """The elastic layer for a place whose largest part is ``part`` and whose kernels may be ``kernel_sizes``."""
+    """Return the elastic layer of a place.
+
+    Args:
+        part: The largest part at the place.
+        kernel_sizes: The kernel sizes of all parts at the place.
+    """
     return _LAYERS[part.operator](part, kernel_sizes)

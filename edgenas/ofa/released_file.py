@@ -1,4 +1,4 @@
-"""Reading the file of a released checkpoint: tensors by canonical name, nothing else ever unpickled."""
+"""Safe reading of released PyTorch checkpoints: tensors by canonical name, and no other objects."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ import torch
 from torch import Tensor
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.ofa.released_keys import canonical
+from edgenas.ofa.released_keys import canonical_name
 
 
 @dataclass(frozen=True, eq=False)
-class Released:
-    """The tensors of a checkpoint by canonical name, float32 and finite; ``keys`` are their names in the file."""
+class ReleasedCheckpoint:
+    """The tensors of a checkpoint by canonical name, float32 and finite.
+
+    ``keys`` are their names in the file by canonical name; ``where`` is the file, for messages.
+    """
 
     where: str
     tensors: Mapping[str, Tensor]
     keys: Mapping[str, str]
 
     def size(self, name: str, axis: int = 0) -> int:
-        """A tensor's length along an axis; 0 where the checkpoint has no such tensor or axis."""
+        """Return a tensor's length along an axis; 0 where the checkpoint has no such tensor or axis."""
         tensor = self.tensors.get(name)
         return 0 if tensor is None or not -tensor.dim() <= axis < tensor.dim() else tensor.shape[axis]
 
 
-def read_released(path: Path) -> Released:
-    """The tensors of ``{"state_dict": ...}`` or of a bare state_dict.
+def read_released_file(path: Path) -> ReleasedCheckpoint:
+    """Return the tensors of a file that holds ``{"state_dict": ...}`` or a bare state_dict.
 
-    Raises UsageError when the file cannot be read, FormatError when it is no
-    PyTorch file of tensors alone, or one of them is doubled, damaged or not
-    finite.
+    Raises:
+        UsageError: The file cannot be read.
+        FormatError: It is no PyTorch file of tensors alone, or a tensor is repeated, damaged or not finite.
     """
-    state = _load(path)
+    state = _load_with_torch(path)
     if isinstance(state, Mapping):
         state = state.get("state_dict", state)
     if not isinstance(state, Mapping):
@@ -54,42 +57,45 @@ def read_released(path: Path) -> Released:
             )
         if key.endswith("num_batches_tracked"):
             continue
-        name = canonical(key)
+        name = canonical_name(key)
         if name in keys:
             raise FormatError(f"{path}: {keys[name]} and {key} are names of the same tensor; remove one")
-        tensors[name], keys[name] = _checked(value, f"{path}: {key}"), key
-    return Released(str(path), tensors, keys)
+        tensors[name], keys[name] = _check_tensor(value, f"{path}: {key}"), key
+    return ReleasedCheckpoint(str(path), tensors, keys)
 
 
-def _load(path: Path) -> Any:
+def _load_with_torch(path: Path) -> Any:
+    """Return what ``torch.load`` reads; it unpickles nothing but tensors and plain containers."""
     try:
-        if zipfile.is_zipfile(path):  # torch does not look at the checksums in it
+        if zipfile.is_zipfile(path):  # torch does not check the checksums in it
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
                 raise FormatError(f"{path}: is damaged in {damaged}; download it again")
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a file it then refuses
+            warnings.simplefilter("ignore")  # torch warns about a file before it refuses it
             return torch.load(file, map_location="cpu", weights_only=True)
     except FormatError:
         raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # torch's readers raise whatever a damaged file makes them stumble over
-        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    except Exception as error:  # torch raises many types for damaged files
+        object_type = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = (
-            f"it holds {foreign[1]}, and only tensors are ever loaded" if foreign else "it is another file or damaged"
+            f"it holds {object_type[1]}, and only tensors are ever loaded"
+            if object_type
+            else "it is another file or damaged"
         )
         raise FormatError(
             f"{path}: is no PyTorch checkpoint of tensors ({reason}); download it again or save its state_dict alone"
         ) from None
 
 
-def _checked(tensor: Tensor, where: str) -> Tensor:
-    """The tensor as float32. Raises FormatError when it is no plain one or not finite."""
+def _check_tensor(tensor: Tensor, where: str) -> Tensor:
+    """Return the tensor as float32. Raises FormatError unless it is dense, complete and finite."""
     shape = tuple(tensor.shape)
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or not tensor.is_floating_point():
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not dense or not tensor.is_floating_point():
         raise FormatError(f"{where}: must be a plain tensor of floats, but is {tensor.dtype} of shape {shape}")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise FormatError(f"{where}: has fewer numbers than its shape {shape} wants; the file is damaged")

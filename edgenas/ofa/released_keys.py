@@ -1,4 +1,4 @@
-"""The names of tensors in released Once-for-All checkpoints, and ours."""
+"""Names of tensors: those of released Once-for-All checkpoints, and ours for the same tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgenas.space import ResNet50D, SearchSpace
 
 _BLOCK = re.compile(r"^(blocks\.\d+\.)(?:mobile_inverted_conv|conv)\.")
 _DOUBLED = re.compile(r"\b(conv|bn|linear)(?:\.\1\b)+")
-_PLACES = {
+_RELEASED_PLACES = {
     "stem": "first_conv",
     "block0": "blocks.0",
     "final_expand": "final_expand_layer",
@@ -27,40 +27,40 @@ _MBCONV = {
     "project": "point_linear",
 }
 _BOTTLENECK = {"reduce": "conv1", "filter": "conv2", "project": "conv3", "shortcut": "downsample"}
-_INSIDE = {"mbconv": _MBCONV, "bottleneck": _BOTTLENECK}
+_RELEASED_LAYERS = {"mbconv": _MBCONV, "bottleneck": _BOTTLENECK}
 
 
-def canonical(key: str) -> str:
-    """One name for what files call differently.
+def canonical_name(key: str) -> str:
+    """Return one name for a tensor that released files name in several ways.
 
-    Old files say ``mobile_inverted_conv`` where new ones say ``conv``; elastic
-    layers say ``conv.conv`` and ``bn.bn`` where static ones say it once; a
+    Old files say ``mobile_inverted_conv`` where new ones say ``conv``. Elastic
+    layers say ``conv.conv`` and ``bn.bn`` where static ones say it once. A
     network that was trained in parallel has ``module.`` in front.
     """
     return _DOUBLED.sub(r"\1", _BLOCK.sub(r"\1", key.removeprefix("module.")))
 
 
-def is_matrix(name: str) -> bool:
-    """Whether a tensor is a kernel transformation: a network whose kernels never shrank has none."""
+def is_kernel_matrix(name: str) -> bool:
+    """Return true for a kernel transformation matrix, which a network with one kernel size does not have."""
     return name.endswith("_matrix")
 
 
-def matrix_kernels(names: Iterable[str]) -> tuple[int, ...]:
-    """The kernel sizes that the kernel transformations among ``names`` lead from and to, ascending."""
-    found = (re.search(r"\.(\d{1,2})to(\d{1,2})_matrix$", name) for name in names)
-    return tuple(sorted({int(size) for match in found if match for size in match.groups()}))
+def matrix_kernel_sizes(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the kernel sizes that the kernel matrices among ``names`` transform from and to, ascending."""
+    matches = (re.search(r"\.(\d{1,2})to(\d{1,2})_matrix$", name) for name in names)
+    return tuple(sorted({int(size) for match in matches if match for size in match.groups()}))
 
 
 def released_names(space: SearchSpace, names: Iterable[str]) -> dict[str, str]:
-    """Canonical released name -> our name, for ``names`` of tensors in a supernet of ``space``."""
-    first = 0 if isinstance(space, ResNet50D) else 1
+    """Return our name by canonical released name, for the tensors ``names`` of a supernet of ``space``."""
+    first_block = 0 if isinstance(space, ResNet50D) else 1
     stages = [slot.name for slot in space.slots if slot.name.startswith("stage")]
-    places = _PLACES | {name: f"blocks.{first + number}" for number, name in enumerate(stages)}
+    places = _RELEASED_PLACES | {name: f"blocks.{first_block + number}" for number, name in enumerate(stages)}
     operators = {name: part.operator for name, part in space.largest.parts.items()}
-    found = {}
+    ours = {}
     for name in names:
         slot = next(slot for slot in operators if name.startswith(f"{slot}."))
-        inside, _, tensor = name.removeprefix(f"{slot}.").partition(".")
-        inside = _INSIDE.get(operators[slot], {}).get(inside, inside)
-        found[canonical(f"{places[slot]}.{inside}.{tensor}")] = name
-    return found
+        layer, _, tensor = name.removeprefix(f"{slot}.").partition(".")
+        layer = _RELEASED_LAYERS.get(operators[slot], {}).get(layer, layer)
+        ours[canonical_name(f"{places[slot]}.{layer}.{tensor}")] = name
+    return ours

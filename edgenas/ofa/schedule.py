@@ -1,4 +1,4 @@
-"""Training schedules as data: which choices open when, for how long, at what rate."""
+"""Training schedules as data: the phases, their open choices, lengths and learning rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import UsageError
-from edgenas.files import nearest, parse
+from edgenas.files import parse_dataclass, suggest_nearest
 from edgenas.space import SearchSpace
 
 _FORBID_UNKNOWN = {"extra": "forbid"}
@@ -19,13 +19,25 @@ _FORBID_UNKNOWN = {"extra": "forbid"}
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training in which some choices are open.
+    """A phase of training in which some choices are open.
 
-    ``kernel_sizes``, ``depths``, ``expand_ratios`` and ``widths`` say how many of
-    the largest values of such a gene may be sampled (1: only the largest).
-    Resolutions are always all open. Each step trains ``subnets`` subnets on one
-    batch and sums their gradients. A phase with ``distill`` learns from the
-    frozen network that the first phase left.
+    Resolutions are always all open. Each step trains some subnets on one batch
+    and sums their gradients.
+
+    Args:
+        name: The name in progress and messages.
+        epochs: The length.
+        learning_rate: The highest learning rate.
+        kernel_sizes: The number of the largest kernel sizes that are sampled; 1 for the largest alone.
+        depths: The same for depths.
+        expand_ratios: The same for expand ratios.
+        widths: The same for widths.
+        subnets: The number of subnets of each step.
+        warmup_epochs: The epochs in which the learning rate rises.
+        distill: Whether the subnets learn from the largest network as the first phase left it.
+
+    Raises:
+        UsageError: A value is out of range.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -52,16 +64,20 @@ class Phase:
             )
 
     def sample(self, space: SearchSpace, rng: np.random.Generator) -> Genes:
-        """The step's subnets, canonical genes (subnets, G); all share one resolution, as they share a batch."""
-        opened = {"kernel_size": self.kernel_sizes, "depth": self.depths, "expand_ratio": self.expand_ratios}
-        opened["width"] = self.widths
-        low = np.array([max(0, len(gene.values) - opened.get(gene.kind, len(gene.values))) for gene in space.genes])
+        """Return the subnets of a step as canonical genes (subnets, G). They share a batch, hence a resolution."""
+        open_values = {
+            "kernel_size": self.kernel_sizes,
+            "depth": self.depths,
+            "expand_ratio": self.expand_ratios,
+            "width": self.widths,
+        }
+        low = np.array([max(0, len(g.values) - open_values.get(g.kind, len(g.values))) for g in space.genes])
         genes = rng.integers(low, space.radices, size=(self.subnets, len(low)), dtype=np.int64)
         genes[:, 0] = genes[0, 0]
         return space.canonical(genes)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of a step: linear warm-up, then a cosine to zero."""
+        """Return the learning rate of a step: a linear warm-up, then a cosine to zero."""
         warmup = self.warmup_epochs * steps_per_epoch
         total = self.epochs * steps_per_epoch
         if step < warmup:
@@ -71,7 +87,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Phases in order, and what they share. The first phase makes the teacher of the others."""
+    """The phases of training in order, and the settings that they share.
+
+    The first phase trains the teacher of the others. Raises UsageError when it
+    distills, or a value is out of range.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
@@ -98,12 +118,14 @@ class Schedule:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The schedule as plain data, equal to what JSON gives back."""
+        """Return the schedule as plain data that JSON gives back equal."""
         return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
 
 
-def _shrink(name: str, epochs: tuple[int, int, int, int, int, int], rate: float, batch_size: int) -> Schedule:
-    """Once-for-All's progressive shrinking: full, kernel, depth in two steps, expand in two steps."""
+def _shrinking_schedule(
+    name: str, epochs: tuple[int, int, int, int, int, int], rate: float, batch_size: int
+) -> Schedule:
+    """Return Once-for-All's progressive shrinking: full, kernel, depth in two steps, expand in two steps."""
     full, kernel, depth1, depth2, expand1, expand2 = epochs
     return Schedule(
         name,
@@ -120,15 +142,18 @@ def _shrink(name: str, epochs: tuple[int, int, int, int, int, int], rate: float,
 
 
 # Sized for the 1,078 training digits: under two minutes on one core.
-SCHEDULES = {"shrink-small": _shrink("shrink-small", (12, 4, 2, 4, 2, 6), rate=0.1, batch_size=64)}
+SCHEDULES = {"shrink-small": _shrinking_schedule("shrink-small", (12, 4, 2, 4, 2, 6), rate=0.1, batch_size=64)}
 
 
 def load_schedule(schedule: str | Mapping[str, Any] | Schedule, where: str = "schedule") -> Schedule:
-    """A schedule by name or from plain data. Raises UsageError listing the known names or the wrong key."""
+    """Return a schedule by its name or from plain data.
+
+    Raises UsageError, naming ``where``, for an unknown name or key, or a wrong value.
+    """
     if isinstance(schedule, Schedule):
         return schedule
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
-            raise UsageError(f"{where}: unknown schedule {schedule!r}{nearest(schedule, sorted(SCHEDULES))}")
+            raise UsageError(f"{where}: unknown schedule {schedule!r}{suggest_nearest(schedule, sorted(SCHEDULES))}")
         return SCHEDULES[schedule]
-    return parse(Schedule, dict(schedule), where)
+    return parse_dataclass(Schedule, dict(schedule), where)

@@ -1,4 +1,4 @@
-"""The stand-alone module of one architecture: plain PyTorch with nothing elastic left in it."""
+"""The stand-alone module of one architecture, in plain PyTorch without elastic layers."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ _MODULES: dict[str, Callable[[Part], nn.Module]] = {
 }
 
 
-def attach(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Register ``module`` under a dotted name, making the containers in between."""
+def attach_module(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Register ``module`` below ``root`` under a dotted name, with empty modules for the names between."""
     *path, last = name.split(".")
     for step in path:
         if not hasattr(root, step):
@@ -126,9 +126,9 @@ def attach(root: nn.Module, name: str, module: nn.Module) -> None:
 
 
 class Subnet(nn.Module):
-    """One architecture as plain PyTorch: input (N, 3, r, r), output logits (N, classes).
+    """The plain PyTorch module of one architecture: inputs (N, 3, r, r), logits (N, classes).
 
-    Tensors are named ``<place>.<tensor>`` as in ``edgenas.space.parts``.
+    Its tensors are named ``<place>.<tensor>`` as in ``edgenas.space.parts.weight_shapes``.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -136,7 +136,7 @@ class Subnet(nn.Module):
         self._places = tuple(architecture.parts)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for name, part in architecture.parts.items():
-                attach(self, name, _MODULES[part.operator](part))
+                attach_module(self, name, _MODULES[part.operator](part))
 
     def forward(self, x: Tensor) -> Tensor:
         for name in self._places:
@@ -144,11 +144,11 @@ class Subnet(nn.Module):
         return x
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take tensors by name; every tensor must be there (RuntimeError otherwise)."""
+        """Set all tensors by name. Raises RuntimeError when one is missing, unknown or of another shape."""
         counters = {name: value for name, value in self.state_dict().items() if name.endswith("num_batches_tracked")}
         self.load_state_dict({**counters, **weights})
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The tensors by name as NumPy arrays, as exporters take them."""
+        """Return copies of the tensors by name, as NumPy arrays for exporters."""
         state = self.state_dict().items()
         return {name: t.detach().numpy().copy() for name, t in state if not name.endswith("num_batches_tracked")}

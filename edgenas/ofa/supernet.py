@@ -1,4 +1,4 @@
-"""The weight-sharing network that contains every subnet of a space."""
+"""The supernet: the weight-sharing network that contains every subnet of a space."""
 
 from __future__ import annotations
 
@@ -9,39 +9,55 @@ from torch import Tensor, nn
 
 from edgenas.errors import SpaceError
 from edgenas.ofa.layers import ElasticBatchNorm, ElasticMBConv, make_layer
-from edgenas.ofa.subnet import Subnet, attach
+from edgenas.ofa.subnet import Subnet, attach_module
 from edgenas.space import Architecture, SearchSpace
 from edgenas.space.parts import weight_shapes
 
 
 class Supernet(nn.Module):
-    """Once-for-All's elastic network (arXiv 1908.09791) for any space of parts.
+    """Once-for-All's elastic network (arXiv 1908.09791) for any search space.
 
-    ``supernet(x, arch)`` and ``supernet.extract(arch)(x)`` are the same
-    function in eval mode. The initial weights are drawn from ``seed``.
+    In eval mode ``supernet(x, architecture)`` equals
+    ``supernet.extract(architecture)(x)``.
+
+    Args:
+        space: The search space.
+        seed: Decides the initial weights.
+
+    Example:
+        >>> import torch
+        >>> from edgenas import MobileNetV3, Supernet
+        >>> space = MobileNetV3(width=0.25, resolutions=(32,), classes=10)
+        >>> supernet = Supernet(space)
+        >>> supernet
+        Supernet(597,650 parameters, MobileNetV3(width 0.25, 10 classes, 32 to 32 pixels, 19x0at))
+        >>> subnet = supernet.extract(space.smallest)
+        >>> subnet(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         super().__init__()
         self.space = space
+        kernel_sizes = {slot.name: {part.kernel for part in slot.parts if part is not None} for slot in space.slots}
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for name, part in space.largest.parts.items():
-                attach(self, name, make_layer(part, self._kernel_sizes(name)))
-        self._initialise(torch.Generator().manual_seed(seed))
+                attach_module(self, name, make_layer(part, tuple(kernel_sizes[name])))
+        self._initialise_weights(torch.Generator().manual_seed(seed))
 
-    def _kernel_sizes(self, name: str) -> tuple[int, ...]:
-        slot = next(slot for slot in self.space.slots if slot.name == name)
-        return tuple({part.kernel for part in slot.parts if part is not None})
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        return f"Supernet({parameters:,} parameters, {self.space!r})"
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
-        """Logits (N, classes) of ``architecture`` for inputs (N, 3, r, r)."""
+        """Return the logits (N, classes) of ``architecture`` for inputs (N, 3, r, r)."""
         self._check_space(architecture)
         for name, part in architecture.parts.items():
             x = self.get_submodule(name)(x, part)
         return x
 
     def extract(self, architecture: Architecture) -> Subnet:
-        """The stand-alone module of ``architecture`` with copies of its weights, in eval mode."""
+        """Return the stand-alone module of ``architecture`` with copies of its weights, in eval mode."""
         self._check_space(architecture)
         weights = {}
         for name, part in architecture.parts.items():
@@ -49,7 +65,10 @@ class Supernet(nn.Module):
             for tensor, shape in weight_shapes(part).items():
                 full = tensors[tensor]
                 if tensor == "depthwise.conv.weight":
-                    full = self._transformed(name, full, part.kernel)
+                    layer = self.get_submodule(name)
+                    assert isinstance(layer, ElasticMBConv)
+                    with torch.no_grad():
+                        full = layer.transform(full, part.kernel)
                 weights[f"{name}.{tensor}"] = full[tuple(slice(size) for size in shape)]
         subnet = Subnet(architecture)
         subnet.load_weights(weights)
@@ -59,15 +78,8 @@ class Supernet(nn.Module):
         if self.space.differs_in_more_than_resolutions(architecture.space):
             raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
 
-    def _transformed(self, name: str, weight: Tensor, kernel: int) -> Tensor:
-        layer = self.get_submodule(name)
-        assert isinstance(layer, ElasticMBConv)
-        with torch.no_grad():
-            transformed: Tensor = layer.transform(weight, kernel)
-        return transformed
-
-    def _initialise(self, generator: torch.Generator) -> None:
-        """He's normal initialisation by fan-out; residual branches begin at zero (arXiv 1706.02677)."""
+    def _initialise_weights(self, generator: torch.Generator) -> None:
+        """Draw the weights by He's normal initialisation; residual branches begin at zero (arXiv 1706.02677)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels

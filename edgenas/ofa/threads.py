@@ -1,4 +1,4 @@
-"""How many threads torch computes with."""
+"""The number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from contextlib import contextmanager
 import torch
 
 
-def spare_threads() -> int:
-    """One thread fewer than there are cores, at least one.
+def cores_but_one() -> int:
+    """Return the number of available cores minus one, at least one.
 
     Torch's threads wait for each other by spinning. When another process takes
-    one of their cores, a step takes ten times as long and more; with a core to
-    spare it does not.
+    one of their cores, a step takes more than ten times as long. One spare core
+    avoids that.
     """
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 @contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Compute with this many threads inside, and with as many as before afterwards: sums in another order differ."""
+def torch_threads(threads: int) -> Iterator[None]:
+    """Set torch's number of threads within the context, and restore it afterwards.
+
+    The number decides the order of sums, and so the bits of results.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""Progressive training of a supernet, resumable to the bit."""
+"""Progressive training of a supernet. Interrupted training resumes and gives the same bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_c
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.schedule import Phase, Schedule
 from edgenas.ofa.supernet import Supernet
-from edgenas.ofa.threads import computing_with, spare_threads
+from edgenas.ofa.threads import cores_but_one, torch_threads
 from edgenas.space import SearchSpace
 
 CHECKPOINT_SECONDS = 10.0
@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What one step of training showed: mean over its subnets; ``done`` and ``total`` count images."""
+    """The progress after one step: images done and in total, and the mean loss and accuracy of the step's subnets."""
 
     phase: str
     done: int
@@ -38,14 +38,14 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """Where training keeps its state: the running checkpoint and the frozen teacher."""
+    """The files of training: the current checkpoint and the teacher that the first phase leaves."""
 
     checkpoint: Path
     teacher: Path
 
 
 def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int) -> None:
-    """Raise UsageError unless this space can be trained on this data by this schedule."""
+    """Raise UsageError unless the space can be trained on the data by the schedule."""
     if data.classes != space.classes:
         raise UsageError(f"data {data.name} has {data.classes} classes, the space {space.classes}; they must agree")
     if len(data.train) < schedule.batch_size:
@@ -58,11 +58,20 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
 
 
 class Trainer:
-    """Trains a supernet of ``space`` on ``data`` by ``schedule``; everything random follows from ``seed``.
+    """Trains a supernet by progressive shrinking (Once-for-All, arXiv 1908.09791).
 
-    Kill it at any moment: a new Trainer with the same arguments goes on from
-    the last checkpoint and ends with the same bits. Raises RunError when the
-    checkpoint belongs to other arguments, TrainingError when the loss diverges.
+    Training may be killed at any moment. A new Trainer with the same arguments
+    continues from the last checkpoint and ends with the same bits.
+
+    Args:
+        space: The search space.
+        data: The data set.
+        schedule: The phases and their settings.
+        seed: Decides everything that is random.
+        files: The files that training reads and writes.
+
+    Raises:
+        UsageError: The space cannot be trained on the data by the schedule.
     """
 
     def __init__(self, space: SearchSpace, data: DataSet, schedule: Schedule, seed: int, files: TrainingFiles) -> None:
@@ -73,42 +82,47 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the checkpoint is at the end of the schedule. Raises RunError when it belongs to other arguments."""
-        return self._files.checkpoint.exists() and self._restore().position.phase == len(self._schedule.phases)
+        """True when the checkpoint is at the end of the schedule. Raises RunError when it has other arguments."""
+        return self._files.checkpoint.exists() and self._load_or_start().position.phase == len(self._schedule.phases)
 
     def run(self, on_step: Callable[[TrainingStep], None]) -> Supernet:
         """Train to the end of the schedule and return the supernet in eval mode.
 
-        Training that goes on uses as many threads as the one that began.
+        Resumed training uses as many threads as before.
+
+        Args:
+            on_step: Called after every step.
+
+        Raises:
+            RunError: The checkpoint has other arguments.
+            TrainingError: The loss diverged.
         """
-        begun = self._restore()
-        with computing_with(begun.threads):
-            self._train_from(begun, on_step)
-        return begun.supernet.eval()
+        start = self._load_or_start()
+        supernet, position = start.supernet, start.position
+        with torch_threads(start.threads):
+            for number in range(position.phase, len(self._schedule.phases)):
+                first_step = position.step if number == position.phase else 0
+                self._train_phase(supernet, number, first_step, start.momenta if first_step else {}, on_step)
+                if number == 0:
+                    self._save(self._files.teacher, supernet, Position(1, 0), {})
+                self._save(self._files.checkpoint, supernet, Position(number + 1, 0), {})
+        return supernet.eval()
 
-    def _train_from(self, begun: Checkpoint, on_step: Callable[[TrainingStep], None]) -> None:
-        supernet, position = begun.supernet, begun.position
-        for number in range(position.phase, len(self._schedule.phases)):
-            first = position.step if number == position.phase else 0
-            self._train_phase(supernet, number, first, begun.momenta if first else {}, on_step)
-            if number == 0:
-                self._save(self._files.teacher, supernet, Position(1, 0), {})
-            self._save(self._files.checkpoint, supernet, Position(number + 1, 0), {})
-
-    def _restore(self) -> Checkpoint:
+    def _load_or_start(self) -> Checkpoint:
+        """Return the last checkpoint, or that of a new supernet. Raises RunError when it has other arguments."""
         path = self._files.checkpoint
         if not path.exists():
             supernet = Supernet(self._space, self._seed)
-            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, spare_threads())
-        begun = load_checkpoint(path)
-        if begun.supernet.space != self._space:
+            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, cores_but_one())
+        checkpoint = load_checkpoint(path)
+        if checkpoint.supernet.space != self._space:
             raise RunError(f"{path}: is of another space; use another run folder")
-        if begun.recipe != self._recipe:
-            changed = [key for key in self._recipe if begun.recipe.get(key) != self._recipe[key]]
+        if checkpoint.recipe != self._recipe:
+            changed = [key for key in self._recipe if checkpoint.recipe.get(key) != self._recipe[key]]
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
             )
-        return begun
+        return checkpoint
 
     def _save(self, path: Path, supernet: Supernet, position: Position, momenta: dict[str, Tensor]) -> None:
         save_checkpoint(path, Checkpoint(supernet, position, momenta, self._recipe, torch.get_num_threads()))
@@ -117,33 +131,35 @@ class Trainer:
         self,
         supernet: Supernet,
         number: int,
-        first: int,
+        first_step: int,
         momenta: dict[str, Tensor],
         on_step: Callable[[TrainingStep], None],
     ) -> None:
         phase = self._schedule.phases[number]
         to_channels_last(supernet)
         supernet.train()
-        teacher = self._teacher() if phase.distill else None
-        optimizer = self._optimizer(supernet, momenta)
+        teacher = self._load_teacher() if phase.distill else None
+        optimizer = self._make_optimizer(supernet, momenta)
         saved = time.monotonic()
-        for step in range(first, phase.epochs * self._steps_per_epoch):
+        for step in range(first_step, phase.epochs * self._steps_per_epoch):
             for group in optimizer.param_groups:
                 group["lr"] = phase.rate(step, self._steps_per_epoch)
             on_step(self._train_step(supernet, teacher, optimizer, number, step))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _require_finite(supernet, phase, step)
-                self._save(self._files.checkpoint, supernet, Position(number, step + 1), _momenta(supernet, optimizer))
+                self._save(
+                    self._files.checkpoint, supernet, Position(number, step + 1), _read_momenta(supernet, optimizer)
+                )
                 saved = time.monotonic()
         _require_finite(supernet, phase, phase.epochs * self._steps_per_epoch - 1)
 
-    def _teacher(self) -> Supernet:
+    def _load_teacher(self) -> Supernet:
         teacher = load_checkpoint(self._files.teacher).supernet
         to_channels_last(teacher)
-        return teacher.train()  # its batch norms use the batch's statistics, as in the reference
+        return teacher.train()  # batch norm uses the statistics of the batch, as in the authors' implementation
 
-    def _optimizer(self, supernet: Supernet, momenta: dict[str, Tensor]) -> torch.optim.SGD:
-        """SGD with Nesterov momentum; no weight decay on batch norms and biases."""
+    def _make_optimizer(self, supernet: Supernet, momenta: dict[str, Tensor]) -> torch.optim.SGD:
+        """Return SGD with Nesterov momentum, without weight decay on batch norms and biases."""
         named = dict(supernet.named_parameters())
         decayed = {name for name in named if name.endswith(("weight", "_matrix")) and ".bn." not in name}
         optimizer = torch.optim.SGD(
@@ -166,63 +182,66 @@ class Trainer:
         phase = self._schedule.phases[number]
         rng = np.random.default_rng([self._seed, number, step])
         subnets = self._space.decode(phase.sample(self._space, rng))
-        batch, labels = self._batch(number, step, subnets[0].resolution, rng)
-        soft = None
-        if teacher is not None:
-            largest = self._space.largest.at_resolution(subnets[0].resolution)
-            with torch.no_grad():
-                soft = functional.softmax(teacher(batch, largest), dim=1)
+        batch, labels = self._make_batch(number, step, subnets[0].resolution, rng)
+        soft_labels = None if teacher is None else self._soft_labels(teacher, batch, subnets[0].resolution)
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
         for subnet in subnets:
             logits = supernet(batch, subnet)
-            loss = self._loss(logits, labels, soft)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
+            if soft_labels is not None:
+                loss = loss + functional.cross_entropy(logits, soft_labels)
             loss.backward()
             loss_sum += loss.item()
             correct += int((logits.argmax(1) == labels).sum())
         optimizer.step()
-        return self._report(phase, number, step, loss_sum / len(subnets), correct / len(subnets) / len(labels))
+        loss_mean = loss_sum / len(subnets)
+        if not np.isfinite(loss_mean):
+            raise _diverged(phase, step, f"the loss is {loss_mean}")
+        return TrainingStep(
+            phase.name,
+            self._count_images(number, step + 1),
+            self._count_images(len(self._schedule.phases), 0),
+            loss_mean,
+            correct / len(subnets) / len(labels),
+        )
 
-    def _batch(self, number: int, step: int, resolution: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The step's augmented images and labels; each epoch is a new permutation."""
-        epoch, place = divmod(step, self._steps_per_epoch)
+    def _soft_labels(self, teacher: Supernet, batch: Tensor, resolution: int) -> Tensor:
+        """Return the class probabilities (N, classes) that the teacher's largest network gives a batch."""
+        with torch.no_grad():
+            return functional.softmax(teacher(batch, self._space.largest.at_resolution(resolution)), dim=1)
+
+    def _count_images(self, phases: int, steps: int) -> int:
+        """Count the images of the first phases and of some steps after them."""
+        epochs = sum(phase.epochs for phase in self._schedule.phases[:phases])
+        return (epochs * self._steps_per_epoch + steps) * self._schedule.batch_size
+
+    def _make_batch(self, number: int, step: int, resolution: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return the augmented images and the labels of a step. Each epoch is a new permutation."""
+        epoch, epoch_step = divmod(step, self._steps_per_epoch)
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
         size = self._schedule.batch_size
-        chosen = order[place * size : (place + 1) * size]
+        chosen = order[epoch_step * size : (epoch_step + 1) * size]
         images = self._data.augmented(self._data.train.images[chosen], resolution, rng)
         return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.train.labels[chosen])
 
-    def _loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor:
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
-        return loss if soft is None else loss + functional.cross_entropy(logits, soft)
 
-    def _report(self, phase: Phase, number: int, step: int, loss: float, accuracy: float) -> TrainingStep:
-        if not np.isfinite(loss):
-            raise _diverged(phase, step, f"the loss is {loss}")
-        epochs = [each.epochs for each in self._schedule.phases]
-        images = self._steps_per_epoch * self._schedule.batch_size
-        done = sum(epochs[:number]) * images + (step + 1) * self._schedule.batch_size
-        return TrainingStep(phase.name, done, sum(epochs) * images, loss, accuracy)
-
-
-def _diverged(phase: Phase, step: int, what: str) -> TrainingError:
+def _diverged(phase: Phase, step: int, problem: str) -> TrainingError:
     return TrainingError(
-        f"phase {phase.name}, step {step}: {what}; lower the learning rate ({phase.learning_rate}) and train in a new"
-        " run folder"
+        f"phase {phase.name}, step {step}: {problem}; lower the learning rate ({phase.learning_rate})"
+        " and train in a new run folder"
     )
 
 
 def _require_finite(supernet: nn.Module, phase: Phase, step: int) -> None:
-    """Keep a network out of the checkpoint that blew up in its last step, after its loss was known."""
+    """Raise TrainingError when the last step made a weight infinite, which its loss did not show yet."""
     for name, tensor in supernet.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise _diverged(phase, step, f"{name} is no longer finite")
 
 
-def _momenta(supernet: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """The momentum buffer of each parameter that has one, by the parameter's name."""
+def _read_momenta(supernet: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    """Return the momentum buffer of each parameter that has one, by the parameter's name."""
     state: dict[Any, Any] = optimizer.state
-    named = supernet.named_parameters()
-    return {
-        name: state[p]["momentum_buffer"] for name, p in named if state.get(p, {}).get("momentum_buffer") is not None
-    }
+    buffers = {name: state.get(p, {}).get("momentum_buffer") for name, p in supernet.named_parameters()}
+    return {name: buffer for name, buffer in buffers.items() if buffer is not None}

@@ -15,7 +15,7 @@ import numpy as np
 from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import digest, parse, read_bytes, read_document, write_document
+from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import Measurer
@@ -160,7 +160,7 @@ def _plan_check(
     path = workspace.folder.check_plan(target.name, number)
     current = digest(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
-        plan = parse(_CheckPlan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
+        plan = parse_dataclass(_CheckPlan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)

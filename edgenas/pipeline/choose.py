@@ -11,12 +11,12 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import digest, digest_of_inputs, parse, read_bytes, read_document, write_document
+from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, Measurer
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
-from edgenas.search import Front, candidates
+from edgenas.search import Front, rank_candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
@@ -98,10 +98,10 @@ class Choice:
         return cls(
             space.from_id(body["architecture"]["id"]),
             body["target"],
-            parse(Budget, body["budget"], str(path)),
-            parse(Prediction, body["predicted"], str(path)),
-            parse(MeasuredSubnet, body["measured"], str(path)),
-            tuple(parse(RejectedCandidate, candidate, str(path)) for candidate in body["rejected"]),
+            parse_dataclass(Budget, body["budget"], str(path)),
+            parse_dataclass(Prediction, body["predicted"], str(path)),
+            parse_dataclass(MeasuredSubnet, body["measured"], str(path)),
+            tuple(parse_dataclass(RejectedCandidate, candidate, str(path)) for candidate in body["rejected"]),
             body["inputs_digest"],
         )
 
@@ -135,7 +135,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    order = candidates(front, budget)[:_MOST_TRIES].tolist()
+    order = rank_candidates(front, budget)[:_MOST_TRIES].tolist()
     inputs = (digest(read_bytes(folder.front(target.name))), workspace.weights_digest, target.to_dict())
     inputs_digest = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
     path = folder.choice(target.name, _budget_file_name(budget))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import digest, nearest, read_bytes, read_yaml
+from edgenas.files import digest, read_bytes, read_yaml, suggest_nearest
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
 from edgenas.pipeline.downloads import OFFICIAL, fetch, forget
 from edgenas.pipeline.progress import Progress
@@ -38,7 +38,9 @@ def import_weights(
     if not path.is_file() and source in OFFICIAL:
         path = fetch(source, mirror, progress)
     elif not path.exists() and path.name == source:
-        raise UsageError(f"{source!r} is neither a file nor an official checkpoint{nearest(source, sorted(OFFICIAL))}")
+        raise UsageError(
+            f"{source!r} is neither a file nor an official checkpoint{suggest_nearest(source, sorted(OFFICIAL))}"
+        )
     recipe = {"imported": path.name, "sha256": digest(read_bytes(path))}
     supernet = _loaded(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
     run = Run(folder, supernet.space, progress=progress)

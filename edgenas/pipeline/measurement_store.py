@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from edgenas.devices import Device, Target, connect_device
 from edgenas.errors import FormatError, MeasurementError, ModelError
-from edgenas.files import TEMPORARY, canonical_json, digest
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json, digest
 from edgenas.pipeline.export_formats import format_of
 from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
 from edgenas.profilers.measure.baseline_speed import at_common_baseline
@@ -159,7 +159,7 @@ class Measurer:
             on_result(measurement)
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY, dir=self._folder) as folder:
+        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=self._folder) as folder:
             files = [Path(folder) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)

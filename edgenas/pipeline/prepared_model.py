@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.accuracy.evaluate import extract, logits
+from edgenas.accuracy.evaluate import compute_logits, extract_subnet
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.quantize import belongs_to, quantizable_layers, select_layers
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.export_formats import build_file
 from edgenas.pipeline.workspace import Workspace
@@ -66,7 +66,7 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"unknown calibration method {self.method!r}{nearest(self.method, list(METHODS))}")
+            raise UsageError(f"unknown calibration method {self.method!r}{suggest_nearest(self.method, list(METHODS))}")
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
@@ -221,8 +221,8 @@ def _prepare_imported(workspace: Workspace, architecture: Architecture, settings
     else:
         calibrating, held_out = split_folder(folder, preprocessing)
         batch_norm = f"calibrated on {calibrating.source}"
-    subnet = extract(workspace.supernet, architecture, None if calibrating is None else calibrating.inputs)
-    expected = logits(subnet, held_out.inputs)
+    subnet = extract_subnet(workspace.supernet, architecture, None if calibrating is None else calibrating.inputs)
+    expected = compute_logits(subnet, held_out.inputs)
     return PreparedModel(
         workspace,
         architecture,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgenas.errors import FormatError
-from edgenas.files import parse, read_document, write_document
+from edgenas.files import parse_dataclass, read_document, write_document
 
 _KIND, _VERSION = "profile_plan", 1
 
@@ -57,7 +57,7 @@ class ProfilePlan:
         """Read the plan for these inputs; an empty one where the file is missing or of other inputs."""
         if not path.exists():
             return cls(inputs_digest)
-        found = parse(cls, dict(read_document(path, _KIND, _VERSION)), str(path))
+        found = parse_dataclass(cls, dict(read_document(path, _KIND, _VERSION)), str(path))
         return found if found.inputs_digest == inputs_digest else cls(inputs_digest)
 
     def with_batch(self, number: int, batch: PlannedBatch, path: Path) -> ProfilePlan:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgenas.errors import EdgeNASError, RunError
-from edgenas.files import TEMPORARY
+from edgenas.files import TEMPORARY_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Layout:
                 raise RunError(
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
-            for remains in self.root.rglob(f".*{TEMPORARY}"):
+            for remains in self.root.rglob(f".*{TEMPORARY_SUFFIX}"):
                 # Of a writer that was killed: the lock is ours, so nobody is writing it.
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
             yield

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgenas.devices import Target
 from edgenas.errors import RunError, UsageError
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 
@@ -38,7 +38,7 @@ def _find_table_file(workspace: Workspace, target: Target, name: str) -> Path:
         known = [other for other in table_targets(workspace) if other != target.name]
         raise UsageError(
             f"{name}: is neither a table's JSON file nor a target that {folder.root} has a table of"
-            + (nearest(name, known) if known else "; it has no table of another target")
+            + (suggest_nearest(name, known) if known else "; it has no table of another target")
         )
     return path
 

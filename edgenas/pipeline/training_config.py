@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
-from edgenas.files import parse, read_yaml
+from edgenas.files import parse_dataclass, read_yaml
 from edgenas.space import SearchSpace, space_from_dict
 
 
@@ -29,7 +29,7 @@ class TrainingConfig:
         data = read_yaml(path)
         if not isinstance(data, Mapping):
             raise UsageError(f"{path}: a training config must be a mapping that begins with 'space:'")
-        return parse(cls, dict(data), str(path))
+        return parse_dataclass(cls, dict(data), str(path))
 
     def make_space(self, where: str) -> SearchSpace:
         """The config's space; raises UsageError naming ``where``."""

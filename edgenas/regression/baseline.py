@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from edgenas.devices import Target, connect_device
 from edgenas.errors import MeasurementError, ModelError, UsageError
-from edgenas.files import parse, read_document, write_document
+from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
 
 KIND, VERSION = "baseline", 3
@@ -64,7 +64,7 @@ class Baseline:
     @classmethod
     def load(cls, path: Path) -> Baseline:
         """Read what ``save`` wrote; raises FormatError when it is damaged or of another kind."""
-        return parse(cls, read_document(path, KIND, VERSION), str(path))
+        return parse_dataclass(cls, read_document(path, KIND, VERSION), str(path))
 
 
 def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:

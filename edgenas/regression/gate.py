@@ -14,7 +14,7 @@ from edgenas.profilers.measure.baseline_speed import at_common_baseline
 from edgenas.profilers.measure.measurement import differences
 from edgenas.profilers.measure.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, measure_processes
-from edgenas.units import format_ms, parse_change
+from edgenas.units import format_ms, parse_percent
 
 Outcome = Literal["ok", "regressed", "incomparable", "not measurable"]
 ROUNDS = 6
@@ -74,7 +74,7 @@ def check_latency(
     Raises UsageError for a malformed tolerance or a file that cannot be read,
     ModelError when the runtime refuses the file or it kills its process.
     """
-    allowed = parse_change(latency, "latency tolerance")
+    allowed = parse_percent(latency, "latency tolerance")
     now, then = target.to_dict(), baseline.target
     other = tuple(_difference("target", key, then.get(key), now[key]) for key in now if then.get(key) != now[key])
     if other:

@@ -1,8 +1,8 @@
-"""What a person looks at: the front as a picture, and where a subnet's time goes."""
+"""Pictures: the front of a search, and the predicted times of a subnet's parts."""
 
 from __future__ import annotations
 
-from edgenas.report.bars import PartTime, draw_parts
-from edgenas.report.picture import Marker, draw_front
+from edgenas.report.front_plot import Marker, draw_front
+from edgenas.report.part_times_plot import PartTime, draw_part_times
 
-__all__ = ["Marker", "PartTime", "draw_front", "draw_parts"]
+__all__ = ["Marker", "PartTime", "draw_front", "draw_part_times"]

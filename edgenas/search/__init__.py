@@ -1,7 +1,7 @@
-"""Search of the accuracy-latency-memory front, and candidates for a budget."""
+"""The search for the front of accuracy, latency and memory, and the ranking of its subnets for a budget."""
 
-from edgenas.search.candidates import candidates
+from edgenas.search.candidates import rank_candidates
 from edgenas.search.nsga2 import search_front
-from edgenas.search.pareto import Front, nondominated
+from edgenas.search.pareto import Front, nondominated_mask
 
-__all__ = ["Front", "candidates", "nondominated", "search_front"]
+__all__ = ["Front", "nondominated_mask", "rank_candidates", "search_front"]

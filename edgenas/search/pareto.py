@@ -1,4 +1,4 @@
-"""Fronts: which architectures are worth having."""
+"""The Pareto front of a search: its architectures with their predicted costs, and its file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,48 @@ from edgenas.costs import Genes, Vector
 from edgenas.errors import RunError
 from edgenas.files import read_document, write_document
 from edgenas.space import Architecture, SearchSpace
+from edgenas.units import format_ms
 
 _KIND, _VERSION = "front", 1
 
 
-def nondominated(costs: Vector) -> npt.NDArray[np.bool_]:
-    """Mask (N,) of the rows of ``costs`` (N, M) that no other row beats; all are minimised, equal rows are kept."""
+def nondominated_mask(costs: Vector) -> npt.NDArray[np.bool_]:
+    """Return the mask (N,) of the rows of ``costs`` (N, M) that no other row dominates.
+
+    All costs are minimised. Of equal rows all are kept.
+    """
     keep = np.ones(len(costs), dtype=bool)
     for index in np.argsort(costs.sum(axis=1), kind="stable"):
         if keep[index]:
-            beaten = (costs >= costs[index]).all(axis=1) & (costs > costs[index]).any(axis=1)
-            keep &= ~beaten
+            dominated = (costs >= costs[index]).all(axis=1) & (costs > costs[index]).any(axis=1)
+            keep &= ~dominated
     return keep
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Front:
-    """The Pareto set of a search, predicted, by ascending latency.
+    """The Pareto front of a search by ascending latency. All its costs are predicted.
 
-    ``genes`` (N, G); ``accuracy`` (N,) in 0..1; ``latency_ms`` (N,) the median
-    of one inference; ``peak_bytes`` (N,) of the process above one without a
-    model; ``target`` the name of what the costs belong to; ``evaluations`` how
-    many architectures the search looked at; ``inputs_digest`` which inputs it belongs
-    to. ``source`` says what of it is not from measurements of this run's own:
-    then latencies are sums of published means, and memory is counted.
+    Args:
+        space: The space that was searched.
+        target: The name of the target that the costs belong to.
+        genes: The architectures, (N, G).
+        accuracy: Their accuracy, (N,), 0 to 1.
+        latency_ms: Their median latency of one inference, (N,).
+        peak_bytes: The peak memory that each adds to a process, (N,).
+        evaluations: The number of architectures that the search evaluated.
+        inputs_digest: The digest of everything that the search used; another digest means that the front is outdated.
+        source: What the costs come from where they are not measurements of the same run, else empty. Such latencies
+            are sums of published means, and their memory is counted.
+
+    Example:
+        >>> import numpy as np
+        >>> from edgenas import Front, MobileNetV3
+        >>> space = MobileNetV3(width=0.5)
+        >>> genes = space.encode([space.smallest, space.largest])
+        >>> costs = np.array([[0.71, 0.78], [0.21, 0.48], [8e6, 21e6]])
+        >>> Front(space, "my-board-onnxruntime-fp32-1t", genes, *costs, evaluations=2, inputs_digest="")
+        Front(2 subnets, 0.210 to 0.480 ms, my-board-onnxruntime-fp32-1t)
     """
 
     space: SearchSpace
@@ -52,8 +70,14 @@ class Front:
     def __len__(self) -> int:
         return len(self.genes)
 
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"Front(0 subnets, {self.target})"
+        fastest, slowest = format_ms(self.latency_ms.min()).removesuffix(" ms"), format_ms(self.latency_ms.max())
+        return f"Front({len(self)} subnets, {fastest} to {slowest}, {self.target})"
+
     def architectures(self) -> list[Architecture]:
-        """The architectures, in the front's order."""
+        """Return the architectures in the front's order."""
         return self.space.decode(self.genes)
 
     def save(self, path: Path) -> None:
@@ -73,7 +97,10 @@ class Front:
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Front:
-        """Read a front of ``space``; raises FormatError when it is damaged, RunError when it is of another space."""
+        """Return the front that ``save`` wrote.
+
+        Raises FormatError when the file is damaged, RunError when the front belongs to another space.
+        """
         body = read_document(path, _KIND, _VERSION)
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; search again")

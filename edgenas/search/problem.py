@@ -1,4 +1,4 @@
-"""A space and its cost models as a problem for pymoo, and genes as what its operators vary."""
+"""pymoo's interfaces: a space with its cost models as a problem, and operators on genes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgenas.space import SearchSpace
 
 
 class ArchitectureProblem(Problem):  # type: ignore[misc] # pymoo has no types
-    """Minimise every cost model over the genes of a space, a whole population at a time."""
+    """The problem of minimising every cost model over the genes of a space."""
 
     def __init__(self, space: SearchSpace, costs: list[CostModel]) -> None:
         super().__init__(n_var=len(space.genes), n_obj=len(costs), xl=0, xu=space.radices - 1, vtype=int)
@@ -24,8 +24,8 @@ class ArchitectureProblem(Problem):  # type: ignore[misc] # pymoo has no types
         out["F"] = np.column_stack([cost(x) for cost in self._costs])
 
 
-class Canonical(Repair):  # type: ignore[misc] # pymoo has no types
-    """Clears dead genes, so that equal networks are equal to pymoo too."""
+class ClearDeadGenes(Repair):  # type: ignore[misc] # pymoo has no types
+    """Makes genes canonical, so that pymoo sees equal networks as equal rows."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
@@ -35,8 +35,11 @@ class Canonical(Repair):  # type: ignore[misc] # pymoo has no types
         return self._space.canonical(X.astype(np.int64))
 
 
-class Redraw(Mutation):  # type: ignore[misc] # pymoo has no types
-    """Draws each gene anew with probability 1/G: genes are categories, a step up or down has no meaning."""
+class ResampleGenes(Mutation):  # type: ignore[misc] # pymoo has no types
+    """Replaces each gene with probability 1/G by a uniformly random one.
+
+    Genes are categories: a small step up or down, as for numbers, has no meaning.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Search spaces, architectures, genes and parts. No torch."""
+"""Search spaces, and architectures as genes and as parts. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgenas.errors import UsageError
-from edgenas.files import nearest
+from edgenas.files import suggest_nearest
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.inverted_residual import Stage
 from edgenas.space.mobilenet_v3 import MobileNetV3
@@ -18,10 +18,18 @@ FAMILIES: dict[str, type[SearchSpace]] = {space.family: space for space in (Mobi
 
 
 def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
-    """A space from plain data; ``family`` says which. Raises UsageError naming ``where``."""
+    """Return a search space from plain data.
+
+    Args:
+        data: The fields of a family as from ``to_dict``; ``family`` names it, MobileNetV3 without one.
+        where: The file or argument that messages name.
+
+    Raises:
+        UsageError: The family or a field is unknown, or a value breaks a rule.
+    """
     family = data.get("family", MobileNetV3.family)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise UsageError(f"{where}: unknown family {family!r}{nearest(str(family), sorted(FAMILIES))}")
+        raise UsageError(f"{where}: unknown family {family!r}{suggest_nearest(str(family), sorted(FAMILIES))}")
     space: SearchSpace = FAMILIES[family].from_dict(data, where)
     return space
 

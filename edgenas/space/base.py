@@ -1,4 +1,4 @@
-"""Search spaces: which architectures exist, as genes, and what each consists of."""
+"""The base class of search spaces, with their genes and slots, and one architecture of a space."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector, in_chunks
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import SpaceError, UsageError
-from edgenas.files import canonical_json, digest, parse, read_yaml
-from edgenas.space import parts as part_costs
+from edgenas.files import canonical_json, digest, parse_dataclass, read_yaml
+from edgenas.space import parts as part_functions
 from edgenas.space.parts import Part
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to misread
@@ -23,23 +23,28 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to mi
 
 @dataclass(frozen=True)
 class Gene:
-    """One choice of a space: its name and the values it may take, ascending. A gene is an index into them."""
+    """One choice of a space: its name and its possible values, ascending.
+
+    In a genes matrix the choice is an index into these values.
+    """
 
     name: str
     values: tuple[float, ...]
 
     @property
     def kind(self) -> str:
-        """What it chooses: the last word of its name, for example ``kernel_size``."""
+        """The kind of choice: the last word of the name, for example ``kernel_size``."""
         return self.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in the network: the part that sits there, as a function of a few genes.
+    """A place in the network, and the part at that place as a function of a few genes.
 
-    ``parts`` lists the part for every combination of the genes in ``columns``
-    (the last varies fastest); None where the place is empty.
+    Args:
+        name: The place's name, for example ``stage1.block1``.
+        columns: The columns of the genes that decide.
+        parts: The part for every combination of these genes, the last varying fastest; None where the place is empty.
     """
 
     name: str
@@ -48,11 +53,14 @@ class Slot:
 
 
 class SearchSpace(ABC):
-    """A set of architectures. Subclasses are frozen values; ``family`` is their name in files.
+    """A set of architectures; abstract.
 
-    A subclass defines ``genes``, ``slots`` and ``dead_genes``; everything else
-    follows from them. Genes matrices are int64 of shape (N, G), one row an
-    architecture, each number an index into its gene's values.
+    A genes matrix is int64 of shape (N, G): one row for each architecture, one
+    column for each gene, and each number an index into the gene's values.
+
+    Subclasses are frozen dataclasses. ``family`` is their name in files. They
+    define ``genes``, ``slots``, ``dead_genes``, ``size`` and the readable
+    forms; everything else follows from these.
     """
 
     family: ClassVar[str]
@@ -62,7 +70,7 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def genes(self) -> tuple[Gene, ...]:
-        """The choices, in the order of a genes matrix's columns. The first is the resolution."""
+        """The genes in the order of a genes matrix's columns. The first is the resolution."""
 
     @property
     @abstractmethod
@@ -71,7 +79,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def dead_genes(self, genes: Genes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Mask (N, G) of the genes that have no effect."""
+        """Return the mask (N, G) of the genes that have no effect, such as those of skipped blocks."""
 
     @property
     @abstractmethod
@@ -80,73 +88,87 @@ class SearchSpace(ABC):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> Self:
-        """The inverse of ``to_dict``; raises UsageError naming ``where`` for unknown keys and wrong values."""
-        return parse(cls, {key: value for key, value in data.items() if key != "family"}, where)
+        """Return a space from what ``to_dict`` gives; missing fields have their defaults.
+
+        Raises UsageError, naming ``where``, for unknown keys and wrong values.
+        """
+        return parse_dataclass(cls, {key: value for key, value in data.items() if key != "family"}, where)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """A space of one's own from a YAML file with any of the fields of this class."""
+        """Return a space from a YAML file with any of the fields of this class.
+
+        Raises UsageError, naming the file, for unknown keys and wrong values.
+        """
         data = read_yaml(Path(path))
         if not isinstance(data, dict):
             raise UsageError(f"{path}: a space must be a mapping, for example 'classes: 10'")
         return cls.from_dict(data, str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """The space as plain data, ``family`` included."""
+        """Return the space as plain data, ``family`` included."""
         fields: Any = self  # every space is a dataclass
         return {"family": self.family, **asdict(fields)}
 
+    def __repr__(self) -> str:
+        pixels = f"{self.resolutions[0]} to {self.resolutions[-1]} pixels"
+        return f"{type(self).__name__}({self.classes} classes, {pixels}, {self.short_hash})"
+
     @abstractmethod
     def describe(self, architecture: Architecture) -> dict[str, Any]:
-        """The live choices of an architecture as plain, readable data."""
+        """Return the live choices of an architecture as plain, readable data."""
 
     @abstractmethod
     def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """An architecture from Once-for-All's lists; skipped blocks may have any value. Raises UsageError."""
+        """Return the architecture of Once-for-All's lists. Raises UsageError, naming ``where``, for wrong lists.
+
+        Entries of skipped blocks may have any value.
+        """
 
     @abstractmethod
     def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
-        """Once-for-All's lists, and the resolution ``r``; skipped blocks have the smallest values."""
+        """Return Once-for-All's lists and the resolution ``r``. Skipped blocks have the smallest values."""
 
     @abstractmethod
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        """The inverse of ``describe``; raises UsageError naming ``where`` and the rule that is broken."""
+        """Return the architecture that ``describe`` described.
+
+        Raises UsageError, naming ``where`` and the broken rule.
+        """
 
     # -- genes ------------------------------------------------------------------
 
     @cached_property
     def radices(self) -> Genes:
-        """How many values each gene has, shape (G,)."""
+        """The number of values of each gene, (G,)."""
         return np.array([len(gene.values) for gene in self.genes], dtype=np.int64)
 
     def differs_in_more_than_resolutions(self, other: SearchSpace) -> bool:
-        """Whether the two need other weights: those do not depend on which resolutions there are."""
-        if self == other:
-            return False
-        mine, theirs = ({**space.to_dict(), "resolutions": ()} for space in (self, other))
-        return mine != theirs
+        """Return true when weights of one space do not fit the other. Weights do not depend on the resolutions."""
+        return self != other and {**self.to_dict(), "resolutions": ()} != {**other.to_dict(), "resolutions": ()}
 
     @cached_property
     def short_hash(self) -> str:
-        """Six characters that stand for the whole space in an architecture's id."""
+        """Six characters that identify the space in the ids of its architectures."""
         return _to_base32(int(digest(canonical_json(self.to_dict())), 16))[:6]
 
     def canonical(self, genes: Genes) -> Genes:
-        """Genes (N, G) with every choice that has no effect set to 0: equal networks get equal rows."""
+        """Return genes (N, G) with every gene without effect set to 0, so that equal networks have equal rows."""
         return np.where(self.dead_genes(genes), 0, genes)
 
     def sample(self, count: int, rng: np.random.Generator) -> Genes:
-        """``count`` canonical rows, each gene drawn uniformly from its values.
+        """Return ``count`` random architectures as canonical genes (count, G), each gene drawn uniformly.
 
-        This is Once-for-All's sampling (arXiv 1908.09791); dead genes are
+        This is Once-for-All's sampling (arXiv 1908.09791). Dead genes are
         cleared afterwards, so shallow stages are as frequent as deep ones.
         """
         return self.canonical(rng.integers(0, self.radices, size=(count, len(self.genes)), dtype=np.int64))
 
     def sample_distinct(self, count: int, rng: np.random.Generator) -> Genes:
-        """The smallest and the largest architecture, then random ones, none twice: ``min(count, size)`` rows.
+        """Return the smallest and the largest architecture and then random ones, none twice.
 
-        A longer sample from an equal generator begins with the shorter one.
+        There are ``min(count, size)`` rows. A longer sample from an equal
+        generator begins with the shorter one.
         """
         rows = {self.smallest.genes: None, self.largest.genes: None}
         while len(rows) < min(count, self.size):
@@ -154,26 +176,26 @@ class SearchSpace(ABC):
         return np.array(list(rows)[:count], dtype=np.int64)
 
     def encode(self, architectures: Sequence[Architecture]) -> Genes:
-        """Architectures as a genes matrix (N, G)."""
+        """Return architectures as a genes matrix (N, G)."""
         rows = [architecture.genes for architecture in architectures]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.genes))
 
     def decode(self, genes: Genes) -> list[Architecture]:
-        """A genes matrix (N, G) as architectures; raises SpaceError for a gene out of range."""
+        """Return the architectures of a genes matrix (N, G). Raises SpaceError for a gene out of range."""
         return [Architecture(self, tuple(int(gene) for gene in row)) for row in genes]
 
     @property
     def smallest(self) -> Architecture:
-        """Every gene at its smallest value."""
+        """The architecture with every gene at its smallest value."""
         return Architecture(self, (0,) * len(self.genes))
 
     @property
     def largest(self) -> Architecture:
-        """Every gene at its largest value."""
+        """The architecture with every gene at its largest value."""
         return Architecture(self, tuple(int(radix) - 1 for radix in self.radices))
 
     def from_id(self, text: str) -> Architecture:
-        """The architecture of an id; raises SpaceError when it is no id of this space."""
+        """Return the architecture with an id. Raises SpaceError when it is no id of this space."""
         prefix, _, number = text.partition("-")
         if prefix != self.short_hash or not number:
             raise SpaceError(f"{text!r} is no architecture of this space: its ids begin with {self.short_hash}-")
@@ -193,10 +215,12 @@ class SearchSpace(ABC):
 
     # -- readable forms ---------------------------------------------------------------
 
-    def _values(self, architecture: Architecture) -> dict[str, float]:
+    def _gene_values(self, architecture: Architecture) -> dict[str, float]:
+        """Return the value of each gene by the gene's name."""
         return {gene.name: gene.values[index] for gene, index in zip(self.genes, architecture.genes, strict=True)}
 
-    def _from_values(self, values: Mapping[str, float], where: str) -> Architecture:
+    def _from_gene_values(self, values: Mapping[str, float], where: str) -> Architecture:
+        """Return the architecture with these values of genes; genes without one have their smallest value."""
         genes = []
         for gene in self.genes:
             value = values.get(gene.name, gene.values[0])
@@ -206,8 +230,8 @@ class SearchSpace(ABC):
             genes.append(gene.values.index(value))
         return Architecture(self, tuple(genes))
 
-    def _checked_id(self, architecture: Architecture, data: Mapping[str, Any], where: str) -> Architecture:
-        """The architecture of a description, refused when the description has another's id."""
+    def _check_id(self, architecture: Architecture, data: Mapping[str, Any], where: str) -> Architecture:
+        """Return the architecture of a description. Raises SpaceError when the description has another id."""
         if data.get("id", architecture.id) != architecture.id:
             raise SpaceError(f"{where}: the id {data['id']!r} belongs to other choices; correct or remove it")
         return architecture
@@ -216,81 +240,99 @@ class SearchSpace(ABC):
 
     @cached_property
     def distinct_parts(self) -> tuple[Part, ...]:
-        """Every part that any architecture can have, once each by key."""
-        found: dict[str, Part] = {}
+        """The parts of all architectures, each once by its key."""
+        parts: dict[str, Part] = {}
         for slot in self.slots:
             for part in slot.parts:
                 if part is not None:
-                    found.setdefault(part.key, part)
-        return tuple(found.values())
+                    parts.setdefault(part.key, part)
+        return tuple(parts.values())
 
     @cached_property
     def _part_numbers(self) -> tuple[np.ndarray[Any, np.dtype[np.int64]], ...]:
-        """Per slot, the number in ``distinct_parts`` of each of its parts; -1 where it is empty."""
+        """For each slot, the index of each of its parts in ``distinct_parts``; -1 where it is empty."""
         number = {part.key: index for index, part in enumerate(self.distinct_parts)}
         return tuple(np.array([-1 if part is None else number[part.key] for part in slot.parts]) for slot in self.slots)
 
     def part_indices(self, genes: Genes) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
-        """For each slot in turn, which of ``distinct_parts`` each architecture has there, shape (N,); -1 for none."""
+        """Yield for each slot the index (N,) in ``distinct_parts`` of each architecture's part; -1 for none."""
         for slot, numbers in zip(self.slots, self._part_numbers, strict=True):
-            yield numbers[_combination(genes, slot.columns, self.radices)]
+            yield numbers[_combination_index(genes, slot.columns, self.radices)]
 
     def sum_over_parts(self, genes: Genes, cost: Vector) -> Vector:
-        """The sum over each architecture's parts of ``cost`` (P,), one entry for each of ``distinct_parts``."""
-        padded = np.append(cost, 0.0)
-
-        def added(rows: Genes) -> Vector:
-            total = np.zeros(len(rows))
-            for indices in self.part_indices(rows):
-                total += padded[indices]
-            return total
-
-        return in_chunks(added, genes)
+        """Return the sum (N,) over each architecture's parts of ``cost`` (P,), one entry a distinct part."""
+        return self._accumulate_over_parts(genes, cost, np.add, 0.0)
 
     def max_over_parts(self, genes: Genes, cost: Vector) -> Vector:
-        """As ``sum_over_parts``, with the largest instead of the sum."""
-        padded = np.append(cost, -np.inf)
+        """Return the maximum (N,) over each architecture's parts of ``cost`` (P,), one entry a distinct part."""
+        return self._accumulate_over_parts(genes, cost, np.maximum, -np.inf)
 
-        def most(rows: Genes) -> Vector:
-            largest = np.full(len(rows), -np.inf)
+    def _accumulate_over_parts(self, genes: Genes, cost: Vector, function: np.ufunc, initial: float) -> Vector:
+        padded = np.append(cost, initial)  # index -1 is an empty slot
+
+        def accumulate(rows: Genes) -> Vector:
+            result = np.full(len(rows), initial)
             for indices in self.part_indices(rows):
-                np.maximum(largest, padded[indices], out=largest)
-            return largest
+                function(result, padded[indices], out=result)
+            return result
 
-        return in_chunks(most, genes)
+        return apply_in_chunks(accumulate, genes)
 
     def part_costs(self, function: Callable[[Part], float]) -> Vector:
-        """``function`` of each of ``distinct_parts``, shape (P,)."""
+        """Return ``function`` of each distinct part, (P,)."""
         return np.array([function(part) for part in self.distinct_parts], dtype=np.float64)
 
     @cached_property
     def _static_costs(self) -> dict[str, Vector]:
-        functions = (part_costs.params, part_costs.macs, part_costs.weight_bytes, part_costs.activation_bytes)
+        functions = (
+            part_functions.params,
+            part_functions.macs,
+            part_functions.weight_bytes,
+            part_functions.activation_bytes,
+        )
         return {function.__name__: self.part_costs(function) for function in functions}
 
     def params(self, genes: Genes) -> Vector:
-        """Parameters of each architecture, batch norm not folded."""
+        """Return the parameters of each architecture (N,), batch norm not folded."""
         return self.sum_over_parts(genes, self._static_costs["params"])
 
     def macs(self, genes: Genes) -> Vector:
-        """Multiply-accumulates of one inference of each architecture."""
+        """Return the multiply-accumulates of one inference of each architecture (N,)."""
         return self.sum_over_parts(genes, self._static_costs["macs"])
 
     def weight_bytes(self, genes: Genes) -> Vector:
-        """Bytes of each architecture's float32 weights as exported."""
+        """Return the bytes of each architecture's float32 weights as exported (N,)."""
         return self.sum_over_parts(genes, self._static_costs["weight_bytes"])
 
     def activation_bytes(self, genes: Genes) -> Vector:
-        """Peak bytes of each architecture's own float32 activations."""
+        """Return the peak bytes of each architecture's float32 activations (N,)."""
         return self.max_over_parts(genes, self._static_costs["activation_bytes"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture:
-    """One point of a space, canonical and validated when made: equal networks are equal values.
+    """One architecture of a space. Its genes are made canonical, so equal networks are equal values.
 
-    ``genes`` are indices into the values of ``space.genes``. Raises SpaceError
-    when their number or range is wrong.
+    Args:
+        space: The space.
+        genes: Indices into the values of ``space.genes``, (G,).
+
+    Raises:
+        SpaceError: The number of genes or one of them is out of range.
+
+    Example:
+        >>> import edgenas
+        >>> space = edgenas.MobileNetV3(width=0.5)
+        >>> architecture = space.smallest
+        >>> architecture
+        Architecture(mobilenet_v3 kjwwq5-0000000000000000)
+        >>> space.from_id(architecture.id) == architecture
+        True
+        >>> architecture.at_resolution(224).to_dict()["stages"][0]
+        {'kernel_sizes': [3, 3], 'expand_ratios': [3, 3]}
+        >>> genes = space.encode([space.smallest, space.largest])
+        >>> space.macs(genes).tolist()
+        [13681664.0, 221432048.0]
     """
 
     space: SearchSpace
@@ -308,7 +350,7 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """The canonical genes as one mixed-radix number in base 32 behind the space's short hash."""
+        """The space's short hash and the canonical genes as one mixed-radix number in base 32."""
         value = 0
         for gene, radix in zip(self.genes, self.space.radices.tolist(), strict=True):
             value = value * radix + gene
@@ -317,11 +359,11 @@ class Architecture:
 
     @property
     def resolution(self) -> int:
-        """Height and width of the input, pixels."""
+        """The height and width of the input in pixels."""
         return self.space.resolutions[self.genes[0]]
 
     def at_resolution(self, resolution: int) -> Architecture:
-        """The same network for another input size; raises SpaceError when the space does not have it."""
+        """Return the same network for another resolution. Raises SpaceError when the space does not have it."""
         choices = self.space.resolutions
         if resolution not in choices:
             raise SpaceError(f"resolution must be one of {', '.join(map(str, choices))}, but got {resolution}")
@@ -329,31 +371,34 @@ class Architecture:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """The parts by the name of their place, from input to output."""
-        row = np.array([self.genes], dtype=np.int64)
-        radices = self.space.radices
-        found = {slot.name: slot.parts[int(_combination(row, slot.columns, radices)[0])] for slot in self.space.slots}
-        return {name: part for name, part in found.items() if part is not None}
+        """The parts by the names of their places, from input to output."""
+        space, row = self.space, np.array([self.genes], dtype=np.int64)
+        radices = space.radices
+        parts = {slot.name: slot.parts[int(_combination_index(row, slot.columns, radices)[0])] for slot in space.slots}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """The architecture as plain data: its id and its live choices."""
+        """Return the architecture as plain data: its id and its live choices."""
         return {"id": self.id, **self.space.describe(self)}
 
     def to_ofa(self) -> dict[str, Any]:
-        """Once-for-All's lists and the resolution ``r``; ``space.from_ofa`` is the inverse."""
+        """Return Once-for-All's lists and the resolution ``r``. ``space.from_ofa`` reads them."""
         return self.space.to_ofa(self)
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.space.family} {self.id})"
 
     def __str__(self) -> str:
         return self.id
 
 
-def _combination(genes: Genes, columns: tuple[int, ...], radices: Genes) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The number of each row's combination of ``columns``, the last varying fastest; shape (N,)."""
-    number = np.zeros(len(genes), dtype=np.int64)
+def _combination_index(genes: Genes, columns: tuple[int, ...], radices: Genes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the index of each row's combination of ``columns``, the last varying fastest, (N,)."""
+    index = np.zeros(len(genes), dtype=np.int64)
     for column in columns:
-        number *= radices[column]
-        number += genes[:, column]
-    return number
+        index *= radices[column]
+        index += genes[:, column]
+    return index
 
 
 def _to_base32(value: int) -> str:

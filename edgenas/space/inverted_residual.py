@@ -1,4 +1,4 @@
-"""What spaces of inverted residual blocks (MobileNetV2's) share: elastic depth, kernel size and expand ratio."""
+"""The base class of spaces of inverted residual blocks (MobileNetV2, arXiv 1801.04381), and their stages."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import SpaceError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, choices, make_divisible, require, strided
+from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
 _ACTIVATIONS = ("relu", "relu6", "hswish")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of blocks of one width; only the first may change size and width, and has no shortcut then.
+    """A sequence of blocks of one width. Only the first block may change size and width; then it has no shortcut.
 
-    ``width`` is in channels before the space's multiplier; ``depths`` are the
-    numbers of blocks to choose from, None for the space's own.
+    Args:
+        width: The channels before the space's multiplier.
+        stride: The stride of the first block, 1 or 2.
+        activation: ``relu``, ``relu6`` or ``hswish``.
+        se: Whether the blocks have squeeze-excite.
+        depths: The numbers of blocks to choose from; None for the space's.
+
+    Raises:
+        SpaceError: A value is impossible.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
@@ -45,16 +52,18 @@ class Stage:
             f"a stage's activation must be one of {', '.join(_ACTIVATIONS)}, but got {self.activation!r}",
         )
         if self.depths is not None:
-            object.__setattr__(self, "depths", choices("a stage's depths", self.depths))
+            object.__setattr__(self, "depths", check_choices("a stage's depths", self.depths))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InvertedResidualSpace(SearchSpace):
-    """Elastic resolution, depth per stage, kernel size and expand ratio per block; abstract.
+    """A space of inverted residual blocks, elastic in depth, kernel size and expand ratio; abstract.
 
-    All widths are multiplied by ``width`` and rounded to multiples of eight. A
-    stem and a fixed block come first, then the stages, then a family's head.
-    Raises SpaceError when a choice is empty, repeated or impossible.
+    The depth is chosen for each stage, kernel size and expand ratio for each
+    block. All widths are multiplied by ``width`` and rounded to multiples of
+    eight. A stem and a fixed block come first, then the stages, then the
+    family's head. Raises SpaceError when a choice is empty, repeated or
+    impossible.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
@@ -69,7 +78,7 @@ class InvertedResidualSpace(SearchSpace):
     stem_stride: int
     stages: tuple[Stage, ...]
 
-    # What a family fixes: activation of stem and head, the first block, batch norm's epsilon.
+    # Fixed by the family: activation of stem and head, the first block, batch norm's epsilon.
     _activation: ClassVar[str]
     _first_activation: ClassVar[str]
     _first_shortcut: ClassVar[bool]
@@ -78,15 +87,15 @@ class InvertedResidualSpace(SearchSpace):
     @property
     @abstractmethod
     def _first_width(self) -> int:
-        """Width of the fixed block after the stem, before the multiplier."""
+        """The width of the fixed block after the stem, before the multiplier."""
 
     @abstractmethod
     def _head(self, entry: int) -> tuple[Slot, ...]:
-        """The places after the last stage, which gives ``entry`` channels."""
+        """Return the slots after the last stage, which gives ``entry`` channels."""
 
     def __post_init__(self) -> None:
         for name in ("resolutions", "kernel_sizes", "expand_ratios", "depths"):
-            object.__setattr__(self, name, choices(name, getattr(self, name)))
+            object.__setattr__(self, name, check_choices(name, getattr(self, name)))
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "width", float(self.width))
         require(0 < self.width <= 16, f"width must be above 0 and at most 16, but got {self.width}")
@@ -97,6 +106,10 @@ class InvertedResidualSpace(SearchSpace):
         require(bool(self.stages), "a space needs at least one stage")
         require(self.stem_stride in (1, 2), f"stem_stride must be 1 or 2, but got {self.stem_stride}")
         require(self.stem > 0, f"stem must be a width above 0, but got {self.stem}")
+
+    def __repr__(self) -> str:
+        name, _, fields = super().__repr__().partition("(")
+        return f"{name}(width {self.width:g}, {fields}"
 
     # -- widths, multiplied and rounded ---------------------------------------------
 
@@ -148,31 +161,32 @@ class InvertedResidualSpace(SearchSpace):
         first = 1 + len(self.stages)
         stem, entry = self._channels(self.stem), self._channels(self._first_width)
         slots = [
-            self._fixed("stem", lambda size: self._conv(size, 3, stem, 3, self.stem_stride)),
-            self._fixed("block0", lambda size: self._first_block(self._reduced(size, 0), stem, entry)),
+            self._fixed_slot("stem", lambda size: self._conv_part(size, 3, stem, 3, self.stem_stride)),
+            self._fixed_slot("block0", lambda size: self._first_block(self._size_after(size, 0), stem, entry)),
         ]
         for number, (stage, place) in enumerate(self._blocks):
             columns = (0, 1 + stage, first + number, first + len(self._blocks) + number)
             slots.append(Slot(block_name(stage, place), columns, self._block_parts(stage, place)))
         return (*slots, *self._head(self._channels(self.stages[-1].width)))
 
-    def _conv(self, size: int, entry: int, out: int, kernel: int = 1, stride: int = 1) -> Part:
-        """A convolution outside of the blocks."""
+    def _conv_part(self, size: int, entry: int, out: int, kernel: int = 1, stride: int = 1) -> Part:
+        """Return a convolution outside of the blocks."""
         activation, eps = self._activation, self._bn_eps
-        return Part("conv", size, entry, strided(size, stride), out, kernel, stride, activation, bn_eps=eps)
+        return Part("conv", size, entry, strided_size(size, stride), out, kernel, stride, activation, bn_eps=eps)
 
     def _first_block(self, size: int, entry: int, out: int) -> Part:
         part = Part("mbconv", size, entry, size, out, 3, 1, self._first_activation, mid_channels=entry)
         return replace(part, shortcut=self._first_shortcut, bn_eps=self._bn_eps)
 
-    def _fixed(self, name: str, part: Callable[[int], Part]) -> Slot:
+    def _fixed_slot(self, name: str, part: Callable[[int], Part]) -> Slot:
+        """Return a slot whose part depends on the resolution alone."""
         return Slot(name, (0,), tuple(part(size) for size in self.resolutions))
 
-    def _reduced(self, resolution: int, stages: int) -> int:
-        """The size of the feature map after the stem and ``stages`` stages."""
-        size = strided(resolution, self.stem_stride)
+    def _size_after(self, resolution: int, stages: int) -> int:
+        """Return the size of the feature map after the stem and ``stages`` stages."""
+        size = strided_size(resolution, self.stem_stride)
         for stage in self.stages[:stages]:
-            size = strided(size, stage.stride)
+            size = strided_size(size, stage.stride)
         return size
 
     def _block_parts(self, stage: int, place: int) -> tuple[Part | None, ...]:
@@ -188,8 +202,8 @@ class InvertedResidualSpace(SearchSpace):
             if depth <= place:
                 parts.append(None)
                 continue
-            size = self._reduced(resolution, stage if place == 0 else stage + 1)
-            part = Part("mbconv", size, entry, strided(size, stride), out, kernel, stride, config.activation)
+            size = self._size_after(resolution, stage if place == 0 else stage + 1)
+            part = Part("mbconv", size, entry, strided_size(size, stride), out, kernel, stride, config.activation)
             mid = make_divisible(entry * ratio)
             gate = make_divisible(mid // 4) if config.se else 0
             part = replace(part, mid_channels=mid, se_channels=gate, expand=True, shortcut=stride == 1 and entry == out)
@@ -199,7 +213,7 @@ class InvertedResidualSpace(SearchSpace):
     # -- readable forms ---------------------------------------------------------------
 
     def describe(self, architecture: Architecture) -> dict[str, Any]:
-        values = self._values(architecture)
+        values = self._gene_values(architecture)
         stages = []
         for stage in range(len(self.stages)):
             live = [block_name(stage, place) for place in range(int(values[f"stage{stage + 1}.depth"]))]
@@ -212,7 +226,7 @@ class InvertedResidualSpace(SearchSpace):
         return {"resolution": architecture.resolution, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
         if len(description.stages) != len(self.stages):
             raise SpaceError(f"{where}: this space has {len(self.stages)} stages, but got {len(description.stages)}")
         values: dict[str, float] = {"resolution": description.resolution}
@@ -227,19 +241,19 @@ class InvertedResidualSpace(SearchSpace):
             for place in range(depth):
                 values[f"{block_name(number, place)}.kernel_size"] = stage.kernel_sizes[place]
                 values[f"{block_name(number, place)}.expand_ratio"] = stage.expand_ratios[place]
-        return self._checked_id(self._from_values(values, where), data, where)
+        return self._check_id(self._from_gene_values(values, where), data, where)
 
     def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """An architecture from Once-for-All's lists ``ks``, ``e`` (one entry a block) and ``d`` (one a stage).
+        """Return the architecture of Once-for-All's lists ``ks``, ``e`` (one entry a block) and ``d`` (one a stage).
 
-        Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
+        Entries of skipped blocks may have any value. Raises UsageError, naming ``where``, for wrong lists.
         """
-        given = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse(_OfaLists, given, where)
+        entries = {key: value for key, value in config.items() if key != "r" and value is not None}
+        lists = parse_dataclass(_OfaLists, entries, where)
         # Published lists leave out the depth of a last stage that has no choice.
-        fixed = tuple(self._stage_depths(stage)[0] for stage in range(len(lists.d), len(self.stages)))
-        if all(len(self._stage_depths(stage)) == 1 for stage in range(len(lists.d), len(self.stages))):
-            lists = replace(lists, d=lists.d + fixed)
+        omitted = [self._stage_depths(stage) for stage in range(len(lists.d), len(self.stages))]
+        if all(len(depths) == 1 for depths in omitted):
+            lists = replace(lists, d=(*lists.d, *(depth for depths in omitted for depth in depths)))
         for name, length in (("ks", len(self._blocks)), ("e", len(self._blocks)), ("d", len(self.stages))):
             if len(getattr(lists, name)) != length:
                 raise SpaceError(f"{where}: {name!r} must have {length} entries, but got {len(getattr(lists, name))}")
@@ -250,11 +264,11 @@ class InvertedResidualSpace(SearchSpace):
             if place < lists.d[stage]:
                 values[f"{block_name(stage, place)}.kernel_size"] = kernel
                 values[f"{block_name(stage, place)}.expand_ratio"] = ratio
-        return self._from_values(values, where)
+        return self._from_gene_values(values, where)
 
     def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
-        """Once-for-All's lists ``ks``, ``e``, ``d`` and resolution ``r``; skipped blocks have the smallest values."""
-        values = self._values(architecture)
+        """Return Once-for-All's ``ks``, ``e``, ``d`` and resolution ``r``. Skipped blocks have the smallest values."""
+        values = self._gene_values(architecture)
         names = [block_name(*block) for block in self._blocks]
         return {
             "ks": [values[f"{name}.kernel_size"] for name in names],
@@ -284,6 +298,6 @@ class _Description:
 class _OfaLists:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
-    ks: tuple[Any, ...]
-    e: tuple[Any, ...]  # skipped blocks may have anything
+    ks: tuple[Any, ...]  # skipped blocks may have any value
+    e: tuple[Any, ...]
     d: tuple[int, ...]

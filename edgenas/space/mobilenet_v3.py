@@ -1,4 +1,4 @@
-"""The MobileNetV3 space of Once-for-All (arXiv 1908.09791), at any width, and with stages of one's own."""
+"""The MobileNetV3 search space of Once-for-All (arXiv 1908.09791), at any width and with any stages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,36 @@ _STAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MobileNetV3(InvertedResidualSpace):
-    """Elastic MobileNetV3 with squeeze-excite and h-swish.
+    """The search space of MobileNetV3: inverted residual blocks with squeeze-excite and h-swish.
 
-    ``head`` holds the widths of the final expansion and of the feature mix.
+    The defaults are the space that Once-for-All published (arXiv 1908.09791).
+
+    Args:
+        width: The multiplier of all widths.
+        resolutions: The heights and widths of the input to choose from, in pixels.
+        classes: The number of classes.
+        kernel_sizes: The kernel sizes of a block's depthwise convolution.
+        expand_ratios: The ratios of a block's inner to its incoming channels.
+        depths: The numbers of blocks of a stage.
+        stem: The width of the first convolution.
+        stem_stride: The stride of the first convolution.
+        stages: The stages.
+        head: The widths of the final expansion and of the feature mix.
+
+    Raises:
+        SpaceError: A choice is empty, repeated or impossible.
+
+    Example:
+        >>> from edgenas import MobileNetV3
+        >>> space = MobileNetV3(width=0.5, resolutions=(160, 192, 224))
+        >>> space
+        MobileNetV3(width 0.5, 1000 classes, 160 to 224 pixels, 1x2f7t)
+        >>> f"{space.size:.1e}"
+        '6.5e+19'
+        >>> space.params(space.encode([space.smallest, space.largest])).tolist()
+        [1187448.0, 2411840.0]
     """
 
     family: ClassVar[str] = "mobilenet_v3"
@@ -56,8 +81,10 @@ class MobileNetV3(InvertedResidualSpace):
         final, mix = (self._channels(width) for width in self.head)
         end = len(self.stages)
         return (
-            self._fixed("final_expand", lambda size: self._conv(self._reduced(size, end), entry, final)),
-            self._fixed("pool", lambda size: Part("pool", self._reduced(size, end), final, 1, final)),
-            self._fixed("feature_mix", lambda _: Part("conv", 1, final, 1, mix, activation="hswish", batch_norm=False)),
-            self._fixed("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
+            self._fixed_slot("final_expand", lambda size: self._conv_part(self._size_after(size, end), entry, final)),
+            self._fixed_slot("pool", lambda size: Part("pool", self._size_after(size, end), final, 1, final)),
+            self._fixed_slot(
+                "feature_mix", lambda _: Part("conv", 1, final, 1, mix, activation="hswish", batch_norm=False)
+            ),
+            self._fixed_slot("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
         )

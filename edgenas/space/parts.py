@@ -1,12 +1,13 @@
-"""Parts: an architecture as data.
+"""Parts of architectures as data, and their weight shapes, parameters, MACs and activation bytes.
 
-A part is one piece of an architecture with everything that decides what it
-computes and costs. The network, its costs, the keys of its latency table and
+A part holds everything that decides the computation and the cost of one piece
+of an architecture. The network, its costs, the keys of its latency table and
 the exported graph are all made from parts, so that they cannot disagree.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,14 @@ BYTES_PER_FLOAT = 4
 class Part:
     """One piece of an architecture.
 
-    ``operator`` is ``conv`` (convolution, batch norm, activation), ``mbconv``
-    (inverted bottleneck: 1x1 expansion, depthwise, squeeze-excite, 1x1
-    projection), ``bottleneck`` (1x1, kernel with stride, 1x1, sum, activation),
-    ``max_pool``, ``pool`` (global average) or ``linear``. Sizes are the height
-    and width of square feature maps in pixels. ``shortcut`` adds the input to
-    the output; ``projected`` brings it to the output's shape before, by average
-    pooling and a 1x1 convolution.
+    ``operator`` is one of: ``conv`` (convolution, batch norm, activation),
+    ``mbconv`` (inverted residual block: 1x1 expansion, depthwise convolution,
+    squeeze-excite, 1x1 projection), ``bottleneck`` (1x1, kernel with stride,
+    1x1, sum, activation), ``max_pool``, ``pool`` (global average), ``linear``.
+
+    Sizes are the height and width of square feature maps in pixels.
+    ``shortcut`` adds the input to the output. ``projected`` first gives the
+    input the output's shape, by average pooling and a 1x1 convolution.
     """
 
     operator: str
@@ -46,7 +48,7 @@ class Part:
 
     @cached_property
     def key(self) -> str:
-        """The part's name in a latency table: equal parts cost the same."""
+        """The part's name in a latency table. Parts of one name cost the same."""
         words = [
             self.operator,
             f"in{self.in_size}x{self.in_size}x{self.in_channels}",
@@ -65,49 +67,42 @@ class Part:
 
 
 def weight_shapes(part: Part) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a part's tensors, in PyTorch's layout; batch norms as four vectors each."""
+    """Return the shapes of a part's tensors by name, in PyTorch's layout. A batch norm has four vectors."""
     return _WEIGHTS[part.operator](part)
 
 
 def params(part: Part) -> int:
-    """Trainable numbers, before batch norm is folded (its scale and shift count, its statistics do not)."""
+    """Return the number of trainable parameters, batch norm not folded: its scale and shift, not its statistics."""
     return sum(
-        _product(shape)
+        math.prod(shape)
         for name, shape in weight_shapes(part).items()
         if not name.endswith(("running_mean", "running_var"))
     )
 
 
 def weight_bytes(part: Part) -> int:
-    """Bytes of the weights in float32 as exported, batch norm folded into a bias."""
+    """Return the bytes of the float32 weights as exported, batch norm folded into a bias."""
     numbers = 0
     for name, shape in weight_shapes(part).items():
         if ".bn." not in f".{name}" or name.endswith("bn.bias"):
-            numbers += _product(shape)
+            numbers += math.prod(shape)
     return numbers * BYTES_PER_FLOAT
 
 
 def macs(part: Part) -> int:
-    """Multiply-accumulates of one inference; batch norm, activations and pooling are not counted."""
+    """Return the multiply-accumulates of one inference, without batch norm, activations and pooling."""
     return _MACS[part.operator](part)
 
 
 def activation_bytes(part: Part) -> int:
-    """Most bytes of float32 activations alive at once while the part runs, its input and shortcut included.
+    """Return the most bytes of float32 activations alive at once, the part's input and shortcut included.
 
-    Elementwise operators take over the buffer of an input that dies there.
+    An elementwise operator reuses the buffer of an input that is not needed afterwards.
     """
     return _ACTIVATIONS[part.operator](part) * BYTES_PER_FLOAT
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
-
-
-def _batch_norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+def _batch_norm_weights(name: str, channels: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.{tensor}": (channels,) for tensor in ("weight", "bias", "running_mean", "running_var")}
 
 
@@ -118,7 +113,7 @@ def _conv_weights(part: Part) -> dict[str, tuple[int, ...]]:
     if part.bias:
         shapes["conv.bias"] = (part.out_channels,)
     if part.batch_norm:
-        shapes |= _batch_norm("bn", part.out_channels)
+        shapes |= _batch_norm_weights("bn", part.out_channels)
     return shapes
 
 
@@ -127,16 +122,16 @@ def _mbconv_weights(part: Part) -> dict[str, tuple[int, ...]]:
     mid = part.mid_channels
     if part.expand:
         shapes["expand.conv.weight"] = (mid, part.in_channels, 1, 1)
-        shapes |= _batch_norm("expand.bn", mid)
+        shapes |= _batch_norm_weights("expand.bn", mid)
     shapes["depthwise.conv.weight"] = (mid, 1, part.kernel, part.kernel)
-    shapes |= _batch_norm("depthwise.bn", mid)
+    shapes |= _batch_norm_weights("depthwise.bn", mid)
     if part.se_channels:
         shapes["se.reduce.weight"] = (part.se_channels, mid, 1, 1)
         shapes["se.reduce.bias"] = (part.se_channels,)
         shapes["se.expand.weight"] = (mid, part.se_channels, 1, 1)
         shapes["se.expand.bias"] = (mid,)
     shapes["project.conv.weight"] = (part.out_channels, mid, 1, 1)
-    shapes |= _batch_norm("project.bn", part.out_channels)
+    shapes |= _batch_norm_weights("project.bn", part.out_channels)
     return shapes
 
 
@@ -151,30 +146,21 @@ def _bottleneck_weights(part: Part) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in convolutions.items():
         shapes[f"{name}.conv.weight"] = shape
-        shapes |= _batch_norm(f"{name}.bn", shape[0])
+        shapes |= _batch_norm_weights(f"{name}.bn", shape[0])
     return shapes
-
-
-def _linear_weights(part: Part) -> dict[str, tuple[int, ...]]:
-    return {"linear.weight": (part.out_channels, part.in_channels), "linear.bias": (part.out_channels,)}
-
-
-def _no_weights(part: Part) -> dict[str, tuple[int, ...]]:
-    return {}
 
 
 _WEIGHTS: dict[str, Callable[[Part], dict[str, tuple[int, ...]]]] = {
     "conv": _conv_weights,
     "mbconv": _mbconv_weights,
     "bottleneck": _bottleneck_weights,
-    "max_pool": _no_weights,
-    "pool": _no_weights,
-    "linear": _linear_weights,
+    "max_pool": lambda part: {},
+    "pool": lambda part: {},
+    "linear": lambda part: {
+        "linear.weight": (part.out_channels, part.in_channels),
+        "linear.bias": (part.out_channels,),
+    },
 }
-
-
-def _conv_macs(part: Part) -> int:
-    return part.out_size**2 * part.out_channels * part.in_channels * part.kernel**2
 
 
 def _mbconv_macs(part: Part) -> int:
@@ -193,7 +179,7 @@ def _bottleneck_macs(part: Part) -> int:
 
 
 _MACS: dict[str, Callable[[Part], int]] = {
-    "conv": _conv_macs,
+    "conv": lambda part: part.out_size**2 * part.out_channels * part.in_channels * part.kernel**2,
     "mbconv": _mbconv_macs,
     "bottleneck": _bottleneck_macs,
     "max_pool": lambda part: 0,
@@ -202,7 +188,7 @@ _MACS: dict[str, Callable[[Part], int]] = {
 }
 
 
-def _in_and_out(part: Part) -> int:
+def _input_and_output(part: Part) -> int:
     return part.in_size**2 * part.in_channels + part.out_size**2 * part.out_channels
 
 
@@ -225,7 +211,7 @@ def _mbconv_activations(part: Part) -> int:
 
 
 def _bottleneck_activations(part: Part) -> int:
-    """The main branch runs first: the input waits for it, then becomes the shortcut."""
+    # The main branch runs first; the input waits for it and then becomes the shortcut.
     before, after = part.in_size**2, part.out_size**2
     entry, out = before * part.in_channels, after * part.out_channels
     reduced, filtered = before * part.mid_channels, after * part.mid_channels
@@ -237,10 +223,10 @@ def _bottleneck_activations(part: Part) -> int:
 
 
 _ACTIVATIONS: dict[str, Callable[[Part], int]] = {
-    "conv": _in_and_out,
+    "conv": _input_and_output,
     "mbconv": _mbconv_activations,
     "bottleneck": _bottleneck_activations,
-    "max_pool": _in_and_out,
-    "pool": _in_and_out,
-    "linear": _in_and_out,
+    "max_pool": _input_and_output,
+    "pool": _input_and_output,
+    "linear": _input_and_output,
 }

@@ -1,4 +1,4 @@
-"""The ProxylessNAS space of Once-for-All (arXiv 1812.00332, 1908.09791), at any width."""
+"""The ProxylessNAS search space of Once-for-All (arXiv 1812.00332, 1908.09791), at any width."""
 
 from __future__ import annotations
 
@@ -20,12 +20,36 @@ _STAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ProxylessNAS(InvertedResidualSpace):
-    """Elastic MobileNetV2-like network of ProxylessNAS: ReLU6, no squeeze-excite, a last stage of one block.
+    """The search space of ProxylessNAS: inverted residual blocks with ReLU6 and without squeeze-excite.
 
-    ``first`` and ``head`` are the widths of the fixed block after the stem and
-    of the feature mix.
+    The defaults are the space that Once-for-All published (arXiv 1812.00332,
+    1908.09791). Its last stage has one block.
+
+    Args:
+        width: The multiplier of all widths.
+        resolutions: The heights and widths of the input to choose from, in pixels.
+        classes: The number of classes.
+        kernel_sizes: The kernel sizes of a block's depthwise convolution.
+        expand_ratios: The ratios of a block's inner to its incoming channels.
+        depths: The numbers of blocks of a stage.
+        stem: The width of the first convolution.
+        stem_stride: The stride of the first convolution.
+        stages: The stages.
+        first: The width of the fixed block after the stem.
+        head: The width of the feature mix.
+
+    Raises:
+        SpaceError: A choice is empty, repeated or impossible.
+
+    Example:
+        >>> from edgenas import ProxylessNAS
+        >>> space = ProxylessNAS(width=1.3, resolutions=(160, 192, 224))
+        >>> space
+        ProxylessNAS(width 1.3, 1000 classes, 160 to 224 pixels, 1hqmcm)
+        >>> space.params(space.encode([space.smallest, space.largest])).tolist()
+        [3718832.0, 7942056.0]
     """
 
     family: ClassVar[str] = "proxyless"
@@ -57,7 +81,7 @@ class ProxylessNAS(InvertedResidualSpace):
     def _head(self, entry: int) -> tuple[Slot, ...]:
         mix, end = self._channels(self.head), len(self.stages)
         return (
-            self._fixed("feature_mix", lambda size: self._conv(self._reduced(size, end), entry, mix)),
-            self._fixed("pool", lambda size: Part("pool", self._reduced(size, end), mix, 1, mix)),
-            self._fixed("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
+            self._fixed_slot("feature_mix", lambda size: self._conv_part(self._size_after(size, end), entry, mix)),
+            self._fixed_slot("pool", lambda size: Part("pool", self._size_after(size, end), mix, 1, mix)),
+            self._fixed_slot("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
         )

@@ -1,4 +1,4 @@
-"""The ResNet-50D space of Once-for-All (arXiv 1812.01187, 1908.09791): elastic depth, expand ratio and width."""
+"""The ResNet-50D search space of Once-for-All (arXiv 1812.01187, 1908.09791)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgenas.costs import Genes
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, choices, make_divisible, require, strided
+from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
 _STEM = 64
 _WIDTHS = (256, 512, 1024, 2048)
@@ -22,15 +22,32 @@ _STRIDES = (1, 2, 2, 2)
 _BASE_DEPTHS = (2, 2, 4, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResNet50D(SearchSpace):
-    """Bottleneck blocks, elastic in resolution, depth and width per stage, and expand ratio per block.
+    """The search space of ResNet-50D: bottleneck blocks, elastic in depth, width and expand ratio.
 
-    ``depths`` are the numbers of blocks added to the base of 2, 2, 4, 2; the
-    stem's residual block is there or not. ``width_mults`` multiply the widths
-    256 to 2048 and the stem's 64; a gene of width counts the different channel
-    numbers that they give. Raises SpaceError when a choice is empty, repeated
-    or impossible.
+    The defaults are the space that Once-for-All published (arXiv 1812.01187,
+    1908.09791). Depth and width are chosen for each stage, the expand ratio for
+    each block. The stem has a residual block or not.
+
+    Args:
+        resolutions: The heights and widths of the input to choose from, in pixels.
+        classes: The number of classes.
+        depths: The numbers of blocks that are added to the four stages' 2, 2, 4, 2.
+        expand_ratios: The ratios of a block's inner to its outgoing channels.
+        width_mults: The multipliers of the stages' 256 to 2048 channels and the stem's 64. Two multipliers that
+            give the same number of channels are one value of the width gene.
+
+    Raises:
+        SpaceError: A choice is empty, repeated or impossible.
+
+    Example:
+        >>> from edgenas import ResNet50D
+        >>> space = ResNet50D(resolutions=(160, 192, 224))
+        >>> space
+        ResNet50D(1000 classes, 160 to 224 pixels, d6d8cx)
+        >>> space.params(space.encode([space.smallest, space.largest])).tolist()
+        [6539280.0, 48105992.0]
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
@@ -43,16 +60,16 @@ class ResNet50D(SearchSpace):
     width_mults: tuple[float, ...] = (0.65, 0.8, 1.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resolutions", choices("resolutions", self.resolutions))
+        object.__setattr__(self, "resolutions", check_choices("resolutions", self.resolutions))
         for name in ("expand_ratios", "width_mults"):
-            object.__setattr__(self, name, choices(name, tuple(map(float, getattr(self, name)))))
-        object.__setattr__(self, "depths", choices("depths", self.depths, zero=True))
+            object.__setattr__(self, name, check_choices(name, tuple(map(float, getattr(self, name)))))
+        object.__setattr__(self, "depths", check_choices("depths", self.depths, zero=True))
         require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
 
     # -- widths -----------------------------------------------------------------------
 
     def _widths(self, base: int) -> tuple[int, ...]:
-        """The channels for each multiplier, ascending, repeated where two multipliers give the same."""
+        """Return the channels for each multiplier, ascending, repeated where two multipliers give the same."""
         return tuple(make_divisible(base * mult) for mult in self.width_mults)
 
     @cached_property
@@ -61,15 +78,15 @@ class ResNet50D(SearchSpace):
 
     @cached_property
     def _channels(self) -> tuple[tuple[int, ...], ...]:
-        """The channels to choose from in each place with a width: stem middle, stem, four stages."""
+        """The possible channels of each place with a width: middle of the stem, stem, four stages."""
         lists = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
         return tuple(tuple(sorted(set(widths))) for widths in lists)
 
     @cached_property
     def _blocks(self) -> tuple[tuple[int, int], ...]:
         """(stage, place in the stage) of every block, in the order of Once-for-All's lists."""
-        most = self.depths[-1]
-        return tuple((stage, place) for stage, base in enumerate(_BASE_DEPTHS) for place in range(base + most))
+        added = self.depths[-1]
+        return tuple((stage, place) for stage, base in enumerate(_BASE_DEPTHS) for place in range(base + added))
 
     # -- genes: resolution, stem depth and widths, stage depths, stage widths, expand per block -
 
@@ -99,31 +116,40 @@ class ResNet50D(SearchSpace):
         return dead
 
     def canonical(self, genes: Genes) -> Genes:
-        """As everywhere; besides, of expand ratios that give the same middle channels the smallest stands for all."""
+        """Return genes (N, G) with genes without effect set to 0 and equivalent expand ratios set to the smallest.
+
+        Expand ratios are equivalent when rounding gives them the same middle channels.
+        """
         genes = super().canonical(genes).copy()
         for number, (stage, _) in enumerate(self._blocks):
             column = self._EXPAND + number
-            genes[:, column] = self._first_of_equals[stage][genes[:, self._WIDTH + stage], genes[:, column]]
+            genes[:, column] = self._smallest_equivalent_ratio[stage][genes[:, self._WIDTH + stage], genes[:, column]]
         return genes
 
     @cached_property
-    def _first_of_equals(self) -> tuple[Genes, ...]:
-        """Per stage, (width, expand ratio) -> the smallest expand ratio with the same middle channels."""
+    def _smallest_equivalent_ratio(self) -> tuple[Genes, ...]:
+        """For each stage, by the genes of width and expand ratio: the smallest ratio with the same middle channels."""
         tables = []
         for stage in range(len(_WIDTHS)):
-            mids = [[self._mid(out, ratio) for ratio in self.expand_ratios] for out in self._channels[2 + stage]]
+            mids = [
+                [self._mid_channels(out, ratio) for ratio in self.expand_ratios] for out in self._channels[2 + stage]
+            ]
             tables.append(np.array([[row.index(mid) for mid in row] for row in mids], dtype=np.int64))
         return tuple(tables)
 
-    def _mid(self, out: int, ratio: float) -> int:
+    @staticmethod
+    def _mid_channels(out: int, ratio: float) -> int:
         return make_divisible(round(out * ratio))
 
     @property
     def size(self) -> int:
         size = len(self.resolutions) * len(self.genes[1].values) * len(self._channels[0]) * len(self._channels[1])
         for stage, base in enumerate(_BASE_DEPTHS):
-            mids = [len({self._mid(out, ratio) for ratio in self.expand_ratios}) for out in self._channels[2 + stage]]
-            size *= sum(mid ** (base + depth) for mid in mids for depth in self.depths)
+            stage_size = 0
+            for out in self._channels[2 + stage]:
+                mids = len({self._mid_channels(out, ratio) for ratio in self.expand_ratios})
+                stage_size += sum(mids ** (base + depth) for depth in self.depths)
+            size *= stage_size
         return size
 
     # -- parts ------------------------------------------------------------------------
@@ -134,18 +160,21 @@ class ResNet50D(SearchSpace):
         return (*self._stem_slots(), *blocks, *self._head_slots())
 
     def _stem_slots(self) -> tuple[Slot, ...]:
-        """Convolution with stride 2, residual convolution or none, convolution, max-pool with stride 2."""
+        """Return a convolution with stride 2, an optional residual one, a convolution, a max-pool with stride 2."""
         mids, stems = self._channels[:2]
-        halves = [strided(size, 2) for size in self.resolutions]
+        halves = [strided_size(size, 2) for size in self.resolutions]
         first = [
-            Part("conv", size, 3, strided(size, 2), mid, 3, 2, "relu") for size, mid in _product(self.resolutions, mids)
+            Part("conv", size, 3, strided_size(size, 2), mid, 3, 2, "relu")
+            for size, mid in _product(self.resolutions, mids)
         ]
         residual = [
             Part("conv", half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
             for half, depth, mid in _product(halves, self.genes[1].values, mids)
         ]
         last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in _product(halves, mids, stems)]
-        pool = [Part("max_pool", half, stem, strided(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)]
+        pool = [
+            Part("max_pool", half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)
+        ]
         return (
             Slot("stem.conv1", (0, 6), tuple(first)),
             Slot("stem.residual", (0, 1, 6), tuple(residual)),
@@ -154,7 +183,7 @@ class ResNet50D(SearchSpace):
         )
 
     def _block_slot(self, number: int, stage: int, place: int) -> Slot:
-        """One bottleneck block; a stage's first has the stride and a projected shortcut."""
+        """Return a bottleneck block. The first of a stage has the stride and a projected shortcut."""
         width, depth = self._WIDTH + stage, self._DEPTH + stage
         entries = self._channels[1 + stage] if place == 0 else (0,)
         parts: list[Part | None] = []
@@ -170,12 +199,12 @@ class ResNet50D(SearchSpace):
                 "bottleneck",
                 size,
                 entry or out,
-                strided(size, stride),
+                strided_size(size, stride),
                 out,
                 3,
                 stride,
                 "relu",
-                mid_channels=self._mid(out, ratio),
+                mid_channels=self._mid_channels(out, ratio),
                 shortcut=True,
                 projected=place == 0,
             )
@@ -184,10 +213,10 @@ class ResNet50D(SearchSpace):
         return Slot(block_name(stage, place), (0, depth, *before, width, self._EXPAND + number), tuple(parts))
 
     def _entry_size(self, resolution: int, stage: int) -> int:
-        """The size of the feature map that enters a stage."""
-        size = strided(strided(resolution, 2), 2)
+        """Return the size of the feature map that enters a stage."""
+        size = strided_size(strided_size(resolution, 2), 2)
         for stride in _STRIDES[:stage]:
-            size = strided(size, stride)
+            size = strided_size(size, stride)
         return size
 
     def _head_slots(self) -> tuple[Slot, ...]:
@@ -200,7 +229,7 @@ class ResNet50D(SearchSpace):
     # -- readable forms ---------------------------------------------------------------
 
     def describe(self, architecture: Architecture) -> dict[str, Any]:
-        values = self._values(architecture)
+        values = self._gene_values(architecture)
         stages = [
             {
                 "width": values[f"stage{stage + 1}.width"],
@@ -215,7 +244,7 @@ class ResNet50D(SearchSpace):
         return {"resolution": architecture.resolution, "stem": stem, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
         require(
             len(description.stages) == len(_WIDTHS),
             f"{where}: this space has {len(_WIDTHS)} stages, but got {len(description.stages)}",
@@ -231,18 +260,18 @@ class ResNet50D(SearchSpace):
             values[f"stage{number + 1}.width"] = stage.width
             for place, ratio in enumerate(stage.expand_ratios):
                 values[f"{block_name(number, place)}.expand_ratio"] = ratio
-        return self._checked_id(self._from_values(values, where), data, where)
+        return self._check_id(self._from_gene_values(values, where), data, where)
 
     def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """An architecture from Once-for-All's lists ``d`` (stem, four stages), ``e`` (blocks) and ``w`` (six places).
+        """Return the architecture of Once-for-All's lists ``d`` (stem, stages), ``e`` (blocks) and ``w`` (six places).
 
-        Entries of skipped blocks may have any value. Raises UsageError naming ``where``.
+        Entries of skipped blocks may have any value. Raises UsageError, naming ``where``, for wrong lists.
         """
-        given = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse(_OfaLists, given, where)
+        entries = {key: value for key, value in config.items() if key != "r" and value is not None}
+        lists = parse_dataclass(_OfaLists, entries, where)
         for name, length in (("d", 1 + len(_WIDTHS)), ("e", len(self._blocks)), ("w", 2 + len(_WIDTHS))):
-            found = len(getattr(lists, name))
-            require(found == length, f"{where}: {name!r} must have {length} entries, but got {found}")
+            actual = len(getattr(lists, name))
+            require(actual == length, f"{where}: {name!r} must have {length} entries, but got {actual}")
         require(
             all(0 <= index < len(self.width_mults) for index in lists.w),
             f"{where}: 'w' must be indices from 0 to {len(self.width_mults) - 1}, but got {list(lists.w)}",
@@ -259,11 +288,11 @@ class ResNet50D(SearchSpace):
         for (stage, place), ratio in zip(self._blocks, lists.e, strict=True):
             if place < values[f"stage{stage + 1}.depth"]:
                 values[f"{block_name(stage, place)}.expand_ratio"] = ratio
-        return self._from_values(values, where)
+        return self._from_gene_values(values, where)
 
     def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
-        """Once-for-All's lists ``d``, ``e``, ``w`` and the resolution ``r``, the smallest that give the network."""
-        values = self._values(architecture)
+        """Return Once-for-All's lists ``d``, ``e``, ``w`` and the resolution ``r``, with the smallest equal choices."""
+        values = self._gene_values(architecture)
         depths = [values[f"stage{number + 1}.depth"] - base for number, base in enumerate(_BASE_DEPTHS)]
         widths = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
         names = ("stem.mid.width", "stem.width", *(f"stage{number + 1}.width" for number in range(len(_WIDTHS))))
@@ -306,7 +335,7 @@ class _OfaLists:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
     d: tuple[int, ...]
-    e: tuple[Any, ...]  # skipped blocks may have anything
+    e: tuple[Any, ...]  # skipped blocks may have any value
     w: tuple[int, ...]
 
 

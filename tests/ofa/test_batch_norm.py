@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgenas.ofa import calibrate
+from edgenas.ofa import calibrate_batch_norm
 
 _BATCHES = [torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([0.0, 10.0]).view(2, 1, 1, 1)]
 
@@ -41,20 +41,20 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple[list[float], list[float]]:
 
 def test_statistics_are_the_mean_over_batches(net: nn.Module, norm: nn.BatchNorm2d) -> None:
     """Mean and unbiased variance of the doubled batches, averaged: (4 + 10) / 2 and (8 + 200) / 2."""
-    calibrate(net, _BATCHES)
+    calibrate_batch_norm(net, _BATCHES)
     assert _statistics(norm) == ([7.0], [104.0])
 
 
 def test_a_second_calibration_changes_nothing(net: nn.Module, norm: nn.BatchNorm2d) -> None:
     """Whatever the statistics were before, they are forgotten."""
-    calibrate(net, _BATCHES)
-    calibrate(net, _BATCHES)
+    calibrate_batch_norm(net, _BATCHES)
+    calibrate_batch_norm(net, _BATCHES)
     assert _statistics(norm) == ([7.0], [104.0])
 
 
 def test_calibration_leaves_eval_mode_and_its_settings_behind(net: nn.Module, norm: nn.BatchNorm2d) -> None:
     """Afterwards every module is in eval mode, momentum is as before, and no weight has a gradient."""
-    calibrate(net, _BATCHES)
+    calibrate_batch_norm(net, _BATCHES)
     assert not any(module.training for module in net.modules())
     assert norm.momentum == 0.1
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -62,12 +62,12 @@ def test_calibration_leaves_eval_mode_and_its_settings_behind(net: nn.Module, no
 
 def test_dropout_stays_off(net: nn.Module, norm: nn.BatchNorm2d) -> None:
     """Only batch norms are put in training mode: with dropout before them the statistics are the same."""
-    calibrate(nn.Sequential(nn.Dropout(0.9), net), _BATCHES)
+    calibrate_batch_norm(nn.Sequential(nn.Dropout(0.9), net), _BATCHES)
     assert _statistics(norm) == ([7.0], [104.0])
 
 
 def test_a_calibrated_network_can_still_be_trained(net: nn.Module, double: nn.Conv2d) -> None:
     """Statistics and weights remain ordinary tensors that autograd may use."""
-    calibrate(net, _BATCHES)
+    calibrate_batch_norm(net, _BATCHES)
     net(_BATCHES[0]).sum().backward()
     assert double.weight.grad is not None

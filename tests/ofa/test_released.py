@@ -17,9 +17,9 @@ from torch import Tensor
 
 from edgenas.errors import FormatError, SpaceError, UsageError
 from edgenas.ofa import Supernet, load_released
-from edgenas.ofa.released_file import Released
+from edgenas.ofa.released import infer_space
+from edgenas.ofa.released_file import ReleasedCheckpoint
 from edgenas.ofa.released_keys import released_names
-from edgenas.ofa.released_space import find_space
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.parts import weight_shapes
 
@@ -270,7 +270,7 @@ def test_space_is_found_from_shapes(space: SearchSpace) -> None:
     }
     names = released_names(space, shapes)
     tensors = {theirs: torch.empty(shapes[ours], device="meta") for theirs, ours in names.items()}
-    found = find_space(Released("net.pth", tensors, {name: name for name in tensors}), choices_of(space))
+    found = infer_space(ReleasedCheckpoint("net.pth", tensors, {name: name for name in tensors}), choices_of(space))
     assert found.largest.parts == space.largest.parts
     assert found.genes[1:] == space.genes[1:]
 
@@ -287,7 +287,7 @@ def test_round_multipliers_are_found_themselves(width: float, path: Path) -> Non
     tensors = {
         theirs: torch.empty(shapes[ours], device="meta") for theirs, ours in released_names(space, shapes).items()
     }
-    assert find_space(Released("net.pth", tensors, {}), {"resolutions": (224,)}) == space
+    assert infer_space(ReleasedCheckpoint("net.pth", tensors, {}), {"resolutions": (224,)}) == space
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from edgenas.costs import CostModel, Genes, Vector
 from edgenas.errors import UsageError
-from edgenas.search import Front, nondominated, search_front
+from edgenas.search import Front, nondominated_mask, search_front
 from edgenas.space import MobileNetV3
 
 Models = tuple[CostModel, CostModel, CostModel]
@@ -28,7 +28,7 @@ def _costs(genes: Genes, models: Models) -> Vector:
 
 def test_the_front_of_a_small_space_is_the_true_one(front: Front, every: Genes, models: Models) -> None:
     """All nondominated networks of the space are found, and nothing else."""
-    expected = every[nondominated(_costs(every, models))]
+    expected = every[nondominated_mask(_costs(every, models))]
     assert {tuple(row) for row in front.genes.tolist()} == {tuple(row) for row in expected.tolist()}
     assert 10 < len(front) < len(every)
 
@@ -56,7 +56,7 @@ def test_a_search_in_a_large_space_is_sound() -> None:
         return np.log(space.macs(genes))
 
     front = search_front(space, accuracy, space.params, space.activation_bytes, target="localhost", seed=0)
-    assert nondominated(np.column_stack([-front.accuracy, front.latency_ms, front.peak_bytes])).all()
+    assert nondominated_mask(np.column_stack([-front.accuracy, front.latency_ms, front.peak_bytes])).all()
     assert np.array_equal(space.canonical(front.genes), front.genes)
     smallest = space.encode([space.smallest])
     assert front.latency_ms.min() == space.params(smallest)[0]

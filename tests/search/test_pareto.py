@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import FormatError, RunError
-from edgenas.search import Front, nondominated
+from edgenas.search import Front, nondominated_mask
 from edgenas.space import MobileNetV3
 
 _COSTS = st.integers(1, 3).flatmap(
@@ -32,13 +32,13 @@ def _beats(one: list[int], other: list[int]) -> bool:
 def test_what_is_kept_is_beaten_by_no_row(costs: list[list[int]]) -> None:
     """The mask is that of comparing every row with every other."""
     expected = [not any(_beats(other, row) for other in costs) for row in costs]
-    assert nondominated(np.array(costs, dtype=np.float64)).tolist() == expected
+    assert nondominated_mask(np.array(costs, dtype=np.float64)).tolist() == expected
 
 
 def test_a_front_by_hand() -> None:
     """(3, 3) is beaten by (2, 2), (1, 5) by (1, 4); equal rows are both kept."""
     costs = np.array([[1, 4], [2, 2], [3, 3], [4, 1], [1, 5], [2, 2]], dtype=np.float64)
-    assert nondominated(costs).tolist() == [True, True, False, True, False, True]
+    assert nondominated_mask(costs).tolist() == [True, True, False, True, False, True]
 
 
 def test_a_front_comes_back_from_its_file(make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3) -> None:

@@ -10,7 +10,7 @@ from annotated_types import Interval, MinLen
 
 from edgenas.costs import Vector
 from edgenas.errors import UsageError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 
 CURVE_KNOTS = 25
 
@@ -41,7 +41,7 @@ class Curve:
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """Return the curve of ``to_dict``; raise UsageError for other data."""
-        parsed = parse(_CurveData, data, "curve")
+        parsed = parse_dataclass(_CurveData, data, "curve")
         knots, logs = (np.array(values, dtype=np.float64) for values in (parsed.knots, parsed.logs))
         if len(knots) != len(logs) or (np.diff(knots) <= 0).any():
             raise UsageError(

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector, in_chunks
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import MeasurementError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.profilers.measure.answers import Amount
 from edgenas.space import Part, SearchSpace
 from edgenas.space.parts import activation_bytes, weight_bytes, weight_shapes
@@ -74,7 +74,7 @@ class MemoryModel:
     @classmethod
     def from_dict(cls, space: SearchSpace, data: Mapping[str, Any], where: str) -> MemoryModel:
         """Return the model of ``to_dict``; raise UsageError naming ``where`` for missing keys and wrong values."""
-        return cls(space, parse(MemoryCosts, data, where))
+        return cls(space, parse_dataclass(MemoryCosts, data, where))
 
     def to_dict(self) -> dict[str, float]:
         """Return the costs as plain data."""
@@ -82,7 +82,7 @@ class MemoryModel:
 
     def peak_bytes(self, genes: Genes) -> Vector:
         """Return the predicted peak memory (N,) of the process above one with an empty session, bytes."""
-        return in_chunks(self._peak_bytes, genes)
+        return apply_in_chunks(self._peak_bytes, genes)
 
     def _peak_bytes(self, genes: Genes) -> Vector:
         added, peak = np.zeros(len(genes)), np.zeros(len(genes))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.costs import Genes, Vector, in_chunks
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import parse, read_document, write_document
+from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
@@ -98,7 +98,7 @@ class LatencyTable:
 
     def latency_ms(self, genes: Genes) -> Vector:
         """Return the predicted median latency (N,) of genes (N, G), milliseconds."""
-        return in_chunks(lambda rows: self._apply_curve(self.overhead_ms + self._sum_parts(rows)), genes)
+        return apply_in_chunks(lambda rows: self._apply_curve(self.overhead_ms + self._sum_parts(rows)), genes)
 
     def _apply_curve(self, sums: Vector) -> Vector:
         return sums if self.curve is None else self.curve(sums)
@@ -150,7 +150,7 @@ class LatencyTable:
         process = self.process
         if process is None:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
-        return in_chunks(lambda rows: process.predict_std(count_parts(self.space, rows)), genes)
+        return apply_in_chunks(lambda rows: process.predict_std(count_parts(self.space, rows)), genes)
 
     def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, with_drift: bool = True) -> Vector:
         """Return residuals (N,) of measured medians (N,) of genes (N, G), in half widths of the 95% interval.
@@ -278,7 +278,7 @@ class LatencyTable:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
         values = {field.name: body[field.name] for field in fields(TableData)}
         try:
-            return cls._from_data(parse(TableData, values, "table"), space)
+            return cls._from_data(parse_dataclass(TableData, values, "table"), space)
         except UsageError as error:
             raise FormatError(f"{path}: {error}; profile again") from None
 

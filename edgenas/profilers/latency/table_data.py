@@ -11,7 +11,7 @@ from annotated_types import Ge, Interval, MinLen
 
 from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.profilers.latency.fit import PartCosts, process_state, restore_process
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
@@ -102,7 +102,7 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
     Raises:
         UsageError: If types, lengths, names or values are wrong.
     """
-    parsed = parse(_PosteriorData, data, "posterior")
+    parsed = parse_dataclass(_PosteriorData, data, "posterior")
     count = len(parsed.architectures)
     for name in ("latency_ms", "at_s", "weights"):
         _check_length(name, len(getattr(parsed, name)), count, "subnets")

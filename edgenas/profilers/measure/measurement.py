@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
-from edgenas.files import parse, read_document, write_document
+from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.measure.statistics import median_interval, percentile
 from edgenas.profilers.measure.validity import Validity
@@ -174,7 +174,7 @@ class Measurement:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "measurement") -> Measurement:
         """The inverse of ``to_dict``; raises UsageError naming ``where`` for unknown keys and wrong values."""
-        return parse(cls, dict(data), where)
+        return parse_dataclass(cls, dict(data), where)
 
     def save(self, path: Path) -> None:
         """Write it as an ``edgenas.measurement`` file."""

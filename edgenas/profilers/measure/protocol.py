@@ -11,7 +11,7 @@ from typing import Any
 from edgenas import on_device
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.files import digest, nearest, read_bytes
+from edgenas.files import digest, read_bytes, suggest_nearest
 from edgenas.profilers.measure.answers import Failed, Unable
 
 # Which files a runtime runs, and the package that brings it.
@@ -46,7 +46,9 @@ class ModelFile:
 def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     """The files, if the target's runtime can run such; raises UsageError, also for what is empty or cannot be read."""
     if target.runtime not in ENDINGS:
-        raise UsageError(f"nothing is known about runtime {target.runtime!r}{nearest(target.runtime, sorted(ENDINGS))}")
+        raise UsageError(
+            f"nothing is known about runtime {target.runtime!r}{suggest_nearest(target.runtime, sorted(ENDINGS))}"
+        )
     endings = ENDINGS[target.runtime]
     models = []
     for path in paths:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Genes, Vector
-from edgenas.files import parse
+from edgenas.files import parse_dataclass
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.conditions import ConditionsSummary
 from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
@@ -168,7 +168,7 @@ def test_a_report_comes_back_from_plain_data(table: LatencyTable) -> None:
     """What a file holds of it is all of it."""
     holdout = table.holdout
     assert holdout is not None
-    assert parse(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
+    assert parse_dataclass(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
 
 
 # -- conditions ----------------------------------------------------------------------

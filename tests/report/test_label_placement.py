@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.report.labels import along, place_labels
+from edgenas.report.label_placement import place_labels, sample_line
 
 FRAME = (0.0, 0.0, 1000.0, 600.0)
 NONE = np.empty((0, 2))
@@ -58,6 +58,6 @@ def test_no_labels_have_no_places() -> None:
 
 def test_a_line_becomes_points_without_large_gaps() -> None:
     """From (0, 0) by (10, 0) to (10, 5) with steps of at most 4: 3 steps of 3.33, then 2 of 2.5."""
-    points = along(np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 5.0]]), 4)
+    points = sample_line(np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 5.0]]), 4)
     expected = [[0.0, 0.0], [10 / 3, 0.0], [20 / 3, 0.0], [10.0, 0.0], [10.0, 2.5], [10.0, 5.0]]
     assert np.allclose(points, expected)
