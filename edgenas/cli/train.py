@@ -25,7 +25,7 @@ def command(
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
     settings = DEFAULT if config is None else TrainingConfig.load(config)
-    opened = Run(run, settings.checked_space(str(config or "the default config")))
+    opened = Run(run, settings.check(str(config or "the default config")))
     opened.train(settings.data, settings.schedule, settings.seed)
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})

@@ -1,4 +1,4 @@
-"""The steps that join the rooms, and the run folder they work on."""
+"""Runs: the folder, the steps that work on it, and their facade."""
 
 from edgenas.pipeline.run import Run
 

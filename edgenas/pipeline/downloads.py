@@ -1,4 +1,4 @@
-"""Downloads of released checkpoints: by name, into a cache, resumed, and never believed to have changed."""
+"""Downloads of released checkpoints by name into a cache: resumed, and refused when the file changed."""
 
 from __future__ import annotations
 
@@ -33,21 +33,27 @@ _CHUNK = 1 << 18
 
 
 def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
-    """The cached file of an official checkpoint, downloaded if it is not there yet.
+    """Return the cached file of an official checkpoint; download it if it is missing.
 
-    ``mirror`` is the address of a folder that has it; by default that of the
-    environment variable EDGENAS_MIRROR, else the authors'. No checksum is
-    published: the first download records one, and the file must agree with it
-    at every use and after every later download. Raises UsageError for a wrong
-    name or mirror, FormatError when the checksum disagrees, EdgeNASError when
-    the download fails; what has arrived is kept, and the same call goes on.
+    No checksum is published: the first download records one, and the file must
+    agree with it at every use and after every later download.
+
+    Args:
+        name: The name of the checkpoint.
+        mirror: Address of a folder that has it; by default EDGENAS_MIRROR, else the authors'.
+        progress: Receives progress.
+
+    Raises:
+        UsageError: The name or the mirror is wrong.
+        FormatError: The checksum disagrees.
+        EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
     """
-    address = _address(name, mirror)
+    address = _resolve_address(name, mirror)
     path = cache_folder() / name
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
-        if _recorded(path) != digest(read_bytes(path)):
+        if _read_checksum(path) != digest(read_bytes(path)):
             raise FormatError(
                 f"{path}: does not have the checksum that was recorded when it was first downloaded;"
                 f" delete it and import {name} again"
@@ -56,14 +62,14 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: below XDG_CACHE_HOME, else below ~/.cache."""
+    """Return the folder of downloads: below XDG_CACHE_HOME, else below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not Path(base).is_absolute():
         base = str(Path("~/.cache").expanduser())
     return Path(base) / "edgenas" / "checkpoints"
 
 
-def _address(name: str, mirror: str | None) -> str:
+def _resolve_address(name: str, mirror: str | None) -> str:
     base = mirror or os.environ.get(MIRROR) or BASE
     if not re.match(r"https?://[^/\s]", base):
         raise UsageError(f"the mirror must be an http or https address, but got {base!r}")
@@ -90,19 +96,19 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}.{ending}")
 
 
-def _recorded(path: Path) -> str | None:
+def _read_checksum(path: Path) -> str | None:
     record = _beside(path, "sha256")
     return read_bytes(record).decode(errors="replace").strip() if record.exists() else None
 
 
-def forget(path: Path) -> None:
+def remove_download(path: Path) -> None:
     """Remove a cached file and its recorded checksum."""
     path.unlink(missing_ok=True)
     _beside(path, "sha256").unlink(missing_ok=True)
 
 
 def _download(address: str, path: Path, progress: Progress) -> None:
-    """Fetch what is missing, record or compare the checksum, then give the file its name."""
+    """Receive what is missing, record or compare the checksum, then rename the file."""
     partial, validator = _beside(path, "part"), _beside(path, "part.validator")
     try:
         _receive(address, partial, validator, progress)
@@ -110,10 +116,10 @@ def _download(address: str, path: Path, progress: Progress) -> None:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise EdgeNASError(
-            f"{address}: cannot be downloaded ({_reason(error)}); the same command tries again and goes on where it"
-            " broke off, or download the file elsewhere and import it by its path"
+            f"{address}: cannot be downloaded ({_describe_failure(error)}); the same command resumes it,"
+            " or download the file elsewhere and import it by its path"
         ) from None
-    checksum, recorded = digest(read_bytes(partial)), _recorded(path)
+    checksum, recorded = digest(read_bytes(partial)), _read_checksum(path)
     if recorded not in (None, checksum):
         partial.unlink()
         raise FormatError(
@@ -125,7 +131,7 @@ def _download(address: str, path: Path, progress: Progress) -> None:
     validator.unlink(missing_ok=True)
 
 
-def _reason(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code} {error.reason}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -133,19 +139,19 @@ def _reason(error: Exception) -> str:
 
 
 def _receive(address: str, partial: Path, validator: Path, progress: Progress) -> None:
-    """Append what ``partial`` lacks to it; begin anew when the server has another file by now."""
+    """Append what ``partial`` lacks; start anew when the server has another file by now."""
     tag = read_bytes(validator).decode("latin-1").strip() if validator.exists() else ""
     have = partial.stat().st_size if tag and partial.exists() else 0
     headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
     try:
         with _open(address, headers) as answer:
-            first = _first_byte(answer, have)
-            total = first + _promised(answer)
+            first = _parse_first_byte(answer, have)
+            total = first + _parse_length(answer)
             if not first:
                 partial.unlink(missing_ok=True)  # before its validator changes: else a kill could mix two versions
-                write_bytes(validator, _validator(answer).encode("latin-1"))
+                write_bytes(validator, _read_validator(answer).encode("latin-1"))
             with partial.open("ab") as file:
-                _copy(answer, file, first, total, progress)
+                _copy_body(answer, file, first, total, progress)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -155,7 +161,7 @@ def _receive(address: str, partial: Path, validator: Path, progress: Progress) -
 
 
 def _open(address: str, headers: dict[str, str]) -> Any:
-    """The server's answer. Only http and https are spoken, whatever a redirection says."""
+    """Open an address; only http and https are followed, also by redirections."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -170,8 +176,8 @@ def _open(address: str, headers: dict[str, str]) -> Any:
     return opener.open(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_S)  # noqa: S310 - see above
 
 
-def _first_byte(answer: Any, have: int) -> int:
-    """Where in the file the answer begins: at ``have``, or at 0 when the server sends the whole."""
+def _parse_first_byte(answer: Any, have: int) -> int:
+    """Return where in the file the answer begins: at ``have``, or at 0 when the server sends all of it."""
     if answer.status != http.client.PARTIAL_CONTENT:
         return 0
     match = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -180,20 +186,20 @@ def _first_byte(answer: Any, have: int) -> int:
     return have
 
 
-def _promised(answer: Any) -> int:
+def _parse_length(answer: Any) -> int:
     length = answer.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise OSError("the server does not say how long the file is")
     return int(length)
 
 
-def _validator(answer: Any) -> str:
-    """What tells this version of the file from another; empty where the server gives nothing strong."""
+def _read_validator(answer: Any) -> str:
+    """Return what identifies this version of the file; empty where the server gives nothing strong."""
     tag: str = answer.headers.get("ETag", "")
     return answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
 
 
-def _copy(answer: Any, file: IO[bytes], first: int, total: int, progress: Progress) -> None:
+def _copy_body(answer: Any, file: IO[bytes], first: int, total: int, progress: Progress) -> None:
     done = first
     with progress.step("download", max(total, 1)) as bar:
         while chunk := answer.read(min(_CHUNK, total - done)):

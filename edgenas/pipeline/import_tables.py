@@ -1,4 +1,4 @@
-"""The step that makes a run of published latency tables, without weights."""
+"""The step that makes a run from published latency tables, without weights."""
 
 from __future__ import annotations
 
@@ -21,25 +21,38 @@ _SHOWN = 10
 
 
 def import_tables(
-    folder: str | Path, tables: Path, device: str, space: SearchSpace, predictor: Path | None, progress: Progress
+    folder: str | Path,
+    tables: str | Path,
+    device: str,
+    space: SearchSpace,
+    predictor: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Run:
-    """A run of ``space`` in ``folder``, made or extended, that can be searched for the device of published tables.
+    """Make or extend a run that can be searched for the device of published latency tables.
 
-    ``device`` is the name that the device has in this run from here on, as in
-    ``--device``; nothing can be measured on it. ``predictor`` is the released
-    ``acc_predictor.pth``. Of the space's resolutions those are kept that there
-    are tables of. Nothing is written before all of it has been read.
-    Raises UsageError or FormatError for a wrong name or file, RunError for a
-    run of another space or one that has measured a device of this name.
+    Nothing can be measured on that device. Nothing is written before all files were read.
+
+    Args:
+        folder: The run folder.
+        tables: The folder of the Once-for-All authors' latency tables.
+        device: The name that the device gets in this run, as in ``--device``.
+        space: The space of the tables; its resolutions without a table are dropped.
+        predictor: The authors' accuracy predictor, ``acc_predictor.pth``.
+        progress: Receives progress; by default it is printed on standard error.
+
+    Raises:
+        UsageError: A name or a file is wrong.
+        RunError: The run is of another space, or has measured a device of this name.
     """
+    progress = Progress() if progress is None else progress
     if device in shipped_profiles():
         raise UsageError(f"{device!r} is the name of a device that can be measured; give the published tables another")
     profile = absent_profile(device)
     target = Target(profile)
-    published = PublishedTables.load(tables)
-    space = _narrowed(space, published)
+    published = PublishedTables.load(Path(tables))
+    space = _keep_tabulated_resolutions(space, published)
     table = published.to_table(space, target.name)
-    released = None if predictor is None else ReleasedPredictor.from_checkpoint(predictor, space)
+    released = None if predictor is None else ReleasedPredictor.from_checkpoint(Path(predictor), space)
     _refuse_measured(Layout(Path(folder)), target)
     run = Run(folder, space, progress=progress)
     with run.folder.writing():
@@ -47,13 +60,13 @@ def import_tables(
         if released is not None:
             released.save(run.folder.released_predictor)
         _write_profile(run.folder.device(device), profile)
-    _say_noisy(progress, published)
+    _report_noisy_entries(progress, published)
     progress.say(f"import    {run.folder.table(target.name)}: {table.source}")
     return run
 
 
-def _narrowed(space: SearchSpace, published: PublishedTables) -> SearchSpace:
-    """The space with only the resolutions that there are tables of; itself where there are none."""
+def _keep_tabulated_resolutions(space: SearchSpace, published: PublishedTables) -> SearchSpace:
+    """Return the space with only the resolutions that have a table; unchanged where none has."""
     shared = tuple(size for size in space.resolutions if size in published.tables)
     fields: Any = space  # every space is a dataclass
     narrowed: SearchSpace = replace(fields, resolutions=shared) if shared else space
@@ -80,7 +93,7 @@ def _write_profile(path: Path, profile: DeviceProfile) -> None:
     write_bytes(path, yaml.safe_dump(plain, sort_keys=False).encode())
 
 
-def _say_noisy(progress: Progress, published: PublishedTables) -> None:
+def _report_noisy_entries(progress: Progress, published: PublishedTables) -> None:
     noisy = sorted(published.noisy(_NOISE), key=lambda found: -found[2])
     if noisy:
         progress.say(f"import    {len(noisy)} entries vary by more than {_NOISE:.0%} (standard deviation over mean):")

@@ -1,4 +1,4 @@
-"""The step that makes a run of a released checkpoint."""
+"""The step that makes a run from a released checkpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import digest, read_bytes, read_yaml, suggest_nearest
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
-from edgenas.pipeline.downloads import OFFICIAL, fetch, forget
+from edgenas.pipeline.downloads import OFFICIAL, fetch, remove_download
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
 
-# What the official networks were trained at.
+# The resolutions that the official networks were trained at.
 _TRAINED = tuple(range(128, 225, 4))
 
 
@@ -25,13 +25,19 @@ def import_weights(
     mirror: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """A run in ``folder`` with the space and the weights of a checkpoint, as if it had been trained.
+    """Make a run with the space and the weights of a released checkpoint, as if it had been trained.
 
-    ``source`` is a file, or the name of an official checkpoint, which is
-    downloaded into a cache (``mirror``: from there). ``choices`` as in
-    ``load_released``. Does nothing when the run already has these weights.
-    Raises RunError when it has others, and what ``load_released`` and the
-    download raise.
+    Args:
+        folder: The run folder; nothing is done when it already has these weights.
+        source: A file, or the name of an official checkpoint, which is downloaded into a cache.
+        choices: The choices of the space where they are not the published ones, as in ``load_released``.
+        mirror: Address of another server to download from.
+        progress: Receives progress; by default it is printed on standard error.
+
+    Raises:
+        RunError: The run has other weights.
+        FormatError: The file is no checkpoint, or its checksum is not the recorded one.
+        EdgeNASError: The download failed; the same call resumes it.
     """
     progress = Progress() if progress is None else progress
     path = Path(source)
@@ -42,31 +48,31 @@ def import_weights(
             f"{source!r} is neither a file nor an official checkpoint{suggest_nearest(source, sorted(OFFICIAL))}"
         )
     recipe = {"imported": path.name, "sha256": digest(read_bytes(path))}
-    supernet = _loaded(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
+    supernet = _load_supernet(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
     run = Run(folder, supernet.space, progress=progress)
-    _store(run, supernet, recipe)
+    _store_weights(run, supernet, recipe)
     return run
 
 
-def _loaded(path: Path, choices: Mapping[str, Any], downloaded: bool) -> Supernet:
-    """The supernet; a download that is no checkpoint (an error page, say) is forgotten, to be tried again."""
+def _load_supernet(path: Path, choices: Mapping[str, Any], downloaded: bool) -> Supernet:
+    """Load the supernet; remove a download that is no checkpoint (an error page), so that it is tried again."""
     try:
         return load_released(path, choices)
     except FormatError:
         if downloaded:
-            forget(path)
+            remove_download(path)
         raise
 
 
 def load_choices(path: Path) -> dict[str, Any]:
-    """Choices as ``load_released`` takes them, from a JSON or YAML file. Raises UsageError naming it."""
+    """Read choices for ``load_released`` from a JSON or YAML file; raise UsageError naming it."""
     data = read_yaml(path)
     if not isinstance(data, Mapping):
         raise UsageError(f'{path}: choices must be a mapping, for example {{"depths": [2, 3, 4]}}')
     return dict(data)
 
 
-def _store(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:
+def _store_weights(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:
     path = run.folder.checkpoint
     with run.folder.writing():
         if not path.exists():

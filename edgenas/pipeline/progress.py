@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""Progress of long work on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINE_SECONDS = 10.0
 
 
 class Bar(Protocol):
-    """Shows one step's progress; ``done`` counts from 0 to the step's total."""
+    """Show one step's progress; ``done`` counts from 0 to the step's total."""
 
     def __call__(self, done: float, note: str = "", /) -> None: ...
 
@@ -24,12 +24,12 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print one line."""
         print(text, file=self._stream, flush=True)
 
     @contextmanager
     def step(self, name: str, total: float) -> Iterator[Bar]:
-        """Show a step while it runs; call the bar with how much is done and a short note."""
+        """Show a step while it runs; call the bar with the amount done and a short note."""
         show = self._bar(name, total) if self._stream.isatty() else self._lines(name, total)
         with show as bar:
             yield bar
@@ -82,14 +82,14 @@ class Progress:
 
 
 class Silent(Progress):
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     @contextmanager
     def step(self, name: str, total: float) -> Iterator[Bar]:
-        """A bar that shows nothing."""
+        """Return a bar that shows nothing."""
 
         def bar(done: float, note: str = "") -> None:
             pass

@@ -1,4 +1,4 @@
-"""Training configs: what a run is trained from, as a YAML file."""
+"""Training configs: space, data set, schedule and seed of a run as a YAML file."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class TrainingConfig:
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
-        """Read a config; raises UsageError naming the file and the first wrong key or value."""
+        """Read a config; raise UsageError naming the file and the first wrong key or value."""
         data = read_yaml(path)
         if not isinstance(data, Mapping):
             raise UsageError(f"{path}: a training config must be a mapping that begins with 'space:'")
         return parse_dataclass(cls, dict(data), str(path))
 
     def make_space(self, where: str) -> SearchSpace:
-        """The config's space; raises UsageError naming ``where``."""
+        """Return the config's space; raise UsageError naming ``where``."""
         return space_from_dict(self.space, f"{where}: space")
 
-    def checked_space(self, where: str) -> SearchSpace:
-        """As ``make_space``, after everything else was checked too: a wrong config must not make a run folder."""
+    def check(self, where: str) -> SearchSpace:
+        """Check all values and return the space, so that a wrong config makes no run folder."""
         from edgenas.data import load_data
         from edgenas.ofa import check_recipe, load_schedule
 
