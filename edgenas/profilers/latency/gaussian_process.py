@@ -152,8 +152,8 @@ class PartProcess:
     def estimate_drift_leave_one_out(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
         """Return the drift (M,) of each new value, as a logarithm, estimated from the other new values.
 
-        A common level of any size and drifts around it with the fitted variances are allowed for (leave-one-out
-        prediction, section 5.4.2 of the source of the class).
+        The model is a common level of any size and drifts around it with the fitted variances (leave-one-out
+        prediction, Rasmussen and Williams, section 5.4.2).
 
         Args:
             counts: The sums (M, P).
@@ -172,7 +172,7 @@ class PartProcess:
     def log_marginal_likelihood(self) -> float:
         """Return the logarithm of the density of the values and the variances before measuring, up to a constant.
 
-        By Laplace's approximation (section 5.4.1 of the source of the class).
+        By Laplace's approximation (Rasmussen and Williams, section 5.4.1).
         """
         posterior = self._posterior
         linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
@@ -222,6 +222,7 @@ class _Posterior:
         observations: Observations,
         variances: Mapping[str, float],
     ) -> _Posterior:
+        """Condition the prior on the linearized values."""
         cross = covariance @ linearization.jacobian.T
         total = linearization.jacobian @ cross + np.diag(noise_variance(variances, observations.weights))
         if any(variances[name] > 0 for name in DRIFTS):

@@ -151,9 +151,9 @@ def mape_upper_bound(errors: Vector) -> float:
         return math.inf
     from scipy.special import stdtrit
 
-    sizes = np.abs(errors)
-    quantile = float(stdtrit(len(sizes) - 1, 0.975))
-    return float(sizes.mean() + quantile * sizes.std(ddof=1) / math.sqrt(len(sizes)))
+    absolute = np.abs(errors)
+    quantile = float(stdtrit(len(absolute) - 1, 0.975))
+    return float(absolute.mean() + quantile * absolute.std(ddof=1) / math.sqrt(len(absolute)))
 
 
 def latencies_and_peaks(measurements: Sequence[Measurement]) -> tuple[Vector, Vector]:
@@ -206,7 +206,7 @@ def evaluate_holdout(
     latency, memory = latencies_and_peaks(measurements)
     predicted, measured, peaks = predictions.latency_ms, latency[held_out], memory[held_out]
     errors = predicted / measured - 1
-    sizes, pairs = np.abs(errors), np.column_stack([predicted, measured])
+    absolute, pairs = np.abs(errors), np.column_stack([predicted, measured])
     residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured, with_drift=True)
     at_s = np.array([measurement.taken_s for measurement in measurements])
     drift = process.estimate_drift(at_s[held_out], predicted)
@@ -214,10 +214,10 @@ def evaluate_holdout(
     fastest, slowest = int(latency.argmin()), int(latency.argmax())
     ids = [architecture.id for architecture in space.decode(genes[[fastest, slowest]])]
     return HoldoutReport(
-        mape=float(sizes.mean()),
-        p95=float(np.quantile(sizes, 0.95)),
-        within_5_percent=float((sizes <= 0.05).mean()),
-        within_10_percent=float((sizes <= 0.1).mean()),
+        mape=float(absolute.mean()),
+        p95=float(np.quantile(absolute, 0.95)),
+        within_5_percent=float((absolute <= 0.05).mean()),
+        within_10_percent=float((absolute <= 0.1).mean()),
         within_interval=float((residuals <= 1).mean()),
         noise=process.noise_std,
         drift=float(np.median(process.drift_std(predicted))),

@@ -44,12 +44,12 @@ class Features:
     Attributes:
         of_parts: Features of the parts (P, F), >= 0.
         overheads: Features of the overhead (F,).
-        expected: The share of a value that each feature is likely to explain at most (F,); infinite if unknown.
+        max_shares: The share of a value that each feature is likely to explain at most (F,); infinite if unknown.
     """
 
     of_parts: Vector
     overheads: Vector
-    expected: Vector
+    max_shares: Vector
 
     @classmethod
     def with_overhead(cls, of_parts: Vector) -> Features:
@@ -178,9 +178,9 @@ class Linearization:
         terms = {name: shares @ similarity @ shares.T for name, similarity in prior.similarities.items()}
         detail = shares @ prior.detail_features
         terms["detail"] = detail @ detail.T
-        return {
-            **terms, "overhead": np.outer(overhead, overhead), "curve": weights @ prior.curve_covariance @ weights.T
-        }  # fmt: skip
+        terms["overhead"] = np.outer(overhead, overhead)
+        terms["curve"] = weights @ prior.curve_covariance @ weights.T
+        return terms
 
 
 def fit_non_negative(
@@ -219,7 +219,7 @@ def _fit_weighted_sum(features: Features, observations: Observations) -> tuple[f
     """Return overhead and costs (P,) as weighted sums of features, by iteratively reweighted least squares."""
     values = observations.values
     columns = observations.counts @ features.of_parts + features.overheads
-    typical = (columns / values[:, None]).mean(axis=0) / features.expected
+    typical = (columns / values[:, None]).mean(axis=0) / features.max_shares
     sample_weight = np.minimum(1.0, (_FAR_BELOW * values / np.median(values)) ** 2)
     penalty = np.zeros(len(typical))
     for _ in range(_ITERATIONS):

@@ -43,7 +43,7 @@ def test_selected_subnets_are_distinct_and_new(seed: int, count: int) -> None:
     assert np.array_equal(_SPACE.canonical(chosen), chosen)
 
 
-def test_spread_out_reaches_the_ends() -> None:
+def test_spread_out_samples_reach_the_ends() -> None:
     """The range of MACs of 64, without the four at each end, exceeds that of 64 uniform ones."""
     work = _SPACE.part_costs(macs)
     rng = np.random.default_rng(0)

@@ -22,8 +22,8 @@ def test_values_between_knots_by_hand() -> None:
     np.testing.assert_allclose(_CURVE(sums) / sums, [1.0, 1.0, 2.0, 2**0.5])
 
 
-def test_beyond_the_knots_the_last_factor_goes_on() -> None:
-    """Nothing is known there, and a straight line would soon be absurd."""
+def test_the_factor_is_constant_beyond_the_knots() -> None:
+    """No value was measured there, and an extrapolated line would soon be absurd."""
     assert _CURVE(np.array([0.1, 1000.0])).tolist() == pytest.approx([0.1, 2000.0])
 
 
@@ -42,7 +42,7 @@ def test_a_curve_comes_back_from_plain_data() -> None:
     assert again.logs.tolist() == _CURVE.logs.tolist()
 
 
-def test_what_only_size_explains_is_found() -> None:
+def test_an_effect_of_size_is_fitted() -> None:
     """Sums of equal parts that take 5% longer an octave from 8 of them, 20% two octaves, are predicted to 1%."""
     features = Features(np.ones((1, 1)), np.zeros(1), np.full(1, np.inf))
     basis = PartBasis(features, np.ones((1, 1)), {"own": np.eye(1)})
@@ -65,7 +65,7 @@ def test_what_only_size_explains_is_found() -> None:
         ({"degree": 2}, "unknown key 'degree'"),
     ],
 )
-def test_what_is_no_curve_is_refused(changed: dict[str, Any], said: str) -> None:
-    """Plain data that gives no function of sums is refused, saying what is wrong with it."""
+def test_invalid_curve_data_is_refused(changed: dict[str, Any], said: str) -> None:
+    """The message names the key and the rule."""
     with pytest.raises(UsageError, match=f"curve: .*{said}"):
         Curve.from_dict({**_CURVE.to_dict(), **changed})

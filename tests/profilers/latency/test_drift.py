@@ -22,15 +22,15 @@ def test_drift_by_hand() -> None:
         assert mean_drift_variances(at_s)[name] == pytest.approx(0.5)
 
 
-def test_drift_around_its_mean_and_the_mean_are_all_of_it() -> None:
-    """Over all moments, the variance of both together is one at each, and drift around the mean adds up to nothing."""
+def test_drift_is_the_mean_plus_drift_around_it() -> None:
+    """The variances of both add up to one at each moment, and drift around the mean sums to zero."""
     at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
     for name, drift in drift_covariances(at_s, np.ones(len(at_s))).items():
         np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
         assert np.trace(drift) + 6 * mean_drift_variances(at_s)[name] == pytest.approx(6)
 
 
-def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
+def test_added_drift_is_a_larger_share_of_small_values() -> None:
     """The same amount is twice the share of half the value, and shares of two values vary as their product."""
     at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
     found = drift_covariances(at_s, units)
@@ -40,16 +40,16 @@ def test_drift_that_is_added_is_a_larger_share_of_what_is_small() -> None:
     np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
 
 
-def test_drift_at_other_times_is_that_of_these_where_they_are_the_same() -> None:
-    """Between the same values, what is shared across is what is shared among them."""
+def test_cross_covariances_of_equal_times_are_covariances() -> None:
+    """Between the same values, cross-covariances equal covariances."""
     at_s, units = np.array([0.0, 1.0, 3.0, 20.0]), np.array([1.0, 2.0, 0.5, 1.0])
     among = drift_covariances(at_s, units)
     for name, cross in cross_drift_covariances(at_s, units, at_s, units).items():
         np.testing.assert_allclose(cross, among[name], atol=1e-12)
 
 
-def test_long_after_nothing_is_known_but_the_mean() -> None:
-    """A day later, drift has nothing in common with these values but what their own mean takes out of them."""
+def test_distant_times_share_only_the_mean() -> None:
+    """A day later, the covariance with these values is only that of their own mean."""
     at_s, units = np.array([0.0, 1.0, 3.0]), np.ones(3)
     for name, cross in cross_drift_covariances(at_s, units, np.array([86400.0]), np.ones(1)).items():
         among = drift_covariances(at_s, units, around_mean=False)[name]

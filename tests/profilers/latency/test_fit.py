@@ -67,7 +67,7 @@ def test_costs_that_follow_work_are_recovered() -> None:
     assert _errors(_fit(_by_work(), 60, noise=0), _by_work()).max() < 0.01
 
 
-def test_costs_of_parts_own_are_recovered() -> None:
+def test_individual_costs_of_parts_are_recovered() -> None:
     """Where each part deviates by some 10% from its work, 600 exact latencies predict to 1% on average."""
     assert _errors(_fit(_own(0.1), 600, noise=0), _own(0.1)).mean() < 0.01
 
@@ -78,7 +78,7 @@ def test_noise_is_averaged_out() -> None:
 
 
 def test_costs_are_never_negative() -> None:
-    """However much noise there is, no part is said to save time."""
+    """Even with much noise, no part has a negative cost."""
     process = _fit(_by_work(), 40, noise=0.3)
     assert process.overhead >= 0
     assert process.costs.min() >= 0
@@ -90,8 +90,8 @@ def test_more_subnets_make_a_better_table() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
-def test_a_machine_that_slows_down_for_a_while_is_seen_through() -> None:
-    """Minutes in which all takes 30% longer worsen a fit that knows the times by less than half of what they do."""
+def test_a_temporary_slowdown_is_compensated() -> None:
+    """Minutes of 30% longer latencies worsen a fit with times less than half as much as one without."""
     genes, costs = _subnets(150), _own(0.1)
     at_s = np.linspace(0.0, 298.0, 150)
     slow = np.where((at_s > 100) & (at_s < 200), 1.3, 1.0)
@@ -106,7 +106,7 @@ def test_a_machine_that_slows_down_for_a_while_is_seen_through() -> None:
     assert aware - quiet < (without - quiet) / 2
 
 
-def test_values_that_fit_nowhere_lose_weight() -> None:
+def test_outliers_lose_weight() -> None:
     """Three of 100 latencies are three times too long: they count little, and the others decide."""
     genes, costs = _subnets(100), _by_work()
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.01, 100)
@@ -118,7 +118,7 @@ def test_values_that_fit_nowhere_lose_weight() -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
-def test_a_value_that_is_off_by_a_thousand_is_no_matter(factor: float) -> None:
+def test_a_value_wrong_by_a_thousand_is_harmless(factor: float) -> None:
     """One of 60 latencies is a thousand times too short or too long: the others decide."""
     genes, costs = _subnets(60), _by_work()
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.02, 60)
@@ -134,8 +134,8 @@ def test_a_value_that_is_off_by_a_thousand_is_no_matter(factor: float) -> None:
     times=st.sampled_from(["none", "equal", "steady", "half unknown"]),
     informed=st.booleans(),
 )
-def test_whatever_was_measured_gives_a_table(count: int, scale: float, damage: str, times: str, informed: bool) -> None:
-    """However few, alike or wrong values are: predictions are in their range, and the same from a file."""
+def test_any_measured_values_give_a_fit(count: int, scale: float, damage: str, times: str, informed: bool) -> None:
+    """For few, equal or wrong values, predictions are in their range, and the same after restoring."""
     genes, costs = _subnets(count), _by_work()
     latency = scale * _latency(genes, costs)
     half = np.arange(count) >= count // 2
@@ -166,7 +166,7 @@ def test_whatever_was_measured_gives_a_table(count: int, scale: float, damage: s
 
 @pytest.mark.parametrize(("latency", "at_s"), [(0.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])
 def test_invalid_latencies_and_times_are_refused(latency: float, at_s: float) -> None:
-    """Zero, infinity and not a number say nothing about a device."""
+    """Zero, infinity and not a number are refused."""
     with pytest.raises(UsageError, match="above 0 and finite"):
         fit_parts(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
 
@@ -227,7 +227,7 @@ def test_a_process_with_another_targets_costs_is_restored() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5, 10])
-def test_very_few_subnets_do(count: int) -> None:
+def test_very_few_subnets_are_enough(count: int) -> None:
     """From two on, a fit gives finite costs, with another target's costs and without."""
     genes = _subnets(count)
     for source_costs in ((), [PartCosts(0.1, _own(0.3))]):

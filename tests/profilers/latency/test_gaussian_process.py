@@ -35,7 +35,7 @@ def _process(counts: list[list[float]], values: list[float], **changed: float) -
 
 
 def test_posterior_by_hand() -> None:
-    """At the posterior mean, what draws to the measured logarithm is as strong as what draws to the base cost.
+    """At the posterior mean, the gradient of the likelihood equals that of the prior.
 
     Parts deviate by 20%, values by 10% and at least 0.2%. The base cost b has the
     least squared relative error: (b / 0.9 - 1) / 0.9 + (b / 1.1 - 1) / 1.1 = 0.
@@ -49,22 +49,22 @@ def test_posterior_by_hand() -> None:
 
 
 def test_predict_std_by_hand() -> None:
-    """What was measured alone is known as well as one measurement says; what was not, as well as before."""
+    """A measured part has the deviation of one measurement and the prior; an unmeasured one that of the prior."""
     std = _process([[1, 0]], [1.0]).predict_std(np.eye(2))
     noise = 0.01 + 0.002**2
     assert std.tolist() == pytest.approx([(0.04 * noise / (0.04 + noise)) ** 0.5, 0.2])
 
 
 def test_sums_are_known_better_than_their_parts() -> None:
-    """Where only the sum of two parts was measured, the sum is known and how it divides is not."""
+    """If only the sum of two parts is measured, the sum is certain and its division is not."""
     process = _process([[1, 1]] * 50, [2.0] * 50)
     apart, together = process.predict_std(np.array([[1.0, 0.0], [1.0, 1.0]]))
     assert together / 2 < 0.02
     assert apart == pytest.approx(0.2 / 2**0.5, rel=0.05)
 
 
-def test_alike_parts_learn_from_each_other() -> None:
-    """A part that was never measured moves with one that is like it by half."""
+def test_similar_parts_learn_from_each_other() -> None:
+    """An unmeasured part with a similarity of one half to a measured one becomes more certain."""
     basis = _basis(np.array([[1.0, 0.5], [0.5, 1.0]]))
     counts, values = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 1.0])
     process = PartProcess(basis, Observations(counts, values, np.zeros(2), np.ones(2)), _VARIANCES)
@@ -83,14 +83,14 @@ def test_values_without_weight_count_less() -> None:
     assert 0 < difference(np.array([0.1, 0.1])) < difference(np.ones(2))
 
 
-def test_a_part_that_would_save_time_is_held_at_nothing() -> None:
+def test_negative_costs_are_clamped_to_zero() -> None:
     """One part takes 1.0, with another 0.6: the other costs nothing, and the first their geometric mean."""
     first, other = _process([[1, 0], [1, 1]], [1.0, 0.6], own=100.0).costs
     assert other == pytest.approx(0, abs=1e-3)
     assert first == pytest.approx(0.6**0.5, abs=1e-3)
 
 
-def test_what_is_least_certain_is_measured_next() -> None:
+def test_the_most_uncertain_sum_is_selected() -> None:
     """The part that was not measured comes first, then the sum that it is in, and nothing twice."""
     process = _process([[1, 0]] * 20, [1.0] * 20)
     candidates = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -114,7 +114,7 @@ def test_drift_std_by_hand() -> None:
 
 
 def test_drift_is_estimated_around_fitted_values() -> None:
-    """At the time of a slow value of equal ones nearly all of its lead is drift; an hour later nothing is known."""
+    """Among equal values nearly all of a later excess is drift; an hour later, drift is unknown."""
     counts, values = np.ones((40, 2)), np.full(40, 2.0)
     values[20:] *= 1.1
     process = fit_part_process(_BASIS, counts, values, np.arange(40.0) * 3)
@@ -145,7 +145,7 @@ def test_values_of_one_moment_do_not_drift() -> None:
 
 
 def test_quiet_batches_show_little_drift() -> None:
-    """Two batches of 16 values with 1% of noise and no drift leave less than 2.5% of it to think of."""
+    """Two batches of 16 values with 1% of noise and no drift give a drift of less than 2.5%."""
     rng = np.random.default_rng(3)
     counts = rng.integers(1, 20, (32, 2)).astype(float)
     values = counts.sum(axis=1) * np.exp(rng.normal(0, 0.01, 32))
@@ -164,8 +164,8 @@ def test_added_and_relative_drift_are_separated() -> None:
     assert process.costs == pytest.approx([1, 1], rel=0.02)
 
 
-def test_a_device_that_was_slow_all_the_time_is_not_known() -> None:
-    """Values of one moment leave open how fast the device usually is; none of that is taken from the parts."""
+def test_the_mean_drift_is_uncertain() -> None:
+    """Values of one moment leave the mean speed open; the standard deviation includes that, the costs do not."""
     counts, values = [[1.0, 1.0]] * 50, [2.0] * 50
     quiet, drifting = _process(counts, values), _process(counts, values, **{"drift 5 s": 0.01})
     together = np.array([[1.0, 1.0]])

@@ -55,7 +55,7 @@ def _measured(median_ms: float, peak_bytes: float = 1e6, status: Any = "valid", 
 
 
 def _measurements() -> list[Measurement]:
-    """Exact to the law for what is fitted; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
+    """Exact to the formula for fitted subnets; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
     latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
     latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
     peak[_HELD_OUT] /= 1.1
@@ -102,7 +102,7 @@ def test_rank_correlation_by_hand(table: LatencyTable) -> None:
 
 
 def test_rank_correlation_is_reported_by_resolution(table: LatencyTable) -> None:
-    """Within each resolution the order is turned round: pooled tau hides it, those by resolution are -1."""
+    """Within each resolution the order is reversed: pooled tau hides it, those by resolution are -1."""
     rows = [np.flatnonzero(_GENES[:, 0] == place)[:2] for place in range(3)]
     held_out = np.isin(np.arange(64), np.concatenate(rows))
     medians = np.zeros(64)
@@ -165,7 +165,7 @@ def test_a_listing_fits_a_screen(table: LatencyTable) -> None:
 
 
 def test_a_report_comes_back_from_plain_data(table: LatencyTable) -> None:
-    """What a file holds of it is all of it."""
+    """The plain data is complete."""
     holdout = table.holdout
     assert holdout is not None
     assert parse_dataclass(HoldoutReport, dataclasses.asdict(holdout), "here") == holdout
@@ -180,7 +180,7 @@ def _conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Conditio
     )
 
 
-def test_conditions_are_the_ends_of_what_was_read() -> None:
+def test_conditions_are_ranges_of_the_readings() -> None:
     """Frequencies and temperatures are ranges, sampled ones included; the limit is the lowest that was set."""
     before = {
         "governor": "performance",

@@ -25,13 +25,13 @@ def _noisy(genes: Genes, seed: int = 0) -> Vector:
     return peaks
 
 
-def test_costs_that_made_the_peaks_are_found() -> None:
+def test_exact_costs_are_recovered() -> None:
     """Without noise, the fit gives back the four costs that the peaks were made with."""
     found = MemoryModel.fit(_SPACE, _GENES, MemoryModel(_SPACE, _COSTS).peak_bytes(_GENES)).to_dict()
     assert found == pytest.approx(MemoryModel(_SPACE, _COSTS).to_dict(), rel=1e-3)
 
 
-def test_ten_measurements_do() -> None:
+def test_ten_measurements_are_enough() -> None:
     """With 1% of noise, ten subnets are enough to predict 100 others to 3%."""
     model = MemoryModel.fit(_SPACE, _GENES[:10], _noisy(_GENES[:10]))
     assert memory_mape(model.peak_bytes(_GENES[20:]), _noisy(_GENES[20:], seed=1)) < 0.03
@@ -47,7 +47,7 @@ def test_peaks_that_are_wrong_by_any_factor_move_little(wrong: list[float], seed
     assert memory_mape(model.peak_bytes(_GENES[40:]), MemoryModel(_SPACE, _COSTS).peak_bytes(_GENES[40:])) < 0.03
 
 
-def test_peaks_of_nothing_are_no_peaks() -> None:
+def test_peaks_of_zero_are_left_out() -> None:
     """Those recorded as 0 count no more than if they had not been measured."""
     peaks = _noisy(_GENES)
     without = MemoryModel.fit(_SPACE, _GENES[10:], peaks[10:])
@@ -55,8 +55,8 @@ def test_peaks_of_nothing_are_no_peaks() -> None:
     assert MemoryModel.fit(_SPACE, _GENES, peaks) == without
 
 
-def test_nothing_but_zeros_is_refused() -> None:
-    """A device where every process takes nothing is not believed."""
+def test_only_zeros_are_refused() -> None:
+    """A device where no process takes memory is refused."""
     with pytest.raises(MeasurementError, match="all of 120 measurements took no memory"):
         MemoryModel.fit(_SPACE, _GENES, np.zeros(120))
 
@@ -64,13 +64,13 @@ def test_nothing_but_zeros_is_refused() -> None:
 @settings(deadline=None, max_examples=20)
 @given(_COUNT)
 def test_costs_are_never_negative(seed: int) -> None:
-    """Peaks that have nothing to do with the subnets still give costs that add up."""
+    """Random peaks still give non-negative costs."""
     peaks = np.random.default_rng(seed).lognormal(15, 1, 30)
     assert min(MemoryModel.fit(_SPACE, _GENES[:30], peaks).to_dict().values()) >= 0
 
 
-def test_many_at_once_get_the_bits_of_one_by_one() -> None:
-    """A matrix of more rows than are computed together gives what each row gives alone."""
+def test_a_batch_gets_the_bits_of_single_rows() -> None:
+    """Each row of a matrix larger than a chunk gets the value that it gets alone."""
     genes = _SPACE.sample(5000, np.random.default_rng(1))
     peaks = MemoryModel(_SPACE, _COSTS).peak_bytes(genes)
     assert [MemoryModel(_SPACE, _COSTS).peak_bytes(genes[[row]])[0] for row in range(2000, 2100)] == list(
@@ -96,7 +96,7 @@ def test_unmeasured_memory_is_activations_and_weights(space: MobileNetV3 | ResNe
 
 
 def test_plain_data_gives_the_model_back() -> None:
-    """What ``to_dict`` gives is an equal model again; what is missing, unknown or no cost is refused by name."""
+    """The model survives ``to_dict``; missing, unknown and negative values are refused by name."""
     model = MemoryModel(_SPACE, _COSTS)
     assert MemoryModel.from_dict(_SPACE, model.to_dict(), "table") == model
     with pytest.raises(UsageError, match=r"table: .*per_operator"):
@@ -106,7 +106,7 @@ def test_plain_data_gives_the_model_back() -> None:
             MemoryModel.from_dict(_SPACE, {**model.to_dict(), **wrong}, "table")
 
 
-def test_the_mean_error_leaves_out_what_was_not_measured() -> None:
-    """Errors of 10% and 30% are 20%, whatever stands for a peak of 0; with nothing to hold against it is 100%."""
+def test_the_mean_error_leaves_out_zero_peaks() -> None:
+    """Errors of 10% and 30% are 20%, without the peak of 0; with no other peak it is 100%."""
     assert memory_mape(np.array([1.1, 0.7, 5.0]), np.array([1.0, 1.0, 0.0])) == pytest.approx(0.2)
     assert memory_mape(np.array([5.0]), np.array([0.0])) == 1.0

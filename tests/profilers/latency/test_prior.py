@@ -9,7 +9,7 @@ from edgenas.profilers.latency.prior import fit_non_negative
 
 
 def test_weights_by_hand() -> None:
-    """Two columns are taken apart to their weights, however different their units."""
+    """Two columns of very different units get their weights."""
     columns = np.array([[1e-9, 1e9], [2e-9, 1e9], [1e-9, 4e9]])
     # 2e9 * 1e-9 + 3e-9 * 1e9 = 2 + 3, and so on
     assert fit_non_negative(columns, np.array([5.0, 7.0, 14.0])) == pytest.approx([2e9, 3e-9])

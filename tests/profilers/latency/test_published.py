@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 # -- reading and writing ----------------------------------------------------------------
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_written_tables_are_read_again(folder: Path) -> None:
     """Tables come back from their files, one for each resolution."""
     assert sorted(path.name for path in folder.iterdir()) == ["31_lookup_table.yaml", "32_lookup_table.yaml"]
     loaded = PublishedTables.load(folder)
@@ -82,7 +82,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
         max_size=5,
     )
 )
-def test_any_sound_entry_survives(tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]) -> None:
+def test_any_valid_entry_survives(tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]) -> None:
     """Counts, means and deviations of any size are the same bits after writing and reading."""
     folder = tmp_path_factory.mktemp("tables")
     tables = PublishedTables({64: {f"Conv-input:64x64x3-output:32x32x{n}": each for n, each in enumerate(entries, 1)}})
@@ -171,7 +171,7 @@ def test_a_cut_file_is_refused(folder: Path) -> None:
 
 @given(at=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_any_damage_is_harmless(tmp_path_factory: pytest.TempPathFactory, at: float, byte: int) -> None:
-    """Whatever one byte of a file becomes, the file is read as a table or refused on one line."""
+    """With any byte changed, the file is read as a table or refused on one line."""
     folder = tmp_path_factory.mktemp("tables")
     _tables().save(folder)
     path = folder / "31_lookup_table.yaml"
@@ -389,7 +389,7 @@ def test_a_family_without_published_keys_is_refused() -> None:
 
 
 @given(width=st.floats(0.1, 3.0), resolution=st.integers(32, 320), proxyless=st.booleans())
-def test_what_is_made_is_recognised(width: float, resolution: int, proxyless: bool) -> None:
+def test_generated_keys_are_recognised(width: float, resolution: int, proxyless: bool) -> None:
     """Every key of any space, newer or older, has a published key's form."""
     family = ProxylessNAS if proxyless else MobileNetV3
     (keys,) = published_keys(family(width=width, resolutions=(resolution,), depths=(2,), kernel_sizes=(3,)))
@@ -398,7 +398,7 @@ def test_what_is_made_is_recognised(width: float, resolution: int, proxyless: bo
 
 @given(st.text(max_size=60))
 def test_other_text_is_no_key(text: str) -> None:
-    """Whatever does not begin with a known operator's name is no key."""
+    """Text that does not begin with a known operator's name is no key."""
     assert not is_published_key(text)
 
 

@@ -17,7 +17,7 @@ _BLOCK = Part("mbconv", 28, 40, 28, 40, 5, activation="relu", mid_channels=120, 
 
 @pytest.mark.parametrize("space", [MobileNetV3(), ProxylessNAS(), ResNet50D()])
 def test_every_operator_of_every_family_has_features(space: SearchSpace) -> None:
-    """No family can be measured for minutes and then turn out to have a part that cannot be fitted."""
+    """Otherwise a family could be measured for minutes and then not be fitted."""
     features = part_features(space.distinct_parts)
     assert (features >= 0).all()
     assert (features.sum(axis=1) > 0).all()
@@ -40,7 +40,7 @@ def test_similarities_are_covariances(space: SearchSpace) -> None:
 
 
 def test_the_same_block_at_another_resolution_is_alike() -> None:
-    """Across resolutions blocks are alike that differ in nothing else, and more so when nearer."""
+    """Blocks that differ in the resolution alone are similar, and more so when nearer."""
     others = [dataclasses.replace(_BLOCK, in_size=size, out_size=size) for size in (24, 14)]
     different = dataclasses.replace(_BLOCK, kernel=3)
     first = part_similarities([_BLOCK, *others, different])["other resolutions"][0]

@@ -53,7 +53,7 @@ def _measured(median_ms: float, peak_bytes: float | None, status: Any = "valid")
 
 
 def _measurements() -> list[Measurement]:
-    """Exact to the law for what is fitted; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
+    """Exact to the formula for fitted subnets; off by ``_ERRORS``, and by 10% in memory, for what is held out."""
     latency, peak = _latency_ms(_GENES), _peak_bytes(_GENES)
     latency[_HELD_OUT] /= 1 + np.array(_ERRORS)
     peak[_HELD_OUT] /= 1.1
@@ -72,14 +72,14 @@ def _report(table: LatencyTable) -> HoldoutReport:
     return table.holdout
 
 
-def test_held_out_subnets_are_predicted(table: LatencyTable) -> None:
-    """Latency and memory of subnets that were never measured are within 1% of the law that made the numbers."""
+def test_unmeasured_subnets_are_predicted(table: LatencyTable) -> None:
+    """Latency and memory of subnets that were never measured are within 1% of the formula of the measured values."""
     genes = _SPACE.sample(200, np.random.default_rng(9))
     np.testing.assert_allclose(table.latency_ms(genes), _latency_ms(genes), rtol=0.01)
     np.testing.assert_allclose(table.peak_bytes(genes), _peak_bytes(genes), rtol=0.01)
 
 
-def test_peaks_recorded_as_nothing_spoil_no_table() -> None:
+def test_zero_and_unknown_peaks_are_harmless() -> None:
     """Fitted and held-out peaks of 0 bytes, and unknown ones, change neither predictions nor the report."""
     measurements = _measurements()
     for row, peak in ((7, 0), (61, 0), (9, None), (62, None)):
@@ -90,7 +90,7 @@ def test_peaks_recorded_as_nothing_spoil_no_table() -> None:
 
 
 def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
-    """Whatever the held-out subnets were measured at, the table's costs are the same."""
+    """Other measurements of the held-out subnets leave the table's costs the same."""
     measurements = _measurements()[:60] + [_measured(100.0, 1e9)] * 4
     other = LatencyTable.fit(_SPACE, "made-up", _GENES, measurements, _HELD_OUT, "inputs")
     assert np.array_equal(other.part_ms, table.part_ms)
@@ -109,7 +109,7 @@ def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> N
 
 
 def test_a_million_predictions_are_the_same_as_single_ones(table: LatencyTable) -> None:
-    """However many architectures are predicted at once, each gets the bits that it gets alone."""
+    """Each row gets the bits that it gets alone."""
     genes = _SPACE.sample(5000, np.random.default_rng(1))
     together = table.latency_ms(genes)
     for row in (0, 2047, 2048, 4999):
@@ -128,7 +128,7 @@ def test_intervals_and_probabilities_belong_together(table: LatencyTable) -> Non
 
 
 def test_a_table_without_measurements_has_no_intervals(table: LatencyTable) -> None:
-    """A table that was not fitted to measured subnets says so when it is asked how sure it is."""
+    """A table that was not fitted to measured subnets refuses to give intervals."""
     published = dataclasses.replace(table, process=None)
     with pytest.raises(UsageError, match="is not from measured subnets, so it has no intervals"):
         published.interval_ms(_GENES)
@@ -162,8 +162,8 @@ def test_too_little_to_fit_is_refused() -> None:
         LatencyTable.fit(_SPACE, "t", _GENES[:30], measurements[:30], np.zeros(30, dtype=bool), "")
 
 
-def test_another_table_makes_five_enough(table: LatencyTable) -> None:
-    """With another target's table five subnets to fit do, and four do not."""
+def test_five_subnets_are_enough_with_a_source_table(table: LatencyTable) -> None:
+    """With another target's table five subnets to fit are enough, and four are not."""
     measurements = _measurements()
     few = LatencyTable.fit(_SPACE, "t", _GENES[:6], measurements[:6], np.arange(6) == 5, "", source_tables=[table])
     assert (few.latency_ms(_GENES) > 0).all()
@@ -213,7 +213,7 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "7.5"])
 def test_an_edited_cost_is_refused(value: str, table: LatencyTable, tmp_path: Path) -> None:
-    """A number changed by hand, or one that is none, is noticed."""
+    """A number that was changed by hand, or is not a number, is noticed."""
     path = tmp_path / "table.json"
     table.save(path)
     text = path.read_text()

@@ -64,8 +64,8 @@ def _with(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (_with(transfer_weight=1.5), "posterior: transfer_weight: "),
     ],
 )
-def test_what_does_not_fit_is_refused(damage: Callable[[dict[str, Any]], Any], said: str) -> None:
-    """Wrong types, lengths and names, and numbers that mean nothing, end in one line that says what is wrong."""
+def test_inconsistent_data_is_refused(damage: Callable[[dict[str, Any]], Any], said: str) -> None:
+    """Wrong types, lengths and names, and numbers that mean nothing, are refused with one line that names them."""
     with pytest.raises(UsageError, match=said) as caught:
         posterior_from_dict(_SPACE, damage(_plain()))
     assert "\n" not in str(caught.value)
