@@ -75,6 +75,9 @@ class TableCheck:
     synthetic: bool
     remedy: str
 
+    def __repr__(self) -> str:
+        return f"TableCheck({self.number} of {self.target}, {self.conclusion})"
+
     @property
     def agrees(self) -> bool:
         """True when the errors are those of the holdout report, apart from drift within the tolerance."""

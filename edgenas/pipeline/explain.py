@@ -8,6 +8,7 @@ from typing import Any
 from edgenas.profilers import LatencyTable
 from edgenas.space import Architecture
 from edgenas.space.parts import Part
+from edgenas.units import format_ms
 
 OVERHEAD = "overhead"
 _NAMES = {
@@ -50,6 +51,11 @@ class Explanation:
     interval_ms: tuple[float, float] | None
     rows: tuple[PartLatency, ...]
     synthetic: bool
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation({self.architecture} on {self.target}, {format_ms(self.latency_ms)}, {len(self.rows)} parts)"
+        )
 
     @property
     def stages(self) -> dict[str, float]:

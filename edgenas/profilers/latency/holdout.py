@@ -86,6 +86,9 @@ class HoldoutReport:
     slowest_ms: float
     synthetic: bool
 
+    def __repr__(self) -> str:
+        return f"HoldoutReport({self.headline})"
+
     @property
     def mape_upper_bound(self) -> float:
         """The upper end of the 95% interval of the MAPE over all random subnets."""

@@ -86,6 +86,10 @@ class LatencyTable:
     source_costs: tuple[PartCosts, ...] = ()
     curve: Curve | None = None
 
+    def __repr__(self) -> str:
+        known = f"MAPE {self.holdout.mape:.1%}" if self.holdout else self.source
+        return f"LatencyTable({self.target}, {len(self.space.distinct_parts)} parts, {known})"
+
     @property
     def synthetic(self) -> bool:
         """True if the table was fitted to measurements that a fake device made up."""
