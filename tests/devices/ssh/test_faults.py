@@ -404,7 +404,7 @@ def gate(tmp_path: Path) -> Iterator[Sshd]:
         yield server
 
 
-def by_way_of(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> DeviceProfile:
+def profile_behind(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> DeviceProfile:
     """The profile of a server that is reached by way of another, whose name and key a configuration has."""
     files = [sshd.folder / "known_hosts", *([gate.folder / "known_hosts"] if known else [])]
     (folder / "known").write_text("".join(file.read_text() for file in files))
@@ -421,7 +421,7 @@ def by_way_of(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> De
 
 def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """Names, ports, users and keys of both come from ssh's configuration."""
-    with connect_device(by_way_of(gate, sshd, tmp_path)) as device:
+    with connect_device(profile_behind(gate, sshd, tmp_path)) as device:
         assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
         assert any("sshd" in Path(f"/proc/{pid}/comm").read_text() for pid in gate.processes())
 
@@ -429,12 +429,12 @@ def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path
 def test_a_jump_host_must_be_known_too(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """The key of each machine on the way is checked."""
     with refused(rf"host key is not known \(\[127.0.0.1\]:{gate.port} shows"):
-        connect_device(by_way_of(gate, sshd, tmp_path, known=False))
+        connect_device(profile_behind(gate, sshd, tmp_path, known=False))
 
 
 def test_a_jump_host_that_cannot_go_on_says_so(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """The device behind the jump host does not answer."""
-    profile = by_way_of(gate, sshd, tmp_path)
+    profile = profile_behind(gate, sshd, tmp_path)
     sshd.stop()
     try:
         with refused(rf"127.0.0.1 port {sshd.port} cannot be reached from the jump host"):
@@ -453,6 +453,6 @@ def test_a_jump_host_lost_in_mid_run_is_noticed(
         lines.append(line)
         gate.kill_sessions()
 
-    with connect_device(by_way_of(gate, sshd, tmp_path)) as device, refused("connection was lost"):
+    with connect_device(profile_behind(gate, sshd, tmp_path)) as device, refused("connection was lost"):
         device.run([device.python, "-c", SLEEPER], deadline=Deadline(600), on_line=cut)
     assert is_gone(int(lines[0]))
