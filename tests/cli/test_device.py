@@ -40,7 +40,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """What the person at the keyboard will say to the next question."""
+    """Sets the user's answer to the next question."""
     return lambda said: monkeypatch.setattr("typer.confirm", lambda question, default: said == "y")
 
 
@@ -122,7 +122,7 @@ def test_facts_are_shown(call: Call) -> None:
 
 
 def test_check_ends_with_the_next_command(call: Call, folder: Path) -> None:
-    """Where everything works, check exits with 0 and names the next command."""
+    """When everything works, check exits with 0 and names the next command."""
     (folder / "mine.yaml").write_text(
         f"name: mine\nconnection: {{kind: local}}\nruntimes: {{onnxruntime: {{}}}}\n"
         f"default: {{runtime: onnxruntime}}\nwork_dir: {folder}/there\n"
@@ -150,7 +150,7 @@ def test_check_over_ssh_passes(call: Call, board: Callable[..., str]) -> None:
 def test_check_names_the_step_that_fails(
     call: Call, board: Callable[..., str], sshd: Sshd, change: dict[str, Any], failed: str, remedy: str
 ) -> None:
-    """What fails on the way is named with its remedy, and check exits with 1."""
+    """A step that fails is named with its remedy, and check exits with 1."""
     name = board(sshd.connection(**change))
     code, out, _ = call("device", "check", name, "--json")
     first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")

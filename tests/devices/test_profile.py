@@ -258,7 +258,7 @@ def test_a_profile_round_trips() -> None:
 
 
 def test_a_target_takes_the_profiles_defaults() -> None:
-    """What a target leaves out is the profile's default."""
+    """A target takes the profile's defaults for values that are left out."""
     target = Target(profile_from_dict(profile_data(), "board.yaml"))
     assert (target.runtime, target.precision, target.threads) == ("onnxruntime", "fp32", 2)
     assert target.to_dict() == {
@@ -289,7 +289,7 @@ def test_equal_targets_are_one_key() -> None:
     ],
 )
 def test_a_wrong_target_is_refused(choice: dict[str, Any], message: str) -> None:
-    """What the profile does not have is refused, with a list of what it has."""
+    """A value that the profile does not have is refused with a list of those that it has."""
     with pytest.raises(UsageError, match=re.escape(message)):
         Target(profile_from_dict(profile_data(clusters={"big": [2, 3]}), "board.yaml"), **choice)
 
@@ -324,7 +324,7 @@ def test_a_target_takes_the_name_or_file_of_a_profile(tmp_path: Path) -> None:
 
 
 def test_profiles_and_targets_print_on_one_line() -> None:
-    """What decides a target is shown: device, runtime, precision, threads, CPUs and power mode."""
+    """A target shows its device, runtime, precision, threads, CPUs and power mode."""
     assert repr(Target("localhost")) == "Target(localhost, onnxruntime, fp32, 1 thread)"
     profile = profile_from_dict(profile_data(clusters={"big": [2, 3]}, power_mode="MAXN"), "board.yaml")
     assert repr(profile) == "DeviceProfile(board, local, runtimes onnxruntime)"

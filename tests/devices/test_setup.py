@@ -91,7 +91,7 @@ def test_wheels_are_unpacked_without_pip(device: Device, base: Path, tmp_path: P
 
 
 def test_packages_in_a_wheels_data_folder_are_installed(device: Device, base: Path, tmp_path: Path) -> None:
-    """What a wheel keeps below its data folder's purelib or platlib lands among the packages."""
+    """Files below purelib or platlib of a wheel's data folder land among the packages."""
     inside = "onnxruntime-9.9.data/platlib/"
     files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9"), inside))
     assert install(device, profile_in(base), wheels=files).versions == {"onnxruntime": "9.9"}
@@ -191,7 +191,7 @@ def test_the_newest_is_taken_where_that_version_is_not(device: Device, base: Pat
 def test_what_pip_there_cannot_get_is_sent(
     device: Device, base: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where pip on the device fails, wheels are fetched here instead, and both are said."""
+    """When pip on the device fails, wheels are fetched here instead, and both steps are printed."""
     for package in ("numpy", "onnxruntime"):
         write_wheel(index, package, "0.1", GIVES.format(version="0.1"))
     real = Path(on_device.__file__).with_name("install.py").read_text()
@@ -296,13 +296,13 @@ def test_an_interpreter_that_cannot_run_the_agent_is_refused(
 
 
 def test_a_python_that_does_not_answer_is_named(device: Device, base: Path) -> None:
-    """What is no Python at all is named with the remedy."""
+    """An interpreter that is no Python is named with the remedy."""
     with pytest.raises(DeviceError, match=r"/bin/true there cannot be used \(status 0\); install Python 3\.8"):
         install_runtimes(device, profile_in(base), Deadline(60), python="/bin/true")
 
 
 def test_the_script_runs_on_python_3_8() -> None:
-    """What is sent is syntax that Python 3.8 accepts, and imports the standard library only."""
+    """The script that is sent has the syntax of Python 3.8 and imports the standard library only."""
     tree = ast.parse(Path(on_device.__file__).with_name("install.py").read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

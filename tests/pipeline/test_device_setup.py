@@ -1,4 +1,4 @@
-"""Getting to know a board: what is written into its profile, and what is found wrong with it."""
+"""Setting up and checking a board: its written profile, and faults that are found."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_new_describes_this_machine(tmp_path: Path) -> None:
 
 
 def test_setup_refuses_what_it_would_do_in_vain(profile: Make) -> None:
-    """Where the profile names an interpreter, or the device is this machine, nothing is installed."""
+    """Nothing is installed when the profile names an interpreter, or the device is this machine."""
     with pytest.raises(UsageError, match="remove python from the profile"):
         set_up_device(profile(python="/usr/bin/python3"))
     with pytest.raises(UsageError, match="reached by ssh, this one is local"):
@@ -146,7 +146,7 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
 
 
 def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That a runtime can be imported is not enough: it must run the reference model."""
+    """A runtime that can be imported must also run the reference model."""
     monkeypatch.setattr(device_check, "reference_model", lambda ending: b"no model")
     failed = result_of(check_device(Target(profile())), "runtime")
     assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)

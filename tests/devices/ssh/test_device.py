@@ -99,7 +99,7 @@ def wait_for_work_folders(board: Path, most: int) -> list[Path]:
 
 
 def test_a_file_is_not_sent_again(ssh_profile: DeviceProfile, board: Path, tmp_path: Path) -> None:
-    """What lies there from another connection is used again, under whatever name."""
+    """A file that the device has from another connection is used again, under any name."""
     source = tmp_path / "source"
     source.write_bytes(os.urandom(100_000))
     with connect_device(ssh_profile) as device:
@@ -244,7 +244,7 @@ def check_facts_and_a_command(server: Sshd) -> None:
     ids=["talks", "floods", "is slow"],
 )
 def test_what_a_login_shell_does_besides_does_no_harm(tmp_path: Path, command: str) -> None:
-    """What a shell prints before and after a command is told from what the device says; it may take its time."""
+    """Text that a login shell prints before and after a command is dropped; the shell may be slow."""
     with login_shell(tmp_path / "sshd", command) as server:
         check_facts_and_a_command(server)
 

@@ -1,4 +1,4 @@
-"""Everything that goes wrong on the way to a device and on it, each against a real server."""
+"""Faults on the way to a device and on it, each against a real server."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_passphrase_is_taken_from_the_environment(
 
 
 def test_an_agents_key_is_used(sshd: Sshd, encrypted: Path, ssh_agent: Path, tmp_path: Path, openssh: OpenSsh) -> None:
-    """Where an agent has the key no file is named and no passphrase asked for."""
+    """A key of the agent needs neither a file nor a passphrase."""
     plain = tmp_path / "plain"
     plain.write_bytes(encrypted.read_bytes())
     plain.chmod(0o600)
@@ -253,7 +253,7 @@ def test_a_name_server_that_is_silent_is_given_up(sshd: Sshd, monkeypatch: pytes
 def test_a_passphrase_is_asked_for_on_a_terminal_once(
     sshd: Sshd, encrypted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody can be asked, somebody is, and not again by the same process."""
+    """On a terminal the user is asked, once in a process."""
     asked: list[str] = []
 
     def answer(prompt: str) -> str:
