@@ -83,7 +83,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """A name that can be part of a file name: ``localhost-onnxruntime-fp32-1t``, ``rock-5b-…-4t-big``."""
+        """A name for files: ``localhost-onnxruntime-fp32-1t``, ``rock-5b-…-4t-big``."""
         name = f"{self.profile.name}-{self.runtime}-{self.precision}-{self.threads}t"
         if self.affinity is not None:
             clusters = (name for name, cpus in sorted(self.profile.clusters.items()) if cpus == self.affinity)

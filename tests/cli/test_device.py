@@ -40,7 +40,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """What the person at the keyboard will say to the next question."""
+    """Sets the user's answer to the next question."""
     return lambda said: monkeypatch.setattr("typer.confirm", lambda question, default: said == "y")
 
 
@@ -60,7 +60,7 @@ def board(sshd: Sshd, folder: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def homely(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
+def server_with_home(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
     """An SSH server whose user has another home folder, where a profile without a work_dir makes its folders."""
     server = Sshd(folder / "server")
     config = server.folder / "sshd_config"
@@ -71,12 +71,12 @@ def homely(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def stranger(sshd: Sshd, folder: Path) -> dict[str, Any]:
+def unknown_host(sshd: Sshd, folder: Path) -> dict[str, Any]:
     """A connection to the server by somebody who knows no host keys."""
     return sshd.connection(known_hosts=str(folder / "known_hosts"))
 
 
-def arguments(connection: dict[str, Any]) -> list[str]:
+def ssh_arguments(connection: dict[str, Any]) -> list[str]:
     """The options of ``new`` that say the same as a connection."""
     files = [f"--{key.replace('_', '-')}={connection[key]}" for key in ("identity_file", "known_hosts", "config_file")]
     return ["--host", f"{connection['user']}@{connection['host']}:{connection['port']}", *files]
@@ -122,7 +122,7 @@ def test_facts_are_shown(call: Call) -> None:
 
 
 def test_check_ends_with_the_next_command(call: Call, folder: Path) -> None:
-    """Where everything works, check exits with 0 and names the next command."""
+    """When everything works, check exits with 0 and names the next command."""
     (folder / "mine.yaml").write_text(
         f"name: mine\nconnection: {{kind: local}}\nruntimes: {{onnxruntime: {{}}}}\n"
         f"default: {{runtime: onnxruntime}}\nwork_dir: {folder}/there\n"
@@ -150,7 +150,7 @@ def test_check_over_ssh_passes(call: Call, board: Callable[..., str]) -> None:
 def test_check_names_the_step_that_fails(
     call: Call, board: Callable[..., str], sshd: Sshd, change: dict[str, Any], failed: str, remedy: str
 ) -> None:
-    """What fails on the way is named with its remedy, and check exits with 1."""
+    """A step that fails is named with its remedy, and check exits with 1."""
     name = board(sshd.connection(**change))
     code, out, _ = call("device", "check", name, "--json")
     first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
@@ -179,10 +179,10 @@ def test_check_names_a_work_folder_that_cannot_be_made(call: Call, board: Callab
 
 
 def test_trust_records_after_asking(
-    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path, answer: Answer
+    call: Call, board: Callable[..., str], unknown_host: dict[str, Any], folder: Path, answer: Answer
 ) -> None:
     """A no leaves the key unknown; a yes records it; after that it is known."""
-    name = board(stranger)
+    name = board(unknown_host)
     answer("n")
     code, out, err = call("device", "trust", name)
     assert (code, "shows the ssh-ed25519 key SHA256:" in out, "was not confirmed" in err) == (1, True, True)
@@ -195,10 +195,10 @@ def test_trust_records_after_asking(
 
 
 def test_a_changed_key_wants_its_own_yes(
-    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path, answer: Answer
+    call: Call, board: Callable[..., str], unknown_host: dict[str, Any], folder: Path, answer: Answer
 ) -> None:
     """--yes does not replace a changed key: that takes an answer or --replace."""
-    name = board(stranger)
+    name = board(unknown_host)
     assert call("device", "trust", name, "--yes")[0] == 0
     make_key_pair(folder / "other")
     kind, key = (folder / "other.pub").read_text().split()[:2]
@@ -212,10 +212,10 @@ def test_a_changed_key_wants_its_own_yes(
 
 
 def test_a_revoked_key_is_never_recorded(
-    call: Call, board: Callable[..., str], stranger: dict[str, Any], folder: Path
+    call: Call, board: Callable[..., str], unknown_host: dict[str, Any], folder: Path
 ) -> None:
     """trust ends at once, naming the line that revokes the key, and leaves the file as it is."""
-    name = board(stranger)
+    name = board(unknown_host)
     assert call("device", "trust", name, "--yes")[0] == 0
     known = folder / "known_hosts"
     known.write_text(f"@revoked {known.read_text()}")
@@ -227,9 +227,9 @@ def test_a_revoked_key_is_never_recorded(
     assert (first["name"], "is revoked in" in first["found"]) == ("host key", True)
 
 
-def test_remedies_name_what_was_typed(call: Call, board: Callable[..., str], stranger: dict[str, Any]) -> None:
+def test_remedies_name_what_was_typed(call: Call, board: Callable[..., str], unknown_host: dict[str, Any]) -> None:
     """A profile that was given as a file is named so in the command that mends it."""
-    board(stranger)
+    board(unknown_host)
     path = "device_profiles/loopback.yaml"
     code, out, _ = call("device", "check", path, "--json")
     first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
@@ -237,18 +237,18 @@ def test_remedies_name_what_was_typed(call: Call, board: Callable[..., str], str
 
 
 def test_no_answer_is_a_no(
-    call: Call, board: Callable[..., str], stranger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    call: Call, board: Callable[..., str], unknown_host: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without anybody to ask, an unknown key is not recorded."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    code, _, err = call("device", "trust", board(stranger))
+    code, _, err = call("device", "trust", board(unknown_host))
     assert (code, "was not confirmed" in err) == (1, True)
 
 
-def test_new_asks_the_board(call: Call, homely: Sshd, folder: Path) -> None:
+def test_new_asks_the_board(call: Call, server_with_home: Sshd, folder: Path) -> None:
     """new records the host key when told to, and writes a profile that reaches the board again."""
-    stranger = homely.connection(known_hosts=str(folder / "known_hosts"))
-    code, out, err = call("device", "new", "mine", *arguments(stranger), "--yes")
+    unknown_host = server_with_home.connection(known_hosts=str(folder / "known_hosts"))
+    code, out, err = call("device", "new", "mine", *ssh_arguments(unknown_host), "--yes")
     assert code == 0, err
     assert out.splitlines()[-2:] == ["wrote device_profiles/mine.yaml", "next: edgenas device setup mine"]
     profile = load_profile("mine")
@@ -256,14 +256,16 @@ def test_new_asks_the_board(call: Call, homely: Sshd, folder: Path) -> None:
     assert "identity_file" in (folder / "device_profiles" / "mine.yaml").read_text()
 
 
-def test_an_interpreter_below_the_home_folder(homely: Sshd, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_below_the_home_folder(
+    server_with_home: Sshd, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A python that begins with ~/ is looked for in the home folder of the device, over SSH and here."""
     script = folder / "home" / "bin" / "python3"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("HOME", str(folder / "home"))
-    over_ssh = homely.profile(python="~/bin/python3")
+    over_ssh = server_with_home.profile(python="~/bin/python3")
     for profile in (over_ssh, replace(load_profile("localhost"), python="~/bin/python3")):
         with connect_device(profile) as device:
             assert device.python == str(script)
@@ -319,17 +321,17 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         _parse_host(text)
 
 
-def test_a_board_behind_another_machine(call: Call, sshd: Sshd, homely: Sshd, folder: Path) -> None:
+def test_a_board_behind_another_machine(call: Call, sshd: Sshd, server_with_home: Sshd, folder: Path) -> None:
     """With --jump the jump host's key is recorded first, then the board's, and the board answers."""
     config = folder / "config"
-    for server in (sshd, homely):
+    for server in (sshd, server_with_home):
         with config.open("a") as file:
             file.write(f'Match originalhost 127.0.0.1 exec "test %p = {server.port}"\n')
             file.write(f"  IdentityFile {server.folder}/client_key\n  IdentityAgent none\n")
     files = ["--config-file", config, "--known-hosts", folder / "known_hosts"]
     jump = f"{sshd.user}@127.0.0.1:{sshd.port}"
-    host = f"{homely.user}@127.0.0.1:{homely.port}"
+    host = f"{server_with_home.user}@127.0.0.1:{server_with_home.port}"
     code, out, err = call("device", "new", "mine", "--host", host, "--jump", jump, *files, "--yes")
     assert code == 0, err
     shown = [line.split()[0] for line in out.splitlines() if "shows the" in line]
-    assert shown == [f"[127.0.0.1]:{sshd.port}", f"[127.0.0.1]:{homely.port}"]
+    assert shown == [f"[127.0.0.1]:{sshd.port}", f"[127.0.0.1]:{server_with_home.port}"]

@@ -1,4 +1,4 @@
-"""What the tests of devices share."""
+"""Fixtures of the tests of devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Mounted = Callable[[str], AbstractContextManager[DeviceProfile]]
 
 @pytest.fixture
 def is_gone() -> Gone:
-    """Whether a process ends within half a minute; a zombie that nobody reaps has ended."""
+    """Returns whether a process ends within half a minute; a zombie that nobody reaps has ended."""
 
     def wait(pid: int) -> bool:
         end = time.monotonic() + 30
@@ -41,7 +41,7 @@ def is_gone() -> Gone:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounted:
-    """A profile of a server whose work_dir is a small memory disk with these mount options, seen by it alone."""
+    """Starts a server whose work_dir is a memory disk with these mount options, private to it; gives its profile."""
     if os.environ.get("EDGENAS_REQUIRE_DEVICES") != "1":
         pytest.skip("mounts a disk, which only EDGENAS_REQUIRE_DEVICES=1 asks for")
     unshare = shutil.which("unshare")
@@ -65,7 +65,7 @@ def mounted(tmp_path: Path) -> Mounted:
 
 @pytest.fixture
 def openssh() -> OpenSsh:
-    """Runs one of OpenSSH's programs and gives what it prints."""
+    """Runs one of OpenSSH's programs and returns its output."""
 
     def run(name: str, *arguments: str | Path) -> str:
         command = [shutil.which(name) or name, *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""What machines say about themselves, on recorded text."""
+"""Facts of machines, read from recorded text."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_systems_are_named() -> None:
 
 
 def test_a_silent_machine_lists_what_is_missing() -> None:
-    """Where no file can be read, every fact is missing and none is invented."""
+    """Without a readable file every fact is missing and none is invented."""
     facts = read_facts(lambda path: None, kernel="6.1", arch=None, python="3.11.2")
     assert facts["missing"] == ["model", "cpu", "cores", "clusters", "arch", "os", "memory_bytes"]
     assert set(FACTS) <= set(facts)

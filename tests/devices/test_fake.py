@@ -1,4 +1,4 @@
-"""The device of made-up answers."""
+"""The fake device: the contract, marked synthetic, and simulated measurements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgenas.errors import DeviceError
 
 
 def scripted(request: Request) -> Reply:
-    """What the contract's commands would do."""
+    """Answer the contract's commands as a real machine would."""
     name = next(name for name, code in COMMANDS.items() if code == request.command[-1])
     replies = {
         "lines": Reply("one\ntwo\n", "bad\n", 3),

@@ -21,7 +21,7 @@ from edgenas.errors import DeviceError
 from edgenas.on_device.work_folder import DeviceLock
 
 
-def local(work_dir: Path, python: str | None = None) -> LocalDevice:
+def local_device(work_dir: Path, python: str | None = None) -> LocalDevice:
     data = load_profile("localhost").to_dict()
     return LocalDevice(profile_from_dict({**data, "work_dir": str(work_dir), "python": python}, "test"))
 
@@ -29,12 +29,12 @@ def local(work_dir: Path, python: str | None = None) -> LocalDevice:
 class TestContract(DeviceContract):
     @pytest.fixture
     def device(self, tmp_path: Path) -> Iterator[Device]:
-        with local(tmp_path / "work") as device:
+        with local_device(tmp_path / "work") as device:
             yield device
 
     @pytest.fixture
     def other(self, tmp_path: Path) -> Iterator[Device]:
-        with local(tmp_path / "another") as device:
+        with local_device(tmp_path / "another") as device:
             yield device
 
 
@@ -49,7 +49,7 @@ def test_connect_gives_this_machine() -> None:
 
 def test_close_removes_the_work_folder(tmp_path: Path) -> None:
     """After closing nothing is left where the work folder was."""
-    with local(tmp_path):
+    with local_device(tmp_path):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_a_dead_owners_folder_is_swept(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     left = set(tmp_path.iterdir())
     assert len(left) == 1
-    with local(tmp_path), local(tmp_path):
+    with local_device(tmp_path), local_device(tmp_path):
         assert len(list(tmp_path.iterdir())) == 2
         assert not left & set(tmp_path.iterdir())
 
@@ -76,7 +76,7 @@ def test_a_deadline_kills_grandchildren(tmp_path: Path, is_gone: Callable[[int],
     """A command that ran out of time takes the processes that it started along."""
     code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
     lines: list[str] = []
-    with local(tmp_path) as device, pytest.raises(DeviceError):
+    with local_device(tmp_path) as device, pytest.raises(DeviceError):
         device.run([sys.executable, "-c", code], deadline=Deadline(5), on_line=lines.append)
     assert is_gone(int(lines[0]))
 
@@ -85,7 +85,7 @@ def test_a_grandchild_that_holds_the_pipe_ends_with_its_parent(tmp_path: Path, i
     """A process left behind that still holds standard output does not make the run wait for it."""
     code = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"
     start = time.monotonic()
-    with local(tmp_path) as device:
+    with local_device(tmp_path) as device:
         done = device.run([sys.executable, "-c", code], deadline=Deadline(30))
     assert time.monotonic() - start < 60
     assert is_gone(int(done.stdout))
@@ -98,7 +98,7 @@ def test_cancel_ends_a_run_from_another_thread(tmp_path: Path) -> None:
     deadline = Deadline(60)
     timer = threading.Timer(0.3, deadline.cancel)
     timer.start()
-    with local(tmp_path) as device, pytest.raises(DeviceError, match="cancelled"):
+    with local_device(tmp_path) as device, pytest.raises(DeviceError, match="cancelled"):
         device.run([sys.executable, "-c", "import time; time.sleep(600)"], deadline=deadline)
     assert deadline.seconds_left == 0
 
@@ -106,7 +106,7 @@ def test_cancel_ends_a_run_from_another_thread(tmp_path: Path) -> None:
 def test_a_large_request_is_sent_whole(tmp_path: Path) -> None:
     """Standard input of more than a pipe holds arrives, while output flows back."""
     code = "import sys; print(len(sys.stdin.readline()))"
-    with local(tmp_path) as device:
+    with local_device(tmp_path) as device:
         done = device.run([sys.executable, "-c", code], deadline=Deadline(30), stdin=b"x" * 1_000_000 + b"\n")
     assert done.stdout == "1000001\n"
 
@@ -114,14 +114,14 @@ def test_a_large_request_is_sent_whole(tmp_path: Path) -> None:
 def test_a_signal_is_a_negative_status(tmp_path: Path) -> None:
     """A command that was killed says by which signal."""
     code = "import os; os.abort()"
-    with local(tmp_path) as device:
+    with local_device(tmp_path) as device:
         done = device.run([sys.executable, "-c", code], deadline=Deadline(30))
     assert done.exit_status == -signal.SIGABRT
 
 
 def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
     """An interpreter that is not there is an error that names it."""
-    with local(tmp_path, "/no/python") as device, pytest.raises(DeviceError, match="/no/python"):
+    with local_device(tmp_path, "/no/python") as device, pytest.raises(DeviceError, match="/no/python"):
         device.run([device.python, "-V"], deadline=Deadline(30))
 
 
@@ -129,7 +129,7 @@ def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path, monkeypatch: pytes
     """Something else in the lock's place is named, with the remedy."""
     monkeypatch.setattr("edgenas.devices.local.DeviceLock", lambda: DeviceLock(tmp_path))
     refused = pytest.raises(DeviceError, match=f"lock {tmp_path} cannot be taken .*directory.* writable for you")
-    with local(tmp_path) as device, refused, device.lock(Deadline(600)):
+    with local_device(tmp_path) as device, refused, device.lock(Deadline(600)):
         pass
 
 
@@ -137,7 +137,7 @@ def test_a_work_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A work_dir that is a file is refused with the remedy."""
     (tmp_path / "file").write_text("")
     with pytest.raises(DeviceError, match="work_dir in the profile"):
-        local(tmp_path / "file")
+        local_device(tmp_path / "file")
 
 
 def test_a_work_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,4 +148,4 @@ def test_a_work_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "expanduser", refuse)
     with pytest.raises(DeviceError, match=r"in ~/work \(you have no home folder\); .*work_dir in the profile"):
-        local(Path("~/work"))
+        local_device(Path("~/work"))

@@ -15,7 +15,7 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, UsageError
 
 
-def board(**changes: Any) -> dict[str, Any]:
+def profile_data(**changes: Any) -> dict[str, Any]:
     data: dict[str, Any] = {
         "name": "board",
         "connection": {"kind": "local"},
@@ -111,7 +111,7 @@ def test_a_profile_knows_how_it_was_named(tmp_path: Path) -> None:
     assert load_profile("localhost").cli_name == "localhost"
     assert "cli_name" not in load_profile(path).to_dict()
     with pytest.raises(UsageError, match="unknown key 'cli_name'"):
-        profile_from_dict(board(cli_name="x"), "board.yaml")
+        profile_from_dict(profile_data(cli_name="x"), "board.yaml")
 
 
 def test_a_shipped_profile_is_found_by_name() -> None:
@@ -205,7 +205,7 @@ def test_broken_yaml_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_profile_is_refused(change: dict[str, Any], message: str) -> None:
     """A wrong key or value is refused on one line that names the source and the rule."""
     with pytest.raises(UsageError, match=re.escape(message)) as error:
-        profile_from_dict(board(**change), "board.yaml")
+        profile_from_dict(profile_data(**change), "board.yaml")
     assert str(error.value).startswith("board.yaml")
     assert "\n" not in str(error.value)
 
@@ -214,14 +214,14 @@ def test_a_backend_of_the_provider_itself_may_be_named() -> None:
     """onnxruntime-qnn chooses its accelerator by the bare name of a library of its own."""
     given: dict[str, Any] = {"providers": ["QNNExecutionProvider"]}
     given["options"] = {"QNNExecutionProvider": {"backend_path": "libQnnHtp.so"}}
-    profile = profile_from_dict(board(runtimes={"onnxruntime": given}), "board.yaml")
+    profile = profile_from_dict(profile_data(runtimes={"onnxruntime": given}), "board.yaml")
     assert Target(profile).options["QNNExecutionProvider"]["backend_path"] == "libQnnHtp.so"
 
 
 @pytest.mark.parametrize("python", ["/usr/bin/python3", "~/venv/bin/python", "python3.11"])
 def test_an_interpreter_has_a_place(python: str) -> None:
     """An absolute path, one below the home folder, and a bare name are kept as they are."""
-    assert profile_from_dict(board(python=python, work_dir="~/there"), "board.yaml").python == python
+    assert profile_from_dict(profile_data(python=python, work_dir="~/there"), "board.yaml").python == python
 
 
 def test_a_profile_that_is_no_mapping_is_refused() -> None:
@@ -245,21 +245,21 @@ def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> No
     """A kind of connection from an entry point is used like a built-in one; one that is no device is refused."""
     points = [_Point("pretended", FakeDevice), _Point("wrong", dict)]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    profile = profile_from_dict(board(connection={"kind": "pretended"}), "board.yaml")
+    profile = profile_from_dict(profile_data(connection={"kind": "pretended"}), "board.yaml")
     assert isinstance(connect_device(profile), FakeDevice)
     with pytest.raises(UsageError, match="not an edgenas Device class"):
-        profile_from_dict(board(connection={"kind": "wrong"}), "board.yaml")
+        profile_from_dict(profile_data(connection={"kind": "wrong"}), "board.yaml")
 
 
 def test_a_profile_round_trips() -> None:
     """The plain form of a profile gives an equal profile."""
-    profile = profile_from_dict(board(), "board.yaml")
+    profile = profile_from_dict(profile_data(), "board.yaml")
     assert profile_from_dict(profile.to_dict(), "again") == profile
 
 
 def test_a_target_takes_the_profiles_defaults() -> None:
-    """What a target leaves out is the profile's default."""
-    target = Target(profile_from_dict(board(), "board.yaml"))
+    """A target takes the profile's defaults for values that are left out."""
+    target = Target(profile_from_dict(profile_data(), "board.yaml"))
     assert (target.runtime, target.precision, target.threads) == ("onnxruntime", "fp32", 2)
     assert target.to_dict() == {
         "device": "board",
@@ -272,7 +272,7 @@ def test_a_target_takes_the_profiles_defaults() -> None:
 
 def test_equal_targets_are_one_key() -> None:
     """Targets made apart are equal and hash alike, so that they can be keys."""
-    first, second = (Target(profile_from_dict(board(), "x"), threads=1) for _ in range(2))
+    first, second = (Target(profile_from_dict(profile_data(), "x"), threads=1) for _ in range(2))
     assert {first: 1}[second] == 1
 
 
@@ -289,9 +289,9 @@ def test_equal_targets_are_one_key() -> None:
     ],
 )
 def test_a_wrong_target_is_refused(choice: dict[str, Any], message: str) -> None:
-    """What the profile does not have is refused, with a list of what it has."""
+    """A value that the profile does not have is refused with a list of those that it has."""
     with pytest.raises(UsageError, match=re.escape(message)):
-        Target(profile_from_dict(board(clusters={"big": [2, 3]}), "board.yaml"), **choice)
+        Target(profile_from_dict(profile_data(clusters={"big": [2, 3]}), "board.yaml"), **choice)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_wrong_target_is_refused(choice: dict[str, Any], message: str) -> None
 def test_an_affinity_is_cpu_numbers(affinity: str | list[int] | None, cpus: tuple[int, ...] | None, name: str) -> None:
     """A cluster's name or a list is kept as numbers, ``all`` as none; the target is named after the cluster."""
     default = {"runtime": "onnxruntime", "threads": 2, "affinity": "big"}
-    profile = profile_from_dict(board(clusters={"little": [0, 1], "big": [2, 3]}, default=default), "board.yaml")
+    profile = profile_from_dict(profile_data(clusters={"little": [0, 1], "big": [2, 3]}, default=default), "board.yaml")
     target = Target(profile, affinity=affinity)
     assert (target.affinity, target.name) == (cpus, name)
     assert target.to_dict().get("affinity") == (None if cpus is None else list(cpus))
@@ -324,9 +324,9 @@ def test_a_target_takes_the_name_or_file_of_a_profile(tmp_path: Path) -> None:
 
 
 def test_profiles_and_targets_print_on_one_line() -> None:
-    """What decides a target is shown: device, runtime, precision, threads, CPUs and power mode."""
+    """A target shows its device, runtime, precision, threads, CPUs and power mode."""
     assert repr(Target("localhost")) == "Target(localhost, onnxruntime, fp32, 1 thread)"
-    profile = profile_from_dict(board(clusters={"big": [2, 3]}, power_mode="MAXN"), "board.yaml")
+    profile = profile_from_dict(profile_data(clusters={"big": [2, 3]}, power_mode="MAXN"), "board.yaml")
     assert repr(profile) == "DeviceProfile(board, local, runtimes onnxruntime)"
     target = Target(profile, precision="int8", affinity="big")
     assert repr(target) == "Target(board, onnxruntime, int8, 2 threads, CPUs 2 3, power mode MAXN)"
@@ -334,7 +334,7 @@ def test_profiles_and_targets_print_on_one_line() -> None:
 
 def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:
     """Its profile as it was given, and every option that the profile's default does not say."""
-    profile = profile_from_dict(board(runtimes={"onnxruntime": {}, "litert": {}}), "test")
+    profile = profile_from_dict(profile_data(runtimes={"onnxruntime": {}, "litert": {}}), "test")
     assert Target(profile).cli_name == "board"
     assert Target(profile, "onnxruntime", "fp32", 2).cli_name == "board"
     assert Target(profile, "litert", "int8", 4).cli_name == "board --runtime litert --precision int8 --threads 4"
@@ -348,7 +348,7 @@ def test_a_target_says_how_commands_name_it(tmp_path: Path) -> None:
 def test_what_decides_a_number_is_part_of_the_target() -> None:
     """Options of providers and the power mode are in a target's plain form, the mode in its name too."""
     given = options({"XnnpackExecutionProvider": {"intra_op_num_threads": 2}})
-    target = Target(profile_from_dict(board(power_mode="MAXN", **given), "board.yaml"))
+    target = Target(profile_from_dict(profile_data(power_mode="MAXN", **given), "board.yaml"))
     assert target.name == "board-onnxruntime-fp32-2t-maxn"
     assert target.to_dict()["options"] == {"XnnpackExecutionProvider": {"intra_op_num_threads": 2}}
     assert target.to_dict()["power_mode"] == "MAXN"

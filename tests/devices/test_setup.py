@@ -25,7 +25,7 @@ PINNED = importlib.metadata.version("onnxruntime")
 GIVES = "__version__ = {version!r}\ndef get_available_providers(): return ['CPUExecutionProvider']\n"
 
 
-def wheel(folder: Path, name: str, version: str, code: str, inside: str = "", tag: str = "py3-none-any") -> Path:
+def write_wheel(folder: Path, name: str, version: str, code: str, inside: str = "", tag: str = "py3-none-any") -> Path:
     """A wheel of one package whose code lies below ``inside``."""
     path = folder / f"{name}-{version}-{tag}.whl"
     folder.mkdir(exist_ok=True)
@@ -39,8 +39,8 @@ def wheel(folder: Path, name: str, version: str, code: str, inside: str = "", ta
     return path
 
 
-def numpy_and(runtime: Path) -> list[Path]:
-    return [wheel(runtime.parent, "numpy", "1.0", ""), runtime]
+def with_numpy_wheel(runtime: Path) -> list[Path]:
+    return [write_wheel(runtime.parent, "numpy", "1.0", ""), runtime]
 
 
 def profile_in(base: Path, **changes: Any) -> DeviceProfile:
@@ -81,7 +81,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_wheels_are_unpacked_without_pip(device: Device, base: Path, tmp_path: Path) -> None:
     """Given files are installed into an environment that has no pip, and the runtime can be imported there."""
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     done = install(device, profile_in(base), wheels=files)
     assert done.versions == {"onnxruntime": "9.9"}
     assert done.providers == {"onnxruntime": ["CPUExecutionProvider"]}
@@ -91,28 +91,28 @@ def test_wheels_are_unpacked_without_pip(device: Device, base: Path, tmp_path: P
 
 
 def test_packages_in_a_wheels_data_folder_are_installed(device: Device, base: Path, tmp_path: Path) -> None:
-    """What a wheel keeps below its data folder's purelib or platlib lands among the packages."""
+    """Files below purelib or platlib of a wheel's data folder land among the packages."""
     inside = "onnxruntime-9.9.data/platlib/"
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9"), inside))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9"), inside))
     assert install(device, profile_in(base), wheels=files).versions == {"onnxruntime": "9.9"}
     assert not list(base.glob("venv/lib/*/site-packages/*.data"))
 
 
 def test_the_same_call_does_nothing_again(device: Device, base: Path, tmp_path: Path) -> None:
     """A second call leaves the environment as it is; one with another wheel replaces it."""
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     first = install(device, profile_in(base), wheels=files)
     made = (base / "venv").stat().st_ino
     again = install(device, profile_in(base), wheels=files)
     assert (again.how, again.versions) == ("already installed", first.versions)
     assert (base / "venv").stat().st_ino == made
-    newer = numpy_and(wheel(tmp_path, "onnxruntime", "10.0", GIVES.format(version="10.0")))
+    newer = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "10.0", GIVES.format(version="10.0")))
     assert install(device, profile_in(base), wheels=newer).versions == {"onnxruntime": "10.0"}
 
 
 def test_a_broken_environment_is_made_again(device: Device, base: Path, tmp_path: Path) -> None:
     """An environment whose runtime cannot be imported any more does not count as there."""
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     install(device, profile_in(base), wheels=files)
     next(base.glob("venv/lib/*/site-packages/onnxruntime/__init__.py")).write_text("raise ImportError('cut')")
     assert install(device, profile_in(base), wheels=files).how == "from wheels fetched here"
@@ -126,13 +126,13 @@ def test_a_note_that_is_none_of_ours_counts_for_nothing(device: Device, base: Pa
     """An environment whose note is malformed is made again."""
     (base / "venv").mkdir(parents=True, exist_ok=True)
     (base / "venv" / "edgenas.json").write_text(note)
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     assert install(device, profile_in(base), wheels=files).how == "from wheels fetched here"
 
 
 def test_what_a_broken_off_call_left_is_removed(device: Device, base: Path, tmp_path: Path) -> None:
     """Half-made environments go with the next call, also where that has nothing to do."""
-    files = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     install(device, profile_in(base), wheels=files)
     for name in ("venv.new", "venv.old"):
         (base / name / "lib").mkdir(parents=True)
@@ -146,9 +146,9 @@ def test_fetching_ends_with_the_deadline(tmp_path: Path, monkeypatch: pytest.Mon
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(slow))
-    wanted = installing._runtime_packages(profile_in(tmp_path), ())
+    runtimes = installing._runtime_packages(profile_in(tmp_path), ())
     with pytest.raises(DeviceError, match=r"fetching wheels of onnxruntime by pip here: did not end within 0\.5 s"):
-        installing._download_wheels(wanted[0], board(), tmp_path, Deadline(0.5))
+        installing._download_wheels(runtimes[0], probe_result(), tmp_path, Deadline(0.5))
 
 
 @pytest.mark.parametrize("python", ["bin/python", "~/bin/python", "x\x00"])
@@ -160,9 +160,11 @@ def test_an_interpreter_from_wherever_one_is_is_refused(device: Device, base: Pa
 
 def test_a_failure_leaves_the_old_environment(device: Device, base: Path, tmp_path: Path) -> None:
     """A runtime that cannot be imported is refused in its words; what worked before still does."""
-    good = numpy_and(wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
+    good = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime", "9.9", GIVES.format(version="9.9")))
     python = install(device, profile_in(base), wheels=good).python
-    bad = numpy_and(wheel(tmp_path, "onnxruntime", "10.0", "raise ImportError('libfoo.so.1: no such file')"))
+    bad = with_numpy_wheel(
+        write_wheel(tmp_path, "onnxruntime", "10.0", "raise ImportError('libfoo.so.1: no such file')")
+    )
     with pytest.raises(DeviceError, match=r"board: onnxruntime .* cannot be imported \(.*libfoo"):
         install(device, profile_in(base), wheels=bad)
     assert subprocess.run([python, "-c", "import onnxruntime"], check=False).returncode == 0
@@ -171,9 +173,9 @@ def test_a_failure_leaves_the_old_environment(device: Device, base: Path, tmp_pa
 
 def test_pip_there_installs_the_version_that_is_here(device: Device, base: Path, index: Path) -> None:
     """The device's own pip is used first, and of several versions takes the one that this machine has."""
-    wheel(index, "numpy", importlib.metadata.version("numpy"), "")
+    write_wheel(index, "numpy", importlib.metadata.version("numpy"), "")
     for version in ("0.1", PINNED, "99.0"):
-        wheel(index, "onnxruntime", version, GIVES.format(version=version))
+        write_wheel(index, "onnxruntime", version, GIVES.format(version=version))
     done = install(device, profile_in(base))
     assert (done.versions, done.how) == ({"onnxruntime": PINNED}, "by pip on the device")
 
@@ -182,16 +184,16 @@ def test_the_newest_is_taken_where_that_version_is_not(device: Device, base: Pat
     """Without a wheel of the version that is here, the newest is installed."""
     for package in ("numpy", "onnxruntime"):
         for version in ("0.1", "0.2"):
-            wheel(index, package, version, GIVES.format(version=version))
+            write_wheel(index, package, version, GIVES.format(version=version))
     assert install(device, profile_in(base), offline=True).versions == {"onnxruntime": "0.2"}
 
 
 def test_what_pip_there_cannot_get_is_sent(
     device: Device, base: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where pip on the device fails, wheels are fetched here instead, and both are said."""
+    """When pip on the device fails, wheels are fetched here instead, and both steps are printed."""
     for package in ("numpy", "onnxruntime"):
-        wheel(index, package, "0.1", GIVES.format(version="0.1"))
+        write_wheel(index, package, "0.1", GIVES.format(version="0.1"))
     real = Path(on_device.__file__).with_name("install.py").read_text()
     script = index / "install.py"
     script.write_text(real.replace('find_spec("pip")', 'find_spec("no_pip_here")'))
@@ -207,7 +209,7 @@ def test_what_pip_there_cannot_get_is_sent(
 def test_another_runtime_may_be_left_out(device: Device, base: Path, index: Path) -> None:
     """A runtime without a wheel is left out with the reason, unless it is the default one."""
     for package in ("numpy", "onnxruntime"):
-        wheel(index, package, "0.1", GIVES.format(version="0.1"))
+        write_wheel(index, package, "0.1", GIVES.format(version="0.1"))
     both: dict[str, Any] = {"runtimes": {"onnxruntime": {}, "litert": {}}}
     done = install(device, profile_in(base, **both), offline=True)
     assert done.versions == {"onnxruntime": "0.1"}
@@ -220,10 +222,10 @@ def test_another_runtime_may_be_left_out(device: Device, base: Path, index: Path
 def test_what_was_left_out_is_tried_again(device: Device, base: Path, index: Path, offline: bool) -> None:
     """The same call installs a runtime that an earlier one could not get."""
     for package in ("numpy", "onnxruntime"):
-        wheel(index, package, "0.1", GIVES.format(version="0.1"))
+        write_wheel(index, package, "0.1", GIVES.format(version="0.1"))
     both = profile_in(base, runtimes={"onnxruntime": {}, "litert": {}})
     assert install(device, both, offline=offline).skipped
-    litert = wheel(index, "ai_edge_litert", "0.1", "")
+    litert = write_wheel(index, "ai_edge_litert", "0.1", "")
     with zipfile.ZipFile(litert, "a") as archive:
         archive.writestr("ai_edge_litert/interpreter.py", "class Interpreter: pass\n")
     done = install(device, both, offline=offline)
@@ -233,7 +235,7 @@ def test_what_was_left_out_is_tried_again(device: Device, base: Path, index: Pat
 def test_a_build_without_the_wanted_provider_is_refused(device: Device, base: Path, tmp_path: Path) -> None:
     """A wheel of another build stands for the index's; if it lacks a provider of the profile, that is said."""
     gpu = {"runtimes": {"onnxruntime": {"providers": ["CUDAExecutionProvider"]}}}
-    files = numpy_and(wheel(tmp_path, "onnxruntime_gpu", "9.9", GIVES.format(version="9.9")))
+    files = with_numpy_wheel(write_wheel(tmp_path, "onnxruntime_gpu", "9.9", GIVES.format(version="9.9")))
     with pytest.raises(DeviceError, match=r"has no CUDAExecutionProvider \(it has CPUExecutionProvider\)"):
         install(device, profile_in(base, **gpu), wheels=files)
 
@@ -247,7 +249,7 @@ def test_a_full_disk_is_said_before(device: Device, base: Path, monkeypatch: pyt
 
 def test_wrong_wheels_are_refused(device: Device, base: Path, tmp_path: Path) -> None:
     """A file that is no wheel, and a wheel of nothing in the profile, are refused by name."""
-    other = wheel(tmp_path, "requests", "1.0", "")
+    other = write_wheel(tmp_path, "requests", "1.0", "")
     with pytest.raises(UsageError, match=r"requests-1\.0.*wheel of no runtime of profile board"):
         install(device, profile_in(base), wheels=[other])
     with pytest.raises(UsageError, match=r"absent\.whl: is no wheel file"):
@@ -261,7 +263,7 @@ def test_an_unknown_runtime_is_refused(device: Device, base: Path) -> None:
         install(device, profile_in(base, **unknown))
 
 
-def board(**changes: Any) -> ProbeResult:
+def probe_result(**changes: Any) -> ProbeResult:
     given: dict[str, Any] = {
         "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ("glibc", "2.19"),
         "free_bytes": 10**10, "base": "/home/pi/.cache/edgenas", "works": False,
@@ -272,13 +274,13 @@ def board(**changes: Any) -> ProbeResult:
 def test_platforms_follow_from_the_c_library() -> None:
     """glibc 2.19 runs wheels for 2.19, 2.18 and 2.17, newest first; musl those of musllinux."""
     glibc = ["manylinux_2_19_aarch64", "manylinux_2_18_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"]
-    assert board().platforms == glibc
-    assert board(libc=("", "")).platforms == ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"]
+    assert probe_result().platforms == glibc
+    assert probe_result(libc=("", "")).platforms == ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"]
 
 
 def test_a_32_bit_python_is_refused(device: Device, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are no wheels for 32-bit Arm: the answer says what there is."""
-    monkeypatch.setattr(installing._Installer, "probe", lambda self: board(bits=32, machine="armv7l"))
+    monkeypatch.setattr(installing._Installer, "probe", lambda self: probe_result(bits=32, machine="armv7l"))
     with pytest.raises(DeviceError, match=r"32-bit one \(armv7l\).*64-bit system, or tflite-runtime 2.14"):
         install(device, profile_in(base), offline=True)
 
@@ -288,19 +290,19 @@ def test_an_interpreter_that_cannot_run_the_agent_is_refused(
     device: Device, base: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
     """An old Python, or another than CPython, for which there are no wheels, is refused before anything is fetched."""
-    monkeypatch.setattr(installing._Installer, "_run_script", lambda self, request: asdict(board(**change)))
+    monkeypatch.setattr(installing._Installer, "_run_script", lambda self, request: asdict(probe_result(**change)))
     with pytest.raises(DeviceError, match=r"install CPython 3\.8 or newer there, or name one with --python"):
         install(device, profile_in(base))
 
 
 def test_a_python_that_does_not_answer_is_named(device: Device, base: Path) -> None:
-    """What is no Python at all is named with the remedy."""
+    """An interpreter that is no Python is named with the remedy."""
     with pytest.raises(DeviceError, match=r"/bin/true there cannot be used \(status 0\); install Python 3\.8"):
         install_runtimes(device, profile_in(base), Deadline(60), python="/bin/true")
 
 
 def test_the_script_runs_on_python_3_8() -> None:
-    """What is sent is syntax that Python 3.8 accepts, and imports the standard library only."""
+    """The script that is sent has the syntax of Python 3.8 and imports the standard library only."""
     tree = ast.parse(Path(on_device.__file__).with_name("install.py").read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -310,7 +312,9 @@ def test_the_script_runs_on_python_3_8() -> None:
 @pytest.mark.slow
 def test_wheels_for_an_arm_board_are_fetched(tmp_path: Path) -> None:
     """From the real index come wheels for the board's processor, not for this one's."""
-    wanted = installing._runtime_packages(profile_in(tmp_path), ())
-    found = installing._download_wheels(wanted[0], board(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300))
+    runtimes = installing._runtime_packages(profile_in(tmp_path), ())
+    found = installing._download_wheels(
+        runtimes[0], probe_result(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300)
+    )
     assert sorted(path.name.partition("-")[0] for path in found) == ["numpy", "onnxruntime"]
     assert all("cp311" in path.name and path.name.endswith("aarch64.whl") for path in found)

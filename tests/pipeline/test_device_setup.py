@@ -1,4 +1,4 @@
-"""Getting to know a board: what is written into its profile, and what is found wrong with it."""
+"""Setting up and checking a board: its written profile, and faults that are found."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BIG_LITTLE = [
 ]
 
 
-def facts(cores: int, clusters: list[dict[str, Any]] | None) -> dict[str, Any]:
+def device_facts(cores: int, clusters: list[dict[str, Any]] | None) -> dict[str, Any]:
     return {"model": "Some board", "cpu": "Some cores", "cores": cores, "clusters": clusters}
 
 
@@ -50,52 +50,52 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_check, "_LOCK_SECONDS", 600.0)
 
 
-def named(checks: list[CheckResult], name: str) -> CheckResult:
+def result_of(checks: list[CheckResult], name: str) -> CheckResult:
     return next(each for each in checks if each.name == name)
 
 
 def test_equal_cores_make_no_clusters() -> None:
     """A board of equal cores gets their number, at most four threads and no affinity."""
-    described = complete_draft(DRAFT, facts(8, EQUAL), [])
-    assert (described["cores"], described["default"]["threads"]) == (8, 4)
-    assert "clusters" not in described
-    assert "affinity" not in described["default"]
+    data = complete_draft(DRAFT, device_facts(8, EQUAL), [])
+    assert (data["cores"], data["default"]["threads"]) == (8, 4)
+    assert "clusters" not in data
+    assert "affinity" not in data["default"]
 
 
 def test_models_are_bound_to_the_fastest_cluster() -> None:
     """Unequal cores become clusters, little before big whatever their numbers; the big ones are the default."""
-    described = complete_draft(DRAFT, facts(8, BIG_LITTLE), [])
-    assert described["clusters"] == {"little": [4, 5, 6, 7], "big": [0, 1, 2, 3]}
-    assert Target(profile_from_dict(described, "board.yaml")).affinity == (0, 1, 2, 3)
+    data = complete_draft(DRAFT, device_facts(8, BIG_LITTLE), [])
+    assert data["clusters"] == {"little": [4, 5, 6, 7], "big": [0, 1, 2, 3]}
+    assert Target(profile_from_dict(data, "board.yaml")).affinity == (0, 1, 2, 3)
 
 
 def test_clusters_of_unknown_speed_are_left_out() -> None:
     """Which cores are big is not guessed."""
     silent = [{**each, "capacity": None, "max_frequency_khz": None} for each in BIG_LITTLE]
-    assert "clusters" not in complete_draft(DRAFT, facts(8, silent), [])
-    assert complete_draft(DRAFT, facts(8, None), [])["cores"] == 8
+    assert "clusters" not in complete_draft(DRAFT, device_facts(8, silent), [])
+    assert complete_draft(DRAFT, device_facts(8, None), [])["cores"] == 8
 
 
 def test_the_power_mode_is_kept() -> None:
     """The mode that a Jetson is in becomes the one that it is to be measured in."""
-    described = complete_draft(DRAFT, {**facts(6, EQUAL), "power_mode": "25W"}, [])
-    assert Target(profile_from_dict(described, "board.yaml")).name == "board-onnxruntime-fp32-4t-25w"
+    data = complete_draft(DRAFT, {**device_facts(6, EQUAL), "power_mode": "25W"}, [])
+    assert Target(profile_from_dict(data, "board.yaml")).name == "board-onnxruntime-fp32-4t-25w"
 
 
 def test_accelerators_that_are_there_come_first() -> None:
     """Providers of an onnxruntime on the board are used before its processor, TensorRT with an engine cache."""
-    there = ["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "AzureExecutionProvider"]
-    described = profile_from_dict(complete_draft(DRAFT, facts(6, EQUAL), there), "board.yaml")
-    options = described.runtimes["onnxruntime"]
+    providers = ["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "AzureExecutionProvider"]
+    data = profile_from_dict(complete_draft(DRAFT, device_facts(6, EQUAL), providers), "board.yaml")
+    options = data.runtimes["onnxruntime"]
     assert options.providers == ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
     assert options.options["TensorrtExecutionProvider"]["trt_engine_cache_enable"] is True
 
 
 def test_what_is_written_is_read_back() -> None:
     """The YAML of a described board gives the same profile."""
-    described = complete_draft(DRAFT, facts(8, BIG_LITTLE), ["CUDAExecutionProvider"])
-    text = profile_yaml(described)
-    assert profile_from_dict(yaml.safe_load(text), "x") == profile_from_dict(described, "x")
+    data = complete_draft(DRAFT, device_facts(8, BIG_LITTLE), ["CUDAExecutionProvider"])
+    text = profile_yaml(data)
+    assert profile_from_dict(yaml.safe_load(text), "x") == profile_from_dict(data, "x")
     assert text.startswith("# board: edgenas device check board says")
 
 
@@ -112,7 +112,7 @@ def test_new_describes_this_machine(tmp_path: Path) -> None:
 
 
 def test_setup_refuses_what_it_would_do_in_vain(profile: Make) -> None:
-    """Where the profile names an interpreter, or the device is this machine, nothing is installed."""
+    """Nothing is installed when the profile names an interpreter, or the device is this machine."""
     with pytest.raises(UsageError, match="remove python from the profile"):
         set_up_device(profile(python="/usr/bin/python3"))
     with pytest.raises(UsageError, match="reached by ssh, this one is local"):
@@ -131,7 +131,7 @@ def test_this_machine_passes(profile: Make) -> None:
     assert all_passed(checks), checks
     there = ["connection", "python", "work folder", "clock", "lock", "runtime", "conditions"]
     assert [each.name for each in checks][: len(there)] == there
-    assert named(checks, "runtime").found.startswith("onnxruntime ")
+    assert result_of(checks, "runtime").found.startswith("onnxruntime ")
 
 
 def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
@@ -140,15 +140,15 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
     if "AzureExecutionProvider" not in built:
         pytest.skip("this onnxruntime has no provider that runs nothing")
     wanted = {"runtimes": {"onnxruntime": {"providers": ["AzureExecutionProvider", "CPUExecutionProvider"]}}}
-    found = named(check_device(Target(profile(**wanted))), "runtime")
+    found = result_of(check_device(Target(profile(**wanted))), "runtime")
     assert (found.status, "nodes ran on CPUExecutionProvider instead" in found.found) == ("warning", True)
     assert "leave it out of the profile" in found.remedy
 
 
 def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That a runtime can be imported is not enough: it must run the reference model."""
+    """A runtime that can be imported must also run the reference model."""
     monkeypatch.setattr(device_check, "reference_model", lambda ending: b"no model")
-    failed = named(check_device(Target(profile())), "runtime")
+    failed = result_of(check_device(Target(profile())), "runtime")
     assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)
     assert "edgenas device setup board" in failed.remedy
 
@@ -162,7 +162,7 @@ def test_a_step_fails_under_its_own_name(profile: Make, monkeypatch: pytest.Monk
     monkeypatch.setattr(ssh_connection, "fetch_host_key", fail)
     checks = check_device(Target(profile(connection={"kind": "ssh", "host": "clock.invalid"})))
     assert [(each.name, each.status) for each in checks][:2] == [("reach", "failed"), ("host key", "not tried")]
-    assert named(checks, "clock").status == "not tried"
+    assert result_of(checks, "clock").status == "not tried"
 
 
 def test_trust_ends_where_a_name_has_two_keys(profile: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -187,15 +187,15 @@ def test_a_missing_interpreter_is_named(profile: Make) -> None:
     """Without Python there what follows is not tried, and the remedy is said."""
     checks = check_device(Target(profile(python="/nowhere/python3")))
     assert not all_passed(checks)
-    assert named(checks, "python").status == "failed"
-    assert "/nowhere/python3" in named(checks, "python").found
-    assert "python" in named(checks, "python").remedy
-    assert named(checks, "runtime").status == "not tried"
+    assert result_of(checks, "python").status == "failed"
+    assert "/nowhere/python3" in result_of(checks, "python").found
+    assert "python" in result_of(checks, "python").remedy
+    assert result_of(checks, "runtime").status == "not tried"
 
 
 def test_something_that_is_no_python_is_named(profile: Make) -> None:
     """An interpreter that does not answer as Python does is a failure with a remedy."""
-    failed = named(check_device(Target(profile(python="/bin/true"))), "python")
+    failed = result_of(check_device(Target(profile(python="/bin/true"))), "python")
     assert (failed.status, "/bin/true cannot be used there" in failed.found) == ("failed", True)
 
 
@@ -203,17 +203,17 @@ def test_an_old_python_is_refused(profile: Make, monkeypatch: pytest.MonkeyPatch
     """Python below 3.8 is a failure, whatever else works."""
     monkeypatch.setattr("platform.python_version", lambda: "3.7.3")
     checks = check_device(Target(profile()))
-    assert (named(checks, "python").status, named(checks, "lock").status) == ("failed", "not tried")
+    assert (result_of(checks, "python").status, result_of(checks, "lock").status) == ("failed", "not tried")
 
 
 def test_a_missing_provider_is_named(profile: Make) -> None:
     """A provider that the runtime there was not built with fails the runtime; the rest is still tried."""
     wanted = {"runtimes": {"onnxruntime": {"providers": ["CUDAExecutionProvider"]}}}
     checks = check_device(Target(profile(**wanted)))
-    failed = named(checks, "runtime")
+    failed = result_of(checks, "runtime")
     assert "onnxruntime here has no CUDAExecutionProvider" in failed.found
     assert "edgenas device setup board" in failed.remedy
-    assert named(checks, "lock").status == "ok"
+    assert result_of(checks, "lock").status == "ok"
 
 
 def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(device_check, "_LOCK_SECONDS", 0.1)
     mine = profile()
     with connect_device(mine) as device, device.lock(Deadline(5)):
-        failed = named(check_device(Target(mine)), "lock")
+        failed = result_of(check_device(Target(mine)), "lock")
     assert failed.status == "failed"
     assert "is taken by" in failed.found
 
@@ -229,7 +229,7 @@ def test_a_taken_device_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch)
 def test_a_full_disk_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space in the work folder is a failure."""
     monkeypatch.setattr(device_check, "_FREE_BYTES", 10**18)
-    assert named(check_device(Target(profile())), "work folder").status == "failed"
+    assert result_of(check_device(Target(profile())), "work folder").status == "failed"
 
 
 def test_a_wrong_clock_is_a_warning(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_a_wrong_clock_is_a_warning(profile: Make, monkeypatch: pytest.MonkeyPat
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 600)
     checks = check_device(Target(profile()))
-    warned = named(checks, "clock")
+    warned = result_of(checks, "clock")
     assert (warned.status, "behind this machine's" in warned.found) == ("warning", True)
     assert "timedatectl" in warned.remedy
     assert all_passed(checks)

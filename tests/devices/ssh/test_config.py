@@ -1,4 +1,4 @@
-"""How a machine is reached: the profile's words and the user's ssh configuration."""
+"""Addresses over SSH: the profile's connection and the user's ssh configuration."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_name_of_the_configuration_is_resolved(config: Path) -> None:
 
 
 def test_the_profile_goes_before_the_configuration(config: Path) -> None:
-    """What the profile says wins; Match blocks see it."""
+    """The profile's values win, and Match blocks see them."""
     text = "Match user root\n HostName 10.0.0.6\nHost board\n HostName 10.0.0.5\n Port 2222\n User pi\n"
     endpoint = resolved(config, text, host="board", user="root", port=22, known_hosts="~/known", identity_file="~/key")
     assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.6", 22, "root")
@@ -138,7 +138,7 @@ def test_proxyjump_of_the_configuration_is_followed(config: Path) -> None:
 
 
 def test_a_proxycommand_is_refused(config: Path) -> None:
-    """What cannot be followed is said, with what can."""
+    """A ProxyCommand is refused, naming the alternative."""
     with pytest.raises(DeviceError, match="ProxyCommand is not supported; use ProxyJump"):
         resolved(config, "Host board\n ProxyCommand nc %h %p\n", host="board")
 
@@ -159,7 +159,7 @@ def test_a_loop_of_jump_hosts_ends(config: Path) -> None:
 
 
 def test_without_an_ssh_client_the_usual_values_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no ssh client is installed, port 22 and the usual keys are taken; a config_file cannot be read."""
+    """Without an ssh client port 22 and the usual keys are used, and a config_file cannot be read."""
     monkeypatch.setenv("PATH", "")
     endpoint = resolve_endpoint(SshConnection(kind="ssh", host="board", user="pi"), Deadline(30))
     assert (endpoint.host, endpoint.port, endpoint.known_hosts[0].name) == ("board", 22, "known_hosts")

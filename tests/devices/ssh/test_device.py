@@ -82,12 +82,12 @@ def host(ssh_profile: DeviceProfile, tmp_path: Path) -> Iterator[Host]:
         process.communicate()
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def work_folders(board: Path, most: int) -> list[Path]:
+def wait_for_work_folders(board: Path, most: int) -> list[Path]:
     """The work folders there, as soon as there are no more than this many, within half a minute."""
     end = time.monotonic() + 30
     while len(found := list(board.glob("edgenas-work-*"))) > most and time.monotonic() < end:
@@ -99,7 +99,7 @@ def work_folders(board: Path, most: int) -> list[Path]:
 
 
 def test_a_file_is_not_sent_again(ssh_profile: DeviceProfile, board: Path, tmp_path: Path) -> None:
-    """What lies there from another connection is used again, under whatever name."""
+    """A file that the device has from another connection is used again, under any name."""
     source = tmp_path / "source"
     source.write_bytes(os.urandom(100_000))
     with connect_device(ssh_profile) as device:
@@ -148,8 +148,8 @@ def test_close_leaves_no_work_folder(ssh_profile: DeviceProfile, board: Path, tm
     source.write_bytes(b"content")
     with connect_device(ssh_profile) as device:
         device.push(source, "name")
-        assert len(work_folders(board, 1)) == 1
-    assert work_folders(board, 0) == []
+        assert len(wait_for_work_folders(board, 1)) == 1
+    assert wait_for_work_folders(board, 0) == []
     assert {path.name for path in board.iterdir()} == {"files"}
 
 
@@ -225,7 +225,7 @@ def login_shell(folder: Path, command: str) -> Iterator[Sshd]:
         yield server
 
 
-def works(server: Sshd) -> None:
+def check_facts_and_a_command(server: Sshd) -> None:
     with connect_device(server.profile(python=None)) as device:
         assert device.python == "python3"
         facts = device.facts()
@@ -244,9 +244,9 @@ def works(server: Sshd) -> None:
     ids=["talks", "floods", "is slow"],
 )
 def test_what_a_login_shell_does_besides_does_no_harm(tmp_path: Path, command: str) -> None:
-    """What a shell prints before and after a command is told from what the device says; it may take its time."""
+    """Text that a login shell prints before and after a command is dropped; the shell may be slow."""
     with login_shell(tmp_path / "sshd", command) as server:
-        works(server)
+        check_facts_and_a_command(server)
 
 
 @pytest.mark.parametrize("shell", ["tcsh", "fish", "zsh", "dash"])
@@ -257,7 +257,7 @@ def test_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
         pytest.skip(f"{shell} is not installed here")
     flags = "-f" if shell == "tcsh" else ""
     with login_shell(tmp_path / "sshd", f'{program} {flags} -c "$SSH_ORIGINAL_COMMAND"') as server:
-        works(server)
+        check_facts_and_a_command(server)
 
 
 def test_a_slow_login_shell_does_not_move_the_deadline(tmp_path: Path) -> None:
@@ -302,38 +302,38 @@ def test_python_is_that_of_setup_where_it_was_made(sshd: Sshd, tmp_path: Path) -
 def test_two_hosts_work_at_once(ssh_profile: DeviceProfile, host: Host, board: Path) -> None:
     """Commands of two hosts run side by side, each in a folder of its own."""
     other = host("import os; print(os.getcwd(), flush=True); input()")
-    theirs = said(other)
+    theirs = read_line(other)
     with connect_device(ssh_profile) as device:
         ours = device.run([device.python, "-c", "import os; print(os.getcwd())"], deadline=Deadline(30)).stdout.strip()
-        assert {theirs, ours} == {str(folder) for folder in work_folders(board, 2)}
+        assert {theirs, ours} == {str(folder) for folder in wait_for_work_folders(board, 2)}
 
 
 def test_a_killed_holder_lets_go_of_the_lock(ssh_profile: DeviceProfile, host: Host) -> None:
     """The lock of a host that was killed is free at once; until then its holder is named."""
     holder = host("lock")
-    assert said(holder) == "locked"
+    assert read_line(holder) == "locked"
     with connect_device(ssh_profile) as device:
         with pytest.raises(DeviceError, match=f"is taken by {os.uname().nodename}, process {holder.pid}, since"):
-            _take(device, Deadline(0))
+            take_and_release_lock(device, Deadline(0))
         holder.kill()
-        _take(device, Deadline(600))
+        take_and_release_lock(device, Deadline(600))
 
 
 def test_a_stale_lock_expires(ssh_profile: DeviceProfile, host: Host) -> None:
     """A host that hangs while its connection stands loses the lock after a while."""
     holder = host("lock", silence_seconds=2.0)
-    assert said(holder) == "locked"
+    assert read_line(holder) == "locked"
     holder.send_signal(signal.SIGSTOP)
     with connect_device(ssh_profile) as device:
-        _take(device, Deadline(600))
+        take_and_release_lock(device, Deadline(600))
 
 
 def test_a_lock_outlives_the_silence_of_a_host_that_lives(ssh_profile: DeviceProfile, host: Host) -> None:
     """A host that only waits gives signs of life and keeps the lock."""
     holder = host("lock", silence_seconds=6.0)
-    assert said(holder) == "locked"
+    assert read_line(holder) == "locked"
     with connect_device(ssh_profile) as device, pytest.raises(DeviceError, match="is taken by"):
-        _take(device, Deadline(10))
+        take_and_release_lock(device, Deadline(10))
 
 
 def test_a_lock_that_cannot_be_taken_is_named(
@@ -346,7 +346,7 @@ def test_a_lock_that_cannot_be_taken_is_named(
     with connect_device(ssh_profile) as device:
         refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):
-            _take(device, Deadline(30))
+            take_and_release_lock(device, Deadline(30))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 
 
@@ -356,15 +356,15 @@ def test_a_host_that_ends_leaves_nothing_there(
 ) -> None:
     """However this side ends, by Ctrl-C or by force, the command there ends and its folder goes."""
     runner = host(SLEEPER)
-    pid = int(said(runner))
+    pid = int(read_line(runner))
     runner.send_signal(number)
     _, errors = runner.communicate(timeout=60)
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     assert is_gone(pid)
-    assert work_folders(board, 0) == []
+    assert wait_for_work_folders(board, 0) == []
 
 
-def _take(device: Device, deadline: Deadline) -> None:
+def take_and_release_lock(device: Device, deadline: Deadline) -> None:
     with device.lock(deadline):
         pass
 
@@ -374,10 +374,10 @@ def test_a_hanging_host_leaves_nothing_there(
 ) -> None:
     """A command whose host gives no sign of life any more is ended."""
     runner = host(SLEEPER, silence_seconds=2.0)
-    pid = int(said(runner))
+    pid = int(read_line(runner))
     runner.send_signal(signal.SIGSTOP)
     assert is_gone(pid)
-    assert work_folders(board, 0) == []
+    assert wait_for_work_folders(board, 0) == []
 
 
 def test_only_ssh_profiles_are_taken(tmp_path: Path) -> None:

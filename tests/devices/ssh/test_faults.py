@@ -1,4 +1,4 @@
-"""Everything that goes wrong on the way to a device and on it, each against a real server."""
+"""Faults on the way to a device and on it, each against a real server."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_passphrase_is_taken_from_the_environment(
 
 
 def test_an_agents_key_is_used(sshd: Sshd, encrypted: Path, ssh_agent: Path, tmp_path: Path, openssh: OpenSsh) -> None:
-    """Where an agent has the key no file is named and no passphrase asked for."""
+    """A key of the agent needs neither a file nor a passphrase."""
     plain = tmp_path / "plain"
     plain.write_bytes(encrypted.read_bytes())
     plain.chmod(0o600)
@@ -253,7 +253,7 @@ def test_a_name_server_that_is_silent_is_given_up(sshd: Sshd, monkeypatch: pytes
 def test_a_passphrase_is_asked_for_on_a_terminal_once(
     sshd: Sshd, encrypted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody can be asked, somebody is, and not again by the same process."""
+    """On a terminal the user is asked, once in a process."""
     asked: list[str] = []
 
     def answer(prompt: str) -> str:
@@ -404,7 +404,7 @@ def gate(tmp_path: Path) -> Iterator[Sshd]:
         yield server
 
 
-def by_way_of(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> DeviceProfile:
+def profile_behind(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> DeviceProfile:
     """The profile of a server that is reached by way of another, whose name and key a configuration has."""
     files = [sshd.folder / "known_hosts", *([gate.folder / "known_hosts"] if known else [])]
     (folder / "known").write_text("".join(file.read_text() for file in files))
@@ -421,7 +421,7 @@ def by_way_of(gate: Sshd, sshd: Sshd, folder: Path, *, known: bool = True) -> De
 
 def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """Names, ports, users and keys of both come from ssh's configuration."""
-    with connect_device(by_way_of(gate, sshd, tmp_path)) as device:
+    with connect_device(profile_behind(gate, sshd, tmp_path)) as device:
         assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
         assert any("sshd" in Path(f"/proc/{pid}/comm").read_text() for pid in gate.processes())
 
@@ -429,12 +429,12 @@ def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path
 def test_a_jump_host_must_be_known_too(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """The key of each machine on the way is checked."""
     with refused(rf"host key is not known \(\[127.0.0.1\]:{gate.port} shows"):
-        connect_device(by_way_of(gate, sshd, tmp_path, known=False))
+        connect_device(profile_behind(gate, sshd, tmp_path, known=False))
 
 
 def test_a_jump_host_that_cannot_go_on_says_so(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:
     """The device behind the jump host does not answer."""
-    profile = by_way_of(gate, sshd, tmp_path)
+    profile = profile_behind(gate, sshd, tmp_path)
     sshd.stop()
     try:
         with refused(rf"127.0.0.1 port {sshd.port} cannot be reached from the jump host"):
@@ -453,6 +453,6 @@ def test_a_jump_host_lost_in_mid_run_is_noticed(
         lines.append(line)
         gate.kill_sessions()
 
-    with connect_device(by_way_of(gate, sshd, tmp_path)) as device, refused("connection was lost"):
+    with connect_device(profile_behind(gate, sshd, tmp_path)) as device, refused("connection was lost"):
         device.run([device.python, "-c", SLEEPER], deadline=Deadline(600), on_line=cut)
     assert is_gone(int(lines[0]))

@@ -1,4 +1,4 @@
-"""Which host keys are known, on files as OpenSSH writes them, and against a real server."""
+"""Host keys in files as OpenSSH writes them, and against a real server."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_recording_follows_a_link(tmp_path: Path) -> None:
 
 
 def test_a_recorded_key_lets_us_in(sshd: Sshd, tmp_path: Path) -> None:
-    """What the server shows is unknown at first, and after recording it known, and connecting works."""
+    """The server's key is unknown at first; after it is recorded it is known, and connecting works."""
     known = tmp_path / "known"
     shown = fetch_host_key(connection(sshd, known), Deadline(30))
     assert (shown.state, shown.host, shown.file) == ("unknown", f"[127.0.0.1]:{sshd.port}", known)

@@ -299,7 +299,7 @@ def test_a_file_that_was_changed_since_it_was_checked_is_refused(conv: Path, tar
     """A batch measures what it has checked, or nothing: no other content is taken for it."""
     batch = Batch([conv], target, QUICK)
     conv.write_bytes(b"another model")
-    with pytest.raises(UsageError, match=r"conv.onnx: was changed since it was looked at"):
+    with pytest.raises(UsageError, match=r"conv.onnx: has changed since its digest was taken"):
         batch.run(device)
 
 
