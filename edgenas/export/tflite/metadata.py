@@ -1,7 +1,7 @@
-"""What a TFLite file says about itself, by the TFLite Metadata schema (version 1.5.0): labels and normalisation.
+"""TFLite Metadata (schema version 1.5.0) of an image classifier: labels and normalisation.
 
-The schema's classes are in no package that edgenas needs, and the few tables
-that an image classifier fills are written here by their slots.
+edgenas needs no package with the schema's classes: the few tables of a
+classifier are written here by their slots.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ _RGB = 1
 def classifier_metadata(
     names: tuple[str, str], labelled: bool, normalisation: tuple[Sequence[float], Sequence[float]] | None
 ) -> bytes:
-    """The metadata of a classifier whose input and output have ``names``, and whose labels may be in labels.txt.
+    """Return the metadata of a classifier.
 
-    ``normalisation`` is mean and standard deviation of each channel, of pixels
-    from 0 to 255; None leaves it out.
+    Args:
+        names: names of the input and the output.
+        labelled: True if labels.txt is behind the file.
+        normalisation: mean and standard deviation of each channel, of pixels from 0 to 255; None leaves it out.
     """
     import flatbuffers
 
     writer = _Writer(flatbuffers.Builder(1024))
     image = writer.table(2, {1: writer.table(2, {}, {0: _RGB})}, {0: _IMAGE_PROPERTIES})
     feature = writer.table(2, {1: writer.table(1, {})}, {0: _FEATURE_PROPERTIES})
-    entry, result = {0: writer.text(names[0]), 3: image}, {0: writer.text(names[1]), 3: feature}
+    source, result = {0: writer.text(names[0]), 3: image}, {0: writer.text(names[1]), 3: feature}
     if normalisation is not None:
         mean, std = (writer.floats(values) for values in normalisation)
         unit = writer.table(2, {1: writer.table(2, {0: mean, 1: std})}, {0: _NORMALIZATION_OPTIONS})
-        entry[4] = writer.offsets([unit])
+        source[4] = writer.offsets([unit])
     if labelled:
         texts = {0: writer.text(LABELS_FILE), 1: writer.text("the name of each class")}
         result[6] = writer.offsets([writer.table(5, texts, {2: _TENSOR_AXIS_LABELS})])
     graph = writer.table(
-        10, {2: writer.offsets([writer.table(7, entry)]), 3: writer.offsets([writer.table(7, result)])}
+        10, {2: writer.offsets([writer.table(7, source)]), 3: writer.offsets([writer.table(7, result)])}
     )
     model = {0: writer.text("edgenas"), 3: writer.offsets([graph]), 7: writer.text("1.0.0")}
     writer.builder.Finish(writer.table(8, model), file_identifier=_IDENTIFIER)
@@ -52,10 +54,9 @@ def classifier_metadata(
 
 
 def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
-    """The TFLite file with labels.txt behind it as an uncompressed zip, where readers of the metadata look for it.
+    """Return a TFLite file with labels.txt behind it as an uncompressed zip, where readers of the metadata look.
 
-    Whoever rewrites a file, as quantisation does, loses what is behind it and
-    calls this again.
+    Quantisation rewrites a file without what is behind it, so that labels must be added again.
     """
     buffer = io.BytesIO(model)
     text = "".join(f"{label}\n" for label in labels)
@@ -65,7 +66,7 @@ def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def has_other_labels(model: bytes, labels: Sequence[str]) -> bool:
-    """Whether something lies behind a TFLite file that is not what ``with_labels`` puts there for these labels."""
+    """Return True if the bytes behind a TFLite file are not what ``with_labels`` writes there for these labels."""
     if not zipfile.is_zipfile(io.BytesIO(model)):
         return False
     try:
@@ -77,7 +78,7 @@ def has_other_labels(model: bytes, labels: Sequence[str]) -> bool:
 
 
 class _Writer:
-    """Tables of a flatbuffer by their slots."""
+    """The tables of a flatbuffer, by the numbers of their slots."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder

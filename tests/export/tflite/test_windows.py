@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.export.tflite.windows import window
+from edgenas.export.tflite.windows import read_window
 
 
 def _starts_of_onnx(size: int, extent: int, stride: int, before: int, after: int, ceil: bool) -> list[int]:
@@ -47,7 +47,7 @@ def test_windows_start_where_onnx_starts_them(
         "dilations": [dilation, dilation],
         "ceil_mode": int(ceil),
     }
-    found = window((size, size), (kernel, kernel), attributes)
+    found = read_window((size, size), (kernel, kernel), attributes)
     assert found is not None
     assert found.out == (len(starts), len(starts))
     if found.same:
@@ -56,7 +56,7 @@ def test_windows_start_where_onnx_starts_them(
         (before, after), _ = found.pads
         room = size + before + after - extent
         assert [start - before for start in range(0, room + 1, stride)] == starts
-        assert found.padded == (_starts_of_same(size, extent, stride) != starts and before + after > 0)
+        assert found.needs_padding == (_starts_of_same(size, extent, stride) != starts and before + after > 0)
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_windows_start_where_onnx_starts_them(
 )
 def test_same_is_ours_by_size(size: int, kernel: int, stride: int, same: bool) -> None:
     """Half a kernel of padding is SAME at stride 1, and at stride 2 for odd maps: an even one is padded on one side."""
-    found = window((size, size), (kernel, kernel), {"pads": [kernel // 2] * 4, "strides": [stride] * 2})
+    found = read_window((size, size), (kernel, kernel), {"pads": [kernel // 2] * 4, "strides": [stride] * 2})
     assert found is not None
-    assert (found.same, found.padded) == (same, not same)
+    assert (found.same, found.needs_padding) == (same, not same)
 
 
 def test_only_what_windows_reach_is_padded() -> None:
     """A 3x3 window of stride 2 over 224 pixels with a pad of 1 on all sides never reaches the last one."""
-    found = window((224, 224), (3, 3), {"pads": [1] * 4, "strides": [2, 2]})
+    found = read_window((224, 224), (3, 3), {"pads": [1] * 4, "strides": [2, 2]})
     assert found is not None
     assert found.pads == ((1, 0), (1, 0))
 
@@ -83,4 +83,4 @@ def test_only_what_windows_reach_is_padded() -> None:
 )
 def test_other_windows_are_not_known(kernel: tuple[int, ...], attributes: dict[str, object]) -> None:
     """One dimension, padding that is not written out, cropping, and a window larger than the map are none."""
-    assert window((9, 9), kernel, attributes) is None
+    assert read_window((9, 9), kernel, attributes) is None
