@@ -1,4 +1,4 @@
-"""Data sets by name, their fixed splits, and how images become network inputs.
+"""Data sets by name, with fixed splits and their preprocessing.
 
 The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
 (UCI optical recognition of handwritten digits, by way of scikit-learn).

@@ -180,10 +180,6 @@ def _squeeze_excite(writer: _Writer, place: str, source: str) -> str:
     return writer.node("Mul", f"{place}.mul", [source, gate])
 
 
-def _write_pool(writer: _Writer, place: str, part: Part, source: str) -> str:
-    return writer.node("GlobalAveragePool", place, [source])
-
-
 def _write_linear(writer: _Writer, place: str, part: Part, source: str) -> str:
     flat = writer.node("Flatten", f"{place}.flatten", [source])
     names = [f"{place}.linear.weight", f"{place}.linear.bias"]
@@ -196,6 +192,6 @@ _WRITERS: dict[str, Callable[[_Writer, str, Part, str], str]] = {
     "mbconv": _write_mbconv,
     "bottleneck": _write_bottleneck,
     "max_pool": _write_max_pool,
-    "pool": _write_pool,
+    "pool": lambda writer, place, part, source: writer.node("GlobalAveragePool", place, [source]),
     "linear": _write_linear,
 }

@@ -45,7 +45,7 @@ def convert_conv(converter: Converter, node: Node) -> None:
 
 
 def convert_gemm(converter: Converter, node: Node) -> None:
-    """Convert a Gemm of rows or of a flattened map, whose order its weights then take."""
+    """Convert a Gemm of rows, or of a flattened map with the weights reordered to its layout."""
     source, kernel = converter.raw_value(node.inputs[0]), converter.float_constant(node, 1, 2)
     if not (len(source.shape) == 2 or source.flattened) or node.attributes.get("transA", 0):
         raise NotCoveredError("needs rows, not transposed")

@@ -125,7 +125,7 @@ class Converter:
         return values
 
     def add_constant(self, name: str, values: Array) -> int:
-        """Add a tensor for a constant; each reader has its own, since each may be quantised differently."""
+        """Add a tensor for a constant; each reader has its own, since each may be quantized differently."""
         return self._add_tensor(Tensor(name, values.shape, values))
 
     def add_integers(self, values: Array | Shape | list[int]) -> int:

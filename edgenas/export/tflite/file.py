@@ -86,7 +86,7 @@ def write_file(
 
 
 def _constant_vectors(constants: Sequence[Array]) -> Iterator[bytes | memoryview]:
-    """Yield what follows the tables: each constant as its length and its aligned data."""
+    """Yield the part of the file behind the tables: the length and the aligned data of each constant."""
     for values in constants:
         yield values.nbytes.to_bytes(4, "little").rjust(_ALIGNMENT, b"\0")
         yield np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data

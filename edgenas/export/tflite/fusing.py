@@ -44,16 +44,12 @@ def hard_sigmoid(converter: Converter, node: Node) -> Activation:
     return Activation("RELU6", node, gain, 6 * node.attributes.get("beta", 0.5), 1 / 6)
 
 
-def _fuse_relu(converter: Converter, node: Node) -> Activation:
-    return Activation("RELU", node)
-
-
 def _fuse_clip(converter: Converter, node: Node) -> Activation:
     builtin = clip_builtin(converter, node)
     return NO_ACTIVATION if builtin not in CODES else Activation(builtin, node)
 
 
-PLAIN: Fusing = {"Relu": _fuse_relu, "Clip": _fuse_clip}
+PLAIN: Fusing = {"Relu": lambda converter, node: Activation("RELU", node), "Clip": _fuse_clip}
 """The activations that every operator can take over."""
 AFFINE: Fusing = {**PLAIN, "HardSigmoid": hard_sigmoid}
 """The activations that an operator with weights and bias can take over: these also take a gain and a shift."""

@@ -26,10 +26,10 @@ def run_tflite(model: Path | bytes, images: Floats) -> Floats:
     Args:
         model: the file, or its bytes. A model of fixed batch b runs b images at a time, one of open batch all.
         images: preprocessed images (N, C, H, W). They are transposed for a model that takes (N, H, W, C), and
-            quantised for one that takes integers.
+            quantized for one that takes integers.
 
     Returns:
-        Logits (N, classes), dequantised for a model that gives integers.
+        Logits (N, classes), dequantized for a model that gives integers.
 
     Raises:
         ModelError: when the runtime refuses the model.

@@ -56,7 +56,7 @@ def classifier_metadata(
 def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
     """Return a TFLite file with labels.txt behind it as an uncompressed zip, where readers of the metadata look.
 
-    Quantisation rewrites a file without what is behind it, so that labels must be added again.
+    Quantization drops the labels, so that they must be added again.
     """
     buffer = io.BytesIO(model)
     text = "".join(f"{label}\n" for label in labels)

@@ -18,7 +18,7 @@ from edgenas.export.tflite.windows import Window
 def _convert_max_pool(converter: Converter, node: Node) -> None:
     source = converter.map_value(node.inputs[0])
     window = read_node_window(node, source, node.attributes["kernel_shape"])
-    # Where no value is below 0, zeros leave the maximum as it is, and unlike infinity they can be quantised.
+    # Where no value is below 0, zeros leave the maximum as it is, and unlike infinity they can be quantized.
     index = pad(converter, node, source, window, 0.0 if source.positive else -math.inf)
     _add_pool(converter, node, "MAX_POOL_2D", source, index, window)
 
@@ -47,10 +47,6 @@ def _add_pool(converter: Converter, node: Node, builtin: str, source: Value, ind
     shape = (source.shape[0], *window.out, source.shape[3])
     pooled = converter.convert_node(builtin, node, (index,), shape, "Pool2DOptions", options)
     converter.set_value(node.output, replace(pooled, positive=source.positive))
-
-
-def _convert_global_average_pool(converter: Converter, node: Node) -> None:
-    _add_mean(converter, node, keep=True)
 
 
 def _convert_reduce_mean(converter: Converter, node: Node) -> None:
@@ -130,19 +126,11 @@ def _broadcast(shapes: list[Shape]) -> Shape:
     return tuple(size.pop() if size else 1 for size in sizes)
 
 
-def _convert_relu(converter: Converter, node: Node) -> None:
-    _add_unary(converter, node, "RELU")
-
-
 def _convert_clip(converter: Converter, node: Node) -> None:
     builtin = clip_builtin(converter, node)
     if builtin is None:
         raise NotCoveredError("clips to other limits than (0, 6), (0, 1), (-1, 1) and (0, infinity)")
     _add_unary(converter, node, builtin)
-
-
-def _convert_hard_swish(converter: Converter, node: Node) -> None:
-    _add_unary(converter, node, "HARD_SWISH", "HardSwishOptions")
 
 
 def _add_unary(converter: Converter, node: Node, builtin: str, table: str = "") -> None:
@@ -185,24 +173,20 @@ def _mark_flattened(converter: Converter, node: Node) -> None:
     converter.set_value(node.output, replace(source, flattened=len(source.shape) == 4))
 
 
-def _convert_identity(converter: Converter, node: Node) -> None:
-    converter.set_value(node.output, converter.raw_value(node.inputs[0]))
-
-
-OPERATORS: dict[str, Callable[[Converter, Node], None]] = {
+OPERATORS: dict[str, Callable[[Converter, Node], object]] = {
     "Add": _convert_add,
     "AveragePool": _convert_average_pool,
     "Clip": _convert_clip,
     "Conv": convert_conv,
     "Flatten": _convert_flatten,
     "Gemm": convert_gemm,
-    "GlobalAveragePool": _convert_global_average_pool,
+    "GlobalAveragePool": lambda converter, node: _add_mean(converter, node, keep=True),
     "HardSigmoid": _convert_hard_sigmoid,
-    "HardSwish": _convert_hard_swish,
-    "Identity": _convert_identity,
+    "HardSwish": lambda converter, node: _add_unary(converter, node, "HARD_SWISH", "HardSwishOptions"),
+    "Identity": lambda converter, node: converter.set_value(node.output, converter.raw_value(node.inputs[0])),
     "MaxPool": _convert_max_pool,
     "Mul": _convert_mul,
     "ReduceMean": _convert_reduce_mean,
-    "Relu": _convert_relu,
+    "Relu": lambda converter, node: _add_unary(converter, node, "RELU"),
     "Reshape": _convert_reshape,
 }

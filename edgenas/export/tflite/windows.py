@@ -36,7 +36,7 @@ class Window:
 
 
 def read_window(size: Pair, kernel: Sequence[int], attributes: Mapping[str, Any]) -> Window | None:
-    """Return the window over a map of ``size`` (height, width) by ONNX's attributes; None if TFLite has no such."""
+    """Return the window over a map of ``size`` (height, width) by ONNX's attributes; None if TFLite has none."""
     strides, dilations = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
     pads = list(attributes.get("pads", [0] * 4))
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or len(kernel) != 2 or len(pads) != 4:
