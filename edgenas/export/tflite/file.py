@@ -81,7 +81,7 @@ def write_file(
     constants = [tensor.values for tensor in tensors if tensor.values is not None]
     constants += [np.frombuffer(data, np.uint8) for data in metadata.values()]
     writer = _Writer(flatbuffers.Builder())
-    tables = writer.model(tensors, operators, source, result, list(metadata), constants)
+    tables = writer.write_model(tensors, operators, source, result, list(metadata), constants)
     return b"".join([tables, *_constant_vectors(constants)])
 
 
@@ -91,6 +91,15 @@ def _constant_vectors(constants: Sequence[Array]) -> Iterator[bytes | memoryview
         yield values.nbytes.to_bytes(4, "little").rjust(_ALIGNMENT, b"\0")
         yield np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
         yield bytes(-values.nbytes % _ALIGNMENT)
+
+
+def write_offsets(builder: Any, offsets: Sequence[int]) -> int:
+    """Write a vector of offsets with a flatbuffers.Builder and return its own offset."""
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    end: int = builder.EndVector()
+    return end
 
 
 class _Writer:
@@ -105,7 +114,7 @@ class _Writer:
         self.builder.Prep(_ALIGNMENT, 0)  # makes the length of all tables a multiple of it
         self._shared: dict[Any, int] = {}
 
-    def model(
+    def write_model(
         self,
         tensors: Sequence[Tensor],
         operators: Sequence[Operator],
@@ -114,27 +123,30 @@ class _Writer:
         metadata: Sequence[str],
         constants: Sequence[Array],
     ) -> bytes:
-        buffers = [self.table("Buffer"), *self._buffers(constants)]  # the first, empty one is that of activations
+        buffers = [
+            self.write_table("Buffer"),
+            *self._write_buffers(constants),
+        ]  # the first, empty one is that of activations
         first = len(buffers) - len(metadata)
         metadata_tables = [
-            self.table("Metadata", Name=self.text(name), Buffer=number)
+            self.write_table("Metadata", Name=self.builder.CreateString(name), Buffer=number)
             for number, name in enumerate(metadata, start=first)
         ]
         builtins = list(dict.fromkeys(operator.builtin for operator in operators))
-        root = self.table(
+        root = self.write_table(
             "Model",
             Version=_SCHEMA_VERSION,
-            OperatorCodes=self.offsets([self._operator_code(builtin) for builtin in builtins]),
-            Subgraphs=self.offsets([self._graph(tensors, operators, builtins, source, result)]),
-            Description=self.text("edgenas"),
-            Buffers=self.offsets(buffers),
-            Metadata=self.offsets(metadata_tables),
-            SignatureDefs=self.offsets([self._signature(tensors, source, result)]),
+            OperatorCodes=write_offsets(self.builder, [self._write_operator_code(builtin) for builtin in builtins]),
+            Subgraphs=write_offsets(self.builder, [self._write_graph(tensors, operators, builtins, source, result)]),
+            Description=self.builder.CreateString("edgenas"),
+            Buffers=write_offsets(self.builder, buffers),
+            Metadata=write_offsets(self.builder, metadata_tables),
+            SignatureDefs=write_offsets(self.builder, [self._write_signature(tensors, source, result)]),
         )
         self.builder.Finish(root, file_identifier=_IDENTIFIER)
         return bytes(self.builder.Output())
 
-    def table(self, name: str, **fields: Any) -> int:
+    def write_table(self, name: str, **fields: Any) -> int:
         """Write one table of the schema and return its offset."""
         module, builder = schema(), self.builder
         getattr(module, f"{name}Start")(builder)
@@ -143,25 +155,14 @@ class _Writer:
         offset: int = getattr(module, f"{name}End")(builder)
         return offset
 
-    def text(self, text: str) -> int:
-        offset: int = self.builder.CreateString(text)
-        return offset
-
-    def offsets(self, offsets: Sequence[int]) -> int:
-        self.builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self.builder.PrependUOffsetTRelative(offset)
-        end: int = self.builder.EndVector()
-        return end
-
-    def integers(self, values: Iterable[int]) -> int:
+    def write_integers(self, values: Iterable[int]) -> int:
         """Return the offset of a vector of int32; equal ones are written once."""
         key = tuple(values)
         if key not in self._shared:
             self._shared[key] = self.builder.CreateNumpyVector(np.array(key, np.int32))
         return self._shared[key]
 
-    def _buffers(self, constants: Sequence[Array]) -> Iterator[int]:
+    def _write_buffers(self, constants: Sequence[Array]) -> Iterator[int]:
         """Yield a Buffer for each constant, whose offset points behind the tables."""
         position = _ALIGNMENT - 4
         for values in constants:
@@ -173,56 +174,63 @@ class _Writer:
             yield schema().BufferEnd(self.builder)
             position += _ALIGNMENT + -(-values.nbytes // _ALIGNMENT) * _ALIGNMENT
 
-    def _operator_code(self, builtin: str) -> int:
+    def _write_operator_code(self, builtin: str) -> int:
         code = getattr(schema().BuiltinOperator, builtin)
         # Old readers know only the narrow field, which holds the first 127 operators.
-        return self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=1, BuiltinCode=code)
+        return self.write_table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=1, BuiltinCode=code)
 
-    def _graph(
+    def _write_graph(
         self, tensors: Sequence[Tensor], operators: Sequence[Operator], builtins: list[str], source: int, result: int
     ) -> int:
         buffer, offsets = 0, []
         for tensor in tensors:
             buffer += tensor.values is not None
-            offsets.append(self._tensor(tensor, buffer if tensor.values is not None else 0))
-        return self.table(
+            offsets.append(self._write_tensor(tensor, buffer if tensor.values is not None else 0))
+        return self.write_table(
             "SubGraph",
-            Tensors=self.offsets(offsets),
-            Inputs=self.integers([source]),
-            Outputs=self.integers([result]),
-            Operators=self.offsets([self._operator(operator, builtins) for operator in operators]),
-            Name=self.text("main"),
+            Tensors=write_offsets(self.builder, offsets),
+            Inputs=self.write_integers([source]),
+            Outputs=self.write_integers([result]),
+            Operators=write_offsets(self.builder, [self._write_operator(operator, builtins) for operator in operators]),
+            Name=self.builder.CreateString("main"),
         )
 
-    def _tensor(self, tensor: Tensor, buffer: int) -> int:
+    def _write_tensor(self, tensor: Tensor, buffer: int) -> int:
         types = schema().TensorType
         dynamic = tensor.shape[:1] == (DYNAMIC,)
-        fields = {"Name": self.text(tensor.name), "Buffer": buffer, "HasRank": True}
-        fields["Shape"] = self.integers((1, *tensor.shape[1:]) if dynamic else tensor.shape)
+        fields = {"Name": self.builder.CreateString(tensor.name), "Buffer": buffer, "HasRank": True}
+        fields["Shape"] = self.write_integers((1, *tensor.shape[1:]) if dynamic else tensor.shape)
         if dynamic:
-            fields["ShapeSignature"] = self.integers(tensor.shape)
+            fields["ShapeSignature"] = self.write_integers(tensor.shape)
         integers = tensor.values is not None and tensor.values.dtype == np.int32
-        return self.table("Tensor", Type=types.INT32 if integers else types.FLOAT32, **fields)
+        return self.write_table("Tensor", Type=types.INT32 if integers else types.FLOAT32, **fields)
 
-    def _operator(self, operator: Operator, builtins: list[str]) -> int:
+    def _write_operator(self, operator: Operator, builtins: list[str]) -> int:
         fields = {"OpcodeIndex": builtins.index(operator.builtin)}
         if operator.table:
             fields["BuiltinOptionsType"] = getattr(schema().BuiltinOptions, operator.table)
-            fields["BuiltinOptions"] = self._options(operator.table, operator.options)
-        inputs, outputs = self.integers(operator.inputs), self.integers([operator.output])
-        return self.table("Operator", Inputs=inputs, Outputs=outputs, **fields)
+            fields["BuiltinOptions"] = self._write_options(operator.table, operator.options)
+        inputs, outputs = self.write_integers(operator.inputs), self.write_integers([operator.output])
+        return self.write_table("Operator", Inputs=inputs, Outputs=outputs, **fields)
 
-    def _options(self, table: str, options: Options) -> int:
+    def _write_options(self, table: str, options: Options) -> int:
         key = (table, *options.items())
         if key not in self._shared:
-            self._shared[key] = self.table(table, **options)
+            self._shared[key] = self.write_table(table, **options)
         return self._shared[key]
 
-    def _signature(self, tensors: Sequence[Tensor], source: int, result: int) -> int:
+    def _write_signature(self, tensors: Sequence[Tensor], source: int, result: int) -> int:
         """Write the names by which a caller passes the input and gets the output."""
         maps = [
-            self.offsets([self.table("TensorMap", Name=self.text(tensors[number].name), TensorIndex=number)])
+            write_offsets(
+                self.builder,
+                [
+                    self.write_table(
+                        "TensorMap", Name=self.builder.CreateString(tensors[number].name), TensorIndex=number
+                    )
+                ],
+            )
             for number in (source, result)
         ]
-        key = self.text("serving_default")
-        return self.table("SignatureDef", Inputs=maps[0], Outputs=maps[1], SignatureKey=key, SubgraphIndex=0)
+        key = self.builder.CreateString("serving_default")
+        return self.write_table("SignatureDef", Inputs=maps[0], Outputs=maps[1], SignatureKey=key, SubgraphIndex=0)
