@@ -169,7 +169,9 @@ def test_damaged_bundle_is_written_anew(run: Run, target: Target, tmp_path: Path
 def test_kind_is_that_of_the_target(run: Run, target: Target, tmp_path: Path) -> None:
     """A target that runs LiteRT gets a TFLite file, unless another kind is asked for."""
     litert = Target(target.profile, runtime="litert", precision="int8")
-    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().export_format == ExportFormat("tflite", "int8")
+    assert run.export(run.space.smallest, litert, tmp_path / "one").verify().export_format == ExportFormat(
+        "tflite", "int8"
+    )
     kind = ExportFormat("onnx", "fp16")
     assert run.export(run.space.smallest, litert, tmp_path / "two", kind=kind).verify().export_format == kind
 
