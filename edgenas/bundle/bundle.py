@@ -102,7 +102,7 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     """Open a bundle in a folder or in a .zip, which is unpacked into a temporary folder for the time being.
 
     Raises:
-        VerificationError: for a zip that differs in one byte from what ``Bundle.archive`` writes; it is not unpacked.
+        VerificationError: for a zip other than ``Bundle.archive`` writes; it is not unpacked.
     """
     if path.is_dir() or not path.exists():
         yield Bundle(path)

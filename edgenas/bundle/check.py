@@ -91,7 +91,7 @@ class Sample:
 
     Attributes:
         image: uint8 (H, W) or (H, W, C).
-        images: the preprocessed image, (1, C, H, W) whatever the model's layout.
+        images: the preprocessed image, (1, C, H, W) for models of any layout.
         expected: logits (1, classes) of the model file.
         reference: logits (1, classes) of the network in float32.
     """

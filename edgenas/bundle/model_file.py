@@ -67,7 +67,7 @@ def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
     Args:
         model: the model file.
         file_format: ``onnx`` or ``tflite``.
-        images: (N, C, H, W), any number whatever the model's batch.
+        images: (N, C, H, W), any number for models of any batch.
 
     Returns:
         Logits (N, classes).

@@ -1,4 +1,4 @@
-"""Data sets by name, their fixed splits, and how images become network inputs."""
+"""Data sets by name, with fixed splits and their preprocessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets by name, their fixed splits, and how images become network inputs.
+"""Data sets by name, with fixed splits and their preprocessing.
 
 The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
 (UCI optical recognition of handwritten digits, by way of scikit-learn).
@@ -66,7 +66,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named data set in memory with a fixed, stratified split."""
+    """A data set in memory with a fixed, stratified split.
+
+    Attributes:
+        name: name by which ``load_data`` finds it.
+        labels: name of each class.
+        preprocessing: scaling of its pixel values.
+        train: images that weights are trained on.
+        validation: images that choices are made by.
+        test: images that only the final accuracy is measured on.
+    """
 
     name: str
     labels: tuple[str, ...]

@@ -19,7 +19,7 @@ class ExportFormat:
         precision: ``fp32``, ``fp16`` or ``int8``, or ``dynamic`` in TFLite.
 
     Raises:
-        UsageError: for an unknown format, or a precision that the format has not; it lists what exists.
+        UsageError: for an unknown format, or a precision that the format does not have; the message lists those it has.
 
     Example:
         >>> from edgenas import ExportFormat

@@ -51,7 +51,7 @@ def _refused(data: bytes) -> str:
 
 
 def test_packing_is_undone() -> None:
-    """What was packed comes out, by name and byte."""
+    """Packed files come out with the same names and bytes."""
     assert unpack_zip(pack_zip(FILES), ("other",), NAMES) == FILES
 
 
@@ -87,7 +87,7 @@ def test_a_member_outside_the_folder_is_refused(name: str) -> None:
 
 
 def test_a_link_is_refused() -> None:
-    """A symbolic link is refused, whatever it points to."""
+    """A symbolic link is refused, wherever it points."""
     assert "'link', which is a link" in _refused(_with("link", b"/etc/passwd", stat.S_IFLNK | 0o777))
 
 
@@ -184,7 +184,7 @@ def test_a_bundle_is_packed_and_verified(bundle: Bundle) -> None:
 
 
 def test_a_resealed_archive_is_refused_by_its_own_name(bundle: Bundle, tmp_path: Path) -> None:
-    """What is wrong inside is said of the archive, not of the temporary folder."""
+    """An error inside names the archive, not the temporary folder."""
     files = {entry.name: entry.read_bytes() for entry in bundle.path.iterdir()}
     path = tmp_path / "changed.zip"
     path.write_bytes(pack_zip({name: files[name] for name in unpacked_names(bundle)} | {"labels.txt": b"other\n"}))

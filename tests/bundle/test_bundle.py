@@ -40,7 +40,7 @@ FILES = {
 
 
 def _seal(bundle: Bundle) -> None:
-    """Record the checksums anew, as one would who edits a bundle knowingly."""
+    """Record the checksums again, like a person who edits a bundle on purpose."""
     names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model.name})
     lines = [f"{digest((bundle.path / name).read_bytes())}  {name}\n" for name in names]
     (bundle.path / "SHA256SUMS").write_text("".join(lines))
@@ -54,7 +54,7 @@ def _refused(bundle: Bundle) -> str:
 
 
 def test_a_bundle_has_exactly_its_files_and_verifies(bundle: Bundle) -> None:
-    """Nine files, no leftovers beside them, and the proof passes."""
+    """Nine files, no leftovers beside them, and it passes verification."""
     assert {entry.name for entry in bundle.path.iterdir()} == FILES
     assert [entry.name for entry in bundle.path.parent.iterdir()] == ["to ship"]
     bundle.verify()
@@ -111,13 +111,13 @@ def test_preprocess_needs_no_edgenas_and_equals_torch(bundle: Bundle, tmp_path: 
     np.save(tmp_path / "image.npy", image)
     arguments = [str(bundle.path), str(tmp_path / "image.npy"), str(tmp_path / "output.npy")]
     subprocess.run([sys.executable, "-I", "-c", _ISOLATED, *arguments], check=True)
-    found = np.load(tmp_path / "output.npy")
+    actual = np.load(tmp_path / "output.npy")
 
     planes = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float() / 16
     resized = torch.nn.functional.interpolate(planes, size=(24, 24), mode="bilinear", align_corners=False)
     expected = ((resized.expand(1, 3, 24, 24) - 0.5) / 0.25).numpy()
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_the_sample_script_prints_the_label_and_leaves_no_trace(
@@ -288,7 +288,7 @@ def test_a_failed_rename_puts_the_older_bundle_back(
 
 
 def test_leftovers_of_a_killed_write_are_cleared(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
-    """What a killed write left beside the bundle is gone after the next one."""
+    """The leftovers of a killed write are gone after the next one."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     _leave(bundle, dead.pid)
@@ -308,7 +308,7 @@ def test_what_a_living_process_writes_is_left_for_a_day(bundle: Bundle, bundle_a
 
 
 def _leave(bundle: Bundle, process: int) -> list[Path]:
-    """What a process that was killed while it wrote would leave."""
+    """Create what a process that was killed while writing leaves behind."""
     folders = [bundle.path.with_name(f".to ship.{process}.edgenas-{suffix}") for suffix in ("new", "old")]
     for folder in folders:
         folder.mkdir()
@@ -467,7 +467,7 @@ def test_a_card_cannot_widen_what_its_file_may_lose(bundle: Bundle) -> None:
     ("name", "value"), [("model_sha256", "0" * 64), ("model_bytes", 1), ("input", {"shape": [9]}), ("output", None)]
 )
 def test_a_card_that_describes_another_file_is_refused(bundle: Bundle, name: str, value: Any) -> None:
-    """What a card says of its model file is what the file is."""
+    """A card that describes another model file is refused."""
     write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, name: value})
     _seal(bundle)
     assert f"card.json: its '{name}' is not that of model.onnx" in _refused(bundle)
@@ -599,7 +599,7 @@ except EdgeNASError as error:
 
 
 def test_a_disk_that_is_full_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
-    """Where no file may grow over four kilobytes, one line says so and nothing is left behind."""
+    """If no file may grow over four kilobytes, one line says so and nothing is left behind."""
     out = tmp_path / "out" / "ship"
     out.parent.mkdir()
     done = subprocess.run(

@@ -106,7 +106,7 @@ def test_one_pixel_fills_any_size() -> None:
 
 
 def test_augmentation_follows_from_its_generator(digits: DataSet) -> None:
-    """Equal generators give equal bits, whatever the global ones hold; others give others."""
+    """Equal generators give equal bits, independent of the global ones; others give others."""
     images = digits.train.images[:8]
     one = digits.augmented(images, 24, np.random.default_rng(1))
     np.random.seed(5)

@@ -28,8 +28,8 @@ def test_antialiased_resizing_equals_pillow(shape: tuple[int, int], crop: float 
     left, top = (width - part[0]) / 2, (height - part[1]) / 2
     box = (left, top, left + part[0], top + part[1])
     expected = np.asarray(Image.fromarray(image.astype(np.float32)).resize((24, 24), Image.Resampling.BILINEAR, box))
-    found = preprocess(image, {**SETTINGS, "crop": crop, "antialias": True})
-    np.testing.assert_allclose(found[0, 0], expected, atol=1e-2)
+    actual = preprocess(image, {**SETTINGS, "crop": crop, "antialias": True})
+    np.testing.assert_allclose(actual[0, 0], expected, atol=1e-2)
 
 
 def test_layout_moves_the_channels_last() -> None:

@@ -27,9 +27,9 @@ def _assert_same_logits(architecture: Architecture, weights: Weights, torch_logi
     expected = torch_logits(architecture, weights, images)
     model = build_onnx(architecture, weights)
     check_onnx(model)
-    found = run_onnx(model, images)
+    actual = run_onnx(model, images)
     assert np.isfinite(expected).all()
-    assert np.abs(expected - found).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
+    assert np.abs(expected - actual).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -54,7 +54,7 @@ def test_file_and_module_agree_at_every_resolution(
 
 @pytest.mark.parametrize("space", [ProxylessNAS(resolutions=(99,)), ResNet50D(resolutions=(99,))])
 def test_file_and_module_agree_at_full_width(space: SearchSpace, lively_weights: Make, torch_logits: Torch) -> None:
-    """So are those of the published widths."""
+    """Networks of the published widths have the module's logits too."""
     _assert_same_logits(space.smallest, lively_weights(space.smallest, 0), torch_logits)
 
 

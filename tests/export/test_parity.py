@@ -31,7 +31,7 @@ ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 
 @pytest.mark.parametrize("batch", [1, 3, "N"])
 def test_images_are_run_in_the_models_batches(batch: int | str) -> None:
-    """All images come back in order, whatever batch the model takes."""
+    """All images come back in order, for models of any batch."""
     np.testing.assert_array_equal(run_onnx(_doubling(batch), ROWS), 2 * ROWS)
 
 
@@ -97,8 +97,8 @@ def test_the_checker_refuses_a_wrong_model(model: bytes) -> None:
 def test_agreement_counts_by_hand() -> None:
     """Differences 0, 0.5, 0.25, 0.25; one of two rows keeps its largest entry."""
     expected = np.array([[1.0, 2.0], [3.0, 3.25]])
-    found = np.array([[1.0, 2.5], [3.25, 3.0]])
-    agreement = compare_logits(expected, found, tolerance=1.0)
+    actual = np.array([[1.0, 2.5], [3.25, 3.0]])
+    agreement = compare_logits(expected, actual, tolerance=1.0)
     assert (agreement.max_difference, agreement.mean_difference, agreement.top1_agreement) == (0.5, 0.25, 0.5)
 
 
@@ -116,7 +116,7 @@ def test_tolerance_is_relative_above_one(largest: float, difference: float, pass
 
 
 @pytest.mark.parametrize(
-    ("expected", "found"),
+    ("expected", "actual"),
     [
         (np.zeros((1, 2)), np.zeros((1, 3))),
         (np.zeros(2), np.zeros(2)),
@@ -125,10 +125,10 @@ def test_tolerance_is_relative_above_one(largest: float, difference: float, pass
         (np.array([[np.inf, 0]]), np.array([[np.inf, 0]])),
     ],
 )
-def test_logits_that_cannot_be_compared_are_refused(expected: np.ndarray, found: np.ndarray) -> None:
+def test_logits_that_cannot_be_compared_are_refused(expected: np.ndarray, actual: np.ndarray) -> None:
     """Other shapes, no rows, NaN and infinity never agree."""
     with pytest.raises(VerificationError):
-        compare_logits(expected, found, tolerance=1.0)
+        compare_logits(expected, actual, tolerance=1.0)
 
 
 def test_accuracy_by_hand() -> None:
@@ -155,22 +155,22 @@ def test_accuracy_needs_a_label_a_row() -> None:
 def test_each_precision_has_its_own_limits(precision: str, change: float, rule: str | None) -> None:
     """A difference that float32 may not have is nothing to int8; limits are relative to the largest logit, 10."""
     expected = np.array([[10.0, -5.0, 1.0], [0.0, 10.0, 2.0]])
-    found = expected + np.array([[change, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    actual = expected + np.array([[change, 0.0, 0.0], [0.0, 0.0, 0.0]])
     if rule is None:
-        check_parity(expected, found, precision)
+        check_parity(expected, actual, precision)
         return
     with pytest.raises(VerificationError, match=rule):
-        check_parity(expected, found, precision)
+        check_parity(expected, actual, precision)
 
 
 def test_too_many_changed_classes_are_refused() -> None:
     """Ninety-seven of a hundred images with the same class are too few, but noise has no class to keep."""
     expected = np.tile(np.array([[1.0, 0.9]]), (100, 1))
-    found = expected.copy()
-    found[:3] = [0.9, 1.0]
+    actual = expected.copy()
+    actual[:3] = [0.9, 1.0]
     with pytest.raises(VerificationError, match=r"97\.0% of 100 images keep their class"):
-        check_parity(expected, found, "int8")
-    assert check_parity(expected, found, "int8", real=False).top1_agreement == 0.97
+        check_parity(expected, actual, "int8")
+    assert check_parity(expected, actual, "int8", real=False).top1_agreement == 0.97
 
 
 def test_logits_that_are_off_everywhere_are_refused() -> None:

@@ -127,7 +127,7 @@ def other_python() -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.skipif(_HAS_LITERT_TORCH, reason="litert-torch is installed here")
 def test_litert_torch_works_in_an_environment_of_its_own(other_python: Path) -> None:
-    """Where the pinned litert-torch is installed, its test above passes for every network."""
+    """With the pinned litert-torch, its test above passes for every network."""
     chosen = ["-k", "test_litert_torch_gives", "-p", "no:cacheprovider", "-q", __file__]
     command = [str(other_python), "-m", "pytest", *chosen]
     done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
@@ -184,7 +184,7 @@ def test_the_mode_comes_back_after_an_error() -> None:
 
 
 class _Returning(nn.Module):
-    """Gives what it is told to give."""
+    """A module that returns any value."""
 
     def __init__(self, act: Any) -> None:
         super().__init__()

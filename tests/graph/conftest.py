@@ -1,4 +1,4 @@
-"""Small models made by hand, of which every cost can be counted."""
+"""Small models made by hand, with costs that can be counted."""
 
 from __future__ import annotations
 

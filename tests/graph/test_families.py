@@ -58,7 +58,7 @@ def test_space_and_graph_agree_on_every_architecture(space: SearchSpace, seed: i
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_space_and_graph_agree_on_the_extremes(space: SearchSpace) -> None:
-    """So are those of the smallest and the largest architecture, at every resolution."""
+    """Space and graph agree on the smallest and the largest architecture at every resolution."""
     for architecture in (space.smallest, space.largest):
         for resolution in space.resolutions:
             _assert_space_and_graph_agree(architecture.at_resolution(resolution))

@@ -163,7 +163,7 @@ def test_a_name_that_is_no_text_is_refused(make_model: MakeModel) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_flipped_bytes_give_a_summary_or_one_line(changes: list[tuple[int, int]]) -> None:
-    """Whatever bytes are changed, the answer is a summary or a ModelError on one line."""
+    """With any bytes changed, the answer is a summary or a ModelError on one line."""
     data = bytearray(_WHOLE)
     for place, value in changes:
         data[place] = value

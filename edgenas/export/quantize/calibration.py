@@ -43,15 +43,15 @@ class Calibration:
         check_images(self.images, "calibration images")
 
 
-def check_images(images: Any, what: str) -> None:
+def check_images(images: Any, name: str) -> None:
     """Raise UsageError unless ``images`` are finite float32 of shape (N, C, r, r), N and all others above 0."""
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         dtype = getattr(images, "dtype", type(images).__name__)
-        raise UsageError(f"{what} must be a float32 array, prepared as the model wants them, but are {dtype}")
+        raise UsageError(f"{name} must be a float32 array, prepared as the model wants them, but are {dtype}")
     if images.ndim != 4 or not images.size or images.shape[2] != images.shape[3]:
-        raise UsageError(f"{what} must have shape (N, C, r, r), N above 0, but have {images.shape}")
+        raise UsageError(f"{name} must have shape (N, C, r, r), N above 0, but have {images.shape}")
     if not np.isfinite(images).all():
-        raise UsageError(f"{what} hold NaN or infinity; prepare them again")
+        raise UsageError(f"{name} hold NaN or infinity; prepare them again")
 
 
 class Ranges:

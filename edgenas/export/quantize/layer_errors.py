@@ -30,8 +30,8 @@ class LayerError:
 
     Attributes:
         layer: name of the layer.
-        relative_error: difference to the float32 file, including what earlier layers pass on.
-        added_error: what is left of it without the error of the layer's inputs.
+        relative_error: difference to the float32 file, including errors passed on by earlier layers.
+        added_error: the part of it that the layer's inputs do not explain.
     """
 
     layer: str
@@ -124,7 +124,7 @@ def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
 
 
 def _separate_errors(layers: list[_Layer], errors: dict[str, float]) -> tuple[LayerError, ...]:
-    """Separate what each layer adds from what its inputs pass on; fused layers pass on all and add nothing."""
+    """Separate the error that each layer adds from that of its inputs; fused layers only pass theirs on."""
     output_errors = dict(errors)
     separated = []
     for layer in layers:

@@ -39,7 +39,7 @@ _FUSED = ("Clip", "Relu")
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _POOLS = ("AveragePool", "GlobalAveragePool", "MaxPool")
 _OPERATORS = (*_WEIGHTED, *_POOLS, *_FUSED, *_MOVES, "Add", "Mul", "HardSigmoid", "Resize", "Concat")
-# TensorRT fuses the operators between quantised inputs by itself, better than a layout could prescribe.
+# TensorRT fuses the operators between quantized inputs by itself, better than a layout could prescribe.
 _TENSORRT_OPERATORS = (*_WEIGHTED, *_POOLS, "Add")
 _TENSORRT_OPTIONS = {
     "ActivationSymmetric": True,
@@ -68,7 +68,7 @@ def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], 
     versions = [entry.version for entry in original.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions or max(versions) < _MIN_OPSET:
         raise ModelError(
-            f"the model: int8 needs opset {_MIN_OPSET} or newer, but it has {versions or 'none'}; export it anew"
+            f"the model: int8 needs opset {_MIN_OPSET} or newer, but it has {versions or 'none'}; export it again"
         )
     prepared = parse_onnx(model)
     split_hard_swish(prepared)
@@ -77,14 +77,14 @@ def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], 
     prepared = _preprocess(prepared)
     pool_means(prepared)
     ranges = _calibrate(prepared, calibration) | gate_ranges(prepared)
-    quantised = _insert_conversions(prepared, ranges, kept, symmetric)
+    quantized = _insert_conversions(prepared, ranges, kept, symmetric)
     if symmetric:
-        _check_zero_points(quantised)
+        _check_zero_points(quantized)
     else:
-        saturate_gates(quantised, kept)
-        _isolate_kept_layers(quantised, kept)
-    _restore_metadata(quantised, original)
-    data: bytes = quantised.SerializeToString(deterministic=True)
+        saturate_gates(quantized, kept)
+        _isolate_kept_layers(quantized, kept)
+    _restore_metadata(quantized, original)
+    data: bytes = quantized.SerializeToString(deterministic=True)
     return data
 
 
@@ -143,14 +143,14 @@ def _insert_conversions(
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    quantised: onnx.ModelProto = quantizer.model.model
-    return quantised
+    quantized: onnx.ModelProto = quantizer.model.model
+    return quantized
 
 
 def _isolate_kept_layers(model: onnx.ModelProto, kept: frozenset[str]) -> None:
     """Give each kept layer its own DequantizeLinear with a scale per channel, all scales equal.
 
-    Since 1.20, onnxruntime quantises the float weights of a layer between a
+    Since 1.20, onnxruntime quantizes the float weights of a layer between a
     plain DequantizeLinear and a QuantizeLinear, with one scale for all channels.
     """
     import onnx

@@ -30,7 +30,7 @@ def quantize_tflite(model: bytes, precision: str, calibration: Calibration | Non
     """Convert a float32 file to another precision.
 
     ``fp16`` stores weights in float16 and computes in float32. ``dynamic``
-    stores weights in int8 and quantises activations at run time; depthwise
+    stores weights in int8 and quantizes activations at run time; depthwise
     convolutions are as in ``fp16``. ``int8`` has an integer input and output.
 
     Args:
@@ -55,16 +55,16 @@ def quantize_tflite(model: bytes, precision: str, calibration: Calibration | Non
             result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"the model: ai-edge-quantizer refuses it ({one_line(error)})") from None
-    quantised = bytes(result.quantized_model)
-    for name, weight in half_weights(quantised):
+    quantized = bytes(result.quantized_model)
+    for name, weight in half_weights(quantized):
         if not np.isfinite(weight).all():
             raise VerificationError(
                 f"{name!r} has values that float16 cannot hold, 65504 at most; export it in float32"
             )
     if not zipfile.is_zipfile(io.BytesIO(model)):
-        return quantised
+        return quantized
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
-        return with_labels(quantised, archive.read(LABELS_FILE).decode().splitlines())
+        return with_labels(quantized, archive.read(LABELS_FILE).decode().splitlines())
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ def _open_quantizer(model: bytes) -> Any:
         from ai_edge_quantizer import quantizer
     except ImportError as error:
         raise MissingExtraError(
-            f"quantising TFLite needs ai-edge-quantizer, which cannot be imported ({error});"
+            f"quantizing TFLite needs ai-edge-quantizer, which cannot be imported ({error});"
             " pip install 'edgenas[export]'"
         ) from None
     return quantizer.Quantizer(model)

@@ -1,4 +1,4 @@
-"""An ONNX graph as the TFLite writer reads it: nodes, constants, and who reads what."""
+"""An ONNX graph as the TFLite writer needs it: nodes, constants, and the readers of each tensor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 Array = npt.NDArray[Any]
-_CONSTANT_KINDS = {
+_CONSTANT_DTYPES = {
     "value_float": np.float32,
     "value_floats": np.float32,
     "value_int": np.int64,
@@ -27,7 +27,7 @@ _CONSTANT_KINDS = {
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. Its name is that of its output where the file gives none."""
+    """One operator. A nameless one is named after its output."""
 
     name: str
     operator: str
@@ -38,7 +38,7 @@ class Node:
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A graph with one input (N, C, H, W), of which N may be -1, and one output; nodes in the order they run."""
+    """A graph with one input (N, C, H, W), where N is -1 if open, and one output; nodes in the order they run."""
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
@@ -48,7 +48,7 @@ class OnnxGraph:
 
     @cached_property
     def readers(self) -> Mapping[str, Sequence[Node]]:
-        """The nodes that read each tensor."""
+        """The nodes that read each tensor, by its name."""
         readers = defaultdict(list)
         for node in self.nodes:
             for name in node.inputs:
@@ -56,17 +56,18 @@ class OnnxGraph:
         return dict(readers)
 
     def only_reader(self, name: str) -> Node | None:
-        """The node that alone reads a tensor, which is not the graph's output."""
+        """Return the node that alone reads a tensor; None if there are several or it is the graph's output."""
         readers = self.readers.get(name, ())
         return readers[0] if len(readers) == 1 and name != self.output else None
 
 
-def read_graph(model: bytes) -> OnnxGraph:
+def read_onnx_graph(model: bytes) -> OnnxGraph:
     """Read an ONNX file.
 
-    Raises ModelError when it is damaged or has not one float32 input
-    (N, C, H, W) of fixed size and one output, and VerificationError when a
-    weight is not finite.
+    Raises:
+        ModelError: when it is damaged or has not one input and one output.
+        UsageError: when the input is not float32 (N, C, H, W) of fixed size, or a weight is in another file.
+        VerificationError: when a weight is not finite.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -76,26 +77,24 @@ def read_graph(model: bytes) -> OnnxGraph:
     except DecodeError:
         raise ModelError("the model is damaged or no ONNX file; export it again") from None
     graph = proto.graph
-    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
-    entries = [value for value in graph.input if value.name not in constants]
-    if len(entries) != 1 or len(graph.output) != 1:
-        raise ModelError(
-            f"the model must have one input and one output, but has {len(entries)} and {len(graph.output)}"
-        )
-    nodes = _without_constants([_node(node) for node in graph.node], constants, graph.output[0].name)
-    return OnnxGraph(tuple(nodes), constants, entries[0].name, _input_shape(entries[0]), graph.output[0].name)
+    constants = {tensor.name: _read_tensor(tensor) for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise ModelError(f"the model must have one input and one output, but has {len(inputs)} and {len(graph.output)}")
+    nodes = _fold_constants([_read_node(node) for node in graph.node], constants, graph.output[0].name)
+    return OnnxGraph(tuple(nodes), constants, inputs[0].name, _input_shape(inputs[0]), graph.output[0].name)
 
 
-def _node(node: onnx.NodeProto) -> Node:
+def _read_node(node: onnx.NodeProto) -> Node:
     import onnx
 
-    attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     output = next(iter(node.output), "")
     return Node(node.name or output, operator, tuple(node.input), output, attributes)
 
 
-def _constant(tensor: onnx.TensorProto) -> Array:
+def _read_tensor(tensor: onnx.TensorProto) -> Array:
     import onnx
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -108,56 +107,49 @@ def _constant(tensor: onnx.TensorProto) -> Array:
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"the weight {tensor.name!r} cannot be read ({error}); export the model again") from None
     if values.dtype.kind == "f":
-        _check_finite(tensor.name, values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = values.sum()
+        # The sum is quicker than a look at each number, but may overflow.
+        if not np.isfinite(total) and not np.isfinite(values).all():
+            raise VerificationError(f"the weight {tensor.name!r} holds NaN or infinity; train or extract it again")
     return values
 
 
-def _check_finite(name: str, values: Array) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    # The sum of finite numbers may overflow; only then is each one looked at.
-    if not np.isfinite(total) and not np.isfinite(values).all():
-        raise VerificationError(f"the weight {name!r} holds NaN or infinity; train or extract it again")
-
-
-def _without_constants(nodes: Sequence[Node], constants: dict[str, Array], output: str) -> list[Node]:
-    """The nodes that depend on the input; what the others compute is put among the constants."""
-    rest = []
+def _fold_constants(nodes: Sequence[Node], constants: dict[str, Array], output: str) -> list[Node]:
+    """Return the nodes that depend on the input; the outputs of the others are added to ``constants``."""
+    remaining = []
     for node in nodes:
-        values = _folded(node, constants)
+        values = _constant_output(node, constants)
         if values is None or node.output == output:
-            rest.append(node)
+            remaining.append(node)
         else:
             constants[node.output] = values
-    return rest
+    return remaining
 
 
-def _folded(node: Node, constants: Mapping[str, Array]) -> Array | None:
-    if node.operator == "Constant":
-        return _constant_node(node)
+def _constant_output(node: Node, constants: Mapping[str, Array]) -> Array | None:
+    """Return the output of a Constant, or of an Identity or Transpose of a constant; else None."""
     if node.operator == "Identity":
         return constants.get(node.inputs[0])
     if node.operator == "Transpose" and node.inputs[0] in constants:
         return constants[node.inputs[0]].transpose(node.attributes.get("perm"))
-    return None
-
-
-def _constant_node(node: Node) -> Array | None:
+    if node.operator != "Constant":
+        return None
     if "value" in node.attributes:
-        return _constant(node.attributes["value"])
-    for name, kind in _CONSTANT_KINDS.items():
+        return _read_tensor(node.attributes["value"])
+    for name, dtype in _CONSTANT_DTYPES.items():
         if name in node.attributes:
-            return np.array(node.attributes[name], kind)
+            return np.array(node.attributes[name], dtype)
     return None
 
 
-def _input_shape(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
+def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     import onnx
 
-    kind = entry.type.tensor_type
-    sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
-    if kind.elem_type != onnx.TensorProto.FLOAT or len(sizes) != 4 or min(sizes[1:]) < 1 or sizes[0] == 0:
+    tensor = value.type.tensor_type
+    sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim]
+    if tensor.elem_type != onnx.TensorProto.FLOAT or len(sizes) != 4 or min(sizes[1:]) < 1 or sizes[0] == 0:
         raise UsageError(
-            f"the input {entry.name!r} must be float32 (N, C, H, W) of fixed size, N may be open, but has shape {sizes}"
+            f"the input {value.name!r} must be float32 (N, C, H, W) of fixed size, N may be open, but has shape {sizes}"
         )
     return tuple(sizes)

@@ -1,4 +1,4 @@
-"""Running TFLite files by LiteRT's interpreter."""
+"""TFLite models in LiteRT's interpreter, on one CPU thread."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MissingExtraError, ModelError, UsageError
+from edgenas.export.onnx.session import model_label, one_line
 
 Floats = npt.NDArray[np.float32]
 _STANDARD_ERROR = 2
@@ -20,36 +21,56 @@ _STANDARD_ERROR_LOCK = threading.Lock()
 
 
 def run_tflite(model: Path | bytes, images: Floats) -> Floats:
-    """Logits (N, classes) of prepared images (N, C, H, W), by LiteRT on one CPU thread.
+    """Run a TFLite model in LiteRT on one CPU thread.
 
-    The images are transposed for a model that wants (N, H, W, C), quantised
-    for one that takes integers, and its integers become numbers again. A model
-    of fixed batch b is run b images at a time, one of any batch once. Raises
-    ModelError when the runtime refuses the model, UsageError when the images
-    do not fit it, and MissingExtraError where LiteRT is not installed.
+    Args:
+        model: the file, or its bytes. A model of fixed batch b runs b images at a time, one of open batch all.
+        images: preprocessed images (N, C, H, W). They are transposed for a model that takes (N, H, W, C), and
+            quantized for one that takes integers.
+
+    Returns:
+        Logits (N, classes), dequantized for a model that gives integers.
+
+    Raises:
+        ModelError: when the runtime refuses the model.
+        UsageError: when the images do not fit the model.
+        MissingExtraError: when LiteRT is not installed.
     """
     if images.dtype != np.float32:
         raise UsageError(f"images must be float32, prepared as the model wants them, but are {images.dtype}")
     interpreter = open_interpreter(model)
     try:
-        entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        fitted = quantize_values(_in_layout_of(entry, images), entry)
-        batch = _batch(entry, fitted)
-        shape = [batch, *fitted.shape[1:]]
-        if list(entry["shape"]) != shape:
-            interpreter.resize_tensor_input(entry["index"], shape)
-        _allocate(interpreter)
-        batches = (fitted[start : start + batch] for start in range(0, len(fitted), batch))
-        return np.concatenate([_run(interpreter, entry, result, part) for part in batches])
+        source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        inputs = quantize_values(_to_layout(source, images), source)
+        declared = int(source["shape_signature"][0])
+        batch = len(inputs) if declared == -1 else declared
+        if len(inputs) % batch:
+            raise UsageError(f"the model takes {batch} images at a time, which {len(inputs)} is no multiple of")
+        shape = [batch, *inputs.shape[1:]]
+        if list(source["shape"]) != shape:
+            interpreter.resize_tensor_input(source["index"], shape)
+        with without_standard_error():
+            interpreter.allocate_tensors()
+        outputs = []
+        for start in range(0, len(inputs), batch):
+            interpreter.set_tensor(source["index"], inputs[start : start + batch])
+            interpreter.invoke()
+            outputs.append(dequantize_values(interpreter.get_tensor(result["index"]), result))
+        return np.concatenate(outputs)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{_where(model)}: LiteRT cannot run it ({_one_line(error)})") from None
+        raise ModelError(f"{model_label(model)}: LiteRT cannot run it ({one_line(error)})") from None
 
 
 def open_interpreter(model: Path | bytes, *, observed: bool = False) -> Any:
-    """LiteRT's interpreter of a model with one input, on one CPU thread.
+    """Open LiteRT's interpreter of a model with one input, on one CPU thread.
 
-    ``observed`` keeps every tensor readable, computed operator by operator and
-    not by XNNPACK. Raises as ``run_tflite`` does.
+    Args:
+        model: the file, or its bytes.
+        observed: keep every tensor readable: LiteRT's own kernels compute each operator, and XNNPACK none.
+
+    Raises:
+        ModelError: when the runtime refuses the model, or it has several inputs.
+        MissingExtraError: when LiteRT is not installed.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -64,81 +85,54 @@ def open_interpreter(model: Path | bytes, *, observed: bool = False) -> Any:
     try:
         interpreter = Interpreter(num_threads=1, **options)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{_where(model)}: LiteRT refuses it ({_one_line(error)})") from None
-    entries = interpreter.get_input_details()
-    if len(entries) != 1:
-        names = ", ".join(repr(entry["name"]) for entry in entries)
-        raise ModelError(f"{_where(model)}: must have one input, the images, but has {names or 'none'}")
+        raise ModelError(f"{model_label(model)}: LiteRT refuses it ({one_line(error)})") from None
+    inputs = interpreter.get_input_details()
+    if len(inputs) != 1:
+        names = ", ".join(repr(tensor["name"]) for tensor in inputs)
+        raise ModelError(f"{model_label(model)}: must have one input, the images, but has {names or 'none'}")
     return interpreter
-
-
-def _allocate(interpreter: Any) -> None:
-    with without_standard_error():
-        interpreter.allocate_tensors()
 
 
 @contextmanager
 def without_standard_error() -> Iterator[None]:
-    """XNNPACK greets there from compiled code; LiteRT's errors arrive as exceptions."""
+    """Silence standard error, where XNNPACK's compiled code prints; LiteRT's errors arrive as exceptions."""
     with _STANDARD_ERROR_LOCK:
-        kept, null = os.dup(_STANDARD_ERROR), os.open(os.devnull, os.O_WRONLY)
+        original, null = os.dup(_STANDARD_ERROR), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(null, _STANDARD_ERROR)
             yield
         finally:
-            os.dup2(kept, _STANDARD_ERROR)
-            os.close(kept)
+            os.dup2(original, _STANDARD_ERROR)
+            os.close(original)
             os.close(null)
 
 
-def _in_layout_of(entry: Any, images: Floats) -> Floats:
-    """The images (N, C, H, W), or the same as (N, H, W, C), whichever the model's input wants."""
-    wanted = [int(size) for size in entry["shape_signature"]][1:]
-    if len(images) and images.ndim == len(wanted) + 1:
-        for fitted in (np.moveaxis(images, 1, -1), images):
-            if all(want in (-1, have) for want, have in zip(wanted, fitted.shape[1:], strict=True)):
-                return fitted
-    if len(wanted) == 3 and wanted[-1] < wanted[0]:
-        wanted = [wanted[-1], *wanted[:-1]]
-    raise UsageError(f"images must have shape (N, {', '.join(map(str, wanted))}), N above 0, but have {images.shape}")
-
-
-def _batch(entry: Any, images: npt.NDArray[Any]) -> int:
-    declared = int(entry["shape_signature"][0])
-    batch = len(images) if declared == -1 else declared
-    if len(images) % batch:
-        raise UsageError(f"the model takes {batch} images at a time, which {len(images)} is no multiple of")
-    return batch
+def _to_layout(tensor: Any, images: Floats) -> Floats:
+    """Return the images (N, C, H, W) as they are or as (N, H, W, C), as the input tensor needs them."""
+    shape = [int(size) for size in tensor["shape_signature"]][1:]
+    if len(images) and images.ndim == len(shape) + 1:
+        for candidate in (np.moveaxis(images, 1, -1), images):
+            if all(size in (-1, actual) for size, actual in zip(shape, candidate.shape[1:], strict=True)):
+                return candidate
+    if len(shape) == 3 and shape[-1] < shape[0]:
+        shape = [shape[-1], *shape[:-1]]
+    raise UsageError(f"images must have shape (N, {', '.join(map(str, shape))}), N above 0, but have {images.shape}")
 
 
 def quantize_values(values: Floats, tensor: Any) -> npt.NDArray[Any]:
-    """Integers that stand for the values in an integer tensor, the nearest that it can hold."""
-    kind = tensor["dtype"]
-    if not np.issubdtype(kind, np.integer):
-        return values.astype(kind, copy=False)
+    """Return the nearest values that a tensor can hold, in its type; ``tensor`` is described as by LiteRT."""
+    dtype = tensor["dtype"]
+    if not np.issubdtype(dtype, np.integer):
+        return values.astype(dtype, copy=False)
     scale, zero_point = tensor["quantization"]
-    limits = np.iinfo(kind)
-    steps: npt.NDArray[Any] = np.rint(values / np.float32(scale)) + zero_point
-    return steps.clip(limits.min, limits.max).astype(kind)
-
-
-def _run(interpreter: Any, entry: Any, result: Any, images: npt.NDArray[Any]) -> Floats:
-    interpreter.set_tensor(entry["index"], images)
-    interpreter.invoke()
-    return dequantize_values(interpreter.get_tensor(result["index"]), result)
+    limits = np.iinfo(dtype)
+    integers: npt.NDArray[Any] = np.rint(values / np.float32(scale)) + zero_point
+    return integers.clip(limits.min, limits.max).astype(dtype)
 
 
 def dequantize_values(values: npt.NDArray[Any], tensor: Any) -> Floats:
-    """What the values of a tensor stand for."""
+    """Return the float32 numbers that a tensor's values stand for; ``tensor`` is described as by LiteRT."""
     scale, zero_point = tensor["quantization"]
     if np.issubdtype(values.dtype, np.integer) and scale:
         return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
     return values.astype(np.float32, copy=False)
-
-
-def _where(model: Path | bytes) -> str:
-    return "the model" if isinstance(model, bytes) else str(model)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -128,13 +128,13 @@ def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
     """
     parts = split_batches(images, input_shape(model))
     interpreter = open_interpreter(model, observed=True)
-    entry = interpreter.get_input_details()[0]
-    names = {name for operation in read_operations(model) for name in operation.outputs} | {entry["name"]}
-    interpreter.resize_tensor_input(entry["index"], [len(parts[0]), *entry["shape"][1:]])
+    source = interpreter.get_input_details()[0]
+    names = {name for operation in read_operations(model) for name in operation.outputs} | {source["name"]}
+    interpreter.resize_tensor_input(source["index"], [len(parts[0]), *source["shape"][1:]])
     with without_standard_error():
         interpreter.allocate_tensors()
     tensors = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] in names]
     for part in parts:
-        interpreter.set_tensor(entry["index"], quantize_values(np.moveaxis(part, 1, -1), entry))
+        interpreter.set_tensor(source["index"], quantize_values(np.moveaxis(part, 1, -1), source))
         interpreter.invoke()
         yield {tensor["name"]: dequantize_values(interpreter.get_tensor(tensor["index"]), tensor) for tensor in tensors}

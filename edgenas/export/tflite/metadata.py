@@ -1,7 +1,7 @@
-"""What a TFLite file says about itself, by the TFLite Metadata schema (version 1.5.0): labels and normalisation.
+"""TFLite Metadata (schema version 1.5.0) of an image classifier: labels and normalisation.
 
-The schema's classes are in no package that edgenas needs, and the few tables
-that an image classifier fills are written here by their slots.
+edgenas needs no package with the schema's classes: the few tables of a
+classifier are written here by their slots.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from edgenas.export.tflite.file import write_offsets
 
 METADATA_NAME = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
@@ -25,37 +27,55 @@ _RGB = 1
 def classifier_metadata(
     names: tuple[str, str], labelled: bool, normalisation: tuple[Sequence[float], Sequence[float]] | None
 ) -> bytes:
-    """The metadata of a classifier whose input and output have ``names``, and whose labels may be in labels.txt.
+    """Return the metadata of a classifier.
 
-    ``normalisation`` is mean and standard deviation of each channel, of pixels
-    from 0 to 255; None leaves it out.
+    Args:
+        names: names of the input and the output.
+        labelled: True if labels.txt is behind the file.
+        normalisation: mean and standard deviation of each channel, of pixels from 0 to 255; None leaves it out.
     """
     import flatbuffers
 
-    writer = _Writer(flatbuffers.Builder(1024))
-    image = writer.table(2, {1: writer.table(2, {}, {0: _RGB})}, {0: _IMAGE_PROPERTIES})
-    feature = writer.table(2, {1: writer.table(1, {})}, {0: _FEATURE_PROPERTIES})
-    entry, result = {0: writer.text(names[0]), 3: image}, {0: writer.text(names[1]), 3: feature}
+    builder = flatbuffers.Builder(1024)
+    colours = _write_table(builder, 2, {}, {0: _RGB})
+    image = _write_table(builder, 2, {1: colours}, {0: _IMAGE_PROPERTIES})
+    feature = _write_table(builder, 2, {1: _write_table(builder, 1, {})}, {0: _FEATURE_PROPERTIES})
+    source = {0: builder.CreateString(names[0]), 3: image}
+    result = {0: builder.CreateString(names[1]), 3: feature}
     if normalisation is not None:
-        mean, std = (writer.floats(values) for values in normalisation)
-        unit = writer.table(2, {1: writer.table(2, {0: mean, 1: std})}, {0: _NORMALIZATION_OPTIONS})
-        entry[4] = writer.offsets([unit])
+        mean, std = (builder.CreateNumpyVector(np.array(values, np.float32)) for values in normalisation)
+        options = _write_table(builder, 2, {0: mean, 1: std})
+        source[4] = write_offsets(builder, [_write_table(builder, 2, {1: options}, {0: _NORMALIZATION_OPTIONS})])
     if labelled:
-        texts = {0: writer.text(LABELS_FILE), 1: writer.text("the name of each class")}
-        result[6] = writer.offsets([writer.table(5, texts, {2: _TENSOR_AXIS_LABELS})])
-    graph = writer.table(
-        10, {2: writer.offsets([writer.table(7, entry)]), 3: writer.offsets([writer.table(7, result)])}
-    )
-    model = {0: writer.text("edgenas"), 3: writer.offsets([graph]), 7: writer.text("1.0.0")}
-    writer.builder.Finish(writer.table(8, model), file_identifier=_IDENTIFIER)
-    return bytes(writer.builder.Output())
+        texts = {0: builder.CreateString(LABELS_FILE), 1: builder.CreateString("the name of each class")}
+        result[6] = write_offsets(builder, [_write_table(builder, 5, texts, {2: _TENSOR_AXIS_LABELS})])
+    inputs = write_offsets(builder, [_write_table(builder, 7, source)])
+    outputs = write_offsets(builder, [_write_table(builder, 7, result)])
+    graph = _write_table(builder, 10, {2: inputs, 3: outputs})
+    model = {
+        0: builder.CreateString("edgenas"),
+        3: write_offsets(builder, [graph]),
+        7: builder.CreateString("1.0.0"),
+    }
+    builder.Finish(_write_table(builder, 8, model), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _write_table(builder: Any, slots: int, offsets: Mapping[int, int], codes: Mapping[int, int] | None = None) -> int:
+    """Write a table of as many slots, with offsets and bytes by slot, and return its offset."""
+    builder.StartObject(slots)
+    for slot, offset in offsets.items():
+        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+    for slot, code in (codes or {}).items():
+        builder.PrependUint8Slot(slot, code, 0)
+    end: int = builder.EndObject()
+    return end
 
 
 def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
-    """The TFLite file with labels.txt behind it as an uncompressed zip, where readers of the metadata look for it.
+    """Return a TFLite file with labels.txt behind it as an uncompressed zip, where readers of the metadata look.
 
-    Whoever rewrites a file, as quantisation does, loses what is behind it and
-    calls this again.
+    Quantization drops the labels, so that they must be added again.
     """
     buffer = io.BytesIO(model)
     text = "".join(f"{label}\n" for label in labels)
@@ -65,7 +85,7 @@ def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def has_other_labels(model: bytes, labels: Sequence[str]) -> bool:
-    """Whether something lies behind a TFLite file that is not what ``with_labels`` puts there for these labels."""
+    """Return True if the bytes behind a TFLite file are not what ``with_labels`` writes there for these labels."""
     if not zipfile.is_zipfile(io.BytesIO(model)):
         return False
     try:
@@ -74,34 +94,3 @@ def has_other_labels(model: bytes, labels: Sequence[str]) -> bool:
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return True
     return with_labels(model[:start], labels) != model
-
-
-class _Writer:
-    """Tables of a flatbuffer by their slots."""
-
-    def __init__(self, builder: Any) -> None:
-        self.builder = builder
-
-    def table(self, slots: int, offsets: Mapping[int, int], codes: Mapping[int, int] | None = None) -> int:
-        self.builder.StartObject(slots)
-        for slot, offset in offsets.items():
-            self.builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-        for slot, code in (codes or {}).items():
-            self.builder.PrependUint8Slot(slot, code, 0)
-        end: int = self.builder.EndObject()
-        return end
-
-    def text(self, text: str) -> int:
-        offset: int = self.builder.CreateString(text)
-        return offset
-
-    def floats(self, values: Sequence[float]) -> int:
-        offset: int = self.builder.CreateNumpyVector(np.array(values, np.float32))
-        return offset
-
-    def offsets(self, offsets: Sequence[int]) -> int:
-        self.builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self.builder.PrependUOffsetTRelative(offset)
-        end: int = self.builder.EndVector()
-        return end

@@ -1,4 +1,4 @@
-"""TFLite written straight from an ONNX graph; no TensorFlow."""
+"""TFLite files written from an ONNX graph, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgenas.errors import UncoveredOperatorError, UsageError
 from edgenas.export.tflite.converter import Converter, NotCoveredError
 from edgenas.export.tflite.file import write_file
-from edgenas.export.tflite.graph import Node, OnnxGraph, read_graph
+from edgenas.export.tflite.graph import Node, OnnxGraph, read_onnx_graph
 from edgenas.export.tflite.metadata import METADATA_NAME, classifier_metadata, with_labels
 from edgenas.export.tflite.operators import OPERATORS
 from edgenas.export.tflite.split_depthwise import split_depthwise
@@ -21,65 +21,63 @@ def build_tflite(
     labels: Sequence[str] = (),
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> bytes:
-    """An ONNX file of a float32 image network as a TFLite file: input (N, H, W, C), names as in ONNX.
+    """Convert an ONNX file of a float32 image network to TFLite; equal arguments give equal bytes.
 
-    ``model`` comes from ``build_onnx`` or from torch.onnx. An operator's output
-    tensor has the names of the nodes whose work it does, joined by ``;``
-    (``stem.conv;stem.act``), the graph's output its own; weights keep theirs.
-    An open batch stays open. Equal arguments give equal bytes.
+    An operator's output tensor has the names of the nodes whose work it does,
+    joined by ``;`` (``stem.conv;stem.act``). The input, the output and weights
+    keep their names, and an open batch stays open.
 
-    ``labels``, one a class, and ``normalisation``, mean and standard deviation of
-    each channel of pixels from 0 to 255, are written as TFLite Metadata, with
-    labels.txt behind the file (see ``with_labels``).
+    Args:
+        model: from ``build_onnx`` or torch.onnx.
+        labels: name of each class, written behind the file (see ``with_labels``) and into its metadata.
+        normalisation: mean and standard deviation of each channel of pixels from 0 to 255, for the metadata.
 
-    Raises UncoveredOperatorError naming all nodes that this writer cannot
-    write, ModelError when the model is damaged or has not one input and one
-    output, UsageError for an impossible input or label, VerificationError
-    when a weight is not finite, and MissingExtraError without LiteRT.
+    Returns:
+        The file, with the input (N, H, W, C).
+
+    Raises:
+        UncoveredOperatorError: naming all nodes that this writer does not cover.
+        ModelError: when the model is damaged or has not one input and one output.
+        UsageError: for an impossible input or label.
+        VerificationError: when a weight is not finite.
+        MissingExtraError: when LiteRT is not installed.
     """
-    graph = split_depthwise(read_graph(model))
-    converter = _converted(graph)
-    result = converter.finish()
+    graph = split_depthwise(read_onnx_graph(model))
+    converter = _convert_graph(graph)
+    result = converter.finish_output()
     _check_labels(labels, converter.tensors[result].shape)
     names, metadata = (graph.input, graph.output), {}
     if labels or normalisation:
         metadata[METADATA_NAME] = classifier_metadata(names, bool(labels), normalisation)
-    entry = converter.raw(graph.input).index
-    file = write_file(converter.tensors, converter.operators, entry, result, metadata)
+    source = converter.raw_value(graph.input).index
+    file = write_file(converter.tensors, converter.operators, source, result, metadata)
     return with_labels(file, labels) if labels else file
 
 
-def _converted(graph: OnnxGraph) -> Converter:
+def _convert_graph(graph: OnnxGraph) -> Converter:
+    """Convert all nodes. Raise UncoveredOperatorError for all that cannot be converted at once."""
     converter = Converter(graph)
-    refused: list[tuple[Node, str]] = []
+    reasons: dict[tuple[str, str], list[str]] = {}  # names of refused nodes by operator and reason
     lost: set[str] = set()
     for node in graph.nodes:
         if lost & set(node.inputs) and node.operator in OPERATORS:
-            lost.add(node.output)  # nothing is known of it, but nothing is wrong with it
-        elif not converter.knows(node.output):
+            lost.add(node.output)  # only a node before it is at fault
+        elif not converter.has_value(node.output):
             try:
-                _convert(converter, node)
+                _convert_node(converter, node)
             except NotCoveredError as error:
-                refused.append((node, str(error)))
+                reasons.setdefault((node.operator, str(error)), []).append(repr(node.name))
                 lost.add(node.output)
-    if refused:
-        raise UncoveredOperatorError(f"TFLite cannot be written: {_list(refused)}; {_REMEDY}")
+    if reasons:
+        refused = "; ".join(f"{operator} {', '.join(names)} {why}" for (operator, why), names in reasons.items())
+        raise UncoveredOperatorError(f"TFLite cannot be written: {refused}; {_REMEDY}")
     return converter
 
 
-def _convert(converter: Converter, node: Node) -> None:
-    operator = OPERATORS.get(node.operator)
-    if operator is None:
+def _convert_node(converter: Converter, node: Node) -> None:
+    if node.operator not in OPERATORS:
         raise NotCoveredError("is not covered")
-    operator(converter, node)
-
-
-def _list(refused: Sequence[tuple[Node, str]]) -> str:
-    """Each operator once for each reason, with the names of its nodes."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for node, why in refused:
-        groups.setdefault((node.operator, why), []).append(repr(node.name))
-    return "; ".join(f"{operator} {', '.join(names)} {why}" for (operator, why), names in groups.items())
+    OPERATORS[node.operator](converter, node)
 
 
 def _check_labels(labels: Sequence[str], shape: tuple[int, ...]) -> None:

@@ -78,8 +78,8 @@ def _assert_equal_to_reference(architecture: Architecture, weights: Weights) -> 
     images = np.random.default_rng(5).standard_normal((2, 3, size, size), dtype=np.float32)
     model = build_onnx(architecture, weights)
     check_onnx(model)
-    expected, found = _reference_logits(architecture, weights, images), run_onnx(model, images)
-    assert np.abs(expected - found).max() <= 1e-5 * max(1.0, float(np.abs(expected).max()))
+    expected, actual = _reference_logits(architecture, weights, images), run_onnx(model, images)
+    assert np.abs(expected - actual).max() <= 1e-5 * max(1.0, float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -103,7 +103,7 @@ def test_stages_of_ones_own_agree_too(lively_weights: Make) -> None:
 
 
 def test_equal_arguments_give_equal_bytes(small_space: MobileNetV3) -> None:
-    """Two exports of one network are the same file, whatever the order of its weights."""
+    """Two exports of one network are the same file, in any order of its weights."""
     architecture = small_space.largest
     weights = random_weights(architecture, seed=2)
     shuffled = dict(reversed(weights.items()))
@@ -164,7 +164,7 @@ def test_a_tensor_of_another_place_is_refused(small_space: MobileNetV3) -> None:
 
 
 def test_a_misshapen_tensor_is_named_with_both_shapes(small_space: MobileNetV3) -> None:
-    """A tensor of another shape is refused with the wanted and the given one."""
+    """A tensor of another shape is refused with both shapes."""
     wrong = {"stem.conv.weight": np.ones((8, 1, 3, 3), np.float32)}
     message = _refuse(small_space, UsageError, lambda weights: weights.update(wrong))
     assert "(8, 3, 3, 3)" in message

@@ -1,4 +1,4 @@
-"""What each layer of a file in fewer bits loses."""
+"""The error of each layer of a quantized file."""
 
 from __future__ import annotations
 

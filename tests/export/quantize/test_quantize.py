@@ -52,8 +52,8 @@ def _images(size: int, number: int = 8) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((number, 3, size, size), dtype=np.float32)
 
 
-def _error(expected: np.ndarray, found: np.ndarray) -> float:
-    return float(np.sqrt(np.square(expected - found).mean() / np.square(expected).mean()))
+def _error(expected: np.ndarray, actual: np.ndarray) -> float:
+    return float(np.sqrt(np.square(expected - actual).mean() / np.square(expected).mean()))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_fewer_bits_give_nearly_the_same_logits(
 
 @every_format
 def test_float32_is_returned_as_it_is(files: Files, file_format: str) -> None:
-    """No bits are taken away where none were asked for."""
+    """A float32 file stays as it is."""
     assert quantize(files[file_format], ExportFormat(file_format, "fp32")) == files[file_format]
 
 
@@ -109,7 +109,7 @@ def test_int8_computes_in_integers_only(int8_files: Files, file_format: str) -> 
 
 @every_format
 def test_float_layers_are_nodes_of_the_float32_graph(files: Files, calibration: Calibration, file_format: str) -> None:
-    """What the quantiser adds, such as the gate of a hard swish, is reported as the node that it is part of."""
+    """A node that the quantizer adds, such as the gate of a hard swish, is reported as the node it belongs to."""
     export_format = INT8[file_format]
     nodes = {node.name for node in onnx.load_from_string(files["onnx"]).graph.node}
     floats = float_layers(
@@ -166,9 +166,9 @@ def test_named_layers_stay_in_float(
     """A layer's name keeps it in float, a place's name all below it, and nothing else."""
     export_format = INT8[file_format]
     model = quantize(files[file_format], export_format, calibration, keep_float=[keep])
-    found = float_layers(model, export_format)
-    assert all(is_kept_in_float(layer, [keep]) for layer in found)
-    assert expected <= {part for layer in found for part in layer.split(";")}
+    layers = float_layers(model, export_format)
+    assert all(is_kept_in_float(layer, [keep]) for layer in layers)
+    assert expected <= {part for layer in layers for part in layer.split(";")}
     run = RUN[file_format]
     images = calibration.images
     assert _error(run(files[file_format], images), run(model, images)) < LIMITS["int8"][0]
@@ -212,8 +212,8 @@ def test_symmetric_integers_have_zero_points_of_zero(files: Files, calibration: 
     assert len(points) > 50
     assert {point.dtype for point in points} == {np.dtype(np.int8)}
     assert not any(point.any() for point in points)
-    found = run_onnx(model, calibration.images)
-    assert _error(run_onnx(files["onnx"], calibration.images), found) < LIMITS["int8"][0]
+    actual = run_onnx(model, calibration.images)
+    assert _error(run_onnx(files["onnx"], calibration.images), actual) < LIMITS["int8"][0]
 
 
 @pytest.mark.parametrize("export_format", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")], ids=str)
@@ -239,10 +239,10 @@ def test_any_batch_is_calibrated(
     """Files that take three images at a time or any number are calibrated on eight."""
     model = build_onnx(small_space.smallest, lively_weights(small_space.smallest, 1), batch=batch)
     base = model if file_format == "onnx" else build_tflite(model)
-    found = quantize(base, INT8[file_format], calibration)
+    quantized = quantize(base, INT8[file_format], calibration)
     run = RUN[file_format]
     images = calibration.images[:6]
-    assert _error(run(base, images), run(found, images)) < LIMITS["int8"][0]
+    assert _error(run(base, images), run(quantized, images)) < LIMITS["int8"][0]
 
 
 @every_format
@@ -258,7 +258,7 @@ def test_images_of_another_size_are_refused(files: Files, file_format: str) -> N
 def test_a_damaged_model_is_one_line(
     files: Files, calibration: Calibration, file_format: str, precision: str, damage: bytes | None
 ) -> None:
-    """What is no model, or half of one, is refused on one line."""
+    """Bytes that are no model, or half of one, are refused on one line."""
     model = files[file_format][:500] if damage is None else damage
     with pytest.raises(ModelError) as caught:
         quantize(model, ExportFormat(file_format, precision), calibration)
@@ -310,8 +310,8 @@ def test_a_layer_that_is_always_zero_does_no_harm(
     model = build_onnx(small_space.smallest, weights)
     base = model if file_format == "onnx" else build_tflite(model)
     run = RUN[file_format]
-    found = run(quantize(base, INT8[file_format], calibration), calibration.images)
-    assert _error(run(base, calibration.images), found) < LIMITS["int8"][0]
+    actual = run(quantize(base, INT8[file_format], calibration), calibration.images)
+    assert _error(run(base, calibration.images), actual) < LIMITS["int8"][0]
 
 
 @every_format
@@ -352,15 +352,15 @@ def test_every_familys_networks_run_in_integers(space: SearchSpace, lively_weigh
     model = build_onnx(architecture, lively_weights(architecture, seed))
     for file_format, base in (("onnx", model), ("tflite", build_tflite(model))):
         export_format, run = INT8[file_format], RUN[file_format]
-        found = quantize(base, export_format, Calibration(images))
-        assert float_layers(found, export_format) == ()
+        quantized = quantize(base, export_format, Calibration(images))
+        assert float_layers(quantized, export_format) == ()
         # Deep networks of random weights amplify any difference.
-        assert _error(run(base, images), run(found, images)) < 0.5
+        assert _error(run(base, images), run(quantized, images)) < 0.5
 
 
 def _int8_logits(model: bytes, images: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    found = quantize(model, INT8["onnx"], Calibration(images, "minmax"))
-    return run_onnx(found, images), float_layers(found, INT8["onnx"])
+    quantized = quantize(model, INT8["onnx"], Calibration(images, "minmax"))
+    return run_onnx(quantized, images), float_layers(quantized, INT8["onnx"])
 
 
 @pytest.mark.parametrize(
@@ -378,10 +378,10 @@ def test_operators_without_integer_kernels_are_written_with_others(
 ) -> None:
     """Hard sigmoid, hard swish and mean compute in integers, as exactly as their two or three steps of 8 bits allow."""
     images = np.linspace(-8, 8, 4 * 3 * 64, dtype=np.float32).reshape(4, 3, 8, 8)
-    found, floats = _int8_logits(small_graph((1, 3, 8, 8), *nodes), images)
+    actual, floats = _int8_logits(small_graph((1, 3, 8, 8), *nodes), images)
     assert floats == ()
     wanted = expected(images)
-    assert np.abs(found - wanted).max() <= 0.03 * np.abs(wanted).max()
+    assert np.abs(actual - wanted).max() <= 0.03 * np.abs(wanted).max()
 
 
 def test_int8_tflite_has_no_operator_that_xnnpack_lacks(

@@ -22,9 +22,9 @@ DOUBLE: tuple[str, str, dict[str, int]] = ("Add", "x x -> y", {})
 
 @pytest.mark.parametrize("batch", [1, 3, "N"])
 def test_images_are_run_in_the_models_batches(small_graph: Graphs, batch: int | str) -> None:
-    """All images come back in order, whatever batch the model takes."""
-    found = run_tflite(build_tflite(small_graph((batch, 3, 4, 5), DOUBLE)), IMAGES)
-    np.testing.assert_array_equal(found, 2 * np.moveaxis(IMAGES, 1, -1))
+    """All images come back in order, for models of any batch."""
+    actual = run_tflite(build_tflite(small_graph((batch, 3, 4, 5), DOUBLE)), IMAGES)
+    np.testing.assert_array_equal(actual, 2 * np.moveaxis(IMAGES, 1, -1))
 
 
 def test_a_file_is_run_like_its_bytes(small_graph: Graphs, tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_a_model_of_channels_first_gets_the_images_as_they_are(small_graph: Grap
 
 
 def test_a_cube_is_taken_for_channels_last(small_graph: Graphs) -> None:
-    """Where both layouts fit, (N, H, W, C) is meant, as always in TFLite."""
+    """If both layouts fit, the input is (N, H, W, C), as always in TFLite."""
     cube = np.ascontiguousarray(IMAGES[:, :, :3, :3])
-    found = run_tflite(build_tflite(small_graph((1, 3, 3, 3), DOUBLE)), cube)
-    np.testing.assert_array_equal(found, 2 * np.moveaxis(cube, 1, -1))
+    actual = run_tflite(build_tflite(small_graph((1, 3, 3, 3), DOUBLE)), cube)
+    np.testing.assert_array_equal(actual, 2 * np.moveaxis(cube, 1, -1))
 
 
 @pytest.mark.parametrize(
@@ -112,19 +112,19 @@ def test_published_files_give_probabilities(
 ) -> None:
     """Files of others, with floats and with integers inside, end in a softmax: their rows sum to 1."""
     images = np.random.default_rng(1).random((3, 3, size, size), dtype=np.float32) * np.float32(largest)
-    found = run_tflite(data_folder / "models" / f"{name}.tflite", images)
-    assert found.shape == (3, classes)
-    assert found.min() >= 0
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.05)
+    actual = run_tflite(data_folder / "models" / f"{name}.tflite", images)
+    assert actual.shape == (3, classes)
+    assert actual.min() >= 0
+    np.testing.assert_allclose(actual.sum(axis=1), 1, atol=0.05)
 
 
 def test_unsigned_integers_become_the_numbers_they_stand_for(data_folder: Path) -> None:
     """A uint8 output of scale 1/256 and zero point 0 gives multiples of 1/256."""
     images = np.random.default_rng(1).random((2, 3, 160, 160), dtype=np.float32)
-    found = run_tflite(data_folder / "models" / "mobilenet_v1_0.5_160_uint8.tflite", images)
-    assert found.shape == (2, 1001)
-    np.testing.assert_array_equal(found * 256, np.rint(found * 256))
-    assert found.max() > 0
+    actual = run_tflite(data_folder / "models" / "mobilenet_v1_0.5_160_uint8.tflite", images)
+    assert actual.shape == (2, 1001)
+    np.testing.assert_array_equal(actual * 256, np.rint(actual * 256))
+    assert actual.max() > 0
 
 
 def test_quantised_and_float_twins_agree(data_folder: Path) -> None:

@@ -30,10 +30,10 @@ def _check(model: bytes, shape: tuple[int, ...]) -> bytes:
     file = build_tflite(model)
     noise = _random(*shape) * 4
     for images in (noise, -np.abs(noise), np.abs(noise)):
-        expected, found = run_onnx(model, images), run_tflite(file, images)
+        expected, actual = run_onnx(model, images), run_tflite(file, images)
         if expected.ndim == 4:
             expected = np.moveaxis(expected, 1, -1)
-        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
     return file
 
 
@@ -152,14 +152,14 @@ def test_operators_of_one_input(
 
 
 def test_an_activation_that_two_read_is_not_hidden(small_graph: Graphs, operators_of: Operators) -> None:
-    """What another node reads, or the caller, is not fused away."""
+    """A tensor that another node or the caller reads is not fused away."""
     nodes: list[Node] = [("Conv", "x w -> c", {}), ("Relu", "c -> r", {}), ("Add", "c r -> y", {})]
     model = small_graph((1, 3, 4, 4), *nodes, w=_random(3, 3, 1, 1))
     assert operators_of(_check(model, (1, 3, 4, 4))) == ["CONV_2D c_node", "RELU r_node", "ADD y"]
 
 
 def test_the_output_is_not_hidden_in_an_activation_behind_it(small_graph: Graphs, operators_of: Operators) -> None:
-    """The caller's output is what its node computes, whatever reads it too."""
+    """The graph's output is what its node computes, also if another node reads it."""
     nodes: list[Node] = [("Conv", "x w -> y", {}), ("Relu", "y -> r", {})]
     model = small_graph((1, 3, 4, 4), *nodes, w=_random(3, 3, 1, 1))
     assert operators_of(_check(model, (1, 3, 4, 4)))[0] == "CONV_2D y"
@@ -267,7 +267,7 @@ def test_a_flattened_map_is_read_by_the_layer_behind(
 def test_a_flattened_map_that_others_read_has_the_order_of_onnx(
     small_graph: Graphs, operators_of: Operators, node: Node, constants: dict[str, np.ndarray]
 ) -> None:
-    """Where rows are asked for, they are transposed once."""
+    """A flattened map that is read as rows is transposed once."""
     model = small_graph((2, 3, 4, 5), node, ("Relu", "f -> y", {}), **constants)
     kinds = [line.split()[0] for line in operators_of(_check(model, (2, 3, 4, 5)))]
     assert kinds == ["TRANSPOSE", "RESHAPE", "RELU"]
@@ -349,7 +349,7 @@ def test_uncovered_operators_are_all_listed_with_the_second_route(small_graph: G
 def test_covered_operators_in_odd_forms_are_refused_with_the_reason(
     small_graph: Graphs, node: Node, constants: dict[str, Any], rule: str
 ) -> None:
-    """What TFLite cannot say is refused, never approximated."""
+    """An operator that TFLite does not have is refused, never approximated."""
     with pytest.raises(UncoveredOperatorError, match=rule):
         build_tflite(small_graph((1, 3, 4, 4), node, **constants))
 
@@ -364,13 +364,13 @@ def test_weights_that_are_not_finite_are_named(small_graph: Graphs, value: float
 
 
 def test_large_finite_weights_pass(small_graph: Graphs) -> None:
-    """That their sum overflows is no reason."""
+    """Finite weights whose sum overflows are accepted."""
     build_tflite(small_graph((1, 3, 4, 4), ("Conv", "x w -> y", {}), w=np.full((4, 3, 1, 1), 3e38, np.float32)))
 
 
 @pytest.mark.parametrize("model", [b"", b"no model", b"\x08\x08"])
 def test_a_damaged_model_is_one_line(model: bytes) -> None:
-    """What is no ONNX file is refused."""
+    """Bytes that are no ONNX file are refused."""
     with pytest.raises(ModelError) as caught:
         build_tflite(model)
     assert "\n" not in str(caught.value)

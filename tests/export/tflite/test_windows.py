@@ -1,4 +1,4 @@
-"""Where windows lie: what TFLite calls SAME and VALID, against a count by hand of ONNX's rule."""
+"""The places of windows: TFLite's SAME and VALID against a count by hand of ONNX's rule."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.export.tflite.windows import window
+from edgenas.export.tflite.windows import read_window
 
 
 def _starts_of_onnx(size: int, extent: int, stride: int, before: int, after: int, ceil: bool) -> list[int]:
-    """Where ONNX's windows start: within the padded map, or with ceil_mode one more that starts within the map."""
+    """Return the starts of ONNX's windows: within the padded map, or with ceil_mode one more that starts in the map."""
     starts, start = [], -before
     while start + extent <= size + after or (ceil and start + extent - stride < size + after and start < size):
         starts.append(start)
@@ -19,7 +19,7 @@ def _starts_of_onnx(size: int, extent: int, stride: int, before: int, after: int
 
 
 def _starts_of_same(size: int, extent: int, stride: int) -> list[int]:
-    """Where TFLite's SAME puts windows: one for each stride, the padding shared, the odd one behind."""
+    """Return the starts of TFLite's SAME windows: one for each stride, the padding shared, the odd one behind."""
     count = -(-size // stride)
     padding = max((count - 1) * stride + extent - size, 0)
     return [number * stride - padding // 2 for number in range(count)]
@@ -36,7 +36,7 @@ def _starts_of_same(size: int, extent: int, stride: int) -> list[int]:
 def test_windows_start_where_onnx_starts_them(
     size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil: bool
 ) -> None:
-    """SAME is said exactly when it puts the windows there; otherwise the padding given puts VALID's there."""
+    """SAME is said exactly when it puts the windows there; otherwise its padding puts VALID's there."""
     extent = (kernel - 1) * dilation + 1
     starts = _starts_of_onnx(size, extent, stride, *pads, ceil)
     if not starts or max(pads) >= extent:
@@ -47,16 +47,16 @@ def test_windows_start_where_onnx_starts_them(
         "dilations": [dilation, dilation],
         "ceil_mode": int(ceil),
     }
-    found = window((size, size), (kernel, kernel), attributes)
-    assert found is not None
-    assert found.out == (len(starts), len(starts))
-    if found.same:
+    window = read_window((size, size), (kernel, kernel), attributes)
+    assert window is not None
+    assert window.out == (len(starts), len(starts))
+    if window.same:
         assert _starts_of_same(size, extent, stride) == starts
     else:
-        (before, after), _ = found.pads
+        (before, after), _ = window.pads
         room = size + before + after - extent
         assert [start - before for start in range(0, room + 1, stride)] == starts
-        assert found.padded == (_starts_of_same(size, extent, stride) != starts and before + after > 0)
+        assert window.needs_padding == (_starts_of_same(size, extent, stride) != starts and before + after > 0)
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_windows_start_where_onnx_starts_them(
 )
 def test_same_is_ours_by_size(size: int, kernel: int, stride: int, same: bool) -> None:
     """Half a kernel of padding is SAME at stride 1, and at stride 2 for odd maps: an even one is padded on one side."""
-    found = window((size, size), (kernel, kernel), {"pads": [kernel // 2] * 4, "strides": [stride] * 2})
-    assert found is not None
-    assert (found.same, found.padded) == (same, not same)
+    window = read_window((size, size), (kernel, kernel), {"pads": [kernel // 2] * 4, "strides": [stride] * 2})
+    assert window is not None
+    assert (window.same, window.needs_padding) == (same, not same)
 
 
 def test_only_what_windows_reach_is_padded() -> None:
     """A 3x3 window of stride 2 over 224 pixels with a pad of 1 on all sides never reaches the last one."""
-    found = window((224, 224), (3, 3), {"pads": [1] * 4, "strides": [2, 2]})
-    assert found is not None
-    assert found.pads == ((1, 0), (1, 0))
+    window = read_window((224, 224), (3, 3), {"pads": [1] * 4, "strides": [2, 2]})
+    assert window is not None
+    assert window.pads == ((1, 0), (1, 0))
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_only_what_windows_reach_is_padded() -> None:
 )
 def test_other_windows_are_not_known(kernel: tuple[int, ...], attributes: dict[str, object]) -> None:
     """One dimension, padding that is not written out, cropping, and a window larger than the map are none."""
-    assert window((9, 9), kernel, attributes) is None
+    assert read_window((9, 9), kernel, attributes) is None

@@ -25,11 +25,11 @@ Operators = Callable[[bytes], list[str]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def _assert_near(expected: np.ndarray, found: np.ndarray) -> None:
+def _assert_close(expected: np.ndarray, actual: np.ndarray) -> None:
     """At most 1e-4 of the largest logit or of 1 apart; in truth far less."""
     assert np.isfinite(expected).all()
-    assert expected.shape == found.shape
-    assert np.abs(expected - found).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
+    assert expected.shape == actual.shape
+    assert np.abs(expected - actual).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
 
 
 def _images(architecture: Architecture, number: int) -> np.ndarray:
@@ -41,9 +41,9 @@ def _assert_same_logits(architecture: Architecture, weights: Weights, torch_logi
     images = _images(architecture, 2)
     expected = torch_logits(architecture, weights, images)
     model = build_onnx(architecture, weights)
-    found = run_tflite(build_tflite(model), images)
-    _assert_near(expected, found)
-    _assert_near(run_onnx(model, images), found)
+    actual = run_tflite(build_tflite(model), images)
+    _assert_close(expected, actual)
+    _assert_close(run_onnx(model, images), actual)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -68,7 +68,7 @@ def test_they_agree_at_every_resolution(space: SearchSpace, lively_weights: Make
     "space", [MobileNetV3(resolutions=(99,)), ProxylessNAS(resolutions=(99,)), ResNet50D(resolutions=(99,))]
 )
 def test_they_agree_at_full_width(space: SearchSpace, lively_weights: Make, torch_logits: Torch) -> None:
-    """So do those of the published widths."""
+    """Networks of the published widths give ONNX's logits too."""
     _assert_same_logits(space.smallest, lively_weights(space.smallest, 0), torch_logits)
 
 
@@ -78,10 +78,10 @@ def test_every_batch_gives_the_same_logits(space: SearchSpace, lively_weights: M
     architecture = space.smallest
     weights, images = lively_weights(architecture, 4), _images(architecture, 6)
     file = build_tflite(build_onnx(architecture, weights, batch=batch))
-    found = run_tflite(file, images)
-    _assert_near(run_onnx(build_onnx(architecture, weights), images), found)
+    actual = run_tflite(file, images)
+    _assert_close(run_onnx(build_onnx(architecture, weights), images), actual)
     if batch is None:
-        _assert_near(found[:3], run_tflite(file, images[:3]))
+        _assert_close(actual[:3], run_tflite(file, images[:3]))
 
 
 @pytest.mark.parametrize(("batch", "shape"), [(1, [1, 24, 24, 3]), (4, [4, 24, 24, 3]), (None, [-1, 24, 24, 3])])
@@ -149,7 +149,7 @@ def test_no_byte_of_weights_is_there_twice(small_space: MobileNetV3) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_weight_that_is_not_finite_is_named(small_space: MobileNetV3, value: float) -> None:
-    """Damage done after the ONNX file was written is found."""
+    """A weight that was damaged in the ONNX file is refused."""
     import onnx
 
     model = onnx.load_model_from_string(build_onnx(small_space.smallest, random_weights(small_space.smallest)))
