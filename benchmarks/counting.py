@@ -1,4 +1,4 @@
-"""How long the costs of a million architectures take, counted and predicted by a made-up table, per family.
+"""Time the costs of a million architectures per family, counted and predicted by a random table.
 
 python benchmarks/counting.py
 """
@@ -18,7 +18,7 @@ COUNT = 1_000_000
 
 
 def made_up(space: SearchSpace) -> en.LatencyTable:
-    """A table of the form that a profile gives, with costs drawn at random."""
+    """Return a latency table of the form that a profile gives, with random costs."""
     rng = np.random.default_rng(0)
     costs, logs = rng.random(len(space.distinct_parts)), 0.01 * rng.standard_normal(CURVE_KNOTS)
     curve, memory = Curve(np.linspace(0, 8, CURVE_KNOTS), logs), MemoryModel.counted(space)
@@ -26,7 +26,7 @@ def made_up(space: SearchSpace) -> en.LatencyTable:
 
 
 def main() -> None:
-    """Print one row a family: seconds for each cost."""
+    """Print one row per family: seconds for each cost."""
     names = ("params", "macs", "weight_bytes", "activation_bytes", "latency_ms", "peak_bytes")
     print("| family | " + " | ".join(f"{name} s" for name in names) + " |")
     print("|---" * (1 + len(names)) + "|")

@@ -1,4 +1,4 @@
-"""What examples/digits.yaml reaches: test accuracy of the smallest, the largest and random subnets, per seed.
+"""Train examples/digits.yaml from several seeds; print test accuracies of the smallest, largest and random subnets.
 
 python benchmarks/digits.py --seeds 3
 """
@@ -39,11 +39,11 @@ def measure_seed(seed: int, folder: Path) -> str:
 
 
 def main() -> None:
-    """Print one row a seed."""
+    """Print one row per seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
-    print(f"| seed | training s | smallest | largest | mean of {RANDOM_SUBNETS} random | worst of them |")
+    print(f"| seed | training s | smallest | largest | mean of {RANDOM_SUBNETS} random | worst of these |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):

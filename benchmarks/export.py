@@ -1,12 +1,12 @@
-"""Our model files against those of litert-torch and torch.onnx: seconds to write, latency, operators.
+"""Compare our model files with those of litert-torch and torch.onnx: seconds to write, latency, operators.
 
     python3.11 -m venv .venv/litert-torch
     .venv/litert-torch/bin/python -m pip install -c constraints-litert-torch.txt '.[litert-torch]'
     python benchmarks/export.py --litert-torch-python .venv/litert-torch/bin/python
 
 The same random subnets of MobileNetV3 w1.0, with the same random weights, go
-through every way, imports not counted. Each latency is the median over
-processes, begun in turn, of the median of a process's runs on one thread.
+through every writer; imports are not counted. Each latency is the median over
+processes, measured alternately, of the median of a process's runs on one thread.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ ROOT = Path(__file__).parents[1]
 SIZE = 224
 BATCH = 20
 TARGETS = {"tflite": "litert", "onnx": "onnxruntime"}
-AGAIN = "ours again"
+AGAIN = "ours, repeated"
 Seconds = dict[str, list[float]]
 
 
 def make_subnet(architecture: en.Architecture, seed: int) -> Subnet:
-    """A subnet in eval mode whose batch norms and biases are random too: equal tensors would be stored once."""
+    """Return a subnet in eval mode with random batch norms and biases; equal tensors would be stored only once."""
     rng = np.random.default_rng(seed)
     weights = random_weights(architecture, seed)
     for name, values in weights.items():
@@ -66,7 +66,7 @@ def make_subnet(architecture: en.Architecture, seed: int) -> Subnet:
 
 
 def file_of(folder: Path, architecture: en.Architecture, writer: str, kind: str) -> Path:
-    """Where a writer's file of an architecture lies."""
+    """Return the path of a writer's file of an architecture."""
     return folder / f"{architecture.id}.{writer.replace(' ', '_').replace('-', '_')}.{kind}"
 
 
@@ -79,7 +79,7 @@ def write_tflite(path: Path, architecture: en.Architecture, subnet: Subnet) -> N
 
 
 def write_by_torch(path: Path, subnet: Subnet, dynamo: bool) -> None:
-    """By one of torch.onnx's exporters, what they print and warn of unheard."""
+    """Write a subnet with one of torch.onnx's exporters; hide its output and warnings."""
     sample = torch.zeros(1, 3, SIZE, SIZE)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -87,14 +87,14 @@ def write_by_torch(path: Path, subnet: Subnet, dynamo: bool) -> None:
 
 
 def timed(write: Callable[[], object]) -> float:
-    """The seconds that it takes."""
+    """Return the seconds that a call takes."""
     began = time.monotonic()
     write()
     return time.monotonic() - began
 
 
 def write_files(folder: Path, architectures: Sequence[en.Architecture]) -> tuple[Seconds, Seconds]:
-    """Every file that this process can write; the seconds by writer, of TFLite and of ONNX."""
+    """Write every file that this process can write; return the seconds by writer, for TFLite and for ONNX."""
     tflite, graphs = collections.defaultdict(list), collections.defaultdict(list)
     subnets = {architecture: make_subnet(architecture, seed) for seed, architecture in enumerate(architectures)}
     for architecture, subnet in subnets.items():
@@ -115,7 +115,7 @@ def write_files(folder: Path, architectures: Sequence[en.Architecture]) -> tuple
 
 
 def write_by_litert_torch(python: Path, folder: Path, architectures: Sequence[en.Architecture]) -> list[float]:
-    """Its file of every architecture, written by its own environment; the seconds."""
+    """Write litert-torch's file of every architecture in its own environment; return the seconds."""
     command = [str(python), str(Path(__file__).with_name("export_litert_torch.py")), str(folder), str(SIZE)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - a list
@@ -126,7 +126,7 @@ def write_by_litert_torch(python: Path, folder: Path, architectures: Sequence[en
 
 
 def measured(paths: Iterable[Path], kind: str) -> list[Measurement]:
-    """Each file measured once, in a process of its own, on one thread of this machine."""
+    """Measure each file once, in its own process, on one thread of this machine."""
     target = en.Target(en.load_profile("localhost"), runtime=TARGETS[kind])
     found = []
     with connect_device(target.profile) as device:
@@ -138,7 +138,7 @@ def measured(paths: Iterable[Path], kind: str) -> list[Measurement]:
 
 
 def latencies(files: Sequence[Path], kind: str, rounds: int) -> tuple[list[float], str]:
-    """Milliseconds of each file, and what to think of them; every round measures all files in another order."""
+    """Return the median ms of each file and a note; every round measures all files in another order."""
     medians: list[list[float]] = [[] for _ in files]
     refused, order = 0, list(range(len(files)))
     shuffler = random.Random(0)  # noqa: S311 - an order is no secret
@@ -152,26 +152,26 @@ def latencies(files: Sequence[Path], kind: str, rounds: int) -> tuple[list[float
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A Markdown table."""
+    """Print a Markdown table."""
     print("\n| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for row in rows:
         print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
 
 
 def print_seconds(kind: str, seconds: Seconds) -> None:
-    """How long each writer takes a file."""
+    """Print the seconds per file of each writer."""
     ours = statistics.median(seconds["ours"])
     rows = []
     for writer, each in seconds.items():
         cells = [f"{value:.3f}" for value in (statistics.median(each), min(each), max(each))]
         rows.append([kind, writer, *cells, f"{statistics.median(each) / ours:.0f}"])
-    print_table(["format", "writer", "median s", "least", "most", "times ours"], rows)
+    print_table(["format", "writer", "median s", "min", "max", "ratio to ours"], rows)
 
 
 def print_latencies(
     folder: Path, architectures: Sequence[en.Architecture], kind: str, writers: Sequence[str], rounds: int
 ) -> None:
-    """Latency of every file, ours and ours again as multiples of each other and of the others'."""
+    """Print the latency of every file, and ours relative to ours repeated and to the others."""
     columns = ["ours", "ours", *(writer for writer in writers if writer != "ours")]
     names = ["ours", AGAIN, *columns[2:]]
     files = [file_of(folder, each, writer, kind) for each in architectures for writer in columns]
@@ -189,7 +189,7 @@ def print_latencies(
 
 
 def operators_of_tflite(path: Path) -> list[str]:
-    """The operators of a file, with their fused activation."""
+    """Return the operators of a file, with their fused activations."""
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     fused = {value: name for name, value in vars(schema.ActivationFunctionType).items() if isinstance(value, int)}
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
@@ -203,12 +203,12 @@ def operators_of_tflite(path: Path) -> list[str]:
 
 
 def operators_of_onnx(path: Path) -> list[str]:
-    """The operators of a file."""
+    """Return the operators of a file."""
     return [node.op_type for node in onnx.load_model_from_string(path.read_bytes()).graph.node]
 
 
 def print_operators(folder: Path, architectures: Sequence[en.Architecture], kind: str, writers: Sequence[str]) -> None:
-    """How many of each operator all files of a writer have together."""
+    """Print the count of each operator over all files of a writer."""
     read = {"tflite": operators_of_tflite, "onnx": operators_of_onnx}[kind]
     counts = {
         writer: collections.Counter(
@@ -223,7 +223,7 @@ def print_operators(folder: Path, architectures: Sequence[en.Architecture], kind
 
 
 def print_many(folder: Path, count: int) -> None:
-    """Seconds from the supernet to TFLite files of random subnets of all resolutions, and to measure them."""
+    """Print the seconds to write TFLite files of random subnets of all resolutions, and to measure them."""
     space = en.MobileNetV3()
     supernet = Supernet(space)
     architectures = space.decode(space.sample(count, np.random.default_rng(1)))

@@ -1,8 +1,8 @@
-"""The part of export.py that runs where litert-torch is installed: subnets to TFLite files, timed.
+"""Write TFLite files of subnets with litert-torch, timed: the part of export.py that runs in its environment.
 
 python benchmarks/export_litert_torch.py FOLDER: for each ``ID.safetensors``
 there an ``ID.litert_torch.tflite``, and on standard output one JSON line, the
-seconds by id. Channels last, as our files.
+seconds by id. Inputs are channels last, as in our files.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How well latency tables are inferred from published data: resolutions in between, and a new target.
+"""Evaluate latency tables on published data: unmeasured resolutions, selection of subnets, a new target.
 
 EDGENAS_DATA=FOLDER python benchmarks/latency_tables.py
 
 Interpolation: Once-for-All's tables of a Samsung Note10. Subnets at 160, 192 and
 224 pixels with 1% or 4% of noise are fitted; all five resolutions are predicted.
-Choice: subnets drawn at random, or as ``edgenas profile`` chooses them.
+Selection: subnets drawn at random, or as ``edgenas profile`` selects them.
 Transfer: the cells of NAS-Bench-201, measured on a Raspberry Pi 4 and a Pixel 3.
 A cell's parts are its operations by edge, and by whether the edge is reached
-from the input and reaches the output. 500 cells of the Pi make a table; then
-few cells of the Pixel are fitted, with that table as a prior and without; where
-what was measured of the very same cells on the Pi is taken as well, cells are
-as far from the sum of their parts on both.
+from the input and reaches the output. 500 cells of the Pi make a source table.
+Then few cells of the Pixel are fitted, with that table as a prior and without.
+With measurements as a prior too, each cell deviates from the sum of its parts as
+the very same cell does on the Pi.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ CHOICES, FITTED = 4, (40, 80, 120, 160, 240)
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DEGENERATE_MS = 0.5
-WAYS = ("copied table", "copied measurements", "table as prior", "table and measurements as prior", "no prior")
+WAYS = ("scaled table", "scaled measurements", "table as prior", "table and measurements as prior", "no prior")
 Part = tuple[int, str, bool, bool]
 Cells = npt.NDArray[np.int64]
 
 
 def interpolate(folder: Path) -> None:
-    """Print the error of each resolution, those in between marked."""
+    """Print the error at each resolution; unmeasured ones are marked."""
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
     table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
     genes = space.sample(4000, np.random.default_rng(0))
@@ -73,7 +73,7 @@ def _judged(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tu
 
 
 def read_cells(path: Path) -> tuple[list[list[str]], Vector, Vector]:
-    """Operations on the six edges, and the latencies on both devices, of cells that are not degenerate."""
+    """Return the operations on the six edges and the latencies on both devices of non-degenerate cells."""
     with gzip.open(path, "rt") as file:
         rows = list(csv.DictReader(file))
     both = np.array([[float(row["raspi4_ms"]), float(row["pixel3_ms"])] for row in rows])
@@ -83,7 +83,7 @@ def read_cells(path: Path) -> tuple[list[list[str]], Vector, Vector]:
 
 
 def parts_of(cell: list[str]) -> list[Part]:
-    """Edge, operation, whether the input reaches the edge, whether the edge reaches the output."""
+    """Return the parts of a cell: edge, operation, reached from the input, reaches the output."""
     reached, reaching = {0}, {3}
     for (start, end), operation in zip(EDGES, cell, strict=True):
         if operation != "none" and start in reached:
@@ -99,7 +99,7 @@ def parts_of(cell: list[str]) -> list[Part]:
 
 
 def cell_basis(parts: list[Part]) -> PartBasis:
-    """Calls of each operation that are in use; alike are equal operations, places and uses."""
+    """Return features of parts: calls of each operation in use; equal operations, places and uses are similar."""
     calls = [[float(part[1] == name and part[2] and part[3]) for name in OPERATIONS] for part in parts]
     detail = [[float(part[1] == name) for name in OPERATIONS] for part in parts]
     keys = {
@@ -118,7 +118,7 @@ def cell_basis(parts: list[Part]) -> PartBasis:
 
 
 def transfer(folder: Path) -> None:
-    """Print Spearman, Kendall tau and MAPE on 4,000 unseen cells of the Pixel."""
+    """Print Spearman, Kendall tau and MAPE on 4,000 held-out cells of the Pixel."""
     cells, raspi, pixel = read_cells(folder / "nasbench201" / "nasbench201.csv.gz")
     described = [parts_of(cell) for cell in cells]
     parts = sorted({part for each in described for part in each})
@@ -167,17 +167,17 @@ def transfer(folder: Path) -> None:
 
 
 def choose(folder: Path) -> None:
-    """Print the MAPE on unseen subnets by how many are fitted, chosen in twenties from 40 on or drawn at random."""
+    """Print the MAPE on held-out subnets by number of fitted ones, selected 20 at a time after 40 or at random."""
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
     table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
     unseen = space.sample(2000, np.random.default_rng(1))
     truth = table.latency_ms(unseen)
-    print(f"| noise | chosen | {' | '.join(map(str, FITTED))} |\n|---|---|{'---|' * len(FITTED)}")
+    print(f"| noise | selection | {' | '.join(map(str, FITTED))} |\n|---|---|{'---|' * len(FITTED)}")
     for noise in (0.01, 0.04):
-        for name in ("at random", "as edgenas profile does"):
+        for name in ("random", "`edgenas profile`"):
             errors = np.zeros(len(FITTED))
             for seed in range(CHOICES):
-                errors += _errors_by_count(table, noise, seed, name == "at random", unseen, truth)
+                errors += _errors_by_count(table, noise, seed, name == "random", unseen, truth)
             print(f"| {noise:.0%} | {name} |", " | ".join(f"{each:.2%}" for each in errors / CHOICES), "|", flush=True)
 
 
@@ -202,13 +202,13 @@ def _errors_by_count(
 
 
 def main() -> None:
-    """All comparisons, as tables for docs/latency_tables.md."""
+    """Print all comparisons, as tables for docs/latency_tables.md."""
     folder = Path(os.environ["EDGENAS_DATA"])
     print("MAPE (bias, Kendall tau) by resolution")
     interpolate(folder)
-    print("\nMAPE by how many subnets are fitted, and how they are chosen")
+    print("\nMAPE by number of fitted subnets and selection")
     choose(folder)
-    print("\nSpearman, Kendall tau, MAPE on the Pixel 3, from cells measured there and a Raspberry Pi 4")
+    print("\nSpearman, Kendall tau, MAPE on the Pixel 3, from few cells measured there and a Raspberry Pi 4")
     transfer(folder)
 
 

@@ -1,34 +1,33 @@
-"""How well a measurement repeats, and what a model costs beyond running it; through SSH on this machine's loopback.
+"""Measure how well a measurement repeats and the overhead per model, through SSH on this machine's loopback.
 
 python benchmarks/measuring.py [--repetitions 20] [--blocks 3] [--models 100] [--core 1] [--ways NAME...]
 
-Needs OpenSSH's server. Models run on the core that is given, all else on the
+Needs OpenSSH's server. Models run on the given core, everything else on the
 others. First the same model is measured many times:
 
-- 10 + 50: 10 runs of warm-up and the mean of 50 runs in one process, which is
-  nn-Meter's way (L. Zhang et al., nn-Meter, MobiSys 2021);
-- one process: the median of the runs that nothing interrupted, after three to
-  warm up, in the same device time, scaled by the pace of the CPU around each:
-  edgenas's way for the subnets of a table;
-- one process, not scaled: the same without the pace;
-- two processes, four processes: the median of their medians in the same time,
-  without a second try for what was refused;
-- default: as edgenas measures a single model, with the settings that it has.
+- 10 + 50: ten warm-up runs and the mean of 50 runs in one process, nn-Meter's
+  method (L. Zhang et al., nn-Meter, MobiSys 2021);
+- one process: the median of the uninterrupted runs, after three warm-up runs,
+  in the same device time, corrected by the speed probe around each run:
+  edgenas's method for the subnets of a table;
+- one process, not scaled: the same without the correction;
+- two processes, four processes: the median of their medians in the same time;
+  rejected processes are not repeated;
+- default: ``edgenas measure`` of a single model, with its default settings.
 
-All but the last in turn, then the last in turn with the first, each with an
-agent of its own, so that all ways of a table meet the same machine. The spread
-is the standard deviation of the results by their mean: of each block, of which
-the median counts, and of all. The mean of all results of a turn, in several
-times the time and of many processes, still has the state of the machine in it.
-Covered: how many of the intervals of measurements that were not refused hold
-the median of all results of their way; nn-Meter gives none. Last all
-repetitions are measured within one batch of rounds. They share the state of the
-machine in each round, so they are no repetitions, and their spread only says
-how well edgenas compares models.
+All but the last alternate, then the last alternates with the first, each with
+its own agent, so that all methods of a table meet the same machine. The spread
+is the standard deviation divided by the mean: the median over blocks, and of
+all results. The mean of all methods, in several times the time and of many
+processes, still contains the state of the machine. Intervals that cover: how
+many intervals of measurements that were not rejected contain the median of all
+results of their method; nn-Meter has none. Last, all repetitions are measured
+within one batch of rounds. They share the state of the machine in each round,
+so their spread only shows how well edgenas compares models.
 
-Then many small models are measured once each, and all seconds that were not
-spent on their runs are shared among them; not where only some ``--ways`` without
-the default are wanted.
+Then many small models are measured once each. The seconds not spent on their
+runs are divided by the number of models. This is skipped if ``--ways`` lacks
+the default.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ NN_METER = MeasureSettings(
     processes=1, max_processes=1, warmup_runs=10, warmup_seconds=0, min_runs=50, max_runs=50, min_seconds=0
 )
 PROCESSES = 4
-FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of a turn", "within one batch"
+FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of all methods", "within one batch"
 UNSCALED = "one process, not scaled"
 WAYS = (FIXED, "four processes", "two processes", "one process", UNSCALED, DEFAULT)
 LEAST_MACS, MOST_MACS = 170e6, 340e6
@@ -68,13 +67,13 @@ LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 @dataclass(frozen=True)
 class Found:
-    """One measurement: ms, the interval that it claims unless refused, device seconds, processes, the refused ones."""
+    """One measurement: ms, its interval unless rejected, device seconds, processes and rejected ones."""
 
     value: float
     interval: tuple[float, float] | None
     device_s: float
     processes: int
-    refused: int
+    rejected: int
 
 
 def spread(values: Sequence[float]) -> float:
@@ -82,7 +81,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def make_models(folder: Path, count: int, seed: int) -> list[Path]:
-    """Random subnets of 1 to 3 MB, of as many operations as take some 4 to 8 ms on this kind of machine."""
+    """Write random subnets of 1 to 3 MB that take 4 to 8 ms on this kind of machine."""
     space = MobileNetV3(width=0.35, resolutions=(320, 352, 384), classes=10)
     genes = space.sample_distinct(20 * count, np.random.default_rng(seed))
     fitting = genes[(space.macs(genes) > LEAST_MACS) & (space.macs(genes) < MOST_MACS)][:count]
@@ -95,7 +94,7 @@ def make_models(folder: Path, count: int, seed: int) -> list[Path]:
 
 @contextlib.contextmanager
 def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
-    """A process that keeps the last core busy that models are not pinned to."""
+    """Keep the last core busy that models are not pinned to."""
     if not wanted:
         yield
         return
@@ -109,13 +108,13 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
 
 
 def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
-    """So many processes of a file by one agent, with none tried again."""
+    """Measure a file in ``count`` processes by one agent, without repeating any."""
     found = measure_many([model] * count, target, device=device, settings=settings)
     return MeasurementResult(tuple(at_common_baseline([each for each in found if isinstance(each, Measurement)])))
 
 
 def of_rounds(rounds: MeasurementResult) -> Found:
-    """What edgenas says of them."""
+    """Return edgenas's result of a file."""
     taken = (*rounds.measurements, *rounds.rejected)
     refused = sum(each.validity.status == "rejected" for each in taken)
     interval = None if rounds.validity.status == "rejected" else rounds.interval_ms
@@ -123,21 +122,21 @@ def of_rounds(rounds: MeasurementResult) -> Found:
 
 
 def fixed(model: Path, target: Target, device: Device) -> Found:
-    """The mean of 50 runs in one process."""
+    """Measure the mean of 50 runs in one process."""
     (one,) = processes(model, target, device, NN_METER, 1).measurements
     mean = statistics.fmean(one.samples_ms)
     return Found(mean, None, one.device_s, 1, int(one.validity.status == "rejected"))
 
 
 def batch(models: Sequence[Path], target: Target, device: Device, settings: MeasureSettings) -> list[Found]:
-    """Files that are measured together, as edgenas does."""
+    """Measure files together in rounds, as edgenas does."""
     together = Batch(models, target, settings)
     together.run(device)
     return [of_rounds(each) for each in together.results() if isinstance(each, MeasurementResult)]
 
 
 def equal_time(model: Path, target: Target, device: Device, count: int) -> MeasureSettings:
-    """So many processes together take as long as one of 10 and 50 runs: what start and warm-up leave is sampled."""
+    """Return settings with which ``count`` processes take as long together as one process of 10 + 50 runs."""
     seconds = statistics.fmean(fixed(model, target, device).device_s for _ in range(5))
     brief = MeasureSettings(warmup_runs=3, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0)
     start = processes(model, target, device, brief, 5).device_s / 5
@@ -149,7 +148,7 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
 
 
 def unscaled(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
-    """The median of one process as it ran, whatever the pace of the CPU was."""
+    """Measure the median of one process without correction."""
     (one,) = processes(model, target, device, settings, 1).measurements
     return Found(one.unscaled_ms, None, one.device_s, 1, int(one.rejected))
 
@@ -157,7 +156,7 @@ def unscaled(model: Path, target: Target, device: Device, settings: MeasureSetti
 def print_spread(
     models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool, wanted: Sequence[str]
 ) -> None:
-    """Measure in all ways, and print a row for each."""
+    """Measure with all methods, and print a row for each."""
     with busy_core(busy, None if target.affinity is None else target.affinity[0]):
         equal = {count: equal_time(models[0], target, device, count) for count in (1, 2, PROCESSES)}
 
@@ -180,7 +179,7 @@ def print_spread(
 
 
 def print_ways(ways: dict[str, Callable[[Path], Found]], models: Sequence[Path], blocks: int, busy: bool) -> None:
-    """Measure in some ways in turn, and print a row for each."""
+    """Measure with some methods alternately, and print a row for each."""
     found: dict[str, list[list[Found]]] = {name: [] for name in (*ways, TOGETHER)}
     for _ in range(blocks):
         turns = [{name: way(model) for name, way in ways.items()} for model in models]
@@ -192,7 +191,7 @@ def print_ways(ways: dict[str, Callable[[Path], Found]], models: Sequence[Path],
 
 
 def mean_of(turn: dict[str, Found], usual: dict[str, float]) -> Found:
-    """The mean of the results of a turn, each by what is usual for its way."""
+    """Return the mean of the results of a turn, each relative to its method's mean."""
     value = statistics.fmean(each.value / usual[name] for name, each in turn.items())
     seconds = sum(each.device_s for each in turn.values())
     processes, refused = (sum(getattr(each, name) for each in turn.values()) for name in ("processes", "rejected"))
@@ -206,7 +205,7 @@ def print_rows(found: dict[str, list[list[Found]]], busy: bool) -> None:
 
 
 def row(name: str, blocks: Sequence[Sequence[Found]], theirs: float) -> tuple[str, ...]:
-    """The cells of a way, beside the spread of 10 + 50."""
+    """Return the cells of a method's row; ``theirs`` is the spread of 10 + 50."""
     each = [spread([one.value for one in block]) for block in blocks]
     results = [one for block in blocks for one in block]
     values = [one.value for one in results]
@@ -221,12 +220,12 @@ def row(name: str, blocks: Sequence[Sequence[Found]], theirs: float) -> tuple[st
         f"{spread(values):.2%}",
         f"{covered} of {len(claimed)}" if claimed else "",
         f"{sum(one.device_s for one in results) / len(results):.2f}",
-        f"{sum(one.refused for one in results)} of {sum(one.processes for one in results)}",
+        f"{sum(one.rejected for one in results)} of {sum(one.processes for one in results)}",
     )
 
 
 def print_overhead(models: list[Path], target: Target, device: Device) -> None:
-    """Measure every model in one process, and print where the time went that was not theirs."""
+    """Measure every model in one process, and print the overhead per model."""
     running = 0.0
     medians = []
 
@@ -264,15 +263,15 @@ def main() -> None:
             (model,) = make_models(Path(folder), 1, seed=1)
             copies = [Path(shutil.copy(model, Path(folder) / f"copy{n}.onnx")) for n in range(options.repetitions)]
             print(
-                "| other core | way | mean, ms | spread | by that of 10 + 50 | each block | of all | covered"
-                " | device s each | refused processes |"
+                "| other core | method | mean, ms | spread | ratio to 10 + 50 | per block | overall"
+                " | intervals that cover | device s each | rejected processes |"
             )
             print("|---|---|---|---|---|---|---|---|---|---|")
             for busy in (False, True):
                 print_spread(copies, target, device, options.blocks, busy, options.ways)
             if DEFAULT not in options.ways:
                 return
-            print("\n| models | ms | seconds in all | running them | overhead a model, ms |\n|---|---|---|---|---|")
+            print("\n| models | median, ms | total, s | running, s | overhead per model, ms |\n|---|---|---|---|---|")
             print_overhead(make_models(Path(folder), options.models, seed=2), target, device)
 
 

@@ -1,13 +1,13 @@
-"""How well the peak memory of unseen subnets is predicted, and what it consists of.
+"""Evaluate predicted peak memory on held-out subnets, and print what it consists of.
 
 python benchmarks/peak_memory.py [--subnets 100] [--models FOLDER]
 
 MobileNetV3 of width 1.0 at 128, 160, 192 and 224 pixels, and the small space of
-the demo, on this machine with one thread. Each subnet runs twice, each time in a
-process of its own: the difference is the noise. 60% of the subnets are fitted,
-the others judge. Beside edgenas: least squares of relative errors on a constant,
-peak activations and weights alone; and both with one of the fitted peaks
-recorded as 0. Model files are kept in FOLDER, if one is given, for the next time.
+the demo, on this machine with one thread. Each subnet runs twice, each time in
+its own process: the difference is the noise. 60% of the subnets are fitted, the
+others are held out. For comparison: least squares of relative errors on a
+constant, peak activations and weights; and both with one of the fitted peaks
+recorded as 0. Model files are kept in FOLDER for the next run, if it is given.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BATCH = 20  # models by one agent
 
 
 def files(architectures: list[Architecture], target: Target, folder: Path) -> list[Path]:
-    """The subnets' model files, made unless they are there."""
+    """Return the subnets' model files; write those that do not exist."""
     kind = format_of(target)
     paths = [folder / f"{each.id}-{kind}.{kind.format}" for each in architectures]
     for architecture, path in zip(architectures, paths, strict=True):
@@ -49,7 +49,7 @@ def files(architectures: list[Architecture], target: Target, folder: Path) -> li
 
 
 def peaks(models: list[Path], target: Target) -> Vector:
-    """Peak memory (N,) of each model above an empty session, bytes."""
+    """Measure the peak memory (N,) of each model above an empty session, bytes."""
     found: list[float] = []
     for first in range(0, len(models), BATCH):
         with connect_device(target.profile) as device:
@@ -61,14 +61,14 @@ def peaks(models: list[Path], target: Target) -> Vector:
 
 
 def three_columns(space: SearchSpace, genes: Genes, seen: int, measured: Vector) -> Vector:
-    """Predictions (N,) of least squares on a constant, peak activations and weights, fitted to the first rows."""
+    """Predict (N,) by least squares on a constant, peak activations and weights, fitted to the first rows."""
     columns = np.column_stack([np.ones(len(genes)), space.activation_bytes(genes), space.weight_bytes(genes)])
     predicted: Vector = columns @ fit_non_negative(columns[:seen], np.maximum(measured[:seen], 1.0))
     return predicted
 
 
 def judge(space: SearchSpace, genes: Genes, measured: Vector, again: Vector) -> tuple[str, MemoryModel]:
-    """A row of the table of errors, without its name, and what was fitted."""
+    """Return a row of the table of errors, without its name, and the fitted model."""
     seen = len(genes) * 3 // 5
     unseen, damaged = measured[seen:], measured.copy()
     damaged[seen // 2] = 0
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--subnets", type=int, default=100)
     parser.add_argument("--models", type=Path)
     options = parser.parse_args()
-    print("| target | space | peaks | measured again | three columns | one 0 | edgenas | p95 | most | one 0 |")
+    print("| target | space | peaks | repeated | least squares | with a 0 | edgenas MAPE | p95 | max | with a 0 |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     consists = []
     with tempfile.TemporaryDirectory() as temporary:

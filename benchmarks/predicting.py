@@ -1,25 +1,25 @@
-"""Latency tables against other ways to predict, measured in one run through SSH on this machine's loopback.
+"""Measure latency tables and other prediction methods in one session, through SSH on this machine's loopback.
 
 EDGENAS_DATA=FOLDER python -m benchmarks.predicting OUT [--seconds 240] [--times 3] [--core 1] [--targets NAME...]
 python -m benchmarks.predictors OUT
 
-Needs OpenSSH's server. Writes a file for each target, a line for each process,
-and goes on where it was stopped. In turns, so that all ways meet the same
-machine, and until ``--seconds`` of device time are spent on each way:
+Needs OpenSSH's server. Writes a file per target with a line per process, and
+resumes. The methods alternate, so that all meet the same machine, until
+``--seconds`` of device time are spent on each:
 
-- subnets: what a latency table is fitted to, as ``edgenas profile`` chooses it;
-- parts: every part of the space as a model of its own, which are summed up
-  (Once-for-All's way, arXiv 1908.09791);
+- subnets: what a latency table is fitted to, selected as by ``edgenas profile``;
+- parts: every part of the space as a model of its own, to be summed up
+  (Once-for-All's method, arXiv 1908.09791);
 - kernels: what a runtime fuses, each as a model of its own, for random forests
-  on their features (nn-Meter's way, L. Zhang et al., MobiSys 2021); parts and
-  kernels are all measured once, even where that takes longer;
+  on their features (nn-Meter's method, L. Zhang et al., MobiSys 2021); all parts
+  and kernels are measured once, even if that takes longer;
 - operators: onnxruntime's own profiler on whole subnets, for its float32 only.
 
-Between them 200 other subnets, half drawn uniformly, half near the front of a
-search, are measured several times. Less the machine's drift, they are what
-``predictors`` holds all ways against; the first and the last of them are the
-noise floor. With two threads only subnets are measured, and those held out
-once, to see what tables of other targets say of this one (``transferring``).
+In between, 200 held-out subnets, half uniformly random, half near the front of a
+search, are measured several times. Freed from the machine's drift, they are the
+ground truth of ``predictors``; their first and last measurements are the noise
+floor. With two threads only subnets are measured, and the held-out ones once, to
+evaluate source tables of other targets (``transferring``).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def subnet_onnx(architecture: Architecture) -> bytes:
 
 
 def held_out_subnets(checkpoint: Path) -> Genes:
-    """Equally many of each resolution; the first half uniform, the second mutations of a front of accuracy and MACs."""
+    """Return as many genes per resolution; half uniformly random, half mutations of a front of accuracy and MACs."""
     rng = np.random.default_rng(11)
     predictor = ReleasedPredictor.from_checkpoint(checkpoint, SPACE)
 
@@ -107,14 +107,14 @@ def balanced(genes: Genes, count: int, rng: np.random.Generator) -> Genes:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A part of a network, or a kernel of it: how it is called, and the nodes from which to which it reaches."""
+    """A part or a kernel of a network: its name and its nodes."""
 
     name: str
     architecture: Architecture
     nodes: re.Pattern[str]
 
     def onnx(self) -> bytes:
-        """The fragment as a model of its own."""
+        """Return the fragment as a model of its own."""
         model = onnx.shape_inference.infer_shapes(onnx.load_from_string(subnet_onnx(self.architecture)))
         inside = [node for node in model.graph.node if self.nodes.match(node.name)]
         weights = {tensor.name for tensor in model.graph.initializer}
@@ -124,7 +124,7 @@ class Fragment:
 
 
 def architectures_by_part() -> dict[Part, tuple[str, Architecture]]:
-    """For every part of the space, where it lies in which architecture."""
+    """Return for every part of the space its place in some architecture."""
     found: dict[Part, tuple[str, Architecture]] = {}
     rng = np.random.default_rng(0)
     while len(found) < len(SPACE.distinct_parts):
@@ -135,7 +135,7 @@ def architectures_by_part() -> dict[Part, tuple[str, Architecture]]:
 
 
 def kernel_keys(part: Part) -> dict[str, tuple[Any, ...]]:
-    """The kernels that a part falls into: by name, what they are told apart by."""
+    """Return the kernels of a part: by name, the key that identifies each."""
     if part.operator != "mbconv":
         sizes = (part.in_size, part.in_channels, part.out_channels, part.kernel, part.stride, part.activation)
         return {"all": (part.operator, *sizes)}
@@ -151,7 +151,7 @@ def kernel_keys(part: Part) -> dict[str, tuple[Any, ...]]:
 
 
 def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
-    """Every part of the space, and every kernel of its parts; ``adds``: the shortcut belongs to the projection."""
+    """Return all parts of the space and all kernels of its parts; ``adds``: the shortcut belongs to the projection."""
     parts: list[Fragment] = []
     kernels: dict[str, Fragment] = {}
     for part, (place, architecture) in architectures_by_part().items():
@@ -169,17 +169,17 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 
 
 def at_a_millisecond(row: dict[str, Any]) -> float:
-    """A process's median as it would be at a pace of one millisecond."""
+    """Return a process's median, corrected to a speed probe of one millisecond."""
     return float(row["unscaled_ms"] / row["probe_ms"] ** EXPONENT)
 
 
 def device_s(rows: Sequence[dict[str, Any]]) -> float:
-    """The device time that processes took, seconds."""
+    """Return the device time of processes, seconds."""
     return float(sum(row["device_s"] for row in rows))
 
 
 class Record:
-    """Lines of JSON, one a process: ``way``, ``name``, ``turn`` and what was found."""
+    """A file of JSON lines, one per process: ``way`` (the method), ``name``, ``turn`` and the results."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -201,7 +201,7 @@ class Record:
 
 @dataclass
 class Measuring:
-    """One target: turn by turn a few models of each way, mixed."""
+    """The measurements of one target: in each turn a few models of each method, mixed."""
 
     target: Target
     device: Any
@@ -218,7 +218,7 @@ class Measuring:
         return fragments(adds=format_of(self.target) == ExportFormat("onnx", "fp32"))
 
     def run(self) -> None:
-        """Until every way has spent its time."""
+        """Measure until every method has spent its time."""
         watch = DriftMonitor()
         turn = 1 + max((row["turn"] for row in self.record.rows), default=-1)
         while self.record.spent("subnets") < self.seconds or self._left():
@@ -264,7 +264,7 @@ class Measuring:
         return select_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:
-        """Whether something was not measured at all: every part and every kernel is once, even if that takes longer."""
+        """Return True while a part, a kernel or a held-out subnet lacks a measurement."""
         missing = [
             len({row["name"] for row in self.record.of(way)}) < len(all_of_them)
             for way, all_of_them in self._singly().items()
@@ -276,7 +276,7 @@ class Measuring:
 
     @property
     def _brief(self) -> bool:
-        """Whether only subnets are measured, for what tables of other targets say of this one."""
+        """True if only subnets are measured, to evaluate source tables of other targets."""
         return self.target.threads > 1
 
     @property
@@ -304,7 +304,7 @@ class Measuring:
                     self.record.add(way="failed", name=item[1], of=item[0], turn=turn, error=str(result), device_s=0.0)
 
     def _files(self, items: Sequence[tuple[str, str, bytes]]) -> list[bytes]:
-        """The models as the target runs them; files of what is held out are kept for the next time."""
+        """Return the models in the target's format; held-out files are kept for the next turn."""
         missing = [item for item in items if item[:2] not in self.files]
         fresh = self.makers.map(partial(file_of, format_of(self.target)), [model for _, _, model in missing])
         made = {**self.files, **{item[:2]: file for item, file in zip(missing, fresh, strict=True)}}
@@ -312,7 +312,7 @@ class Measuring:
         return [made[item[:2]] for item in items]
 
     def _profile_operators(self, turn: int) -> None:
-        """Subnets drawn uniformly, by onnxruntime's profiler, on the same core."""
+        """Profile uniformly random subnets with onnxruntime's profiler, on the same core."""
         done = len(self.record.of("operators"))
         if self.record.spent("operators") >= self.record.spent("subnets"):
             return
@@ -327,12 +327,12 @@ class Measuring:
 
 
 def file_of(kind: ExportFormat, model: bytes) -> bytes:
-    """An ONNX model as a file of some kind."""
+    """Return an ONNX model as a file of a format."""
     return build_file(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
 
 
 def calibration(model: bytes) -> Calibration:
-    """Noise of the shapes of a model's inputs; latency does not depend on it."""
+    """Return random calibration inputs of a model; latency does not depend on them."""
     graph = onnx.load_from_string(model).graph
     (given,) = graph.input
     shape = [axis.dim_value for axis in given.type.tensor_type.shape.dim]
@@ -367,7 +367,7 @@ def profile_operators(folder: Path, cores: Sequence[int]) -> None:
 
 
 def measure(out: Path, seconds: float, times: int, core: int | None, names: Sequence[str]) -> None:
-    """Measure the targets one after the other."""
+    """Measure the targets in order."""
     out.mkdir(parents=True, exist_ok=True)
     held_out = held_out_subnets(Path(os.environ["EDGENAS_DATA"]) / "ofa" / "acc_predictor.pth")
     with tempfile.TemporaryDirectory() as folder, Sshd(Path(folder) / "sshd") as sshd:
@@ -382,14 +382,14 @@ def measure(out: Path, seconds: float, times: int, core: int | None, names: Sequ
 
 
 def main() -> None:
-    """Measure all that is compared."""
+    """Measure all methods."""
     if sys.argv[1:2] == ["operators"]:
         profile_operators(Path(sys.argv[2]), [int(core) for core in sys.argv[3:]])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=240)
-    parser.add_argument("--times", type=int, default=3, help="how often what is held out is measured")
+    parser.add_argument("--times", type=int, default=3, help="measurements of each held-out subnet")
     parser.add_argument("--core", type=int)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     options = parser.parse_args()

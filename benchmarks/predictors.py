@@ -1,17 +1,15 @@
-"""How well latency tables and other ways predict, from what benchmarks/predicting.py measured.
+"""Evaluate latency tables and other prediction methods on the recordings of benchmarks/predicting.py.
 
 EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT
 
-For each target, every way against several measurements of 200 subnets that no
-way has seen, from which the drift of the machine between them is taken out: a
-latency table from all its device time and from parts of it, one from half of it
-that begins with isolated parts as if they were another target's, sums of isolated
-parts (Once-for-All's way), random forests on fused kernels (nn-Meter's way), a
-straight line through multiply-accumulates, and sums of operators as
-onnxruntime's profiler times them in whole subnets.
-The noise floor is what the first of them says of the last, and half of them of the
-others; what the truth says of itself, known no better than it is, bounds what can
-be shown of any way.
+The ground truth of each target is 200 held-out subnets, each measured several
+times, freed from the machine's drift. The methods: a latency table from all its
+device time and from shares of it; one from half of it with isolated parts as a
+source table; sums of isolated parts (Once-for-All's method); random forests on
+fused kernels (nn-Meter's method); a linear model of multiply-accumulates; and sums
+of operators as onnxruntime's profiler times them in whole subnets.
+The noise floor is how the first measurement predicts the last, and half of them
+the others. The ground truth's own error bounds what can be shown of any method.
 """
 
 from __future__ import annotations
@@ -51,13 +49,13 @@ SHARES = (0.25, 0.5, 1.0)
 DRAWS = 50
 BIASES = slice(4, 6)  # of ``Judge._errors``
 COLUMNS = (
-    "way", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
-    "level removed: MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
+    "method", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
+    "median-scaled MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
 )  # fmt: skip
 
 
 def calm(record: Record) -> Record:
-    """Every way's measurements at the median pace of the CPU, and without those refused."""
+    """Return a record corrected to the CPU's median speed, without rejected measurements."""
     usual = float(np.median([row["probe_ms"] for row in record.rows if "probe_ms" in row])) ** EXPONENT
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
@@ -82,7 +80,7 @@ def column(rows: Rows, name: str) -> Vector:
 
 
 class Judge:
-    """The held-out subnets with their measurements, and the table row of a prediction."""
+    """The held-out subnets with their ground truth; gives the table row of a prediction."""
 
     def __init__(self, rows: Rows, near: set[str]) -> None:
         self.by_name: dict[str, list[dict[str, Any]]] = {}
@@ -95,22 +93,24 @@ class Judge:
 
     @property
     def repeated(self) -> bool:
-        """Whether each was measured more than once."""
+        """True if each subnet was measured more than once."""
         return min(map(len, self.by_name.values())) > 1
 
     def noise_floor(self) -> Iterator[str]:
-        """What measurements of the same subnets say of each other, and what the truth does."""
+        """Yield the rows of measurements that predict each other, and of the ground truth."""
         taken = self.by_name.values()
         first, last = ([each[place] for each in taken] for place in (0, -1))
         medians = column(first, "median_ms"), column(last, "median_ms")
-        yield self.row("the last measurement of each by the first", device_s(first), *medians)
+        yield self.row("last measurement, predicted by the first", device_s(first), *medians)
         halves = [[row for each in taken for row in each[start::2]] for start in (0, 1)]
         other, half = (settled(rows, list(self.by_name))[0] for rows in halves)
-        yield self.row("every second measurement by the others, less drift", device_s(halves[0]), other, half)
+        yield self.row(
+            "half of the measurements, predicted by the others, drift-corrected", device_s(halves[0]), other, half
+        )
         yield self.bound()
 
     def held(self, process: PartProcess) -> str:
-        """The share of subnets whose truth is within the 95% interval, widened by that truth's own error."""
+        """Return the share of ground truths within the 95% interval, widened by their own error."""
         predicted = process.predict(self.counts)
         half = 1.96 * np.hypot(process.predict_std(self.counts) / predicted, np.sqrt(np.diag(self.covariance)))
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
@@ -120,18 +120,18 @@ class Judge:
         return _shown(way, f"{seconds:.0f}", found, held)
 
     def bound(self) -> str:
-        """What the truth, with errors as large as its own, would say of itself: the mean of some draws.
+        """Return the row of the ground truth with errors as large as its own, the mean of some draws.
 
-        Not of bias: the level is common to all ways.
+        Without bias: the level is common to all methods.
         """
         rng = np.random.default_rng(0)
         errors = rng.multivariate_normal(np.zeros(len(self.truth)), self.covariance, DRAWS)
         found = np.mean([self._errors(self.truth * np.exp(each), self.truth) for each in errors], axis=0)
         found[BIASES] = np.nan
-        return _shown("the truth by itself, as well as it is known", "", found, "")
+        return _shown("ground truth, within its own error", "", found, "")
 
     def _errors(self, predicted: Vector, truth: Vector) -> Vector:
-        """What ``COLUMNS`` name, from MAPE to pooled tau."""
+        """Return the errors that ``COLUMNS`` names, from MAPE to pooled tau."""
         signed = predicted / truth - 1
         error, level = np.abs(signed), np.median(predicted / truth)
         rows = [self.genes[:, 0] == number for number in range(len(SPACE.resolutions))]
@@ -149,13 +149,13 @@ def _shown(way: str, seconds: str, errors: Vector, held: str) -> str:
 
 
 def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
-    """The latencies (N,) of subnets from several measurements at several moments, and their logarithms' covariance.
+    """Estimate the latencies (N,) of subnets from repeated measurements, and the covariance of their logarithms.
 
     Generalised least squares of the logarithms on the subnets alone, for noise
     and drift of the machine as restricted likelihood with the fit's weak priors
-    finds them (H. D. Patterson, R. Thompson, Biometrika 58, 1971): nothing that any
-    way predicts from is in it. No measurement is left out: what drifted by a tenth is
-    told from an outlier by what else was measured then.
+    finds them (H. D. Patterson, R. Thompson, Biometrika 58, 1971): it uses nothing that
+    a method predicts from. No measurement is dropped: other measurements at the same
+    time distinguish a drift of a tenth from an outlier.
     """
     subnet = np.array([names.index(row["name"]) for row in rows])
     logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
@@ -176,17 +176,17 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
 
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
-    """What edgenas infers from subnets that were measured one after the other, and from other costs of their parts."""
+    """Fit edgenas's latency table to measured subnets, with source tables."""
     return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
 
 
 def first_of_each(rows: Rows) -> list[dict[str, Any]]:
-    """The first measurement of each name."""
+    """Return the first measurement of each name."""
     return [*{row["name"]: row for row in reversed(rows)}.values()]
 
 
 def isolated(rows: Rows) -> Vector:
-    """The median cost (P,) of each part as a model of its own."""
+    """Return the median cost (P,) of each part as a model of its own."""
     found: dict[str, list[float]] = {}
     for row in rows:
         found.setdefault(row["name"], []).append(row["median_ms"])
@@ -194,7 +194,7 @@ def isolated(rows: Rows) -> Vector:
 
 
 def forests(rows: Rows) -> Vector:
-    """The cost (P,) of each part as random forests add it up from its kernels, one forest for each kind of kernel."""
+    """Predict the cost (P,) of each part as the sum of its kernels, by one random forest per kind of kernel."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         found.setdefault(tuple(json.loads(row["name"])), []).append(row["median_ms"])
@@ -213,7 +213,7 @@ def forests(rows: Rows) -> Vector:
 
 
 def features(key: tuple[Any, ...]) -> list[float]:
-    """Sizes, work and traffic of a kernel, and whether it has an activation that is no ReLU."""
+    """Return a kernel's features: sizes, work, traffic, and 1 for an activation other than ReLU."""
     kind, size, entry, out, kernel, stride, extra = key
     after = (size / stride) ** 2
     work = after * kernel**2 * out * (1 if kind == "depthwise" else entry)
@@ -221,7 +221,7 @@ def features(key: tuple[Any, ...]) -> list[float]:
 
 
 def operators(rows: Rows) -> Vector:
-    """The mean cost (P,) of each part by the profiler's times of its nodes; ms. A part that never occurred costs 0."""
+    """Return the mean cost (P,) of each part by the profiled times of its nodes, ms; 0 if it never occurred."""
     place = {part: number for number, part in enumerate(SPACE.distinct_parts)}
     found: list[list[float]] = [[] for _ in place]
     for row in rows:
@@ -238,7 +238,7 @@ def operators(rows: Rows) -> Vector:
 
 
 def compared(record: Record, near: set[str]) -> Iterator[str]:
-    """The rows of a target."""
+    """Yield the rows of a target."""
     judge = Judge(record.of("held out"), near)
     subnets = record.of("subnets")
     for share in SHARES:
@@ -249,14 +249,14 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
     if parts := first_of_each(record.of("parts")):
         half = subnets[: len(subnets) // 2]
         process = table(half, [PartCosts(0.0, isolated(parts))])
-        way = f"a trial: {len(half)} subnets, and each isolated part once"
+        way = f"trial: {len(half)} subnets and each isolated part once"
         yield judge.row(way, device_s(half + parts), process.predict(judge.counts), held=judge.held(process))
     macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
     line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
-    yield judge.row("a line through MACs, the same", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
+    yield judge.row("linear in MACs, same subnets", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
     others = (
         ("sum of isolated parts", "parts", isolated),
-        ("forests on kernels", "kernels", forests),
+        ("random forests on isolated kernels", "kernels", forests),
         ("sum of profiled operators", "operators", operators),
     )
     for name, way, fit in others:
@@ -267,7 +267,7 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """A table for each target."""
+    """Print a table for each target."""
     genes = held_out_subnets(Path(os.environ["EDGENAS_DATA"]) / "ofa" / "acc_predictor.pth")
     near = {architecture.id for architecture in SPACE.decode(genes[HELD_OUT // 2 :])}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,19 +1,19 @@
-"""A new target from few measurements and another target's table, from what benchmarks/predicting.py measured.
+"""Evaluate transfer: a new target from few measurements and source tables, from recordings of predicting.py.
 
 python -m benchmarks.transferring OUT
 
-From each target to each other in OUT, all of one machine, and from all others
-together: the table of the one, from all its subnets, is the prior for 10, 20 or
-50 of the other's. Beside that the one's table alone, scaled by the median ratio
-to the same subnets, whose ranking is the one's; and the same subnets without a
-prior. Spearman, Kendall tau and MAPE on the held-out subnets, means over draws
-of subnets.
+For each pair of targets in OUT, all of one machine, and for all others together:
+the source table, from all its subnets, is the prior for 10, 20 or 50 subnets of
+the new target. For comparison: the source table alone, scaled by the median
+ratio to the same subnets; and the same subnets without a prior. Spearman,
+Kendall tau and MAPE on the held-out subnets, means over draws of subnets.
 
-Then what limits it. Plain features, work and traffic and calls, need no other
-target, so a prior saves little where two targets have little in common beyond
-these: the correlation of that over the held-out subnets, less what noise of the
-truth takes from it; the error that plain features leave; that left by a multiple
-of the other's, the best for the held-out subnets; and the truth's own.
+Then what limits it. Plain features (calls, work, traffic) need no other target,
+so a prior saves little if two targets have little in common beyond them.
+Columns: the correlation of the deviations from plain features over the held-out
+subnets, corrected for the noise of the ground truth; the error that plain
+features leave; the error left by the best multiple of the other target's
+deviations; the error of the ground truth.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import Observations, Prior
 
 COUNTS, SEEDS = (10, 20, 50), 6
-WAYS = ("copied table", "the table as a prior", "no prior")
+WAYS = ("scaled table", "table as prior", "no prior")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a target: all its subnets, the table of these, and those held out."""
+    """The recordings of one target: all its subnets, their table, and the held-out ones."""
 
     rows: Rows
     table: PartProcess
@@ -57,21 +57,21 @@ class Measured:
         return PartCosts(self.table.overhead, self.table.costs)
 
     def draws(self, count: int) -> list[Rows]:
-        """So many of its subnets, drawn several times, in the order of measuring."""
+        """Draw ``count`` subnets several times, in the order of measuring."""
         drawn = (np.random.default_rng(seed).permutation(len(self.rows))[:count] for seed in range(SEEDS))
         return [sorted((self.rows[place] for place in each), key=lambda row: float(row["taken_s"])) for each in drawn]
 
     def from_few(self, count: int, others: Sequence[PartCosts]) -> list[Vector]:
-        """How tables of so many of its subnets predict, begun with others' costs."""
+        """Evaluate tables from ``count`` subnets with source tables."""
         return [judged(table(rows, others).predict(self.judge.counts), self.judge.truth) for rows in self.draws(count)]
 
     @cached_property
     def without_prior(self) -> dict[int, list[Vector]]:
-        """The same without, by how many."""
+        """Errors without a prior, by number of subnets."""
         return {count: self.from_few(count, ()) for count in COUNTS}
 
     def from_copy(self, count: int, other: PartProcess) -> list[Vector]:
-        """How another target's table predicts, scaled by the median ratio to so many of its subnets."""
+        """Evaluate another target's table, scaled by the median ratio to ``count`` subnets."""
         copied = other.predict(self.judge.counts)
         there = [
             column(rows, "median_ms") / other.predict(count_parts(SPACE, genes_of(rows))) for rows in self.draws(count)
@@ -85,12 +85,12 @@ class Measured:
         return Prior.fit(part_basis(SPACE), observations)
 
     def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:
-        """The logarithms of latencies (N,) over what plain features give, weighed as all subnets say."""
+        """Return the logarithms of latencies (N,) divided by the prediction of plain features."""
         return np.asarray(np.log(latency / (self._plain.overhead + counts @ self._plain.base)))
 
 
 def print_transfer(name: str, others: Sequence[Measured], mine: Measured) -> None:
-    """The rows of what others' tables give for a target; copied where it is one."""
+    """Print the rows of source tables for a target; the scaled copy only for a single one."""
     known = [other.costs for other in others]
     copied = others[0].table if len(others) == 1 else None
     if copied is not None:
@@ -106,7 +106,7 @@ def print_row(name: str, count: int, *ways: Sequence[Vector]) -> None:
 
 
 def print_limit(name: str, other: Measured, mine: Measured) -> None:
-    """The row of one pair."""
+    """Print what limits one pair."""
     judge = mine.judge
     own = mine.beyond_plain(judge.counts, judge.truth)
     theirs = other.beyond_plain(judge.counts, other.table.predict(judge.counts))
@@ -119,7 +119,7 @@ def print_limit(name: str, other: Measured, mine: Measured) -> None:
 
 
 def judged(predicted: Vector, truth: Vector, *, scaled: bool = True) -> Vector:
-    """Spearman, Kendall tau and, where the scale is the target's own, MAPE."""
+    """Return Spearman, Kendall tau and, if the scale is the target's, MAPE."""
     error = float(np.abs(predicted / truth - 1).mean()) if scaled else np.nan
     ranks = (float(statistic(predicted, truth).statistic) for statistic in (spearmanr, kendalltau))
     return np.array([*ranks, error])
@@ -133,7 +133,7 @@ def means(found: Sequence[Vector]) -> str:
 
 
 def main() -> None:
-    """All pairs of the targets in a folder, as a table."""
+    """Print all pairs of the targets in a folder, as tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     paths = sorted(parser.parse_args().out.glob("*.jsonl"))
@@ -144,7 +144,7 @@ def main() -> None:
         print_transfer(f"{first} -> {second}", [all_of_them[first]], all_of_them[second])
     for name, mine in all_of_them.items():
         print_transfer(f"all others -> {name}", [each for each in all_of_them.values() if each is not mine], mine)
-    print("\n| from, to | correlation | plain features | with the other's | the truth's own |\n|---|---|---|---|---|")
+    print("\n| from, to | correlation | plain features | plus the other target | ground truth |\n|---|---|---|---|---|")
     for first, second in pairs:
         if all_of_them[second].judge.repeated:
             print_limit(f"{first} -> {second}", all_of_them[first], all_of_them[second])
