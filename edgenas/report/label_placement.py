@@ -37,12 +37,11 @@ def place_labels(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame
     centres = np.empty((0, 2))
     for anchor, size in zip(anchors, sizes, strict=True):
         candidates, gaps = _candidates(anchor, size)
-        covered = _count_overlapped(candidates, size, avoided, _NO_SIZE) + _count_on_line(
-            candidates, anchor, label_points
-        )
+        on_points = _count_overlapped(candidates, size, avoided, _NO_SIZE)
+        on_points += _count_on_line(candidates, anchor, label_points)
         penalty = (
             gaps
-            + _POINT_PENALTY * covered
+            + _POINT_PENALTY * on_points
             + _OVERLAP_PENALTY * _count_overlapped(candidates, size, centres, sizes[: len(centres)])
             + _OUTSIDE_PENALTY * _is_outside(candidates, size, frame)
         )
