@@ -1,4 +1,4 @@
-"""Accuracy predicted from a few hundred evaluated subnets."""
+"""The accuracy predictor that is fitted to evaluated subnets."""
 
 from __future__ import annotations
 
