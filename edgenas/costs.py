@@ -56,6 +56,7 @@ class Budget:
         UsageError: Both limits are absent, or one has no unit or is not positive.
 
     Example:
+        >>> from edgenas import Budget
         >>> budget = Budget(latency="1ms", memory="64MB")
         >>> budget.latency_ms, budget.memory_bytes
         (1.0, 64000000.0)

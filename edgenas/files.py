@@ -203,7 +203,7 @@ def _make_yaml_loader(path: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Raises FormatError, naming the file."""
+        """A safe loader whose FormatErrors name the file."""
 
         def get_single_node(self) -> yaml.Node | None:
             root: yaml.Node | None = super().get_single_node()
@@ -253,7 +253,7 @@ def _has_huge_integer(value: Any) -> bool:
 
 
 class _Strict:
-    """Marks a type whose values ``parse_dataclass`` does not convert from others."""
+    """A mark of types whose values ``parse_dataclass`` does not convert from other types."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return {**handler(source), "strict": True}

@@ -12,58 +12,58 @@ _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2*
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)\s*")
 
 
-def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], what: str, example: str) -> float:
-    """Return a positive number times its unit; ``what`` names the quantity in the message of a UsageError."""
+def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], name: str, example: str) -> float:
+    """Return a positive number times its unit; ``name`` is the quantity's in the message of a UsageError."""
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise UsageError(f"{what} must be a positive number with a unit, but got {text!r}; write for example {example}")
+        raise UsageError(f"{name} must be a positive number with a unit, but got {text!r}; write for example {example}")
     number, unit = match.groups()
     if unit not in units:
         problem = f"unknown unit {unit!r}" if unit else "no unit"
         raise UsageError(
-            f"{what} {text!r} has {problem}; the units are {', '.join(units)};"
+            f"{name} {text!r} has {problem}; the units are {', '.join(units)};"
             f" for example {number}{example.lstrip('0123456789.')}"
         )
     value = float(number) * units[unit]
     if not 0 < value < math.inf:
-        raise UsageError(f"{what} must be above zero and finite, but got {text!r}; write for example {example}")
+        raise UsageError(f"{name} must be above zero and finite, but got {text!r}; write for example {example}")
     return value
 
 
-def parse_ms(text: str, what: str = "duration") -> float:
+def parse_ms(text: str, name: str = "duration") -> float:
     """Return a duration in milliseconds: ``"15ms"`` gives 15.0.
 
     Args:
         text: A number with a unit: us, ms, s or min.
-        what: The quantity's name in messages.
+        name: The quantity's name in messages.
 
     Raises:
         UsageError: ``text`` is no positive number with such a unit.
     """
-    return _parse_quantity(text, _MS, what, "15ms")
+    return _parse_quantity(text, _MS, name, "15ms")
 
 
-def parse_bytes(text: str, what: str = "memory") -> int:
+def parse_bytes(text: str, name: str = "memory") -> int:
     """Return a number of bytes: ``"64MB"`` gives 64_000_000.
 
     Args:
         text: A number with a unit: B, kB, MB, GB (powers of ten), KiB, MiB or GiB (powers of two).
-        what: The quantity's name in messages.
+        name: The quantity's name in messages.
 
     Raises:
         UsageError: ``text`` is no number with such a unit, or less than one byte.
     """
-    value = round(_parse_quantity(text, _BYTES, what, "64MB"))
+    value = round(_parse_quantity(text, _BYTES, name, "64MB"))
     if not value:
-        raise UsageError(f"{what} must be at least one byte, but got {text!r}; write for example 64MB")
+        raise UsageError(f"{name} must be at least one byte, but got {text!r}; write for example 64MB")
     return value
 
 
-def parse_percent(text: str, what: str = "tolerance") -> float:
+def parse_percent(text: str, name: str = "tolerance") -> float:
     """Return a percentage as a fraction: ``"+5%"`` gives 0.05. Raises UsageError for anything else."""
     match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match:
-        raise UsageError(f"{what} must be a percentage, but got {text!r}; write for example +5%")
+        raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example +5%")
     return float(match.group(1)) / 100
 
 

@@ -15,7 +15,7 @@ def test_budget_has_numbers_with_units() -> None:
 
 
 def test_missing_limit_is_infinite() -> None:
-    """What is not limited never rejects anything."""
+    """A missing limit is infinity."""
     assert Budget(latency="1ms").memory_bytes == math.inf
     assert Budget(memory="1MB").latency_ms == math.inf
 
@@ -43,7 +43,7 @@ def test_wrong_limit_is_refused_when_the_budget_is_made(limits: dict[str, str], 
 
 
 def test_budget_prints_its_limits() -> None:
-    """A budget's text is what a message says about it."""
+    """The text of a budget lists its limits with units."""
     assert str(Budget(latency="1ms", memory="64MB")) == "latency 1.00 ms, memory 64.0 MB"
 
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read with suspicion."""
+"""Atomic writing and strict reading of files."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def test_unwritable_place_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
-    """Reading a file that is not there says so."""
+    """Reading an absent file is an error that names it."""
     with pytest.raises(UsageError, match=r"gone: cannot be read \(No such file or directory\)"):
         files.read_bytes(tmp_path / "gone")
 
@@ -146,7 +146,7 @@ def test_foreign_document_is_refused(folder: Path, data: bytes) -> None:
 
 
 def test_edited_document_is_refused(tmp_path: Path) -> None:
-    """A number changed by hand is noticed."""
+    """A document with a number changed by hand is refused."""
     path = tmp_path / "table.json"
     files.write_document(path, "test", 1, {"latency_ms": 1.5})
     path.write_text(path.read_text().replace("1.5", "0.5"))
@@ -253,7 +253,7 @@ def test_wrong_yaml_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_yaml_error_names_the_line(tmp_path: Path) -> None:
-    """A syntax error is placed."""
+    """The message about a syntax error has its line."""
     (tmp_path / "config.yaml").write_text("good: 1\nbad: b: c\n")
     with pytest.raises(FormatError, match="line 2: is not valid YAML"):
         files.read_yaml(tmp_path / "config.yaml")

@@ -30,14 +30,14 @@ def test_memory_is_parsed_to_bytes(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [("+5%", 0.05), ("5%", 0.05), (" +0.5 % ", 0.005), ("0%", 0.0)])
-def test_change_is_parsed_to_a_fraction(text: str, expected: float) -> None:
+def test_percentage_is_parsed_to_a_fraction(text: str, expected: float) -> None:
     """A percentage becomes a fraction."""
     assert parse_percent(text) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["-5%", "5", "+5", "five%", "", "1e3%", "+-5%"])
-def test_wrong_change_is_refused(text: str) -> None:
-    """A change without a percent sign, or a negative one, is refused with an example."""
+def test_wrong_percentage_is_refused(text: str) -> None:
+    """A percentage without a percent sign, or a negative one, is refused with an example."""
     with pytest.raises(UsageError, match=r"tolerance must be a percentage, but got .*\+5%"):
         parse_percent(text)
 

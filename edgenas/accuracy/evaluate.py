@@ -14,7 +14,7 @@ _BATCH = 128
 
 
 class Evaluator:
-    """Extracts, calibrates and evaluates subnets of one supernet on one data set.
+    """Extraction, calibration and evaluation of the subnets of one supernet on one data set.
 
     Batch norm is calibrated on the same ``CALIBRATION_IMAGES`` training images
     for every subnet. So an architecture always gives the same weights and the

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 
 def calibrate_batch_norm(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every batch norm to their mean over batches of inputs, and leave eval mode on.
+    """Set the running statistics of every batch norm to their means over batches of inputs.
 
-    The running statistics of a supernet are those of many subnets. A subnet is
-    evaluated with its own (Once-for-All, section 3.3).
+    Leaves the network in eval mode. The running statistics of a supernet mix
+    those of many subnets. A subnet is evaluated with its own (Once-for-All,
+    section 3.3).
 
     Args:
         subnet: The network to calibrate, in place.

@@ -58,7 +58,7 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
 
 
 class Trainer:
-    """Trains a supernet by progressive shrinking (Once-for-All, arXiv 1908.09791).
+    """The training of one supernet by progressive shrinking (Once-for-All, arXiv 1908.09791).
 
     Training may be killed at any moment. A new Trainer with the same arguments
     continues from the last checkpoint and ends with the same bits.

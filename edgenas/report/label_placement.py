@@ -13,6 +13,7 @@ Frame = tuple[float, float, float, float]
 _PADDING = 8.0
 _GAPS = (18.0, 26.0, 38.0, 56.0, 80.0, 110.0, 150.0, 200.0, 260.0, 340.0)
 _DIRECTIONS = 16
+_NO_SIZE = np.zeros(2)
 _POINT_PENALTY, _OVERLAP_PENALTY, _OUTSIDE_PENALTY = 60.0, 1e6, 1e8  # against pixels of distance
 
 
@@ -36,10 +37,11 @@ def place_labels(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame
     centres = np.empty((0, 2))
     for anchor, size in zip(anchors, sizes, strict=True):
         candidates, gaps = _candidates(anchor, size)
-        covered = _count_covered(candidates, size, avoided) + _count_on_line(candidates, anchor, label_points)
+        on_points = _count_overlapped(candidates, size, avoided, _NO_SIZE)
+        on_points += _count_on_line(candidates, anchor, label_points)
         penalty = (
             gaps
-            + _POINT_PENALTY * covered
+            + _POINT_PENALTY * on_points
             + _OVERLAP_PENALTY * _count_overlapped(candidates, size, centres, sizes[: len(centres)])
             + _OUTSIDE_PENALTY * _is_outside(candidates, size, frame)
         )
@@ -69,13 +71,6 @@ def _candidates(anchor: Pixels, size: Pixels) -> tuple[Pixels, Pixels]:
     return anchor + directions * (gaps[:, None] + size / 2), gaps
 
 
-def _count_covered(candidates: Pixels, size: Pixels, points: Pixels) -> npt.NDArray[np.int64]:
-    """Count the points (M, 2) that a label at each candidate (K, 2) covers, (K,)."""
-    distance = np.abs(candidates[:, None] - points[None])
-    counts: npt.NDArray[np.int64] = np.count_nonzero((distance < size / 2 + _PADDING).all(axis=2), axis=1)
-    return counts
-
-
 def _count_on_line(candidates: Pixels, anchor: Pixels, points: Pixels) -> npt.NDArray[np.int64]:
     """Count the points (M, 2) close to the line from the anchor to each candidate (K, 2), (K,)."""
     line = candidates[:, None] - anchor
@@ -87,7 +82,7 @@ def _count_on_line(candidates: Pixels, anchor: Pixels, points: Pixels) -> npt.ND
 
 
 def _count_overlapped(candidates: Pixels, size: Pixels, centres: Pixels, sizes: Pixels) -> npt.NDArray[np.int64]:
-    """Count the labels at ``centres`` (M, 2) of ``sizes`` (M, 2) that each candidate (K, 2) overlaps, (K,)."""
+    """Count the boxes at ``centres`` (M, 2) of ``sizes`` (M, 2) or (2,) that each candidate (K, 2) overlaps, (K,)."""
     distance = np.abs(candidates[:, None] - centres[None])
     counts: npt.NDArray[np.int64] = np.count_nonzero((distance < (size + sizes) / 2 + _PADDING).all(axis=2), axis=1)
     return counts

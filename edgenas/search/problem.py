@@ -25,7 +25,7 @@ class ArchitectureProblem(Problem):  # type: ignore[misc] # pymoo has no types
 
 
 class ClearDeadGenes(Repair):  # type: ignore[misc] # pymoo has no types
-    """Makes genes canonical, so that pymoo sees equal networks as equal rows."""
+    """The repair that makes genes canonical, so that pymoo sees equal networks as equal rows."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ClearDeadGenes(Repair):  # type: ignore[misc] # pymoo has no types
 
 
 class ResampleGenes(Mutation):  # type: ignore[misc] # pymoo has no types
-    """Replaces each gene with probability 1/G by a uniformly random one.
+    """The mutation that replaces each gene with probability 1/G by a uniformly random one.
 
     Genes are categories: a small step up or down, as for numbers, has no meaning.
     """

@@ -175,8 +175,11 @@ class InvertedResidualSpace(SearchSpace):
         return Part("conv", size, entry, strided_size(size, stride), out, kernel, stride, activation, bn_eps=eps)
 
     def _first_block(self, size: int, entry: int, out: int) -> Part:
-        part = Part("mbconv", size, entry, size, out, 3, 1, self._first_activation, mid_channels=entry)
-        return replace(part, shortcut=self._first_shortcut, bn_eps=self._bn_eps)
+        """Return the fixed block after the stem, which has no expansion."""
+        activation, shortcut, eps = self._first_activation, self._first_shortcut, self._bn_eps
+        return Part(
+            "mbconv", size, entry, size, out, 3, 1, activation, mid_channels=entry, shortcut=shortcut, bn_eps=eps
+        )
 
     def _fixed_slot(self, name: str, part: Callable[[int], Part]) -> Slot:
         """Return a slot whose part depends on the resolution alone."""
@@ -203,11 +206,23 @@ class InvertedResidualSpace(SearchSpace):
                 parts.append(None)
                 continue
             size = self._size_after(resolution, stage if place == 0 else stage + 1)
-            part = Part("mbconv", size, entry, strided_size(size, stride), out, kernel, stride, config.activation)
             mid = make_divisible(entry * ratio)
-            gate = make_divisible(mid // 4) if config.se else 0
-            part = replace(part, mid_channels=mid, se_channels=gate, expand=True, shortcut=stride == 1 and entry == out)
-            parts.append(replace(part, bn_eps=self._bn_eps))
+            part = Part(
+                "mbconv",
+                size,
+                entry,
+                strided_size(size, stride),
+                out,
+                kernel,
+                stride,
+                config.activation,
+                mid_channels=mid,
+                se_channels=make_divisible(mid // 4) if config.se else 0,
+                expand=True,
+                shortcut=stride == 1 and entry == out,
+                bn_eps=self._bn_eps,
+            )
+            parts.append(part)
         return tuple(parts)
 
     # -- readable forms ---------------------------------------------------------------

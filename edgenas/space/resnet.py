@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,9 @@ _STEM = 64
 _WIDTHS = (256, 512, 1024, 2048)
 _STRIDES = (1, 2, 2, 2)
 _BASE_DEPTHS = (2, 2, 4, 2)
+# Columns of a genes matrix: resolution and stem depth come first; here begin the depths and widths of the stages and
+# the expand ratios of the blocks. The two widths of the stem stand before those of the stages.
+_DEPTH_COLUMN, _WIDTH_COLUMN, _EXPAND_COLUMN = 2, 8, 12
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,19 +71,20 @@ class ResNet50D(SearchSpace):
 
     # -- widths -----------------------------------------------------------------------
 
-    def _widths(self, base: int) -> tuple[int, ...]:
-        """Return the channels for each multiplier, ascending, repeated where two multipliers give the same."""
-        return tuple(make_divisible(base * mult) for mult in self.width_mults)
-
     @cached_property
-    def _stem_mids(self) -> tuple[int, ...]:
-        return tuple(make_divisible(width // 2) for width in self._widths(_STEM))
+    def _widths(self) -> tuple[tuple[int, ...], ...]:
+        """The channels for each multiplier of each place with a width: middle of the stem, stem, four stages.
+
+        They are ascending, and repeated where two multipliers give the same channels.
+        """
+        stem, *stages = ([make_divisible(base * mult) for mult in self.width_mults] for base in (_STEM, *_WIDTHS))
+        middle = [make_divisible(width // 2) for width in stem]
+        return tuple(tuple(widths) for widths in (middle, stem, *stages))
 
     @cached_property
     def _channels(self) -> tuple[tuple[int, ...], ...]:
-        """The possible channels of each place with a width: middle of the stem, stem, four stages."""
-        lists = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
-        return tuple(tuple(sorted(set(widths))) for widths in lists)
+        """The different channels of each place with a width, ascending: the values of the genes of width."""
+        return tuple(tuple(sorted(set(widths))) for widths in self._widths)
 
     @cached_property
     def _blocks(self) -> tuple[tuple[int, int], ...]:
@@ -103,16 +107,11 @@ class ResNet50D(SearchSpace):
             *(Gene(f"{block_name(*block)}.expand_ratio", self.expand_ratios) for block in self._blocks),
         )
 
-    # Columns of the genes matrix.
-    _DEPTH: ClassVar[int] = 2
-    _WIDTH: ClassVar[int] = 8
-    _EXPAND: ClassVar[int] = 12
-
     def dead_genes(self, genes: Genes) -> np.ndarray[Any, np.dtype[np.bool_]]:
         dead = np.zeros(genes.shape, dtype=bool)
         for number, (stage, place) in enumerate(self._blocks):
-            depths = np.array(self.genes[self._DEPTH + stage].values)
-            dead[:, self._EXPAND + number] = depths[genes[:, self._DEPTH + stage]] <= place
+            depths = np.array(self.genes[_DEPTH_COLUMN + stage].values)
+            dead[:, _EXPAND_COLUMN + number] = depths[genes[:, _DEPTH_COLUMN + stage]] <= place
         return dead
 
     def canonical(self, genes: Genes) -> Genes:
@@ -122,8 +121,9 @@ class ResNet50D(SearchSpace):
         """
         genes = super().canonical(genes).copy()
         for number, (stage, _) in enumerate(self._blocks):
-            column = self._EXPAND + number
-            genes[:, column] = self._smallest_equivalent_ratio[stage][genes[:, self._WIDTH + stage], genes[:, column]]
+            column = _EXPAND_COLUMN + number
+            width_genes = genes[:, _WIDTH_COLUMN + stage]
+            genes[:, column] = self._smallest_equivalent_ratio[stage][width_genes, genes[:, column]]
         return genes
 
     @cached_property
@@ -131,9 +131,8 @@ class ResNet50D(SearchSpace):
         """For each stage, by the genes of width and expand ratio: the smallest ratio with the same middle channels."""
         tables = []
         for stage in range(len(_WIDTHS)):
-            mids = [
-                [self._mid_channels(out, ratio) for ratio in self.expand_ratios] for out in self._channels[2 + stage]
-            ]
+            widths = self._channels[2 + stage]
+            mids = [[self._mid_channels(out, ratio) for ratio in self.expand_ratios] for out in widths]
             tables.append(np.array([[row.index(mid) for mid in row] for row in mids], dtype=np.int64))
         return tuple(tables)
 
@@ -165,15 +164,15 @@ class ResNet50D(SearchSpace):
         halves = [strided_size(size, 2) for size in self.resolutions]
         first = [
             Part("conv", size, 3, strided_size(size, 2), mid, 3, 2, "relu")
-            for size, mid in _product(self.resolutions, mids)
+            for size, mid in product(self.resolutions, mids)
         ]
         residual = [
             Part("conv", half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
-            for half, depth, mid in _product(halves, self.genes[1].values, mids)
+            for half, depth, mid in product(halves, self.genes[1].values, mids)
         ]
-        last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in _product(halves, mids, stems)]
+        last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in product(halves, mids, stems)]
         pool = [
-            Part("max_pool", half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in _product(halves, stems)
+            Part("max_pool", half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in product(halves, stems)
         ]
         return (
             Slot("stem.conv1", (0, 6), tuple(first)),
@@ -184,10 +183,10 @@ class ResNet50D(SearchSpace):
 
     def _block_slot(self, number: int, stage: int, place: int) -> Slot:
         """Return a bottleneck block. The first of a stage has the stride and a projected shortcut."""
-        width, depth = self._WIDTH + stage, self._DEPTH + stage
+        width, depth = _WIDTH_COLUMN + stage, _DEPTH_COLUMN + stage
         entries = self._channels[1 + stage] if place == 0 else (0,)
         parts: list[Part | None] = []
-        for resolution, blocks, entry, out, ratio in _product(
+        for resolution, blocks, entry, out, ratio in product(
             self.resolutions, self.genes[depth].values, entries, self._channels[2 + stage], self.expand_ratios
         ):
             if blocks <= place:
@@ -210,7 +209,7 @@ class ResNet50D(SearchSpace):
             )
             parts.append(part)
         before = (width - 1,) if place == 0 else ()
-        return Slot(block_name(stage, place), (0, depth, *before, width, self._EXPAND + number), tuple(parts))
+        return Slot(block_name(stage, place), (0, depth, *before, width, _EXPAND_COLUMN + number), tuple(parts))
 
     def _entry_size(self, resolution: int, stage: int) -> int:
         """Return the size of the feature map that enters a stage."""
@@ -220,9 +219,9 @@ class ResNet50D(SearchSpace):
         return size
 
     def _head_slots(self) -> tuple[Slot, ...]:
-        last, width = self._channels[-1], self._WIDTH + len(_WIDTHS) - 1
+        last, width = self._channels[-1], _WIDTH_COLUMN + len(_WIDTHS) - 1
         sizes = [self._entry_size(resolution, len(_WIDTHS)) for resolution in self.resolutions]
-        pool = [Part("pool", size, channels, 1, channels) for size, channels in _product(sizes, last)]
+        pool = [Part("pool", size, channels, 1, channels) for size, channels in product(sizes, last)]
         linear = [Part("linear", 1, channels, 1, self.classes, bias=True) for channels in last]
         return (Slot("pool", (0, width), tuple(pool)), Slot("classifier", (width,), tuple(linear)))
 
@@ -277,8 +276,7 @@ class ResNet50D(SearchSpace):
             f"{where}: 'w' must be indices from 0 to {len(self.width_mults) - 1}, but got {list(lists.w)}",
         )
         require(lists.d[0] in self.depths, f"{where}: 'd' must be among {list(self.depths)}, but got {lists.d[0]}")
-        widths = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
-        mid, stem, *stages = (widths[place][index] for place, index in enumerate(lists.w))
+        mid, stem, *stages = (widths[index] for widths, index in zip(self._widths, lists.w, strict=True))
         residual = int(lists.d[0] == self.depths[-1])
         values: dict[str, float] = {"resolution": resolution, "stem.depth": residual}
         values |= {"stem.mid.width": mid, "stem.width": stem}
@@ -294,12 +292,11 @@ class ResNet50D(SearchSpace):
         """Return Once-for-All's lists ``d``, ``e``, ``w`` and the resolution ``r``, with the smallest equal choices."""
         values = self._gene_values(architecture)
         depths = [values[f"stage{number + 1}.depth"] - base for number, base in enumerate(_BASE_DEPTHS)]
-        widths = (self._stem_mids, self._widths(_STEM), *(self._widths(base) for base in _WIDTHS))
         names = ("stem.mid.width", "stem.width", *(f"stage{number + 1}.width" for number in range(len(_WIDTHS))))
         return {
             "d": [self.depths[-1] if values["stem.depth"] else self.depths[0], *depths],
             "e": [values[f"{block_name(*block)}.expand_ratio"] for block in self._blocks],
-            "w": [channels.index(int(values[name])) for channels, name in zip(widths, names, strict=True)],
+            "w": [channels.index(int(values[name])) for channels, name in zip(self._widths, names, strict=True)],
             "r": architecture.resolution,
         }
 
@@ -337,7 +334,3 @@ class _OfaLists:
     d: tuple[int, ...]
     e: tuple[Any, ...]  # skipped blocks may have any value
     w: tuple[int, ...]
-
-
-def _product(*lists: Any) -> list[tuple[Any, ...]]:
-    return list(itertools.product(*lists))

@@ -1,4 +1,4 @@
-"""What the tests of accuracy share."""
+"""A space and settings that the tests of accuracy share."""
 
 from __future__ import annotations
 

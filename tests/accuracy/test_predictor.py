@@ -1,4 +1,4 @@
-"""Accuracy predicted from a few hundred evaluated subnets."""
+"""The accuracy predictor that is fitted to evaluated subnets."""
 
 from __future__ import annotations
 
@@ -105,12 +105,13 @@ def test_it_is_deterministic(tiny: MobileNetV3) -> None:
 def test_it_says_how_good_it_is(tiny: MobileNetV3) -> None:
     """Printed, it states how many subnets, their range, and its cross-validated error and rank correlation."""
     genes, _ = _made_up(tiny, 10)
-    text = str(AccuracyPredictor(tiny, genes, np.linspace(0.9, 0.95, 10)))
+    predictor = AccuracyPredictor(tiny, genes, np.linspace(0.9, 0.95, 10))
     pattern = (
         r"10 evaluated subnets, accuracy 90\.0% to 95\.0%;"
         r" 5-fold cross-validation: RMSE \d\.\d\d points, Kendall tau -?\d\.\d\d"
     )
-    assert re.fullmatch(pattern, text)
+    assert re.fullmatch(pattern, str(predictor))
+    assert repr(predictor) == f"AccuracyPredictor(10 evaluated subnets, {tiny!r})"
 
 
 def test_too_few_subnets_are_refused(tiny: MobileNetV3) -> None:

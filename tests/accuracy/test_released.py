@@ -1,4 +1,4 @@
-"""Once-for-All's released accuracy predictor: features, arithmetic, files, and what it refuses."""
+"""Once-for-All's released accuracy predictor: features, arithmetic, files, refused input."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_dead_genes_change_nothing(predictor: ReleasedPredictor) -> None:
     assert np.array_equal(predictor(genes), predictor(other))
 
 
-def test_no_architecture_is_no_answer(predictor: ReleasedPredictor) -> None:
+def test_an_empty_matrix_gives_an_empty_vector(predictor: ReleasedPredictor) -> None:
     """An empty matrix gives an empty vector."""
     assert predictor(_SPACE.encode([])).shape == (0,)
 
@@ -158,7 +158,7 @@ def test_missing_and_foreign_tensors_are_refused(tmp_path: Path) -> None:
         ReleasedPredictor.from_checkpoint(_write(tmp_path / "more.pth", more), _SPACE)
 
 
-def test_numbers_that_are_none_are_refused() -> None:
+def test_weights_that_are_not_finite_are_refused() -> None:
     """NaN among the weights is refused, naming the tensor."""
     tensors = _zeros()
     tensors["4.weight"][3, 3] = np.nan

@@ -1,4 +1,4 @@
-"""What the tests of supernets share: small spaces, lively weights, and a schedule of seconds."""
+"""Small spaces, weights without zeros, and a schedule of seconds that the tests of supernets share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a subnet's own."""
+"""Calibration of batch norm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_statistics_are_the_mean_over_batches(net: nn.Module, norm: nn.BatchNorm
 
 
 def test_a_second_calibration_changes_nothing(net: nn.Module, norm: nn.BatchNorm2d) -> None:
-    """Whatever the statistics were before, they are forgotten."""
+    """Calibration does not depend on the statistics before it."""
     calibrate_batch_norm(net, _BATCHES)
     calibrate_batch_norm(net, _BATCHES)
     assert _statistics(norm) == ([7.0], [104.0])

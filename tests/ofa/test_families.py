@@ -1,4 +1,4 @@
-"""Supernets and subnets of every family: one function, the costs that the space says, gradients where they belong."""
+"""Supernets and subnets of every family: equal outputs, the costs of the space, gradients of active weights only."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_module_has_the_parameters_and_macs_of_its_space(name: str, supernets: G
 
 @pytest.mark.parametrize("space", [MobileNetV3(), ProxylessNAS(), ResNet50D()])
 def test_published_networks_have_the_parameters_of_their_space(space: SearchSpace) -> None:
-    """So are the parameters of the smallest and largest network of each published space."""
+    """The smallest and the largest network of each published space have the predicted number of parameters."""
     for architecture in (space.smallest, space.largest):
         with torch.device("meta"):
             subnet = Subnet(architecture)
@@ -196,7 +196,7 @@ def test_bottleneck_by_pytorchs_functions(size: int, stride: int, projected: boo
 
 
 def _mean_of_what_is_there(x: Tensor) -> Tensor:
-    """Means of 2x2 pixels; at an odd edge of the pixels that exist."""
+    """Return means of 2x2 pixels; at an odd edge, of fewer pixels."""
     steps = range(0, x.shape[2], 2)
     rows = [torch.stack([x[:, :, i : i + 2, j : j + 2].mean((2, 3)) for j in steps], dim=-1) for i in steps]
     return torch.stack(rows, dim=-2)

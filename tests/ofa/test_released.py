@@ -1,4 +1,4 @@
-"""Released checkpoints: the reference's own, and those that this test writes in its names."""
+"""Released checkpoints: the reference's files, and files that these tests write with the reference's names."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def to_released(supernet: Supernet) -> Weights:
 
 
 def choices_of(space: SearchSpace) -> dict[str, Any]:
-    """What the tensors of a network of ``space`` do not hold."""
+    """Return the choices of ``space`` that its tensors do not hold."""
     fields = ("kernel_sizes", "expand_ratios", "depths", "width_mults", "resolutions")
     return {field: getattr(space, field) for field in fields if hasattr(space, field)}
 
@@ -134,7 +134,7 @@ def test_forward_gives_the_references_logits(supernet: Supernet, cases: list[Cas
 
 
 def test_extracted_subnets_give_the_references_logits(supernet: Supernet, cases: list[Case]) -> None:
-    """So do the stand-alone subnets."""
+    """The stand-alone subnets give the reference's logits too."""
     with torch.no_grad():
         for architecture, x, expected in cases:
             _close(supernet.extract(architecture)(x), expected)
@@ -143,7 +143,7 @@ def test_extracted_subnets_give_the_references_logits(supernet: Supernet, cases:
 def test_extracted_subnets_have_the_references_parameters(
     supernet: Supernet, reference: dict[str, Any], cases: list[Case]
 ) -> None:
-    """Their parameters are as many as the reference counts."""
+    """The stand-alone subnets have as many parameters as the reference counts."""
     counts = [sum(p.numel() for p in supernet.extract(each).parameters()) for each, _, _ in cases]
     assert counts == [case["params"] for case in reference["cases"]]
 
@@ -156,7 +156,7 @@ def test_space_counts_the_references_costs(supernet: Supernet, reference: dict[s
 
 
 def test_every_tensor_of_the_reference_is_written_back(supernet: Supernet, reference: dict[str, Any]) -> None:
-    """What was imported holds every tensor of the file under its name, bit by bit, and no other."""
+    """The imported supernet holds every tensor of the file under its name, bit by bit, and no other."""
     released = torch.load(reference["path"], weights_only=True)["state_dict"]
     expected = {key: tensor for key, tensor in released.items() if not key.endswith("num_batches_tracked")}
     written = to_released(supernet)
@@ -186,7 +186,7 @@ def thin(lively: Lively) -> Supernet:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a test writes its checkpoint."""
+    """The file that a test writes its checkpoint to."""
     return tmp_path / "net.pth"
 
 
@@ -262,7 +262,7 @@ def test_imported_is_what_was_exported(
 @settings(max_examples=60)
 @given(space=_spaces)
 def test_space_is_found_from_shapes(space: SearchSpace) -> None:
-    """Any space's largest network tells its channels, blocks and classes, whatever multiplier gave them."""
+    """Channels, blocks and classes of any space follow from the tensors of its largest network."""
     shapes = {
         f"{name}.{tensor}": shape
         for name, part in space.largest.parts.items()
@@ -277,7 +277,7 @@ def test_space_is_found_from_shapes(space: SearchSpace) -> None:
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.2, 1.3])
 def test_round_multipliers_are_found_themselves(width: float, path: Path) -> None:
-    """Of all multipliers that give a checkpoint's channels the one that people use is found."""
+    """Of all multipliers that give a checkpoint's channels the roundest is found."""
     space = MobileNetV3(width=width, resolutions=(224,))
     shapes = {
         f"{name}.{tensor}": shape
@@ -412,13 +412,13 @@ def test_choice_of_another_family(thin: Supernet, refused: Refused) -> None:
 
 
 def test_choice_that_does_not_fit(thin: Supernet, refused: Refused) -> None:
-    """Choices whose largest is not the checkpoint's are refused by the first tensor that tells."""
+    """Choices whose largest is not the checkpoint's are refused, naming the first tensor that does not fit."""
     answer = refused(to_released(thin), {"expand_ratios": [3, 4]})
     assert "inverted_bottleneck.conv.conv.weight is (48, 8, 1, 1), but must be (32, 8, 1, 1)" in answer
 
 
 def test_empty_choice(thin: Supernet, refused: Refused) -> None:
-    """A choice of nothing is refused."""
+    """An empty choice is refused."""
     assert "depths must name at least one choice" in refused(to_released(thin), {"depths": []})
 
 

@@ -1,4 +1,4 @@
-"""Schedules: what may be sampled when, at what rate, and what is refused."""
+"""Schedules: sampling of open choices, learning rates, and refused values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 def test_a_phase_samples_only_what_is_open(
     kernel_sizes: int, depths: int, expand_ratios: int, subnets: int, seed: int
 ) -> None:
-    """Live genes are among the largest so many of their values, rows are canonical and share a resolution."""
+    """Live genes have one of the open largest values; rows are canonical and share a resolution."""
     phase = Phase("any", 1, 0.1, kernel_sizes, depths, expand_ratios, subnets=subnets)
     genes = phase.sample(_SPACE, np.random.default_rng(seed))
     opened = {"kernel_size": kernel_sizes, "depth": depths, "expand_ratio": expand_ratios, "resolution": 3}
@@ -90,7 +90,7 @@ def test_a_schedule_is_equal_after_a_way_through_json() -> None:
 
 
 def test_an_unknown_schedule_lists_the_known() -> None:
-    """A name that is unknown gets the nearest known one."""
+    """An unknown name is refused, naming the nearest known one."""
     with pytest.raises(UsageError, match=r"unknown schedule 'shrink-smal'; did you mean 'shrink-small'\?"):
         load_schedule("shrink-smal")
 

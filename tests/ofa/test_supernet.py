@@ -1,4 +1,4 @@
-"""One network that contains every other."""
+"""The supernet and its extracted subnets."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_subnet_holds_nothing_elastic(tiny: MobileNetV3) -> None:
 
 
 def test_a_subnet_owns_its_weights(tiny: MobileNetV3) -> None:
-    """What happens to an extracted subnet does not reach the supernet."""
+    """Changing an extracted subnet does not change the supernet."""
     supernet = Supernet(tiny)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     subnet = supernet.extract(tiny.largest)

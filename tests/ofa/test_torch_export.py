@@ -1,4 +1,4 @@
-"""An extracted subnet leaves edgenas behind."""
+"""A subnet exported by torch.export runs without edgenas."""
 
 from __future__ import annotations
 

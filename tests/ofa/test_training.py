@@ -1,4 +1,4 @@
-"""Training on real digits: it learns, it resumes to the bit, it refuses what would mix."""
+"""Training on real digits: it learns, resumes with equal bits, and refuses a checkpoint of other arguments."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_distillation_adds_the_teachers_opinion_to_the_loss(train: Train, brief:
 def test_a_finished_training_is_not_repeated(
     train: Train, unbroken: Path, tiny: MobileNetV3, digits: DataSet, brief: Schedule
 ) -> None:
-    """A finished training knows it, and running it again takes no step and changes no byte."""
+    """Running a finished training again takes no step and changes no byte."""
     before = _bytes(unbroken)
     assert Trainer(tiny, digits, brief, 0, _files(unbroken)).finished
     assert train(unbroken) == []

@@ -1,4 +1,4 @@
-"""A front to draw."""
+"""Fronts that the tests of pictures share."""
 
 from __future__ import annotations
 

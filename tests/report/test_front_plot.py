@@ -1,4 +1,4 @@
-"""The front as a picture."""
+"""The picture of a front."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pixels(path: Path) -> Any:
 
 
 def share_of(path: Path, color: tuple[int, int, int]) -> int:
-    """How many pixels have exactly this color."""
+    """Count the pixels that have exactly this color."""
     return int((pixels(path) == color).all(axis=2).sum())
 
 

@@ -1,4 +1,4 @@
-"""Where a subnet's time goes, as a picture."""
+"""The picture of the times of a subnet's parts."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_made_up_numbers_are_marked(tmp_path: Path, boxes: list[tuple[str, Any]]) -> None:
-    """Of a synthetic table the title says so."""
+    """The title of a picture of a synthetic table says so."""
     draw_part_times(_rows(), tmp_path / "parts.png", title="a title", synthetic=True)
     assert "SYNTHETIC: a title" in [text for text, _ in boxes]
 
@@ -114,7 +114,7 @@ def test_parts_that_cost_nothing_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """Where the picture cannot be written the message has its path."""
+    """A picture that cannot be written is an error with its path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgeNASError, match=r"parts\.png: cannot be written"):
         draw_part_times(_rows(), tmp_path / "file" / "parts.png", title="a title")

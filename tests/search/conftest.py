@@ -1,4 +1,4 @@
-"""What the tests of search share: a space whose architectures can all be listed, and made-up costs."""
+"""A space whose architectures can all be listed, and made-up costs, that the tests of search share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a budget to candidates in order."""
+"""The ranking of a front's subnets for a budget."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_all_limits_hold(make_front: Callable[..., Front]) -> None:
 
 
 def test_memory_alone_is_a_budget(make_front: Callable[..., Front]) -> None:
-    """Without a latency limit the slowest is welcome."""
+    """Without a latency limit the slowest subnet is a candidate too."""
     assert rank_candidates(make_front(*_ROWS), Budget(memory="2MB")).tolist() == [4, 2]
 
 
 def test_equals_in_everything_keep_the_order_of_the_front(make_front: Callable[..., Front]) -> None:
-    """Ties are broken the same way every time."""
+    """Subnets with equal costs keep their order."""
     assert rank_candidates(make_front(*[(0.9, 1.0, 1e6)] * 3), Budget(latency="1ms")).tolist() == [0, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""NSGA-II on spaces small enough to know the answer."""
+"""The search on spaces that are small enough to list."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_progress_reaches_its_end(tiny: MobileNetV3, models: Models) -> None:
 def test_a_space_smaller_than_the_population_is_searched_whole(
     resolutions: tuple[int, ...], tiny: MobileNetV3, models: Models
 ) -> None:
-    """Where there are fewer networks than a population holds, all of them are looked at and the search ends."""
+    """A space with fewer networks than a population holds is evaluated completely, and the search ends."""
     space = dataclasses.replace(
         tiny, resolutions=resolutions, kernel_sizes=(3,), expand_ratios=(3,), depths=(1,), stages=tiny.stages[:1]
     )

@@ -1,4 +1,4 @@
-"""What is dominated, and fronts as files."""
+"""Dominated rows, and fronts as files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _beats(one: list[int], other: list[int]) -> bool:
 
 @given(_COSTS)
 def test_what_is_kept_is_beaten_by_no_row(costs: list[list[int]]) -> None:
-    """The mask is that of comparing every row with every other."""
+    """The mask equals that of comparing every row with every other."""
     expected = [not any(_beats(other, row) for other in costs) for row in costs]
     assert nondominated_mask(np.array(costs, dtype=np.float64)).tolist() == expected
 
@@ -56,7 +56,7 @@ def test_a_front_comes_back_from_its_file(make_front: Callable[..., Front], tmp_
 
 
 def test_a_damaged_front_is_refused(make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3) -> None:
-    """A changed number is noticed."""
+    """A front with a changed number is refused."""
     path = tmp_path / "front.json"
     make_front((0.9, 1.5, 1e6)).save(path)
     path.write_text(path.read_text().replace("0.9", "0.99"))

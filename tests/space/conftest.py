@@ -1,4 +1,4 @@
-"""Spaces for the tests of this room."""
+"""Spaces that the tests of this package share."""
 
 import pytest
 

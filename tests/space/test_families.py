@@ -1,4 +1,4 @@
-"""What holds for the architectures of every family: genes, ids, readable forms, costs."""
+"""Genes, ids, readable forms and costs of the architectures of every family."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def pairs(draw: st.DrawFn) -> tuple[Architecture, Architecture]:
 
 @given(architectures())
 def test_decoding_undoes_encoding(architecture: Architecture) -> None:
-    """An architecture is what its genes decode to, and what its id decodes to."""
+    """An architecture's genes and its id decode to that architecture."""
     space = architecture.space
     assert space.decode(space.encode([architecture])) == [architecture]
     assert space.from_id(architecture.id) == architecture
@@ -112,7 +112,7 @@ def test_extremes_bound_the_costs(space: SearchSpace) -> None:
 
 @every_space
 def test_distinct_samples_are_distinct_networks(space: SearchSpace) -> None:
-    """As many different networks as asked for, or as there are."""
+    """A distinct sample has as many different networks as asked for, or all of the space."""
     found = space.decode(space.sample_distinct(20, np.random.default_rng(0)))
     assert len(found) == min(20, space.size)
     assert len({tuple(each.parts.items()) for each in found}) == len(found)
@@ -138,7 +138,7 @@ def test_architecture_survives_json(architecture: Architecture) -> None:
 
 @given(architectures(), st.data())
 def test_architecture_survives_once_for_alls_form(architecture: Architecture, data: st.DataObject) -> None:
-    """Once-for-All's lists give the architecture back, whatever stands at skipped blocks."""
+    """Once-for-All's lists give the architecture back, with any values at skipped blocks."""
     space = architecture.space
     config = dict(space.to_ofa(architecture))
     resolution = config.pop("r")
@@ -165,7 +165,7 @@ def test_another_resolution_keeps_the_network(space: SearchSpace) -> None:
 
 @every_space
 def test_description_that_contradicts_its_id_is_refused(space: SearchSpace) -> None:
-    """A description edited by hand under another's id is not silently believed."""
+    """A description whose id belongs to other choices is refused."""
     data = {**space.describe(space.smallest), "id": f"{space.short_hash}-0z"}
     with pytest.raises(SpaceError, match=r"a\.json: the id .* belongs to other choices"):
         space.from_description(data, "a.json")
@@ -173,7 +173,7 @@ def test_description_that_contradicts_its_id_is_refused(space: SearchSpace) -> N
 
 @every_space
 def test_unlisted_resolution_is_refused(space: SearchSpace) -> None:
-    """A resolution that the space does not have is refused with those it has."""
+    """A resolution that the space does not have is refused; the message lists its resolutions."""
     config = dict(space.to_ofa(space.largest))
     config.pop("r")
     with pytest.raises(SpaceError, match=r"arch\.json: resolution must be one of \d+.*, but got 999"):
@@ -221,7 +221,7 @@ def test_hashes_tell_families_and_fields_apart() -> None:
     ],
 )
 def test_wrong_space_is_refused(family: type[SearchSpace], data: dict[str, Any], message: str) -> None:
-    """Every family refuses unknown keys with the nearest it knows, and values that break a rule with the rule."""
+    """Every family refuses unknown keys, naming the nearest known one, and wrong values, naming the rule."""
     with pytest.raises(UsageError) as caught:
         space_from_dict({"family": family.family, **data}, "space.json")
     assert message in str(caught.value)
@@ -239,7 +239,7 @@ def test_wrong_space_is_refused(family: type[SearchSpace], data: dict[str, Any],
     ],
 )
 def test_unknown_keys_of_a_family_are_refused_with_its_nearest(family: str, key: str, nearest: str) -> None:
-    """What is suggested is a key of that family."""
+    """The suggested key is one of that family."""
     with pytest.raises(UsageError) as caught:
         space_from_dict({"family": family, key: [1]}, "space.json")
     assert f"unknown key {key!r}; did you mean {nearest!r}?" in str(caught.value)
@@ -247,7 +247,7 @@ def test_unknown_keys_of_a_family_are_refused_with_its_nearest(family: str, key:
 
 @pytest.mark.parametrize("family", ["proxyles", "resnet50", "mobilenet_v2"])
 def test_unknown_family_lists_the_known(family: str) -> None:
-    """A family that does not exist is refused with all that do."""
+    """An unknown family is refused; the message lists the known ones."""
     with pytest.raises(UsageError, match=r"unknown family") as caught:
         space_from_dict({"family": family}, "space.json")
     assert "did you mean" in str(caught.value) or all(name in str(caught.value) for name in ("proxyless", "resnet50d"))
@@ -259,7 +259,7 @@ def test_unknown_family_lists_the_known(family: str) -> None:
 @every_space
 @pytest.mark.parametrize("cost", ["params", "macs", "weight_bytes", "activation_bytes"])
 def test_costs_of_a_matrix_are_those_of_the_parts(space: SearchSpace, cost: str) -> None:
-    """A vector of costs equals each architecture's parts one by one: their sum, or for the peak their largest."""
+    """A vector of costs equals the sum over each architecture's parts, and for peak memory their maximum."""
     genes = space.sample(40, np.random.default_rng(3))
     combine = max if cost == "activation_bytes" else sum
     one_by_one = [combine(map(getattr(costs, cost), arch.parts.values())) for arch in space.decode(genes)]
@@ -270,7 +270,7 @@ def test_costs_of_a_matrix_are_those_of_the_parts(space: SearchSpace, cost: str)
 
 @every_space
 def test_genes_without_effect_cost_nothing(space: SearchSpace) -> None:
-    """Costs of rows that are not canonical are those of their network."""
+    """Rows that are not canonical cost the same as their canonical form."""
     rng = np.random.default_rng(6)
     genes = rng.integers(0, space.radices, size=(200, len(space.genes)), dtype=np.int64)
     for cost in (space.params, space.macs, space.weight_bytes, space.activation_bytes):
@@ -279,7 +279,7 @@ def test_genes_without_effect_cost_nothing(space: SearchSpace) -> None:
 
 @every_space
 def test_parts_fit_together(space: SearchSpace) -> None:
-    """Each part takes what the one before gives, from the image to the classes."""
+    """Each part's input has the shape of the previous part's output, from the image to the classes."""
     for architecture in space.decode(space.sample(20, np.random.default_rng(1))):
         chain = list(architecture.parts.values())
         assert (chain[0].in_size, chain[0].in_channels) == (architecture.resolution, 3)
@@ -299,13 +299,13 @@ def test_equal_keys_mean_equal_parts(space: SearchSpace) -> None:
 
 @every_space
 def test_empty_matrix_costs_nothing(space: SearchSpace) -> None:
-    """No architectures have a vector of no costs."""
+    """An empty genes matrix gives an empty vector of costs."""
     empty = space.encode([])
     assert space.params(empty).shape == space.activation_bytes(empty).shape == (0,)
 
 
 def test_an_architecture_gives_its_lists_itself() -> None:
-    """``arch.to_ofa()`` is what its space gives, and leads back to it."""
+    """``architecture.to_ofa()`` equals ``space.to_ofa(architecture)``, and ``from_ofa`` reads it."""
     space = ResNet50D(classes=10)
     architecture = space.largest
     lists = architecture.to_ofa()

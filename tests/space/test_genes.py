@@ -77,13 +77,13 @@ def test_canonical_form_does_not_change_the_network(data: st.DataObject) -> None
 
 @given(architectures())
 def test_id_decodes_to_its_architecture(architecture: Architecture) -> None:
-    """An id needs no look-up: its space finds the architecture in it."""
+    """The space decodes an id to its architecture."""
     assert architecture.space.from_id(architecture.id) == architecture
 
 
 @given(architectures(), st.data())
 def test_damaged_id_is_refused_or_another_architectures(architecture: Architecture, data: st.DataObject) -> None:
-    """An id with one letter changed is refused, or is the id of another valid architecture."""
+    """An id with one changed letter is refused, or is the id of another valid architecture."""
     text = architecture.id
     place = data.draw(st.integers(0, len(text) - 1))
     damaged = text[:place] + data.draw(st.characters(codec="ascii")) + text[place + 1 :]
@@ -113,7 +113,7 @@ def test_id_of_another_space_is_refused(digits: MobileNetV3, tiny: MobileNetV3) 
 
 
 def test_padded_and_upper_case_ids_are_refused(digits: MobileNetV3) -> None:
-    """There is one way to write an id."""
+    """Padded and upper-case ids are refused."""
     prefix, _, number = digits.largest.id.partition("-")
     for text in (f"{prefix}-0{number}", f"{prefix}-{number.upper()}"):
         with pytest.raises(SpaceError):
@@ -138,7 +138,7 @@ def test_space_hash_tells_spaces_apart() -> None:
 
 
 def test_size_equals_the_number_of_different_networks(tiny: MobileNetV3) -> None:
-    """The size is what listing every genes row and counting different networks gives."""
+    """The size equals the number of different networks among all rows of genes."""
     every_row = itertools.product(*(range(len(gene.values)) for gene in tiny.genes))
     found = {tuple(Architecture(tiny, row).parts.items()) for row in every_row}
     # 2 resolutions x (4 + 4 * 4 first-stage choices) x 4 second-stage choices
@@ -146,13 +146,13 @@ def test_size_equals_the_number_of_different_networks(tiny: MobileNetV3) -> None
 
 
 def test_size_of_the_published_space_is_exact() -> None:
-    """25 resolutions; each of 5 stages has 9 choices a block for 2, 3 or 4 blocks."""
+    """The size follows from 25 resolutions and 5 stages of 2, 3 or 4 blocks with 9 choices each."""
     assert MobileNetV3().size == 25 * (9**2 + 9**3 + 9**4) ** 5
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_sampling_repeats_with_its_seed(space: MobileNetV3) -> None:
-    """The same generator gives the same architectures, and fewer are the first of more."""
+    """Equal generators give equal architectures, and a shorter sample is the beginning of a longer one."""
     ten = space.sample(10, np.random.default_rng(7))
     assert ten.tolist() == space.sample(10, np.random.default_rng(7)).tolist()
     assert ten[:5].tolist() == space.sample(5, np.random.default_rng(7)).tolist()
@@ -178,13 +178,13 @@ def test_sampling_is_uniform_over_each_choice(digits: MobileNetV3) -> None:
 
 
 def test_nothing_sampled_is_an_empty_matrix(digits: MobileNetV3) -> None:
-    """No architectures are a matrix without rows, with a gene a column."""
+    """A sample of no architectures is a matrix without rows, with a column for each gene."""
     assert digits.encode([]).shape == digits.sample(0, np.random.default_rng(0)).shape == (0, 46)
 
 
 @pytest.mark.parametrize(("change", "message"), [(3, "but got 3"), (-1, "but got -1")])
 def test_gene_out_of_range_is_named(digits: MobileNetV3, change: int, message: str) -> None:
-    """A gene beyond its values is refused, never clamped."""
+    """An index beyond a gene's values is refused, not clamped."""
     genes = list(digits.largest.genes)
     genes[1] = change
     with pytest.raises(SpaceError, match=f"gene stage1.depth must be from 0 to 2, {message}"):
@@ -192,11 +192,11 @@ def test_gene_out_of_range_is_named(digits: MobileNetV3, change: int, message: s
 
 
 def test_wrong_number_of_genes_is_refused(digits: MobileNetV3) -> None:
-    """A row of another space's length is refused with both lengths."""
+    """A row of a wrong length is refused; the message has both lengths."""
     with pytest.raises(SpaceError, match="has 46 genes, but got 2"):
         Architecture(digits, (0, 0))
 
 
 def test_gene_knows_its_kind(digits: MobileNetV3) -> None:
-    """A gene's kind is its name without the place: what a schedule opens for all blocks at once."""
+    """A gene's kind is the last word of its name."""
     assert {gene.kind for gene in digits.genes} == {"resolution", "depth", "kernel_size", "expand_ratio"}

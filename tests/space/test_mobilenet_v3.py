@@ -1,4 +1,4 @@
-"""The MobileNetV3 space: widths, published counts, readable forms, spaces of one's own."""
+"""The MobileNetV3 space: widths, published counts, readable forms, custom spaces."""
 
 import csv
 import json
@@ -121,7 +121,7 @@ def test_architecture_survives_json(architecture: Architecture) -> None:
 
 @given(architectures(), st.data())
 def test_architecture_survives_once_for_alls_form(architecture: Architecture, data: st.DataObject) -> None:
-    """Once-for-All's lists give the architecture back, whatever stands at skipped blocks."""
+    """Once-for-All's lists give the architecture back, with any values at skipped blocks."""
     config = dict(DIGITS.to_ofa(architecture))
     resolution = config.pop("r")
     assert isinstance(resolution, int)
@@ -135,7 +135,7 @@ def test_architecture_survives_once_for_alls_form(architecture: Architecture, da
 
 
 def test_description_lists_the_live_choices_only() -> None:
-    """What is described is what a reader can see in the network."""
+    """A description lists the live choices and no others."""
     description = DIGITS.smallest.to_dict()
     assert description["id"] == DIGITS.smallest.id
     assert description["resolution"] == 24
@@ -173,7 +173,7 @@ def test_wrong_description_is_refused(data: dict[str, Any], message: str) -> Non
 
 
 def test_description_that_contradicts_its_id_is_refused() -> None:
-    """A description edited by hand under its old id, or of another space, is not silently believed."""
+    """A description whose id belongs to other choices or to another space is refused."""
     data = {**DIGITS.describe(DIGITS.smallest), "id": DIGITS.largest.id}
     with pytest.raises(SpaceError, match=r"a\.json: the id .* belongs to other choices; correct or remove it"):
         DIGITS.from_description(data, "a.json")
@@ -203,7 +203,7 @@ def test_wrong_once_for_all_lists_are_refused(change: dict[str, Any], message: s
 
 
 def test_space_from_yaml_has_its_own_stages(tmp_path: Path) -> None:
-    """Stage widths, depths and strides of one's own come from a YAML file."""
+    """A YAML file sets the widths, depths and strides of the stages."""
     (tmp_path / "own.yaml").write_text(OWN_SPACE)
     space = MobileNetV3.from_yaml(tmp_path / "own.yaml")
     # Depths of stage 1: 1, 2; of stage 2 the default 2, 3, 4; 2 kernels x 3 ratios a block.
@@ -260,7 +260,7 @@ def test_wrong_space_is_refused(tmp_path: Path, text: str, message: str) -> None
 
 @pytest.mark.parametrize("family", ["mobilenet_v4", ["mobilenet_v3"], None])
 def test_unknown_family_lists_the_known(family: Any) -> None:
-    """A space of a family that does not exist is refused with those that do."""
+    """An unknown family is refused; the message lists the known ones."""
     with pytest.raises(UsageError, match=r"space\.json: unknown family .* known: mobilenet_v3"):
         space_from_dict({"family": family}, "space.json")
 

@@ -1,4 +1,4 @@
-"""What a part costs, by hand, and that whole networks cost the sum of theirs."""
+"""Costs of parts computed by hand, and costs of whole networks as sums over parts."""
 
 import itertools
 
@@ -67,7 +67,7 @@ def test_linear_and_pool_by_hand() -> None:
 
 
 def every_part() -> list[Part]:
-    """All parts that appear at any place of a few spaces, one of them made to have look-alikes."""
+    """All parts of a few spaces, one of which has parts that differ little."""
     last = Stage(16, 2, "hswish", False)
     alike = MobileNetV3(width=1, resolutions=(1, 2), stages=(last,), head=(16, 16), depths=(1, 2))
     found = [MobileNetV3(width=0.35, resolutions=(24, 32)), alike]
@@ -81,7 +81,7 @@ def test_equal_keys_mean_equal_parts() -> None:
 
 
 def test_key_is_readable() -> None:
-    """A latency table's key says what the part is."""
+    """A key describes its part."""
     assert MBCONV.key == "mbconv-in10x10x8-out5x5x16-k5-s2-relu-mid24-se8-expand"
 
 
@@ -101,20 +101,20 @@ def test_costs_of_a_matrix_are_sums_over_parts(space: SearchSpace, cost: str) ->
 
 @pytest.mark.parametrize("space", every_space())
 def test_peak_of_a_matrix_is_the_largest_part(space: SearchSpace) -> None:
-    """The peak activation memory is that of the hungriest part."""
+    """The peak activation memory is the largest of all parts."""
     genes = space.sample(50, np.random.default_rng(3))
     one_by_one = [max(map(costs.activation_bytes, arch.parts.values())) for arch in space.decode(genes)]
     assert space.activation_bytes(genes).tolist() == one_by_one
 
 
 def test_empty_matrix_costs_nothing(digits: MobileNetV3) -> None:
-    """No architectures have a vector of no costs."""
+    """An empty genes matrix gives an empty vector of costs."""
     empty = digits.encode([])
     assert digits.params(empty).shape == digits.activation_bytes(empty).shape == (0,)
 
 
 def test_parts_fit_together(digits: MobileNetV3) -> None:
-    """Each part takes what the one before gives, from the image to the classes."""
+    """Each part's input has the shape of the previous part's output, from the image to the classes."""
     for architecture in digits.decode(digits.sample(30, np.random.default_rng(1))):
         chain = list(architecture.parts.values())
         assert (chain[0].in_size, chain[0].in_channels) == (architecture.resolution, 3)

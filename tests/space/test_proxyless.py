@@ -116,7 +116,7 @@ def test_depth_of_the_last_stage_may_be_left_out() -> None:
 
 
 def test_entries_of_skipped_blocks_may_be_anything() -> None:
-    """The third and fourth entry of a stage of two blocks have no effect; the sixth stage's has."""
+    """The third and fourth entry of a stage of two blocks have no effect, but the sixth stage's entry has."""
     wild = [3, 3, 0, -7] * 5 + [3]
     assert THIN.from_ofa(lists(ks=wild, e=wild), 64) == THIN.smallest
     assert THIN.from_ofa(lists(ks=[3] * 20 + [5]), 64) != THIN.smallest
@@ -149,13 +149,13 @@ def test_wrong_once_for_all_lists_are_refused(change: dict[str, Any], message: s
 
 
 def test_description_has_the_single_block_of_the_last_stage() -> None:
-    """What is described is what a reader can see in the network."""
+    """A description lists the single block of the last stage."""
     two, one = ({"kernel_sizes": [3] * n, "expand_ratios": [3] * n} for n in (2, 1))
     assert THIN.describe(THIN.smallest) == {"resolution": 64, "stages": [two] * 5 + [one]}
 
 
 def test_space_from_yaml_has_its_own_stages(tmp_path: Path) -> None:
-    """Stages, stem, first block and feature mix of one's own come from a YAML file."""
+    """A YAML file sets stages, stem, first block and feature mix."""
     (tmp_path / "own.yaml").write_text(
         "{width: 0.5, resolutions: [15], classes: 4, stem: 24, first: 40, head: 200, stem_stride: 1, depths: [1],\n"
         " stages: [{width: 48, stride: 2, activation: relu6, se: false}]}\n"

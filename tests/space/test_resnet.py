@@ -1,4 +1,4 @@
-"""The ResNet-50D space: published widths and counts, widths and ratios that round alike, Once-for-All's lists."""
+"""The ResNet-50D space: published widths and counts, choices that round to equal channels, Once-for-All's lists."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_stem_keeps_its_residual_block_at_the_largest_depth_only(depth: int, res
 
 
 def test_stem_without_choice_of_depth_keeps_its_residual_block() -> None:
-    """The only depth is the largest too."""
+    """With a single depth the stem keeps its residual block, because that depth is the largest."""
     space = ResNet50D(resolutions=(32,), depths=(1,))
     architecture = space.from_ofa(lists(d=[1] * 5, e=[0.2] * 14), 32)
     assert architecture == space.smallest
@@ -199,7 +199,7 @@ def test_width_indices_that_round_alike_are_one_network() -> None:
 
 
 def test_each_width_index_has_its_place() -> None:
-    """Stem middle, stem, then the four stages."""
+    """The width indices are those of the stem's middle, the stem, then the four stages."""
     parts = ResNet50D().from_ofa(lists(w=[2, 1, 0, 1, 2, 0]), 224).parts
     names = ("stem.conv1", "stem.conv2", *(f"stage{number}.block1" for number in range(1, 5)))
     assert [parts[name].out_channels for name in names] == [32, 48, 168, 408, 1024, 1328]
@@ -244,7 +244,7 @@ def described(**change: Any) -> dict[str, Any]:
 
 
 def test_description_lists_channels_and_live_ratios() -> None:
-    """What is described is what a reader can see in the network."""
+    """A description lists channels and the ratios of live blocks."""
     # A tenth of 64, 256, 512, 1024 and 2048, rounded to eight.
     stages = [(24, 2), (48, 2), (104, 4), (208, 2)]
     assert described() == {
