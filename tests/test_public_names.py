@@ -1,6 +1,5 @@
 """The public names: adding one is a decision, losing one breaks users."""
 
-import doctest
 import inspect
 from functools import cached_property
 from pathlib import Path
@@ -79,13 +78,3 @@ def test_public_name_is_documented(name: str) -> None:
     }
     undocumented = [key for key in members if not any(vars(base)[key].__doc__ for base in bases if key in vars(base))]
     assert undocumented == []
-
-
-@pytest.mark.parametrize("name", PUBLIC)
-def test_examples_in_docstrings_are_true(name: str) -> None:
-    """The examples in the docstrings of a public name and its methods give what they show."""
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    said: list[str] = []
-    for example in doctest.DocTestFinder().find(getattr(edgenas, name), name, globs={}):
-        runner.run(example, out=said.append)
-    assert runner.failures == 0, "".join(said)
