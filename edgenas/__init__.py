@@ -26,6 +26,7 @@ _HOMES = {
     "MeasurementResult": "edgenas.profilers",
     "LatencyTable": "edgenas.profilers",
     "measure_model": "edgenas.profilers",
+    "measure_models": "edgenas.profilers",
     "Front": "edgenas.search",
     "Bundle": "edgenas.bundle",
     "ExportFormat": "edgenas.export",
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import MeasurementResult as MeasurementResult
-    from edgenas.profilers.measure.batch import measure_model as measure_model
+    from edgenas.profilers import measure_model as measure_model
+    from edgenas.profilers import measure_models as measure_models
     from edgenas.regression import check_latency as check_latency
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.search import Front as Front

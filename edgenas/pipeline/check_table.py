@@ -26,7 +26,7 @@ from edgenas.profilers.latency.fit import count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
-from edgenas.profilers.measure.validity import MOST_DRIFT
+from edgenas.profilers.measure.validity import MAX_DRIFT
 
 if TYPE_CHECKING:
     from edgenas.pipeline.run import Run
@@ -279,7 +279,7 @@ def _usual(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
     """
     predicted = table.latency_ms(genes)
     shared = process.drift(predicted) ** 2 + (table.spread_ms(genes) / predicted) ** 2
-    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
+    return min(MAX_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise**2 / len(genes)))
 
 
 def _remedy(run: Run, target: Target) -> str:

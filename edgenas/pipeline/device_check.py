@@ -13,8 +13,21 @@ from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError
-from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
-from edgenas.profilers.measure.protocol import ENDINGS, check_models, describe, one_line, send_agent, unable
+from edgenas.profilers.measure.protocol import (
+    MODEL_SUFFIXES,
+    Answer,
+    End,
+    Failed,
+    Hello,
+    Result,
+    Unable,
+    check_models,
+    device_error,
+    one_line,
+    read_answer,
+    send_agent,
+    target_request,
+)
 from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
 from edgenas.profilers.measure.validity import assess
 from edgenas.units import format_bytes
@@ -198,7 +211,7 @@ def _runtime(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
     check_models([], target)
     command, models = send_agent(device, target.runtime), _model(device, target)
-    request = {**describe(target), "settings": SETTINGS.to_dict(), "models": models}
+    request = {**target_request(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
     data = json.dumps(request).encode() + b"\n"
     deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
@@ -206,7 +219,7 @@ def _runtime(device: Device, target: Target) -> CheckResult:
     where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
     answers = [read_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
-        said = str(unable(answers[0], where, target, device.python))
+        said = str(device_error(answers[0], where, target, device.python))
         found, _, remedy = said.removeprefix(f"{where}: ").partition("; ")
         return CheckResult("runtime", "failed", found, remedy)
     if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
@@ -218,7 +231,7 @@ def _runtime(device: Device, target: Target) -> CheckResult:
 
 def _model(device: Device, target: Target) -> list[dict[str, Any]]:
     """The reference model's place in a request; empty where the library that writes it is missing here."""
-    (ending, *_) = ENDINGS[target.runtime]
+    (ending, *_) = MODEL_SUFFIXES[target.runtime]
     data = reference_model(ending)
     if data is None:
         return []

@@ -19,7 +19,7 @@ import edgenas.on_device
 from edgenas.devices import DeviceProfile, Target, connect_device
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.on_device import agent, runtime_litert, runtime_onnxruntime
-from edgenas.profilers import Measurement, MeasureSettings, measure_many
+from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
 
 FOLDER = Path(edgenas.on_device.__file__).parent
 QUICK = MeasureSettings(max_runs=20, min_seconds=0, max_seconds=0.2, warmup_seconds=0.1)
@@ -215,7 +215,7 @@ def test_a_fallback_reaches_the_verdict(conv: Path, profile: DeviceProfile) -> N
     runtimes = {"onnxruntime": {"providers": [AZURE, CPU]}}
     target = Target(profile_from_dict({**profile.to_dict(), "runtimes": runtimes}, "test"))
     with connect_device(target.profile) as device:
-        (found,) = measure_many([conv], target, device=device, settings=QUICK)
+        (found,) = iter_measurements([conv], target, device=device, settings=QUICK)
     assert isinstance(found, Measurement)
     assert found.placement is not None
     assert set(found.placement) == {CPU}

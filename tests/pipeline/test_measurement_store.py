@@ -152,7 +152,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return Validity("rejected", ("busy: wait",)) if refused(next(turns)) else Validity("valid")
 
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "judge", assess)
+            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", assess)
             with pytest.raises(MeasurementError, match=said):
                 measurer.prove(MODELS[0])
 
@@ -162,7 +162,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
     refused = Validity("rejected", ("governor is powersave: change it",))
-    monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "judge", lambda *before, **options: refused)
+    monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", lambda *before, **options: refused)
     with (
         Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),
@@ -186,7 +186,7 @@ def test_a_proof_among_disturbances_is_taken_anew(
 ) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
     with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        disturbed(measurer, "of 16 processes left out: busy: wait", lambda turn: turn % 3 > 0)
+        disturbed(measurer, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert measurer.recorded(MODELS[0]) is None
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6

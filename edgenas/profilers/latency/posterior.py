@@ -14,7 +14,7 @@ from edgenas.errors import FormatError
 from edgenas.files import parse
 from edgenas.profilers.latency.fit import PartCosts, remembered, restored_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.measure.answers import Amount, Number
+from edgenas.profilers.measure.protocol import Amount, Number
 from edgenas.space import SearchSpace
 
 _KNOWN_ONLY: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
