@@ -46,7 +46,8 @@ _PROBE = (
     " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
 )
 _CONDITIONS = (
-    "import json, pathlib, sys, board; print(json.dumps(board.conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
+    "import json, pathlib, sys, board;"
+    " print(json.dumps(board.read_conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
 )
 
 

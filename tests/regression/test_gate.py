@@ -368,9 +368,9 @@ def test_a_baseline_may_be_a_file(
     """The saved baseline, as a path or as text, gives the same check."""
     path = tmp_path / "baseline.json"
     baseline.save(path)
-    for given in (path, str(path)):
+    for saved in (path, str(path)):
         take(make([1.0] * 6))
-        assert check_latency(str(MODEL), given, fake_target).outcome == "ok"
+        assert check_latency(str(MODEL), saved, fake_target).outcome == "ok"
     take()
     with pytest.raises(UsageError, match=r"absent\.json: cannot be read"):
         check_latency(MODEL, tmp_path / "absent.json", fake_target)
