@@ -11,7 +11,7 @@
     │   ├── ModelError          a model file that the runtime refuses or that kills its process
     │   └── UncoveredOperatorError  an operator that the TFLite writer does not know
     ├── DeviceError             a device vanished, timed out or answered nonsense
-    ├── MeasurementError        a measurement that cannot be taken or trusted
+    ├── MeasurementError        a measurement that cannot be taken, or is rejected
     ├── TrainingError           training diverged
     ├── VerificationError       an exported file disagrees with the network it came from
     ├── NoChoiceError           no candidate met the budget on the device
@@ -65,7 +65,7 @@ class DeviceError(EdgeNASError):
 
 
 class MeasurementError(EdgeNASError):
-    """A measurement that could not be taken, or that cannot be trusted."""
+    """A measurement that could not be taken, or that is rejected."""
 
 
 class TrainingError(EdgeNASError):

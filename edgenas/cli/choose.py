@@ -67,7 +67,7 @@ def command(
     made_up = " SYNTHETIC" if choice.measured.synthetic else ""
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
-    print(f"verdict: {choice.measured.validity}")
+    print(f"validity: {choice.measured.validity}")
     print(f"next: edgenas export --run {run} --arch {choice.arch} --device {target.cli_name}{_kind(target)} --out ship")
 
 

@@ -53,7 +53,7 @@ def _print(result: Demo, picture: Path) -> None:
     print()
     made_up = " SYNTHETIC" if result.table.synthetic else ""
     print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
-    print(f"\nverdict: {result.choice.measured.validity}")
+    print(f"\nvalidity: {result.choice.measured.validity}")
     for row in result.rows:
         print(f"{row.name:<8}  {row.model}")
     if result.int8 is not None:

@@ -76,7 +76,7 @@ def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str, float]]:
 
 
 def print_check(check: TableCheck) -> None:
-    """The certificate beside what was found, the device then and now, the verdict."""
+    """The certificate beside what was found, the device then and now, the conclusion."""
     columns = ["", "holdout", "fresh subnets"]
     cells = [_certified(check.holdout), _found(check.found)]
     if not check.found.agree:
