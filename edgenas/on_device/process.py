@@ -78,7 +78,11 @@ class Process:
 
     def has_ended(self) -> bool:
         """Return whether it has ended and all its output was read."""
-        ended = _has_ended(self._process.pid)
+        try:
+            # Without reaping it, so that its number cannot become another's.
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            ended = True
         if ended and self._readers:
             # A child left behind would hold the pipes open forever.
             _kill_group(self._process.pid)
@@ -129,14 +133,6 @@ def _require_open(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _registered(selector: selectors.BaseSelector) -> set[Any]:
     return {key.fileobj for key in (selector.get_map() or {}).values()}
-
-
-def _has_ended(pid: int) -> bool:
-    """Return whether the process ended, without reaping it, so that its number cannot become another's."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:
-        return True
 
 
 def _kill_group(group: int) -> None:

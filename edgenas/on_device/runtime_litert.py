@@ -108,18 +108,18 @@ def import_library() -> tuple[str, Any]:
 
 def library_version(name: str) -> str:
     """Return the version of the library."""
-    found = getattr(importlib.import_module(name), "__version__", None)
-    if found is None:
+    version = getattr(importlib.import_module(name), "__version__", None)
+    if version is None:
         from importlib import metadata
 
-        found = metadata.version(name.replace("_", "-"))
-    return str(found)
+        version = metadata.version(name.replace("_", "-"))
+    return str(version)
 
 
 def cpu_options(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the options of the CPU."""
-    found: Mapping[str, Any] = request.get("provider_options", {}).get(CPU, {})
-    return found
+    options: Mapping[str, Any] = request.get("provider_options", {}).get(CPU, {})
+    return options
 
 
 def new_interpreter(request: Mapping[str, Any], threads: int, **model: Any) -> Any:

@@ -91,7 +91,7 @@ class Runs:
 
     @property
     def calm(self) -> int:
-        """How many runs were not interrupted."""
+        """The number of runs that were not interrupted."""
         return len(self.samples) - len(self.interrupted)
 
     def half_width(self) -> float:

@@ -92,7 +92,7 @@ class ProbeSamples:
 
     @property
     def scale_factors(self) -> list[float]:
-        """What each run up to the last sample is divided by, in the same unit for all."""
+        """The divisor of each run up to the last sample, in the same unit for all."""
         return [probe**EXPONENT for probe in self.probe_times]
 
     @property

@@ -63,7 +63,7 @@ class RemoteWorker:
         self._selector = selectors.DefaultSelector()
         self._incoming, self._outgoing = bytearray(), bytearray()
         self._process: Process | None = None
-        self._receiving: IncomingFile | None = None
+        self._incoming_file: IncomingFile | None = None
         self._outgoing_file: Any = None
         self._pushed: dict[str, tuple[str, int, int]] = {}
         self._lock = DeviceLock()
@@ -126,8 +126,8 @@ class RemoteWorker:
         if kind == b"J":
             request = json.loads(content)
             getattr(self, "_do_" + request.pop("do"))(**request)
-        elif kind == b"F" and self._receiving:
-            self._receive_piece(self._receiving, content)
+        elif kind == b"F" and self._incoming_file:
+            self._receive_piece(self._incoming_file, content)
         elif kind == b"I" and self._process:
             self._process.send(content)
         elif kind == b"K" and self._process:
@@ -190,19 +190,19 @@ class RemoteWorker:
             self._answer_stored(name, sha256)
             return
         self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
-        self._receiving = IncomingFile(target, sha256, size)
+        self._incoming_file = IncomingFile(target, sha256, size)
         self.answer(send=True)
-        self._receive_piece(self._receiving, b"")
+        self._receive_piece(self._incoming_file, b"")
 
-    def _receive_piece(self, receiving: IncomingFile, piece: bytes) -> None:
-        receiving.write(piece)
+    def _receive_piece(self, file: IncomingFile, piece: bytes) -> None:
+        file.write(piece)
         self._send_sign_of_life()
-        if receiving.missing > 0:
+        if file.missing > 0:
             return
-        self._receiving = None
-        receiving.finish()
-        self._kept.keep(receiving.target, receiving.sha256)
-        self._answer_stored(receiving.target.name, receiving.sha256)
+        self._incoming_file = None
+        file.finish()
+        self._kept.keep(file.target, file.sha256)
+        self._answer_stored(file.target.name, file.sha256)
 
     def _answer_stored(self, name: str, sha256: str) -> None:
         target = self._work.path / name

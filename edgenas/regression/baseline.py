@@ -51,7 +51,7 @@ class Baseline:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the numbers are made up, by a fake device."""
+        """True where the numbers are made up, by a fake device."""
         return self.result.synthetic
 
     @cached_property

@@ -40,7 +40,7 @@ class LatencyCheck:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the numbers are made up, by a fake device."""
+        """True where the numbers are made up, by a fake device."""
         return any(measurement.synthetic for measurement in self.measurements)
 
     def __str__(self) -> str:

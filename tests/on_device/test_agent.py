@@ -70,7 +70,7 @@ def only_child(pid: int) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process ends within a minute; a zombie that nobody reaps has ended."""
+    """Return whether the process ends within a minute; a zombie that nobody reaps has ended."""
     for _ in range(6000):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z":

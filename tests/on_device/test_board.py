@@ -1,4 +1,4 @@
-"""What a device says about itself while it measures, on recorded trees of real boards."""
+"""The conditions of a device while it measures, on recorded file trees of real boards."""
 
 from __future__ import annotations
 

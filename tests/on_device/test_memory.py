@@ -1,4 +1,4 @@
-"""What the agent's peak memory leaves out: code of the runtime, and its own statistics."""
+"""Parts of a process that do not count as a model's peak memory: code of the runtime, and the agent's statistics."""
 
 from __future__ import annotations
 

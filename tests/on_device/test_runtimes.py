@@ -1,4 +1,4 @@
-"""What each runtime of the agent does on the device: libraries, providers, inputs, affinity, energy."""
+"""The runtimes of the agent on the device: libraries, providers, inputs, affinity, energy."""
 
 from __future__ import annotations
 

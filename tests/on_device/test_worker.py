@@ -1,4 +1,4 @@
-"""What is sent to a device to keep house there, and the files that it keeps."""
+"""The remote worker, and the files that it keeps on a device."""
 
 from __future__ import annotations
 

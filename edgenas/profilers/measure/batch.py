@@ -97,8 +97,9 @@ class Batch:
         """Return how many more processes each model needs now, by its index; models that need none are absent."""
         corrected = self._corrected()
         pending = {number: taken for number, taken in enumerate(corrected) if number not in self._failed}
-        if self._are_all_rejected(list(pending.values())):
-            return {}
+        enough = all(len(taken) >= self._settings.processes for taken in pending.values())
+        if enough and all(measurement.rejected for taken in pending.values() for measurement in taken):
+            return {}  # the governor rejects all, for example: more processes would be rejected too
         missing = {number: self._count_missing(taken) for number, taken in pending.items()}
         return {number: processes for number, processes in missing.items() if processes > 0}
 
@@ -125,11 +126,6 @@ class Batch:
             kept.append([one for index, one in enumerate(drifted) if index >= recorded or not one.rejected])
         base_ms = baseline_probe([measurement for taken in kept for measurement in taken])
         return [[at_baseline(measurement, base_ms) for measurement in taken] for taken in kept]
-
-    def _are_all_rejected(self, pending: Sequence[Sequence[Measurement]]) -> bool:
-        """Return whether all planned processes were rejected, by a governor for example: more would be, too."""
-        enough = all(len(taken) >= self._settings.processes for taken in pending)
-        return enough and all(measurement.rejected for taken in pending for measurement in taken)
 
     def _count_missing(self, taken: Sequence[Measurement]) -> int:
         settings = self._settings

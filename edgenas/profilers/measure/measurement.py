@@ -39,7 +39,7 @@ class Measurement:
         conditions_before: state of the device before the runs.
         conditions_after: state of the device after the runs.
         validity: valid, unverified or rejected, with reasons.
-        synthetic: whether the numbers are made up, by a fake device.
+        synthetic: true where the numbers are made up, by a fake device.
         settings: the MeasureSettings of the process.
         interrupted: indices of the samples during which another program took the CPU.
         probe_ms: time of a fixed piece of work around each sample (the speed probe);
@@ -104,7 +104,7 @@ class Measurement:
 
     @property
     def rejected(self) -> bool:
-        """Whether its validity is rejected."""
+        """True where the validity is rejected."""
         return self.validity.status == "rejected"
 
     @cached_property
@@ -133,7 +133,7 @@ class Measurement:
 
     @property
     def slowdown(self) -> float:
-        """How much slower than its baseline the device was, by what the runs were scaled: 0.03 for 3%."""
+        """The slowdown that the runs are corrected for, relative to the baseline: 0.03 for 3% slower."""
         return self.unscaled_ms / self.median_ms - 1
 
     @cached_property
@@ -157,7 +157,7 @@ class Measurement:
 
     @property
     def drift(self) -> float | None:
-        """How much slower than its baseline a reference model ran around that time, 0.03 for 3%; None if unknown."""
+        """The slowdown of a reference model around that time, 0.03 for 3% slower than its baseline; None if unknown."""
         return self._number_after("drift")
 
     def _number_after(self, condition: str) -> float | None:

@@ -102,27 +102,24 @@ def measure_models(
 ) -> MeasuredModels:
     """Measure several model files on one device, side by side.
 
-    Files that run on one target are measured together, one process of each in turn, so that
-    ``compare_results`` may compare them. Files that cannot be measured are refused before any is. When
-    the device vanishes, or on Ctrl-C, the outcomes so far are returned with ``stopped_by``; call
+    Files of one target are measured together, one process of each in turn, so that ``compare_results`` can compare
+    them. When the device vanishes, or on Ctrl-C, the outcomes so far are returned with ``stopped_by``; call
     ``raise_for_errors`` to raise instead.
 
     Args:
         models: ONNX or TFLite files.
-        device: a profile, of which each file gets the default runtime or else the first
-            that runs such files; or one target for all files.
+        device: a profile, whose default runtime or else first fitting one measures a file; or a target for all.
         settings: how long and how often each model is run.
         runtime: the runtime for all files, instead of the profile's choice.
-        precision: the precision, instead of the profile's default.
-        threads: the number of threads, instead of the profile's default.
+        precision, threads: instead of the profile's defaults.
         on_process: called with the file and its new measurement after each process.
 
     Returns:
         The outcome and the target of each file.
 
     Raises:
-        UsageError: for a file that cannot be read or that no runtime of the profile runs, and for
-            options beside a target.
+        UsageError: before anything is measured, for a file that cannot be read or that no runtime of the profile
+            runs, and for options beside a target.
 
     Example:
         >>> import tempfile
@@ -131,11 +128,10 @@ def measure_models(
         >>> folder = Path(tempfile.mkdtemp())
         >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
         >>> _ = (folder / "toy.yaml").write_text(fake)
-        >>> files = [folder / "small.onnx", folder / "large.onnx"]
-        >>> sizes = [file.write_bytes(bytes(size)) for file, size in zip(files, (200_000, 400_000))]
-        >>> measured = measure_models(files, load_profile(folder / "toy.yaml"))
-        >>> [f"{file.name}: {result.median_ms:.1f} ms" for file, result in measured.results.items()]
-        ['small.onnx: 0.2 ms', 'large.onnx: 0.4 ms']
+        >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
+        >>> measured = measure_models([folder / "model.onnx"], load_profile(folder / "toy.yaml"))
+        >>> [f"{path.name}: {result.median_ms:.1f} ms" for path, result in measured.results.items()]
+        ['model.onnx: 0.3 ms']
     """
     paths = list(dict.fromkeys(map(Path, models)))
     if not isinstance(device, Target):

@@ -105,7 +105,7 @@ class MeasurementResult:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there are enough processes for an interval."""
+        """True where there are enough processes for an interval."""
         return len(self.measurements) >= MIN_PROCESSES
 
     @cached_property
@@ -149,7 +149,7 @@ class MeasurementResult:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the numbers are made up, by a fake device."""
+        """True where the numbers are made up, by a fake device."""
         return any(measurement.synthetic for measurement in self.measurements)
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from edgenas.errors import UsageError
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """How long and how often a model is run: warm-up, precision, and the most time it may take.
+    """Settings of a measurement: warm-up, precision, and the most time it may take.
 
     A model is run in ``processes`` processes, and in more, up to
     ``max_processes``, until half the 95% interval of its median is at most

@@ -84,7 +84,7 @@ Many = Callable[[int], list[Path]]
 
 @pytest.fixture
 def make_many(tmp_path: Path) -> Many:
-    """So many different files."""
+    """This many different files."""
 
     def make(number: int) -> list[Path]:
         paths = [tmp_path / f"model{place}.onnx" for place in range(number)]
