@@ -59,24 +59,26 @@ def _measure(
     models: list[Path], profile: DeviceProfile, runtime: str | None, precision: str | None, threads: int | None
 ) -> MeasuredModels:
     """Measure the files, with progress where there are several."""
-    from edgenas.pipeline.progress import Progress, Silent
-    from edgenas.profilers import MeasureSettings, measure_models
+    from edgenas.pipeline.progress import Bar, Progress, Silent
+    from edgenas.profilers import measure_models
 
-    settings = MeasureSettings()
-    distinct = len(set(models))
-    total, done = distinct * settings.processes, 0
+    total, done = 0, 0
+    bar: Bar
+
+    def start(processes: int) -> None:
+        nonlocal total, bar
+        progress = Progress() if len(set(models)) > 1 else Silent()
+        total, bar = processes, stack.enter_context(progress.step("measure", processes))
 
     def show(model: Path, measurement: Measurement) -> None:
         nonlocal done
         done += 1
         bar(min(done, total), f"{model}  {measurement.median_ms:.3f} ms")
 
-    progress = Progress() if distinct > 1 else Silent()
-    # The error keeps the step from being called done.
-    with contextlib.suppress(_StoppedError), progress.step("measure", total) as bar:
+    with contextlib.suppress(_StoppedError), contextlib.ExitStack() as stack:
         measured = measure_models(
-            models, profile, settings, runtime=runtime, precision=precision, threads=threads, on_process=show
+            models, profile, runtime=runtime, precision=precision, threads=threads, on_start=start, on_process=show
         )
         if measured.stopped_by is not None:
-            raise _StoppedError
+            raise _StoppedError  # through the progress, or else it would say that measuring is done
     return measured

@@ -98,6 +98,7 @@ def measure_models(
     runtime: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    on_start: Callable[[int], None] = lambda processes: None,
     on_process: Callable[[Path, Measurement], None] = lambda model, measurement: None,
 ) -> MeasuredModels:
     """Measure several model files on one device, side by side.
@@ -112,6 +113,7 @@ def measure_models(
         settings: how long and how often each model is run.
         runtime: the runtime for all files, instead of the profile's choice.
         precision, threads: instead of the profile's defaults.
+        on_start: called with the number of planned processes when all files are checked; noisy files get more.
         on_process: called with the file and its new measurement after each process.
 
     Returns:
@@ -134,15 +136,11 @@ def measure_models(
         ['model.onnx: 0.3 ms']
     """
     paths = list(dict.fromkeys(map(Path, models)))
-    if not isinstance(device, Target):
-        targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
-    elif (runtime, precision, threads) == (None, None, None):
-        targets = dict.fromkeys(paths, device)
-    else:
-        raise UsageError(f"{device.name}: a target has its runtime, precision and threads; give its profile instead")
+    targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
     groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
     # All files are checked before the first is measured.
     batches = {target: _make_batch(group, target, settings, on_process) for target, group in groups.items()}
+    on_start(sum(sum(batch.missing_processes().values()) for batch in batches.values()))
     stopped_by = _run_batches(batches)
     outcomes: dict[Path, Outcome] = dict.fromkeys(paths)
     for target, batch in batches.items():
@@ -164,14 +162,20 @@ def _run_batches(batches: Mapping[Target, Batch]) -> DeviceError | KeyboardInter
 
 
 def _choose_target(
-    model: Path, profile: DeviceProfile, runtime: str | None, precision: str | None, threads: int | None
+    model: Path, device: DeviceProfile | Target, runtime: str | None, precision: str | None, threads: int | None
 ) -> Target:
     """Return the given runtime's target, or else the profile's default one, or else the first that runs the file."""
-    target = Target(profile, runtime, precision, threads)
+    if isinstance(device, Target):
+        if (runtime, precision, threads) != (None, None, None):
+            raise UsageError(
+                f"{device.name}: has its runtime, precision and threads; give the target's profile instead"
+            )
+        return device
+    target = Target(device, runtime, precision, threads)
     if runtime is None and model.suffix not in MODEL_SUFFIXES.get(target.runtime, ()):
-        for name in profile.runtimes:
+        for name in device.runtimes:
             if model.suffix in MODEL_SUFFIXES.get(name, ()):
-                return Target(profile, name, precision, threads)
+                return Target(device, name, precision, threads)
     return target
 
 

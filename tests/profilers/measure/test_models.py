@@ -55,9 +55,15 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
 def test_each_file_has_the_runtime_that_runs_it(board: DeviceProfile, files: list[Path]) -> None:
     """The results are in the order given, those of one target in common rounds, and each process is reported."""
     seen: list[tuple[Path, Measurement]] = []
+    planned: list[int] = []
     measured = measure_models(
-        files, board, SIX, on_process=lambda model, measurement: seen.append((model, measurement))
+        files,
+        board,
+        SIX,
+        on_start=planned.append,
+        on_process=lambda model, measurement: seen.append((model, measurement)),
     )
+    assert planned == [18]
     assert list(measured.results) == files
     assert [target.runtime for target in measured.targets.values()] == ["onnxruntime", "litert", "onnxruntime"]
     assert [path for path, _ in seen] == [files[0], files[2]] * 6 + [files[1]] * 6
@@ -79,7 +85,9 @@ def test_a_target_is_that_of_all_files(board: DeviceProfile, files: list[Path]) 
     assert measure_models(files[:1], target, SIX).targets == {files[0]: target}
     with pytest.raises(UsageError, match=r"b\.tflite: onnxruntime runs files ending in \.onnx"):
         measure_models(files, target, SIX)
-    with pytest.raises(UsageError, match="a target has its runtime, precision and threads"):
+    with pytest.raises(
+        UsageError, match=r"^board-onnxruntime-fp32-1t: has its runtime, precision and threads; give the"
+    ):
         measure_models(files, target, SIX, threads=1)
 
 
@@ -94,10 +102,10 @@ def test_options_hold_for_all_files(board: DeviceProfile, files: list[Path]) -> 
 def test_a_wrong_file_is_refused_before_anything_is_measured(board: DeviceProfile, files: list[Path]) -> None:
     """A file of the second runtime that does not exist costs no measurement of the first's."""
     files[1].unlink()
-    seen: list[Path] = []
+    started: list[int] = []
     with pytest.raises(UsageError, match=r"b\.tflite: cannot be read"):
-        measure_models(files, board, SIX, on_process=lambda model, measurement: seen.append(model))
-    assert seen == []
+        measure_models(files, board, SIX, on_start=started.append)
+    assert started == []
 
 
 def test_a_lost_device_keeps_the_results(
