@@ -176,9 +176,9 @@ def test_nonsense_in_any_file_is_survived(tree: dict[str, str], content: bytes, 
         spoiled = data.draw(st.sampled_from(sorted(tree)))
         (root / spoiled).write_bytes(content)
         assert set(board.read_conditions(root)) >= {"governor", "throttled_flags", "power_mode", "load_average"}
-        watch = board.BoardMonitor(root)
-        watch.measure_idle_power(sleep=lambda _: None)
-        watch.read()
+        monitor = board.BoardMonitor(root)
+        monitor.measure_idle_power(sleep=lambda _: None)
+        monitor.read()
 
 
 def test_a_command_that_is_not_there_is_no_answer() -> None:
@@ -189,12 +189,12 @@ def test_a_command_that_is_not_there_is_no_answer() -> None:
 
 
 class Bench:
-    """A watch over a planted tree, with a clock and a power that the test sets."""
+    """A monitor over a planted tree, with a clock and a power that the test sets."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.now = root, 0.0
-        self.watch = board.BoardMonitor(root, clock=lambda: self.now)
-        self.watch.measure_idle_power(sleep=lambda _: None)
+        self.monitor = board.BoardMonitor(root, clock=lambda: self.now)
+        self.monitor.measure_idle_power(sleep=lambda _: None)
 
     def read(self, now: float, milliamperes: int, khz: int) -> None:
         self.now = now
@@ -205,7 +205,7 @@ class Bench:
                 f"{CPU}/cpu0/cpufreq/scaling_cur_freq": f"{khz}\n",
             },
         )
-        self.watch.read()
+        self.monitor.read()
 
 
 def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, milliamperes in [(0.0, 5000), (1.0, 1200), (2.0, 1300), (3.0, 1400), (4.0, 9000)]:
         bench.read(now, milliamperes, 1_510_400)
-    assert bench.watch.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
-    assert bench.watch.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
-    assert bench.watch.seconds == 0.05
+    assert bench.monitor.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
+    assert bench.monitor.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
+    assert bench.monitor.seconds == 0.05
 
 
 def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
@@ -226,9 +226,9 @@ def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, khz in [(0.0, 400_000), (1.0, 1_510_400), (2.0, 1_200_000), (3.0, 1_510_400)]:
         bench.read(now, 1000, khz)
-    assert bench.watch.lowest_frequency([0.5, 3.5]) == 1_200_000
-    bench.watch.begin()
-    assert bench.watch.lowest_frequency([0.5, 3.5]) is None
+    assert bench.monitor.lowest_frequency([0.5, 3.5]) == 1_200_000
+    bench.monitor.begin()
+    assert bench.monitor.lowest_frequency([0.5, 3.5]) is None
 
 
 def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     bench.read(1.0, 1200, 1)
     bench.read(2.0, 1200, 1)
-    assert bench.watch.energy([0.0, 3.0], 10, 0.0) == {}
+    assert bench.monitor.energy([0.0, 3.0], 10, 0.0) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,14 +252,14 @@ def test_a_board_without_an_input_sensor_gives_no_energy(tmp_path: Path, change:
     bench = Bench(plant(tmp_path, {**ORIN_NANO, **change}))
     for now in range(5):
         bench.read(float(now), 1200, 1)
-    assert bench.watch.energy([0.0, 5.0], 10, 0.0) == {}
+    assert bench.monitor.energy([0.0, 5.0], 10, 0.0) == {}
 
 
 @given(st.lists(st.integers(1000, 9000), min_size=3, max_size=20), st.integers(1, 10_000), st.floats(0.01, 100))
 def test_energy_times_runs_is_power_times_time(currents: list[int], runs: int, seconds: float) -> None:
     """Whatever was read, all runs together used the mean power above idle for the whole time."""
-    watch = board.BoardMonitor(Path("/nowhere"))
-    watch.idle_mw = 1000.0
-    watch.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
-    total = watch.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
+    monitor = board.BoardMonitor(Path("/nowhere"))
+    monitor.idle_mw = 1000.0
+    monitor.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
+    total = monitor.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
     assert total == pytest.approx((sum(currents) / len(currents) - 1000) * seconds, abs=1e-6 * runs)

@@ -207,7 +207,7 @@ def test_a_fallback_is_seen(conv: Path) -> None:
     assert "placement" not in alone
 
 
-def test_a_fallback_reaches_the_verdict(conv: Path, profile: DeviceProfile) -> None:
+def test_a_fallback_reaches_the_validity(conv: Path, profile: DeviceProfile) -> None:
     """A measurement that ran elsewhere than the profile says is refused, and keeps what ran where."""
     onnxruntime = pytest.importorskip("onnxruntime")
     if AZURE not in onnxruntime.get_available_providers():

@@ -25,6 +25,7 @@ from edgenas.profilers.measure.protocol import (
     Unable,
     check_models,
     device_error,
+    ended_early_error,
     model_error,
     read_answer,
     send_agent,
@@ -99,8 +100,7 @@ def _count_outputs(stdout: str, stderr: str, file: ModelFile, target: Target, de
             count = answer.outputs
         if isinstance(answer, End) and count is not None:
             return count
-    last = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
-    raise DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
+    raise ended_early_error(stderr, where)
 
 
 def _load_outputs(path: Path, count: int, where: str) -> list[Array]:

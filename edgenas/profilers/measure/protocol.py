@@ -286,6 +286,12 @@ def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], t
     return ModelError(f"{model.path}: {happened} {runtime} {version} ({detail.rstrip('.')}); {remedy}")
 
 
+def ended_early_error(stderr: str, where: str) -> DeviceError:
+    """Return the error for an agent that ended before its last answer, with the last line of its errors."""
+    last = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
+    return DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
+
+
 def one_line(text: str) -> str:
     """Return a runtime's message on one line, without characters that would move a terminal's cursor."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:1000]).split())

@@ -23,6 +23,7 @@ from edgenas.profilers.measure.protocol import (
     Unable,
     check_models,
     device_error,
+    ended_early_error,
     model_error,
     read_answer,
     send_agent,
@@ -158,8 +159,7 @@ class _AgentRun:
         if isinstance(line, BaseException):
             raise line
         if line is None:
-            last = " ".join(self.stderr.strip().rpartition("\n")[2].split())[:400]
-            raise DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
+            raise ended_early_error(self.stderr, where)
         return self._parse_answer(line, kinds, done, where)
 
     def _parse_answer(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
