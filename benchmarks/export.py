@@ -41,7 +41,7 @@ from edgenas.export import build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.ofa import Subnet, Supernet
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.session import measure_many
+from edgenas.profilers.measure.session import iter_measurements
 
 ROOT = Path(__file__).parents[1]
 SIZE = 224
@@ -130,7 +130,7 @@ def measured(paths: Iterable[Path], kind: str) -> list[Measurement]:
     target = en.Target(en.load_profile("localhost"), runtime=TARGETS[kind])
     found = []
     with connect_device(target.profile) as device:
-        for answer in measure_many(list(paths), target, device=device):
+        for answer in iter_measurements(list(paths), target, device=device):
             if isinstance(answer, ModelError):
                 raise answer
             found.append(answer)

@@ -50,7 +50,7 @@ import numpy as np
 from edgenas.devices import Device, Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
-from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, measure_many
+from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, iter_measurements
 from edgenas.profilers.measure.baseline_speed import at_common_baseline
 from edgenas.space import MobileNetV3
 
@@ -108,8 +108,8 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
 
 
 def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
-    """Measure a file in ``count`` processes by one agent, without repeating any."""
-    found = measure_many([model] * count, target, device=device, settings=settings)
+    """So many processes of a file by one agent, with none tried again."""
+    found = iter_measurements([model] * count, target, device=device, settings=settings)
     return MeasurementResult(tuple(at_common_baseline([each for each in found if isinstance(each, Measurement)])))
 
 

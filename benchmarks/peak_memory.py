@@ -21,7 +21,7 @@ import numpy as np
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, connect_device, load_profile
 from edgenas.pipeline.export_formats import format_of, write_random_file
-from edgenas.profilers import Measurement, MeasureSettings, measure_many
+from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
 from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.space import Architecture, MobileNetV3, SearchSpace
@@ -53,7 +53,7 @@ def peaks(models: list[Path], target: Target) -> Vector:
     found: list[float] = []
     for first in range(0, len(models), BATCH):
         with connect_device(target.profile) as device:
-            for each in measure_many(models[first : first + BATCH], target, device=device, settings=SETTINGS):
+            for each in iter_measurements(models[first : first + BATCH], target, device=device, settings=SETTINGS):
                 assert isinstance(each, Measurement), each
                 assert each.peak_bytes is not None
                 found.append(each.peak_bytes)

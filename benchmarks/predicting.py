@@ -297,7 +297,7 @@ class Measuring:
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
-            batch = Batch(paths, self.target, SETTINGS, watch=watch, on_process=keep)
+            batch = Batch(paths, self.target, SETTINGS, monitor=watch, on_process=keep)
             batch.run(self.device)
             for item, result in zip(items, batch.results(), strict=True):
                 if isinstance(result, Exception):

@@ -29,6 +29,7 @@ _MODULES = {
     "LatencyCheck": "edgenas.regression",
     "LatencyTable": "edgenas.profilers",
     "MeasureSettings": "edgenas.profilers",
+    "MeasuredModels": "edgenas.profilers",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
     "MobileNetV3": "edgenas.space",
@@ -48,6 +49,7 @@ _MODULES = {
     "load_profile": "edgenas.devices",
     "load_released": "edgenas.ofa",
     "measure_model": "edgenas.profilers",
+    "measure_models": "edgenas.profilers",
     "record_baseline": "edgenas.regression",
 }
 __all__ = sorted(_MODULES)
@@ -76,10 +78,12 @@ if TYPE_CHECKING:
     from edgenas.pipeline.progress import Progress as Progress
     from edgenas.profilers import HoldoutReport as HoldoutReport
     from edgenas.profilers import LatencyTable as LatencyTable
+    from edgenas.profilers import MeasuredModels as MeasuredModels
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import MeasurementResult as MeasurementResult
     from edgenas.profilers import MeasureSettings as MeasureSettings
     from edgenas.profilers import measure_model as measure_model
+    from edgenas.profilers import measure_models as measure_models
     from edgenas.regression import Baseline as Baseline
     from edgenas.regression import LatencyCheck as LatencyCheck
     from edgenas.regression import check_latency as check_latency

@@ -11,7 +11,7 @@
     │   ├── ModelError          a model file that the runtime refuses or that kills its process
     │   └── UncoveredOperatorError  an operator that the TFLite writer does not know
     ├── DeviceError             a device vanished, timed out or answered nonsense
-    ├── MeasurementError        a measurement failed or was rejected
+    ├── MeasurementError        a measurement that cannot be taken, or is rejected
     ├── TrainingError           training diverged
     ├── VerificationError       an exported file disagrees with the network it came from
     ├── NoChoiceError           no candidate met the budget on the device
@@ -75,7 +75,7 @@ class DeviceError(EdgeNASError):
 
 
 class MeasurementError(EdgeNASError):
-    """A measurement that failed or was rejected as not valid."""
+    """A measurement that could not be taken, or that is rejected."""
 
 
 class TrainingError(EdgeNASError):

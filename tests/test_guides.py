@@ -73,7 +73,7 @@ def person(board: Sshd, tmp_path: Path) -> Run:
 
 @pytest.mark.slow
 def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -> None:
-    """From ssh to a measurement with its verdict: new, setup, check, measure, on a board with nothing installed."""
+    """From ssh to a measurement with its validity: new, setup, check, measure, on a board with nothing installed."""
     (new, setup, check, measure), *others = blocks("profile_a_device.md")
     done = person(new, answer="y\n")
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ PUBLIC = [
     "LatencyCheck",
     "LatencyTable",
     "MeasureSettings",
+    "MeasuredModels",
     "Measurement",
     "MeasurementResult",
     "MobileNetV3",
@@ -46,6 +47,7 @@ PUBLIC = [
     "load_profile",
     "load_released",
     "measure_model",
+    "measure_models",
     "record_baseline",
 ]
 

@@ -1,4 +1,4 @@
-"""How measured models are printed: a table, a ranking, a document."""
+"""Printing measured models: a table, a ranking, a JSON document."""
 
 from __future__ import annotations
 
@@ -7,61 +7,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.cli.common import print_table
-from edgenas.errors import DeviceError, ModelError
+from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, compare_results
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
     from edgenas.graph import GraphSummary
+    from edgenas.profilers.measure.models import Outcome
 
-# DeviceError: why the device had not begun with the model; None: that was interrupted before it did.
-Outcome = MeasurementResult | ModelError | DeviceError | None
-
-_STILL = 0.0005  # of a latency
+_NO_CHANGE = 0.0005  # as a share of the latency
 _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "validity")
 
 
 def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
-    """The command's JSON document."""
-    models = [_model(path, outcome, targets[path]) for path, outcome in outcomes.items()]
+    """Return the command's JSON document."""
+    models = [_model_document(path, outcome, targets[path]) for path, outcome in outcomes.items()]
     return {"models": models, **({"ranking": ranking(outcomes)} if compare else {})}
 
 
-def _model(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
-    shared: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
+def _model_document(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
+    common: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
     if not isinstance(outcome, MeasurementResult):
-        return {**shared, "error": "interrupted before it" if outcome is None else str(outcome)}
-    summary = _summary(path)
-    if summary is not None:
-        counts = {"macs": summary.macs, "params": summary.params, "activation_bytes": summary.activation_bytes}
-        shared["graph"] = {**counts, "operators_without_macs": summary.unsupported}
-    return {**shared, **outcome.to_dict()}
+        return {**common, "error": "interrupted before it" if outcome is None else str(outcome)}
+    graph = _summarise_graph(path)
+    if graph is not None:
+        counts = {"macs": graph.macs, "params": graph.params, "activation_bytes": graph.activation_bytes}
+        common["graph"] = {**counts, "operators_without_macs": graph.unsupported}
+    return {**common, **outcome.to_dict()}
 
 
 def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> None:
-    """A line for each model, what the validity_counts mean, the conditions and, if wanted, the ranking."""
+    """Print a line for each model, validity, the conditions and, if wanted, the ranking."""
+    results = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)}
     names = ", ".join(dict.fromkeys(target.name for target in targets.values()))
-    print_table(_COLUMNS, [_row(path, outcome) for path, outcome in outcomes.items()], f"{names}{_made_up(outcomes)}")
-    measured = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)}
-    for line in dict.fromkeys(_verdict(path, rounds) for path, rounds in measured.items()):
+    made_up = " SYNTHETIC" if any(result.synthetic for result in results.values()) else ""
+    print_table(_COLUMNS, [_row(path, outcome) for path, outcome in outcomes.items()], f"{names}{made_up}")
+    # A rejection names its model; missing facts are the same for all models of a device.
+    for line in dict.fromkeys(
+        f"{path if result.validity.status == 'rejected' else 'validity'}: {result.validity}"
+        for path, result in results.items()
+    ):
         print(line)
-    print(f"conditions: {conditions(list(measured.values()))}")
+    print(f"conditions: {conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
             print(f"failed: {outcome}")
     if compare:
         _print_ranking(ranking(outcomes))
-
-
-def _verdict(path: Path, rounds: MeasurementResult) -> str:
-    """A refusal names its model; what the device withholds it withholds from all."""
-    return f"{path if rounds.validity.status == 'rejected' else 'verdict'}: {rounds.validity}"
-
-
-def _made_up(outcomes: Mapping[Path, Outcome]) -> str:
-    synthetic = any(isinstance(outcome, MeasurementResult) and outcome.synthetic for outcome in outcomes.values())
-    return " SYNTHETIC" if synthetic else ""
 
 
 def _row(path: Path, outcome: Outcome) -> list[str]:
@@ -76,20 +69,20 @@ def _row(path: Path, outcome: Outcome) -> list[str]:
         str(len(outcome.measurements)),
         "not measured" if outcome.peak_bytes is None else format_bytes(outcome.peak_bytes),
         format_bytes(path.stat().st_size),
-        _macs(path),
+        _format_macs(path),
         outcome.validity.status,
     ]
 
 
-def _macs(path: Path) -> str:
-    summary = _summary(path)
-    if summary is None:
+def _format_macs(path: Path) -> str:
+    graph = _summarise_graph(path)
+    if graph is None:
         return ""
-    return f"{summary.macs / 1e6:.1f} M" + (" + unknown" if summary.unsupported else "")
+    return f"{graph.macs / 1e6:.1f} M" + (" + unknown" if graph.unsupported else "")
 
 
-def _summary(path: Path) -> GraphSummary | None:
-    """What an ONNX file costs as far as the graph tells; None for another kind, or one that cannot be read."""
+def _summarise_graph(path: Path) -> GraphSummary | None:
+    """Return the costs of an ONNX file by its graph; None for another kind, or one that cannot be read."""
     from edgenas.graph import summarise_model
 
     if path.suffix != ".onnx":
@@ -100,39 +93,39 @@ def _summary(path: Path) -> GraphSummary | None:
         return None
 
 
-def conditions(measured: Sequence[MeasurementResult]) -> str:
-    """The state of the device meanwhile, as far as it says."""
+def conditions(results: Sequence[MeasurementResult]) -> str:
+    """Return the state of the device during the measurements, as far as it is known, as text."""
     states = [
         state
-        for rounds in measured
-        for each in (*rounds.measurements, *rounds.rejected)
-        for state in (each.conditions_before, each.conditions_after)
+        for result in results
+        for measurement in (*result.measurements, *result.rejected)
+        for state in (measurement.conditions_before, measurement.conditions_after)
     ]
     parts = [
-        _spread("governor", [state.get("governor") for state in states]),
-        _spread("kHz", [state.get("frequency_khz") for state in states]),
-        _spread("°C", [state.get("temperature_c") for state in states]),
-        _spread("power mode", [state.get("power_mode") for state in states]),
+        _format_range("governor", [state.get("governor") for state in states]),
+        _format_range("kHz", [state.get("frequency_khz") for state in states]),
+        _format_range("°C", [state.get("temperature_c") for state in states]),
+        _format_range("power mode", [state.get("power_mode") for state in states]),
     ]
-    rejected = sum(len(rounds.rejected) for rounds in measured)
-    parts += [_speed([each for rounds in measured for each in rounds.measurements])]
-    parts += [f"{rejected} disturbed processes left out"] if rejected else []
+    rejected = sum(len(result.rejected) for result in results)
+    parts += [_format_speed([measurement for result in results for measurement in result.measurements])]
+    parts += [f"{rejected} disturbed processes rejected"] if rejected else []
     return ", ".join(part for part in parts if part)
 
 
-def _speed(measured: Sequence[Measurement]) -> str:
-    """How far from its usual speed the device was, and so how far measurements were corrected."""
-    known = [each for each in measured if each.probe_ms or each.drift is not None]
-    if not known:
-        return "speed not watched"
-    most = max((each.slower for each in known), key=abs)
-    if abs(most) < _STILL:
-        return "at its usual speed"
-    return f"up to {abs(most):.1%} {'slower' if most > 0 else 'faster'} than usual, which is divided away"
+def _format_speed(measurements: Sequence[Measurement]) -> str:
+    """Return how far the device was from its baseline speed, which measurements were corrected for."""
+    probed = [measurement for measurement in measurements if measurement.probe_ms or measurement.drift is not None]
+    if not probed:
+        return "speed not probed"
+    slowdown = max((measurement.slowdown for measurement in probed), key=abs)
+    if abs(slowdown) < _NO_CHANGE:
+        return "at its baseline speed"
+    return f"up to {abs(slowdown):.1%} {'slower' if slowdown > 0 else 'faster'} than its baseline speed, corrected for"
 
 
-def _spread(name: str, values: Sequence[Any]) -> str:
-    """A quantity's only value, or its least and greatest; nothing where nobody gives it."""
+def _format_range(name: str, values: Sequence[Any]) -> str:
+    """Return a quantity's only value, or its least and greatest; empty where none is known."""
     known = sorted({value for value in values if value is not None})
     if not known:
         return ""
@@ -140,33 +133,33 @@ def _spread(name: str, values: Sequence[Any]) -> str:
 
 
 def ranking(outcomes: Mapping[Path, Outcome]) -> list[dict[str, Any]]:
-    """The measured models, the fastest first, each beside the one before it.
+    """Return the measured models, the fastest first, each compared with the previous one.
 
-    ``slower``: whether the whole 95% interval of the ratio lies above 1; None
+    ``slower`` is true where the whole 95% interval of the ratio lies above 1, and None
     where one of the two has fewer than six processes.
     """
-    measured = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)]
-    measured.sort(key=lambda pair: pair[1].median_ms)
+    results = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)]
+    results.sort(key=lambda pair: pair[1].median_ms)
     rows: list[dict[str, Any]] = []
-    for place, (path, rounds) in enumerate(measured):
-        row: dict[str, Any] = {"model": str(path), "rank": place + 1, "median_ms": rounds.median_ms}
+    for place, (path, result) in enumerate(results):
+        row: dict[str, Any] = {"model": str(path), "rank": place + 1, "median_ms": result.median_ms}
         if place:
-            found = compare_results(rounds, measured[place - 1][1])
+            comparison = compare_results(result, results[place - 1][1])
             row |= {
-                "ratio": None if found is None else found[0],
-                "interval_95": None if found is None else list(found[1:]),
-                "slower": None if found is None else found[1] > 1,
+                "ratio": None if comparison is None else comparison[0],
+                "interval_95": None if comparison is None else list(comparison[1:]),
+                "slower": None if comparison is None else comparison[1] > 1,
             }
         rows.append(row)
     return rows
 
 
 def _print_ranking(rows: Sequence[Mapping[str, Any]]) -> None:
-    words = {True: "slower", False: "not told apart", None: "not comparable"}
+    words = {True: "slower", False: "no significant difference", None: "not comparable"}
     table = []
     for row in rows:
         ratio, interval = row.get("ratio"), row.get("interval_95")
         text = "" if ratio is None or interval is None else f"{ratio:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-        found = words[row["slower"]] if "slower" in row else "fastest"
-        table.append([str(row["rank"]), row["model"], format_ms(row["median_ms"]), text, found])
-    print_table(("rank", "model", "median", "times the one before, 95% interval", ""), table)
+        conclusion = words[row["slower"]] if "slower" in row else "fastest"
+        table.append([str(row["rank"]), row["model"], format_ms(row["median_ms"]), text, conclusion])
+    print_table(("rank", "model", "median", "ratio to the previous, 95% interval", ""), table)

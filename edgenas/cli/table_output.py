@@ -79,7 +79,7 @@ def _stage_lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float
 
 
 def print_check(check: TableCheck) -> None:
-    """Print the holdout report beside the fresh subnets, the device then and now, and the conclusion."""
+    """The certificate beside what was found, the device then and now, the conclusion."""
     columns = ["", "holdout", "fresh subnets"]
     cells = [_holdout_cells(check.holdout), _fresh_cells(check.found)]
     if not check.found.agree:

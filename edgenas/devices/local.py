@@ -119,7 +119,7 @@ class LocalDevice(Device):
     def _take_lock(self, holder: str) -> str | None:
         self._check_open()
         try:
-            return self._lock.take(holder)
+            return self._lock.acquire(holder)
         except OSError as error:
             raise DeviceError(
                 f"{self.name}: its lock {error.filename} cannot be taken ({error.strerror});"

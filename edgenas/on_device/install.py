@@ -1,4 +1,4 @@
-"""Makes a virtual environment on the device. Sent there as a file by setup.py, which says what for.
+"""Makes a virtual environment with the runtimes on the device. Sent there as a file by edgenas.devices.setup.
 
 Python 3.8 and its standard library only; never imports edgenas. Standard
 input: one JSON line with ``action``; standard output: one JSON line, with
@@ -22,7 +22,7 @@ from typing import Any
 
 NOTE = "edgenas.json"
 PIP_SECONDS = "15"
-# Importing is the proof that a wheel fits: prints version and, where there are any, providers.
+# Programs that import a runtime, which shows that its wheel fits, and print its version and providers.
 CHECKS = {
     "onnxruntime": "import onnxruntime as it; print(it.__version__, *it.get_available_providers())",
     "litert": (
@@ -33,16 +33,16 @@ CHECKS = {
 
 
 class RefusedError(Exception):
-    """What was asked for cannot be done, and why."""
+    """The request cannot be fulfilled; the message says why."""
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """What decides which wheels fit, and what an earlier call has installed."""
+    """Return what decides which wheels fit, and what an earlier call has installed."""
     base = Path(request["base"]).expanduser()
     base.mkdir(parents=True, exist_ok=True)
     venv = base / "venv"
-    for left_behind in ("venv.new", "venv.old"):
-        shutil.rmtree(base / left_behind, ignore_errors=True)
+    for leftover in ("venv.new", "venv.old"):
+        shutil.rmtree(base / leftover, ignore_errors=True)
     note = read_note(venv)
     return {
         "python": platform.python_version(),
@@ -53,12 +53,12 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "free_bytes": shutil.disk_usage(base).free,
         "base": str(base),
         "note": note,
-        "works": bool(note) and not any(check(venv, name)[1] for name in note["versions"]),
+        "works": bool(note) and not any(check_runtime(venv, name)[1] for name in note["versions"]),
     }
 
 
 def read_note(venv: Path) -> dict[str, Any]:
-    """What ``install`` noted of the environment; nothing where there is none, or none of ours."""
+    """Return what ``install`` noted of the environment; empty where there is none, or none of ours."""
     try:
         note = json.loads((venv / NOTE).read_text())
     except (OSError, ValueError, RecursionError):
@@ -71,33 +71,33 @@ def read_note(venv: Path) -> dict[str, Any]:
 
 
 def install(request: dict[str, Any]) -> dict[str, Any]:
-    """A new environment with these runtimes, from wheel files or by pip; it replaces the old one if it works."""
+    """Make an environment with these runtimes, from wheel files or by pip; it replaces the old one if it works."""
     target = Path(request["base"]).expanduser() / "venv"
     fresh = target.with_name("venv.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        site = make(fresh)
+        site = make_environment(fresh)
         done: dict[str, Any] = {"versions": {}, "providers": {}, "skipped": request["skipped"]}
         for runtime in request["runtimes"]:
-            add(runtime, fresh, site, done, request["required"])
+            add_runtime(runtime, fresh, site, done, request["required"])
         done["asked"] = request["asked"]
         (fresh / NOTE).write_text(json.dumps(done))
-        replace(fresh, target)
+        replace_environment(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return {**done, "python": str(target / "bin" / "python")}
 
 
-def add(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], required: str) -> None:
-    """Put one runtime in; what is not required and cannot be had is noted as skipped."""
+def add_runtime(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], required: str) -> None:
+    """Install one runtime; one that is not required and cannot be installed is noted as skipped."""
     name = runtime["name"]
     try:
         if "wheels" in runtime:
             for wheel in runtime["wheels"]:
-                unpack(wheel, site)
+                unpack_wheel(wheel, site)
         else:
-            fetch(runtime["requirements"], site)
-        said, problem = check(venv, name)
+            install_by_pip(runtime["requirements"], site)
+        output, problem = check_runtime(venv, name)
         if problem:
             raise RefusedError(f"{name} was installed and cannot be imported ({problem})")
     except RefusedError as error:
@@ -105,11 +105,11 @@ def add(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], r
             raise
         done["skipped"][name] = str(error)
         return
-    done["versions"][name], *done["providers"][name] = said.split()
+    done["versions"][name], *done["providers"][name] = output.split()
 
 
-def make(folder: Path) -> Path:
-    """An empty environment; returns where its packages go. Needs neither pip nor ensurepip, as Debian splits off."""
+def make_environment(folder: Path) -> Path:
+    """Make an empty environment and return its packages' folder, without pip and ensurepip, which Debian splits off."""
     try:
         import venv
     except ImportError:
@@ -118,8 +118,8 @@ def make(folder: Path) -> Path:
     return folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def fetch(choices: list[list[str]], site: Path) -> None:
-    """Let pip install the first of these lists of requirements that it can."""
+def install_by_pip(choices: list[list[str]], site: Path) -> None:
+    """Install the first of these lists of requirements that pip can install."""
     if importlib.util.find_spec("pip") is None:
         raise RefusedError("python3 there has no pip")
     options = ["--no-deps", "--only-binary=:all:", "--upgrade", "--quiet", "--no-input", "--disable-pip-version-check"]
@@ -134,10 +134,10 @@ def fetch(choices: list[list[str]], site: Path) -> None:
     raise RefusedError(f"pip there: {problem}")
 
 
-def unpack(wheel: str, site: Path) -> None:
-    """Install a wheel, which is a zip file: what lies beside its data folder, and the packages within that."""
+def unpack_wheel(wheel: str, site: Path) -> None:
+    """Unpack a wheel, which is a zip file: its packages, and those in its data folder."""
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)  # which lets no member out of the folder
+        archive.extractall(site)  # zipfile lets no member out of the folder
     for data in site.glob("*.data"):
         for part in (data / "purelib", data / "platlib"):
             if part.is_dir():
@@ -145,8 +145,8 @@ def unpack(wheel: str, site: Path) -> None:
         shutil.rmtree(data)
 
 
-def check(venv: Path, runtime: str) -> tuple[str, str]:
-    """What the runtime says when it is imported there, and what went wrong, else nothing."""
+def check_runtime(venv: Path, runtime: str) -> tuple[str, str]:
+    """Import the runtime in the environment; return its output and the problem, empty where there is none."""
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     command = [str(venv / "bin" / "python"), "-I", "-c", CHECKS[runtime]]
     try:
@@ -159,8 +159,8 @@ def check(venv: Path, runtime: str) -> tuple[str, str]:
     return done.stdout, "" if done.returncode == 0 else problem
 
 
-def replace(fresh: Path, target: Path) -> None:
-    """Put the new environment in the old one's place."""
+def replace_environment(fresh: Path, target: Path) -> None:
+    """Replace the old environment by the new one."""
     old = target.with_name("venv.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists() or target.is_symlink():
@@ -170,6 +170,7 @@ def replace(fresh: Path, target: Path) -> None:
 
 
 def main() -> int:
+    """Answer the request on standard input."""
     request = json.loads(sys.stdin.readline())
     actions = {"probe": probe, "install": install}
     try:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 CHUNK = 64 * 1024
-_POLL_SECONDS = 1.0  # its pipes tell at once; only what a child left behind holds open must be looked for
+_POLL_SECONDS = 1.0  # pipes report at once; only pipes that a left-behind child holds open must be polled for
 _REAP_SECONDS = 0.001
 
 
 class Process:
-    """Feeds and drains the three pipes of one process at once, so that none of them can fill up and block it.
+    """A running command, whose three pipes are fed and drained at once, so that none can fill up and block it.
 
-    The process has a group of its own, which is killed when it ends, in any
-    way. Its pipes are registered with ``selector``, with the function to call
-    when one is ready as their data; whoever owns the selector calls it. Raises
+    The process has a group of its own, which is killed when the process ends in any
+    way. Its pipes are registered with ``selector``; their data is the function to call
+    when one is ready, which the selector's owner does. Raises
     OSError when the command cannot be started.
     """
 
@@ -49,20 +49,20 @@ class Process:
 
     @property
     def patience(self) -> float:
-        """How long to wait for its pipes before asking whether it has ended."""
+        """Seconds to wait for its pipes before asking whether it has ended."""
         return _POLL_SECONDS if self._readers else _REAP_SECONDS
 
     @property
     def exit_status(self) -> int:
-        """How it ended, negative for a signal; known after ``end``."""
+        """The exit status, negative for a signal; known after ``end``."""
         return int(self._process.returncode)
 
     def send(self, data: bytes) -> None:
-        """Give it more to read; its standard input stays open afterwards, as the sign that this side lives."""
+        """Send data to its standard input, which stays open afterwards as the sign that this side lives."""
         self._stdin += data
         stdin = self._process.stdin
         if self._stdin and stdin not in _registered(self._selector):
-            self._selector.register(_open(stdin), selectors.EVENT_WRITE, self._write)
+            self._selector.register(_require_open(stdin), selectors.EVENT_WRITE, self._write)
 
     def pause(self) -> None:
         """Leave its output in the pipes until ``resume``."""
@@ -71,15 +71,20 @@ class Process:
                 self._selector.unregister(stream)
 
     def resume(self) -> None:
+        """Read its output again."""
         for stream in self._readers:
             if stream not in _registered(self._selector):
                 self._selector.register(stream, selectors.EVENT_READ, lambda stream=stream: self._read(stream))
 
     def has_ended(self) -> bool:
-        """Whether it has ended and all that it said was handed on."""
-        ended = _has_ended(self._process.pid)
+        """Return whether it has ended and all its output was read."""
+        try:
+            # Without reaping it, so that its number cannot become another's.
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            ended = True
         if ended and self._readers:
-            # A child left behind would hold the pipes open for ever.
+            # A child left behind would hold the pipes open forever.
             _kill_group(self._process.pid)
         return ended and not self._readers
 
@@ -91,7 +96,7 @@ class Process:
         self._readers.clear()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
-            self._forget(stream)
+            self._unregister(stream)
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
@@ -102,11 +107,11 @@ class Process:
         if data:
             self._readers[stream](data)
         else:
-            self._forget(stream)
+            self._unregister(stream)
             del self._readers[stream]
 
     def _write(self) -> None:
-        stdin = _open(self._process.stdin)
+        stdin = _require_open(self._process.stdin)
         if stdin.closed:
             return
         try:
@@ -114,28 +119,20 @@ class Process:
         except BrokenPipeError:
             self._stdin.clear()
         if not self._stdin:
-            self._forget(stdin)
+            self._unregister(stdin)
 
-    def _forget(self, stream: IO[bytes]) -> None:
+    def _unregister(self, stream: IO[bytes]) -> None:
         if not stream.closed and stream in _registered(self._selector):
             self._selector.unregister(stream)
 
 
-def _open(stream: IO[bytes] | None) -> IO[bytes]:
+def _require_open(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
 
 
 def _registered(selector: selectors.BaseSelector) -> set[Any]:
     return {key.fileobj for key in (selector.get_map() or {}).values()}
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether the process ended; it is not reaped yet, so that its number cannot become another's."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:
-        return True
 
 
 def _kill_group(group: int) -> None:

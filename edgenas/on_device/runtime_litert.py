@@ -1,9 +1,9 @@
-"""TensorFlow Lite on the device, under whichever of its names is there. Sent beside agent.py, which says what for.
+"""TensorFlow Lite on the device, by any of its package names. Sent beside agent.py, which documents the functions.
 
 Python 3.8, standard library, numpy and one of ai_edge_litert, tflite_runtime
 and tensorflow only, the first that can be imported; never imports edgenas.
-Its one provider is the CPU. The option ``xnnpack`` of it, on unless said
-otherwise, is the delegate that the library applies by itself.
+Its one provider is the CPU. The provider's option ``xnnpack``, true by default,
+is the delegate that the library applies by itself.
 """
 
 from __future__ import annotations
@@ -30,72 +30,72 @@ EMPTY = bytes.fromhex(
 )
 
 
-def start(wanted: Mapping[str, Any]) -> str:
-    """Import the library; returns its name and version. Raises ValueError for what it has not."""
-    absent = [provider for provider in wanted["providers"] if provider != CPU]
+def start(request: Mapping[str, Any]) -> str:
+    """Import the library and return its name and version; raise ValueError for an unknown provider or option."""
+    absent = [provider for provider in request["providers"] if provider != CPU]
     if absent:
         raise ValueError(f"litert here has no {', '.join(absent)}; it has {CPU}")
-    unknown = sorted(set(options(wanted)) - {"xnnpack"})
+    unknown = sorted(set(cpu_options(request)) - {"xnnpack"})
     if unknown:
         raise ValueError(f"litert has no option {', '.join(unknown)}; it has xnnpack")
-    name, _ = library()
+    name, _ = import_library()
     # The first session builds tables that forked processes share; with one thread it starts no other.
-    empty(wanted)
-    return f"{name} {version(name)}"
+    empty_session(request)
+    return f"{name} {library_version(name)}"
 
 
-def folder() -> str:
-    """Where the library lies."""
-    name, _ = library()
+def library_folder() -> str:
+    """Return the folder of the library."""
+    name, _ = import_library()
     return str(Path(str(importlib.import_module(name).__file__)).parent)
 
 
-def empty(wanted: Mapping[str, Any]) -> Any:
-    """A session that does next to nothing, run once."""
-    session = interpreter(wanted, threads=1, model_content=EMPTY)
+def empty_session(request: Mapping[str, Any]) -> Any:
+    """Return a session of a model of one operator, run once."""
+    session = new_interpreter(request, threads=1, model_content=EMPTY)
     prepare(session, 0)()
     return session
 
 
-def load(path: str, wanted: Mapping[str, Any]) -> Any:
-    """A session of a model file; raises what the library raises."""
-    return interpreter(wanted, threads=wanted["threads"], model_path=path)
+def load(path: str, request: Mapping[str, Any]) -> Any:
+    """Return a session of a model file; raise what the library raises."""
+    return new_interpreter(request, threads=request["threads"], model_path=path)
 
 
 def prepare(session: Any, seed: int) -> Callable[[], Any]:
-    """A function without arguments that runs the session once, on the same random inputs each time."""
+    """Return a function without arguments that runs the session once, on the same random inputs each time."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     for declared in session.get_input_details():
-        kind = np.dtype(declared["dtype"])
+        dtype = np.dtype(declared["dtype"])
         values = generator.random(declared["shape"], dtype=np.float32)
-        if kind.kind not in "fiub":
-            raise ValueError(f"input {declared['name']!r} is of {kind}, which cannot be made up")
-        if kind in (np.int8, np.uint8):
-            limits = np.iinfo(kind)
+        if dtype.kind not in "fiub":
+            raise ValueError(f"input {declared['name']!r} is of {dtype}, which cannot be made up")
+        if dtype in (np.int8, np.uint8):
+            limits = np.iinfo(dtype)
             values = np.round(values * (limits.max - limits.min) + limits.min)
-        elif kind.kind != "f":
+        elif dtype.kind != "f":
             # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
             values = values > 0.5
-        session.set_tensor(declared["index"], values.astype(kind, copy=False))
+        session.set_tensor(declared["index"], values.astype(dtype, copy=False))
     run: Callable[[], Any] = session.invoke
     return run
 
 
-def outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
-    """What the model makes of these inputs, one array for each that it declares."""
+def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Return the model's outputs for these inputs, one array for each output that it declares."""
     declared = session.get_input_details()
     if len(declared) != len(inputs):
         raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
-    for each, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
-        session.set_tensor(each["index"], values)
+    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
+        session.set_tensor(one["index"], values)
     session.invoke()
-    return [session.get_tensor(each["index"]) for each in session.get_output_details()]
+    return [session.get_tensor(one["index"]) for one in session.get_output_details()]
 
 
-def library() -> tuple[str, Any]:
-    """The first of the libraries that can be imported: its name, and what has its Interpreter."""
+def import_library() -> tuple[str, Any]:
+    """Import the first library that is installed; return its name and the module of its Interpreter."""
     reasons = []
     for name, module in LIBRARIES.items():
         try:
@@ -106,29 +106,29 @@ def library() -> tuple[str, Any]:
     raise ImportError(", ".join(reasons))
 
 
-def version(name: str) -> str:
-    """The version of the library."""
-    found = getattr(importlib.import_module(name), "__version__", None)
-    if found is None:
+def library_version(name: str) -> str:
+    """Return the version of the library."""
+    version = getattr(importlib.import_module(name), "__version__", None)
+    if version is None:
         from importlib import metadata
 
-        found = metadata.version(name.replace("_", "-"))
-    return str(found)
+        version = metadata.version(name.replace("_", "-"))
+    return str(version)
 
 
-def options(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of the CPU."""
-    found: Mapping[str, Any] = wanted.get("provider_options", {}).get(CPU, {})
-    return found
+def cpu_options(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of the CPU."""
+    options: Mapping[str, Any] = request.get("provider_options", {}).get(CPU, {})
+    return options
 
 
-def interpreter(wanted: Mapping[str, Any], threads: int, **model: Any) -> Any:
-    """An interpreter that is ready to run."""
-    _, module = library()
-    kind = "AUTO" if options(wanted).get("xnnpack", True) else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
-    if kind != "AUTO":
+def new_interpreter(request: Mapping[str, Any], threads: int, **model: Any) -> Any:
+    """Return an interpreter that is ready to run."""
+    _, module = import_library()
+    resolver = "AUTO" if cpu_options(request).get("xnnpack", True) else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    if resolver != "AUTO":
         resolvers = getattr(module, "OpResolverType", None) or module.experimental.OpResolverType
-        model["experimental_op_resolver_type"] = getattr(resolvers, kind)
+        model["experimental_op_resolver_type"] = getattr(resolvers, resolver)
     session = module.Interpreter(num_threads=threads, **model)
     session.allocate_tensors()
     return session

@@ -1,4 +1,4 @@
-"""onnxruntime on the device. Sent beside agent.py, which says what each function is for.
+"""onnxruntime on the device. Sent beside agent.py, which documents the functions.
 
 Python 3.8, standard library, numpy and onnxruntime only; never imports edgenas.
 """
@@ -42,13 +42,13 @@ _TYPES = {
 }
 
 
-def start(wanted: Mapping[str, Any]) -> str:
-    """Import the runtime and return its version; raises ValueError for a provider that it was not built with."""
+def start(request: Mapping[str, Any]) -> str:
+    """Import the runtime and return its version; raise ValueError for a provider that it was not built with."""
     # Since 1.29 the Linux builds report every session to their maker, from a thread of their own.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    providers = list(wanted["providers"])
+    providers = list(request["providers"])
     built = onnxruntime.get_available_providers()
     absent = [provider for provider in providers if provider not in built]
     if absent:
@@ -59,70 +59,70 @@ def start(wanted: Mapping[str, Any]) -> str:
     if providers == [CPU]:
         # The first session builds tables that forked processes share: 15 ms less for each model. One on the CPU
         # with one thread starts no other thread, which would not live on in them; other providers may.
-        empty(wanted)
+        empty_session(request)
     return str(onnxruntime.__version__)
 
 
-def folder() -> str:
-    """Where the library lies."""
+def library_folder() -> str:
+    """Return the folder of the library."""
     import onnxruntime
 
     return str(Path(onnxruntime.__file__).parent)
 
 
-def empty(wanted: Mapping[str, Any]) -> Any:
-    """A session that does next to nothing, run once."""
-    session = new_session(_EMPTY, wanted, threads=1)
+def empty_session(request: Mapping[str, Any]) -> Any:
+    """Return a session of a model of one operator, run once."""
+    session = new_session(_EMPTY, request, threads=1)
     prepare(session, 0)()
     return session
 
 
-def load(path: str, wanted: Mapping[str, Any]) -> Any:
-    """A session of a model file; raises what the runtime raises."""
-    return new_session(path, wanted, threads=wanted["threads"])
+def load(path: str, request: Mapping[str, Any]) -> Any:
+    """Return a session of a model file; raise what the runtime raises."""
+    return new_session(path, request, threads=request["threads"])
 
 
 def prepare(session: Any, seed: int) -> Callable[[], Any]:
-    """A function without arguments that runs the session once, on the same random inputs each time."""
+    """Return a function without arguments that runs the session once, on the same random inputs each time."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     feeds = {}
     for declared in session.get_inputs():
-        kind = _TYPES.get(declared.type)
-        if kind is None:
+        dtype = _TYPES.get(declared.type)
+        if dtype is None:
             raise ValueError(f"input {declared.name!r} is a {declared.type}, which cannot be made up")
-        values = generator.random(_shape(declared), dtype=np.float32)
+        values = generator.random(_input_shape(declared), dtype=np.float32)
         # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-        feeds[declared.name] = (values if kind.startswith("float") else values > 0.5).astype(kind, copy=False)
+        feeds[declared.name] = (values if dtype.startswith("float") else values > 0.5).astype(dtype, copy=False)
     return lambda: session.run(None, feeds)
 
 
-def outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
-    """What the model makes of these inputs, one array for each output that it declares."""
-    declared = [each.name for each in session.get_inputs()]
+def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Return the model's outputs for these inputs, one array for each output that it declares."""
+    declared = [one.name for one in session.get_inputs()]
     if len(declared) != len(inputs):
         raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
-    found: list[Any] = session.run(None, dict(zip(declared, inputs)))  # noqa: B905 - Python 3.8 knows no strict
-    return found
+    computed: list[Any] = session.run(None, dict(zip(declared, inputs)))  # noqa: B905 - Python 3.8 knows no strict
+    return computed
 
 
-def placement(path: str, wanted: Mapping[str, Any]) -> dict[str, int] | None:
-    """How many nodes each provider really runs, from the runtime's own profile of one run; None for the CPU alone.
+def placement(path: str, request: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return how many nodes each provider runs, by the runtime's own profile of one run; None for the CPU alone.
 
-    Nodes as they are after the runtime's optimisation: a part of a graph that a
-    provider compiles as a whole is one.
+    Nodes are counted after the runtime's optimisation: a part of a graph that a
+    provider compiles as a whole is one node.
     """
-    if list(wanted["providers"]) == [CPU]:
+    if list(request["providers"]) == [CPU]:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        session = new_session(path, wanted, threads=wanted["threads"], profile=str(Path(folder, "profile")))
+        session = new_session(path, request, threads=request["threads"], profile=str(Path(folder, "profile")))
         prepare(session, 0)()
         return count_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
 
 def count_nodes(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Nodes by provider in the events of a profile."""
+    """Return the number of nodes by provider in the events of a profile."""
     nodes = {}
     for event in events:
         details = event.get("args", {})
@@ -131,14 +131,14 @@ def count_nodes(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(Counter(nodes.values()))
 
 
-def new_session(model: str | bytes, wanted: Mapping[str, Any], threads: int, profile: str = "") -> Any:
-    """A session on the providers that are wanted, with their options; with ``profile`` it writes one there."""
+def new_session(model: str | bytes, request: Mapping[str, Any], threads: int, profile: str = "") -> Any:
+    """Return a session on the requested providers, with their options; with ``profile`` it writes a profile there."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    if wanted["providers"][0] == XNNPACK:
+    if request["providers"][0] == XNNPACK:
         # It has threads of its own, which the session's would compete with.
         options.intra_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -146,33 +146,33 @@ def new_session(model: str | bytes, wanted: Mapping[str, Any], threads: int, pro
         options.enable_profiling = True
         options.profile_file_prefix = profile
     return onnxruntime.InferenceSession(
-        model, options, providers=[(name, provider_options(name, wanted)) for name in wanted["providers"]]
+        model, options, providers=[(name, provider_options(name, request)) for name in request["providers"]]
     )
 
 
-def provider_options(provider: str, wanted: Mapping[str, Any]) -> dict[str, str]:
-    """A provider's options as the runtime takes them; precision, and a cache beside the models, where they matter."""
-    given: dict[str, Any] = dict(wanted.get("provider_options", {}).get(provider, {}))
-    for key, value in given.items():
+def provider_options(provider: str, request: Mapping[str, Any]) -> dict[str, str]:
+    """Return a provider's options as text, for TensorRT with the precision and a cache beside the models."""
+    options: dict[str, Any] = dict(request.get("provider_options", {}).get(provider, {}))
+    for key, value in options.items():
         if str(value).startswith("~/"):
-            given[key] = path = Path(value).expanduser()
+            options[key] = path = Path(value).expanduser()
             if key.endswith(("_path", "_dir")) or "cache" in key:
                 path.mkdir(parents=True, exist_ok=True)
     if provider == TENSORRT:
-        if wanted.get("precision") == "fp16":
-            given.setdefault("trt_fp16_enable", True)
-        if wanted.get("precision") == "int8":
-            given.setdefault("trt_int8_enable", True)
+        if request.get("precision") == "fp16":
+            options.setdefault("trt_fp16_enable", True)
+        if request.get("precision") == "int8":
+            options.setdefault("trt_int8_enable", True)
         # Building an engine takes minutes: once for the process that is timed and the one that counts nodes.
-        given.setdefault("trt_engine_cache_enable", True)
-        given.setdefault("trt_engine_cache_path", str(Path.cwd()))
+        options.setdefault("trt_engine_cache_enable", True)
+        options.setdefault("trt_engine_cache_path", str(Path.cwd()))
     if provider == XNNPACK:
-        given.setdefault("intra_op_num_threads", wanted["threads"])
-    return {key: str(value) for key, value in given.items()}
+        options.setdefault("intra_op_num_threads", request["threads"])
+    return {key: str(value) for key, value in options.items()}
 
 
-def _shape(declared: Any) -> list[int]:
-    """The declared shape, with 1 for a symbolic batch; raises ValueError for any other symbolic dimension."""
+def _input_shape(declared: Any) -> list[int]:
+    """Return the declared shape, with 1 for a symbolic batch; raise ValueError for any other symbolic dimension."""
     shape = list(declared.shape)
     if shape and not isinstance(shape[0], int):
         shape[0] = 1

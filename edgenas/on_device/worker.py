@@ -1,24 +1,24 @@
-"""Keeps house on a device for one connection: runs commands, takes and gives files, holds the lock.
+"""The remote worker: serves one connection on a device by running commands, exchanging files and holding the lock.
 
 Sent there and run by its Python 3.8 or newer; standard library only. It speaks
-frames over standard input and output: a letter, the length of the content as
+frames over standard input and output: a letter, the length of the content in
 four bytes, the content.
 
 =====  ===========  =========================================================
 frame  from         content
 =====  ===========  =========================================================
 ``J``  both         a request, or the one answer to it, as JSON
-``I``  host         standard input for the command that runs
-``F``  both         a piece of the file that is sent
-``K``  host         kill the command that runs
+``I``  host         standard input for the running command
+``F``  both         a piece of the file being sent
+``K``  host         kill the running command
 ``B``  both         a sign of life; the worker gives one while it is busy
 ``O``  worker       standard output of the command
 ``E``  worker       standard error of the command
 ``X``  worker       the command has ended: its status, as JSON
 =====  ===========  =========================================================
 
-When standard input ends, or the host gives no sign of life for as long as it
-said at the start, everything here ends and the work folder is removed.
+When standard input ends, or the host gives no sign of life for the seconds that it
+named at the start, the worker and its command end and the work folder is removed.
 """
 
 from __future__ import annotations
@@ -43,42 +43,42 @@ from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, fil
 MARK = b"edgenas worker 1\n"
 HEADER = struct.Struct("!cI")
 PULSE_SECONDS = 2.0
-_PIECE = 32 * 1024
-_OUT_FULL = 1 << 20
+_PIECE_BYTES = 32 * 1024
+_MAX_OUTGOING = 1 << 20
 _KEPT_BYTES = 512 << 20
 _FREE_BYTES = 32 << 20
 
 
 class HostGoneError(Exception):
-    """Nobody is there any more to keep house for."""
+    """The host is gone."""
 
 
 class RemoteWorker:
-    """Answers one host until it goes."""
+    """Serves one host until it is gone."""
 
     def __init__(self, folder: WorkFolder, silence_seconds: float) -> None:
         self._work = folder
         self._silence = silence_seconds
-        self._quiet_seconds, self._said = 0.0, time.monotonic()
+        self._quiet_seconds, self._last_sent = 0.0, time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._incoming, self._outgoing = bytearray(), bytearray()
         self._process: Process | None = None
-        self._receiving: Receiving | None = None
-        self._giving: Any = None
+        self._incoming_file: IncomingFile | None = None
+        self._outgoing_file: Any = None
         self._pushed: dict[str, tuple[str, int, int]] = {}
         self._lock = DeviceLock()
-        self._kept = KeptFiles(folder.path.parent, self._pulse)
+        self._kept = KeptFiles(folder.path.parent, self._send_sign_of_life)
         for stream in (0, 1):
             os.set_blocking(stream, False)
-        self._selector.register(0, selectors.EVENT_READ, self._hear)
+        self._selector.register(0, selectors.EVENT_READ, self._read_input)
 
     def serve(self) -> None:
-        """Until the host goes."""
+        """Serve until the host is gone."""
         try:
             while self._quiet_seconds < self._silence:
                 self._wait()
-                self._look_after_process()
-                self._give_more()
+                self._update_process()
+                self._send_file_pieces()
         except (HostGoneError, BrokenPipeError, ConnectionResetError):
             pass
         finally:
@@ -87,7 +87,7 @@ class RemoteWorker:
             self._lock.release()
 
     def _wait(self) -> None:
-        """Do what is to be done next; waiting counts as long as it was meant to last, for machines stall."""
+        """Wait for input or output and handle it; a wait counts at most its planned time, since machines stall."""
         patience = min(self._silence / 4, 5.0 if self._process is None else self._process.patience)
         started = time.monotonic()
         for key, _ in self._selector.select(patience):
@@ -95,11 +95,12 @@ class RemoteWorker:
         self._quiet_seconds += min(patience, time.monotonic() - started)
 
     def answer(self, **content: Any) -> None:
+        """Send the answer to a request."""
         self._send(b"J", json.dumps(content).encode())
 
     # -- frames --------------------------------------------------------------------
 
-    def _hear(self) -> None:
+    def _read_input(self) -> None:
         data = os.read(0, 1 << 16)
         if not data:
             raise HostGoneError
@@ -111,22 +112,22 @@ class RemoteWorker:
                 return
             content = bytes(self._incoming[HEADER.size : HEADER.size + length])
             del self._incoming[: HEADER.size + length]
-            self._obey(kind, content)
+            self._handle_frame(kind, content)
 
-    def _obey(self, kind: bytes, content: bytes) -> None:
+    def _handle_frame(self, kind: bytes, content: bytes) -> None:
         try:
-            self._do(kind, content)
+            self._dispatch(kind, content)
         except (BrokenPipeError, ConnectionResetError):
             raise HostGoneError from None
         except OSError as error:
             self.answer(error=error.strerror or str(error))
 
-    def _do(self, kind: bytes, content: bytes) -> None:
+    def _dispatch(self, kind: bytes, content: bytes) -> None:
         if kind == b"J":
-            asked = json.loads(content)
-            getattr(self, "_do_" + asked.pop("do"))(**asked)
-        elif kind == b"F" and self._receiving:
-            self._receive(self._receiving, content)
+            request = json.loads(content)
+            getattr(self, "_do_" + request.pop("do"))(**request)
+        elif kind == b"F" and self._incoming_file:
+            self._receive_piece(self._incoming_file, content)
         elif kind == b"I" and self._process:
             self._process.send(content)
         elif kind == b"K" and self._process:
@@ -135,21 +136,21 @@ class RemoteWorker:
 
     def _send(self, kind: bytes, content: bytes = b"") -> None:
         self._outgoing += HEADER.pack(kind, len(content)) + content
-        self._said = time.monotonic()
+        self._last_sent = time.monotonic()
         self._flush()
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._outgoing:
                 del self._outgoing[: os.write(1, self._outgoing[: 1 << 16])]
-        watched = 1 in self._selector.get_map()
-        if self._outgoing and not watched:
+        registered = 1 in self._selector.get_map()
+        if self._outgoing and not registered:
             self._selector.register(1, selectors.EVENT_WRITE, self._flush)
-        elif watched and not self._outgoing:
+        elif registered and not self._outgoing:
             self._selector.unregister(1)
 
-    def _pulse(self) -> None:
-        if time.monotonic() - self._said >= PULSE_SECONDS:
+    def _send_sign_of_life(self) -> None:
+        if time.monotonic() - self._last_sent >= PULSE_SECONDS:
             self._send(b"B")
 
     # -- commands ------------------------------------------------------------------
@@ -164,11 +165,11 @@ class RemoteWorker:
         )
         self.answer()
 
-    def _look_after_process(self) -> None:
+    def _update_process(self) -> None:
         if self._process is None:
             return
-        self._pulse()
-        if len(self._outgoing) > _OUT_FULL:
+        self._send_sign_of_life()
+        if len(self._outgoing) > _MAX_OUTGOING:
             self._process.pause()
         elif self._process.has_ended():
             self._process.end()
@@ -185,27 +186,27 @@ class RemoteWorker:
 
     def _do_push(self, name: str, sha256: str, size: int) -> None:
         target = self._work.path / name
-        if self._pushed.get(name) == (sha256, *_look(target)) or self._kept.place(sha256, target):
-            self._stored(name, sha256)
+        if self._pushed.get(name) == (sha256, *_size_and_time(target)) or self._kept.place(sha256, target):
+            self._answer_stored(name, sha256)
             return
         self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
-        self._receiving = Receiving(target, sha256, size)
+        self._incoming_file = IncomingFile(target, sha256, size)
         self.answer(send=True)
-        self._receive(self._receiving, b"")
+        self._receive_piece(self._incoming_file, b"")
 
-    def _receive(self, receiving: Receiving, piece: bytes) -> None:
-        receiving.take(piece)
-        self._pulse()
-        if receiving.missing > 0:
+    def _receive_piece(self, file: IncomingFile, piece: bytes) -> None:
+        file.write(piece)
+        self._send_sign_of_life()
+        if file.missing > 0:
             return
-        self._receiving = None
-        receiving.finish()
-        self._kept.keep(receiving.target, receiving.sha256)
-        self._stored(receiving.target.name, receiving.sha256)
+        self._incoming_file = None
+        file.finish()
+        self._kept.keep(file.target, file.sha256)
+        self._answer_stored(file.target.name, file.sha256)
 
-    def _stored(self, name: str, sha256: str) -> None:
+    def _answer_stored(self, name: str, sha256: str) -> None:
         target = self._work.path / name
-        self._pushed[name] = (sha256, *_look(target))
+        self._pushed[name] = (sha256, *_size_and_time(target))
         self.answer(path=str(target))
 
     def _do_pull(self, name: str) -> None:
@@ -213,41 +214,42 @@ class RemoteWorker:
         if not source.is_file():
             self.answer(absent=True)
             return
-        self.answer(sha256=file_digest(source, self._pulse), size=source.stat().st_size)
-        self._giving = source.open("rb")
+        self.answer(sha256=file_digest(source, self._send_sign_of_life), size=source.stat().st_size)
+        self._outgoing_file = source.open("rb")
 
-    def _give_more(self) -> None:
-        while self._giving and len(self._outgoing) < _OUT_FULL:
-            piece = self._giving.read(_PIECE)
+    def _send_file_pieces(self) -> None:
+        while self._outgoing_file and len(self._outgoing) < _MAX_OUTGOING:
+            piece = self._outgoing_file.read(_PIECE_BYTES)
             if not piece:
-                self._giving.close()
-                self._giving = None
+                self._outgoing_file.close()
+                self._outgoing_file = None
             else:
                 self._send(b"F", piece)
 
     # -- the lock ------------------------------------------------------------------
 
     def _do_lock(self, holder: str) -> None:
-        self.answer(held_by=self._lock.take(holder))
+        self.answer(held_by=self._lock.acquire(holder))
 
     def _do_unlock(self) -> None:
         self._lock.release()
         self.answer()
 
 
-class Receiving:
-    """A file on its way in, under a temporary name; what goes wrong is told when all of it was taken."""
+class IncomingFile:
+    """A file that is being received, under a temporary name; errors are raised when all of it has come."""
 
     def __init__(self, target: Path, sha256: str, size: int) -> None:
         self.target, self.sha256, self.missing = target, sha256, size
         self._temporary = target.with_name(f".{target.name}.new")
-        self._summed = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self._error: OSError | None = None
         self._file = self._temporary.open("wb")
 
-    def take(self, piece: bytes) -> None:
+    def write(self, piece: bytes) -> None:
+        """Add a piece; an error is kept for ``finish``."""
         self.missing -= len(piece)
-        self._summed.update(piece)
+        self._sha256.update(piece)
         if self._error is None:
             try:
                 self._file.write(piece)
@@ -255,12 +257,12 @@ class Receiving:
                 self._error = error
 
     def finish(self) -> None:
-        """Give it its name. Raises OSError, and leaves nothing, when it could not be stored whole."""
+        """Give the file its name; raise OSError, and leave nothing, when it could not be stored whole."""
         try:
             self._file.close()
         except OSError as error:
             self._error = self._error or error
-        if self._error is None and self._summed.hexdigest() != self.sha256:
+        if self._error is None and self._sha256.hexdigest() != self.sha256:
             self._error = OSError(0, "it arrived changed")
         if self._error is not None:
             self._temporary.unlink()
@@ -268,8 +270,8 @@ class Receiving:
         self._temporary.replace(self.target)
 
 
-def _look(path: Path) -> tuple[int, int]:
-    """What shows that a file was changed: size and time."""
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return a file's size and time, which show that it was changed; -1 for an absent one."""
     try:
         stat = path.stat()
     except OSError:
@@ -277,12 +279,12 @@ def _look(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def work_folder(parents: list[str]) -> WorkFolder:
-    """A work folder in the first of these parents that can be written; an empty one is that for temporary files."""
+def make_work_folder(parents: list[str]) -> WorkFolder:
+    """Make a work folder in the first parent that can be written; an empty parent is the folder for temporary files."""
     errors: list[OSError] = []
     for parent in parents:
         try:
-            return WorkFolder(Path(parent).expanduser() if parent else _temporary())
+            return WorkFolder(Path(parent).expanduser() if parent else _temporary_parent())
         except OSError as error:
             errors.append(error)
         except RuntimeError:
@@ -290,8 +292,8 @@ def work_folder(parents: list[str]) -> WorkFolder:
     raise errors[0]
 
 
-def _temporary() -> Path:
-    """Our own folder among everybody's temporary ones. Raises OSError when another has taken its name."""
+def _temporary_parent() -> Path:
+    """Return this user's folder among the temporary files; raise OSError when another user has taken its name."""
     folder = Path(tempfile.gettempdir(), f"edgenas-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -301,11 +303,11 @@ def _temporary() -> Path:
 
 
 def main(parents: list[str], silence_seconds: float) -> None:
-    """Keep house in a work folder under the first of ``parents`` that can be written."""
+    """Serve in a work folder under the first of ``parents`` that can be written."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.write(1, MARK)
     try:
-        work = work_folder(parents)
+        work = make_work_folder(parents)
     except OSError as error:
         content = json.dumps({"error": error.strerror, "path": error.filename}).encode()
         os.write(1, HEADER.pack(b"J", len(content)) + content)

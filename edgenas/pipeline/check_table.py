@@ -27,7 +27,7 @@ from edgenas.profilers.latency.fit import count_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
-from edgenas.profilers.measure.validity import MOST_DRIFT
+from edgenas.profilers.measure.validity import MAX_DRIFT
 
 _KIND, _VERSION = "table_check", 3
 _PLAN, _PLAN_VERSION = "table_check_plan", 2
@@ -278,7 +278,7 @@ def _drift_tolerance(table: LatencyTable, process: PartProcess, genes: Genes) ->
     """
     predicted = table.latency_ms(genes)
     shared = process.drift_std(predicted) ** 2 + (table.latency_std_ms(genes) / predicted) ** 2
-    return min(MOST_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise_std**2 / len(genes)))
+    return min(MAX_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise_std**2 / len(genes)))
 
 
 def _remedy(workspace: Workspace, target: Target) -> str:

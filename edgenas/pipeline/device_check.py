@@ -13,8 +13,21 @@ from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError
-from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
-from edgenas.profilers.measure.protocol import ENDINGS, check_models, describe, one_line, send_agent, unable
+from edgenas.profilers.measure.protocol import (
+    MODEL_SUFFIXES,
+    Answer,
+    End,
+    Failed,
+    Hello,
+    Result,
+    Unable,
+    check_models,
+    device_error,
+    one_line,
+    read_answer,
+    send_agent,
+    target_request,
+)
 from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
 from edgenas.profilers.measure.validity import assess
 from edgenas.units import format_bytes
@@ -33,7 +46,8 @@ _WORK_FOLDER = (
     " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
 )
 _CONDITIONS = (
-    "import json, pathlib, sys, board; print(json.dumps(board.conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
+    "import json, pathlib, sys, board;"
+    " print(json.dumps(board.read_conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
 )
 
 
@@ -216,7 +230,7 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
     check_models([], target)
     command, models = send_agent(device, target.runtime), _push_reference_model(device, target)
-    request = {**describe(target), "settings": SETTINGS.to_dict(), "models": models}
+    request = {**target_request(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
     data = json.dumps(request).encode() + b"\n"
     deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
@@ -224,7 +238,7 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
     where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
     answers = [read_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
-        message = str(unable(answers[0], where, target, device.python))
+        message = str(device_error(answers[0], where, target, device.python))
         found, _, remedy = message.removeprefix(f"{where}: ").partition("; ")
         return CheckResult("runtime", "failed", found, remedy)
     if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
@@ -236,7 +250,7 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
 
 def _push_reference_model(device: Device, target: Target) -> list[dict[str, Any]]:
     """Return the reference model as an agent's list of models, empty where the library that writes it is missing."""
-    (ending, *_) = ENDINGS[target.runtime]
+    (ending, *_) = MODEL_SUFFIXES[target.runtime]
     data = reference_model(ending)
     if data is None:
         return []

@@ -14,15 +14,14 @@ from edgenas.devices import Device, Target, connect_device
 from edgenas.errors import FormatError, MeasurementError, ModelError
 from edgenas.files import TEMPORARY_SUFFIX, canonical_json, digest
 from edgenas.pipeline.export_formats import format_of
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers import MIN_PROCESSES, Batch, Measurement, MeasurementResult, MeasureSettings
 from edgenas.profilers.measure.baseline_speed import at_common_baseline
-from edgenas.profilers.measure.batch import with_drift_at
 from edgenas.profilers.measure.measurement import differences
-from edgenas.profilers.measure.reference_model import DriftMonitor
+from edgenas.profilers.measure.reference_model import DriftMonitor, add_drift
 
 T = TypeVar("T")
 # How chosen and exported files are measured: in six processes.
-SETTINGS = MeasureSettings(max_processes=FEWEST, max_seconds=1.0, max_runs=500)
+SETTINGS = MeasureSettings(max_processes=MIN_PROCESSES, max_seconds=1.0, max_runs=500)
 # The folder of the reference model's measurements, beside those of the models.
 _REFERENCE = "reference"
 
@@ -85,7 +84,7 @@ class Measurer:
         What it showed after ``until_s`` (seconds since 1970) is left out.
         """
         watch = self._watch if until_s == math.inf else DriftMonitor(self.reference_processes(until_s))
-        return at_common_baseline([with_drift_at(each, watch, self._target) for each in measurements])
+        return at_common_baseline([add_drift(each, watch, self._target) for each in measurements])
 
     def reference_processes(self, until_s: float = math.inf) -> list[Measurement]:
         """The reference model's processes up to a time, those recorded earlier among them."""
@@ -99,7 +98,7 @@ class Measurer:
     @property
     def reference_ms(self) -> float | None:
         """What the reference model usually takes, ms, which ``corrected`` brings measurements to; None if never run."""
-        return self._watch.usual_ms
+        return self._watch.baseline_ms
 
     def has(self, model: bytes) -> bool:
         """Whether anything is recorded of a model."""
@@ -126,10 +125,10 @@ class Measurer:
 
     def recorded(self, model: bytes) -> MeasurementResult | None:
         """The measurements of a model that were not refused, if six have been taken."""
-        taken = _usable(self._recorded(digest(model)), FEWEST)
+        taken = _usable(self._recorded(digest(model)), MIN_PROCESSES)
         return (
-            MeasurementResult.of(at_common_baseline(taken))
-            if sum(not each.rejected for each in taken) >= FEWEST
+            MeasurementResult.from_measurements(at_common_baseline(taken))
+            if sum(not each.rejected for each in taken) >= MIN_PROCESSES
             else None
         )
 
@@ -163,8 +162,8 @@ class Measurer:
             files = [Path(folder) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
-            batch = Batch(files, self._target, self._settings, taken=taken, watch=watch, on_process=keep)
-            if batch.wanted():
+            batch = Batch(files, self._target, self._settings, recorded=taken, monitor=watch, on_process=keep)
+            if batch.missing_processes():
                 batch.run(self._connected())
         found = dict(zip(distinct, batch.results(), strict=True))
         return [_there(found[model]) for model in models]

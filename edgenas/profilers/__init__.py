@@ -5,23 +5,26 @@ from __future__ import annotations
 from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.latency.published import PublishedTables
 from edgenas.profilers.latency.table import LatencyTable
-from edgenas.profilers.measure.batch import Batch, measure_model
+from edgenas.profilers.measure.batch import Batch
 from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.models import MeasuredModels, measure_model, measure_models
 from edgenas.profilers.measure.result import MeasurementResult, compare_results
-from edgenas.profilers.measure.session import measure_many
+from edgenas.profilers.measure.session import iter_measurements
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.statistics import FEWEST
+from edgenas.profilers.measure.statistics import MIN_PROCESSES
 
 __all__ = [
-    "FEWEST",
+    "MIN_PROCESSES",
     "Batch",
     "HoldoutReport",
     "LatencyTable",
     "MeasureSettings",
+    "MeasuredModels",
     "Measurement",
     "MeasurementResult",
     "PublishedTables",
     "compare_results",
-    "measure_many",
+    "iter_measurements",
     "measure_model",
+    "measure_models",
 ]

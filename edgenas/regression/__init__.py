@@ -1,4 +1,4 @@
-"""Guarding latency: a baseline of a model file on its target, and the check of a later file against it. No torch."""
+"""Guarding latency: the baseline of a model file on its target, and the check of later files against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines: how fast a model file was on its target, measured in several processes."""
+"""Baselines: the latency of a model file on its target, measured in several processes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgenas.devices import Target, connect_device
-from edgenas.errors import MeasurementError, ModelError, UsageError
+from edgenas.devices import Target
+from edgenas.errors import MeasurementError, UsageError
 from edgenas.files import parse_dataclass, read_document, write_document
-from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, measure_model
 
 KIND, VERSION = "baseline", 3
-ROUNDS = 12
+PROCESSES = 12
 SETTINGS = MeasureSettings()
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What later files are held against: measurements of one model file on one target, each from its own process.
+    """Measurements of one model file on one target, each from its own process, to compare later files with.
 
-    Raises UsageError for fewer than six measurements, or for measurements of
-    different files or targets.
+    Raises:
+        UsageError: for fewer than six measurements, or measurements of different files or targets.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -32,11 +32,13 @@ class Baseline:
 
     def __post_init__(self) -> None:
         number = len(self.measurements)
-        if number < FEWEST:
-            raise UsageError(f"a baseline must have at least {FEWEST} measurements, but got {number}; record it again")
+        if number < MIN_PROCESSES:
+            raise UsageError(
+                f"a baseline must have at least {MIN_PROCESSES} measurements, but got {number}; record it again"
+            )
         for what, values in (
-            ("model", [each.model_sha256 for each in self.measurements]),
-            ("target", [dict(each.target) for each in self.measurements]),
+            ("model", [measurement.model_sha256 for measurement in self.measurements]),
+            ("target", [dict(measurement.target) for measurement in self.measurements]),
         ):
             other = next((value for value in values if value != values[0]), None)
             if other is not None:
@@ -49,48 +51,68 @@ class Baseline:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the numbers are made up, by a fake device."""
-        return self.rounds.synthetic
+        """True where the numbers are made up, by a fake device."""
+        return self.result.synthetic
 
     @cached_property
-    def rounds(self) -> MeasurementResult:
-        """What the measurements say together: their median and its interval."""
+    def result(self) -> MeasurementResult:
+        """The result of all measurements: median, interval and validity."""
         return MeasurementResult(self.measurements)
 
-    def save(self, path: Path) -> None:
-        """Write it as an ``edgenas.baseline`` file."""
-        write_document(path, KIND, VERSION, {"measurements": [asdict(each) for each in self.measurements]})
+    def __repr__(self) -> str:
+        return f"Baseline({self.result.summary})"
+
+    def save(self, path: Path | str) -> None:
+        """Write an ``edgenas.baseline`` file."""
+        body = {"measurements": [asdict(measurement) for measurement in self.measurements]}
+        write_document(Path(path), KIND, VERSION, body)
 
     @classmethod
-    def load(cls, path: Path) -> Baseline:
-        """Read what ``save`` wrote; raises FormatError when it is damaged or of another kind."""
-        return parse_dataclass(cls, read_document(path, KIND, VERSION), str(path))
+    def load(cls, path: Path | str) -> Baseline:
+        """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
+        return parse_dataclass(cls, read_document(Path(path), KIND, VERSION), str(path))
 
 
 def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
-    """Measure a model file on its target in twelve processes, one after the other: the baseline of later checks.
+    """Measure a model file on its target in twelve processes, as the baseline of later checks.
 
-    ``settings`` hold for each process; how many there are is fixed. Refused
-    ones are tried again.
-    Raises UsageError for a file that cannot be read, ModelError when the
-    runtime refuses it or it kills its process, DeviceError when the device
-    cannot be reached, MeasurementError when its conditions allow no trust.
+    Args:
+        model: an ONNX or TFLite file.
+        target: the device and how the model is run there.
+        settings: how long the model is run in each process; the number of processes is fixed.
+
+    Returns:
+        The baseline, without rejected processes; those are repeated.
+
+    Raises:
+        UsageError: for a file that cannot be read.
+        ModelError: when the runtime refuses the file, or the file kills its process.
+        DeviceError: when the device cannot be reached.
+        MeasurementError: when the device's conditions reject too many processes.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import Target, load_profile, record_baseline
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
+        >>> baseline = record_baseline(folder / "model.onnx", Target(load_profile(folder / "toy.yaml")))
+        >>> baseline
+        Baseline(0.321 ms, 95% interval 0.321 to 0.321 ms, 12 processes, synthetic, unverified)
+        >>> baseline.save(folder / "baseline.json")
     """
-    found = MeasurementResult.of(measure_processes(model, target, settings or SETTINGS, ROUNDS), FEWEST)
-    if found.problems:
-        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(found.problems)}")
-    return Baseline(found.measurements)
+    taken = measure_processes(model, target, settings or SETTINGS, PROCESSES)
+    result = MeasurementResult.from_measurements(taken, MIN_PROCESSES)
+    if result.problems:
+        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.problems)}")
+    return Baseline(result.measurements)
 
 
 def measure_processes(
-    model: Path | str, target: Target, settings: MeasureSettings, rounds: int
+    model: Path | str, target: Target, settings: MeasureSettings, processes: int
 ) -> tuple[Measurement, ...]:
-    """Measurements of a model file in so many processes, and of those tried again. Raises what ``measure`` raises."""
-    batch = Batch([Path(model)], target, replace(settings, processes=rounds, max_processes=rounds))
-    with connect_device(target.profile) as device:
-        batch.run(device)
-    (found,) = batch.results()
-    if isinstance(found, ModelError):
-        raise found
-    assert isinstance(found, MeasurementResult)
-    return found.measurements + found.rejected
+    """Measure a model file in this many processes; return all, rejected ones too; raise as ``measure_model`` does."""
+    result = measure_model(model, target, replace(settings, processes=processes, max_processes=processes))
+    return result.measurements + result.rejected

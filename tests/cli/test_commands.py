@@ -39,7 +39,7 @@ def test_search_shows_a_dozen_of_the_front(call: Call, finished: Path) -> None:
 
 
 def test_choose_shows_predicted_beside_measured(call: Call, finished: Path) -> None:
-    """choose prints what was predicted beside what was measured, with the verdict and the next command."""
+    """choose prints what was predicted beside what was measured, with the validity and the next command."""
     code, out, _ = call("choose", "--run", finished, "--latency", "50ms")
     assert code == 0
     for word in ("predicted", "measured", "95% interval", "validity:", "next: edgenas export"):

@@ -11,7 +11,7 @@ import pytest
 
 from edgenas.cli.measurement_output import conditions, ranking
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, MeasurementResult, measure_many
+from edgenas.profilers import Measurement, MeasurementResult, iter_measurements
 from edgenas.profilers.measure.validity import Validity
 
 Call = Callable[..., tuple[int, str, str]]
@@ -65,7 +65,7 @@ def conv(tmp_path: Path) -> Path:
 
 
 def test_every_model_has_a_line(call: Call, board: Path, make: Make) -> None:
-    """Files of both kinds in one call, each with its median, its interval and the verdict; made-up ones say so."""
+    """Files of both kinds in one call, each with its median, its interval and the validity; made-up ones say so."""
     code, out, _ = call("measure", make("a.onnx", 1000), make("b.tflite", 3000), "--device", board)
     assert code == 0
     lines = out.splitlines()
@@ -73,7 +73,7 @@ def test_every_model_has_a_line(call: Call, board: Path, make: Make) -> None:
     for line, name in zip(lines[2:4], ("a.onnx", "b.tflite"), strict=True):
         assert name in line
         assert line.endswith("unverified")
-    assert any(line.startswith("verdict: unverified (the device does not give ") for line in lines)
+    assert any(line.startswith("validity: unverified (the device does not give ") for line in lines)
 
 
 def test_the_document_has_every_sample(call: Call, board: Path, make: Make) -> None:
@@ -123,9 +123,9 @@ def test_a_lost_device_shows_what_was_measured(
     def vanish(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
         if models[0].suffix == ".tflite":
             raise DeviceError("board: the connection was lost")
-        return measure_many(models, *arguments, **options)
+        return iter_measurements(models, *arguments, **options)
 
-    monkeypatch.setattr("edgenas.profilers.measure.batch.measure_many", vanish)
+    monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", vanish)
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 1
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_measured_is_refused_first(
 ) -> None:
     """A second runtime's file that is not there costs no measurement of the first's."""
     monkeypatch.setattr(
-        "edgenas.profilers.measure.batch.measure_many", lambda *arguments, **options: pytest.fail("measured")
+        "edgenas.profilers.measure.batch.iter_measurements", lambda *arguments, **options: pytest.fail("measured")
     )
     code, out, err = call("measure", make("a.onnx", 1000), board.with_name("absent.tflite"), "--device", board)
     assert (code, out) == (2, "")
@@ -154,9 +154,9 @@ def test_an_interrupt_shows_what_was_measured(
     def interrupt(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
         if models[0].suffix == ".tflite":
             raise KeyboardInterrupt
-        return measure_many(models, *arguments, **options)
+        return iter_measurements(models, *arguments, **options)
 
-    monkeypatch.setattr("edgenas.profilers.measure.batch.measure_many", interrupt)
+    monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", interrupt)
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 130
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
@@ -185,7 +185,7 @@ def test_an_unknown_ending_is_refused_with_those_that_run(call: Call, board: Pat
     assert "net.pth: onnxruntime runs files ending in .onnx" in err
 
 
-def rounds(medians: Sequence[float], **fields: Any) -> MeasurementResult:
+def result_of(medians: Sequence[float], **fields: Any) -> MeasurementResult:
     one = {
         "model_sha256": "0" * 64, "target": {}, "peak_bytes": 1, "load_ms": 1.0, "device_s": 1.0, "facts": {},
         "versions": {}, "conditions_before": {}, "conditions_after": {}, "validity": Validity("valid"),
@@ -196,9 +196,9 @@ def rounds(medians: Sequence[float], **fields: Any) -> MeasurementResult:
     )
 
 
-def test_models_within_the_noise_are_not_told_apart() -> None:
-    """Medians that lie now above, now below each other are no ranking; too few rounds are no comparison."""
-    noisy, steady, brief = rounds([1.0, 1.2] * 3), rounds([1.11] * 6), rounds([2.0] * 2)
+def test_models_within_the_noise_are_not_significantly_different() -> None:
+    """Medians that lie now above, now below each other are no ranking; too few processes are no comparison."""
+    noisy, steady, brief = result_of([1.0, 1.2] * 3), result_of([1.11] * 6), result_of([2.0] * 2)
     found = ranking({Path("a"): steady, Path("b"): noisy, Path("c"): brief})
     assert [row["model"] for row in found] == ["b", "a", "c"]
     assert [row.get("slower") for row in found] == [None, False, None]
@@ -207,18 +207,18 @@ def test_models_within_the_noise_are_not_told_apart() -> None:
 @pytest.mark.parametrize(
     ("after", "said"),
     [
-        ({}, "speed not watched"),
-        ({"drift": 0.0}, "at its usual speed"),
-        ({"drift": 0.034}, "up to 3.4% slower than usual, which is divided away"),
+        ({}, "speed not probed"),
+        ({"drift": 0.0}, "at its baseline speed"),
+        ({"drift": 0.034}, "up to 3.4% slower than its baseline speed, corrected for"),
     ],
 )
-def test_the_usual_speed_is_told_from_not_looking(after: dict[str, float], said: str) -> None:
-    """That there was none is only said where somebody looked, at a reference model or at the CPU's pace."""
-    assert conditions([rounds([1.0] * 6, conditions_after=after)]) == said
+def test_the_baseline_speed_is_told_from_no_probe(after: dict[str, float], said: str) -> None:
+    """No change is only said where there was a reference model or a speed probe."""
+    assert conditions([result_of([1.0] * 6, conditions_after=after)]) == said
 
 
-def test_the_speed_is_that_of_the_pace_where_it_is_known() -> None:
-    """What a CPU a fifth faster than usual does to a model is told, whatever a reference model says."""
+def test_the_speed_is_that_of_the_probe_where_there_is_one() -> None:
+    """The effect of a CPU a fifth faster than its baseline is told, whatever a reference model says."""
     after = {"drift": 0.03, "baseline_probe_ms": 0.003}
-    found = rounds([1.0] * 6, probe_ms=(0.00243,) * 5, conditions_after=after)
-    assert conditions([found]) == "up to 10.0% faster than usual, which is divided away"
+    found = result_of([1.0] * 6, probe_ms=(0.00243,) * 5, conditions_after=after)
+    assert conditions([found]) == "up to 10.0% faster than its baseline speed, corrected for"

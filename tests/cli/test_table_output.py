@@ -133,7 +133,7 @@ def test_explain_on_a_run(call: Call, tmp_path: Path) -> None:
 
 
 def test_a_check_stands_beside_its_certificate(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both columns, the speed of the device, the verdict; no remedy where they agree."""
+    """Both columns, the speed of the device, the conclusion; no remedy where they agree."""
     print_check(_CHECK)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "check 3 of board-onnxruntime-fp32-1t"

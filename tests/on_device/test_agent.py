@@ -70,7 +70,7 @@ def only_child(pid: int) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process ends within a minute; a zombie that nobody reaps has ended."""
+    """Return whether the process ends within a minute; a zombie that nobody reaps has ended."""
     for _ in range(6000):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z":
@@ -209,5 +209,5 @@ def test_a_kill_without_a_memory_kill_is_a_crash() -> None:
     status = int(signal.SIGKILL)
     assert os.WIFSIGNALED(status)
     kills = agent.count_memory_kills()
-    assert agent.failure_of(b"", "", status, False, 1, kills)["reason"] == "crashed"
-    assert agent.failure_of(b"", "", status, False, 1, kills - 1)["reason"] == "out of memory"
+    assert agent.parse_process_result(b"", "", status, False, 1, kills)["reason"] == "crashed"
+    assert agent.parse_process_result(b"", "", status, False, 1, kills - 1)["reason"] == "out of memory"

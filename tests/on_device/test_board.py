@@ -1,4 +1,4 @@
-"""What a device says about itself while it measures, on recorded trees of real boards."""
+"""The conditions of a device while it measures, on recorded file trees of real boards."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def without_time(found: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_raspberry_pi_says_how_it_is(tmp_path: Path) -> None:
     """Governor, frequency with its bound and what the chip could, heat, throttling bits and load."""
-    assert without_time(board.conditions(plant(tmp_path, PI_4))) == {
+    assert without_time(board.read_conditions(plant(tmp_path, PI_4))) == {
         "governor": "ondemand",
         "frequency_khz": 1_500_000,
         "frequency_limit_khz": 1_500_000,
@@ -103,24 +103,24 @@ def test_the_firmware_is_asked_before_its_deprecated_file(tmp_path: Path) -> Non
         return answers.get(command[0])
 
     plant(tmp_path, PI_4)
-    assert board.conditions(tmp_path, ask=ask)["throttled_flags"] == 0x80008
+    assert board.read_conditions(tmp_path, ask=ask)["throttled_flags"] == 0x80008
     answers["vcgencmd"] = "throttled=error\n"
-    assert board.conditions(tmp_path, ask=ask)["throttled_flags"] is None
+    assert board.read_conditions(tmp_path, ask=ask)["throttled_flags"] is None
 
 
 def test_only_the_cores_in_use_count(tmp_path: Path) -> None:
     """Bound to big cores, a target has their governor and frequency; unbound, the fastest of all."""
     plant(tmp_path, ROCK_5B)
-    big = board.conditions(tmp_path, cores=[4, 5])
+    big = board.read_conditions(tmp_path, cores=[4, 5])
     assert (big["governor"], big["frequency_khz"], big["frequency_max_khz"]) == ("schedutil", 408_000, 2_400_000)
-    assert board.conditions(tmp_path, cores=[0])["governor"] == "performance"
-    everything = board.conditions(tmp_path)
+    assert board.read_conditions(tmp_path, cores=[0])["governor"] == "performance"
+    everything = board.read_conditions(tmp_path)
     assert (everything["governor"], everything["frequency_khz"]) == ("performance,schedutil", 1_800_000)
 
 
 def test_a_jetson_says_its_mode_and_clocks(tmp_path: Path) -> None:
     """The mode by its name in nvpmodel's file; the CPU's clock fixed by its bounds, the GPU's not."""
-    found = board.conditions(plant(tmp_path, ORIN_NANO))
+    found = board.read_conditions(plant(tmp_path, ORIN_NANO))
     assert (found["power_mode"], found["frequency_fixed"]) == ("7W", True)
     assert (found["gpu_frequency_khz"], found["gpu_limit_khz"], found["gpu_fixed"]) == (624_750, 624_750, False)
 
@@ -129,8 +129,8 @@ def test_a_jetson_without_a_status_file_is_asked(tmp_path: Path) -> None:
     """nvpmodel -q answers where the file is not there; another board is never asked for it."""
     tree = {name: content for name, content in ORIN_NANO.items() if not name.startswith("var/")}
     answer = "NV Fan Mode:quiet\nNV Power Mode: MAXN\n0\n"
-    assert board.conditions(plant(tmp_path / "jetson", tree), ask=lambda _: answer)["power_mode"] == "MAXN"
-    assert board.conditions(plant(tmp_path / "pi", PI_4), ask=lambda _: answer)["power_mode"] is None
+    assert board.read_conditions(plant(tmp_path / "jetson", tree), ask=lambda _: answer)["power_mode"] == "MAXN"
+    assert board.read_conditions(plant(tmp_path / "pi", PI_4), ask=lambda _: answer)["power_mode"] is None
 
 
 def test_x86_counts_its_throttling(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_x86_counts_its_throttling(tmp_path: Path) -> None:
         f"{CPU}/cpu0/cpufreq/base_frequency": "2100000\n",
         "sys/class/thermal/thermal_zone0/temp": "-274000\n",
     }
-    found = board.conditions(plant(tmp_path, tree))
+    found = board.read_conditions(plant(tmp_path, tree))
     assert (found["throttle_count"], found["frequency_base_khz"], found["temperature_c"]) == (5, 2_100_000, None)
 
 
@@ -159,12 +159,12 @@ def test_a_battery_is_noticed(tmp_path: Path, supplies: dict[str, tuple[str, str
     """Only a battery that is being emptied counts as one; a USB entry says nothing about what feeds the board."""
     tree = {f"sys/class/power_supply/{name}/type": kind for name, (kind, _) in supplies.items()}
     tree |= {f"sys/class/power_supply/{name}/status": status for name, (_, status) in supplies.items()}
-    assert board.conditions(plant(tmp_path, tree))["power"] == source
+    assert board.read_conditions(plant(tmp_path, tree))["power"] == source
 
 
 def test_a_silent_system_gives_none(tmp_path: Path) -> None:
     """What a machine does not say is None, never a guess."""
-    assert set(without_time(board.conditions(tmp_path)).values()) == {None}
+    assert set(without_time(board.read_conditions(tmp_path)).values()) == {None}
 
 
 @settings(max_examples=25)
@@ -175,26 +175,26 @@ def test_nonsense_in_any_file_is_survived(tree: dict[str, str], content: bytes, 
         root = plant(Path(folder), tree)
         spoiled = data.draw(st.sampled_from(sorted(tree)))
         (root / spoiled).write_bytes(content)
-        assert set(board.conditions(root)) >= {"governor", "throttled_flags", "power_mode", "load_average"}
-        watch = board.BoardMonitor(root)
-        watch.settle(sleep=lambda _: None)
-        watch.read()
+        assert set(board.read_conditions(root)) >= {"governor", "throttled_flags", "power_mode", "load_average"}
+        monitor = board.BoardMonitor(root)
+        monitor.measure_idle_power(sleep=lambda _: None)
+        monitor.read()
 
 
 def test_a_command_that_is_not_there_is_no_answer() -> None:
     """A board without the tool, or whose tool fails, gives none."""
-    assert board.run(["no-such-command-here"]) is None
-    assert board.run(["false"]) is None
-    assert board.run(["echo", "0"]) == "0\n"
+    assert board.run_command(["no-such-command-here"]) is None
+    assert board.run_command(["false"]) is None
+    assert board.run_command(["echo", "0"]) == "0\n"
 
 
 class Bench:
-    """A watch over a planted tree, with a clock and a power that the test sets."""
+    """A monitor over a planted tree, with a clock and a power that the test sets."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.now = root, 0.0
-        self.watch = board.BoardMonitor(root, clock=lambda: self.now)
-        self.watch.settle(sleep=lambda _: None)
+        self.monitor = board.BoardMonitor(root, clock=lambda: self.now)
+        self.monitor.measure_idle_power(sleep=lambda _: None)
 
     def read(self, now: float, milliamperes: int, khz: int) -> None:
         self.now = now
@@ -205,7 +205,7 @@ class Bench:
                 f"{CPU}/cpu0/cpufreq/scaling_cur_freq": f"{khz}\n",
             },
         )
-        self.watch.read()
+        self.monitor.read()
 
 
 def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, milliamperes in [(0.0, 5000), (1.0, 1200), (2.0, 1300), (3.0, 1400), (4.0, 9000)]:
         bench.read(now, milliamperes, 1_510_400)
-    assert bench.watch.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
-    assert bench.watch.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
-    assert bench.watch.seconds == 0.05
+    assert bench.monitor.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
+    assert bench.monitor.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
+    assert bench.monitor.seconds == 0.05
 
 
 def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
@@ -226,9 +226,9 @@ def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, khz in [(0.0, 400_000), (1.0, 1_510_400), (2.0, 1_200_000), (3.0, 1_510_400)]:
         bench.read(now, 1000, khz)
-    assert bench.watch.lowest_frequency([0.5, 3.5]) == 1_200_000
-    bench.watch.begin()
-    assert bench.watch.lowest_frequency([0.5, 3.5]) is None
+    assert bench.monitor.lowest_frequency([0.5, 3.5]) == 1_200_000
+    bench.monitor.begin()
+    assert bench.monitor.lowest_frequency([0.5, 3.5]) is None
 
 
 def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     bench.read(1.0, 1200, 1)
     bench.read(2.0, 1200, 1)
-    assert bench.watch.energy([0.0, 3.0], 10, 0.0) == {}
+    assert bench.monitor.energy([0.0, 3.0], 10, 0.0) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,14 +252,14 @@ def test_a_board_without_an_input_sensor_gives_no_energy(tmp_path: Path, change:
     bench = Bench(plant(tmp_path, {**ORIN_NANO, **change}))
     for now in range(5):
         bench.read(float(now), 1200, 1)
-    assert bench.watch.energy([0.0, 5.0], 10, 0.0) == {}
+    assert bench.monitor.energy([0.0, 5.0], 10, 0.0) == {}
 
 
 @given(st.lists(st.integers(1000, 9000), min_size=3, max_size=20), st.integers(1, 10_000), st.floats(0.01, 100))
 def test_energy_times_runs_is_power_times_time(currents: list[int], runs: int, seconds: float) -> None:
     """Whatever was read, all runs together used the mean power above idle for the whole time."""
-    watch = board.BoardMonitor(Path("/nowhere"))
-    watch.idle_mw = 1000.0
-    watch.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
-    total = watch.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
+    monitor = board.BoardMonitor(Path("/nowhere"))
+    monitor.idle_mw = 1000.0
+    monitor.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
+    total = monitor.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
     assert total == pytest.approx((sum(currents) / len(currents) - 1000) * seconds, abs=1e-6 * runs)

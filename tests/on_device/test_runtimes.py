@@ -1,4 +1,4 @@
-"""What each runtime of the agent does on the device: libraries, providers, inputs, affinity, energy."""
+"""The runtimes of the agent on the device: libraries, providers, inputs, affinity, energy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import edgenas.on_device
 from edgenas.devices import DeviceProfile, Target, connect_device
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.on_device import agent, runtime_litert, runtime_onnxruntime
-from edgenas.profilers import Measurement, MeasureSettings, measure_many
+from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
 
 FOLDER = Path(edgenas.on_device.__file__).parent
 QUICK = MeasureSettings(max_runs=20, min_seconds=0, max_seconds=0.2, warmup_seconds=0.1)
@@ -29,27 +29,27 @@ TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
 BOUND = """
 import os
 
-def start(wanted):
+def start(request):
     return "1.0"
 
-def empty(wanted):
+def empty_session(request):
     return None
 
-def load(path, wanted):
+def load(path, request):
     raise RuntimeError(f"bound to {sorted(os.sched_getaffinity(0))}")
 """
 # Every run draws twice the current for 20 ms.
 HUNGRY = """
 import pathlib, time
 
-def start(wanted):
+def start(request):
     return "1.0"
 
-def empty(wanted):
+def empty_session(request):
     return None
 
-def load(path, wanted):
-    return pathlib.Path(wanted["sysroot"], "sys/class/hwmon/hwmon0/curr1_input")
+def load(path, request):
+    return pathlib.Path(request["sysroot"], "sys/class/hwmon/hwmon0/curr1_input")
 
 def prepare(current, seed):
     def run():
@@ -144,11 +144,11 @@ def test_the_first_library_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, name, module)
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter", "tensorflow", "tensorflow.lite"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert runtime_litert.library() == ("tflite_runtime", interpreter)
-    assert runtime_litert.version("tflite_runtime") == "2.14.0"
+    assert runtime_litert.import_library() == ("tflite_runtime", interpreter)
+    assert runtime_litert.library_version("tflite_runtime") == "2.14.0"
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", None)
     with pytest.raises(ImportError, match=r"ai_edge_litert cannot be imported .*tflite_runtime cannot be imported"):
-        runtime_litert.library()
+        runtime_litert.import_library()
 
 
 class Session:
@@ -207,7 +207,7 @@ def test_a_fallback_is_seen(conv: Path) -> None:
     assert "placement" not in alone
 
 
-def test_a_fallback_reaches_the_verdict(conv: Path, profile: DeviceProfile) -> None:
+def test_a_fallback_reaches_the_validity(conv: Path, profile: DeviceProfile) -> None:
     """A measurement that ran elsewhere than the profile says is refused, and keeps what ran where."""
     onnxruntime = pytest.importorskip("onnxruntime")
     if AZURE not in onnxruntime.get_available_providers():
@@ -215,7 +215,7 @@ def test_a_fallback_reaches_the_verdict(conv: Path, profile: DeviceProfile) -> N
     runtimes = {"onnxruntime": {"providers": [AZURE, CPU]}}
     target = Target(profile_from_dict({**profile.to_dict(), "runtimes": runtimes}, "test"))
     with connect_device(target.profile) as device:
-        (found,) = measure_many([conv], target, device=device, settings=QUICK)
+        (found,) = iter_measurements([conv], target, device=device, settings=QUICK)
     assert isinstance(found, Measurement)
     assert found.placement is not None
     assert set(found.placement) == {CPU}
@@ -244,8 +244,8 @@ def test_nodes_are_counted_once() -> None:
 
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:
     """The CPU's memory is the process's own; an accelerator's is not, and the answer says why."""
-    assert agent.unseen_memory({CPU: 3, XNNPACK: 2}) == {}
-    assert agent.unseen_memory({CPU: 3, CUDA: 2}) == {
+    assert agent.unmeasured_memory({CPU: 3, XNNPACK: 2}) == {}
+    assert agent.unmeasured_memory({CPU: 3, CUDA: 2}) == {
         "peak_bytes": None,
         "memory_reason": f"not measured: VmHWM does not see the memory of {CUDA}",
     }
@@ -258,9 +258,9 @@ def test_a_runtime_that_cannot_count_nodes_costs_no_measurement() -> None:
         def placement(self, path: str, wanted: dict[str, Any]) -> dict[str, int]:
             raise RuntimeError("profiling is not built in")
 
-    assert agent.place(Runtime(), {}, "a.onnx") == {}
-    assert agent.place(object(), {}, "a.onnx") is None
-    assert agent.unseen_memory({})["peak_bytes"] is None
+    assert agent.count_nodes(Runtime(), {}, "a.onnx") == {}
+    assert agent.count_nodes(object(), {}, "a.onnx") is None
+    assert agent.unmeasured_memory({})["peak_bytes"] is None
 
 
 def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
     now = SimpleNamespace(ns=0, worked=0, switches=0)
     clocks = {"perf_counter_ns": lambda: now.ns, "process_time_ns": lambda: now.worked}
     monkeypatch.setattr(sampling, "time", SimpleNamespace(**clocks))
-    monkeypatch.setattr(sampling, "interruptions", lambda: now.switches)
+    monkeypatch.setattr(sampling, "count_switches", lambda: now.switches)
 
     def make(*runs: tuple[int, int, int]) -> Callable[[], None]:
         left = itertools.cycle(runs)
@@ -82,7 +82,7 @@ def test_interrupted_runs_are_named(scripted: Script) -> None:
 
 
 @pytest.mark.parametrize(("milliseconds", "interrupted"), [(5, [0, 1, 2, 3]), (100, []), (600, [])])
-def test_without_its_time_a_run_is_judged_by_how_often_it_was_interrupted(
+def test_without_its_time_a_run_counts_by_how_often_it_was_interrupted(
     scripted: Script, milliseconds: int, interrupted: list[int]
 ) -> None:
     """Several threads, or other hardware: more than one switch in 10 ms counts, the few of a long run do not."""
@@ -99,8 +99,8 @@ def test_the_clocks_tell_work_from_waiting() -> None:
         while time.perf_counter_ns() < end:
             pass
 
-    assert any(sampling.timed(work, True)[1] for _ in range(2000))
-    assert not sampling.timed(lambda: time.sleep(0.001), True)[1]
+    assert any(sampling.time_run(work, True)[1] for _ in range(2000))
+    assert not sampling.time_run(lambda: time.sleep(0.001), True)[1]
 
 
 def test_a_busy_cpu_ends_sampling_in_time(scripted: Script) -> None:
@@ -129,7 +129,7 @@ def test_warm_up_goes_on_while_it_gets_faster(monkeypatch: pytest.MonkeyPatch) -
 
 
 class ProbeSamples:
-    """ProbeSamples at a list of probe_times, each due after 10 ms of runs; a run has the pace of the look after it."""
+    """Probe samples of given times, each due after 10 ms of runs; a run has the sample after it."""
 
     every_ns = 10_000_000
 
@@ -141,20 +141,20 @@ class ProbeSamples:
     def scale_factors(self) -> list[float]:
         return [probe**0.5 for probe in self.probe_times]
 
-    def after(self, runs: int) -> None:
+    def add(self, runs: int) -> None:
         self.probe_times += [next(self._left)] * (runs - len(self.probe_times))
 
 
-def test_a_look_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
-    """Of seven runs of 4 ms the first three have one look, the next three another, the last its own."""
+def test_a_probe_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
+    """Of seven runs of 4 ms the first three have one sample, the next three another, the last its own."""
     settings = {**QUICK, "min_runs": 7, "max_runs": 7, "relative_half_width": 1e-9, "max_seconds": 1}
     run = scripted(*((4_000_000 + place, 4_000_000 + place, 0) for place in range(7)))
     timed = sampling.sample(run, 4_000_000, settings, True, ProbeSamples(110, 130, 150))
     assert timed.probe_times == [110] * 3 + [130] * 3 + [150]
 
 
-def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> None:
-    """BaselineSpeeds that become four times as long half-way double runs: the least number of runs is enough."""
+def test_runs_that_slow_down_with_the_probe_are_known_well(scripted: Script) -> None:
+    """Probe times that become four times as long half-way double runs: the least number of runs is enough."""
     settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
     runs = [(length, length, 0) for length in [12_000_000] * 5 + [24_000_000] * 95]
     probed = sampling.sample(scripted(*runs), 12_000_000, settings, True, ProbeSamples(*[100.0] * 5, 400.0))
@@ -162,7 +162,7 @@ def test_runs_that_slow_down_with_the_pace_are_known_well(scripted: Script) -> N
     assert len(sampling.sample(scripted(*runs), 12_000_000, settings, True).samples) > 10
 
 
-def test_no_pace_is_looked_for_where_nobody_looks(scripted: Script) -> None:
-    """On other hardware than the CPU runs have no pace."""
+def test_without_a_probe_there_are_no_probe_times(scripted: Script) -> None:
+    """On other hardware than the CPU the speed is not probed."""
     settings = {**QUICK, "min_runs": 4, "max_runs": 4}
     assert sampling.sample(scripted((1000, 1000, 0)), 10**9, settings, True).probe_times == []

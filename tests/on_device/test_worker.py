@@ -1,4 +1,4 @@
-"""What is sent to a device to keep house there, and the files that it keeps."""
+"""The remote worker, and the files that it keeps on a device."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def test_all_files_go_where_the_disk_is_full(tmp_path: Path) -> None:
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     """Who comes second is told who was first, and gets it afterwards."""
     first, second = DeviceLock(tmp_path / "lock"), DeviceLock(tmp_path / "lock")
-    assert first.take("me") is None
-    assert second.take("you") == "me"
+    assert first.acquire("me") is None
+    assert second.acquire("you") == "me"
     first.release()
-    assert second.take("you") is None
+    assert second.acquire("you") is None
     second.release()
     second.release()
 
@@ -112,7 +112,7 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
 def test_a_lock_is_for_all_users(tmp_path: Path) -> None:
     """Its file may be locked by other users of the device."""
     lock = DeviceLock(tmp_path / "lock")
-    lock.take("me")
+    lock.acquire("me")
     lock.release()
     assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o666
 
@@ -121,11 +121,11 @@ def test_a_folder_for_temporary_files_is_the_last_resort(tmp_path: Path, monkeyp
     """Where the usual folder cannot be made another is; where none can, the first one's error is raised."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "file").write_text("")
-    folder = worker.work_folder([str(tmp_path / "file"), ""])
+    folder = worker.make_work_folder([str(tmp_path / "file"), ""])
     assert folder.path.parent == tmp_path / f"edgenas-{os.getuid()}"
     folder.close()
     with pytest.raises(OSError, match="file"):
-        worker.work_folder([str(tmp_path / "file")])
+        worker.make_work_folder([str(tmp_path / "file")])
 
 
 def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"edgenas-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PermissionError, match="another user"):
-        worker.work_folder([""])
+        worker.make_work_folder([""])
 
 
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "mine")
     with pytest.raises(OSError, match="lock"):
-        DeviceLock(tmp_path / "lock").take("me")
+        DeviceLock(tmp_path / "lock").acquire("me")
     assert (tmp_path / "mine").read_text() == "precious"
 
 
@@ -150,19 +150,19 @@ def test_a_pipe_is_no_lock(tmp_path: Path) -> None:
     """What could be locked but not written to is refused, without waiting for it."""
     os.mkfifo(tmp_path / "lock")
     with pytest.raises(OSError, match="it is no regular file"):
-        DeviceLock(tmp_path / "lock").take("me")
+        DeviceLock(tmp_path / "lock").acquire("me")
 
 
 def test_an_unknown_users_home_is_no_place(tmp_path: Path) -> None:
     """A work_dir in the home folder of nobody is an error like others."""
     with pytest.raises(FileNotFoundError, match="there is no such user"):
-        worker.work_folder(["~nobody-here/work"])
+        worker.make_work_folder(["~nobody-here/work"])
 
 
 def test_a_work_folder_has_a_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in the work folder and find their files there, whatever it was called."""
     monkeypatch.chdir(tmp_path)
-    folder = worker.work_folder(["work"])
+    folder = worker.make_work_folder(["work"])
     assert folder.path.parent == tmp_path / "work"
     folder.close()
 

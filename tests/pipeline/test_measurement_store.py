@@ -186,7 +186,7 @@ def test_a_proof_among_disturbances_is_taken_anew(
 ) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
     with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        disturbed(measurer, "of 16 processes left out: busy: wait", lambda turn: turn % 3 > 0)
+        disturbed(measurer, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert measurer.recorded(MODELS[0]) is None
         proof = measurer.prove(MODELS[0])
         assert len(proof.measurements) == 6

@@ -14,7 +14,7 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.profilers import Measurement, MeasureSettings
 from edgenas.profilers.measure.validity import Validity
 
-MeasurementResult = Callable[..., tuple[Measurement, ...]]
+Make = Callable[..., tuple[Measurement, ...]]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def fake_target() -> Target:
 
 
 @pytest.fixture
-def rounds(fake_target: Target) -> MeasurementResult:
+def make(fake_target: Target) -> Make:
     """Make synthetic measurements, one for each median in ms, with other fields where they are given."""
     one = Measurement(
         model_sha256="0" * 64,
@@ -61,10 +61,10 @@ def rounds(fake_target: Target) -> MeasurementResult:
         settings=MeasureSettings().to_dict(),
     )
 
-    def make(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...]:
+    def replaced(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...]:
         return tuple(replace(one, samples_ms=(median, median), **fields) for median in medians)
 
-    return make
+    return replaced
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from edgenas.profilers.measure.result import median_of_processes
 from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, record_baseline
 
-MeasurementResult = Callable[..., tuple[Measurement, ...]]
+Make = Callable[..., tuple[Measurement, ...]]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> 
     assert baseline.target == fake_target.to_dict()
     assert baseline.synthetic
     # The fake takes 1 µs and 1 ms a megabyte, within 1%.
-    assert baseline.rounds.median_ms == pytest.approx(0.002, rel=0.01)
+    assert baseline.result.median_ms == pytest.approx(0.002, rel=0.01)
 
 
 def test_settings_hold_for_every_process(model: Path, fake_target: Target) -> None:
@@ -53,41 +53,49 @@ def test_a_saved_baseline_is_loaded_equal(model: Path, fake_target: Target, tmp_
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "baseline.json").read_bytes()
 
 
-def test_a_damaged_baseline_is_refused(rounds: MeasurementResult, tmp_path: Path) -> None:
+def test_paths_may_be_text(make: Make, tmp_path: Path) -> None:
+    """Saving and loading take a string as well as a path, and the baseline shows itself on one line."""
+    baseline = Baseline(make([1.0] * 6))
+    baseline.save(str(tmp_path / "baseline.json"))
+    assert Baseline.load(str(tmp_path / "baseline.json")) == baseline
+    assert repr(baseline) == "Baseline(1.00 ms, 95% interval 1.00 to 1.00 ms, 6 processes, synthetic, valid)"
+
+
+def test_a_damaged_baseline_is_refused(make: Make, tmp_path: Path) -> None:
     """A number changed by hand no longer fits the checksum."""
     path = tmp_path / "baseline.json"
-    Baseline(rounds([1.25] * 6)).save(path)
+    Baseline(make([1.25] * 6)).save(path)
     path.write_text(path.read_text().replace("1.25", "2.25"))
     with pytest.raises(FormatError, match=r"baseline\.json: is damaged"):
         Baseline.load(path)
 
 
-def test_a_measurement_is_no_baseline(rounds: MeasurementResult, tmp_path: Path) -> None:
+def test_a_measurement_is_no_baseline(make: Make, tmp_path: Path) -> None:
     """Another kind of edgenas file is refused with both names."""
-    rounds([1.0])[0].save(tmp_path / "measurement.json")
+    make([1.0])[0].save(tmp_path / "measurement.json")
     with pytest.raises(FormatError, match=r"expected format edgenas\.baseline.*edgenas\.measurement"):
         Baseline.load(tmp_path / "measurement.json")
 
 
-def test_a_baseline_needs_six_measurements(rounds: MeasurementResult) -> None:
+def test_a_baseline_needs_six_measurements(make: Make) -> None:
     """Fewer than six values have no 95% interval of their median."""
     with pytest.raises(UsageError, match="at least 6 measurements, but got 5"):
-        Baseline(rounds([1.0] * 5))
+        Baseline(make([1.0] * 5))
 
 
 @pytest.mark.parametrize(("field", "value"), [("model_sha256", "1" * 64), ("target", {"device": "other"})])
-def test_a_baseline_is_of_one_model_and_target(rounds: MeasurementResult, field: str, value: object) -> None:
+def test_a_baseline_is_of_one_model_and_target(make: Make, field: str, value: object) -> None:
     """Measurements of two files, or on two targets, make no baseline."""
     with pytest.raises(UsageError, match=f"must be of one {field.removesuffix('_sha256')}"):
-        Baseline(rounds([1.0] * 6) + rounds([1.0], **{field: value}))
+        Baseline(make([1.0] * 6) + make([1.0], **{field: value}))
 
 
-def test_refused_measurements_make_no_baseline(
-    model: Path, fake_target: Target, rounds: MeasurementResult, monkeypatch: pytest.MonkeyPatch
+def test_rejected_measurements_make_no_baseline(
+    model: Path, fake_target: Target, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where conditions allow no trust, nothing is recorded, and the reason is said once."""
-    refused = rounds([1.0] * 12, validity=Validity("rejected", ("governor is powersave: change it",)))
-    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: refused)
+    """Where conditions reject all processes, nothing is recorded, and the reason is said once."""
+    rejected = make([1.0] * 12, validity=Validity("rejected", ("governor is powersave: change it",)))
+    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: rejected)
     with pytest.raises(MeasurementError) as error:
         record_baseline(model, fake_target)
     assert str(error.value) == (
@@ -95,11 +103,11 @@ def test_refused_measurements_make_no_baseline(
     )
 
 
-def test_a_few_refused_measurements_are_left_out(
-    model: Path, fake_target: Target, rounds: MeasurementResult, monkeypatch: pytest.MonkeyPatch
+def test_a_few_rejected_measurements_do_not_count(
+    model: Path, fake_target: Target, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device that heated up in its first process is judged by the others."""
-    taken = rounds([2.0], validity=Validity("rejected", ("the device heated up",))) + rounds([1.0] * 11)
+    """A device that heated up in its first process is measured by the others."""
+    taken = make([2.0], validity=Validity("rejected", ("the device heated up",))) + make([1.0] * 11)
     monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: taken)
     assert record_baseline(model, fake_target).measurements == taken[1:]
 
@@ -113,24 +121,22 @@ def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
 
 
 @pytest.mark.parametrize(("count", "ends"), [(6, (1.0, 6.0)), (8, (1.0, 8.0)), (9, (2.0, 8.0)), (12, (3.0, 10.0))])
-def test_the_interval_ends_at_order_statistics(
-    rounds: MeasurementResult, count: int, ends: tuple[float, float]
-) -> None:
+def test_the_interval_ends_at_order_statistics(make: Make, count: int, ends: tuple[float, float]) -> None:
     """As in tables of the sign test: of 6 and 8 values the extremes, of 9 the second, of 12 the third from each end."""
-    median, low, high = median_of_processes(rounds([float(value) for value in range(count, 0, -1)]))
+    median, low, high = median_of_processes(make([float(value) for value in range(count, 0, -1)]))
     assert median == (count + 1) / 2
     assert (low, high) == ends
 
 
-def test_a_slow_process_does_not_move_the_interval(rounds: MeasurementResult) -> None:
+def test_a_slow_process_does_not_move_the_interval(make: Make) -> None:
     """Two of twelve processes that were disturbed, ten times as slow, leave the interval where the others put it."""
     quiet = [1.0, 1.001, 1.002, 1.003, 1.004, 1.005, 1.006, 1.007, 1.008, 1.009]
-    assert median_of_processes(rounds([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
+    assert median_of_processes(make([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
 
 
-def test_the_interval_covers_the_median(rounds: MeasurementResult) -> None:
+def test_the_interval_covers_the_median(make: Make) -> None:
     """Of 400 intervals of skewed noise around a true median of 1, about 96% must cover it, and at least 93% do."""
     noise = np.exp(0.02 * np.random.default_rng(0).gamma(1.0, size=(400, 12)))
     true = float(np.exp(0.02 * np.log(2)))
-    intervals = [median_of_processes(rounds(row.tolist()))[1:] for row in noise]
+    intervals = [median_of_processes(make(row.tolist()))[1:] for row in noise]
     assert np.mean([low <= true <= high for low, high in intervals]) >= 0.93

@@ -22,7 +22,7 @@ from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, check_latency, record_baseline
 from edgenas.regression.gate import compare_with_baseline
 
-MeasurementResult = Callable[..., tuple[Measurement, ...]]
+Make = Callable[..., tuple[Measurement, ...]]
 Median = tuple[float, float, float]
 STEADY = [1.0] * 12
 MODEL = Path("model.onnx")
@@ -30,9 +30,9 @@ QUICK = MeasureSettings(max_runs=100, min_seconds=0.05, warmup_seconds=0.1)
 
 
 @pytest.fixture
-def baseline(rounds: MeasurementResult) -> Baseline:
+def baseline(make: Make) -> Baseline:
     """Twelve processes of exactly 1 ms."""
-    return Baseline(rounds(STEADY))
+    return Baseline(make(STEADY))
 
 
 @pytest.fixture
@@ -62,73 +62,73 @@ def no_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "assess", lambda before, after, **options: Validity("unverified"))
 
 
-def test_a_ratio_surely_within_the_tolerance_is_ok(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_ratio_surely_within_the_tolerance_is_ok(baseline: Baseline, make: Make) -> None:
     """Medians of 1.00 to 1.04 ms against 1 ms are ok at +5%, with nothing to add."""
-    got = compare_with_baseline(baseline, rounds([1.0, 1.01, 1.02, 1.02, 1.03, 1.04]), 0.05)
+    got = compare_with_baseline(baseline, make([1.0, 1.01, 1.02, 1.02, 1.03, 1.04]), 0.05)
     assert got.outcome == "ok"
     assert got.reasons == ()
     assert got.ratio == pytest.approx(1.02)
     assert got.interval == pytest.approx((1.0, 1.04))
 
 
-def test_a_ratio_surely_above_the_tolerance_is_a_regression(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_ratio_surely_above_the_tolerance_is_a_regression(baseline: Baseline, make: Make) -> None:
     """Medians of 1.28 to 1.32 ms against 1 ms regressed at +5%, and both medians are named."""
-    got = compare_with_baseline(baseline, rounds([1.28, 1.29, 1.3, 1.3, 1.31, 1.32]), 0.05)
+    got = compare_with_baseline(baseline, make([1.28, 1.29, 1.3, 1.3, 1.31, 1.32]), 0.05)
     assert got.outcome == "regressed"
     assert got.reasons == (
         "the median is 1.30 ms, it was 1.00 ms: +30.0%, at 95% from +28.0% to +32.0%, over the +5.0% that is allowed",
     )
 
 
-def test_a_ratio_within_but_not_surely_is_ok_and_says_so(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_ratio_within_but_not_surely_is_ok_and_says_so(baseline: Baseline, make: Make) -> None:
     """A ratio of 1.03 whose interval reaches 1.08 is not called ok in silence."""
-    got = compare_with_baseline(baseline, rounds([0.99, 1.02, 1.03, 1.03, 1.04, 1.08]), 0.05)
+    got = compare_with_baseline(baseline, make([0.99, 1.02, 1.03, 1.03, 1.04, 1.08]), 0.05)
     assert got.outcome == "ok"
     assert "not surely" in got.reasons[0]
 
 
-def test_a_ratio_above_but_not_surely_is_not_measurable(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_ratio_above_but_not_surely_is_not_measurable(baseline: Baseline, make: Make) -> None:
     """A ratio of 1.07 whose interval begins at 1.01 proves neither a pass nor a regression."""
-    got = compare_with_baseline(baseline, rounds([1.01, 1.06, 1.07, 1.07, 1.08, 1.1]), 0.05)
+    got = compare_with_baseline(baseline, make([1.01, 1.06, 1.07, 1.07, 1.08, 1.1]), 0.05)
     assert got.outcome == "not measurable"
     assert "too noisy to tell from +5.0%" in got.reasons[0]
     assert got.ratio == pytest.approx(1.07)
 
 
-def test_a_faster_model_is_ok(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_faster_model_is_ok(baseline: Baseline, make: Make) -> None:
     """Only slower counts."""
-    assert compare_with_baseline(baseline, rounds([0.5] * 6), 0.05).outcome == "ok"
+    assert compare_with_baseline(baseline, make([0.5] * 6), 0.05).outcome == "ok"
 
 
-def test_both_sides_are_held_at_one_pace(rounds: MeasurementResult) -> None:
+def test_both_sides_are_scaled_to_one_baseline(make: Make) -> None:
     """A model that takes 8% longer on a CPU that is 17% slower is no regression; on one as fast as ever it is."""
-    count = len(rounds([1.0])[0].samples_ms)
-    before = Baseline(rounds([1.0] * 6, probe_ms=(0.003,) * count))
-    slow = rounds([1.08] * 6, probe_ms=(0.003 * 1.08**2,) * count)
+    count = len(make([1.0])[0].samples_ms)
+    before = Baseline(make([1.0] * 6, probe_ms=(0.003,) * count))
+    slow = make([1.08] * 6, probe_ms=(0.003 * 1.08**2,) * count)
     assert compare_with_baseline(before, slow, 0.05).ratio == pytest.approx(1.0)
     assert compare_with_baseline(before, slow, 0.05).outcome == "ok"
-    assert compare_with_baseline(before, rounds([1.08] * 6, probe_ms=(0.003,) * count), 0.05).outcome == "regressed"
+    assert compare_with_baseline(before, make([1.08] * 6, probe_ms=(0.003,) * count), 0.05).outcome == "regressed"
 
 
-def test_the_limit_itself_is_allowed(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_the_limit_itself_is_allowed(baseline: Baseline, make: Make) -> None:
     """Exactly 50% slower is ok at +50%."""
-    assert compare_with_baseline(baseline, rounds([1.5] * 6), 0.5).outcome == "ok"
+    assert compare_with_baseline(baseline, make([1.5] * 6), 0.5).outcome == "ok"
 
 
 def test_a_clear_pass_takes_six_processes(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """Nothing more is measured when the first six leave no doubt."""
-    asked = take(rounds([1.0] * 6))
+    asked = take(make([1.0] * 6))
     assert check_latency(MODEL, baseline, fake_target).outcome == "ok"
     assert asked == [6]
 
 
 def test_a_doubt_is_measured_again(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """Where the first six reach over the limit, all twelve decide: here, that it was the noise."""
-    asked = take(rounds([1.0, 1.0, 1.01, 1.01, 1.02, 1.3]), rounds([1.0] * 6))
+    asked = take(make([1.0, 1.0, 1.01, 1.01, 1.02, 1.3]), make([1.0] * 6))
     got = check_latency(MODEL, baseline, fake_target)
     assert (got.outcome, got.reasons) == ("ok", ())
     assert asked == [6, 6]
@@ -136,20 +136,20 @@ def test_a_doubt_is_measured_again(
 
 
 def test_a_regression_is_confirmed_before_it_is_called_one(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """Six processes in a slow moment of the machine are no regression when the next six are as before."""
-    take(rounds([1.2] * 6), rounds([1.0] * 6))
+    take(make([1.2] * 6), make([1.0] * 6))
     assert check_latency(MODEL, baseline, fake_target).outcome == "not measurable"
-    take(rounds([1.2] * 6), rounds([1.2] * 6))
+    take(make([1.2] * 6), make([1.2] * 6))
     assert check_latency(MODEL, baseline, fake_target).outcome == "regressed"
 
 
 def test_the_tolerance_is_the_callers(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """20% slower is ok at +25%, and a tolerance that is no percentage is refused before anything is measured."""
-    take(rounds([1.2] * 6))
+    take(make([1.2] * 6))
     assert check_latency(MODEL, baseline, fake_target, latency="+25%").outcome == "ok"
     asked = take()
     with pytest.raises(UsageError, match="latency tolerance must be a percentage"):
@@ -185,7 +185,7 @@ def test_another_target_is_incomparable(
 def test_another_device_or_runtime_is_incomparable(
     baseline: Baseline,
     fake_target: Target,
-    rounds: MeasurementResult,
+    make: Make,
     take: Callable[..., list[int]],
     field: str,
     value: dict[str, object],
@@ -193,7 +193,7 @@ def test_another_device_or_runtime_is_incomparable(
 ) -> None:
     """A device of the same name with another processor, or another runtime, is named by both sides at once."""
     merged = {**getattr(baseline.measurements[0], field), **value}
-    asked = take(rounds([9.0] * 6, **{field: merged}))
+    asked = take(make([9.0] * 6, **{field: merged}))
     got = check_latency(MODEL, baseline, fake_target)
     assert got.outcome == "incomparable"
     assert got.reasons == (f"{line}; record a new baseline here",)
@@ -201,55 +201,55 @@ def test_another_device_or_runtime_is_incomparable(
     assert asked == [6]
 
 
-def test_a_new_kernel_or_python_is_still_the_same_device(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_new_kernel_or_python_is_still_the_same_device(baseline: Baseline, make: Make) -> None:
     """What is updated between two checks without making the device another one does not matter."""
     facts = {**baseline.measurements[0].facts, "kernel": "6.2"}
     versions = {**baseline.measurements[0].versions, "python": "3.12.0"}
-    assert compare_with_baseline(baseline, rounds([1.0] * 6, facts=facts, versions=versions), 0.05).outcome == "ok"
+    assert compare_with_baseline(baseline, make([1.0] * 6, facts=facts, versions=versions), 0.05).outcome == "ok"
 
 
-def test_synthetic_and_real_are_incomparable(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_synthetic_and_real_are_incomparable(baseline: Baseline, make: Make) -> None:
     """A made-up baseline says nothing about a real device, nor the other way round."""
-    real = rounds([1.0] * 12, synthetic=False)
+    real = make([1.0] * 12, synthetic=False)
     assert compare_with_baseline(baseline, real, 0.05).reasons[0].startswith("the baseline is synthetic, this is real")
     assert (
-        compare_with_baseline(Baseline(real), rounds(STEADY), 0.05)
+        compare_with_baseline(Baseline(real), make(STEADY), 0.05)
         .reasons[0]
         .startswith("the baseline is real, this is synthetic")
     )
 
 
-def test_refused_conditions_are_not_measurable(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+def test_rejected_conditions_are_not_measurable(
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
-    """Where no measurement can be trusted, the reason is said once and nothing more is measured."""
-    refused = rounds([1.0] * 6, validity=Validity("rejected", ("the device throttled: cool it",)))
-    asked = take(refused)
+    """Where all measurements are rejected, the reason is said once and nothing more is measured."""
+    rejected = make([1.0] * 6, validity=Validity("rejected", ("the device throttled: cool it",)))
+    asked = take(rejected)
     got = check_latency(MODEL, baseline, fake_target)
     assert (got.outcome, got.reasons, got.measurements) == (
         "not measurable",
         ("the device throttled: cool it",),
-        refused,
+        rejected,
     )
     assert asked == [6]
 
 
-def test_refused_measurements_do_not_count(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+def test_rejected_measurements_do_not_count(
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """A first process in which the device heated up is replaced by the later ones."""
-    hot = rounds([2.0], validity=Validity("rejected", ("the device heated up",)))
-    asked = take(hot + rounds([1.0] * 5), rounds([1.0] * 6))
+    hot = make([2.0], validity=Validity("rejected", ("the device heated up",)))
+    asked = take(hot + make([1.0] * 5), make([1.0] * 6))
     got = check_latency(MODEL, baseline, fake_target)
     assert (got.outcome, got.ratio) == ("ok", 1.0)
     assert asked == [6, 6]
 
 
 def test_a_lost_device_is_not_measurable(
-    baseline: Baseline, fake_target: Target, rounds: MeasurementResult, take: Callable[..., list[int]]
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]]
 ) -> None:
     """A device that vanishes says nothing about the model; what was measured before is kept."""
-    first = rounds([1.0, 1.0, 1.01, 1.01, 1.02, 1.3])
+    first = make([1.0, 1.0, 1.01, 1.01, 1.02, 1.3])
     take(first, DeviceError("board: the connection was lost"))
     got = check_latency(MODEL, baseline, fake_target)
     assert (got.outcome, got.reasons) == ("not measurable", ("board: the connection was lost",))
@@ -272,13 +272,13 @@ def test_a_device_that_cannot_be_reached_is_not_measurable(baseline: Baseline, t
     assert "/nonexistent/python" in got.reasons[0]
 
 
-def test_a_check_says_what_it_found_on_one_line(baseline: Baseline, rounds: MeasurementResult) -> None:
+def test_a_check_says_what_it_found_on_one_line(baseline: Baseline, make: Make) -> None:
     """As text: the outcome, that it is made up, and the change or the reasons."""
     assert (
-        str(compare_with_baseline(baseline, rounds([1.02] * 6), 0.05))
+        str(compare_with_baseline(baseline, make([1.02] * 6), 0.05))
         == "ok (synthetic): +2.0%, at 95% from +2.0% to +2.0%"
     )
-    assert str(compare_with_baseline(baseline, rounds([2.0] * 6), 0.05)).startswith(
+    assert str(compare_with_baseline(baseline, make([2.0] * 6), 0.05)).startswith(
         "regressed (synthetic): the median is 2.00 ms, it"
     )
 
@@ -311,22 +311,21 @@ def test_the_interval_holds_the_ratio_and_turns_over(now: Median, then: Median) 
     assert ratio_interval(then, now) == pytest.approx((1 / high, 1 / low))
 
 
-def test_noise_alone_is_hardly_ever_a_regression(rounds: MeasurementResult) -> None:
+def test_noise_alone_is_hardly_ever_a_regression(make: Make) -> None:
     """With medians that vary by 3% from process to process, fewer than 1 in 100 unchanged models is not ok at +5%."""
     noise = np.exp(0.03 * np.random.default_rng(0).standard_normal((300, 24)))
     outcomes = [
-        compare_with_baseline(Baseline(rounds(row[:12].tolist())), rounds(row[12:].tolist()), 0.05).outcome
-        for row in noise
+        compare_with_baseline(Baseline(make(row[:12].tolist())), make(row[12:].tolist()), 0.05).outcome for row in noise
     ]
     assert outcomes.count("ok") >= 298
     assert "regressed" not in outcomes
 
 
-def test_a_tenth_slower_is_found_in_the_same_noise(rounds: MeasurementResult) -> None:
+def test_a_tenth_slower_is_found_in_the_same_noise(make: Make) -> None:
     """With medians that vary by 1% from process to process, a model 10% slower never passes at +5%."""
     noise = np.exp(0.01 * np.random.default_rng(0).standard_normal((300, 24)))
     outcomes = [
-        compare_with_baseline(Baseline(rounds(row[:12].tolist())), rounds((1.1 * row[12:]).tolist()), 0.05).outcome
+        compare_with_baseline(Baseline(make(row[:12].tolist())), make((1.1 * row[12:]).tolist()), 0.05).outcome
         for row in noise
     ]
     assert outcomes.count("regressed") >= 298
@@ -355,11 +354,29 @@ def test_a_model_six_times_as_large_regresses_on_this_machine(
     assert got.ratio > 2
 
 
-def test_a_model_that_is_refused_raises(
-    baseline: Baseline, tmp_path: Path, rounds: MeasurementResult, target: Target
-) -> None:
+def test_a_model_that_is_refused_raises(baseline: Baseline, tmp_path: Path, make: Make, target: Target) -> None:
     """A file that the runtime cannot load is none of the outcomes."""
     path = tmp_path / "garbage.onnx"
     path.write_bytes(b"this is no model")
     with pytest.raises(ModelError, match=r"garbage\.onnx: is refused by onnxruntime"):
-        check_latency(path, Baseline(rounds(STEADY, target=target.to_dict())), target)
+        check_latency(path, Baseline(make(STEADY, target=target.to_dict())), target)
+
+
+def test_a_baseline_may_be_a_file(
+    baseline: Baseline, fake_target: Target, make: Make, take: Callable[..., list[int]], tmp_path: Path
+) -> None:
+    """The saved baseline, as a path or as text, gives the same check."""
+    path = tmp_path / "baseline.json"
+    baseline.save(path)
+    for saved in (path, str(path)):
+        take(make([1.0] * 6))
+        assert check_latency(str(MODEL), saved, fake_target).outcome == "ok"
+    take()
+    with pytest.raises(UsageError, match=r"absent\.json: cannot be read"):
+        check_latency(MODEL, tmp_path / "absent.json", fake_target)
+
+
+def test_its_repr_is_one_line(baseline: Baseline, make: Make) -> None:
+    """A check shows its outcome and the change."""
+    check = compare_with_baseline(baseline, make([1.02] * 6), 0.05)
+    assert repr(check) == "LatencyCheck(ok (synthetic): +2.0%, at 95% from +2.0% to +2.0%)"

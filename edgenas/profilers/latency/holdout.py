@@ -233,7 +233,7 @@ def evaluate_holdout(
         fitted=int((~held_out).sum()),
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
-        reference_ms=DriftMonitor(reference).usual_ms,
+        reference_ms=DriftMonitor(reference).baseline_ms,
         probe_ms=common_baseline(measurements),
         conditions=ConditionsSummary.from_measurements(measurements),
         validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},

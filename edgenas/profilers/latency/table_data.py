@@ -15,7 +15,7 @@ from edgenas.files import parse_dataclass
 from edgenas.profilers.latency.fit import PartCosts, process_state, restore_process
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
-from edgenas.profilers.measure.answers import Amount, Number
+from edgenas.profilers.measure.protocol import Amount, Number
 from edgenas.space import SearchSpace
 
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}

@@ -1,4 +1,4 @@
-"""Which pace of its CPU is usual on a device, and measurements as they would be at that (see ``speed_probe``)."""
+"""The baseline speed of a device's CPU, and measurements scaled to it (see ``edgenas.on_device.speed_probe``)."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from edgenas.profilers.measure.measurement import Measurement
 
 
 def baseline_probe(measurements: Sequence[Measurement]) -> float | None:
-    """The pace that is usual on the device of these, ms; None where nobody looked.
+    """Return the baseline time of the speed probe on the device of these measurements, ms; None without any probe.
 
-    What the device remembered when the latest of them was taken. Where it
-    remembers nothing, or these were more than a tenth off that, as models feel it
-    (it has become another device since, by another governor for example), their
-    own median. Refused ones do not count where there are others.
+    It is the one that the device remembered at the latest of them. Where it
+    remembers none, or where these were more than a tenth off it in their latency
+    (the device has changed, by another governor for example), it is their own
+    median. Rejected measurements do not count where there are others.
     """
-    trusted = [each for each in measurements if not each.rejected] or measurements
-    own = [each.median_probe_ms for each in trusted if each.median_probe_ms is not None]
+    counted = [measurement for measurement in measurements if not measurement.rejected] or measurements
+    own = [one.median_probe_ms for one in counted if one.median_probe_ms is not None]
     if not own:
         return None
-    middle = statistics.median(own)
-    remembered = [(each.taken_s, each.baseline_probe_ms) for each in trusted if each.baseline_probe_ms is not None]
-    usual = max(remembered)[1] if remembered else middle
-    return usual if is_same_speed(middle, usual) else middle
+    median = statistics.median(own)
+    remembered = [(one.taken_s, one.baseline_probe_ms) for one in counted if one.baseline_probe_ms is not None]
+    baseline = max(remembered)[1] if remembered else median
+    return baseline if is_same_speed(median, baseline) else median
 
 
 def at_baseline(measurement: Measurement, base_ms: float | None) -> Measurement:
-    """A measurement as it would be at this pace; as it is where that is None, or where it has no pace."""
+    """Return a measurement scaled to this time of the speed probe; unchanged without one."""
     if base_ms is None or not measurement.probe_ms:
         return measurement
     return replace(measurement, conditions_after={**measurement.conditions_after, "reference_probe_ms": base_ms})
 
 
 def at_common_baseline(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Measurements that are to be compared, as they would be at the pace that is usual on their device.
+    """Return measurements that are to be compared, scaled to the baseline speed of their device.
 
-    It follows from what the device remembered and from their own probe_times alone,
+    It follows from what the device remembered and from their own speed probes only,
     whatever they were compared with before.
     """
-    usual = baseline_probe(measurements)
-    return [at_baseline(each, usual) for each in measurements]
+    base_ms = baseline_probe(measurements)
+    return [at_baseline(measurement, base_ms) for measurement in measurements]
 
 
 def common_baseline(measurements: Sequence[Measurement]) -> float | None:
-    """The pace that all of these are at, ms; None where they are at several, or at none."""
-    bases = {each.reference_probe_ms for each in measurements if each.probe_ms}
+    """Return the time of the speed probe that all of these are scaled to, ms; None for several, or none."""
+    bases = {measurement.reference_probe_ms for measurement in measurements if measurement.probe_ms}
     return bases.pop() if len(bases) == 1 else None

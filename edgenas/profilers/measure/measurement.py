@@ -1,4 +1,4 @@
-"""One model in one process: raw samples, where and how they were taken, and whether they can be trusted."""
+"""One model in one process: raw samples, where and how they were taken, and their validity."""
 
 from __future__ import annotations
 
@@ -18,30 +18,51 @@ from edgenas.units import format_ms
 
 KIND = "measurement"
 VERSION = 3
-# Facts that make a device another one; the kernel or the interpreter may be updated between two measurements.
-_FINGERPRINT = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
+# Facts that identify a device; its kernel or interpreter may be updated between two measurements.
+_IDENTIFYING_FACTS = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What running one model file in one process on one target gave.
+    """Samples of one model file in one process on one target. Data only; statistics are computed from the samples.
 
-    Data only; everything derived is computed from the samples.
-    ``samples_ms``: single runs in the order taken, after warm-up, to the
-    nanosecond; ``interrupted``: the places of those during which another
-    program took the CPU. ``probe_ms``: what a fixed piece of work took around each of
-    them, which tells how fast the CPU was; nothing where the model does not run on
-    the CPU alone. ``round``: models of equal rounds were measured near
-    each other in time. ``taken_s``: when it was there, in seconds since 1970, 0
-    where nobody wrote it down. ``peak_bytes``: the most memory that the process held
-    above one with an empty session, None where the device does not say
-    (``memory_reason``). ``load_ms``: from file to session. ``device_s``: device
-    time that it took in all; ``running_s``: that of warming up and timing.
-    ``facts``: what identifies the device; ``versions``: of the runtime and the
-    agent's Python. ``placement``: nodes by the provider that ran them, where
-    there was more than one to choose from.
-    ``energy_mj``: of one run, above idle, by the rail ``energy_rail``.
-    ``synthetic``: the numbers are made up. ``unit`` is that of the samples.
+    Attributes:
+        model_sha256: SHA-256 of the model file.
+        target: device, runtime, providers, precision and threads.
+        samples_ms: single runs in the order taken, after warm-up, to the nanosecond.
+        peak_bytes: the most memory the process held above one with an empty session;
+            None where the device does not say (``memory_reason``).
+        load_ms: time from file to session.
+        device_s: device time in all.
+        facts: facts that identify the device.
+        versions: versions of the runtime and of the agent's Python.
+        conditions_before: state of the device before the runs.
+        conditions_after: state of the device after the runs.
+        validity: valid, unverified or rejected, with reasons.
+        synthetic: true where the numbers are made up, by a fake device.
+        settings: the MeasureSettings of the process.
+        interrupted: indices of the samples during which another program took the CPU.
+        probe_ms: time of a fixed piece of work around each sample (the speed probe);
+            empty where the model does not run on the CPU alone.
+        round: models with equal rounds were measured near each other in time.
+        taken_s: end of the measurement in seconds since 1970; 0 for unknown.
+        running_s: device time of warm-up and timing.
+        placement: number of nodes by the provider that ran them, where there was a choice.
+        energy_mj: energy of one run above idle, measured at ``energy_rail``.
+        unit: unit of the samples.
+
+    Raises:
+        MeasurementError: for fewer than two samples, or times that are not above 0.
+
+    Example:
+        >>> from edgenas import Measurement
+        >>> from edgenas.profilers.measure.validity import Validity
+        >>> Measurement(
+        ...     model_sha256="0" * 64, target={"device": "toy"}, samples_ms=(1.0, 1.1, 1.2, 1.1, 1.0), peak_bytes=None,
+        ...     load_ms=3.0, device_s=0.1, facts={}, versions={}, conditions_before={}, conditions_after={},
+        ...     validity=Validity("valid"), synthetic=True, settings={},
+        ... )
+        Measurement(1.10 ms, 95% interval 0.992 to 1.21 ms, 5 runs, synthetic, valid)
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -71,132 +92,141 @@ class Measurement:
     unit: Literal["ms"] = "ms"
 
     def __post_init__(self) -> None:
-        if len(self.samples_ms) < 2 or not all(0 < value < float("inf") for value in self.samples_ms):
-            number = len(self.samples_ms)
+        number = len(self.samples_ms)
+        if number < 2 or not all(0 < sample < float("inf") for sample in self.samples_ms):
             raise MeasurementError(
                 f"a measurement must have at least 2 samples, all above 0 ms, but got {number}; measure again"
             )
-        probe_times = self.probe_ms
-        if len(probe_times) not in (0, len(self.samples_ms)) or not all(
-            0 < each < float("inf") for each in probe_times
-        ):
-            raise MeasurementError("a measurement must have a pace above 0 ms for each sample, or none; measure again")
+        if len(self.probe_ms) not in (0, number) or not all(0 < time < float("inf") for time in self.probe_ms):
+            raise MeasurementError(
+                "a measurement must have a speed probe time above 0 ms for each sample, or none; measure again"
+            )
 
     @property
     def rejected(self) -> bool:
-        """Whether it cannot be trusted."""
+        """True where the validity is rejected."""
         return self.validity.status == "rejected"
 
     @cached_property
-    def _counting(self) -> list[int]:
-        """The places of the runs that count.
-
-        Those that were interrupted are left out, unless fewer than five or a
-        tenth would be left.
-        """
-        places = set(self.interrupted)
-        calm = [place for place in range(len(self.samples_ms)) if place not in places]
+    def _counted(self) -> list[int]:
+        """Indices of the samples that were not interrupted; all where fewer than five, or a tenth, would be left."""
+        interrupted = set(self.interrupted)
+        calm = [index for index in range(len(self.samples_ms)) if index not in interrupted]
         return calm if len(calm) >= max(5, len(self.samples_ms) / 10) else list(range(len(self.samples_ms)))
 
     @cached_property
     def runs_ms(self) -> tuple[float, ...]:
-        """The runs that count, as long as they would take at the usual speed of the device.
+        """Times of the samples that count, scaled to the baseline speed of the device.
 
-        Each is divided by the square root of its pace over the usual one (see
-        ``speed_probe.EXPONENT``); where that is not known, all by 1 + drift.
+        Each is divided by the square root of its speed probe over the baseline's (see
+        ``speed_probe.EXPONENT``); where that is unknown, all are divided by 1 + drift.
         """
         base = self.reference_probe_ms
         if self.probe_ms and base is not None:
-            return tuple(self.samples_ms[place] * (base / self.probe_ms[place]) ** EXPONENT for place in self._counting)
-        return tuple(self.samples_ms[place] / (1 + (self.drift or 0.0)) for place in self._counting)
+            return tuple(self.samples_ms[index] * (base / self.probe_ms[index]) ** EXPONENT for index in self._counted)
+        return tuple(self.samples_ms[index] / (1 + (self.drift or 0.0)) for index in self._counted)
 
     @cached_property
     def unscaled_ms(self) -> float:
-        """The median of the runs that count, as long as they took."""
-        return statistics.median(self.samples_ms[place] for place in self._counting)
+        """The median of the samples that count, not scaled."""
+        return statistics.median(self.samples_ms[index] for index in self._counted)
 
     @property
-    def slower(self) -> float:
-        """How much slower than usual the device was by what the runs were scaled, 0.03 for 3%."""
+    def slowdown(self) -> float:
+        """The slowdown that the runs are corrected for, relative to the baseline: 0.03 for 3% slower."""
         return self.unscaled_ms / self.median_ms - 1
 
     @cached_property
     def median_probe_ms(self) -> float | None:
-        """The median pace, ms; None where nobody looked."""
+        """The median time of the speed probe, ms; None where it was not run."""
         return statistics.median(self.probe_ms) if self.probe_ms else None
 
     @property
     def baseline_probe_ms(self) -> float | None:
-        """The pace that the device remembered as usual when this was taken, ms; None where it remembered none."""
-        return self._after("baseline_probe_ms")
+        """The speed probe's baseline that the device remembered at the time, ms; None where it remembered none."""
+        return self._number_after("baseline_probe_ms")
 
     @property
     def reference_probe_ms(self) -> float | None:
-        """The pace that runs are scaled to: what was chosen for all that it is compared with, or what was remembered.
+        """The time of the speed probe that runs are scaled to: one chosen for a comparison, else the device's baseline.
 
         See ``edgenas.profilers.measure.baseline_speed``.
         """
-        chosen = self._after("reference_probe_ms")
+        chosen = self._number_after("reference_probe_ms")
         return self.baseline_probe_ms if chosen is None else chosen
-
-    def _after(self, key: str) -> float | None:
-        found = self.conditions_after.get(key)
-        return None if found is None else float(found)
 
     @property
     def drift(self) -> float | None:
-        """How much slower than usual a reference model ran around that time, 0.03 for 3%; None where nobody watched."""
-        return self._after("drift")
+        """The slowdown of a reference model around that time, 0.03 for 3% slower than its baseline; None if unknown."""
+        return self._number_after("drift")
+
+    def _number_after(self, condition: str) -> float | None:
+        value = self.conditions_after.get(condition)
+        return None if value is None else float(value)
 
     @cached_property
-    def _interval(self) -> tuple[float, float, float]:
+    def _median_interval(self) -> tuple[float, float, float]:
         return median_interval(self.runs_ms)
 
     @property
     def median_ms(self) -> float:
-        """The median latency of one run, of those that count, at the usual speed of the device."""
-        return self._interval[0]
+        """The median latency of one run at the baseline speed of the device."""
+        return self._median_interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of the median in this process; in others it is another one."""
-        return self._interval[1:]
+        """The ends of the 95% confidence interval of the median within this process; processes differ by more."""
+        return self._median_interval[1:]
 
     @cached_property
     def p90_ms(self) -> float:
-        """The latency that nine of ten runs that count stay below."""
+        """The 90th percentile of the runs."""
         return percentile(self.runs_ms, 90)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain data; ``from_dict`` is the exact inverse."""
+        """Return all fields as plain data; ``from_dict`` is the exact inverse."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "measurement") -> Measurement:
-        """The inverse of ``to_dict``; raises UsageError naming ``where`` for unknown keys and wrong values."""
+        """Return the measurement of plain data; raise UsageError naming ``where`` for unknown keys and wrong values."""
         return parse_dataclass(cls, dict(data), where)
 
-    def save(self, path: Path) -> None:
-        """Write it as an ``edgenas.measurement`` file."""
-        write_document(path, KIND, VERSION, self.to_dict())
+    def save(self, path: Path | str) -> None:
+        """Write an ``edgenas.measurement`` file."""
+        write_document(Path(path), KIND, VERSION, self.to_dict())
 
     @classmethod
-    def load(cls, path: Path) -> Measurement:
-        """Read what ``save`` wrote; raises FormatError when it is damaged or of another kind."""
-        return cls.from_dict(read_document(path, KIND, VERSION), str(path))
+    def load(cls, path: Path | str) -> Measurement:
+        """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
+        return cls.from_dict(read_document(Path(path), KIND, VERSION), str(path))
 
     def __str__(self) -> str:
         low, high = self.interval_ms
         interval = f"95% interval {format_ms(low)} to {format_ms(high)}"
         return f"{format_ms(self.median_ms)} ({interval}, {'synthetic, ' if self.synthetic else ''}{self.validity})"
 
+    def __repr__(self) -> str:
+        made_up = "synthetic, " if self.synthetic else ""
+        median = format_median(self.median_ms, self.interval_ms)
+        return f"Measurement({median}, {len(self.samples_ms)} runs, {made_up}{self.validity.status})"
+
+
+def format_median(median_ms: float, interval_ms: tuple[float, float] | None) -> str:
+    """Return a median with its interval as text: ``0.321 ms, 95% interval 0.318 to 0.325 ms``."""
+    if interval_ms is None:
+        return format_ms(median_ms)
+    low, high = interval_ms
+    return f"{format_ms(median_ms)}, 95% interval {format_ms(low).removesuffix(' ms')} to {format_ms(high)}"
+
 
 def differences(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:
-    """What makes two measurements incomparable: what differs, its name, and its two values.
+    """Return what makes two measurements incomparable: facts of the device and the version of the runtime.
 
-    Of the device's facts, and of the versions that of the runtime.
+    Returns:
+        For each difference: ``device`` or ``runtime's version``, its name, its value then and now.
     """
     runtime = str(now.target.get("runtime"))
-    pairs = [("device", fact, then.facts.get(fact), now.facts.get(fact)) for fact in _FINGERPRINT]
+    pairs = [("device", fact, then.facts.get(fact), now.facts.get(fact)) for fact in _IDENTIFYING_FACTS]
     pairs.append(("runtime's version", runtime, then.versions.get(runtime), now.versions.get(runtime)))
     return [pair for pair in pairs if pair[2] != pair[3]]

@@ -1,26 +1,29 @@
-"""What the agent on a device is sent and asked, and what its complaints mean: for measuring and for verifying."""
+"""The protocol of the agent on a device: the requests it is sent, and the answers it may give."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from annotated_types import Interval, MaxLen, MinLen, Predicate
+from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import digest, read_bytes, suggest_nearest
-from edgenas.profilers.measure.answers import Failed, Unable
 
-# Which files a runtime runs, and the package that brings it.
-ENDINGS = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
+# The files that a runtime runs, and the package that brings it.
+MODEL_SUFFIXES = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
 AGENT_FILES = (_AGENT, "board.py", "speed_probe.py", "sampling.py")
-# What became of a model, and what to do about it.
+# By the reason of a failure: what happened, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),
     "too old": ("needs a newer version of", "{install}, or export it for an older version"),
@@ -29,32 +32,210 @@ _FAILURES = {
     "out of memory": ("needs too much memory for", "use a smaller model or free memory on the device"),
 }
 
+# Numbers are finite and of the right JSON type; an unknown key is an error.
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+_LARGEST = 1e15
+
+ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
+Count = Annotated[int, Interval(ge=0, le=2**62)]
+Number = Annotated[float, Interval(ge=-_LARGEST, le=_LARGEST)]
+Amount = Annotated[float, Interval(ge=0, le=_LARGEST)]
+# A clock counts nanoseconds; no run takes longer than its process may.
+Milliseconds = Annotated[float, Interval(ge=1e-6, le=1e9)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+
+
+# -- answers -----------------------------------------------------------------------
+
+
+class Conditions(TypedDict, total=False):
+    """The state of a board before or after a model ran; None where the device does not say."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc] # pydantic's way to configure a typed dict
+    time: Amount
+    governor: ShortText | None
+    frequency_khz: Count | None
+    frequency_limit_khz: Count | None
+    frequency_max_khz: Count | None
+    frequency_base_khz: Count | None
+    frequency_fixed: bool | None
+    throttle_count: Count | None
+    temperature_c: Number | None
+    throttled_flags: Count | None
+    load_average: Amount | None
+    power_mode: ShortText | None
+    power: Literal["battery", "mains"] | None
+    gpu_frequency_khz: Count | None
+    gpu_limit_khz: Count | None
+    gpu_fixed: bool | None
+    interrupted_share: Fraction | None
+    baseline_probe_ms: Milliseconds | None
+    lowest_frequency_khz: Count | None
+
+
+class Facts(TypedDict, total=False):
+    """Facts of the device that only a process there can tell."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc] # see Conditions
+    usable_cores: Count | None
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The agent runs, with these versions of Python and the runtime."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["hello"]
+    versions: Mapping[ShortText, ShortText]
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Unable:
+    """The device cannot run any model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["unable"]
+    detail: str
+    reason: Literal["affinity", "runtime"] = "runtime"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One model could not be run; ``detail`` is the runtime's own message and may hold any characters."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["failed"]
+    id: Count
+    reason: Literal["refused", "too old", "crashed", "timeout", "out of memory"]
+    detail: str
+    device_s: Amount = 0.0
+    conditions_before: Conditions | None = None
+    conditions_after: Conditions | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Samples of one model, with the fields of a Measurement."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["result"]
+    id: Count
+    samples_ms: Annotated[tuple[Milliseconds, ...], MinLen(2)]
+    peak_bytes: Count | None
+    load_ms: Amount
+    device_s: Amount
+    conditions_before: Conditions
+    conditions_after: Conditions
+    interrupted: tuple[Count, ...] = ()
+    probe_ms: tuple[Milliseconds, ...] = ()
+    running_s: Amount = 0.0
+    placement: Mapping[ShortText, Count] | None = None
+    energy_mj: Number | None = None
+    energy_rail: ShortText | None = None
+    memory_reason: ShortText | None = None
+
+    def __post_init__(self) -> None:
+        if any(index >= len(self.samples_ms) for index in self.interrupted):
+            raise ValueError("interrupted names runs that do not exist")
+        if len(self.probe_ms) not in (0, len(self.samples_ms)):
+            raise ValueError("there must be a speed probe time for each run, or none")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One model ran once, and its outputs were stored in a file on the device."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["result"]
+    id: Count
+    outputs: Annotated[int, Interval(ge=0, le=10_000)]
+    device_s: Amount = 0.0
+    conditions_before: Conditions | None = None
+    conditions_after: Conditions | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """All models of the request were answered."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    kind: Literal["end"]
+    count: Count
+
+
+Answer = Hello | Unable | Failed | Result | Stored | End
+
+
+def read_answer(line: str, result: type[Result] | type[Stored], where: str) -> Answer:
+    """Parse one line of the agent.
+
+    Args:
+        line: JSON text.
+        result: the kind of result that was asked for.
+        where: the beginning of the error's message.
+
+    Raises:
+        DeviceError: for anything that the protocol does not allow.
+    """
+    from pydantic import ValidationError
+
+    try:
+        answer: Answer = _answer_adapter(cast(Any, result)).validate_json(line)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        reason = f"{line[:80]!r}: {key}{': ' if key else ''}{problem['msg']}"
+        raise DeviceError(f"{where}: answered nonsense ({reason}); try again") from None
+    return answer
+
+
+@functools.cache
+def _answer_adapter(result: Any) -> Any:
+    from pydantic import Field, TypeAdapter
+
+    answer: Any = Annotated[Hello | Unable | Failed | result | End, Field(discriminator="kind")]
+    return TypeAdapter(answer)
+
+
+# -- requests ----------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that was read once: its content is named by its hash."""
+    """A model file that was read once, with the SHA-256 of its content."""
 
     path: Path
     sha256: str
 
     @property
     def remote_name(self) -> str:
-        """What it is called on a device."""
+        """The file's name on a device."""
         return f"{self.sha256}{self.path.suffix}"
 
 
 def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
-    """The files, if the target's runtime can run such; raises UsageError, also for what is empty or cannot be read."""
-    if target.runtime not in ENDINGS:
-        raise UsageError(
-            f"nothing is known about runtime {target.runtime!r}{suggest_nearest(target.runtime, sorted(ENDINGS))}"
-        )
-    endings = ENDINGS[target.runtime]
+    """Read model files and check that the target's runtime can run them.
+
+    Raises:
+        UsageError: for an unknown runtime, a file that the runtime does not run,
+            an empty file, or a file that cannot be read.
+    """
+    if target.runtime not in MODEL_SUFFIXES:
+        known = suggest_nearest(target.runtime, sorted(MODEL_SUFFIXES))
+        raise UsageError(f"nothing is known about runtime {target.runtime!r}{known}")
+    suffixes = MODEL_SUFFIXES[target.runtime]
     models = []
     for path in paths:
-        if path.suffix not in endings:
+        if path.suffix not in suffixes:
             raise UsageError(
-                f"{path}: {target.runtime} runs files ending in {', '.join(endings)}; export the model as one"
+                f"{path}: {target.runtime} runs files ending in {', '.join(suffixes)}; export the model as one"
             )
         data = read_bytes(path)
         if not data:
@@ -63,8 +244,8 @@ def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     return models
 
 
-def describe(target: Target) -> dict[str, Any]:
-    """The part of a request that says how models are run."""
+def target_request(target: Target) -> dict[str, Any]:
+    """Return the part of a request that says how models are run."""
     return {
         "runtime": target.runtime,
         "providers": list(target.providers),
@@ -76,38 +257,47 @@ def describe(target: Target) -> dict[str, Any]:
 
 
 def send_agent(device: Device, runtime: str) -> list[str]:
-    """Push the agent with the file of a runtime; returns the command that starts it."""
+    """Push the agent with the file of a runtime; return the command that starts it."""
     paths = [device.push(_ON_DEVICE / name, name) for name in (*AGENT_FILES, f"runtime_{runtime}.py")]
     return [device.python, paths[AGENT_FILES.index(_AGENT)]]
 
 
-def unable(answer: Unable, where: str, target: Target, python: str) -> DeviceError:
-    """The error for a device that cannot run models at all, by what its agent answered."""
+# -- errors ------------------------------------------------------------------------
+
+
+def device_error(answer: Unable, where: str, target: Target, python: str) -> DeviceError:
+    """Return the error for a device that cannot run any model, with the remedy."""
     if answer.reason == "affinity":
         remedy = "correct the CPUs of the profile's clusters, or let this user have those CPUs there"
         return DeviceError(f"{where}: {one_line(answer.detail)}; {remedy}")
-    return DeviceError(f"{where}: {one_line(answer.detail)}; {_install(target, python)} or correct the profile")
+    return DeviceError(f"{where}: {one_line(answer.detail)}; {_install_remedy(target, python)} or correct the profile")
 
 
 def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
-    """The error for a model that could not be run, by what the agent answered."""
+    """Return the error for a model that could not be run, with the remedy."""
     runtime = target.runtime
     happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
         checker=" with onnx.checker" if runtime == "onnxruntime" else "",
-        install=_install(target, target.profile.python or "python3", upgrade=True),
+        install=_install_remedy(target, target.profile.python or "python3", upgrade=True),
     )
-    said = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
+    detail = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
     version = versions.get(runtime, "of unknown version")
-    return ModelError(f"{model.path}: {happened} {runtime} {version} ({said.rstrip('.')}); {remedy}")
+    return ModelError(f"{model.path}: {happened} {runtime} {version} ({detail.rstrip('.')}); {remedy}")
 
 
-def one_line(said: str) -> str:
-    """A runtime's words as the agent sends them, without what would move a terminal's cursor."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in said[:1000]).split())
+def ended_early_error(stderr: str, where: str) -> DeviceError:
+    """Return the error for an agent that ended before its last answer, with the last line of its errors."""
+    last = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
+    return DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
 
 
-def _install(target: Target, python: str, *, upgrade: bool = False) -> str:
+def one_line(text: str) -> str:
+    """Return a runtime's message on one line, without characters that would move a terminal's cursor."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:1000]).split())
+
+
+def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> str:
     package = _PACKAGES.get(target.runtime, target.runtime)
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
     return f"install it there (edgenas device setup {target.profile.cli_name}, or {pip})"

@@ -1,4 +1,4 @@
-"""The reference model: a small network that runs between the others, to see how fast the device is at the time."""
+"""The reference model: a small network that runs between the others and shows how the device's speed drifts."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
+from edgenas.devices import Target
 from edgenas.errors import MissingExtraError
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.validity import MOST_DRIFT, MOST_INTERRUPTED
+from edgenas.profilers.measure.validity import MAX_DRIFT, MAX_INTERRUPTED, assess
 from edgenas.space import MobileNetV3
 
 Turn = TypeVar("Turn")
 
 # Processes of models between two of the reference.
-EVERY = 10
-# With fewer processes of the reference its drift could not be told from its own noise.
-LEAST = 10
-# Briefly: it costs a tenth of this for each model. Ten runs after five differ as little from process to process as
-# twenty after 30 ms (1.5% of 2 ms, 124 processes), because it is the processes that differ.
+INTERVAL = 10
+# With fewer processes of the reference, its drift cannot be distinguished from its own noise.
+MIN_REFERENCES = 10
+# Short runs: the reference costs a tenth of this for each model. Ten runs after five differ as little from process to
+# process as twenty after 30 ms (1.5% of 2 ms, 124 processes), because it is the processes that differ.
 SETTINGS = MeasureSettings(
     processes=1, max_processes=1, max_runs=10, min_seconds=0, max_seconds=0.05, warmup_runs=5, warmup_seconds=0
 )
-# Of 1.4 MB; a few milliseconds on a core that a desktop has.
+# Of 1.4 MB; a few milliseconds on a core of a desktop machine.
 _SPACE = {"width": 0.35, "resolutions": (224,), "classes": 10}
 _GENES = "21819f4nnzhbd3n"
-# So many processes of the reference on each side of a moment say how fast the device was then; so many at the
-# beginning, how fast it is at all.
-_NEAR, _FIRST = 5, 10
-_LEAST_NOISE = 0.01
+# Processes of the reference on each side of a moment that give the speed at that moment, and at the beginning of a
+# batch that give the level.
+_NEIGHBOURS, _FIRST = 5, 10
+_MIN_NOISE = 0.01
 
 
 @lru_cache(maxsize=2)
-def reference_model(ending: str) -> bytes | None:
-    """The file of the reference model as ``.onnx`` or ``.tflite``; None where the library that writes it is missing."""
+def reference_model(suffix: str) -> bytes | None:
+    """Return the reference model as ``.onnx`` or ``.tflite``; None where the library that writes it is missing."""
     space = MobileNetV3(**_SPACE)  # type: ignore[arg-type] # one dict for arguments of several types
     architecture = space.from_id(f"{space.short_hash}-{_GENES}")
     model = build_onnx(architecture, random_weights(architecture))
-    if ending == ".onnx":
+    if suffix == ".onnx":
         return model
     try:
         from edgenas.export.tflite.writer import build_tflite
@@ -53,94 +55,118 @@ def reference_model(ending: str) -> bytes | None:
         return None
 
 
-def with_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
-    """The turns of models with None, that of the reference, before the first and after every tenth."""
+def interleave_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
+    """Yield the turns of models with None, the reference's turn, before the first and after every tenth."""
     for place, turn in enumerate(turns):
-        if place % EVERY == 0:
+        if place % INTERVAL == 0:
             yield None
         yield turn
 
 
 class DriftMonitor:
-    """The reference's processes of a batch, ``earlier`` ones among them, and what they say about the device.
+    """The reference model's processes of a batch, and the drift of the device that they show.
 
-    Those of which other programs interrupted most runs say nothing, and do not count.
+    Processes that other programs interrupted in most of their runs do not count.
+
+    Args:
+        earlier: processes of the same series, measured before.
     """
 
     def __init__(self, earlier: Sequence[Measurement] = ()) -> None:
-        self._taken = sorted((each.taken_s, each.unscaled_ms) for each in earlier if _undisturbed(each))
-        self._fresh = 0
+        self._references = sorted((one.taken_s, one.unscaled_ms) for one in earlier if not _is_disturbed(one))
+        self._new = 0  # since the last restart
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return len(self._references)
 
     def add(self, reference: Measurement) -> None:
-        """Take in a process of the reference."""
-        if not _undisturbed(reference):
-            return
-        self._taken.append((reference.taken_s, reference.unscaled_ms))
-        self._fresh += 1
+        """Add a process of the reference model."""
+        if not _is_disturbed(reference):
+            self._references.append((reference.taken_s, reference.unscaled_ms))
+            self._new += 1
 
     @property
-    def usual_ms(self) -> float | None:
-        """What the reference usually takes, ms: the level that drift is relative to; None before its first process."""
-        return level([median for _, median in self._taken]) if self._taken else None
+    def baseline_ms(self) -> float | None:
+        """The reference's latency that drift is relative to, ms; None before its first process."""
+        return baseline_level([median for _, median in self._references]) if self._references else None
 
     def restart(self) -> None:
-        """Whatever was done about the device since: only what comes now shows a change that lasts."""
-        self._fresh = 0
+        """Forget lasting changes, for something may have been done about them: only new processes show one."""
+        self._new = 0
 
     def drift(self, moment_s: float) -> float | None:
-        """How much slower than usual the device was at a moment, 0.03 for 3%; None where nobody knows."""
-        return drift(moment_s, self._taken)
+        """Return how much slower than its baseline the device was at a moment, 0.03 for 3%; None if unknown."""
+        return estimate_drift(moment_s, self._references)
 
-    def changed(self) -> float | None:
-        """By how much the device changed for good: where its last ten processes all were more than a tenth off."""
-        if self._fresh < LEAST:
+    def lasting_change(self) -> float | None:
+        """Return how much slower the device became for good; None unless its last ten processes all are a tenth off."""
+        if self._new < MIN_REFERENCES:
             return None
-        medians = [median for _, median in self._taken]
-        off = [median / level(medians) - 1 for median in medians[-LEAST:]]
-        return statistics.median(off) if all(abs(each) > MOST_DRIFT for each in off) else None
+        medians = [median for _, median in self._references]
+        changes = [median / baseline_level(medians) - 1 for median in medians[-MIN_REFERENCES:]]
+        return statistics.median(changes) if all(abs(change) > MAX_DRIFT for change in changes) else None
 
 
-def _undisturbed(reference: Measurement) -> bool:
+def add_drift(measurement: Measurement, monitor: DriftMonitor, target: Target) -> Measurement:
+    """Return a measurement with the drift at its time and the validity that follows; unchanged if that is unknown."""
+    drift = monitor.drift(measurement.taken_s)
+    if drift is None:
+        return measurement
+    after = {**measurement.conditions_after, "drift": drift}
+    validity = assess(
+        measurement.conditions_before,
+        after,
+        placement=measurement.placement,
+        providers=target.providers,
+        power_mode=target.profile.power_mode,
+    )
+    return replace(measurement, conditions_after=after, validity=validity)
+
+
+def _is_disturbed(reference: Measurement) -> bool:
     share = reference.conditions_after.get("interrupted_share")
-    return share is None or share <= MOST_INTERRUPTED
+    return share is not None and share > MAX_INTERRUPTED
 
 
-def level(medians_ms: Sequence[float]) -> float:
-    """What is usual in a batch: the median of the reference's medians, without those over a tenth off its first ten.
+def baseline_level(medians_ms: Sequence[float]) -> float:
+    """Return the median of the reference's medians, without those that are over a tenth off its first ten.
 
-    A device that becomes much slower never makes that the usual, however long it stays so.
+    A device that becomes much slower never makes that its baseline, however long it stays so.
     """
     first = statistics.median_low(medians_ms[:_FIRST])  # one of them, or else all might be far from it
-    return statistics.median(median for median in medians_ms if abs(median / first - 1) <= MOST_DRIFT)
+    return statistics.median(median for median in medians_ms if abs(median / first - 1) <= MAX_DRIFT)
 
 
-def drift(moment_s: float, references: Sequence[tuple[float, float]]) -> float | None:
-    """How much slower than usual the device was at a moment, 0.03 for 3%, by its reference's times and medians.
+def estimate_drift(moment_s: float, references: Sequence[tuple[float, float]]) -> float | None:
+    """Return how much slower than its baseline the device was at a moment, 0.03 for 3%.
 
-    The median of the five processes of the reference before and the five after
-    it, against the ``level`` of all: a process in between says nothing alone,
-    and those before it alone are late to notice. Zero where the difference is
-    within the noise: two standard errors of a median of these, and at least 1%.
-    The noise is that from one process of the reference to the next, which a
-    device that changes its speed now and then does not enlarge. None where there
-    are fewer than ten, and for a moment that nobody recorded.
+    The median of the five processes of the reference before the moment and the five
+    after it, against ``baseline_level``: one process alone says nothing, and
+    those before the moment alone notice a change too late. Zero where the difference
+    is within the noise: two standard errors of such a median, and at least 1%.
+    The noise is the deviation from one process of the reference to the next, which
+    does not grow when the device changes its speed now and then.
 
     Simulated with 40 equal models in six rounds on a device that becomes 8%
-    slower: half-way, corrected medians differ half as much as raw ones; after a
-    quarter or three quarters as much, for rounds alone balance that. Of single
-    processes of 240 models, 1.4% instead of 4%. A disturbance of fewer than 50
+    slower half-way, corrected medians differ half as much as raw ones. After a
+    quarter or three quarters they differ as much: the rounds alone balance that. Of single
+    processes of 240 models they differ by 1.4% instead of 4%. A disturbance of fewer than 50
     processes is not seen.
+
+    Args:
+        moment_s: seconds since 1970; 0 for unknown.
+        references: times in seconds since 1970 and medians in ms, in order of time.
+
+    Returns:
+        The drift; None where there are fewer than ten references or the moment is unknown.
     """
-    if len(references) < LEAST or not moment_s:
+    if len(references) < MIN_REFERENCES or not moment_s:
         return None
     medians = [median for _, median in references]
     steps = [abs(after / before - 1) for before, after in itertools.pairwise(medians)]
     deviation = 1.4826 * statistics.median(steps) / math.sqrt(2)
     place = bisect.bisect([time for time, _ in references], moment_s)
-    near = medians[max(0, place - _NEAR) : place + _NEAR]
-    noise = max(_LEAST_NOISE, 2 * math.sqrt(math.pi / 2 / len(near)) * deviation)
-    found = statistics.median(near) / level(medians) - 1
-    return found if abs(found) > noise else 0.0
+    neighbours = medians[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
+    noise = max(_MIN_NOISE, 2 * math.sqrt(math.pi / 2 / len(neighbours)) * deviation)
+    drift = statistics.median(neighbours) / baseline_level(medians) - 1
+    return drift if abs(drift) > noise else 0.0

@@ -9,19 +9,43 @@ from functools import cached_property
 from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
-from edgenas.profilers.measure.measurement import Measurement, differences
-from edgenas.profilers.measure.statistics import FEWEST, interval_of_medians, percentile, ratio_interval, ratio_of_pairs
+from edgenas.profilers.measure.measurement import Measurement, differences, format_median
+from edgenas.profilers.measure.statistics import (
+    MIN_PROCESSES,
+    interval_of_medians,
+    percentile,
+    ratio_interval,
+    ratio_of_pairs,
+)
 from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
 
 
 @dataclass(frozen=True)
 class MeasurementResult:
-    """Measurements of one file, each from a process of its own.
+    """Measurements of one model file, each from a process of its own. Latencies are in ms, intervals at 95%.
 
-    Raises UsageError for none, MeasurementError for those of different devices
-    or versions of the runtime. ``rejected``: processes whose measurement was refused while enough others
-    were not. Latencies are in ms; intervals are at 95%.
+    Attributes:
+        measurements: the processes that count.
+        rejected: processes that were rejected while enough others were not.
+
+    Raises:
+        UsageError: for no measurement.
+        MeasurementError: for measurements of different devices or versions of the runtime.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import Target, load_profile, measure_model
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
+        >>> result = measure_model(folder / "model.onnx", Target(load_profile(folder / "toy.yaml")))
+        >>> result
+        MeasurementResult(0.321 ms, 95% interval 0.321 to 0.321 ms, 6 processes, synthetic, unverified)
+        >>> result.validity.reasons[0][:36]
+        'the device does not give governor, f'
     """
 
     measurements: tuple[Measurement, ...]
@@ -29,29 +53,32 @@ class MeasurementResult:
 
     def __post_init__(self) -> None:
         if not self.measurements:
-            raise UsageError("rounds must have at least one measurement, but got none; measure again")
-        for each in self.measurements[1:]:
-            for what, name, first, other in differences(self.measurements[0], each):
+            raise UsageError("a result must have at least one measurement, but got none; measure again")
+        for measurement in self.measurements[1:]:
+            for what, name, first, other in differences(self.measurements[0], measurement):
                 raise MeasurementError(
-                    f"rounds must be of one {what}, but got {name} {first} and {other}; measure all again"
+                    f"a result must be of one {what}, but got {name} {first} and {other}; measure all again"
                 )
 
     @classmethod
-    def of(cls, taken: Sequence[Measurement], processes: int = 1) -> MeasurementResult:
-        """What was taken and brought to one pace, without the refused where at least ``processes`` others are left."""
-        usable = tuple(each for each in taken if not each.rejected)
+    def from_measurements(cls, measurements: Sequence[Measurement], processes: int = 1) -> MeasurementResult:
+        """Return the result of measurements at one baseline speed.
+
+        Rejected ones count only where fewer than ``processes`` others are left.
+        """
+        usable = tuple(measurement for measurement in measurements if not measurement.rejected)
         if len(usable) < processes:
-            return cls(tuple(taken))
-        return cls(usable, tuple(each for each in taken if each.rejected))
+            return cls(tuple(measurements))
+        return cls(usable, tuple(measurement for measurement in measurements if measurement.rejected))
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why it cannot be trusted; nothing where it can."""
+        """The reasons for rejection; empty where it is not rejected."""
         return self.validity.reasons if self.validity.status == "rejected" else ()
 
     @property
     def model_sha256(self) -> str:
-        """Of the model file."""
+        """SHA-256 of the model file."""
         return self.measurements[0].model_sha256
 
     @property
@@ -60,72 +87,73 @@ class MeasurementResult:
         return self.measurements[0].target
 
     @cached_property
-    def _interval(self) -> tuple[float, float, float]:
+    def _median_interval(self) -> tuple[float, float, float]:
         return median_of_processes(self.measurements)
 
     @property
     def median_ms(self) -> float:
         """The median over the processes of their median latency of one run."""
-        return self._interval[0]
+        return self._median_interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of ``median_ms``; of fewer than six processes it is not to be shown.
+        """The ends of the 95% confidence interval of ``median_ms``; shown only from six processes on.
 
-        That of one is known to be too narrow, those of two to five stand for nothing but how far they differ.
+        That of one process is known to be too narrow; those of two to five say little more than how far they differ.
         """
-        return self._interval[1:]
+        return self._median_interval[1:]
 
     @property
     def has_interval(self) -> bool:
-        """Whether there are enough processes for an interval."""
-        return len(self.measurements) >= FEWEST
+        """True where there are enough processes for an interval."""
+        return len(self.measurements) >= MIN_PROCESSES
 
     @cached_property
     def p90_ms(self) -> float:
-        """The latency that nine of ten runs stay below."""
-        return percentile([run for each in self.measurements for run in each.runs_ms], 90)
+        """The 90th percentile of the runs of all processes."""
+        return percentile([run for measurement in self.measurements for run in measurement.runs_ms], 90)
 
     @property
     def runs(self) -> int:
-        """How many runs were timed."""
-        return sum(len(each.samples_ms) for each in self.measurements)
+        """The number of timed runs."""
+        return sum(len(measurement.samples_ms) for measurement in self.measurements)
 
     @property
     def peak_bytes(self) -> int | None:
         """The most memory that any process held above one without a model; None where the device does not say."""
-        peaks = [each.peak_bytes for each in self.measurements]
+        peaks = [measurement.peak_bytes for measurement in self.measurements]
         return None if None in peaks else max(peak for peak in peaks if peak is not None)
 
     @property
     def device_s(self) -> float:
-        """Device time that it took in all, with what was left out."""
-        return sum(each.device_s for each in (*self.measurements, *self.rejected))
+        """Device time in all, with the rejected processes."""
+        return sum(measurement.device_s for measurement in (*self.measurements, *self.rejected))
 
     @property
     def validity(self) -> Validity:
-        """The worst verdict of the processes with its reasons; of those that differ only in numbers, the first.
+        """The worst validity of the processes with its reasons; of reasons that differ only in numbers, the first.
 
-        Those left out are counted, and where they are more than the others it is refused.
+        Rejected processes are counted in a reason of their own. Where they are more than the others,
+        the result is rejected.
         """
-        validity_counts = [each.validity for each in self.measurements]
-        worst = max(validity_counts, key=lambda validity: _BADNESS[validity.status]).status
-        reasons = _distinct(validity for validity in validity_counts if validity.status == worst)
+        validities = [measurement.validity for measurement in self.measurements]
+        worst = max(validities, key=lambda validity: _STATUSES.index(validity.status)).status
+        reasons = _distinct_reasons(validity for validity in validities if validity.status == worst)
         if self.rejected:
-            why = "; ".join(_distinct(each.validity for each in self.rejected))
+            why = "; ".join(_distinct_reasons(measurement.validity for measurement in self.rejected))
             total = len(self.measurements) + len(self.rejected)
-            reasons = (*reasons, f"{len(self.rejected)} of {total} processes left out: {why}")
+            reasons = (*reasons, f"{len(self.rejected)} of {total} processes rejected: {why}")
         if len(self.rejected) > len(self.measurements):
             return Validity("rejected", reasons[-1:])
         return Validity(worst, reasons)
 
     @property
     def synthetic(self) -> bool:
-        """Whether the numbers are made up, by a fake device."""
-        return any(each.synthetic for each in self.measurements)
+        """True where the numbers are made up, by a fake device."""
+        return any(measurement.synthetic for measurement in self.measurements)
 
     def to_dict(self) -> dict[str, Any]:
-        """What was found, and every measurement, as plain data."""
+        """Return the statistics and every measurement as plain data."""
         return {
             "median_ms": self.median_ms,
             "interval_95_ms": list(self.interval_ms) if self.has_interval else None,
@@ -136,8 +164,8 @@ class MeasurementResult:
             "device_s": self.device_s,
             "validity": {"status": self.validity.status, "reasons": list(self.validity.reasons)},
             "synthetic": self.synthetic,
-            "measurements": [each.to_dict() for each in self.measurements],
-            "rejected": [each.to_dict() for each in self.rejected],
+            "measurements": [measurement.to_dict() for measurement in self.measurements],
+            "rejected": [measurement.to_dict() for measurement in self.rejected],
         }
 
     def __str__(self) -> str:
@@ -146,37 +174,51 @@ class MeasurementResult:
         made_up = "synthetic, " if self.synthetic else ""
         return f"{format_ms(self.median_ms)} ({interval}{made_up}{self.validity})"
 
+    def __repr__(self) -> str:
+        return f"MeasurementResult({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """Median, interval, number of processes and validity on one line."""
+        median = format_median(self.median_ms, self.interval_ms if self.has_interval else None)
+        number = len(self.measurements)
+        made_up = "synthetic, " if self.synthetic else ""
+        return f"{median}, {number} process{'es' * (number > 1)}, {made_up}{self.validity.status}"
+
 
 _NUMBER = re.compile(r"[\d.]+")
-_BADNESS = {"valid": 0, "unverified": 1, "rejected": 2}
+_STATUSES = ("valid", "unverified", "rejected")  # the worst last
 
 
-def _distinct(validity_counts: Iterable[Validity]) -> tuple[str, ...]:
-    """Their reasons; of those that differ only in numbers, the first."""
-    reasons = [reason for validity in validity_counts for reason in validity.reasons]
+def _distinct_reasons(validities: Iterable[Validity]) -> tuple[str, ...]:
+    """Return their reasons; of those that differ only in numbers, the first."""
+    reasons = [reason for validity in validities for reason in validity.reasons]
     distinct = {_NUMBER.sub("", reason): reason for reason in reversed(reasons)}
     return tuple(reversed(distinct.values()))
 
 
 def median_of_processes(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
-    """The median of the medians of one or more processes and the ends of its 95% confidence interval, milliseconds."""
+    """Return the median of the processes' medians and the ends of its 95% confidence interval, ms."""
     if len(measurements) == 1:
         return (measurements[0].median_ms, *measurements[0].interval_ms)
     return interval_of_medians([measurement.median_ms for measurement in measurements])
 
 
 def compare_results(first: MeasurementResult, second: MeasurementResult) -> tuple[float, float, float] | None:
-    """How many times as long ``first`` takes as ``second``: the ratio and its 95% interval.
+    """Return how many times as long ``first`` takes as ``second``.
 
-    For rounds of one batch, or of different targets. From equal rounds where the
-    target is the same and six rounds have both; otherwise from the two medians
-    and their intervals. None where one has fewer than six processes.
+    Results of one batch on one target are compared by the ratios within equal rounds, where there
+    are six; others by their medians and intervals.
+
+    Returns:
+        The ratio and the ends of its 95% interval; None where one result has fewer than six processes.
     """
     if not (first.has_interval and second.has_interval):
         return None
-    others = {each.round: each.median_ms for each in second.measurements if second.target == first.target}
-    pairs = [(each.median_ms, others[each.round]) for each in first.measurements if each.round in others]
-    if len(pairs) >= FEWEST:
+    same_target = second.target == first.target
+    by_round = {one.round: one.median_ms for one in second.measurements if same_target}
+    pairs = [(one.median_ms, by_round[one.round]) for one in first.measurements if one.round in by_round]
+    if len(pairs) >= MIN_PROCESSES:
         return ratio_of_pairs(pairs)
-    medians = [(each.median_ms, *each.interval_ms) for each in (first, second)]
-    return (first.median_ms / second.median_ms, *ratio_interval(*medians))
+    now, then = ((result.median_ms, *result.interval_ms) for result in (first, second))
+    return (first.median_ms / second.median_ms, *ratio_interval(now, then))

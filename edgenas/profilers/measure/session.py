@@ -1,4 +1,4 @@
-"""One run of the agent on a device: a process for each model file in order, each answer handed on as it comes."""
+"""One run of the agent on a device: each model file in a process of its own, each result yielded as it comes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ import json
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
 from edgenas.errors import DeviceError, EdgeNASError, ModelError
-from edgenas.profilers.measure.answers import Answer, End, Failed, Hello, Result, Unable, read_answer
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import ModelFile, check_models, describe, model_error, send_agent, unable
+from edgenas.profilers.measure.protocol import (
+    Answer,
+    End,
+    Failed,
+    Hello,
+    ModelFile,
+    Result,
+    Unable,
+    check_models,
+    device_error,
+    ended_early_error,
+    model_error,
+    read_answer,
+    send_agent,
+    target_request,
+)
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.validity import Validity, assess
+from edgenas.profilers.measure.validity import assess
 
 _START_SECONDS = 60.0
 _LOCK_SECONDS = 600.0
 
 
-def measure_many(
+def iter_measurements(
     models: Sequence[Path],
     target: Target,
     *,
@@ -31,16 +45,25 @@ def measure_many(
     exceptions: Mapping[Path, MeasureSettings] | None = None,
     checked: Mapping[Path, ModelFile] | None = None,
 ) -> Generator[Measurement | ModelError, None, None]:
-    """Measure model files in order, each in a process of its own, yielding each result as soon as it is there.
+    """Measure model files in order, each in a process of its own, and yield each result as soon as it is there.
 
-    What is wrong with a model is yielded in place of its result. A file may
-    occur several times; one that failed is not run again, but fails again.
-    Those in ``exceptions`` are run by settings of their own, those in
-    ``checked`` were read before. The caller keeps the device, which is locked
-    meanwhile. Closing the iterator ends the agent. Raises UsageError before
-    anything is run, and DeviceError when another
-    edgenas measures there, or when the device vanishes, after every result that
-    came before has been yielded.
+    The device is locked meanwhile and stays open. Closing the iterator ends the agent.
+
+    Args:
+        models: paths; a path may occur several times. A file that failed is not run again, but fails again.
+        target: how the models are run.
+        device: an open connection to the target's device.
+        settings: how long and how often each model is run.
+        exceptions: settings for single files, instead of ``settings``.
+        checked: files that ``check_models`` has read before.
+
+    Yields:
+        A Measurement, or the ModelError of a file that the runtime cannot run.
+
+    Raises:
+        UsageError: before anything is run, for a file that cannot be read.
+        DeviceError: when another edgenas measures there, or when the device vanishes,
+            after every earlier result has been yielded.
     """
     paths = [Path(model) for model in models]
     unread = [path for path in dict.fromkeys(paths) if path not in (checked or {})]
@@ -48,26 +71,14 @@ def measure_many(
     if not paths:
         nothing: tuple[ModelError, ...] = ()
         return (outcome for outcome in nothing)
-    own = {files[path].sha256: special for path, special in (exceptions or {}).items()}
-    return _Session([files[path] for path in paths], target, settings or MeasureSettings(), own, device).results()
-
-
-def with_drift(measurement: Measurement, drift: float, target: Target) -> Measurement:
-    """A measurement with the drift that a reference model showed around it, and the verdict that follows."""
-    after = {**measurement.conditions_after, "drift": drift}
-    validity = _verdict(measurement.conditions_before, after, measurement.placement, target)
-    return replace(measurement, conditions_after=after, validity=validity)
-
-
-def _verdict(
-    before: Mapping[str, Any], after: Mapping[str, Any], placement: Mapping[str, int] | None, target: Target
-) -> Validity:
-    return assess(before, after, placement=placement, providers=target.providers, power_mode=target.profile.power_mode)
+    by_digest = {files[path].sha256: own for path, own in (exceptions or {}).items()}
+    run = _AgentRun([files[path] for path in paths], target, settings or MeasureSettings(), by_digest, device)
+    return run.results()
 
 
 @dataclass
-class _Session:
-    """One run of the agent: a thread waits for the device, results are taken from its lines as they come."""
+class _AgentRun:
+    """One run of the agent: a thread waits for the device and queues its lines, which become measurements."""
 
     models: Sequence[ModelFile]
     target: Target
@@ -79,63 +90,65 @@ class _Session:
 
     def results(self) -> Generator[Measurement | ModelError, None, None]:
         with self.device.lock(Deadline(_LOCK_SECONDS)):
-            yield from self._results(*self._prepare(), self.device.facts())
+            command, request = self._prepare_request()
+            yield from self._read_results(command, request, self.device.facts())
 
-    def _results(self, command: list[str], request: bytes, facts: dict[str, Any]) -> Iterator[Measurement | ModelError]:
-        each = self.settings.model_timeout_seconds
-        deadline = Deadline(_START_SECONDS + len(self.models) * (each + 1))
-        thread = threading.Thread(target=self._run, args=(command, request, deadline), daemon=True)
+    def _prepare_request(self) -> tuple[list[str], bytes]:
+        """Push the agent and the models; return the agent's command and its standard input."""
+        command = send_agent(self.device, self.target.runtime)
+        distinct = {model.remote_name: model for model in self.models}
+        paths = {name: self.device.push(model.path, name, model.sha256) for name, model in distinct.items()}
+        models: list[dict[str, Any]] = []
+        for number, model in enumerate(self.models):
+            models.append({"id": number, "path": paths[model.remote_name]})
+            if model.sha256 in self.exceptions:
+                models[-1]["settings"] = self.exceptions[model.sha256].to_dict()
+        request = {
+            **target_request(self.target),
+            "settings": self.settings.to_dict(),
+            "remember_in": str(PurePosixPath(command[-1]).parent.parent),
+            "models": models,
+        }
+        return command, json.dumps(request).encode() + b"\n"
+
+    def _read_results(
+        self, command: list[str], request: bytes, facts: dict[str, Any]
+    ) -> Iterator[Measurement | ModelError]:
+        seconds = self.settings.model_timeout_seconds
+        deadline = Deadline(_START_SECONDS + len(self.models) * (seconds + 1))
+        thread = threading.Thread(target=self._run_agent, args=(command, request, deadline), daemon=True)
         thread.start()
         try:
-            hello = self._expect((Hello,), _START_SECONDS, 0)
+            hello = self._next_answer((Hello,), _START_SECONDS, 0)
             assert isinstance(hello, Hello)
             for number, model in enumerate(self.models):
-                answer = self._expect((Result, Failed), each + _START_SECONDS, number)
+                answer = self._next_answer((Result, Failed), seconds + _START_SECONDS, number)
                 if isinstance(answer, Failed):
                     yield model_error(model, answer, hello.versions, self.target)
                 else:
                     assert isinstance(answer, Result)
-                    yield self._success(model, answer, hello, facts)
-            self._expect((End,), _START_SECONDS, len(self.models))
+                    yield self._make_measurement(model, answer, hello, facts)
+            self._next_answer((End,), _START_SECONDS, len(self.models))
         finally:
             deadline.cancel()
             thread.join()
 
-    def _prepare(self) -> tuple[list[str], bytes]:
-        command = send_agent(self.device, self.target.runtime)
-        distinct = {model.remote_name: model for model in self.models}
-        paths = {name: self.device.push(model.path, name, model.sha256) for name, model in distinct.items()}
-        request = {
-            **describe(self.target),
-            "settings": self.settings.to_dict(),
-            "remember_in": str(PurePosixPath(command[-1]).parent.parent),
-            "models": [
-                {"id": number, "path": paths[model.remote_name], **self._own(model)}
-                for number, model in enumerate(self.models)
-            ],
-        }
-        return command, json.dumps(request).encode() + b"\n"
-
-    def _own(self, model: ModelFile) -> dict[str, Any]:
-        special = self.exceptions.get(model.sha256)
-        return {} if special is None else {"settings": special.to_dict()}
-
-    def _run(self, command: list[str], request: bytes, deadline: Deadline) -> None:
+    def _run_agent(self, command: list[str], request: bytes, deadline: Deadline) -> None:
         try:
-            done = self.device.run(command, deadline=deadline, stdin=request, on_line=self._take)
+            done = self.device.run(command, deadline=deadline, stdin=request, on_line=self._queue_line)
             self.stderr = done.stderr
             self.lines.put(None)
         except BaseException as error:
             self.lines.put(error)
 
-    def _take(self, line: str) -> None:
-        """Keep a line until it is wanted; raises DeviceError for more of them than the agent has to say."""
+    def _queue_line(self, line: str) -> None:
+        """Queue a line; raise DeviceError for more lines than the agent has to send."""
         if self.lines.qsize() > len(self.models) + 2:
             raise DeviceError("answered more than it was asked for; try again")
         self.lines.put(line)
 
-    def _expect(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
-        """The next answer, of one of these kinds; raises DeviceError for anything else."""
+    def _next_answer(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
+        """Return the next answer, which must be of one of these kinds; raise DeviceError for anything else."""
         where = f"{self.target.profile.name}, after {done} of {len(self.models)} models"
         try:
             line = self.lines.get(timeout=seconds)
@@ -146,31 +159,36 @@ class _Session:
         if isinstance(line, BaseException):
             raise line
         if line is None:
-            said = " ".join(self.stderr.strip().rpartition("\n")[2].split())[:400]
-            raise DeviceError(f"{where}: the agent ended too early{f' ({said})' if said else ''}; try again")
-        return self._parse(line, kinds, done, where)
+            raise ended_early_error(self.stderr, where)
+        return self._parse_answer(line, kinds, done, where)
 
-    def _parse(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
+    def _parse_answer(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
         answer = read_answer(line, Result, where)
         if isinstance(answer, Unable):
-            raise unable(answer, where, self.target, self.device.python)
+            raise device_error(answer, where, self.target, self.device.python)
         number = answer.count if isinstance(answer, End) else done if isinstance(answer, Hello) else answer.id
         if not isinstance(answer, kinds) or number != done:
             due = " or ".join(kind.__name__.lower() for kind in kinds)
             raise DeviceError(f"{where}: answered {line[:80]!r} where {due} was due; try again")
         return answer
 
-    def _success(self, model: ModelFile, answer: Result, hello: Hello, facts: dict[str, Any]) -> Measurement:
-        said = asdict(answer)
-        del said["kind"], said["id"]
-        before, after = answer.conditions_before, answer.conditions_after
+    def _make_measurement(self, model: ModelFile, answer: Result, hello: Hello, facts: dict[str, Any]) -> Measurement:
+        fields = asdict(answer)
+        del fields["kind"], fields["id"]
+        validity = assess(
+            answer.conditions_before,
+            answer.conditions_after,
+            placement=answer.placement,
+            providers=self.target.providers,
+            power_mode=self.target.profile.power_mode,
+        )
         return Measurement(
-            **said,
+            **fields,
             model_sha256=model.sha256,
             target=self.target.to_dict(),
             facts={**facts, **hello.facts},
             versions=hello.versions,
-            validity=_verdict(before, after, answer.placement, self.target),
+            validity=validity,
             synthetic=facts["synthetic"],
             settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
         )

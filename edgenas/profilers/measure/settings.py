@@ -1,4 +1,4 @@
-"""How long and how often a model is run."""
+"""Settings of a measurement: how long and how often a model is run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from edgenas.errors import UsageError
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """When a measurement is warm, when it is precise enough, and what it may cost at most.
+    """Settings of a measurement: warm-up, precision, and the most time it may take.
 
     A model is run in ``processes`` processes, and in more, up to
     ``max_processes``, until half the 95% interval of its median is at most
     ``relative_half_width`` of it, or the model has taken ``total_seconds``.
 
-    In each process, runs are timed until they alone would give that interval,
-    and they span ``min_seconds`` (the noise of a machine changes within tenths
-    of a second), or until ``max_seconds`` or ``max_runs`` are used up; never
-    fewer than ``min_runs``, or three where one takes longer than ``max_seconds``.
+    In each process, runs are timed until they alone would give that interval
+    and span ``min_seconds`` (the noise of a machine changes within tenths
+    of a second), or until ``max_seconds`` or ``max_runs`` are used up. There are never
+    fewer than ``min_runs``, or than three where one takes longer than ``max_seconds``.
     Of a model so fast that ``max_runs`` would not span ``min_seconds``, every
     n-th run is kept. A process that takes longer than ``model_timeout_seconds``
-    is given up, and the model with it. Raises UsageError.
+    is ended, and the model fails.
+
+    Raises:
+        UsageError: for values that break a rule, with the rule.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -52,7 +55,7 @@ class MeasureSettings:
         _require(self.model_timeout_seconds > 0, "model_timeout_seconds > 0", self.model_timeout_seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as plain data."""
+        """Return all settings as plain data."""
         return asdict(self)
 
 

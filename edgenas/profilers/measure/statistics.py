@@ -1,4 +1,4 @@
-"""The median of the runs of a process and of the medians of processes, and how well each is known."""
+"""Confidence intervals of the median of a process's runs, of the median over processes, and of ratios."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BLOCKS = 10
 _STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 
 # The fewest values whose extremes bound their median at 95%.
-FEWEST = 6
+MIN_PROCESSES = 6
 # Variance of the median of 2 to 5 values from a normal distribution, by its own: D. Teichroew, Tables of expected
 # values of order statistics, Annals of Mathematical Statistics 27 (1956) 410.
 _MEDIAN_VARIANCE = {2: 0.5, 3: 0.448671, 4: 0.298191, 5: 0.286833}
 
 
 def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """The median and the ends of its 95% confidence interval, in the unit of ``samples`` (in the order taken).
+    """Return the median of a process's runs and the ends of its 95% confidence interval.
 
     Runs that follow each other are correlated, so a formula for independent
     samples gives an interval that is too narrow. Sectioning: the samples are cut
@@ -33,7 +33,16 @@ def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple
     interval is M ± t(K-1) * sqrt(sum (m_i - M)² / ((K-1) K)).
     Source: S. Asmussen and P. Glynn, Stochastic Simulation (2007), III.5a; for
     quantiles M. Nakayama, Confidence intervals for quantiles using sectioning,
-    ACM TOMACS 24(4), 2014. Raises MeasurementError for fewer than two samples.
+    ACM TOMACS 24(4), 2014.
+
+    Args:
+        samples: single runs in the order taken, in any unit.
+
+    Returns:
+        Median, lower end and upper end, in the unit of ``samples``.
+
+    Raises:
+        MeasurementError: for fewer than two samples.
     """
     values = np.asarray(samples, dtype=np.float64)
     if len(values) < 2:
@@ -47,32 +56,41 @@ def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple
 
 
 def interval_of_medians(medians: Sequence[float]) -> tuple[float, float, float]:
-    """The median of two or more processes' medians and the ends of its 95% confidence interval, in their unit.
+    """Return the median of the medians of processes and the ends of its 95% confidence interval.
 
-    The same file settles at another speed in each process (where its memory
+    The same file runs at another speed in each process (where its memory
     lies, what else the machine does then), so the interval from the runs of one
-    process is too narrow for comparing two: the processes are the independent
+    process is too narrow to compare two: the processes are the independent
     repetitions, as in T. Kalibera and R. Jones, Rigorous benchmarking in
     reasonable time, ISMM 2013. From six on, the ends are the k-th smallest and
-    k-th largest median, with k from the binomial distribution, which a few slow
-    processes do not move: H. David and H. Nagaraja, Order Statistics (2003),
-    7.1. Two to five are taken for values of a normal distribution: the ends are
+    k-th largest median, with k from the binomial distribution; a few slow
+    processes do not move them: H. David and H. Nagaraja, Order Statistics (2003),
+    7.1. Two to five are taken as values of a normal distribution: the ends are
     M ± t(n-1) s sqrt(v_n), with s their deviation and v_n the variance of the
-    median of n standard normal values. Raises MeasurementError for one.
+    median of n standard normal values.
+
+    Args:
+        medians: one value for each process, in any unit; at least two.
+
+    Returns:
+        Median, lower end and upper end, in the unit of ``medians``.
+
+    Raises:
+        MeasurementError: for fewer than two medians.
     """
     values, number = sorted(medians), len(medians)
     if number < 2:
         raise MeasurementError(f"an interval needs at least 2 processes, but got {number}; raise processes")
-    middle = statistics.median(values)
-    if number >= FEWEST:
-        rank = _rank(number)
-        return middle, values[rank - 1], values[-rank]
+    median = statistics.median(values)
+    if number >= MIN_PROCESSES:
+        rank = _interval_rank(number)
+        return median, values[rank - 1], values[-rank]
     half = _STUDENT_T[number - 2] * statistics.stdev(values) * math.sqrt(_MEDIAN_VARIANCE[number])
-    return middle, middle - half, middle + half
+    return median, median - half, median + half
 
 
-def _rank(number: int) -> int:
-    """The largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
+def _interval_rank(number: int) -> int:
+    """Return the largest k for which fewer than k of ``number`` values fall below their median with at most 2.5%."""
     rank, tail = 0, 1
     while 40 * tail <= 2**number:
         rank += 1
@@ -81,37 +99,37 @@ def _rank(number: int) -> int:
 
 
 def processes_needed(medians: Sequence[float], relative_half_width: float) -> int:
-    """How many processes in all would bring half the interval of their median down to this share of it.
+    """Return how many processes in all would narrow half the interval of their median to this share of the median.
 
-    Half the interval shrinks with the root of the number. At most twice as many
-    as there are, for the width is itself uncertain, and at least three more, or
-    an order-statistic interval may not move; as many as there are when they
-    suffice. With the number found so, intervals of simulated processes cover
+    Half the interval shrinks with the root of the number. The result is at most twice as many
+    as there are, since the width is itself uncertain, and at least three more, since
+    an order-statistic interval may not move otherwise; as many as there are when they
+    suffice. With numbers chosen in this way, intervals of simulated processes cover
     the true median as often as those of a fixed number.
     """
-    middle, low, high = interval_of_medians(medians)
+    median, low, high = interval_of_medians(medians)
     number, half = len(medians), (high - low) / 2
-    if half <= relative_half_width * middle:
+    if half <= relative_half_width * median:
         return number
-    return max(number + 3, min(2 * number, math.ceil(number * (half / (relative_half_width * middle)) ** 2)))
+    return max(number + 3, min(2 * number, math.ceil(number * (half / (relative_half_width * median)) ** 2)))
 
 
 def ratio_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """How many times as long the first of each pair takes as the second: the median ratio and its 95% interval.
+    """Return the median ratio of two or more pairs, first to second, and the ends of its 95% interval.
 
     Pairs of the same round saw the same state of the machine, which cancels in
-    their ratio. At least two pairs; on logarithms, where ratios are differences.
+    their ratio. Computed on logarithms, where ratios are differences.
     """
-    middle, low, high = interval_of_medians([math.log(first / second) for first, second in pairs])
-    return math.exp(middle), math.exp(low), math.exp(high)
+    median, low, high = interval_of_medians([math.log(first / second) for first, second in pairs])
+    return math.exp(median), math.exp(low), math.exp(high)
 
 
 def ratio_interval(now: tuple[float, float, float], then: tuple[float, float, float]) -> tuple[float, float]:
-    """The 95% interval of ``now / then``, each a median and the ends of its 95% interval.
+    """Return the 95% interval of ``now / then``, each a median and the ends of its 95% interval.
 
-    On the logarithms, where the ratio is a difference, by the method of variance
-    estimates recovery: each end lies off the ratio by the root of the summed
-    squares of how far the two ends that push it there lie off their medians.
+    Computed on logarithms, where the ratio is a difference, by the method of variance
+    estimates recovery: the distance of each end from the ratio is the root of the summed
+    squares of the distances of the two ends that push it there from their medians.
     Source: G. Zou and A. Donner, Construction of confidence limits about effect
     measures: a general approach, Statistics in Medicine 27 (2008) 1693.
     """
@@ -123,5 +141,5 @@ def ratio_interval(now: tuple[float, float, float], then: tuple[float, float, fl
 
 
 def percentile(samples: Sequence[float] | npt.NDArray[np.float64], percent: float) -> float:
-    """A percentile by linear interpolation between the ordered samples."""
+    """Return a percentile by linear interpolation between the ordered samples."""
     return float(np.percentile(np.asarray(samples, dtype=np.float64), percent))

@@ -1,4 +1,4 @@
-"""Whether a measurement can be trusted, judged from what the device said before and after it. Pure functions."""
+"""The validity of a measurement, by the conditions of the device before and after it. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 # The facts without which nobody can say that the device ran at full, steady speed.
-NEEDED = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
+REQUIRED_FACTS = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
-_HEATING_C = 15.0
-MOST_INTERRUPTED = 0.5
-MOST_DRIFT = 0.1
-_LEAST_FREQUENCY = 0.9
+_MAX_HEATING_C = 15.0
+MAX_INTERRUPTED = 0.5
+MAX_DRIFT = 0.1
+_MIN_FREQUENCY_SHARE = 0.9
 _GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
 _UNDERVOLTAGE, _HOT = 0b0001, 0b1110
@@ -20,7 +20,13 @@ _UNDERVOLTAGE, _HOT = 0b0001, 0b1110
 
 @dataclass(frozen=True)
 class Validity:
-    """``trusted``; ``unverified``, naming the facts that the device withholds; ``refused``, with reason and remedy."""
+    """The validity of a measurement, with reasons.
+
+    Attributes:
+        status: ``valid``; ``unverified`` where the device does not give the facts that would show it;
+            ``rejected`` where the number is not what the device can do.
+        reasons: missing facts, notes, or what is wrong with the remedy; one line each.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -39,32 +45,38 @@ def assess(
     providers: Sequence[str] = (),
     power_mode: str | None = None,
 ) -> Validity:
-    """The verdict on a measurement between two sets of conditions.
+    """Return the validity of a measurement between two sets of conditions.
 
-    Refused: a governor that is free to change the frequency, or one more than a
+    It is rejected for: a governor that is free to change the frequency; a frequency more than a
     tenth below its bound; throttling, under-voltage, battery power, or heating
-    up by more than 15 °C meanwhile; other programs that took the CPU from more
+    up by more than 15 °C; other programs that interrupted more
     than half of the timed runs (the others make the median); a reference model
-    that drifted by more than a tenth; another power mode than ``power_mode``;
-    and, where ``placement`` tells how many nodes each provider ran, none of them
-    on the first of ``providers``, those that the profile names. A part of them
-    elsewhere is a fallback: the number stands, and the verdict says so.
+    that drifted by more than a tenth; another power mode than ``power_mode``; a free clock of a GPU that
+    ran nodes; and no node on the first of ``providers``. Some nodes
+    elsewhere are a fallback, which is noted in the reasons.
+
+    Args:
+        before: conditions before the runs.
+        after: conditions after the runs, with ``interrupted_share``, ``lowest_frequency_khz`` and ``drift``.
+        placement: number of nodes by provider; None where the CPU runs all, empty where the runtime does not say.
+        providers: the providers that the profile names, in order.
+        power_mode: the power mode that the profile names.
     """
     problems = [
-        *_governor(before, after),
-        *_frequency(after),
-        *_heat(before, after),
-        *_flags(before, after),
-        *_power(after, power_mode),
-        *_competition(after),
-        *_drift(after),
-        *_absent(placement, providers),
-        *_gpu(after, placement),
+        *_check_governor(before, after),
+        *_check_frequency(after),
+        *_check_heat(before, after),
+        *_check_throttled_flags(before, after),
+        *_check_power(after, power_mode),
+        *_check_interruptions(after),
+        *_check_drift(after),
+        *_check_first_provider(placement, providers),
+        *_check_gpu_clock(after, placement),
     ]
-    notes = [*_fallback(placement, providers), *_cap(after)]
+    notes = [*_note_fallback(placement, providers), *_note_frequency_cap(after)]
     if problems:
         return Validity("rejected", (*problems, *notes))
-    missing = [fact for fact in NEEDED if after.get(fact) is None]
+    missing = [fact for fact in REQUIRED_FACTS if after.get(fact) is None]
     if placement is not None and not placement:
         missing.append("placement")
     if missing:
@@ -72,16 +84,16 @@ def assess(
     return Validity("valid", tuple(notes))
 
 
-def _governor(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    given = {name for facts in (before, after) for name in (facts.get("governor") or "").split(",")}
-    slow = sorted(given & _SLOW_GOVERNORS)
-    # jetson_clocks leaves the governor and closes the bounds that it works in.
+def _check_governor(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    governors = {name for facts in (before, after) for name in (facts.get("governor") or "").split(",")}
+    slow = sorted(governors & _SLOW_GOVERNORS)
+    # jetson_clocks keeps the governor and narrows its bounds to one frequency.
     if not slow or (before.get("frequency_fixed") and after.get("frequency_fixed")):
         return []
-    return [f"governor is {', '.join(slow)}: run {_steady_command(after)}"]
+    return [f"governor is {', '.join(slow)}: run {_governor_remedy(after)}"]
 
 
-def _steady_command(after: Mapping[str, Any]) -> str:
+def _governor_remedy(after: Mapping[str, Any]) -> str:
     if after.get("power_mode") is not None or "gpu_fixed" in after:
         return "sudo jetson_clocks"
     if after.get("throttled_flags") is not None:
@@ -89,11 +101,11 @@ def _steady_command(after: Mapping[str, Any]) -> str:
     return "sudo cpupower frequency-set -g performance"
 
 
-def _frequency(after: Mapping[str, Any]) -> list[str]:
+def _check_frequency(after: Mapping[str, Any]) -> list[str]:
     lowest, limit = after.get("lowest_frequency_khz"), after.get("frequency_limit_khz")
-    # What a CPU with turbo promises to hold is its base frequency.
+    # A CPU with turbo promises to hold its base frequency only.
     promised = min((value for value in (limit, after.get("frequency_base_khz")) if value), default=None)
-    if lowest is None or promised is None or lowest >= _LEAST_FREQUENCY * promised:
+    if lowest is None or promised is None or lowest >= _MIN_FREQUENCY_SHARE * promised:
         return []
     return [
         f"the frequency fell to {lowest / 1000:.0f} of {promised / 1000:.0f} MHz:"
@@ -101,18 +113,18 @@ def _frequency(after: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _cap(after: Mapping[str, Any]) -> list[str]:
+def _note_frequency_cap(after: Mapping[str, Any]) -> list[str]:
     limit, most = after.get("frequency_limit_khz"), after.get("frequency_max_khz")
     if limit is None or most is None or limit >= most:
         return []
     return [f"the frequency is capped at {limit / 1000:.0f} of {most / 1000:.0f} MHz"]
 
 
-def _heat(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _check_heat(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     problems = []
-    if _rise(before, after, "throttle_count") > 0:
+    if _increase(before, after, "throttle_count") > 0:
         problems.append("the device throttled: cool it, then measure again")
-    if _rise(before, after, "temperature_c") > _HEATING_C:
+    if _increase(before, after, "temperature_c") > _MAX_HEATING_C:
         problems.append(
             f"the device heated up from {before['temperature_c']:.0f} to {after['temperature_c']:.0f} °C:"
             " measure again now that it is warm, or cool it"
@@ -120,34 +132,34 @@ def _heat(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _rise(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) -> float:
+def _increase(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) -> float:
     first, last = before.get(fact), after.get(fact)
     return 0.0 if first is None or last is None else float(last - first)
 
 
-def _competition(after: Mapping[str, Any]) -> list[str]:
+def _check_interruptions(after: Mapping[str, Any]) -> list[str]:
     share = after.get("interrupted_share")
-    if share is None or share <= MOST_INTERRUPTED:
+    if share is None or share <= MAX_INTERRUPTED:
         return []
     return [f"other programs interrupted {share:.0%} of its runs: stop them, then measure again"]
 
 
-def _flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What a Raspberry Pi says: anything that holds at either end, or came to happen between them."""
+def _check_throttled_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Check the flags of a Raspberry Pi: what holds before or after, or happened between."""
     first, last = before.get("throttled_flags"), after.get("throttled_flags")
     if last is None:
         return []
     first = last if first is None else first
-    seen = (first | last | ((last & ~first) >> 16)) & 0xF
+    flags = (first | last | ((last & ~first) >> 16)) & 0xF
     problems = []
-    if seen & _UNDERVOLTAGE:
+    if flags & _UNDERVOLTAGE:
         problems.append("its voltage is too low: use the board's own power supply and a short, thick cable")
-    if seen & _HOT:
+    if flags & _HOT:
         problems.append("the board throttled: cool it (a heat sink, a fan), then measure again")
     return problems
 
 
-def _power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
+def _check_power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
     problems = []
     if after.get("power") == "battery":
         problems.append("it runs on battery: connect its power supply, then measure again")
@@ -160,22 +172,22 @@ def _power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
     return problems
 
 
-def _drift(after: Mapping[str, Any]) -> list[str]:
+def _check_drift(after: Mapping[str, Any]) -> list[str]:
     drift = after.get("drift")
-    if drift is None or abs(drift) <= MOST_DRIFT:
+    if drift is None or abs(drift) <= MAX_DRIFT:
         return []
     return [drift_problem(drift)]
 
 
 def drift_problem(drift: float) -> str:
-    """What is wrong where a device is so much slower than at the beginning of a batch, and the remedy."""
+    """Return the reason for rejection, with the remedy, where a device drifted this far within a batch."""
     return (
         f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile:"
         " let it run as before (cool it, end other programs), or measure everything again"
     )
 
 
-def _absent(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+def _check_first_provider(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
     if not placement or not providers or placement.get(providers[0]):
         return []
     ran = f"all {sum(placement.values())} nodes ran on {' and '.join(sorted(placement))}"
@@ -185,14 +197,14 @@ def _absent(placement: Mapping[str, int] | None, providers: Sequence[str]) -> li
     ]
 
 
-def _fallback(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+def _note_fallback(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
     if not placement or not providers or not placement.get(providers[0]):
         return []
     others = [f"{placement[name]} ran on {name}" for name in sorted(placement) if name != providers[0]]
     return [f"fallback: of {sum(placement.values())} nodes, {', '.join(others)}"] if others else []
 
 
-def _gpu(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
+def _check_gpu_clock(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
     if after.get("gpu_fixed") is not False or not _GPU_PROVIDERS & set(placement or ()):
         return []
     return ["the GPU's clock is not fixed: run sudo jetson_clocks"]

@@ -84,7 +84,7 @@ Many = Callable[[int], list[Path]]
 
 @pytest.fixture
 def make_many(tmp_path: Path) -> Many:
-    """So many different files."""
+    """This many different files."""
 
     def make(number: int) -> list[Path]:
         paths = [tmp_path / f"model{place}.onnx" for place in range(number)]
@@ -96,9 +96,9 @@ def make_many(tmp_path: Path) -> Many:
 
 
 def found(batch: Batch, number: int = 0) -> MeasurementResult:
-    rounds = batch.results()[number]
-    assert isinstance(rounds, MeasurementResult)
-    return rounds
+    result = batch.results()[number]
+    assert isinstance(result, MeasurementResult)
+    return result
 
 
 def test_models_are_measured_round_by_round(models: Make, target: Target) -> None:
@@ -147,10 +147,10 @@ def test_a_batch_of_fewer_has_none(make_many: Many, target: Target) -> None:
 
 
 def test_a_series_always_has_it(models: Make, target: Target) -> None:
-    """A batch of a longer series runs the reference, and adds it to what watches the series."""
-    watch = DriftMonitor()
-    Batch(models("a"), target, ONCE, watch=watch).run(Board(lambda name, before: 1.0).device)
-    assert len(watch) == 1
+    """A batch of a longer series runs the reference, and adds it to the monitor of the series."""
+    monitor = DriftMonitor()
+    Batch(models("a"), target, ONCE, monitor=monitor).run(Board(lambda name, before: 1.0).device)
+    assert len(monitor) == 1
 
 
 def test_drift_is_corrected_after_the_batch(make_many: Many, target: Target) -> None:
@@ -174,7 +174,7 @@ def test_drift_is_corrected_after_the_batch(make_many: Many, target: Target) -> 
 
 
 def test_a_device_that_becomes_slower_for_good_is_not_hidden(make_many: Many, target: Target) -> None:
-    """Twice as slow from a quarter on: it ends there, and no verdict is without the reason."""
+    """Twice as slow from a quarter on: it ends there, and each validity has the reason."""
     kept: list[int | None] = []
     batch = Batch(make_many(40), target, on_process=lambda number, measurement: kept.append(number))
     with pytest.raises(DeviceError, match=r"localhost: the device slowed down by .* measure everything again"):
@@ -186,15 +186,15 @@ def test_a_device_that_becomes_slower_for_good_is_not_hidden(make_many: Many, ta
 
 
 def test_what_was_taken_while_it_was_slow_is_taken_again(make_many: Many, target: Target) -> None:
-    """Half as fast for 80 of some 270 processes: those are refused and replaced, and the others stand."""
+    """Half as fast for 80 of some 270 processes: those are rejected and replaced, and the others stand."""
     board = changing(1.0, 0)
     even = board.speed
     board.speed = lambda name, before: even(name, before) * (2.0 if 100 <= len(board.ran) < 188 else 1.0)
     batch = Batch(make_many(40), target)
     batch.run(board.device)
     results = [found(batch, number) for number in range(40)]
-    assert sum(len(rounds.rejected) for rounds in results) >= 30
-    assert all(0.98 < rounds.median_ms < 1.02 and not rounds.problems for rounds in results)
+    assert sum(len(result.rejected) for result in results) >= 30
+    assert all(0.98 < result.median_ms < 1.02 and not result.problems for result in results)
 
 
 def test_a_noisy_model_gets_more_processes_than_a_steady_one(models: Make, target: Target) -> None:
@@ -231,7 +231,7 @@ def test_a_disturbed_process_is_tried_again(models: Make, target: Target) -> Non
 
 
 def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) -> None:
-    """One of two models is always disturbed: after three times as many processes as wanted it is refused."""
+    """One of two models is always disturbed: after three times as many processes as wanted it is rejected."""
     board = Board(lambda name, before: DISTURBED if name == "a" else 1.0)
     batch = Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2))
     batch.run(board.device)
@@ -240,8 +240,8 @@ def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) 
     assert found(batch, 1).validity.status != "rejected"
 
 
-def test_where_nothing_can_be_trusted_it_ends_at_once(models: Make, target: Target) -> None:
-    """When all first processes of all models were refused, so will the next ones be."""
+def test_where_all_are_rejected_it_ends_at_once(models: Make, target: Target) -> None:
+    """When all first processes of all models were rejected, so will the next ones be."""
     board = Board(lambda name, before: DISTURBED)
     Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2)).run(board.device)
     assert len(board.ran) == 4
@@ -254,18 +254,18 @@ def test_a_bad_model_costs_only_itself(models: Make, target: Target) -> None:
     batch.run(board.device)
     assert isinstance(batch.results()[1], ModelError)
     assert (found(batch, 0).median_ms, found(batch, 2).median_ms) == (1.0, 1.0)
-    assert batch.wanted() == {}
+    assert batch.missing_processes() == {}
 
 
 def test_a_model_that_fails_later_fails_and_says_after_how_many(models: Make, target: Target) -> None:
-    """A model that crashes in its fourth process is not to be trusted, nor called one that never runs."""
+    """A model that crashes in its fourth process is a failure, and the message says that it ran before."""
     kept: list[int | None] = []
     board = Board(lambda name, before: REFUSES if (name, before) == ("b", 3) else 1.0)
     batch = Batch(models("ab"), target, on_process=lambda number, measurement: kept.append(number))
     batch.run(board.device)
     assert str(batch.results()[1]).endswith("; it failed after 3 processes in which it ran")
     assert len(found(batch, 0).measurements) == kept.count(0) == 6
-    assert batch.wanted() == {}
+    assert batch.missing_processes() == {}
 
 
 def test_a_reference_that_cannot_run_is_done_without(make_many: Many, target: Target) -> None:
@@ -294,15 +294,15 @@ def test_what_was_taken_before_is_not_taken_again(models: Make, target: Target) 
     first = Batch(models("a"), target)
     first.run(Board(lambda name, before: 1.0).device)
     taken = found(first).measurements
-    assert Batch(models("a"), target, taken=[taken]).wanted() == {}
-    assert Batch(models("a"), target, taken=[taken[:3]]).wanted() == {0: 3}
+    assert Batch(models("a"), target, recorded=[taken]).missing_processes() == {}
+    assert Batch(models("a"), target, recorded=[taken[:3]]).missing_processes() == {0: 3}
 
 
-def test_what_was_refused_before_is_past(models: Make, target: Target) -> None:
-    """After eighteen disturbed processes and a remedy, a new batch measures six and trusts them."""
+def test_what_was_rejected_before_does_not_count(models: Make, target: Target) -> None:
+    """After eighteen disturbed processes and a remedy, a new batch measures six, which are not rejected."""
     first = Batch(models("a"), target, MeasureSettings(processes=18, max_processes=18))
     first.run(Board(lambda name, before: DISTURBED).device)
-    batch = Batch(models("a"), target, taken=[found(first).measurements])
+    batch = Batch(models("a"), target, recorded=[found(first).measurements])
     board = Board(lambda name, before: 1.0)
     batch.run(board.device)
     assert len(board.ran) == 6

@@ -84,14 +84,14 @@ def test_where_all_runs_are_interrupted_all_count() -> None:
     assert made(interrupted=tuple(range(5, 11))).median_ms == 3.0
 
 
-def test_drift_is_divided_away() -> None:
-    """Where the reference ran 20% slower than usual just before, 6 ms are 5; nothing is changed where nobody knows."""
+def test_drift_is_corrected_for() -> None:
+    """Where the reference ran 20% slower than its baseline, 6 ms are 5; unknown drift changes nothing."""
     assert made(conditions_after={"drift": 0.2}).median_ms == pytest.approx(5.0)
     assert made(conditions_after={"drift": None}).median_ms == 6.0
 
 
-def test_runs_are_scaled_to_the_usual_pace() -> None:
-    """A run feels the root of the pace: 4, 8 and 16 ms at 1, 4 and 16 us, where 2.25 is usual, are 6 ms each.
+def test_runs_are_scaled_to_the_baseline_speed() -> None:
+    """By the root of the speed probe, 4, 8 and 16 ms at 1, 4 and 16 us are 6 ms each at a baseline of 2.25.
 
     Drift is in that.
     """
@@ -99,20 +99,20 @@ def test_runs_are_scaled_to_the_usual_pace() -> None:
     measurement = made(samples_ms=(4.0, 8.0, 16.0), probe_ms=(0.001, 0.004, 0.016), conditions_after=after)
     assert measurement.runs_ms == pytest.approx((6.0, 6.0, 6.0))
     assert (measurement.unscaled_ms, measurement.median_probe_ms) == (8.0, 0.004)
-    assert measurement.slower == pytest.approx(1 / 3)
+    assert measurement.slowdown == pytest.approx(1 / 3)
 
 
-def test_without_a_usual_pace_runs_stay_as_they_are() -> None:
-    """A device that remembers nothing, or that gives no probe_times, changes no number."""
+def test_without_a_baseline_runs_are_not_scaled() -> None:
+    """A device that remembers no baseline, or has no speed probe, changes no number."""
     assert made(probe_ms=(0.002,) * 11).median_ms == 6.0
     assert made(conditions_after={"baseline_probe_ms": 0.002}).median_ms == 6.0
     assert made().median_probe_ms is None
 
 
 @pytest.mark.parametrize("probe_times", [(0.002,), (0.0,) * 11, (float("inf"),) * 11])
-def test_paces_that_cannot_be_are_refused(probe_times: tuple[float, ...]) -> None:
+def test_impossible_probe_times_are_refused(probe_times: tuple[float, ...]) -> None:
     """There is one above nothing for each sample, or none at all."""
-    with pytest.raises(MeasurementError, match="a pace above 0 ms for each sample, or none"):
+    with pytest.raises(MeasurementError, match="a speed probe time above 0 ms for each sample, or none"):
         made(probe_ms=probe_times)
 
 
@@ -124,6 +124,6 @@ def test_impossible_samples_are_refused(samples: tuple[float, ...]) -> None:
 
 
 def test_it_prints_on_one_line() -> None:
-    """The text has the median, its interval, and the verdict; made-up numbers say so."""
+    """The text has the median, its interval, and the validity; made-up numbers say so."""
     assert str(made(synthetic=True)).startswith("6.00 ms (95% interval ")
     assert "synthetic, unverified (the device does not give governor)" in str(made(synthetic=True))

@@ -11,11 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.profilers import Measurement
-from edgenas.profilers.measure.reference_model import DriftMonitor, drift, level, reference_model, with_reference
+from edgenas.profilers.measure.reference_model import (
+    DriftMonitor,
+    baseline_level,
+    estimate_drift,
+    interleave_reference,
+    reference_model,
+)
 from edgenas.profilers.measure.validity import Validity
 
 Processes = Callable[[Sequence[float]], list[Measurement]]
-USUAL = [1.0, 1.01, 0.99, 1.005, 0.995] * 4
+STEADY = [1.0, 1.01, 0.99, 1.005, 0.995] * 4
 
 
 @pytest.fixture
@@ -57,85 +63,85 @@ def test_the_reference_exists_for_every_kind_of_file() -> None:
 
 def test_the_reference_runs_before_the_first_and_after_every_tenth() -> None:
     """Twenty-one turns have three of the reference between them."""
-    order = list(with_reference(range(21)))
+    order = list(interleave_reference(range(21)))
     assert [place for place, turn in enumerate(order) if turn is None] == [0, 11, 22]
     assert [turn for turn in order if turn is not None] == list(range(21))
 
 
 def test_few_processes_say_nothing() -> None:
-    """Before the tenth process of the reference nobody knows what is usual, nor for a moment that nobody noted."""
-    assert drift(5.5, at([1.0] * 9)) is None
-    assert drift(5.5, at([1.0] * 10)) == 0.0
-    assert drift(0.0, at([1.0] * 10)) is None
+    """Before the tenth process of the reference the baseline is unknown; so is the drift at an unknown moment."""
+    assert estimate_drift(5.5, at([1.0] * 9)) is None
+    assert estimate_drift(5.5, at([1.0] * 10)) == 0.0
+    assert estimate_drift(0.0, at([1.0] * 10)) is None
 
 
 def test_noise_is_no_drift() -> None:
-    """Medians that differ by as much as they always do are as usual; one outlier is too."""
-    assert all(drift(moment, at(USUAL)) == 0.0 for moment in range(1, 21))
-    assert all(drift(moment, at([*USUAL, 2.0, *USUAL])) == 0.0 for moment in range(1, 42))
+    """Medians that differ by as much as they always do are no drift; one outlier is none either."""
+    assert all(estimate_drift(moment, at(STEADY)) == 0.0 for moment in range(1, 21))
+    assert all(estimate_drift(moment, at([*STEADY, 2.0, *STEADY])) == 0.0 for moment in range(1, 42))
 
 
 def test_a_slower_device_is_seen_from_both_sides() -> None:
     """Twenty processes of 0.99 to 1.01 and ten of 1.06: of all thirty the median is 1.005, and where it changes is."""
-    references = at([*USUAL, *[1.06] * 10])
-    assert drift(22.5, references) == pytest.approx(1.06 / 1.005 - 1)
-    assert drift(18.5, references) == 0.0
+    references = at([*STEADY, *[1.06] * 10])
+    assert estimate_drift(22.5, references) == pytest.approx(1.06 / 1.005 - 1)
+    assert estimate_drift(18.5, references) == 0.0
 
 
 def test_a_change_half_way_does_not_hide_in_the_noise() -> None:
     """Ten processes of 1 and ten of 1.08: 1.04 is the level, and both halves are off it."""
     references = at([1.0, 1.002] * 5 + [1.08, 1.082] * 5)
-    assert drift(3.5, references) == pytest.approx(1.0 / 1.041 - 1, abs=0.002)
-    assert drift(17.5, references) == pytest.approx(1.08 / 1.041 - 1, abs=0.002)
+    assert estimate_drift(3.5, references) == pytest.approx(1.0 / 1.041 - 1, abs=0.002)
+    assert estimate_drift(17.5, references) == pytest.approx(1.08 / 1.041 - 1, abs=0.002)
 
 
-def test_what_lasts_never_becomes_usual() -> None:
+def test_a_lasting_change_never_becomes_the_baseline() -> None:
     """After a hundred slow processes slow is still not how the device is."""
-    medians = [*USUAL, *[1.5] * 100]
-    assert level(medians) == 1.0
-    assert drift(110.5, at(medians)) == pytest.approx(0.5)
+    medians = [*STEADY, *[1.5] * 100]
+    assert baseline_level(medians) == 1.0
+    assert estimate_drift(110.5, at(medians)) == pytest.approx(0.5)
 
 
 def test_a_lasting_change_is_told_from_a_short_one(processes: Processes) -> None:
     """Ten slow processes in a row are a change; nine are not, nor are ten that were recorded earlier."""
-    medians = [*USUAL, *[1.5] * 10]
-    watch = DriftMonitor()
+    medians = [*STEADY, *[1.5] * 10]
+    monitor = DriftMonitor()
     for each in processes(medians[:-1]):
-        watch.add(each)
-    assert watch.changed() is None
-    watch.add(processes(medians)[-1])
-    assert watch.changed() == pytest.approx(0.5)
-    watch.restart()
-    assert watch.changed() is None
-    assert DriftMonitor(processes(medians)).changed() is None
+        monitor.add(each)
+    assert monitor.lasting_change() is None
+    monitor.add(processes(medians)[-1])
+    assert monitor.lasting_change() == pytest.approx(0.5)
+    monitor.restart()
+    assert monitor.lasting_change() is None
+    assert DriftMonitor(processes(medians)).lasting_change() is None
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=10, max_size=80), st.floats(0.5, 80.5), st.sampled_from([0.125, 2, 64]))
 def test_the_unit_does_not_matter(medians: list[float], moment: float, scale: float) -> None:
     """Drift is a ratio: powers of two change nothing at all."""
-    assert drift(moment, at(medians)) == drift(moment, at([median * scale for median in medians]))
+    assert estimate_drift(moment, at(medians)) == estimate_drift(moment, at([median * scale for median in medians]))
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=40))
-def test_what_is_usual_is_within_what_was_seen(medians: list[float]) -> None:
+def test_the_baseline_is_within_the_measured_medians(medians: list[float]) -> None:
     """However few processes there are and however they differ, the level is between the least and the greatest."""
-    assert min(medians) <= level(medians) <= max(medians)
+    assert min(medians) <= baseline_level(medians) <= max(medians)
 
 
-def test_what_is_usual_of_a_watch(processes: Processes) -> None:
+def test_the_baseline_of_a_monitor(processes: Processes) -> None:
     """It is the level of its processes, and nothing before the first."""
-    assert DriftMonitor().usual_ms is None
-    assert DriftMonitor(processes([1.0, 1.02, 3.0])).usual_ms == pytest.approx(1.01)
+    assert DriftMonitor().baseline_ms is None
+    assert DriftMonitor(processes([1.0, 1.02, 3.0])).baseline_ms == pytest.approx(1.01)
 
 
 def test_a_disturbed_process_of_the_reference_says_nothing(processes: Processes) -> None:
-    """Three of which other programs interrupted most runs, at four times the usual, make nothing slower."""
-    calm = processes(USUAL)
+    """Three of which other programs interrupted most runs, at four times the baseline, make nothing slower."""
+    calm = processes(STEADY)
     disturbed = [replace(each, samples_ms=(4.0,) * 5, conditions_after={"interrupted_share": 0.6}) for each in calm[:3]]
-    watch = DriftMonitor([*disturbed, *calm[3:]])
-    assert len(watch) == 17
-    assert watch.usual_ms == pytest.approx(1.0)
-    assert watch.drift(1.5) == 0.0
-    before = len(watch)
-    watch.add(disturbed[0])
-    assert len(watch) == before
+    monitor = DriftMonitor([*disturbed, *calm[3:]])
+    assert len(monitor) == 17
+    assert monitor.baseline_ms == pytest.approx(1.0)
+    assert monitor.drift(1.5) == 0.0
+    before = len(monitor)
+    monitor.add(disturbed[0])
+    assert len(monitor) == before

@@ -15,7 +15,7 @@ from edgenas.profilers.measure.validity import Validity
 
 def processes(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...]:
     """One measurement for each median in ms, in rounds from 0 on."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "model_sha256": "0" * 64,
         "target": {"device": "board"},
         "peak_bytes": 1000,
@@ -31,37 +31,37 @@ def processes(medians: Sequence[float], **fields: Any) -> tuple[Measurement, ...
         **fields,
     }
     return tuple(
-        Measurement(**{"samples_ms": (median,) * 5, "round": place, **given}) for place, median in enumerate(medians)
+        Measurement(**{"samples_ms": (median,) * 5, "round": place, **values}) for place, median in enumerate(medians)
     )
 
 
-REFUSED = Validity("rejected", ("other programs interrupted 60% of its runs: stop them, then measure again",))
+REJECTED = Validity("rejected", ("other programs interrupted 60% of its runs: stop them, then measure again",))
 
 
 def test_the_median_is_that_of_the_processes() -> None:
     """Six processes of 1 to 6 ms: median 3.5, interval from the least to the greatest, 30 runs, 1.5 s."""
-    rounds = MeasurementResult(processes([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
-    assert (rounds.median_ms, rounds.interval_ms) == (3.5, (1.0, 6.0))
-    assert (rounds.runs, rounds.device_s, rounds.peak_bytes) == (30, 1.5, 1000)
-    assert rounds.p90_ms == 6.0
+    result = MeasurementResult(processes([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
+    assert (result.median_ms, result.interval_ms) == (3.5, (1.0, 6.0))
+    assert (result.runs, result.device_s, result.peak_bytes) == (30, 1.5, 1000)
+    assert result.p90_ms == 6.0
 
 
-def test_refused_processes_are_left_out_where_others_suffice() -> None:
+def test_rejected_processes_do_not_count_where_others_suffice() -> None:
     """Two disturbed processes of eight do not count, but their time does."""
-    rounds = MeasurementResult.of(processes([1.0] * 6) + processes([9.0] * 2, validity=REFUSED), 6)
-    assert rounds.median_ms == 1.0
-    assert len(rounds.rejected) == 2
-    assert rounds.device_s == 2.0
-    assert rounds.validity == Validity("valid", (f"2 of 8 processes left out: {REFUSED.reasons[0]}",))
+    result = MeasurementResult.from_measurements(processes([1.0] * 6) + processes([9.0] * 2, validity=REJECTED), 6)
+    assert result.median_ms == 1.0
+    assert len(result.rejected) == 2
+    assert result.device_s == 2.0
+    assert result.validity == Validity("valid", (f"2 of 8 processes rejected: {REJECTED.reasons[0]}",))
 
 
-def test_where_most_are_left_out_the_rest_is_not_trusted() -> None:
+def test_where_most_are_rejected_so_is_the_result() -> None:
     """Six calm processes of thirteen are a chance find; of twelve they are not."""
     calm = processes([1.0] * 6)
-    assert not MeasurementResult.of(calm + processes([9.0] * 6, validity=REFUSED), 6).problems
-    found = MeasurementResult.of(calm + processes([9.0] * 7, validity=REFUSED), 6)
+    assert not MeasurementResult.from_measurements(calm + processes([9.0] * 6, validity=REJECTED), 6).problems
+    found = MeasurementResult.from_measurements(calm + processes([9.0] * 7, validity=REJECTED), 6)
     assert found.validity.status == "rejected"
-    assert found.problems == (f"7 of 13 processes left out: {REFUSED.reasons[0]}",)
+    assert found.problems == (f"7 of 13 processes rejected: {REJECTED.reasons[0]}",)
 
 
 @pytest.mark.parametrize(
@@ -76,17 +76,17 @@ def test_one_runtime_and_device(field: str, values: tuple[dict[str, str], dict[s
         MeasurementResult(tuple(mixed))
 
 
-def test_where_too_few_are_left_all_count_and_it_is_refused() -> None:
-    """With five good processes where six are wanted, the verdict is that of the refused one."""
-    rounds = MeasurementResult.of(processes([1.0] * 5) + processes([9.0], validity=REFUSED), 6)
-    assert len(rounds.measurements) == 6
-    assert rounds.validity == REFUSED
+def test_where_too_few_are_left_all_count_and_it_is_rejected() -> None:
+    """With five good processes where six are wanted, the validity is that of the rejected one."""
+    result = MeasurementResult.from_measurements(processes([1.0] * 5) + processes([9.0], validity=REJECTED), 6)
+    assert len(result.measurements) == 6
+    assert result.validity == REJECTED
 
 
 def test_reasons_that_differ_in_numbers_are_said_once() -> None:
     """60% and 70% of interrupted runs are one reason, the first."""
-    more = Validity("rejected", (REFUSED.reasons[0].replace("60%", "70%"),))
-    assert MeasurementResult(processes([1.0], validity=REFUSED) + processes([1.0], validity=more)).validity == REFUSED
+    more = Validity("rejected", (REJECTED.reasons[0].replace("60%", "70%"),))
+    assert MeasurementResult(processes([1.0], validity=REJECTED) + processes([1.0], validity=more)).validity == REJECTED
 
 
 def test_one_unknown_peak_makes_the_peak_unknown() -> None:
@@ -115,9 +115,9 @@ def test_the_document_is_json_and_has_every_sample() -> None:
 
 
 def test_it_prints_on_one_line() -> None:
-    """The text has the median, its interval, and the verdict; made-up numbers say so."""
+    """The text has the median, its interval, and the validity; made-up numbers say so."""
     text = str(MeasurementResult(processes([1.0] * 6, synthetic=True)))
-    assert text == "1.00 ms (95% interval 1.00 ms to 1.00 ms, synthetic, trusted)"
+    assert text == "1.00 ms (95% interval 1.00 ms to 1.00 ms, synthetic, valid)"
 
 
 def test_models_are_compared_round_by_round() -> None:
@@ -130,7 +130,7 @@ def test_models_are_compared_round_by_round() -> None:
 
 
 def test_few_common_rounds_are_compared_by_their_medians() -> None:
-    """One process left out of each leaves five rounds in common: the intervals of the two medians decide."""
+    """One process missing from each leaves five rounds in common: the intervals of the two medians decide."""
     first, second = processes([1.1] * 7), processes([1.0] * 7)
     assert compare_results(MeasurementResult(first[1:]), MeasurementResult(second[:6])) == pytest.approx(
         (1.1, 1.1, 1.1)
@@ -147,9 +147,17 @@ def test_rounds_of_two_targets_are_not_paired() -> None:
     assert found[1] < 1 < found[2]
 
 
+def test_its_repr_is_one_line() -> None:
+    """Median, interval from six processes on, number of processes and validity; made-up numbers say so."""
+    one, six = MeasurementResult(processes([0.5])), MeasurementResult(processes([0.321] * 6, synthetic=True))
+    assert repr(one) == "MeasurementResult(0.500 ms, 1 process, valid)"
+    assert repr(six) == "MeasurementResult(0.321 ms, 95% interval 0.321 to 0.321 ms, 6 processes, synthetic, valid)"
+    assert repr(processes([0.5])[0]) == "Measurement(0.500 ms, 95% interval 0.500 to 0.500 ms, 5 runs, valid)"
+
+
 def test_fewer_than_six_processes_have_no_interval_to_show() -> None:
     """Of five the text and the document have none, and they are not compared."""
     five = MeasurementResult(processes([1.0] * 5))
-    assert str(five) == "1.00 ms (trusted)"
+    assert str(five) == "1.00 ms (valid)"
     assert five.to_dict()["interval_95_ms"] is None
     assert compare_results(five, MeasurementResult(processes([1.0] * 6))) is None

@@ -20,7 +20,7 @@ from edgenas.devices import CompletedCommand, Deadline, Device, DeviceProfile, T
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Batch, Measurement, MeasureSettings, measure_many, measure_model
+from edgenas.profilers import Batch, Measurement, MeasureSettings, iter_measurements, measure_model
 from edgenas.profilers.measure.baseline_speed import at_common_baseline
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
@@ -93,7 +93,7 @@ def test_a_model_is_measured(conv: Path, target: Target, work: Path) -> None:
 def test_peak_memory_grows_with_the_model(make_conv: Callable[..., Path], target: Target, device: Device) -> None:
     """A map of 8 x 1024 x 1024 floats takes at least its 33.5 MB and 12.6 MB of input, a small one less than 8 MB."""
     files = [make_conv("small.onnx"), make_conv("large.onnx", (1, 3, 1024, 1024))]
-    small, large = measure_many(files, target, device=device, settings=QUICK)
+    small, large = iter_measurements(files, target, device=device, settings=QUICK)
     assert isinstance(small, Measurement)
     assert isinstance(large, Measurement)
     assert small.peak_bytes is not None
@@ -104,7 +104,7 @@ def test_peak_memory_grows_with_the_model(make_conv: Callable[..., Path], target
 
 def test_bad_models_cost_nothing_but_themselves(conv: Path, garbage: Path, target: Target, device: Device) -> None:
     """A file that the runtime refuses is yielded as ModelError in its place, and the others are measured."""
-    first, second, third = measure_many([conv, garbage, conv], target, device=device, settings=QUICK)
+    first, second, third = iter_measurements([conv, garbage, conv], target, device=device, settings=QUICK)
     assert isinstance(first, Measurement)
     assert isinstance(third, Measurement)
     assert isinstance(second, ModelError)
@@ -151,16 +151,17 @@ def test_an_unreadable_file_is_named(tmp_path: Path, target: Target, content: by
 
 def test_no_models_need_no_device(target: Target) -> None:
     """An empty batch is empty."""
-    assert list(measure_many([], target, device=FakeDevice())) == []
+    assert list(iter_measurements([], target, device=FakeDevice())) == []
 
 
 def test_real_models_are_measured(real_models: Path, target: Target, device: Device) -> None:
     """Two published detectors run, until the interval meets the requested 5% or time or runs are used up."""
     settings = MeasureSettings(relative_half_width=0.05, max_seconds=5)
     files = [real_models / "yunet_n_320_320.onnx", real_models / "FastestDet.onnx"]
-    for got in measure_many(files, target, device=device, settings=settings):
+    for got in iter_measurements(files, target, device=device, settings=settings):
         assert isinstance(got, Measurement)
-        (probed,) = at_common_baseline([got])  # the agent ends by runs at their pace, whatever the device remembers
+        # The agent stops by runs that are scaled by the speed probe, whatever baseline the device remembers.
+        (probed,) = at_common_baseline([got])
         precise = probed.interval_ms[1] - probed.median_ms <= 0.05 * probed.median_ms
         used_up = got.running_s >= settings.max_seconds or len(got.samples_ms) == settings.max_runs
         assert precise or used_up
@@ -172,7 +173,7 @@ def test_a_killed_agent_keeps_what_was_measured(
     conv: Path, other: Path, target: Target, device: Device, work: Path
 ) -> None:
     """Results that came before the agent was killed are there; then a DeviceError says how far it got."""
-    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     assert isinstance(next(results), Measurement)
     os.kill(processes_of(work)[0], signal.SIGKILL)
     with pytest.raises(DeviceError, match="localhost, after 1 of 2 models: the agent ended too early"):
@@ -184,7 +185,7 @@ def test_the_agent_forks_from_a_single_thread(
     conv: Path, other: Path, target: Target, device: Device, work: Path
 ) -> None:
     """No thread of the runtime runs in the agent: a forked process would inherit its locks, but not the thread."""
-    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     next(results)
     assert len(list(Path(f"/proc/{processes_of(work)[0]}/task").iterdir())) == 1
     del results
@@ -194,12 +195,12 @@ def test_closing_the_iterator_ends_the_agent(
     conv: Path, other: Path, target: Target, device: Device, work: Path
 ) -> None:
     """A caller who stops early leaves no agent running, and can go on with the device."""
-    results = measure_many([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     next(results)
     assert processes_of(work)
     del results
     assert wait_for(lambda: not processes_of(work), 30)
-    assert len(list(measure_many([conv], target, device=device, settings=QUICK))) == 1
+    assert len(list(iter_measurements([conv], target, device=device, settings=QUICK))) == 1
 
 
 def test_a_killed_host_leaves_no_agent(conv: Path, work: Path) -> None:
@@ -207,10 +208,10 @@ def test_a_killed_host_leaves_no_agent(conv: Path, work: Path) -> None:
     code = f"""
 from pathlib import Path
 from edgenas.devices import Target, load_profile
-from edgenas.devices.profile import profile_from_dict
-from edgenas.profilers import MeasureSettings, measure
+from edgenas.devices.profile_files import profile_from_dict
+from edgenas.profilers import MeasureSettings, measure_model
 profile = profile_from_dict({{**load_profile("localhost").to_dict(), "work_dir": {str(work)!r}}}, "test")
-measure(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!r}))
+measure_model(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!r}))
 """
     with subprocess.Popen([sys.executable, "-c", code]) as host:
         assert wait_for(lambda: len(processes_of(work)) == 2)
@@ -224,12 +225,12 @@ def test_ctrl_c_ends_the_agent_and_cleans_up(conv: Path, work: Path) -> None:
 import signal
 from pathlib import Path
 from edgenas.devices import Target, load_profile
-from edgenas.devices.profile import profile_from_dict
-from edgenas.profilers import MeasureSettings, measure
+from edgenas.devices.profile_files import profile_from_dict
+from edgenas.profilers import MeasureSettings, measure_model
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 profile = profile_from_dict({{**load_profile("localhost").to_dict(), "work_dir": {str(work)!r}}}, "test")
 try:
-    measure(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!r}))
+    measure_model(Path({str(conv)!r}), Target(profile), MeasureSettings(**{LONG.to_dict()!r}))
 except KeyboardInterrupt:
     print("interrupted")
 """
@@ -243,7 +244,7 @@ except KeyboardInterrupt:
 
 def test_a_fake_devices_measurements_are_synthetic(conv: Path, target: Target) -> None:
     """What a fake device answers is marked as made up."""
-    (got,) = measure_many([conv], target, device=FakeDevice())
+    (got,) = iter_measurements([conv], target, device=FakeDevice())
     assert isinstance(got, Measurement)
     assert got.synthetic
     assert got.validity.status == "unverified"
@@ -280,7 +281,7 @@ def test_a_broken_answer_is_a_device_error(
 ) -> None:
     """A cut, shuffled or garbled answer raises DeviceError that says how far it got."""
     with pytest.raises(DeviceError, match=problem) as error:
-        list(measure_many([conv, conv], target, device=scripted(change)))
+        list(iter_measurements([conv, conv], target, device=scripted(change)))
     message(error.value)
 
 
@@ -288,7 +289,7 @@ def test_cpus_that_cannot_be_had_are_no_matter_of_installing(conv: Path, target:
     """What is wrong with the affinity is mended in the profile or by who owns the device."""
     said = json.dumps({"kind": "unable", "reason": "affinity", "detail": "CPU 1 of the affinity cannot be used here"})
     with pytest.raises(DeviceError) as error:
-        list(measure_many([conv], target, device=scripted(lambda lines: said)))
+        list(iter_measurements([conv], target, device=scripted(lambda lines: said)))
     assert message(error.value) == (
         "localhost, after 0 of 1 models: CPU 1 of the affinity cannot be used here;"
         " correct the CPUs of the profile's clusters, or let this user have those CPUs there"
@@ -342,7 +343,7 @@ HOSTILE: dict[str, Callable[[list[str]], str]] = {
     "samples without a size": edited(1, samples_ms=[1e308] * 12),
     "samples of no time": edited(1, samples_ms=[1e-320] * 12),
     "interrupted runs that there are not": edited(1, interrupted=[10**9]),
-    "a verdict of its own": edited(1, validity={"status": "valid"}),
+    "a validity of its own": edited(1, validity={"status": "valid"}),
     "an id that is true": edited(1, id=False),
 }
 
@@ -353,14 +354,14 @@ def test_what_the_agent_never_says_is_a_device_error(
 ) -> None:
     """Fields that are missing, unknown, of another type or out of range are refused on one line."""
     with pytest.raises(DeviceError, match="after 0 of 2 models: answered nonsense") as error:
-        list(measure_many([conv, conv], target, device=scripted(change)))
+        list(iter_measurements([conv, conv], target, device=scripted(change)))
     message(error.value)
 
 
 def test_a_runtimes_words_may_hold_anything(conv: Path, target: Target) -> None:
     """Colours and line feeds in what a runtime says of a model are taken out of the message."""
     words = json.dumps({"kind": "failed", "id": 0, "reason": "refused", "detail": "\x1b[31mno such\noperator"})
-    (got,) = measure_many([conv], target, device=scripted(lambda lines: f"{lines[0]}{words}\n{lines[2]}"))
+    (got,) = iter_measurements([conv], target, device=scripted(lambda lines: f"{lines[0]}{words}\n{lines[2]}"))
     assert isinstance(got, ModelError)
     assert "([31mno such operator)" in message(got)
 
@@ -389,7 +390,7 @@ class Talker(FakeDevice):
 def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) -> None:
     """What nobody waits for does not fill the memory here: no more is kept than the answers that are due."""
     device = Talker()
-    results = measure_many([conv, conv], target, device=device)
+    results = iter_measurements([conv, conv], target, device=device)
     assert isinstance(next(results), Measurement)
     with pytest.raises(DeviceError, match="answered nonsense \\('again'"):
         next(results)
@@ -398,7 +399,7 @@ def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) ->
 
 def test_a_lost_connection_keeps_what_came(conv: Path, target: Target) -> None:
     """The results before the loss are yielded first."""
-    results = measure_many([conv, conv], target, device=scripted(lambda lines: "".join(lines[:2]), vanishes=True))
+    results = iter_measurements([conv, conv], target, device=scripted(lambda lines: "".join(lines[:2]), vanishes=True))
     assert isinstance(next(results), Measurement)
     with pytest.raises(DeviceError, match="after 1 of 2 models: fake: the connection was lost"):
         next(results)

@@ -16,10 +16,10 @@ BRIEF = MeasureSettings(max_processes=6, max_seconds=0.1, min_seconds=0, max_run
 
 def test_a_model_is_measured_through_ssh(conv: Path, ssh_profile: DeviceProfile) -> None:
     """Six processes, real samples, and the device's own facts."""
-    rounds = measure_model(conv, Target(ssh_profile), BRIEF)
-    assert len(rounds.measurements) + len(rounds.rejected) >= 6
-    assert rounds.median_ms > 0
-    assert not rounds.synthetic
+    result = measure_model(conv, Target(ssh_profile), BRIEF)
+    assert len(result.measurements) + len(result.rejected) >= 6
+    assert result.median_ms > 0
+    assert not result.synthetic
 
 
 def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
@@ -42,6 +42,6 @@ def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
     with connect_device(ssh_profile) as device:
         batch.run(device)
     assert kept[: len(first)] == first
-    (rounds,) = batch.results()
-    assert isinstance(rounds, MeasurementResult)
-    assert len(rounds.measurements) + len(rounds.rejected) == len(kept) >= 6
+    (result,) = batch.results()
+    assert isinstance(result, MeasurementResult)
+    assert len(result.measurements) + len(result.rejected) == len(kept) >= 6

@@ -1,4 +1,4 @@
-"""The verdict on a measurement, on conditions made by hand."""
+"""The validity of a measurement, on conditions made by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.profilers.measure.validity import NEEDED, Validity, assess
+from edgenas.profilers.measure.validity import REQUIRED_FACTS, Validity, assess
 
 GOOD: dict[str, Any] = {
     "governor": "performance",
@@ -51,13 +51,13 @@ CONDITIONS = st.fixed_dictionaries(
 PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), st.integers(1, 99))
 
 
-def test_a_steady_device_is_trusted() -> None:
-    """Everything given and steady is trusted."""
+def test_a_steady_device_is_valid() -> None:
+    """All facts known and steady are valid."""
     assert assess(GOOD, GOOD) == Validity("valid")
 
 
-def test_facts_that_are_not_given_are_named() -> None:
-    """A device that says nothing is not believed, and not refused either."""
+def test_missing_facts_are_named() -> None:
+    """A device that says nothing is unverified, not rejected."""
     validity = assess(GOOD, {**GOOD, "governor": None, "temperature_c": None})
     assert validity == Validity("unverified", ("the device does not give governor, temperature_c",))
     assert assess({}, {}).status == "unverified"
@@ -82,7 +82,7 @@ def test_facts_that_are_not_given_are_named() -> None:
         ({}, {"drift": -0.11}, "the device sped up by 11% meanwhile: let it run as before"),
     ],
 )
-def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
+def test_a_bad_condition_is_rejected(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
     """Each reason is given with what to do about it."""
     validity = assess({**GOOD, **before}, {**GOOD, **after})
     assert validity.status == "rejected"
@@ -90,7 +90,7 @@ def test_a_bad_condition_is_refused(before: dict[str, Any], after: dict[str, Any
 
 
 def test_all_reasons_are_given() -> None:
-    """Two problems are two reasons, and a refusal outweighs what is missing."""
+    """Two problems are two reasons, and rejection outweighs what is missing."""
     validity = assess({"governor": "powersave"}, {"interrupted_share": 0.6})
     assert (validity.status, len(validity.reasons)) == ("rejected", 2)
 
@@ -110,7 +110,7 @@ def test_conditions_at_the_limit_pass(after: dict[str, Any]) -> None:
     assert assess(before, {**GOOD, **after}).status == "valid"
 
 
-def test_a_governor_without_freedom_is_trusted() -> None:
+def test_a_governor_without_freedom_is_valid() -> None:
     """jetson_clocks leaves schedutil in charge of a single frequency: there is nothing for it to change."""
     fixed = {**GOOD, "governor": "schedutil", "frequency_fixed": True}
     assert assess(fixed, fixed).status == "valid"
@@ -118,12 +118,12 @@ def test_a_governor_without_freedom_is_trusted() -> None:
 
 
 def test_a_cap_is_mentioned() -> None:
-    """A device that someone holds below what it could is steady; the verdict says at what."""
+    """A device that someone holds below what it could is steady; the reason says at what."""
     validity = assess(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
-    assert str(validity) == "trusted (the frequency is capped at 1800 of 2400 MHz)"
+    assert str(validity) == "valid (the frequency is capped at 1800 of 2400 MHz)"
 
 
-def test_another_power_mode_is_refused() -> None:
+def test_another_power_mode_is_rejected() -> None:
     """A profile that names its mode is measured in no other; one that names none in any."""
     seven = {**GOOD, "power_mode": "7W"}
     assert assess(seven, seven, power_mode="7W").status == "valid"
@@ -135,9 +135,9 @@ def test_another_power_mode_is_refused() -> None:
 def test_a_fallback_is_reported() -> None:
     """Nodes that did not run on the provider that the profile names first are said."""
     validity = assess(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
-    assert str(validity) == f"trusted (fallback: of 62 nodes, 12 ran on {CPU})"
+    assert str(validity) == f"valid (fallback: of 62 nodes, 12 ran on {CPU})"
     validity = assess(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
-    assert str(validity) == f"trusted (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
+    assert str(validity) == f"valid (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
     assert assess(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Validity("valid")
     assert assess(GOOD, GOOD, placement={}) == Validity("unverified", ("the device does not give placement",))
 
@@ -146,7 +146,7 @@ def test_a_fallback_is_reported() -> None:
     ("ran", "providers"), [(CPU, (XNNPACK, CPU)), (CUDA, (TENSORRT, CUDA, CPU)), (CPU, (TENSORRT, CUDA, CPU))]
 )
 def test_another_provider_is_another_measurement(ran: str, providers: tuple[str, ...]) -> None:
-    """Where the provider that the profile names first ran nothing, the measurement is refused, whatever ran it."""
+    """Where the provider that the profile names first ran nothing, the measurement is rejected, whatever ran it."""
     validity = assess(GOOD, GOOD, placement={ran: 62}, providers=providers)
     assert validity.status == "rejected"
     assert validity.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
@@ -159,21 +159,21 @@ def test_a_gpu_wants_a_fixed_clock() -> None:
     assert assess(free, free).status == "valid"
 
 
-def test_a_verdict_prints_its_reasons() -> None:
+def test_validity_prints_its_reasons() -> None:
     """The text names status and reasons."""
-    assert str(Validity("rejected", ("a", "b"))) == "refused (a; b)"
+    assert str(Validity("rejected", ("a", "b"))) == "rejected (a; b)"
     assert str(Validity("valid")) == "valid"
 
 
 @given(CONDITIONS, CONDITIONS, PLACEMENTS)
-def test_every_verdict_is_explained(
+def test_every_validity_is_explained(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
-    """Whatever a device says: never trusted without the facts needed, never less than trusted without a reason."""
+    """Whatever a device says: never valid without the required facts, never less than valid without a reason."""
     validity = assess(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
     assert "\n" not in str(validity)
     if validity.status == "valid":
-        assert all(after.get(fact) is not None for fact in NEEDED)
+        assert all(after.get(fact) is not None for fact in REQUIRED_FACTS)
     else:
         assert validity.reasons
     if validity.status == "rejected":
@@ -181,10 +181,10 @@ def test_every_verdict_is_explained(
 
 
 @given(CONDITIONS, CONDITIONS, PLACEMENTS)
-def test_silence_never_convicts(
+def test_missing_facts_never_reject(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
-    """A device that says less is never refused for it where one that said more was not."""
+    """A device that says less is never rejected for it where one that said more was not."""
     # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
     hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
     if assess(before, after, placement=placement, providers=(CUDA, CPU)).status != "rejected":

@@ -1,0 +1,192 @@
+"""Measuring one model file, or several on the runtimes of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgenas.devices import DeviceProfile, Target, connect_device
+from edgenas.errors import DeviceError, ModelError, UsageError
+from edgenas.profilers.measure.batch import Batch
+from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.protocol import MODEL_SUFFIXES
+from edgenas.profilers.measure.result import MeasurementResult
+from edgenas.profilers.measure.settings import MeasureSettings
+
+Outcome = MeasurementResult | ModelError | DeviceError | None
+
+
+def measure_model(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> MeasurementResult:
+    """Measure one model file on its target's device, in six processes or more.
+
+    Args:
+        model: an ONNX or TFLite file.
+        target: the device and how the model is run there.
+        settings: how long and how often the model is run.
+
+    Returns:
+        The median latency with its 95% interval, peak memory, validity and all samples.
+
+    Raises:
+        UsageError: for a file that cannot be read or is of an unknown kind.
+        ModelError: when the runtime refuses the file, or the file kills its process.
+        DeviceError: when the device cannot be reached or vanishes.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import Target, load_profile, measure_model
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
+        >>> measure_model(folder / "model.onnx", Target(load_profile(folder / "toy.yaml")))
+        MeasurementResult(0.321 ms, 95% interval 0.321 to 0.321 ms, 6 processes, synthetic, unverified)
+    """
+    batch = Batch([Path(model)], target, settings)
+    with connect_device(target.profile) as device:
+        batch.run(device)
+    (outcome,) = batch.results()
+    if isinstance(outcome, ModelError):
+        raise outcome
+    assert outcome is not None  # a device that vanished has raised
+    return outcome
+
+
+@dataclass(frozen=True)
+class MeasuredModels:
+    """Outcomes of ``measure_models``, by model file in the order given.
+
+    Attributes:
+        outcomes: a MeasurementResult; the ModelError of a file that the runtime cannot run; the
+            DeviceError that ended the measuring before the file's turn; None after an interrupt.
+        targets: the target of each file.
+        stopped_by: the DeviceError or KeyboardInterrupt that ended the measuring early; None where all were measured.
+    """
+
+    outcomes: Mapping[Path, Outcome]
+    targets: Mapping[Path, Target]
+    stopped_by: DeviceError | KeyboardInterrupt | None = None
+
+    @property
+    def results(self) -> dict[Path, MeasurementResult]:
+        """The results of the files that were measured."""
+        return {path: one for path, one in self.outcomes.items() if isinstance(one, MeasurementResult)}
+
+    @property
+    def errors(self) -> dict[Path, ModelError]:
+        """The errors of the files that the runtime cannot run."""
+        return {path: one for path, one in self.outcomes.items() if isinstance(one, ModelError)}
+
+    def raise_for_errors(self) -> None:
+        """Raise what ended the measuring early, or else a ModelError if a file could not be run."""
+        if self.stopped_by is not None:
+            raise self.stopped_by
+        errors = list(self.errors.values())
+        if len(errors) > 1:
+            raise ModelError(f"{len(errors)} of {len(self.outcomes)} models failed; the first: {errors[0]}")
+        if errors:
+            raise errors[0]
+
+
+def measure_models(
+    models: Sequence[Path | str],
+    device: DeviceProfile | Target,
+    settings: MeasureSettings | None = None,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    on_start: Callable[[int], None] = lambda processes: None,
+    on_process: Callable[[Path, Measurement], None] = lambda model, measurement: None,
+) -> MeasuredModels:
+    """Measure several model files on one device, side by side.
+
+    Files of one target are measured together, one process of each in turn, so that ``compare_results`` can compare
+    them. When the device vanishes, or on Ctrl-C, the outcomes so far are returned with ``stopped_by``; call
+    ``raise_for_errors`` to raise instead.
+
+    Args:
+        models: ONNX or TFLite files.
+        device: a profile, whose default runtime or else first fitting one measures a file; or a target for all.
+        settings: how long and how often each model is run.
+        runtime: the runtime for all files, instead of the profile's choice.
+        precision, threads: instead of the profile's defaults.
+        on_start: called with the number of planned processes when all files are checked; noisy files get more.
+        on_process: called with the file and its new measurement after each process.
+
+    Returns:
+        The outcome and the target of each file.
+
+    Raises:
+        UsageError: before anything is measured, for a file that cannot be read or that no runtime of the profile
+            runs, and for options beside a target.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import load_profile, measure_models
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
+        >>> measured = measure_models([folder / "model.onnx"], load_profile(folder / "toy.yaml"))
+        >>> [f"{path.name}: {result.median_ms:.1f} ms" for path, result in measured.results.items()]
+        ['model.onnx: 0.3 ms']
+    """
+    paths = list(dict.fromkeys(map(Path, models)))
+    targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
+    groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
+    # All files are checked before the first is measured.
+    batches = {target: _make_batch(group, target, settings, on_process) for target, group in groups.items()}
+    on_start(sum(sum(batch.missing_processes().values()) for batch in batches.values()))
+    stopped_by = _run_batches(batches)
+    outcomes: dict[Path, Outcome] = dict.fromkeys(paths)
+    for target, batch in batches.items():
+        outcomes.update(zip(groups[target], batch.results(), strict=True))
+    if isinstance(stopped_by, DeviceError):
+        outcomes = {path: stopped_by if outcome is None else outcome for path, outcome in outcomes.items()}
+    return MeasuredModels(outcomes, targets, stopped_by)
+
+
+def _run_batches(batches: Mapping[Target, Batch]) -> DeviceError | KeyboardInterrupt | None:
+    """Run each batch on its device; return what ended that early."""
+    try:
+        for target, batch in batches.items():
+            with connect_device(target.profile) as device:
+                batch.run(device)
+    except (DeviceError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def _choose_target(
+    model: Path, device: DeviceProfile | Target, runtime: str | None, precision: str | None, threads: int | None
+) -> Target:
+    """Return the given runtime's target, or else the profile's default one, or else the first that runs the file."""
+    if isinstance(device, Target):
+        if (runtime, precision, threads) != (None, None, None):
+            raise UsageError(
+                f"{device.name}: has its runtime, precision and threads; give the target's profile instead"
+            )
+        return device
+    target = Target(device, runtime, precision, threads)
+    if runtime is None and model.suffix not in MODEL_SUFFIXES.get(target.runtime, ()):
+        for name in device.runtimes:
+            if model.suffix in MODEL_SUFFIXES.get(name, ()):
+                return Target(device, name, precision, threads)
+    return target
+
+
+def _make_batch(
+    models: Sequence[Path],
+    target: Target,
+    settings: MeasureSettings | None,
+    on_process: Callable[[Path, Measurement], None],
+) -> Batch:
+    def report(number: int | None, measurement: Measurement) -> None:
+        if number is not None:
+            on_process(models[number], measurement)
+
+    return Batch(models, target, settings, on_process=report)
