@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +17,7 @@ from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, random_file, tell_failed
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import Figures, figures
@@ -143,23 +142,16 @@ def check_table(run: Run, target: Target, subnets: int = 20) -> TableCheck:
         )
     check_present(target.profile)
     with run.layout.writing():
-        number = 1 + max(_numbers(run, target), default=0)
+        number = 1 + max(run.layout.check_numbers(target.name), default=0)
         plan, files = _planned(run, target, table, number, subnets)
         since_s = plan.begun_s
-        with Measurer(run.layout.measurements(target.name), target, _SETTINGS, since_s=since_s) as measurer:
+        log, say = run.layout.measurements(target.name), run.progress.say
+        with MeasurementStore(log, target, _SETTINGS, since_s=since_s, say=say) as measurer:
             measured = _measure(run, target, measurer, plan, files)
             check = _compare(run, target, table, number, measured, measurer)
         write_document(run.layout.check(target.name, number), _KIND, _VERSION, check.to_dict())
         run.layout.check_plan(target.name, number).unlink(missing_ok=True)
     return check
-
-
-def _numbers(run: Run, target: Target) -> Iterator[int]:
-    """The numbers of the checks that were done."""
-    pattern = re.compile(re.escape(target.name) + r"\.check-(\d+)\.json")
-    for path in run.layout.table(target.name).parent.iterdir():
-        if match := pattern.fullmatch(path.name):
-            yield int(match.group(1))
 
 
 def _planned(
@@ -180,7 +172,7 @@ def _planned(
 def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: int) -> dict[str, bytes]:
     """Uniformly random subnets of whose files no measurement is recorded, by id."""
     kind, folder = format_of(target), run.layout.measurements(target.name)
-    measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
+    measured = [MeasurementStore(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.measured is None else {tuple(row) for row in table.measured.tolist()}
     chosen: dict[str, bytes] = {}
@@ -190,7 +182,7 @@ def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: 
                 continue
             seen.add(architecture.genes)
             file = random_file(architecture, kind)
-            if not any(measurer.has(file) for measurer in measured):
+            if not any(measurer.has_measured(file) for measurer in measured):
                 chosen[architecture.id] = file
             if len(chosen) == subnets:
                 return chosen
@@ -201,7 +193,7 @@ def _fresh(run: Run, target: Target, table: LatencyTable, number: int, subnets: 
 
 
 def _measure(
-    run: Run, target: Target, measurer: Measurer, plan: _Plan, files: Mapping[str, bytes]
+    run: Run, target: Target, measurer: MeasurementStore, plan: _Plan, files: Mapping[str, bytes]
 ) -> dict[str, list[Measurement]]:
     """The measurements of each subnet that the device can run, by its id; ``files`` that are not there are made."""
     names, kind, done = plan.architectures, format_of(target), 0
@@ -214,11 +206,11 @@ def _measure(
     processes = _SETTINGS.processes * len(names)
     with run.progress.step("check", processes) as bar:
         models = [files.get(each) or random_file(run.space.from_id(each), kind) for each in names]
-        tried = dict(zip(names, measurer.rounds(models, show), strict=True))
+        tried = dict(zip(names, measurer.measure(models, show), strict=True))
         bar(processes)
     tell_failed(run, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried))
     taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
-    corrected = iter(measurer.corrected([one for each in taken.values() for one in each]))
+    corrected = iter(measurer.correct_drift([one for each in taken.values() for one in each]))
     measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
     refused = [one for each in measured.values() for one in each if one.rejected]
     if refused:
@@ -233,7 +225,7 @@ def _compare(
     table: LatencyTable,
     number: int,
     measurements: Mapping[str, Sequence[Measurement]],
-    measurer: Measurer,
+    measurer: MeasurementStore,
 ) -> TableCheck:
     holdout = table.holdout
     process = table.process
@@ -247,7 +239,7 @@ def _compare(
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
     drift = process.drift_among(count_parts(run.space, genes), measured, at_s)
-    references = measurer.reference_processes()
+    references = measurer.reference_measurements()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
         number=number,

@@ -14,7 +14,7 @@ from edgenas.export import accuracy
 from edgenas.files import digest, parse, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs import digest_of_inputs
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.search import Front, candidates
 from edgenas.space import Architecture, SearchSpace
@@ -129,7 +129,7 @@ def _try_candidates(
 ) -> Choice:
     rejected: list[Rejection] = []
     with (
-        Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer,
+        MeasurementStore(run.layout.measurements(target.name), target, SETTINGS, say=run.progress.say) as measurer,
         run.progress.step("choose", len(order)) as bar,
     ):
         for index in order:
@@ -151,13 +151,13 @@ def _try_candidates(
     )
 
 
-def _prove(run: Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
+def _prove(run: Run, architecture: Architecture, target: Target, measurer: MeasurementStore) -> MeasuredSubnet:
     """Make a candidate's file as the target runs it, run it on the validation images here and measure it there."""
     prepared, kind = prepare(run, architecture), format_of(target)
     split = run.data.validation
     model, _ = prepared.build(kind)
     found = accuracy(run_model(model, kind.format, prepared.parity_reference.inputs), split.labels)
-    rounds = measurer.prove(model)
+    rounds = measurer.measure_reliably(model)
     return MeasuredSubnet(
         subnet_accuracy=accuracy(prepared.parity_reference.expected, split.labels),
         accuracy=found,

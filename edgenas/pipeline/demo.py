@@ -13,7 +13,7 @@ from edgenas.export import ExportFormat
 from edgenas.pipeline.choose import Choice
 from edgenas.pipeline.export import export
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
@@ -84,7 +84,7 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
     networks = {name: prepare(run, architecture) for name, architecture in subnets.items()}
-    with Measurer(run.layout.measurements(target.name), target, SETTINGS) as measurer:
+    with MeasurementStore(run.layout.measurements(target.name), target, SETTINGS) as measurer:
         rows = tuple(_row(name, prepared, target, table, measurer) for name, prepared in networks.items())
     return Demo(run, target, table, front, choice, rows, int8_bundle(networks["chosen"], target))
 
@@ -92,7 +92,7 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
 def int8_bundle(prepared: PreparedModel, target: Target) -> Path | None:
     """A network's bundle in its run as int8 TFLite; None, saying why, where that cannot be made or loses too much."""
     run, architecture, kind = prepared.run, prepared.architecture, ExportFormat("tflite", "int8")
-    out = run.layout.bundle(str(kind), architecture.id)
+    out = run.layout.format_bundle(str(kind), architecture.id)
     try:
         return export(run, architecture, target, out, kind, prepared=prepared).path
     except (MissingExtraError, VerificationError) as error:
@@ -100,11 +100,11 @@ def int8_bundle(prepared: PreparedModel, target: Target) -> Path | None:
         return None
 
 
-def _row(name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: Measurer) -> Row:
+def _row(name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: MeasurementStore) -> Row:
     run, architecture = prepared.run, prepared.architecture
     model, _ = prepared.build(format_of(target))
     with run.layout.writing():
-        rounds = measurer.prove(model)
+        rounds = measurer.measure_reliably(model)
     bundle = export(run, architecture, target, run.layout.bundle(target.name, architecture.id), prepared=prepared)
     genes = run.space.encode([architecture])
     return Row(

@@ -12,7 +12,7 @@ from edgenas.errors import RunError, UsageError
 from edgenas.files import write_bytes
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
 from edgenas.profilers import PublishedTables
 from edgenas.space import SearchSpace
 
@@ -40,8 +40,8 @@ def import_tables(
     space = _narrowed(space, published)
     table = published.to_table(space, target.name)
     released = None if predictor is None else ReleasedPredictor.from_checkpoint(predictor, space)
-    _refuse_measured(Layout(Path(folder)), target)
     run = Run(folder, space, progress=progress)
+    _refuse_measured(run.layout, target)
     with run.layout.writing():
         table.save(run.layout.table(target.name))
         if released is not None:
@@ -60,13 +60,12 @@ def _narrowed(space: SearchSpace, published: PublishedTables) -> SearchSpace:
     return narrowed
 
 
-def _refuse_measured(layout: Layout, target: Target) -> None:
+def _refuse_measured(layout: RunFolder, target: Target) -> None:
     name = target.profile.name
-    own = layout.table(target.name)
-    measured = [path for path in sorted(own.parent.glob(f"{name}-*.json")) if path != own]
+    measured = [other for other in layout.profiled_targets(name) if other != target.name]
     if measured:
         raise RunError(
-            f"{layout.root}: has a latency table measured on {name} ({measured[0].name});"
+            f"{layout.root}: has a latency table measured on {name} ({measured[0]});"
             " import the published ones under another device name"
         )
 

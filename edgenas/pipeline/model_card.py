@@ -16,7 +16,7 @@ from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest
 from edgenas.graph import summarise
 from edgenas.pipeline.inputs import digest_of_inputs
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _PACKAGES = {
@@ -143,7 +143,8 @@ def measured(prepared: PreparedModel, model: bytes, target: Target | None) -> di
     """What the run has recorded of a file on a target, with its conditions; None where it was not measured."""
     if target is None:
         return None
-    rounds = Measurer(prepared.run.layout.measurements(target.name), target, SETTINGS).recorded(model)
+    store = MeasurementStore(prepared.run.layout.measurements(target.name), target, SETTINGS)
+    rounds = store.reliable_result(model)
     if rounds is None:
         return None
     first, last = rounds.measurements[0], rounds.measurements[-1]

@@ -18,7 +18,7 @@ from edgenas.export.quantize.calibration import Calibration
 from edgenas.files import digest
 from edgenas.pipeline.export_formats import build_file, format_of
 from edgenas.pipeline.inputs import digest_of_inputs
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile_plan import Plan, Planned
 from edgenas.pipeline.progress import Bar
 from edgenas.pipeline.source_tables import other_table
@@ -133,7 +133,8 @@ class _Profiling:
         self._plan = Plan.load(self._path, planned_from)
         self._size = _BATCH_WITH_OTHERS if others else _BATCH
         self._spread = 1 if others else _SPREAD_BATCHES
-        self._measurer = Measurer(run.layout.measurements(target.name), target, SETTINGS)
+        log = run.layout.measurements(target.name)
+        self._measurer = MeasurementStore(log, target, SETTINGS, say=run.progress.say)
         self._samples = Samples(run.space, self._measurer, others)
 
     def table(self) -> LatencyTable:
@@ -188,7 +189,7 @@ class _Profiling:
 
         Those that are recorded are not taken again, and their files not made.
         """
-        known = [self._measurer.taken(model) for model in batch.models]
+        known = [self._measurer.first_accepted(model) for model in batch.models]
         missing = [name for name, one in zip(batch.architectures, known, strict=True) if one is None]
         before, note, running = self._done(), self._note(), 0.0
 
@@ -198,7 +199,7 @@ class _Profiling:
             now = min(before + running, self._goal.device_s)
             bar(now, f"{note}  {format_ms(measurement.median_ms)} {measurement.validity.status}")
 
-        fresh = self._measurer.tried([files.get(name) or self._file(name) for name in missing], show)
+        fresh = self._measurer.measure_first([files.get(name) or self._file(name) for name in missing], show)
         failed = {name: one for name, one in zip(missing, fresh, strict=True) if isinstance(one, ModelError)}
         if failed:
             batch = self._without(number, batch, failed)
@@ -229,7 +230,7 @@ class _Profiling:
         """Use further batches that were measured for more time, as far as they are whole."""
         count = len(self._samples)
         for batch in self._plan.batches[number:]:
-            known = [each for model in batch.models if (each := self._measurer.taken(model))]
+            known = [each for model in batch.models if (each := self._measurer.first_accepted(model))]
             if len(known) < len(batch.models):
                 break
             self._take(batch, known)

@@ -12,7 +12,8 @@ from edgenas.devices import Target, check_present, load_profile
 from edgenas.errors import RunError, UsageError
 from edgenas.files import digest, read_bytes, read_document, write_document
 from edgenas.pipeline.progress import Progress
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.upgrade import upgrade_run
 from edgenas.space import Architecture, SearchSpace, space_from_dict
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
-_KIND, _VERSION = "run", 1
+_KIND, _VERSION = "run", 2
 
 
 class Run:
@@ -44,7 +45,7 @@ class Run:
     def __init__(
         self, folder: str | Path, space: SearchSpace | None = None, *, progress: Progress | None = None
     ) -> None:
-        self.layout = Layout(Path(folder))
+        self.layout = RunFolder(Path(folder))
         self.progress = Progress() if progress is None else progress
         self.space = self._open(space)
 
@@ -56,6 +57,7 @@ class Run:
             with self.layout.writing():
                 write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
             return space
+        upgrade_run(self.layout, self.progress.say)
         found = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
         if space is not None and space != found:
             raise RunError(
@@ -165,7 +167,7 @@ class Run:
         """What was chosen for a target, by budget. Raises RunError when nothing was."""
         from edgenas.pipeline.choose import Choice
 
-        paths = sorted(self.layout.choices(target.name).glob("*.json"))
+        paths = self.layout.choices(target.name)
         if not paths:
             root = self.layout.root
             raise RunError(

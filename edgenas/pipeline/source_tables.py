@@ -30,7 +30,7 @@ def other_table(run: Run, target: Target, other: str | Path | LatencyTable) -> L
 def _load(run: Run, target: Target, name: str) -> LatencyTable:
     path = Path(name) if name.endswith(".json") else run.layout.table(name)
     if not path.exists():
-        known = [each for each in tables(run) if each != target.name]
+        known = [each for each in run.layout.targets_with_table() if each != target.name]
         raise UsageError(
             f"{name}: is neither a table's JSON file nor a target that {run.layout.root} has a table of"
             + (nearest(name, known) if known else "; it has none of another target")
@@ -39,9 +39,3 @@ def _load(run: Run, target: Target, name: str) -> LatencyTable:
         return LatencyTable.load(path, run.space)
     except RunError as error:
         raise UsageError(f"{str(error).rpartition(';')[0]}; give tables of the same space") from None
-
-
-def tables(run: Run) -> list[str]:
-    """The targets that a run has a table of."""
-    found = sorted(path.name.removesuffix(".json") for path in run.layout.table("any").parent.glob("*.json"))
-    return [name for name in found if not name.endswith(".plan") and ".check-" not in name]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.fit import count_parts, fit_parts, remembered, restored_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
@@ -26,7 +26,7 @@ class Samples:
     the same. ``others``: tables of other targets.
     """
 
-    def __init__(self, space: SearchSpace, measurer: Measurer, others: Sequence[LatencyTable] = ()) -> None:
+    def __init__(self, space: SearchSpace, measurer: MeasurementStore, others: Sequence[LatencyTable] = ()) -> None:
         self._space, self._measurer, self._others = space, measurer, others
         self._costs = tuple(other.costs_for(space) for other in others)
         self._measurements: list[Measurement] = []
@@ -52,7 +52,7 @@ class Samples:
     @property
     def device_s(self) -> float:
         """Device time that they took, with the reference model between them."""
-        references = self._measurer.reference_processes(self._until(len(self)))
+        references = self._measurer.reference_measurements(self._until(len(self)))
         return sum(each.device_s for each in (*self._measurements, *references))
 
     @property
@@ -87,7 +87,7 @@ class Samples:
 
     def table(self, target: str, inputs_digest: str) -> LatencyTable:
         """The table of all of them."""
-        references = self._measurer.reference_processes(self._until(len(self)))
+        references = self._measurer.reference_measurements(self._until(len(self)))
         measurements = self._corrected(len(self))
         return LatencyTable.fit(
             self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._others, references
@@ -114,7 +114,7 @@ class Samples:
     def _corrected(self, count: int) -> list[Measurement]:
         """The first so many, with the drift that the reference had shown by then."""
         if count not in self._corrections:
-            found = self._measurer.corrected(self._measurements[:count], self._until(count))
+            found = self._measurer.correct_drift(self._measurements[:count], self._until(count))
             self._corrections[count] = found
         return self._corrections[count]
 

@@ -12,8 +12,9 @@ from edgenas.devices import Target, connect_device
 from edgenas.errors import MeasurementError, ModelError, UsageError
 from edgenas.files import parse, read_document, write_document
 from edgenas.profilers import FEWEST, Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 
-KIND, VERSION = "baseline", 3
+KIND, VERSION = "baseline", 4
 ROUNDS = 12
 SETTINGS = MeasureSettings()
 
@@ -64,7 +65,7 @@ class Baseline:
     @classmethod
     def load(cls, path: Path) -> Baseline:
         """Read what ``save`` wrote; raises FormatError when it is damaged or of another kind."""
-        return parse(cls, read_document(path, KIND, VERSION), str(path))
+        return parse(cls, read_document(path, KIND, VERSION, {3: upgrade_baseline_from_3}), str(path))
 
 
 def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:

@@ -25,6 +25,7 @@ from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.pipeline import Run
+from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Bar, Progress, Silent
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.space import MobileNetV3, Stage
@@ -106,8 +107,10 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.is_file()}
 
 
-def measured(run: Run) -> dict[str, bytes]:
-    return contents(run.layout.measurements(board().name), "*.json")
+def measured(run: Run, name: str | None = None) -> list[bytes]:
+    """What the log holds of models, line by line, without the reference model."""
+    entries = MeasurementLog(run.layout.measurements(name or board().name)).entries
+    return [entry.content for entry in entries if entry.model_sha256 is not None]
 
 
 def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
@@ -143,7 +146,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> Device:
         raise AssertionError("nothing was to be done")
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", fail)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
     monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
 
 
@@ -205,7 +208,7 @@ def test_more_minutes_extend_a_table(run: Run) -> None:
     assert batches(run)[:2] == planned
     assert len(batches(run)) == 3
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 60
 
 
@@ -213,7 +216,7 @@ def test_fewer_minutes_than_are_recorded_use_everything(run: Run, monkeypatch: p
     """Where the table is gone but three batches are recorded, all three are used without a device, and it says so."""
     longer = run.profile(board(), LONGER)
     run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
     table = run.profile(board(), BRIEFLY)
     assert np.array_equal(table.part_ms, longer.part_ms)
     assert isinstance(run.progress, Recorder)
@@ -285,13 +288,15 @@ def test_a_killed_profile_ends_as_if_it_had_never_been(profiled: Path, tmp_path:
     table = run.profile(board(), LONGER)
     assert count(table) == 60
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 60  # every planned subnet once
     assert batches(run)[: len(planned)] == planned
-    shutil.copytree(folder / "measurements", unbroken / "measurements")
-    open_run(unbroken).profile(board(), LONGER)
-    assert contents(unbroken, "tables/*") == contents(folder, "tables/*")
-    assert contents(unbroken, "measurements/**/*") == contents(folder, "measurements/**/*")
+    again = open_run(unbroken)
+    again.layout.target(board().name).mkdir(parents=True)
+    shutil.copy(run.layout.measurements(board().name), again.layout.measurements(board().name))
+    again.profile(board(), LONGER)
+    assert contents(unbroken, "targets/**/*") == contents(folder, "targets/**/*")
+    assert len(contents(unbroken, "targets/**/*")) == 3  # the table, its plan, and the log
 
 
 @pytest.mark.usefixtures("no_work")
@@ -316,7 +321,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         lines = reply.stdout.splitlines(keepends=True)
         return Reply("".join(lines[:9]), vanishes=True)  # hello, the reference, seven subnets
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     with pytest.raises(DeviceError, match="the connection was lost"):
         run.profile(board(), BRIEFLY)
@@ -325,7 +330,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(batches(run)) == 1
     assert count(run.profile(board(), BRIEFLY)) == 40
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 40
     assert asked == [22, 15, 22]  # with the reference before the first and after every tenth
 
@@ -355,7 +360,7 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     def handler(request: Request) -> Reply:
         return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate(request).stdout))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     run.profile(board(), BRIEFLY)
     table = run.table(board())
@@ -383,7 +388,7 @@ def failing(which: Callable[[int], bool]) -> Callable[[object], Device]:
 
 def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress names it, the plan notes it, the table is made from the others, and it is not tried again."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number == 3))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number == 3))
     run = open_run(tmp_path / "run", Recorder())
     table = run.profile(board(), BRIEFLY)
     assert isinstance(run.progress, Recorder)
@@ -392,13 +397,13 @@ def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeyp
     assert run.progress.said[0].startswith(f"profile   leaves out {failed[0][0]}: crashes onnxruntime")
     assert count(table) == 57
     run.layout.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", None)
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
     assert np.array_equal(run.profile(board(), BRIEFLY).part_ms, table.part_ms)
 
 
 def test_a_device_that_can_run_hardly_any_subnet_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where most of a batch fails the runtime is the problem, and its words are the message."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", failing(lambda number: number > 5))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number > 5))
     with pytest.raises(ModelError, match="crashes onnxruntime"):
         open_run(tmp_path / "run").profile(board(), BRIEFLY)
 
@@ -420,14 +425,13 @@ def test_a_connection_that_breaks_costs_nothing(
         run.profile(target, BRIEFLY)
     assert "\n" not in str(caught.value)
     sshd.thaw()
-    folder = run.layout.measurements(target.name)
-    kept = contents(folder, "*.json")
+    kept = measured(run, target.name)
     assert 20 < len(kept) < 40
     again = open_run(tmp_path / "run")
     table = again.profile(target, BRIEFLY)
-    after = contents(folder, "*.json")
-    assert {name: after[name] for name in kept} == kept
-    taken = [Measurement.load(folder / name) for name in after]
+    after = measured(run, target.name)
+    assert after[: len(kept)] == kept
+    taken = [Measurement.from_dict(json.loads(line)["measurement"]) for line in after]
     assert (
         len({each.model_sha256 for each in taken if not each.rejected})
         == count(table)
@@ -442,7 +446,7 @@ def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pyte
     def handler(request: Request) -> Reply:
         return Reply(simulate(request).stdout.replace('"governor": null', '"governor": "powersave"'))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run", Recorder())
     run.profile(board(), BRIEFLY)
     assert isinstance(run.progress, Recorder)
