@@ -103,17 +103,20 @@ class MeasurementStore:
             MeasurementError: Too few processes could be trusted; it says the remedy. Called again, it tries anew.
             ModelError: The runtime refuses the model, or it kills its process.
         """
-        for _ in range(2):
-            (result,) = self._measure_missing([model], lambda measurement: None)
-            if isinstance(result, ModelError):
-                raise result
-            if result.problems:
-                raise MeasurementError(
-                    f"{self._target.name}: too few measurements of the file can be trusted: {result.problems[-1]}"
-                )
-            if self.reliable_result(model) is not None:
-                break
-            # A few valid processes completed a result of which most was rejected: measure it once more.
+        result = self._measure_accepted(model)
+        if self.reliable_result(model) is None:
+            # A few accepted processes were added to a result that was mostly rejected: begin a new one.
+            result = self._measure_accepted(model)
+        return result
+
+    def _measure_accepted(self, model: bytes) -> MeasurementResult:
+        (result,) = self._measure_missing([model], lambda measurement: None)
+        if isinstance(result, ModelError):
+            raise result
+        if result.problems:
+            raise MeasurementError(
+                f"{self._target.name}: too few measurements of the file can be trusted: {result.problems[-1]}"
+            )
         return result
 
     def reliable_result(self, model: bytes) -> MeasurementResult | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.errors import EdgeNASError
+from edgenas.errors import EdgeNASError, FormatError
 from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.files import digest, read_bytes, read_document, write_bytes, write_document
 from edgenas.pipeline.measurement_log import log_bytes
@@ -59,7 +59,7 @@ _TABLE = _Schema(
         "strengths": "variances",
         "lean": "transfer_weight",
     },
-    "edgenas profile, from its measurements,",
+    "edgenas profile (from its measurements; edgenas import if it is published)",
 )
 _PLAN = _Schema("profile_plan", 1, 1, {"made_from": "inputs_digest"}, "edgenas profile")
 _CHECK = _Schema(
@@ -126,8 +126,9 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
     count, logs = 0, 0
     for old in _measurement_folders(folder):
         records = _read_measurements(old)
-        write_bytes(folder.measurements(old.name), log_bytes(records))
-        count, logs = count + len(records), logs + 1
+        if records:
+            write_bytes(folder.measurements(old.name), log_bytes(records))
+            count, logs = count + len(records), logs + 1
     for old, new, schema in _documents(folder):
         try:
             _convert_document(folder, old, new, schema)
@@ -137,7 +138,8 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
             say(f"upgrade   leaves out {old}: {error}; {schema.again} makes it again")
             continue
         try:
-            _LOAD.get(schema, lambda path, space: None)(new, space)
+            if schema in _LOAD:
+                _LOAD[schema](new, space)
         except EdgeNASError as error:
             new.unlink()
             say(f"upgrade   leaves out {old}: this edgenas cannot use it ({error}); {schema.again} makes it again")
@@ -176,7 +178,10 @@ def _read_measurements(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
     latest: defaultdict[str, float] = defaultdict(float)
     rows = []
     for path, series, is_reference, sequence, number in sorted(_measurement_files(folder), key=lambda row: row[2:]):
-        measurement = Measurement.load(path)
+        try:
+            measurement = Measurement.load(path)
+        except EdgeNASError as error:
+            raise FormatError(f"{error}; if others of {folder} are like it, move that folder away") from None
         latest[sequence] = max(latest[sequence], measurement.taken_s)
         rows.append((latest[sequence], sequence, number, (series, measurement.to_dict(), is_reference)))
     return [row[3] for row in sorted(rows, key=lambda row: row[:3])]
