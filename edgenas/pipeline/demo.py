@@ -84,7 +84,8 @@ def demo(folder: str | Path, target: Target, progress: Progress | None = None) -
     choice = run.choose({target: Budget(latency=f"{middle:.3g}ms")})
     subnets = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
     networks = {name: prepare(run, architecture) for name, architecture in subnets.items()}
-    with MeasurementStore(run.layout.measurements(target.name), target, SETTINGS) as measurer:
+    log, say = run.layout.measurements(target.name), run.progress.say
+    with MeasurementStore(log, target, SETTINGS, say=say) as measurer:
         rows = tuple(_row(name, prepared, target, table, measurer) for name, prepared in networks.items())
     return Demo(run, target, table, front, choice, rows, int8_bundle(networks["chosen"], target))
 

@@ -240,7 +240,12 @@ def test_a_file_of_something_else_is_not_overwritten(path: Path) -> None:
 def test_only_regular_files_are_opened(filled: Path, kind: str) -> None:
     """A link is not followed, a named pipe not waited for, and a folder is none."""
     path = filled.with_name("other.jsonl")
-    {"link": lambda: path.symlink_to(filled), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    if kind == "link":
+        path.symlink_to(filled)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
     with pytest.raises(UsageError, match=r"other\.jsonl: is a link or no regular file; move it away"):
         MeasurementLog(path).append(SERIES, made())
 

@@ -504,7 +504,8 @@ def test_an_upgrade_goes_step_by_step(tmp_path: Path) -> None:
 def test_an_upgrade_of_another_body_is_refused(tmp_path: Path) -> None:
     """A whole file that lacks what its version has is refused by name."""
     path = tmp_path / "x.json"
-    for body in ({}, {"a": {}}, {"a": []}):
+    bodies: list[dict[str, Any]] = [{}, {"a": {}}, {"a": []}]
+    for body in bodies:
         write_document(path, "x", 1, body)
         with pytest.raises(FormatError, match=r"x\.json: (has no 'a'|lacks what version 1 of edgenas\.x has)"):
             read_document(path, "x", 2, {1: lambda body: {"b": body["a"]["b"]}})
