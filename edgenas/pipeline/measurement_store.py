@@ -122,14 +122,14 @@ class MeasurementStore:
     def reliable_result(self, model: bytes) -> MeasurementResult | None:
         """Return the recorded result of a model; None when fewer than six processes were not rejected."""
         recorded = _current(self._log.of_model(self._series, digest(model)), FEWEST)
-        if sum(not each.rejected for each in recorded) < FEWEST:
+        if sum(not process.rejected for process in recorded) < FEWEST:
             return None
         return MeasurementResult.of(at_common_baseline(recorded))
 
     def first_accepted(self, model_sha256: str) -> Measurement | None:
         """Return the first recorded process of a model that was not rejected."""
         recorded = self._log.of_model(self._series, model_sha256)
-        return next((each for each in recorded if not each.rejected), None)
+        return next((process for process in recorded if not process.rejected), None)
 
     def has_measured(self, model: bytes) -> bool:
         """Return True when a process of a model is recorded, rejected or not."""
@@ -143,11 +143,11 @@ class MeasurementStore:
             until_s: What the reference model showed later (seconds since 1970) is left out.
         """
         monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
-        return at_common_baseline([with_drift_at(each, monitor, self._target) for each in measurements])
+        return at_common_baseline([with_drift_at(measurement, monitor, self._target) for measurement in measurements])
 
     def reference_measurements(self, until_s: float = math.inf) -> list[Measurement]:
         """Return the reference model's processes up to a time (seconds since 1970)."""
-        return [each for each in self._references if each.taken_s <= until_s]
+        return [process for process in self._references if process.taken_s <= until_s]
 
     @property
     def reference_ms(self) -> float | None:
@@ -157,7 +157,7 @@ class MeasurementStore:
     @cached_property
     def _references(self) -> list[Measurement]:
         """The reference model's processes since ``since_s``; new ones are added."""
-        return [each for each in self._log.of_reference(self._series) if each.taken_s >= self._since_s]
+        return [process for process in self._log.of_reference(self._series) if process.taken_s >= self._since_s]
 
     @cached_property
     def _drift_monitor(self) -> DriftMonitor:
@@ -184,7 +184,7 @@ class MeasurementStore:
             files = [Path(temporary) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
-            current = [_current(each, self._settings.processes) for each in recorded]
+            current = [_current(processes, self._settings.processes) for processes in recorded]
             batch = Batch(files, self._target, self._settings, taken=current, watch=monitor, on_process=store)
             if batch.wanted():
                 if self._device is None:
@@ -211,13 +211,13 @@ def _current(recorded: list[Measurement], processes: int) -> list[Measurement]:
     A result begins with round 0. Rejected processes from before the last
     ``processes`` accepted ones are past.
     """
-    begin = max((place for place, each in enumerate(recorded) if each.round == 0), default=0)
+    begin = max((place for place, process in enumerate(recorded) if process.round == 0), default=0)
     last = recorded[begin:]
-    accepted = [place for place, each in enumerate(last) if not each.rejected]
+    accepted = [place for place, process in enumerate(last) if not process.rejected]
     if len(accepted) < processes:
         return last
     start = accepted[-processes]
     latest = last[start:]
-    if sum(each.rejected for each in latest) > len(latest) / 2:
+    if sum(process.rejected for process in latest) > len(latest) / 2:
         return []
-    return [each for place, each in enumerate(last) if place >= start or not each.rejected]
+    return [process for place, process in enumerate(last) if place >= start or not process.rejected]

@@ -106,3 +106,18 @@ def test_profile_killed_on_the_device_keeps_what_it_measured(finished: Path, tmp
     after = lines_of_models(folder)
     assert len(after) > len(kept)
     assert after[: len(kept)] == kept
+
+
+def test_profile_killed_in_the_middle_of_a_line_loses_only_that(finished: Path, tmp_path: Path, drive: Drive) -> None:
+    """Half a line is dropped with a word, and every measurement before it is kept."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("targets"))
+    assert drive(folder, "append:5").returncode == -signal.SIGKILL
+    (log,) = folder.glob(LOG)
+    whole, cut = log.read_bytes().rsplit(b"\n", 1)
+    assert (whole.count(b"\n"), cut[:11]) == (5, b'{"sha256":"')
+    again = drive(folder)
+    assert again.returncode == 0, again.stderr
+    assert f"{log}: drops its last line, which was cut off while it was written" in again.stderr
+    assert log.read_bytes().startswith(whole + b"\n{")
+    assert cut not in log.read_bytes()
