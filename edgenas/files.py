@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]  # a body of one schema version to that of the next
 TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
 _MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
@@ -83,7 +84,13 @@ def write_document(path: Path, kind: str, version: int, body: Mapping[str, Any])
     write_bytes(path, (json.dumps({**header, **body}, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _check_header(header: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
+def check_header(header: Mapping[str, Any], path: Path, kind: str, version: int, oldest: int | None = None) -> int:
+    """Return the schema version of a file's header.
+
+    Raises:
+        FormatError: The file is of another kind, newer than ``version``, or older than ``oldest``
+            (by default ``version``).
+    """
     if header.get("format") != f"edgenas.{kind}":
         raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {header.get('format')!r}; {_REMEDY}")
     found = header.get("version")
@@ -92,8 +99,9 @@ def _check_header(header: Mapping[str, Any], path: Path, kind: str, version: int
             f"{path}: has schema version {found}, this edgenas reads up to {version};"
             " upgrade edgenas (pip install -U edgenas)"
         )
-    if found < version:
+    if found < (version if oldest is None else oldest):
         raise FormatError(f"{path}: has schema version {found}, this edgenas reads {version}; {_REMEDY}")
+    return found
 
 
 class _Body(dict[str, Any]):
@@ -107,18 +115,29 @@ class _Body(dict[str, Any]):
         raise FormatError(f"{self._path}: has no {key!r}, another edgenas wrote it; {_REMEDY}")
 
 
-def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
+def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Upgrade] | None = None) -> dict[str, Any]:
     """Read what ``write_document`` wrote, without its header.
 
-    Raises FormatError when it is damaged, of another kind, or of another version.
+    Args:
+        path: The file.
+        kind: Its format, without ``edgenas.``.
+        version: The schema version of the body that is returned.
+        upgrades: For an older version, the function that makes the body of the next version from its body.
+
+    Raises:
+        FormatError: The file is damaged, of another kind, newer, or of an older version without an upgrade.
     """
+    upgrades = upgrades or {}
+    oldest = version
+    while oldest - 1 in upgrades:
+        oldest -= 1
     try:
         document = json.loads(read_bytes(path))
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
     if not isinstance(document, dict):
         raise FormatError(f"{path}: is not an edgenas file; {_REMEDY}")
-    _check_header(document, path, kind, version)
+    found = check_header(document, path, kind, version, oldest)
     body = _Body(path, {key: value for key, value in document.items() if key not in ("format", "version", "sha256")})
     try:
         intact = document.get("sha256") == digest(canonical_json(body))
@@ -126,6 +145,11 @@ def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
         intact = False
     if not intact:
         raise FormatError(f"{path}: is damaged or was edited (its checksum does not match); {_REMEDY}")
+    for older in range(found, version):
+        try:
+            body = _Body(path, upgrades[older](body))
+        except (AttributeError, KeyError, TypeError):
+            raise FormatError(f"{path}: lacks what version {older} of edgenas.{kind} has; {_REMEDY}") from None
     return body
 
 
@@ -162,7 +186,7 @@ def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndar
         arrays, body = load(data), dict(header["body"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{path}: is damaged or no edgenas file (its header cannot be read); {_REMEDY}") from None
-    _check_header(header, path, kind, version)
+    check_header(header, path, kind, version)
     if header.get("sha256") != _digest_tensors(arrays, body):
         raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
     return arrays, _Body(path, body)

@@ -3,7 +3,8 @@
     python small_run.py FOLDER [STEP:N]
 
 With STEP:N it dies by SIGKILL at the N-th sign of progress of a step, or, for
-``replace``, when it is about to rename its N-th file.
+``replace``, when it is about to rename its N-th file, or, for ``append``, when
+it has written half of the N-th line that is appended to a log.
 """
 
 import os
@@ -79,12 +80,29 @@ def die_at_rename(at: int) -> None:
     setattr(os, "replace", replace)  # noqa: B010 - plain assignment does not fit the stub
 
 
+def die_at_append(at: int) -> None:
+    """Die when half of the ``at``-th line of a log of measurements has been written."""
+    left, write = at, os.write
+
+    def write_half(descriptor: int, data: Any) -> int:
+        nonlocal left
+        left -= bytes(data[:9]) == b'{"sha256"'
+        if left == 0:
+            write(descriptor, data[: len(data) // 2])
+            die()
+        return write(descriptor, data)
+
+    setattr(os, "write", write_half)  # noqa: B010 - plain assignment does not fit the stub
+
+
 def main() -> None:
     edgenas.ofa.training.CHECKPOINT_SECONDS = 0.3
     folder = sys.argv[1]
     step, _, at = (sys.argv[2] if len(sys.argv) > 2 else "none:0").partition(":")
     if step == "replace":
         die_at_rename(int(at))
+    if step == "append":
+        die_at_append(int(at))
     run = en.Run(folder, SPACE, progress=Deadly(step, int(at)))
     run.train(schedule=SCHEDULE)
     run.evaluate(12)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.export_formats import format_of, write_random_file
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
@@ -138,22 +137,15 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
         )
     check_present(target.profile)
     with folder.writing():
-        number = 1 + max(_list_checks(workspace, target), default=0)
+        number = 1 + max(folder.check_numbers(target.name), default=0)
         plan, files = _plan_check(workspace, target, table, number, subnets)
-        with Measurer(folder.measurements(target.name), target, _SETTINGS, since_s=plan.begun_s) as measurer:
-            measured = _measure_subnets(workspace, target, measurer, plan, files)
-            check = _compare(workspace, target, table, number, measured, measurer)
+        log, say = folder.measurements(target.name), workspace.progress.say
+        with MeasurementStore(log, target, _SETTINGS, since_s=plan.begun_s, say=say) as store:
+            measured = _measure_subnets(workspace, target, store, plan, files)
+            check = _compare(workspace, target, table, number, measured, store)
         write_document(folder.check(target.name, number), _KIND, _VERSION, check.to_dict())
         folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
-
-
-def _list_checks(workspace: Workspace, target: Target) -> Iterator[int]:
-    """Yield the numbers of the checks that were done."""
-    pattern = re.compile(re.escape(target.name) + r"\.check-(\d+)\.json")
-    for path in workspace.folder.table(target.name).parent.iterdir():
-        if match := pattern.fullmatch(path.name):
-            yield int(match.group(1))
 
 
 def _plan_check(
@@ -177,7 +169,7 @@ def _draw_fresh_subnets(
 ) -> dict[str, bytes]:
     """Return files of uniformly random subnets that were never measured, by id."""
     export_format, folder = format_of(target), workspace.folder.measurements(target.name)
-    measured = [Measurer(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
+    stores = [MeasurementStore(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.fitted_genes is None else {tuple(row) for row in table.fitted_genes.tolist()}
     chosen: dict[str, bytes] = {}
@@ -187,7 +179,7 @@ def _draw_fresh_subnets(
                 continue
             seen.add(architecture.genes)
             file = write_random_file(architecture, export_format)
-            if not any(measurer.has(file) for measurer in measured):
+            if not any(store.has_measured(file) for store in stores):
                 chosen[architecture.id] = file
             if len(chosen) == subnets:
                 return chosen
@@ -198,7 +190,7 @@ def _draw_fresh_subnets(
 
 
 def _measure_subnets(
-    workspace: Workspace, target: Target, measurer: Measurer, plan: _CheckPlan, files: Mapping[str, bytes]
+    workspace: Workspace, target: Target, store: MeasurementStore, plan: _CheckPlan, files: Mapping[str, bytes]
 ) -> dict[str, list[Measurement]]:
     """Return the measurements of each subnet that the device can run, by id; make the files that are missing."""
     names, export_format, done = plan.architectures, format_of(target), 0
@@ -211,13 +203,13 @@ def _measure_subnets(
     processes = _SETTINGS.processes * len(names)
     with workspace.progress.step("check", processes) as bar:
         models = [files.get(each) or write_random_file(workspace.space.from_id(each), export_format) for each in names]
-        tried = dict(zip(names, measurer.rounds(models, show), strict=True))
+        tried = dict(zip(names, store.measure(models, show), strict=True))
         bar(processes)
     report_failed_subnets(
         workspace, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried)
     )
     taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
-    corrected = iter(measurer.corrected([one for each in taken.values() for one in each]))
+    corrected = iter(store.correct_drift([one for each in taken.values() for one in each]))
     measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
     rejected = [one for each in measured.values() for one in each if one.rejected]
     if rejected:
@@ -232,7 +224,7 @@ def _compare(
     table: LatencyTable,
     number: int,
     measurements: Mapping[str, Sequence[Measurement]],
-    measurer: Measurer,
+    store: MeasurementStore,
 ) -> TableCheck:
     holdout = table.holdout
     process = table.process
@@ -246,7 +238,7 @@ def _compare(
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
     drift = process.estimate_drift_leave_one_out(count_parts(workspace.space, genes), measured, at_s)
-    references = measurer.reference_processes()
+    references = store.reference_measurements()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
         number=number,
@@ -260,7 +252,7 @@ def _compare(
         slower=math.expm1(float(np.median(drift))),
         tolerance=_drift_tolerance(table, process, genes),
         reference_then_ms=holdout.reference_ms,
-        reference_now_ms=measurer.reference_ms if len(references) >= _REFERENCES else None,
+        reference_now_ms=store.reference_ms if len(references) >= _REFERENCES else None,
         probe_then_ms=then,
         probe_now_ms=pace_now,
         validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},

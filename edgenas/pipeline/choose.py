@@ -13,7 +13,7 @@ from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
 from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Front, rank_candidates
@@ -108,7 +108,7 @@ class Choice:
 
 def load_choices(workspace: Workspace, target: Target) -> list[Choice]:
     """Return what was chosen for a target, by budget; RunError before anything was."""
-    root, paths = workspace.folder.root, sorted(workspace.folder.choices(target.name).glob("*.json"))
+    root, paths = workspace.folder.root, workspace.folder.choices(target.name)
     if not paths:
         raise RunError(
             f"{root}: has no choice for {target.name} yet;"
@@ -147,14 +147,14 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
                 return choice
         rejected: list[RejectedCandidate] = []
         with (
-            Measurer(folder.measurements(target.name), target, SETTINGS) as measurer,
+            MeasurementStore(folder.measurements(target.name), target, SETTINGS, say=progress.say) as store,
             progress.step("choose", len(order)) as bar,
         ):
             for index in order:
                 architecture = workspace.space.decode(front.genes[index : index + 1])[0]
                 predicted = _read_prediction(front, index)
                 bar(len(rejected), f"trying {architecture}")
-                measured = _measure_candidate(workspace, architecture, target, measurer)
+                measured = _measure_candidate(workspace, architecture, target, store)
                 _warn_of_misfit(workspace, predicted, measured)
                 reason = find_shortfall(measured, budget, max_drop)
                 if reason is None:
@@ -175,14 +175,14 @@ def _read_prediction(front: Front, index: int) -> Prediction:
 
 
 def _measure_candidate(
-    workspace: Workspace, architecture: Architecture, target: Target, measurer: Measurer
+    workspace: Workspace, architecture: Architecture, target: Target, store: MeasurementStore
 ) -> MeasuredSubnet:
     """Make a candidate's file, run it on the validation images here, and measure it on the device."""
     prepared, export_format = prepare(workspace, architecture), format_of(target)
     labels = workspace.data.validation.labels
     model, _ = prepared.build(export_format)
     file_accuracy = top1_accuracy(run_model(model, export_format.format, prepared.parity_reference.inputs), labels)
-    result = measurer.prove(model)
+    result = store.measure_reliably(model)
     return MeasuredSubnet(
         subnet_accuracy=top1_accuracy(prepared.parity_reference.expected, labels),
         accuracy=file_accuracy,

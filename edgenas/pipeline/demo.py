@@ -13,7 +13,7 @@ from edgenas.export import ExportFormat
 from edgenas.pipeline.choose import Choice
 from edgenas.pipeline.export import export
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
@@ -84,15 +84,16 @@ def run_demo(folder: str | Path, target: Target, progress: Progress | None = Non
     choice = run.choose({target: Budget(latency=f"{budget_ms:.3g}ms")})
     architectures = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
     prepared = {name: prepare(run.workspace, architecture) for name, architecture in architectures.items()}
-    with Measurer(run.folder.measurements(target.name), target, SETTINGS) as measurer:
-        subnets = tuple(_measure_subnet(name, each, target, table, measurer) for name, each in prepared.items())
+    log, say = run.folder.measurements(target.name), run.workspace.progress.say
+    with MeasurementStore(log, target, SETTINGS, say=say) as store:
+        subnets = tuple(_measure_subnet(name, each, target, table, store) for name, each in prepared.items())
     return DemoResult(run, target, table, front, choice, subnets, export_int8(prepared["chosen"], target))
 
 
 def export_int8(prepared: PreparedModel, target: Target) -> Path | None:
     """Export a model to its run as int8 TFLite; return None, after saying why, where that fails."""
     workspace, export_format = prepared.workspace, ExportFormat("tflite", "int8")
-    out = workspace.folder.bundle(str(export_format), prepared.architecture.id)
+    out = workspace.folder.format_bundle(str(export_format), prepared.architecture.id)
     try:
         return export(workspace, prepared.architecture, target, out, export_format, prepared=prepared).path
     except (MissingExtraError, VerificationError) as error:
@@ -101,13 +102,13 @@ def export_int8(prepared: PreparedModel, target: Target) -> Path | None:
 
 
 def _measure_subnet(
-    name: str, prepared: PreparedModel, target: Target, table: LatencyTable, measurer: Measurer
+    name: str, prepared: PreparedModel, target: Target, table: LatencyTable, store: MeasurementStore
 ) -> DemoSubnet:
     """Measure a model's file on the target and export its bundle."""
     workspace, architecture = prepared.workspace, prepared.architecture
     model, _ = prepared.build(format_of(target))
     with workspace.folder.writing():
-        result = measurer.prove(model)
+        result = store.measure_reliably(model)
     out = workspace.folder.bundle(target.name, architecture.id)
     bundle = export(workspace, architecture, target, out, None, prepared=prepared)
     return DemoSubnet(

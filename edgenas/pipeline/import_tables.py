@@ -12,7 +12,7 @@ from edgenas.errors import RunError, UsageError
 from edgenas.files import write_bytes
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
 from edgenas.profilers import PublishedTables
 from edgenas.space import SearchSpace
 
@@ -53,8 +53,8 @@ def import_tables(
     space = _keep_tabulated_resolutions(space, published)
     table = published.to_table(space, target.name)
     released = None if predictor is None else ReleasedPredictor.from_checkpoint(Path(predictor), space)
-    _refuse_measured(Layout(Path(folder)), target)
     run = Run(folder, space, progress=progress)
+    _refuse_measured(run.folder, target)
     with run.folder.writing():
         table.save(run.folder.table(target.name))
         if released is not None:
@@ -73,13 +73,13 @@ def _keep_tabulated_resolutions(space: SearchSpace, published: PublishedTables) 
     return narrowed
 
 
-def _refuse_measured(layout: Layout, target: Target) -> None:
+def _refuse_measured(folder: RunFolder, target: Target) -> None:
+    """Raise RunError for a run that measured a device of this name: its tables would be mixed up."""
     name = target.profile.name
-    own = layout.table(target.name)
-    measured = [path for path in sorted(own.parent.glob(f"{name}-*.json")) if path != own]
+    measured = [other for other in folder.profiled_targets(name) if other != target.name]
     if measured:
         raise RunError(
-            f"{layout.root}: has a latency table measured on {name} ({measured[0].name});"
+            f"{folder.root}: has a latency table measured on {name} ({measured[0]});"
             " import the published ones under another device name"
         )
 

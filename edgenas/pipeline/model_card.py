@@ -15,7 +15,7 @@ from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest, digest_of_inputs
 from edgenas.graph import summarise_model
-from edgenas.pipeline.measurement_store import SETTINGS, Measurer
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 
 _PACKAGES = {
@@ -149,20 +149,22 @@ def describe_measurement(prepared: PreparedModel, model: bytes, target: Target |
     """Return what the run recorded of a file on a target, with its conditions; None where it was not measured."""
     if target is None:
         return None
-    rounds = Measurer(prepared.workspace.folder.measurements(target.name), target, SETTINGS).recorded(model)
-    if rounds is None:
+    result = MeasurementStore(prepared.workspace.folder.measurements(target.name), target, SETTINGS).reliable_result(
+        model
+    )
+    if result is None:
         return None
-    first, last = rounds.measurements[0], rounds.measurements[-1]
+    first, last = result.measurements[0], result.measurements[-1]
     return {
-        "median_ms": rounds.median_ms,
-        "interval_95_ms": list(rounds.interval_ms),
-        "processes": len(rounds.measurements),
-        "runs": sum(len(each.samples_ms) for each in rounds.measurements),
-        "peak_bytes": rounds.peak_bytes,
+        "median_ms": result.median_ms,
+        "interval_95_ms": list(result.interval_ms),
+        "processes": len(result.measurements),
+        "runs": sum(len(each.samples_ms) for each in result.measurements),
+        "peak_bytes": result.peak_bytes,
         "device": dict(first.facts),
         "runtime": dict(first.versions),
         "conditions_before": dict(first.conditions_before),
         "conditions_after": dict(last.conditions_after),
-        "validity": str(rounds.validity),
-        "synthetic": rounds.synthetic,
+        "validity": str(result.validity),
+        "synthetic": result.synthetic,
     }

@@ -9,12 +9,12 @@ from edgenas.devices import Target, load_profile
 from edgenas.errors import UsageError
 from edgenas.files import read_yaml
 from edgenas.pipeline.export_formats import RUNTIMES, format_of
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
 from edgenas.space import Architecture, SearchSpace
 
 
 def resolve_target(
-    folder: Layout, device: str | Path, runtime: str | None, threads: int | None, precision: str | None
+    folder: RunFolder, device: str | Path, runtime: str | None, threads: int | None, precision: str | None
 ) -> Target:
     """Return a target by its device's name: that of imported tables if the run has any, else a profile's.
 

@@ -14,7 +14,7 @@ from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, UsageError
 from edgenas.files import digest, digest_of_inputs
 from edgenas.pipeline.export_formats import format_of, write_random_file
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile_plan import PlannedBatch, ProfilePlan
 from edgenas.pipeline.progress import Bar
 from edgenas.pipeline.source_tables import load_source_table
@@ -121,12 +121,13 @@ class _Profiling:
         self._plan = ProfilePlan.load(self._path, plan_digest)
         self._batch_size = _BATCH_WITH_SOURCES if sources else _BATCH
         self._random_batches = 1 if sources else _RANDOM_BATCHES
-        self._measurer = Measurer(workspace.folder.measurements(target.name), target, SETTINGS)
-        self._samples = TableSamples(workspace.space, self._measurer, sources)
+        log = workspace.folder.measurements(target.name)
+        self._store = MeasurementStore(log, target, SETTINGS, say=workspace.progress.say)
+        self._samples = TableSamples(workspace.space, self._store, sources)
 
     def make_table(self) -> LatencyTable:
         """Measure until the goal is met, then fit the table."""
-        with self._measurer, self._workspace.progress.step("profile", self._goal.device_s) as bar:
+        with self._store, self._workspace.progress.step("profile", self._goal.device_s) as bar:
             number = 0
             while not self._is_goal_met() and (planned := self._plan_batch(number)):
                 self._add(*self._measure_batch(number, *planned, bar))
@@ -180,7 +181,7 @@ class _Profiling:
 
         Recorded subnets are not measured again, and their files not made.
         """
-        recorded = [self._measurer.taken(model) for model in batch.models]
+        recorded = [self._store.first_accepted(model) for model in batch.models]
         missing = [name for name, one in zip(batch.architectures, recorded, strict=True) if one is None]
         before_s, note, running_s = self._progress_s(), self._describe_progress(), 0.0
 
@@ -190,7 +191,7 @@ class _Profiling:
             reached_s = min(before_s + running_s, self._goal.device_s)
             bar(reached_s, f"{note}  {format_ms(measurement.median_ms)} {measurement.validity.status}")
 
-        results = self._measurer.tried([files.get(name) or self._make_file(name) for name in missing], show)
+        results = self._store.measure_first([files.get(name) or self._make_file(name) for name in missing], show)
         failed = {name: one for name, one in zip(missing, results, strict=True) if isinstance(one, ModelError)}
         if failed:
             report_failed_subnets(self._workspace, "profile", failed, len(batch.architectures))
@@ -219,7 +220,7 @@ class _Profiling:
         """Add further batches that an earlier call measured completely, for more time than is asked for now."""
         count = len(self._samples)
         for batch in self._plan.batches[number:]:
-            recorded = [one for model in batch.models if (one := self._measurer.taken(model))]
+            recorded = [one for model in batch.models if (one := self._store.first_accepted(model))]
             if len(recorded) < len(batch.models):
                 break
             self._add(batch, recorded)

@@ -10,7 +10,7 @@ from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import UsageError
 from edgenas.pipeline.progress import Progress
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.workspace import Workspace
 from edgenas.space import Architecture, SearchSpace
 
@@ -66,7 +66,7 @@ class Run:
         return self.workspace.space
 
     @property
-    def folder(self) -> Layout:
+    def folder(self) -> RunFolder:
         """The paths of the run folder."""
         return self.workspace.folder
 

@@ -1,8 +1,9 @@
-"""What lies where in a run folder, and its lock."""
+"""The paths in a run folder, and its lock."""
 
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,18 @@ from edgenas.files import TEMPORARY_SUFFIX
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The paths of a run folder. Targets and architectures are named by strings that are safe in file names."""
+class RunFolder:
+    """The paths of a run folder, and what lies there.
+
+    Names of targets and ids of architectures are strings that are safe in file
+    names. No method but ``writing`` makes or changes a file.
+    """
 
     root: Path
 
     @property
     def run(self) -> Path:
-        """What the run is of: its space."""
+        """The run's search space and layout version."""
         return self.root / "run.json"
 
     @property
@@ -41,8 +46,8 @@ class Layout:
 
     @property
     def evaluated(self) -> Path:
-        """Evaluated subnets: genes and accuracy."""
-        return self.root / "accuracy" / "evaluated.json"
+        """Accuracies of evaluated subnets, by id."""
+        return self.root / "accuracy" / "evaluated_subnets.json"
 
     @property
     def released_predictor(self) -> Path:
@@ -50,54 +55,83 @@ class Layout:
         return self.root / "accuracy" / "predictor.safetensors"
 
     def device(self, name: str) -> Path:
-        """The profile of a device that is known from imported latency tables only."""
+        """Return the profile of a device that is known from imported latency tables only."""
         return self.root / "devices" / f"{name}.yaml"
 
+    @property
+    def targets(self) -> Path:
+        """The parent of the targets' folders."""
+        return self.root / "targets"
+
+    def target(self, target: str) -> Path:
+        """Return the folder of all that belongs to a target."""
+        return self.targets / target
+
     def measurements(self, target: str) -> Path:
-        """The folder of a target's raw measurements."""
-        return self.root / "measurements" / target
+        """Return the log of a target's raw measurements."""
+        return self.target(target) / "measurements.jsonl"
 
     def table(self, target: str) -> Path:
-        """A target's latency table."""
-        return self.root / "tables" / f"{target}.json"
+        """Return a target's latency table."""
+        return self.target(target) / "latency_table.json"
 
     def plan(self, target: str) -> Path:
-        """Which subnets a target's table is made from, decided batch by batch."""
-        return self.root / "tables" / f"{target}.plan.json"
+        """Return the plan of which subnets a target's table is made from, decided batch by batch."""
+        return self.target(target) / "profile_plan.json"
 
     def check(self, target: str, number: int) -> Path:
-        """A check of a target's latency table."""
-        return self.root / "tables" / f"{target}.check-{number}.json"
+        """Return a check of a target's latency table."""
+        return self.target(target) / "checks" / f"{number}.json"
 
     def check_plan(self, target: str, number: int) -> Path:
-        """Which subnets a check that has not ended measures."""
-        return self.root / "tables" / f"{target}.check-{number}.plan.json"
+        """Return the plan of which subnets a check that has not ended measures."""
+        return self.target(target) / "checks" / f"{number}.plan.json"
 
     def front(self, target: str) -> Path:
-        """A target's front."""
-        return self.root / "fronts" / f"{target}.json"
-
-    def choices(self, target: str) -> Path:
-        """The folder of a target's choices."""
-        return self.root / "choices" / target
-
-    def choice(self, target: str, budget: str) -> Path:
-        """A target's choice for a budget."""
-        return self.choices(target) / f"{budget}.json"
-
-    def bundle(self, target: str, architecture: str) -> Path:
-        """An architecture's bundle for a target, or of a kind of file."""
-        return self.root / "bundles" / target / architecture
+        """Return a target's front."""
+        return self.target(target) / "front.json"
 
     def picture(self, target: str) -> Path:
-        """The front as a picture."""
-        return self.root / "fronts" / f"{target}.png"
+        """Return the picture of a target's front."""
+        return self.target(target) / "front.png"
+
+    def choice(self, target: str, budget: str) -> Path:
+        """Return a target's choice for a budget."""
+        return self.target(target) / "choices" / f"{budget}.json"
+
+    def bundle(self, target: str, architecture: str) -> Path:
+        """Return the folder of an architecture's bundle for a target."""
+        return self.target(target) / "bundles" / architecture
+
+    def format_bundle(self, file_format: str, architecture: str) -> Path:
+        """Return the folder of an architecture's bundle of a file format, which belongs to no target."""
+        return self.root / "bundles" / file_format / architecture
+
+    def targets_with_table(self) -> list[str]:
+        """Return the names of the targets that have a latency table, sorted."""
+        return [path.parent.name for path in sorted(self.targets.glob("*/latency_table.json"))]
+
+    def profiled_targets(self, device: str) -> list[str]:
+        """Return the names of a device's targets that have a latency table or the plan of one, sorted."""
+        files = {*self.targets.glob("*/latency_table.json"), *self.targets.glob("*/profile_plan.json")}
+        return sorted({path.parent.name for path in files if path.parent.name.startswith(f"{device}-")})
+
+    def check_numbers(self, target: str) -> list[int]:
+        """Return the numbers of the checks of a target's table that have ended, sorted."""
+        found = (re.fullmatch(r"(\d+)\.json", path.name) for path in self.target(target).glob("checks/*.json"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def choices(self, target: str) -> list[Path]:
+        """Return a target's choices, sorted."""
+        return sorted(self.target(target).glob("choices/*.json"))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the run's lock: one writer at a time. A killed holder lets go of it by dying.
+        """Hold the run's lock: one writer at a time. A killed holder releases it by dying.
 
-        Raises RunError when another process holds it.
+        Raises:
+            RunError: Another process holds it.
+            EdgeNASError: The folder cannot be made or written.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -114,6 +148,6 @@ class Layout:
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
             for remains in self.root.rglob(f".*{TEMPORARY_SUFFIX}"):
-                # Of a writer that was killed: the lock is ours, so nobody is writing it.
+                # A killed writer left it: the lock is ours, so nobody is writing it.
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
             yield

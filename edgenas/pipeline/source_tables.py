@@ -35,15 +35,9 @@ def _find_table_file(workspace: Workspace, target: Target, name: str) -> Path:
     folder = workspace.folder
     path = Path(name) if name.endswith(".json") else folder.table(name)
     if not path.exists():
-        known = [other for other in table_targets(workspace) if other != target.name]
+        known = [other for other in folder.targets_with_table() if other != target.name]
         raise UsageError(
             f"{name}: is neither a table's JSON file nor a target that {folder.root} has a table of"
             + (suggest_nearest(name, known) if known else "; it has no table of another target")
         )
     return path
-
-
-def table_targets(workspace: Workspace) -> list[str]:
-    """Return the names of the targets that a run has a table of."""
-    found = sorted(path.name.removesuffix(".json") for path in workspace.folder.table("any").parent.glob("*.json"))
-    return [name for name in found if not name.endswith(".plan") and ".check-" not in name]

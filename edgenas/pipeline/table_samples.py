@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.fit import count_parts, fit_parts, process_state, restore_process
 from edgenas.profilers.latency.gaussian_process import PartProcess
@@ -26,8 +26,8 @@ class TableSamples:
     same when it resumes. ``source_tables``: tables of other targets.
     """
 
-    def __init__(self, space: SearchSpace, measurer: Measurer, source_tables: Sequence[LatencyTable] = ()) -> None:
-        self._space, self._measurer, self._source_tables = space, measurer, source_tables
+    def __init__(self, space: SearchSpace, store: MeasurementStore, source_tables: Sequence[LatencyTable] = ()) -> None:
+        self._space, self._store, self._source_tables = space, store, source_tables
         self._costs = tuple(source.costs_for(space) for source in source_tables)
         self._measurements: list[Measurement] = []
         self._ends: list[int] = []
@@ -52,7 +52,7 @@ class TableSamples:
     @property
     def device_s(self) -> float:
         """Device time of all measurements, those of the reference model included, seconds."""
-        references = self._measurer.reference_processes(self._end_s(len(self)))
+        references = self._store.reference_measurements(self._end_s(len(self)))
         return sum(each.device_s for each in (*self._measurements, *references))
 
     @property
@@ -87,7 +87,7 @@ class TableSamples:
 
     def fit_table(self, target: str, inputs_digest: str) -> LatencyTable:
         """Fit the table to all subnets but the held-out ones."""
-        references = self._measurer.reference_processes(self._end_s(len(self)))
+        references = self._store.reference_measurements(self._end_s(len(self)))
         measurements = self._correct(len(self))
         return LatencyTable.fit(
             self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._source_tables, references
@@ -114,7 +114,7 @@ class TableSamples:
     def _correct(self, count: int) -> list[Measurement]:
         """Return the first ``count`` measurements, corrected for the drift that the reference had shown by then."""
         if count not in self._corrections:
-            found = self._measurer.corrected(self._measurements[:count], self._end_s(count))
+            found = self._store.correct_drift(self._measurements[:count], self._end_s(count))
             self._corrections[count] = found
         return self._corrections[count]
 

@@ -10,7 +10,8 @@ from edgenas.devices import Target
 from edgenas.errors import RunError
 from edgenas.files import digest, read_bytes, read_document, write_document
 from edgenas.pipeline.progress import Progress
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.upgrade import upgrade_run
 from edgenas.space import SearchSpace, space_from_dict
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
-_KIND, _VERSION = "run", 1
+_KIND, _VERSION = "run", 2
 
 
 class Workspace:
@@ -37,13 +38,15 @@ class Workspace:
         Raises:
             RunError: The folder is a run of another space, or no run and no space is given.
         """
-        self.folder, self.progress = Layout(folder), progress
+        self.folder, self.progress = RunFolder(folder), progress
         path = self.folder.run
         if not path.exists():
             if space is None:
                 raise RunError(f"{folder}: is no run folder; make one with: edgenas train --run {folder}")
             with self.folder.writing():
-                write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
+                if not path.exists():  # another process may have created the run meanwhile
+                    write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
+        upgrade_run(self.folder, progress.say)
         self.space = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
         if space is not None and space != self.space:
             raise RunError(

@@ -12,8 +12,9 @@ from edgenas.devices import Target
 from edgenas.errors import MeasurementError, UsageError
 from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, measure_model
+from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 
-KIND, VERSION = "baseline", 3
+KIND, VERSION = "baseline", 4
 PROCESSES = 12
 SETTINGS = MeasureSettings()
 
@@ -70,7 +71,7 @@ class Baseline:
     @classmethod
     def load(cls, path: Path | str) -> Baseline:
         """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
-        return parse_dataclass(cls, read_document(Path(path), KIND, VERSION), str(path))
+        return parse_dataclass(cls, read_document(Path(path), KIND, VERSION, {3: upgrade_baseline_from_3}), str(path))
 
 
 def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:

@@ -70,7 +70,7 @@ def test_budget_without_a_unit(refused: Callable[..., str], finished: Path, flag
 
 def test_budget_below_the_fastest(refused: Callable[..., str], finished: Path) -> None:
     """A budget below the fastest subnet says which is the fastest and how fast."""
-    front = json.loads(next((finished / "fronts").glob("*.json")).read_text())
+    front = json.loads(next(finished.glob("targets/*/front.json")).read_text())
     answer = refused("choose", "--run", finished, "--latency", "1us")
     assert f"the fastest is {front['architectures'][0]} with {format_ms(front['latency_ms'][0])}" in answer
 
@@ -100,10 +100,10 @@ def test_no_run_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     ("pattern", "command"),
     [
         ("training/checkpoint.safetensors", ("evaluate", "--subnets", 30)),
-        ("accuracy/evaluated.json", ("search",)),
-        ("tables/*.json", ("search",)),
-        ("fronts/*.json", ("choose", "--latency", "50ms")),
-        ("choices/*/*.json", ("choose", "--latency", "50ms")),
+        ("accuracy/evaluated_subnets.json", ("search",)),
+        ("targets/*/latency_table.json", ("search",)),
+        ("targets/*/front.json", ("choose", "--latency", "50ms")),
+        ("targets/*/choices/*.json", ("choose", "--latency", "50ms")),
         ("run.json", ("search",)),
     ],
 )

@@ -53,7 +53,7 @@ def test_chosen_subnet_of_a_device(call: Call, finished: Path, tmp_path: Path) -
     code, out, _ = call("export", "--run", finished, "--device", "localhost", "--out", tmp_path / "ship", "--json")
     assert code == 0
     (exported,) = json.loads(out)["bundles"]
-    choice = json.loads(next((finished / "choices").glob("*/*.json")).read_text())
+    choice = json.loads(next(finished.glob("targets/*/choices/*.json")).read_text())
     assert exported["card"]["architecture"] == choice["architecture"]
     assert exported["card"]["measured"]["median_ms"] == choice["measured"]["latency_ms"]
 
@@ -61,7 +61,7 @@ def test_chosen_subnet_of_a_device(call: Call, finished: Path, tmp_path: Path) -
 def test_several_choices_are_listed(call: Call, finished: Path, tmp_path: Path) -> None:
     """Where two budgets chose two subnets, both are listed, and --arch is asked for."""
     run = Path(shutil.copytree(finished, tmp_path / "copy"))
-    _write_another_choice(next((run / "choices").glob("*/*.json")), run)
+    _write_another_choice(next(run.glob("targets/*/choices/*.json")), run)
     code, out, err = call("export", "--run", run, "--device", "localhost", "--out", tmp_path / "ship")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "has several choices" in err

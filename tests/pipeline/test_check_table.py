@@ -20,10 +20,10 @@ from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, read_document
 from edgenas.pipeline import Run
 from edgenas.pipeline.export_formats import format_of, write_random_file
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.pipeline.progress import Silent
-from edgenas.profilers import LatencyTable
+from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.drift import DRIFTS
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.measure.reference_model import reference_model
@@ -115,6 +115,12 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Board:
     return found
 
 
+def _measured(found: list[Measurement | ModelError]) -> Measurement:
+    (measurement,) = found
+    assert isinstance(measurement, Measurement)
+    return measurement
+
+
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run with a table from 60 subnets, of which 20 judge it. Do not write to it."""
@@ -123,10 +129,10 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
         files = [write_random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
-        with Measurer(run.folder.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
-            taken = measurer.corrected([measurer.measure([file])[0] for file in files])
+        with MeasurementStore(run.folder.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
+            taken = measurer.correct_drift([_measured(measurer.measure_first([file])) for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
-            reference = measurer.reference_processes()
+            reference = measurer.reference_measurements()
         taken = [replace(each, taken_s=1e9 + 10 * place) for place, each in enumerate(taken)]  # as on a real board
         table = LatencyTable.fit(_SPACE, _TARGET.name, genes, taken, held_out, "test", reference=reference)
         table.save(run.folder.table(_TARGET.name))
@@ -362,7 +368,7 @@ def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path
 @pytest.fixture
 def checking(run: Run) -> Callable[[], int]:
     """How many checks there are."""
-    return lambda: len(list(run.folder.table(_TARGET.name).parent.glob("*.check-*.json")))
+    return lambda: len(list(run.folder.check(_TARGET.name, 1).parent.iterdir()))
 
 
 def test_each_check_has_a_file(run: Run, board: Board, checking: Callable[[], int]) -> None:

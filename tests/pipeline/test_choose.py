@@ -12,7 +12,7 @@ from edgenas.devices import Target
 from edgenas.errors import NoChoiceError, UsageError
 from edgenas.pipeline import choose as choosing
 from edgenas.pipeline.choose import MeasuredSubnet
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.progress import Progress
 from edgenas.space import Architecture
 
@@ -61,7 +61,9 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
     def script(results: Iterable[MeasuredSubnet]) -> None:
         answers: Iterator[MeasuredSubnet] = iter(results)
 
-        def answer(run: en.Run, architecture: Architecture, target: Target, measurer: Measurer) -> MeasuredSubnet:
+        def answer(
+            run: en.Run, architecture: Architecture, target: Target, measurer: MeasurementStore
+        ) -> MeasuredSubnet:
             return next(answers)
 
         monkeypatch.setattr(choosing, "_measure_candidate", answer)
@@ -115,7 +117,7 @@ def test_no_candidate_left(run: en.Run, prove: Prove) -> None:
     prove([TOO_SLOW] * 4)
     with pytest.raises(NoChoiceError, match=r"none of the 4 best candidates kept the budget .* 0.990 ms"):
         choose(run)
-    assert not (run.folder.root / "choices").exists()
+    assert run.folder.choices(target().name) == []
 
 
 def test_a_table_that_is_far_off_is_named(run: en.Run, prove: Prove) -> None:

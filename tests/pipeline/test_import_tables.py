@@ -76,7 +76,7 @@ def test_an_import_makes_a_run(run: Run) -> None:
     assert set(_files(run.folder.root)) == {
         ".lock",
         "run.json",
-        "tables/phone-published-fp32-1t.json",
+        "targets/phone-published-fp32-1t/latency_table.json",
         "accuracy/predictor.safetensors",
         "devices/phone.yaml",
     }
@@ -184,7 +184,9 @@ def test_a_run_of_another_space_is_refused(run: Run, tables: Path) -> None:
 
 def test_a_measured_device_is_not_replaced(run: Run, tables: Path) -> None:
     """A device that the run has measured keeps its name."""
-    run.folder.table("board-onnxruntime-fp32-1t").write_text("{}")
+    table = run.folder.table("board-onnxruntime-fp32-1t")
+    table.parent.mkdir()
+    table.write_text("{}")
     with pytest.raises(RunError, match=r"measured on board .*; import the published ones under another device name"):
         import_tables(run.folder.root, tables, "board", _SPACE, None, Silent())
 

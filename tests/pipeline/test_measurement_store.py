@@ -13,7 +13,8 @@ import edgenas.pipeline.measurement_store
 from edgenas.devices import Device, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, MeasurementError
-from edgenas.pipeline.measurement_store import Measurer
+from edgenas.pipeline.measurement_log import MeasurementLog, log_bytes
+from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import Measurement, MeasureSettings
 from edgenas.profilers.measure.validity import Validity
 
@@ -24,6 +25,29 @@ Connect = Callable[..., Device]
 
 class StopError(Exception):
     """What kills a step in the middle."""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the measurements are recorded; nothing is there yet."""
+    return tmp_path / "targets" / "board" / "measurements.jsonl"
+
+
+def recorded(log: Path) -> list[Measurement]:
+    """What the log holds of models."""
+    return [entry.measurement for entry in MeasurementLog(log).entries if entry.model_sha256 is not None]
+
+
+def references(log: Path) -> list[Measurement]:
+    """What the log holds of the reference model."""
+    return [entry.measurement for entry in MeasurementLog(log).entries if entry.model_sha256 is None]
+
+
+def rewrite(log: Path, change: Callable[[Measurement], Measurement]) -> None:
+    """Write the log again with each measurement changed."""
+    entries = MeasurementLog(log).entries
+    records = [(each.series, change(each.measurement).to_dict(), each.model_sha256 is None) for each in entries]
+    log.write_bytes(log_bytes(records))
 
 
 @pytest.fixture
@@ -48,51 +72,53 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", connect)
 
 
-def test_what_is_stored_is_not_measured_again(tmp_path: Path, target: Target, no_device: Callable[[], None]) -> None:
+def test_what_is_stored_is_not_measured_again(log: Path, target: Target, no_device: Callable[[], None]) -> None:
     """The second time no device is connected to, and the results are the same."""
-    with Measurer(tmp_path, target, ONE) as measurer:
-        first = measurer.measure(MODELS)
+    with MeasurementStore(log, target, ONE) as store:
+        first = store.measure_first(MODELS)
     no_device()
-    with Measurer(tmp_path, target, ONE) as measurer:
-        assert measurer.measure(MODELS) == first
-    assert len(list(tmp_path.glob("*.json"))) == 20
+    with MeasurementStore(log, target, ONE) as store:
+        assert store.measure_first(MODELS) == first
+    assert len(recorded(log)) == 20
 
 
-def test_another_version_of_the_runtime_is_not_mixed_in(tmp_path: Path, target: Target) -> None:
+def test_another_version_of_the_runtime_is_not_mixed_in(log: Path, target: Target) -> None:
     """When the runtime was updated since, nothing more is stored beside the old numbers, and the remedy is said."""
-    with Measurer(tmp_path, target, ONE) as measurer:
-        measurer.measure(MODELS[:1])
-    (path,) = tmp_path.glob("*.json")
-    old = Measurement.load(path)
-    replace(old, versions={**old.versions, "onnxruntime": "0.9"}).save(path)
+    with MeasurementStore(log, target, ONE) as store:
+        store.measure_first(MODELS[:1])
+    rewrite(log, lambda old: replace(old, versions={**old.versions, "onnxruntime": "0.9"}))
+    before = log.read_bytes()
     with (
-        Measurer(tmp_path, target, ONE) as measurer,
+        MeasurementStore(log, target, ONE) as store,
         pytest.raises(MeasurementError, match=r"another runtime's version .*onnxruntime was 0\.9.*bring that back"),
     ):
-        measurer.measure(MODELS[1:2])
-    assert list(tmp_path.glob("*.json")) == [path]
+        store.measure_first(MODELS[1:2])
+    assert log.read_bytes() == before
 
 
 def test_a_record_that_cannot_be_read_costs_no_device_time(
-    tmp_path: Path, target: Target, no_device: Callable[[], None]
+    log: Path, target: Target, no_device: Callable[[], None]
 ) -> None:
     """Where what is recorded is damaged, that is said before the device is connected to."""
-    (tmp_path / "0-0-0.json").write_text("{")
+    with MeasurementStore(log, target, ONE) as store:
+        store.measure_first(MODELS[:2])
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:2], lines[2][:-9] + b"\n", *lines[3:]]))
     no_device()
-    with Measurer(tmp_path, target, ONE) as measurer, pytest.raises(FormatError, match=r"0-0-0\.json: is damaged"):
-        measurer.measure(MODELS[:1])
+    message = r"measurements\.jsonl, line 3: is damaged .*; remove that line; what it held is measured again"
+    with MeasurementStore(log, target, ONE) as store, pytest.raises(FormatError, match=message):
+        store.measure_first(MODELS[3:4])
 
 
-def test_the_reference_is_stored_too(tmp_path: Path, target: Target) -> None:
-    """Twenty models have the reference twice between them; its measurements lie in a folder of their own."""
-    with Measurer(tmp_path, target, ONE) as measurer:
-        measurer.measure(MODELS)
-    files = sorted((tmp_path / "reference").glob("*.json"))
-    assert len(files) == 2
-    assert Measurement.load(files[0]).settings["max_runs"] == 10
+def test_the_reference_is_stored_too(log: Path, target: Target) -> None:
+    """Twenty models have the reference twice between them; its measurements are marked in the log."""
+    with MeasurementStore(log, target, ONE) as store:
+        store.measure_first(MODELS)
+    assert len(references(log)) == 2
+    assert references(log)[0].settings["max_runs"] == 10
 
 
-def test_a_killed_step_goes_on_where_it_was(tmp_path: Path, target: Target) -> None:
+def test_a_killed_step_goes_on_where_it_was(log: Path, target: Target) -> None:
     """What came before the kill is stored, is not taken again, and the rest is measured."""
     seen: list[Measurement] = []
 
@@ -101,51 +127,54 @@ def test_a_killed_step_goes_on_where_it_was(tmp_path: Path, target: Target) -> N
         if len(seen) == 5:
             raise StopError
 
-    with Measurer(tmp_path, target, ONE) as measurer, pytest.raises(StopError):
-        measurer.measure(MODELS, stop)
-    kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
-    assert len(kept) == 5
-    with Measurer(tmp_path, target, ONE) as measurer:
-        assert measurer.measure(MODELS)[:5] == seen
-    assert {path: path.read_bytes() for path in kept} == kept
-    assert len(list(tmp_path.glob("*.json"))) == 20
+    with MeasurementStore(log, target, ONE) as store, pytest.raises(StopError):
+        store.measure_first(MODELS, stop)
+    kept = log.read_bytes()
+    assert len(recorded(log)) == 5
+    with MeasurementStore(log, target, ONE) as store:
+        assert store.measure_first(MODELS)[:5] == seen
+    assert log.read_bytes().startswith(kept)
+    assert len(recorded(log)) == 20
 
 
-def test_equal_models_are_measured_once(tmp_path: Path, target: Target) -> None:
+def test_equal_models_are_measured_once(log: Path, target: Target) -> None:
     """The same bytes twice have the same measurement."""
-    with Measurer(tmp_path, target, ONE) as measurer:
-        first, second = measurer.measure([MODELS[0], MODELS[0]])
+    with MeasurementStore(log, target, ONE) as store:
+        first, second = store.measure_first([MODELS[0], MODELS[0]])
     assert first == second
-    assert len(list(tmp_path.glob("*.json"))) == 1
+    assert len(recorded(log)) == 1
 
 
-def test_proof_takes_six_processes(tmp_path: Path, target: Target) -> None:
+def test_proof_takes_six_processes(log: Path, target: Target) -> None:
     """A proof is six stored measurements; they can be had again without a device."""
-    with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        assert measurer.recorded(MODELS[0]) is None
-        proof = measurer.prove(MODELS[0])
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        assert store.reliable_result(MODELS[0]) is None
+        proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
-        assert measurer.recorded(MODELS[0]) == proof
+        assert store.reliable_result(MODELS[0]) == proof
 
 
-def test_a_proof_is_recorded_at_the_pace_it_was_given(tmp_path: Path, target: Target) -> None:
+def test_a_proof_is_recorded_at_the_pace_it_was_given(log: Path, target: Target) -> None:
     """A device that is a third slower than each process remembers is another one: both say so."""
-    with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        measurer.prove(MODELS[0])
-        for path in tmp_path.glob("*.json"):
-            taken = Measurement.load(path)
-            after = {**taken.conditions_after, "baseline_probe_ms": 3.0}
-            replace(taken, probe_ms=(4.0,) * len(taken.samples_ms), conditions_after=after).save(path)
-        proof = measurer.prove(MODELS[0])
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        store.measure_reliably(MODELS[0])
+
+    def slowed(taken: Measurement) -> Measurement:
+        after = {**taken.conditions_after, "baseline_probe_ms": 3.0}
+        return replace(taken, probe_ms=(4.0,) * len(taken.samples_ms), conditions_after=after)
+
+    rewrite(log, slowed)
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        proof = store.measure_reliably(MODELS[0])
         assert {each.reference_probe_ms for each in proof.measurements} == {4.0}
-        assert measurer.recorded(MODELS[0]) == proof
+        assert store.reliable_result(MODELS[0]) == proof
 
 
 @pytest.fixture
 def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A proof that fails for this reason, while processes of these turns are refused; then all is calm again."""
 
-    def prove(measurer: Measurer, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
+    def prove(store: MeasurementStore, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
         turns = iter(range(1000))
 
         def assess(*before: object, **options: object) -> Validity:
@@ -154,64 +183,83 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         with monkeypatch.context() as meanwhile:
             meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", assess)
             with pytest.raises(MeasurementError, match=said):
-                measurer.prove(MODELS[0])
+                store.measure_reliably(MODELS[0])
 
     return prove
 
 
-def test_no_proof_without_trust(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proof_without_trust(log: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
     refused = Validity("rejected", ("governor is powersave: change it",))
     monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", lambda *before, **options: refused)
     with (
-        Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer,
+        MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),
     ):
-        measurer.prove(MODELS[0])
+        store.measure_reliably(MODELS[0])
 
 
-def test_after_the_remedy_it_is_proven(tmp_path: Path, target: Target, disturbed: Callable[..., None]) -> None:
+def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Refused, then quiet: the next proof takes six processes, and is what is recorded."""
-    with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        disturbed(measurer, "busy: wait")
-        assert measurer.recorded(MODELS[0]) is None
-        proof = measurer.prove(MODELS[0])
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        disturbed(store, "busy: wait")
+        assert store.reliable_result(MODELS[0]) is None
+        proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
         assert not proof.rejected
-        assert measurer.recorded(MODELS[0]) == proof
+        assert store.reliable_result(MODELS[0]) == proof
 
 
-def test_a_proof_among_disturbances_is_taken_anew(
-    tmp_path: Path, target: Target, disturbed: Callable[..., None]
-) -> None:
+def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
-    with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        disturbed(measurer, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
-        assert measurer.recorded(MODELS[0]) is None
-        proof = measurer.prove(MODELS[0])
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        disturbed(store, "of 16 processes left out: busy: wait", lambda turn: turn % 3 > 0)
+        assert store.reliable_result(MODELS[0]) is None
+        proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
-        assert measurer.recorded(MODELS[0]) == proof
+        assert store.reliable_result(MODELS[0]) == proof
 
 
 def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
-    tmp_path: Path, target: Target, disturbed: Callable[..., None]
+    log: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
-    with Measurer(tmp_path, target, edgenas.pipeline.measurement_store.SETTINGS) as measurer:
-        disturbed(measurer, "busy: wait", lambda turn: turn % 4 < 3)
-        proof = measurer.prove(MODELS[0])
+    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+        disturbed(store, "busy: wait", lambda turn: turn % 4 < 3)
+        proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
         assert not proof.rejected
-        assert measurer.recorded(MODELS[0]) == proof
+        assert store.reliable_result(MODELS[0]) == proof
 
 
-def test_a_measurement_of_an_older_edgenas_is_refused(tmp_path: Path, target: Target) -> None:
-    """A stored file of the version before is named, with what to do about it and all others."""
-    with Measurer(tmp_path, target, ONE) as measurer:
-        measurer.measure(MODELS[:1])
-        (path,) = tmp_path.glob("*.json")
-        path.write_text(path.read_text().replace('"version": 3', '"version": 2').replace('"version":3', '"version":2'))
-        with pytest.raises(
-            FormatError, match=rf"{path.name}.*if others of {tmp_path} are like it, move that folder away"
-        ):
-            measurer.measure(MODELS[:1])
+def test_another_series_is_another_measurement(log: Path, target: Target) -> None:
+    """With other settings a model is measured again, in the same log, and neither reads the other's."""
+    with MeasurementStore(log, target, ONE) as store:
+        first = store.measure_first(MODELS[:1])
+    with MeasurementStore(log, target, MeasureSettings(processes=1, max_processes=1, max_runs=20)) as store:
+        assert not store.has_measured(MODELS[0])
+        second = store.measure_first(MODELS[:1])
+    assert recorded(log) == [*first, *second]
+
+
+def test_what_was_cut_off_is_measured_again(log: Path, target: Target) -> None:
+    """A log that was cut in its last line has lost that measurement alone; one line says so."""
+    with MeasurementStore(log, target, ONE) as store:
+        store.measure_first(MODELS)
+    whole, said = log.read_bytes(), list[str]()
+    log.write_bytes(whole[:-40])
+    with MeasurementStore(log, target, ONE, say=said.append) as store:
+        store.measure_first(MODELS)
+    assert said == [f"{log}: drops its last line, which was cut off while it was written"]
+    assert len(recorded(log)) == 20
+    assert log.read_bytes().startswith(b"".join(whole.splitlines(keepends=True)[:-1]))
+
+
+def test_a_log_of_a_newer_edgenas_is_refused(log: Path, target: Target, no_device: Callable[[], None]) -> None:
+    """A log of a later version asks for an upgrade."""
+    with MeasurementStore(log, target, ONE) as store:
+        store.measure_first(MODELS[:1])
+    log.write_bytes(log.read_bytes().replace(b'"version":4', b'"version":5', 1))
+    no_device()
+    with MeasurementStore(log, target, ONE) as store, pytest.raises(FormatError, match="upgrade edgenas"):
+        store.measure_first(MODELS[:1])

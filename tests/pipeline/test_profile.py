@@ -25,6 +25,7 @@ from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.pipeline import Run
+from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Bar, Progress, Silent
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.space import MobileNetV3, Stage
@@ -106,8 +107,10 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.is_file()}
 
 
-def measured(run: Run) -> dict[str, bytes]:
-    return contents(run.folder.measurements(board().name), "*.json")
+def measured(run: Run, name: str | None = None) -> list[bytes]:
+    """What the log holds of models, line by line, without the reference model."""
+    entries = MeasurementLog(run.folder.measurements(name or board().name)).entries
+    return [entry.content for entry in entries if entry.model_sha256 is not None]
 
 
 def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
@@ -208,7 +211,7 @@ def test_more_minutes_extend_a_table(run: Run) -> None:
     assert batches(run)[:2] == planned
     assert len(batches(run)) == 3
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 60
 
 
@@ -288,13 +291,15 @@ def test_a_killed_profile_ends_as_if_it_had_never_been(profiled: Path, tmp_path:
     table = run.profile(board(), LONGER)
     assert count(table) == 60
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 60  # every planned subnet once
     assert batches(run)[: len(planned)] == planned
-    shutil.copytree(folder / "measurements", unbroken / "measurements")
-    open_run(unbroken).profile(board(), LONGER)
-    assert contents(unbroken, "tables/*") == contents(folder, "tables/*")
-    assert contents(unbroken, "measurements/**/*") == contents(folder, "measurements/**/*")
+    again = open_run(unbroken)
+    again.folder.target(board().name).mkdir(parents=True)
+    shutil.copy(run.folder.measurements(board().name), again.folder.measurements(board().name))
+    again.profile(board(), LONGER)
+    assert contents(unbroken, "targets/**/*") == contents(folder, "targets/**/*")
+    assert len(contents(unbroken, "targets/**/*")) == 3  # the table, its plan, and the log
 
 
 @pytest.mark.usefixtures("no_work")
@@ -328,7 +333,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(batches(run)) == 1
     assert count(run.profile(board(), BRIEFLY)) == 40
     after = measured(run)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
     assert len(after) == 40
     assert asked == [22, 15, 22]  # with the reference before the first and after every tenth
 
@@ -423,14 +428,13 @@ def test_a_connection_that_breaks_costs_nothing(
         run.profile(target, BRIEFLY)
     assert "\n" not in str(caught.value)
     sshd.thaw()
-    folder = run.folder.measurements(target.name)
-    kept = contents(folder, "*.json")
+    kept = measured(run, target.name)
     assert 20 < len(kept) < 40
     again = open_run(tmp_path / "run")
     table = again.profile(target, BRIEFLY)
-    after = contents(folder, "*.json")
-    assert {name: after[name] for name in kept} == kept
-    taken = [Measurement.load(folder / name) for name in after]
+    after = measured(run, target.name)
+    assert after[: len(kept)] == kept
+    taken = [Measurement.from_dict(json.loads(line)["measurement"]) for line in after]
     assert (
         len({each.model_sha256 for each in taken if not each.rejected})
         == count(table)

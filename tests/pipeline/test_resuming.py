@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgenas.pipeline.measurement_log import MeasurementLog
+
 Drive = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,15 @@ KILLS = (
 )
 
 
+LOG = "targets/*/measurements.jsonl"
+
+
+def lines_of_models(folder: Path) -> list[bytes]:
+    """What the only log of a run holds of models, without the reference model."""
+    (log,) = folder.glob(LOG)
+    return [entry.content for entry in MeasurementLog(log).entries if entry.model_sha256 is not None]
+
+
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
     files = (path for path in folder.glob(pattern) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -40,7 +51,10 @@ def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
 def broken(finished: Path, tmp_path_factory: pytest.TempPathFactory, drive: Drive) -> Path:
     """A run of the same recorded measurements that was killed at every point of ``KILLS`` in turn."""
     folder = tmp_path_factory.mktemp("runs") / "broken"
-    shutil.copytree(finished / "measurements", folder / "measurements")
+    for log in finished.glob(LOG):
+        copy = folder / log.relative_to(finished)
+        copy.parent.mkdir(parents=True)
+        shutil.copy(log, copy)
     for kill in KILLS:
         died = drive(folder, kill)
         assert died.returncode == -signal.SIGKILL, (kill, died.stderr)
@@ -51,7 +65,17 @@ def broken(finished: Path, tmp_path_factory: pytest.TempPathFactory, drive: Driv
 
 @pytest.mark.parametrize(
     "pattern",
-    ["training/*", "accuracy/*", "tables/*", "fronts/*", "choices/**/*", "bundles/**/*", "data.json", "run.json"],
+    [
+        "training/*",
+        "accuracy/*",
+        "targets/*/latency_table.json",
+        "targets/*/profile_plan.json",
+        "targets/*/front.*",
+        "targets/*/choices/*",
+        "targets/*/bundles/**/*",
+        "data.json",
+        "run.json",
+    ],
 )
 def test_killed_run_ends_with_the_same_bytes(finished: Path, broken: Path, pattern: str) -> None:
     """Checkpoint, accuracies, table, front, choice and bundle are byte for byte those of an unbroken run."""
@@ -62,7 +86,8 @@ def test_killed_run_ends_with_the_same_bytes(finished: Path, broken: Path, patte
 
 def test_stored_samples_are_never_taken_again(finished: Path, broken: Path) -> None:
     """Every measurement that was recorded is used as it is, and none is added."""
-    assert contents(broken, "measurements/**/*") == contents(finished, "measurements/**/*")
+    assert contents(finished, LOG)
+    assert contents(broken, LOG) == contents(finished, LOG)
 
 
 def test_nothing_half_written_is_left(broken: Path) -> None:
@@ -73,13 +98,26 @@ def test_nothing_half_written_is_left(broken: Path) -> None:
 def test_profile_killed_on_the_device_keeps_what_it_measured(finished: Path, tmp_path: Path, drive: Drive) -> None:
     """Samples that were taken before a kill are the same after it, and the rest is measured."""
     folder = tmp_path / "run"
-    shutil.copytree(
-        finished, folder, ignore=shutil.ignore_patterns("measurements", "tables", "fronts", "choices", "bundles")
-    )
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("targets"))
     assert drive(folder, "profile:5").returncode == -signal.SIGKILL
-    kept = contents(folder, "measurements/*/*.json")
+    kept = lines_of_models(folder)
     assert len(kept) == 5
     assert drive(folder).returncode == 0
-    after = contents(folder, "measurements/*/*.json")
+    after = lines_of_models(folder)
     assert len(after) > len(kept)
-    assert {name: after[name] for name in kept} == kept
+    assert after[: len(kept)] == kept
+
+
+def test_profile_killed_in_the_middle_of_a_line_loses_only_that(finished: Path, tmp_path: Path, drive: Drive) -> None:
+    """Half a line is dropped with a word, and every measurement before it is kept."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("targets"))
+    assert drive(folder, "append:5").returncode == -signal.SIGKILL
+    (log,) = folder.glob(LOG)
+    whole, cut = log.read_bytes().rsplit(b"\n", 1)
+    assert (whole.count(b"\n"), cut[:11]) == (5, b'{"sha256":"')
+    again = drive(folder)
+    assert again.returncode == 0, again.stderr
+    assert f"{log}: drops its last line, which was cut off while it was written" in again.stderr
+    assert log.read_bytes().startswith(whole + b"\n{")
+    assert cut not in log.read_bytes()

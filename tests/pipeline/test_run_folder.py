@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from edgenas.errors import EdgeNASError, RunError
-from edgenas.pipeline.run_folder import Layout
+from edgenas.pipeline.run_folder import RunFolder
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from edgenas.pipeline.run_folder import Layout
-with Layout(Path(sys.argv[1])).writing():
+from edgenas.pipeline.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).writing():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,7 +38,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_writer_is_refused(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     """While another process writes, a command ends with one line that says so and what to do."""
     message = "another edgenas command is writing this run; wait"
-    with pytest.raises(RunError, match=message) as caught, Layout(tmp_path).writing():
+    with pytest.raises(RunError, match=message) as caught, RunFolder(tmp_path).writing():
         pass
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -48,32 +48,32 @@ def test_a_killed_writer_lets_go(holder: subprocess.Popen[str], tmp_path: Path) 
     """A holder that is killed by SIGKILL leaves nothing behind that keeps the next one out."""
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    with Layout(tmp_path).writing():
+    with RunFolder(tmp_path).writing():
         assert tmp_path.is_dir()
 
 
 def test_a_writer_lets_go_at_the_end_and_after_an_error(tmp_path: Path) -> None:
     """The lock can be taken again after a step, however it ended."""
-    layout = Layout(tmp_path)
-    with pytest.raises(KeyError), layout.writing():
+    folder = RunFolder(tmp_path)
+    with pytest.raises(KeyError), folder.writing():
         raise KeyError
-    with layout.writing():
+    with folder.writing():
         pass
-    with layout.writing():
+    with folder.writing():
         pass
 
 
 def test_one_process_cannot_write_twice_either(tmp_path: Path) -> None:
     """A second step inside the first is refused, too."""
-    layout = Layout(tmp_path)
-    with layout.writing(), pytest.raises(RunError, match="another edgenas command"), layout.writing():
+    folder = RunFolder(tmp_path)
+    with folder.writing(), pytest.raises(RunError, match="another edgenas command"), folder.writing():
         pass
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:
     """Writing into a run that does not exist makes its folder."""
     root = tmp_path / "runs" / "new"
-    with Layout(root).writing():
+    with RunFolder(root).writing():
         assert root.is_dir()
 
 
@@ -82,28 +82,71 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     message = r"file/run: cannot be written \(Not a directory\); choose"
-    with pytest.raises(EdgeNASError, match=message) as caught, Layout(file / "run").writing():
+    with pytest.raises(EdgeNASError, match=message) as caught, RunFolder(file / "run").writing():
         pass
     assert "\n" not in str(caught.value)
 
 
 def test_everything_lies_below_the_root_and_apart(tmp_path: Path) -> None:
     """Each path is below the run folder, and no two are equal: not of two targets, nor of two budgets."""
-    layout = Layout(tmp_path)
+    folder = RunFolder(tmp_path)
     targets = [
         path
         for target in ("pi", "jetson")
         for path in (
-            layout.measurements(target),
-            layout.table(target),
-            layout.front(target),
-            layout.picture(target),
-            layout.choice(target, "1ms"),
-            layout.choice(target, "2ms"),
-            layout.bundle(target, "abc-1"),
-            layout.bundle(target, "abc-2"),
+            folder.measurements(target),
+            folder.table(target),
+            folder.plan(target),
+            folder.check(target, 1),
+            folder.check(target, 2),
+            folder.check_plan(target, 1),
+            folder.front(target),
+            folder.picture(target),
+            folder.choice(target, "1ms"),
+            folder.choice(target, "2ms"),
+            folder.bundle(target, "abc-1"),
+            folder.bundle(target, "abc-2"),
+            folder.format_bundle(target, "abc-1"),
         )
     ]
-    paths = [layout.run, layout.data, layout.checkpoint, layout.teacher, layout.evaluated, *targets]
+    paths = [folder.run, folder.data, folder.checkpoint, folder.teacher, folder.evaluated, *targets]
     assert all(path.is_relative_to(tmp_path) for path in paths)
     assert len(set(paths)) == len(paths)
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_targets_with_a_table_are_listed(tmp_path: Path) -> None:
+    """A target with a table is listed by its name, dots and all; one that has only measurements or a plan is not."""
+    folder = RunFolder(tmp_path)
+    assert folder.targets_with_table() == []
+    touch(folder.table("pi-1t"), folder.table("board-cpu0.2"), folder.plan("jetson-1t"), folder.measurements("nano-1t"))
+    assert folder.targets_with_table() == ["board-cpu0.2", "pi-1t"]
+
+
+def test_targets_that_were_profiled_are_listed_by_their_device(tmp_path: Path) -> None:
+    """Those of a device are listed that have a table or are on the way to one, and nothing of other devices."""
+    folder = RunFolder(tmp_path)
+    touch(folder.table("pi-1t"), folder.plan("pi-1t"), folder.plan("pi-4t"), folder.table("pizza-1t"))
+    assert folder.profiled_targets("pi") == ["pi-1t", "pi-4t"]
+
+
+def test_checks_that_have_ended_are_numbered(tmp_path: Path) -> None:
+    """The tenth check comes after the second, and one that has only a plan has not ended."""
+    folder = RunFolder(tmp_path)
+    assert folder.check_numbers("pi") == []
+    touch(folder.check("pi", 2), folder.check("pi", 10), folder.check_plan("pi", 11), folder.check("jetson", 12))
+    assert folder.check_numbers("pi") == [2, 10]
+
+
+def test_choices_are_listed(tmp_path: Path) -> None:
+    """The choices of a target, and of no other."""
+    folder = RunFolder(tmp_path)
+    touch(
+        folder.choice("pi", "latency-2ms"), folder.choice("pi", "latency-1ms"), folder.choice("jetson", "latency-1ms")
+    )
+    assert folder.choices("pi") == [folder.choice("pi", "latency-1ms"), folder.choice("pi", "latency-2ms")]

@@ -17,7 +17,7 @@ from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
 
 KIND = "measurement"
-VERSION = 3
+VERSION = 4
 # Facts that identify a device; its kernel or interpreter may be updated between two measurements.
 _IDENTIFYING_FACTS = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 
@@ -199,7 +199,7 @@ class Measurement:
     @classmethod
     def load(cls, path: Path | str) -> Measurement:
         """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
-        return cls.from_dict(read_document(Path(path), KIND, VERSION), str(path))
+        return cls.from_dict(read_document(Path(path), KIND, VERSION, UPGRADES), str(path))
 
     def __str__(self) -> str:
         low, high = self.interval_ms
@@ -218,6 +218,27 @@ def format_median(median_ms: float, interval_ms: tuple[float, float] | None) -> 
         return format_ms(median_ms)
     low, high = interval_ms
     return f"{format_ms(median_ms)}, 95% interval {format_ms(low).removesuffix(' ms')} to {format_ms(high)}"
+
+
+def upgrade_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a measurement of version 3 with the keys and words of version 4."""
+    keys = {"verdict": "validity", "pace_ms": "probe_ms"}
+    condition_keys = {"usual_pace_ms": "baseline_probe_ms", "base_pace_ms": "reference_probe_ms"}
+    statuses = {"trusted": "valid", "refused": "rejected"}
+    upgraded = {keys.get(key, key): value for key, value in body.items()}
+    for when in ("conditions_before", "conditions_after"):
+        upgraded[when] = {condition_keys.get(key, key): value for key, value in upgraded[when].items()}
+    status = upgraded["validity"]["status"]
+    upgraded["validity"] = {**upgraded["validity"], "status": statuses.get(status, status)}
+    return upgraded
+
+
+def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a baseline of version 3 with the measurements of version 4."""
+    return {**body, "measurements": [upgrade_from_3(each) for each in body["measurements"]]}
+
+
+UPGRADES = {3: upgrade_from_3}
 
 
 def differences(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:

@@ -1,0 +1,292 @@
+"""The log of measurements: what is appended comes back, whatever happens to the file's end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgenas.errors import EdgeNASError, FormatError, UsageError
+from edgenas.files import canonical_json, digest
+from edgenas.pipeline.measurement_log import MeasurementLog, log_bytes
+from edgenas.profilers import Measurement
+from edgenas.profilers.measure.validity import Validity
+
+SERIES = "0123abcd"
+_PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+_FACTS = st.dictionaries(st.text(max_size=9), _PLAIN | st.text(max_size=9) | st.lists(_PLAIN, max_size=3), max_size=4)
+_SAMPLES = st.lists(st.floats(1e-9, 1e9), min_size=2, max_size=9).map(tuple)
+_MEASUREMENTS = st.builds(
+    Measurement,
+    model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    target=_FACTS,
+    samples_ms=_SAMPLES,
+    peak_bytes=st.none() | st.integers(0, 2**50),
+    load_ms=st.floats(0, 1e9),
+    device_s=st.floats(0, 1e9),
+    facts=_FACTS,
+    versions=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=2),
+    conditions_before=_FACTS,
+    conditions_after=_FACTS,
+    validity=st.builds(
+        Validity, st.sampled_from(["valid", "unverified", "rejected"]), st.lists(st.text(), max_size=2).map(tuple)
+    ),
+    synthetic=st.booleans(),
+    settings=_FACTS,
+    round=st.integers(0, 99),
+    taken_s=st.floats(0, 2e9),
+    placement=st.none() | st.dictionaries(st.text(max_size=9), st.integers(0, 999), max_size=2),
+    energy_mj=st.none() | st.floats(0, 1e9),
+    memory_reason=st.none() | st.text(),
+)
+_SLOWLY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+
+
+def made(number: int = 0, **changes: Any) -> Measurement:
+    """A measurement of the model with this number."""
+    fields: dict[str, Any] = {
+        "model_sha256": f"{number:064x}",
+        "target": {"device": "board"},
+        "samples_ms": tuple(1.0 + step / 7 for step in range(60)),
+        "peak_bytes": 1000,
+        "load_ms": 3.5,
+        "device_s": 0.25,
+        "facts": {"cpu": "x"},
+        "versions": {"onnxruntime": "1.31.1"},
+        "conditions_before": {},
+        "conditions_after": {},
+        "validity": Validity("valid"),
+        "synthetic": True,
+        "settings": {},
+    }
+    return Measurement(**{**fields, **changes})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log that is not there yet, in a folder that is not there yet."""
+    return tmp_path / "targets" / "board" / "measurements.jsonl"
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """A log of three models."""
+    log = MeasurementLog(path)
+    for number in range(3):
+        log.append(SERIES, made(number))
+    return path
+
+
+def contents(path: Path) -> list[Measurement]:
+    return [entry.measurement for entry in MeasurementLog(path).entries]
+
+
+def change_line(path: Path, number: int, change: Callable[[bytes], bytes]) -> None:
+    lines = path.read_bytes().splitlines()
+    lines[number - 1] = change(lines[number - 1])
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+@_SLOWLY
+@given(st.lists(st.tuples(_MEASUREMENTS, st.booleans()), max_size=4))
+def test_any_measurement_round_trips(tmp_path: Path, rows: list[tuple[Measurement, bool]]) -> None:
+    """What is appended is read again as it was, in order, by the log that wrote it and by another one."""
+    path = tmp_path / "log.jsonl"
+    path.unlink(missing_ok=True)
+    log = MeasurementLog(path)
+    for measurement, is_reference in rows:
+        log.append(SERIES, measurement, is_reference=is_reference)
+    for read in (log, MeasurementLog(path)):
+        assert [entry.measurement for entry in read.entries] == [measurement for measurement, _ in rows]
+        assert read.of_reference(SERIES) == [measurement for measurement, is_reference in rows if is_reference]
+    records = [(SERIES, measurement.to_dict(), is_reference) for measurement, is_reference in rows]
+    assert not rows or path.read_bytes() == log_bytes(records)
+
+
+@_SLOWLY
+@given(st.data())
+def test_a_log_that_was_cut_anywhere_holds_the_whole_lines(tmp_path: Path, data: st.DataObject) -> None:
+    """Cut at any byte, the log reads as the whole lines before the cut, says so once, and goes on from there."""
+    whole = log_bytes((SERIES, made(number, samples_ms=(1.0, 2.0)).to_dict(), number == 1) for number in range(3))
+    cut = data.draw(st.integers(0, len(whole)))
+    path, said = tmp_path / "log.jsonl", list[str]()
+    path.write_bytes(whole[:cut])
+    log = MeasurementLog(path, said.append)
+    kept = max(0, whole[:cut].count(b"\n") - 1)
+    assert len(log.entries) == kept
+    assert len(said) == (cut > 0 and whole[cut - 1 : cut] != b"\n")
+    assert path.read_bytes() == whole[:cut]  # reading changes nothing
+    log.append(SERIES, made(7))
+    assert contents(path) == [*(made(number, samples_ms=(1.0, 2.0)) for number in range(kept)), made(7)]
+    assert [entry.measurement for entry in log.entries] == contents(path)
+
+
+def test_a_log_that_is_not_there_is_empty(path: Path) -> None:
+    """Nothing is recorded where there is no file, and asking makes none."""
+    log = MeasurementLog(path)
+    assert (log.entries, log.of_model(SERIES, "0" * 64), log.of_reference(SERIES)) == ([], [], [])
+    assert not log.has_model(SERIES, "0" * 64)
+    assert not path.parent.exists()
+
+
+def test_series_and_the_reference_are_apart(path: Path) -> None:
+    """Processes are found by series and model; those of the reference model only as such."""
+    log = MeasurementLog(path)
+    first, second, other = made(1), replace(made(1), round=1), replace(made(1), round=2)
+    log.append(SERIES, first)
+    log.append("other", other)
+    log.append(SERIES, made(9), is_reference=True)
+    log.append(SERIES, second)
+    for read in (log, MeasurementLog(path)):
+        assert read.of_model(SERIES, first.model_sha256) == [first, second]
+        assert read.of_model("other", first.model_sha256) == [other]
+        assert read.of_reference(SERIES) == [made(9)]
+        assert not read.has_model(SERIES, made(9).model_sha256)
+
+
+def test_a_line_is_what_the_documentation_says(filled: Path) -> None:
+    """A header, then JSON lines whose checksum is that of all other keys as canonical JSON."""
+    header, line, *_ = filled.read_text().splitlines()
+    assert json.loads(header) == {"format": "edgenas.measurements", "version": 4}
+    record = json.loads(line)
+    checksum = record.pop("sha256")
+    assert checksum == digest(canonical_json(record))
+    assert record == {"measurement": json.loads(json.dumps(made(0).to_dict())), "reference": False, "series": SERIES}
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize(
+    "change", [lambda line: line[:-1], lambda line: line.replace(b"1.0", b"1.5"), lambda line: b""]
+)
+def test_a_damaged_line_is_named(filled: Path, number: int, change: Callable[[bytes], bytes]) -> None:
+    """A line that was cut, edited or emptied is refused with file, number and remedy, and so is all of the log."""
+    change_line(filled, number, change)
+    before = filled.read_bytes()
+    with pytest.raises(FormatError, match=rf"measurements\.jsonl, line {number}: is damaged .*; remove that line"):
+        MeasurementLog(filled).of_model(SERIES, made(0).model_sha256)
+    with pytest.raises(FormatError, match=f"line {number}"):
+        MeasurementLog(filled).append(SERIES, made(4))
+    assert filled.read_bytes() == before
+
+
+def test_after_the_remedy_the_others_are_there(filled: Path) -> None:
+    """Without the damaged line the log holds all other measurements."""
+    change_line(filled, 3, lambda line: line[:50])
+    lines = filled.read_bytes().splitlines(keepends=True)
+    filled.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    assert contents(filled) == [made(0), made(2)]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"reference": False}, "line 2: is no measurement"),
+        ({"measurement": 1, "reference": False, "series": ""}, "line 2"),
+    ],
+)
+def test_a_line_with_a_checksum_and_nonsense_is_named(path: Path, body: dict[str, Any], message: str) -> None:
+    """A checksum proves no content: a line without a measurement is refused."""
+    content = canonical_json(body)
+    line = b'{"sha256":"' + digest(content).encode() + b'",' + content[1:]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"format":"edgenas.measurements","version":4}\n' + line + b"\n")
+    with pytest.raises(FormatError, match=message):
+        MeasurementLog(path).of_reference(SERIES)
+
+
+def test_a_measurement_that_cannot_be_is_named(path: Path) -> None:
+    """A measurement with an impossible value names its line when it is asked for."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(log_bytes([(SERIES, {**made().to_dict(), "samples_ms": [1.0]}, False)]))
+    with pytest.raises(FormatError, match=r"line 2: a measurement must have at least 2 samples.*remove that line"):
+        contents(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"format": "edgenas.measurements", "version": 5}, "reads up to 4; upgrade edgenas"),
+        ({"format": "edgenas.measurements", "version": 3}, "has schema version 3, this edgenas reads 4"),
+        ({"format": "edgenas.front", "version": 1}, "expected format edgenas.measurements"),
+        ([], "line 1: is damaged"),
+    ],
+)
+def test_another_header_is_refused(filled: Path, header: object, message: str) -> None:
+    """A log of a newer or older edgenas, another file, and a damaged header are told apart."""
+    change_line(filled, 1, lambda line: json.dumps(header).encode())
+    with pytest.raises(FormatError, match=message):
+        contents(filled)
+
+
+def test_a_file_of_something_else_is_not_overwritten(path: Path) -> None:
+    """A file without an end of line that is no beginning of a log is refused, and stays as it is."""
+    path.parent.mkdir(parents=True)
+    path.write_text("my notes")
+    with pytest.raises(FormatError, match="is no log of measurements; move it away"):
+        MeasurementLog(path).append(SERIES, made())
+    assert path.read_text() == "my notes"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_only_regular_files_are_opened(filled: Path, kind: str) -> None:
+    """A link is not followed, a named pipe not waited for, and a folder is none."""
+    path = filled.with_name("other.jsonl")
+    if kind == "link":
+        path.symlink_to(filled)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(UsageError, match=r"other\.jsonl: is a link or no regular file; move it away"):
+        MeasurementLog(path).append(SERIES, made())
+
+
+def test_a_full_disk_leaves_what_was_there(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a line does not fit, the file is what it was; with space again the same log goes on."""
+    before, write = filled.read_bytes(), os.write
+    log = MeasurementLog(filled)
+    assert len(log.entries) == 3
+
+    def full(descriptor: int, data: memoryview) -> int:
+        if len(data) < 300:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:300])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(EdgeNASError, match=r"cannot be written \(No space left on device\); free space") as caught:
+            log.append(SERIES, made(3))
+    assert "\n" not in str(caught.value)
+    assert filled.read_bytes() == before
+    log.append(SERIES, made(3))
+    assert contents(filled) == [made(number) for number in range(4)]
+
+
+def test_two_logs_of_one_file_lose_nothing(filled: Path) -> None:
+    """A log that another one of the same process has appended to sees that before it appends."""
+    one, other = MeasurementLog(filled), MeasurementLog(filled)
+    assert len(one.entries) == len(other.entries) == 3
+    other.append(SERIES, made(3))
+    one.append(SERIES, made(4))
+    assert contents(filled) == [made(number) for number in range(5)]
+    assert [entry.measurement for entry in one.entries] == contents(filled)
+
+
+def test_thousands_of_lines_are_read_quickly(path: Path) -> None:
+    """4,000 measurements are indexed within a second or two, and only those that are asked for are parsed."""
+    records = [(SERIES, made(number).to_dict(), False) for number in range(4000)]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(log_bytes(records))
+    log, began = MeasurementLog(path), time.monotonic()
+    assert log.of_model(SERIES, f"{1234:064x}") == [made(1234)]
+    assert time.monotonic() - began < 5
+    assert sum("measurement" in vars(entry) for entry in log.entries) == 1

@@ -1,0 +1,528 @@
+"""A run of version 1 opens, is upgraded, and loses nothing. The run in the zip was made on a real machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgenas.pipeline.measurement_store
+import edgenas.pipeline.profile
+from edgenas.bundle import Bundle
+from edgenas.devices import Device
+from edgenas.errors import EdgeNASError, FormatError, RunError
+from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
+from edgenas.pipeline import Run
+from edgenas.pipeline.measurement_log import MeasurementLog
+from edgenas.pipeline.profile import SETTINGS
+from edgenas.pipeline.progress import Silent
+from edgenas.pipeline.run_folder import RunFolder
+from edgenas.profilers import Measurement
+from edgenas.regression.baseline import Baseline
+
+ZIP = Path(__file__).with_name("run_of_version_1.zip")
+TARGET = "localhost-onnxruntime-fp32-1t"
+DOTTED = "board-onnxruntime-fp32-2t-cpu0.2"
+
+
+class Recorder(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class KilledError(BaseException):
+    """What stops an upgrade as a kill would: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of version 1. Do not write to it."""
+    folder = tmp_path_factory.mktemp("old")
+    with zipfile.ZipFile(ZIP) as archive:
+        archive.extractall(folder)
+    return folder / "run"
+
+
+@pytest.fixture
+def old(original: Path, tmp_path: Path) -> Path:
+    """A copy of the run of version 1."""
+    return Path(shutil.copytree(original, tmp_path / "run"))
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a device may be used, nor a file made to measure."""
+
+    def fail(*arguments: object) -> Device:
+        raise AssertionError("nothing was to be done")
+
+    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
+    monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def old_measurements(folder: Path) -> list[dict[str, Any]]:
+    """Plain data of the files of version 3, those of the reference model too, in the order of measuring."""
+    found = [json.loads(path.read_text()) for path in folder.rglob("*.json")]
+    return sorted(found, key=lambda each: float(each["taken_s"]))
+
+
+def as_of_version_3(measurement: Measurement) -> dict[str, Any]:
+    """A measurement in the words of version 3, written independently of the upgrade."""
+    body = json.loads(json.dumps(measurement.to_dict()))
+    body["verdict"] = body.pop("validity")
+    body["verdict"]["status"] = {"valid": "trusted", "rejected": "refused"}.get(
+        body["verdict"]["status"], body["verdict"]["status"]
+    )
+    body["pace_ms"] = body.pop("probe_ms")
+    after = body["conditions_after"]
+    for new, earlier in (("baseline_probe_ms", "usual_pace_ms"), ("reference_probe_ms", "base_pace_ms")):
+        if new in after:
+            after[earlier] = after.pop(new)
+    found: dict[str, Any] = body
+    return found
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a document's body, whatever its version, and write its checksum anew."""
+    document = json.loads(path.read_text())
+    body = {key: value for key, value in document.items() if key not in ("format", "version", "sha256")}
+    change(body)
+    write_document(path, document["format"].removeprefix("edgenas."), document["version"], body)
+
+
+def rename_target(folder: Path, name: str) -> None:
+    """Give the run's only target another name, as version 1 had it in the names of its files and folders."""
+    for path in sorted(folder.rglob(f"{TARGET}*"), reverse=True):
+        path.rename(path.with_name(path.name.replace(TARGET, name)))
+
+
+# -- what comes through --------------------------------------------------------------
+
+
+def test_it_opens_and_says_so_once(old: Path) -> None:
+    """Opening upgrades the run in one line; opened again there is nothing to do."""
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    (line,) = heard.said
+    assert line == (
+        f"upgrade   {old}: to the layout of this edgenas, 83 measurements in 1 log; nothing needs to be measured again"
+    )
+    before = contents(old)
+    assert json.loads(before["run.json"])["version"] == 2
+    assert Run(old, progress=heard).space == run.space
+    assert heard.said == [line]
+    assert contents(old) == before
+
+
+def test_it_has_the_layout_of_a_new_run(old: Path) -> None:
+    """Every file lies where a new run has it, and the old folders are gone."""
+    Run(old, progress=Silent())
+    files = {name for name in contents(old) if "/bundles/" not in name}
+    assert files == {
+        "run.json",
+        "data.json",
+        "training/checkpoint.safetensors",
+        "accuracy/evaluated_subnets.json",
+        f"targets/{TARGET}/measurements.jsonl",
+        f"targets/{TARGET}/latency_table.json",
+        f"targets/{TARGET}/profile_plan.json",
+        f"targets/{TARGET}/checks/1.json",
+        f"targets/{TARGET}/front.json",
+        f"targets/{TARGET}/choices/latency-50ms.json",
+    }
+    assert sorted(path.name for path in old.iterdir() if path.is_dir()) == ["accuracy", "targets", "training"]
+
+
+def test_the_measurements_are_equal_one_by_one(original: Path, old: Path) -> None:
+    """Each process of version 3 is in the log with every number, in the order of measuring, in its series."""
+    run = Run(old, progress=Silent())
+    entries = MeasurementLog(run.folder.measurements(TARGET)).entries
+    before = old_measurements(original / "measurements")
+    assert len(entries) == len(before) == 83
+    for entry, document in zip(entries, before, strict=True):
+        expected = {key: value for key, value in document.items() if key not in ("format", "version", "sha256")}
+        assert as_of_version_3(entry.measurement) == expected
+    folder = original / "measurements" / TARGET
+    models = {path.name[:33] for path in folder.glob("*.json")}
+    assert {f"{each.model_sha256[:24]}-{each.series}" for each in entries if each.model_sha256} == models
+    references = sorted(path.name[:8] for path in folder.glob("reference/*.json"))
+    assert sorted(each.series for each in entries if not each.model_sha256) == references
+
+
+@pytest.mark.usefixtures("no_work")
+def test_nothing_is_measured_again(old: Path) -> None:
+    """Profiling and evaluating as before are already done."""
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    run.profile(run.target("localhost"), minutes=0.01)
+    run.evaluate(12)
+    assert [line.partition(" (")[0] for line in heard.said[1:]] == [
+        "profile   already done",
+        "evaluate  already done",
+    ]
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_table_is_fitted_again_without_the_device(old: Path) -> None:
+    """Without its table the run has the same one again from the upgraded plan and measurements."""
+    run = Run(old, progress=Silent())
+    target = run.target("localhost")
+    upgraded = run.table(target)
+    run.folder.table(TARGET).unlink()
+    again = run.profile(target, minutes=0.01)
+    assert np.allclose(again.part_ms, upgraded.part_ms, rtol=1e-3)
+    assert again.holdout is not None
+    assert upgraded.holdout is not None
+    assert again.holdout.device_s == pytest.approx(upgraded.holdout.device_s)
+
+
+def test_the_other_files_say_what_they_said(original: Path, old: Path) -> None:
+    """Table, check, front, choice and accuracies have their numbers; the bundle is byte for byte what it was."""
+    run = Run(old, progress=Silent())
+    target = run.target("localhost")
+
+    def before(path: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((original / path).read_text())
+        return found
+
+    table, holdout = before(f"tables/{TARGET}.json"), run.table(target).holdout
+    assert holdout is not None
+    assert (holdout.mape, holdout.probe_ms) == (table["certificate"]["mape"], table["certificate"]["pace_ms"])
+    assert (holdout.validity_counts, run.table(target).overhead_ms) == ({"unverified": 40}, table["overhead_ms"])
+    check, now = before(f"tables/{TARGET}.check-1.json"), read_document(run.folder.check(TARGET, 1), "table_check", 3)
+    assert (now["conclusion"], now["probe_then_ms"]) == (check["verdict"], check["pace_then_ms"])
+    assert now["drift_corrected"] == check["levelled"]
+    assert now["holdout"]["drift_corrected"] == check["certificate"]["levelled"]
+    assert run.front(target).latency_ms.tolist() == before(f"fronts/{TARGET}.json")["latency_ms"]
+    (choice,) = run.choices(target)
+    chosen = before(f"choices/{TARGET}/latency-50ms.json")["measured"]
+    assert (choice.measured.latency_ms, choice.measured.validity) == (chosen["latency_ms"], chosen["verdict"])
+    evaluated = read_document(run.folder.evaluated, "evaluated", 1)
+    assert evaluated["accuracy"] == before("accuracy/evaluated.json")["accuracy"]
+    bundle = run.folder.bundle(TARGET, choice.arch.id)
+    assert contents(bundle) == contents(original / "bundles" / TARGET / choice.arch.id)
+    Bundle(bundle).verify()
+
+
+def test_the_schema_of_tables_is_the_current_one(old: Path) -> None:
+    """The upgrade writes the version of latency tables that is read."""
+    run = Run(old, progress=Silent())
+    document = json.loads(run.folder.table(TARGET).read_text())
+    run.table(run.target("localhost")).save(run.folder.table(TARGET))
+    saved = json.loads(run.folder.table(TARGET).read_text())
+    assert (document["version"], document.keys()) == (saved["version"], saved.keys())
+
+
+def test_words_of_the_validity_are_translated(old: Path) -> None:
+    """What was trusted is valid now, and what was refused rejected, in measurements and in a choice."""
+    first, second, *_ = sorted((old / "measurements" / TARGET).glob("*.json"))
+    edit(first, lambda body: body["verdict"].update(status="trusted", reasons=[]))
+    edit(second, lambda body: body["verdict"].update(status="refused", reasons=["busy: wait"]))
+    edit(old / "choices" / TARGET / "latency-50ms.json", lambda body: body["measured"].update(verdict="trusted (x)"))
+    run = Run(old, progress=Silent())
+    entries = MeasurementLog(run.folder.measurements(TARGET)).entries
+    statuses = [entry.measurement.validity.status for entry in entries]
+    assert (statuses.count("valid"), statuses.count("rejected")) == (1, 1)
+    assert run.choices(run.target("localhost"))[0].measured.validity == "valid (x)"
+
+
+def test_a_target_with_dots_in_its_name(old: Path) -> None:
+    """Dots in a target's name, as those of CPU numbers, are not taken for a suffix."""
+    rename_target(old, DOTTED)
+    shutil.copy(old / "tables" / f"{DOTTED}.check-1.json", old / "tables" / f"{DOTTED}.check-12.json")
+    run = Run(old, progress=Silent())
+    assert run.folder.targets_with_table() == [DOTTED]
+    assert run.folder.check_numbers(DOTTED) == [1, 12]
+    assert run.folder.plan(DOTTED).exists()
+    assert len(MeasurementLog(run.folder.measurements(DOTTED)).entries) == 83
+    assert [path.name for path in run.folder.choices(DOTTED)] == ["latency-50ms.json"]
+    assert not (old / "tables").exists()
+
+
+def test_a_check_that_was_interrupted_goes_on(old: Path) -> None:
+    """The plan of a check belongs to its table by that file's digest, which the upgrade changes in both."""
+    table = old / "tables" / f"{TARGET}.json"
+    plan = {"table_sha256": digest(table.read_bytes()), "begun_s": 1.5, "architectures": ["a", "b"]}
+    write_document(old / "tables" / f"{TARGET}.check-2.plan.json", "table_check_plan", 2, plan)
+    run = Run(old, progress=Silent())
+    now = read_document(run.folder.check_plan(TARGET, 2), "table_check_plan", 2)
+    assert now == {**plan, "table_sha256": digest(read_bytes(run.folder.table(TARGET)))}
+
+
+def test_bundles_of_a_file_format_stay(old: Path) -> None:
+    """Only bundles of targets move."""
+    shutil.copytree(old / "bundles" / TARGET, old / "bundles" / "tflite-int8")
+    before = contents(old / "bundles" / "tflite-int8")
+    run = Run(old, progress=Silent())
+    assert contents(old / "bundles") == {f"tflite-int8/{name}": data for name, data in before.items()}
+    assert run.folder.bundle(TARGET, "19w5sk-0n0").is_dir()
+
+
+def test_a_picture_moves(old: Path) -> None:
+    """The picture of a front lies beside it."""
+    (old / "fronts" / f"{TARGET}.png").write_bytes(b"a picture")
+    assert Run(old, progress=Silent()).folder.picture(TARGET).read_bytes() == b"a picture"
+    assert not (old / "fronts").exists()
+
+
+def test_what_is_no_part_of_a_run_stays(old: Path) -> None:
+    """A file of the user's in an old folder is neither moved nor removed."""
+    notes = [old / "measurements" / TARGET / "notes.txt", old / "tables" / "notes.txt"]
+    for path in notes:
+        path.write_text("mine")
+    Run(old, progress=Silent())
+    assert [path.read_text() for path in notes] == ["mine", "mine"]
+    assert not list((old / "measurements").rglob("*.json"))
+
+
+def test_a_run_that_measured_nothing_yet(old: Path) -> None:
+    """A run with its training alone is upgraded, too."""
+    for name in ("measurements", "tables", "fronts", "choices", "bundles", "accuracy"):
+        shutil.rmtree(old / name)
+    heard = Recorder()
+    Run(old, progress=heard)
+    assert "0 measurements in 0 logs" in heard.said[0]
+    assert set(contents(old)) == {"run.json", "data.json", "training/checkpoint.safetensors"}
+
+
+# -- what goes wrong -----------------------------------------------------------------
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], bool]:
+    """Open a run and stop it before its N-th change of a file; says whether it came so far."""
+
+    def opening(folder: Path, number: int) -> bool:
+        left = number
+        with monkeypatch.context() as patch:
+
+            def counting(name: str) -> None:
+                change = getattr(Path, name)
+
+                def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+                    nonlocal left
+                    left -= 1
+                    if left == 0:
+                        raise KilledError
+                    return change(path, *arguments, **options)
+
+                patch.setattr(Path, name, counted)
+
+            for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+                counting(name)
+            try:
+                Run(folder, progress=Silent())
+            except KilledError:
+                return True
+            return False
+
+    return opening
+
+
+def test_a_killed_upgrade_goes_on(original: Path, tmp_path: Path, killed: Callable[[Path, int], bool]) -> None:
+    """Killed at any change of a file, and again at the next, it comes to the same bytes as one that was not."""
+    whole = Path(shutil.copytree(original, tmp_path / "whole"))
+    Run(whole, progress=Silent())
+    expected = contents(whole)
+    number, points = 1, 0
+    while True:
+        folder = Path(shutil.copytree(original, tmp_path / f"killed-{number}"))
+        if not killed(folder, number):
+            break
+        killed(folder, 2 + number // 2)
+        Run(folder, progress=Silent())
+        assert contents(folder) == expected, number
+        assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
+        shutil.rmtree(folder)
+        points += 1
+        number += 1 if number < 40 else 7
+    assert points > 45
+
+
+def test_an_upgraded_log_is_not_written_again(old: Path, killed: Callable[[Path, int], bool]) -> None:
+    """Killed while old files are removed, the next opening removes the rest and leaves the logs as they are."""
+    assert killed(old, 70)
+    run_document = json.loads((old / "run.json").read_text())
+    assert (run_document["version"], run_document["upgrade"]) == (2, "remove")
+    left = len(list((old / "measurements").rglob("*.json")))
+    assert 0 < left < 83
+    log = old / "targets" / TARGET / "measurements.jsonl"
+    before = log.read_bytes()
+    Run(old, progress=Silent())
+    assert log.read_bytes() == before
+    assert len(MeasurementLog(log).entries) == 83
+
+
+def test_a_damaged_measurement_is_named(old: Path) -> None:
+    """Nothing is removed, and without the file that is named the run opens with all others."""
+    path = next((old / "measurements" / TARGET).glob("*.json"))
+    path.write_bytes(path.read_bytes()[:-100])
+    before = {name for name in contents(old) if not name.startswith("targets")}
+    for _ in range(2):
+        with pytest.raises(FormatError, match=rf"{path.name}: is damaged .*; move it away") as caught:
+            Run(old, progress=Silent())
+        assert "\n" not in str(caught.value)
+        assert before <= set(contents(old))
+    path.unlink()
+    run = Run(old, progress=Silent())
+    assert len(MeasurementLog(run.folder.measurements(TARGET)).entries) == 82
+
+
+def test_a_measurement_of_version_2_is_named(old: Path) -> None:
+    """There is no upgrade from there: it is refused with its version."""
+    path = next((old / "measurements" / TARGET).glob("*.json"))
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    message = rf"{path.name}: has schema version 2, this edgenas reads 4.*if others of {path.parent} are like it, move"
+    with pytest.raises(FormatError, match=message):
+        Run(old, progress=Silent())
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [
+        (f"fronts/{TARGET}.json", "edgenas search"),
+        (f"choices/{TARGET}/latency-50ms.json", "edgenas choose"),
+        (f"tables/{TARGET}.check-1.json", "edgenas profile --check"),
+    ],
+)
+def test_what_costs_no_device_time_may_be_left_out(old: Path, place: str, step: str) -> None:
+    """A damaged front, choice or check is left out with a word that says what makes it again."""
+    (old / place).write_text("{")
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    assert heard.said[0].startswith(f"upgrade   leaves out {old / place}: ")
+    assert heard.said[0].endswith(f"; {step} makes it again")
+    assert len(heard.said) == 2
+    assert not (old / place).exists()
+    assert run.folder.targets_with_table() == [TARGET]
+
+
+@pytest.mark.parametrize(
+    "place", [f"tables/{TARGET}.json", f"tables/{TARGET}.plan.json", "accuracy/evaluated.json", "run.json"]
+)
+def test_what_costs_work_is_named_and_stays(old: Path, place: str) -> None:
+    """A damaged table, plan or evaluation is refused by name, and every old file stays."""
+    (old / place).write_text("{")
+    before = {name for name in contents(old) if not name.startswith("targets")}
+    with pytest.raises(FormatError, match=r"is damaged \(not JSON\); move it away"):
+        Run(old, progress=Silent())
+    assert before <= set(contents(old))
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_table_that_cannot_be_used_is_fitted_again(old: Path) -> None:
+    """A table that this edgenas cannot read is left out with a word, and made again from its measurements."""
+    edit(old / "tables" / f"{TARGET}.json", lambda body: body["inferred"]["strengths"].pop("noise"))
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    assert "this edgenas cannot use it" in heard.said[0]
+    assert run.folder.targets_with_table() == []
+    assert run.profile(run.target("localhost"), minutes=0.01).holdout is not None
+
+
+def test_while_another_process_writes_it_waits(old: Path) -> None:
+    """Under another's lock nothing is upgraded."""
+    before = contents(old)
+    with RunFolder(old).writing(), pytest.raises(RunError, match="another edgenas command is writing this run"):
+        Run(old, progress=Silent())
+    assert contents(old) == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be removed ends the upgrade with one line; the next opening goes on."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(EdgeNASError, match=r"cannot be upgraded \(Permission denied\); make it writable") as caught:
+            Run(old, progress=Silent())
+    assert "\n" not in str(caught.value)
+    assert len(MeasurementLog(Run(old, progress=Silent()).folder.measurements(TARGET)).entries) == 83
+
+
+# -- documents of an older version -----------------------------------------------------
+
+
+def test_a_baseline_of_version_3_loads(original: Path) -> None:
+    """A baseline that an older edgenas recorded has its measurements, with every number."""
+    path = original.with_name("baseline.json")
+    before = json.loads(path.read_text())["measurements"]
+    baseline = Baseline.load(path)
+    assert [as_of_version_3(each) for each in baseline.measurements] == before
+    assert len(before) == 12
+
+
+def test_a_measurement_of_version_3_loads(original: Path) -> None:
+    """A measurement's file of an older edgenas loads as it was."""
+    path = next((original / "measurements" / TARGET).glob("*.json"))
+    document = json.loads(path.read_text())
+    assert as_of_version_3(Measurement.load(path))["samples_ms"] == document["samples_ms"]
+
+
+def test_an_upgrade_goes_step_by_step(tmp_path: Path) -> None:
+    """From version 1 to 3 by two functions; a version without one is refused, and so is a newer one."""
+    path = tmp_path / "x.json"
+    upgrades = {
+        1: lambda body: {"b": body["a"] + 1},
+        2: lambda body: {"c": body["b"] * 10},
+    }
+    write_document(path, "x", 1, {"a": 1})
+    assert read_document(path, "x", 3, upgrades) == {"c": 20}
+    write_document(path, "x", 2, {"b": 1})
+    assert read_document(path, "x", 3, upgrades) == {"c": 10}
+    write_document(path, "x", 3, {"c": 1})
+    assert read_document(path, "x", 3, upgrades) == {"c": 1}
+    for version, message in ((0, "has schema version 0, this edgenas reads 3"), (4, "upgrade edgenas")):
+        write_document(path, "x", version, {"a": 1})
+        with pytest.raises(FormatError, match=message):
+            read_document(path, "x", 3, upgrades)
+    write_document(path, "x", 1, {"a": 1})
+    with pytest.raises(FormatError, match="has schema version 1, this edgenas reads 3"):
+        read_document(path, "x", 3, {1: upgrades[1]})
+    with pytest.raises(FormatError, match="has schema version 1, this edgenas reads 3"):
+        read_document(path, "x", 3)
+
+
+def test_an_upgrade_of_another_body_is_refused(tmp_path: Path) -> None:
+    """A whole file that lacks what its version has is refused by name."""
+    path = tmp_path / "x.json"
+    bodies: list[dict[str, Any]] = [{}, {"a": {}}, {"a": []}]
+    for body in bodies:
+        write_document(path, "x", 1, body)
+        with pytest.raises(FormatError, match=r"x\.json: (has no 'a'|lacks what version 1 of edgenas\.x has)"):
+            read_document(path, "x", 2, {1: lambda body: {"b": body["a"]["b"]}})
+
+
+def test_an_upgraded_document_was_checked_first(tmp_path: Path) -> None:
+    """The checksum of an older version is held against its own body."""
+    path = tmp_path / "x.json"
+    write_document(path, "x", 1, {"a": 1})
+    path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
+    with pytest.raises(FormatError, match="its checksum does not match"):
+        read_document(path, "x", 2, {1: dict})
+
+
+def test_the_key_of_a_series_is_what_it_was(original: Path, old: Path) -> None:
+    """The key that names a series is made from what version 1 made it from, so that its measurements are found."""
+    target = Run(old, progress=Silent()).target("localhost")
+    described = [target.to_dict(), target.profile.connection.kind, target.profile.python, SETTINGS.to_dict()]
+    key = digest(canonical_json(described))[:8]
+    assert len(list((original / "measurements" / TARGET).glob(f"*-{key}-*.json"))) == 40
