@@ -114,7 +114,7 @@ class MeasurementStore:
             raise result
         if result.problems:
             raise MeasurementError(
-                f"{self._target.name}: too few measurements of the file can be trusted: {result.problems[-1]}"
+                f"{self._target.name}: too few measurements of the file are valid: {result.problems[-1]}"
             )
         return result
 

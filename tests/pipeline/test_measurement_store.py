@@ -213,7 +213,7 @@ def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Cal
 def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
     with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
-        disturbed(store, "of 16 processes left out: busy: wait", lambda turn: turn % 3 > 0)
+        disturbed(store, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert store.reliable_result(MODELS[0]) is None
         proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6

@@ -68,7 +68,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("nothing was to be done")
 
     monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
-    monkeypatch.setattr(edgenas.pipeline.profile, "random_file", fail)
+    monkeypatch.setattr(edgenas.pipeline.profile, "write_random_file", fail)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
