@@ -15,6 +15,7 @@ import json
 import os
 import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -151,6 +152,36 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
         except (AttributeError, KeyError, TypeError):
             raise FormatError(f"{path}: lacks what version {older} of edgenas.{kind} has; {_REMEDY}") from None
     return body
+
+
+@dataclass(frozen=True, eq=False)
+class Schema:
+    """The schema of one kind of document.
+
+    Args:
+        kind: The format, without ``edgenas.``.
+        version: The version that is written.
+        upgrades: For each older version that is still read, the function that makes the next version's body.
+    """
+
+    kind: str
+    version: int
+    upgrades: Mapping[int, Upgrade] = field(default_factory=dict)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Return the body of a document in today's version; raise FormatError as ``read_document``."""
+        return read_document(path, self.kind, self.version, self.upgrades)
+
+    def write(self, path: Path, body: Mapping[str, Any]) -> None:
+        """Write a document."""
+        write_document(path, self.kind, self.version, body)
+
+
+def rename_keys(value: Any, names: Mapping[str, str]) -> Any:
+    """Return plain data with keys renamed at any depth."""
+    if isinstance(value, Mapping):
+        return {names.get(key, key): rename_keys(part, names) for key, part in value.items()}
+    return [rename_keys(part, names) for part in value] if isinstance(value, list) else value
 
 
 def write_tensors(

@@ -30,7 +30,7 @@ from edgenas.bundle.check import (
 from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export.formats import FORMATS, ExportFormat
-from edgenas.files import TEMPORARY_SUFFIX, canonical_json, parse_dataclass, read_document, write_bytes, write_document
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json, parse_dataclass, write_bytes, write_document
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
@@ -69,7 +69,7 @@ class Bundle:
     @property
     def card(self) -> dict[str, Any]:
         """The facts of the model card. Raises FormatError when the file is damaged."""
-        return read_document(self.path / "card.json", *CARD_SCHEMA)
+        return CARD_SCHEMA.read(self.path / "card.json")
 
     def verify(self) -> VerifiedBundle:
         """Check that the bundle is complete and still gives its recorded logits.
@@ -160,7 +160,7 @@ def write_bundle(
     _delete_abandoned(target)
     temporary = _temporary_path(target, _NEW)
     try:
-        write_document(temporary / "card.json", *CARD_SCHEMA, facts)
+        CARD_SCHEMA.write(temporary / "card.json", facts)
         write_document(temporary / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION, settings)
         write_bytes(temporary / f"model.{file_format}", model)
         write_bytes(temporary / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
@@ -197,7 +197,7 @@ def _is_model_card(path: Path) -> bool:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD_SCHEMA[0]}"
+    return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD_SCHEMA.kind}"
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:

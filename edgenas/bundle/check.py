@@ -18,10 +18,11 @@ from edgenas.errors import FormatError, ModelError, UsageError, VerificationErro
 from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
-from edgenas.files import digest, parse_dataclass, read_bytes, read_document
+from edgenas.files import Schema, digest, parse_dataclass, read_bytes, read_document, rename_keys
 from edgenas.version import __version__
 
-CARD_SCHEMA = ("bundle", 2)  # name and version
+_KEYS_RENAMED_IN_3 = {"made_from": "inputs_digest", "verdict": "validity"}
+CARD_SCHEMA = Schema("bundle", 3, {2: lambda card: {**rename_keys(card, _KEYS_RENAMED_IN_3)}})
 CHECKSUMS_FILE = "SHA256SUMS"
 _INPUT_TOLERANCE = 1e-4  # another processor adds float32 numbers in another order
 _MAX_RESOLUTION = 4096
@@ -172,7 +173,7 @@ def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
     Raises:
         VerificationError: naming the file without its folder.
     """
-    card = read_document(folder / "card.json", *CARD_SCHEMA)
+    card = CARD_SCHEMA.read(folder / "card.json")
     document = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION)
     settings = asdict(parse_dataclass(PreprocessingSettings, document, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")

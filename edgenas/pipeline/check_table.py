@@ -14,8 +14,9 @@ import numpy as np
 from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
+from edgenas.files import digest, parse_dataclass, read_bytes
 from edgenas.on_device.speed_probe import is_same_speed
+from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
@@ -28,8 +29,6 @@ from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
 from edgenas.profilers.measure.validity import MAX_DRIFT
 
-_KIND, _VERSION = "table_check", 3
-_PLAN, _PLAN_VERSION = "table_check_plan", 2
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5
 # In a restless hour one process of each would make a table look worse than it is.
@@ -143,7 +142,7 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
         with MeasurementStore(log, target, _SETTINGS, since_s=plan.begun_s, say=say) as store:
             measured = _measure_subnets(workspace, target, store, plan, files)
             check = _compare(workspace, target, table, number, measured, store)
-        write_document(folder.check(target.name, number), _KIND, _VERSION, check.to_dict())
+        TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
         folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
 
@@ -155,12 +154,12 @@ def _plan_check(
     path = workspace.folder.check_plan(target.name, number)
     current = digest(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
-        plan = parse_dataclass(_CheckPlan, dict(read_document(path, _PLAN, _PLAN_VERSION)), str(path))
+        plan = parse_dataclass(_CheckPlan, dict(TABLE_CHECK_PLAN.read(path)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)
     plan = _CheckPlan(current, time.time(), tuple(files))
-    write_document(path, _PLAN, _PLAN_VERSION, asdict(plan))
+    TABLE_CHECK_PLAN.write(path, asdict(plan))
     return plan, files
 
 

@@ -11,7 +11,8 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes, read_document, write_document
+from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes
+from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
@@ -20,7 +21,6 @@ from edgenas.search import Front, rank_candidates
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
-_KIND, _VERSION = "choice", 1
 _MOST_TRIES = 20  # each try is another chance to pass by luck
 _FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit the device
 
@@ -89,12 +89,12 @@ class Choice:
 
     def save(self, path: Path) -> None:
         """Write the choice as a JSON document."""
-        write_document(path, _KIND, _VERSION, self.to_dict())
+        CHOICE.write(path, self.to_dict())
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Choice:
         """Read a choice of ``space``; raise FormatError when it is damaged."""
-        body = read_document(path, _KIND, _VERSION)
+        body = CHOICE.read(path)
         return cls(
             space.from_id(body["architecture"]["id"]),
             body["target"],

@@ -8,10 +8,10 @@ import numpy as np
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import RunError, UsageError
-from edgenas.files import digest_of_inputs, read_document, write_document
+from edgenas.files import digest_of_inputs
+from edgenas.pipeline.documents import EVALUATED
 from edgenas.pipeline.workspace import Workspace
 
-_KIND, _VERSION = "evaluated", 1
 _LEAST_SUBNETS = 10
 _STREAM = 2  # of the run's seed; training, calibration and batch norm have others
 
@@ -26,7 +26,7 @@ def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
         inputs_digest = digest_of_inputs(workspace.weights_digest)
         accuracy: dict[str, float] = {}
         if path.exists():
-            recorded = read_document(path, _KIND, _VERSION)
+            recorded = EVALUATED.read(path)
             accuracy = recorded["accuracy"] if recorded["inputs_digest"] == inputs_digest else {}
         genes = space.sample_distinct(subnets, np.random.default_rng([workspace.recipe["seed"], _STREAM]))
         missing = [architecture for architecture in space.decode(genes) if architecture.id not in accuracy]
@@ -36,7 +36,7 @@ def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
         with workspace.progress.step("evaluate", len(genes)) as bar:
             for architecture in missing:
                 accuracy[architecture.id] = workspace.evaluator(architecture)
-                write_document(path, _KIND, _VERSION, {"inputs_digest": inputs_digest, "accuracy": accuracy})
+                EVALUATED.write(path, {"inputs_digest": inputs_digest, "accuracy": accuracy})
                 bar(len(accuracy), f"{architecture}  accuracy {accuracy[architecture.id]:.1%}")
     return _fit_predictor(workspace, accuracy)
 
@@ -58,7 +58,7 @@ def load_predictor(workspace: Workspace) -> AccuracyPredictor | ReleasedPredicto
     folder, path = workspace.folder, find_predictor_file(workspace)
     if path == folder.released_predictor:
         return ReleasedPredictor.load(path, workspace.space)
-    recorded = read_document(path, _KIND, _VERSION)
+    recorded = EVALUATED.read(path)
     is_imported = not folder.checkpoint.exists()
     if not is_imported and recorded["inputs_digest"] != digest_of_inputs(workspace.weights_digest):
         raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {folder.root}")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgenas.errors import FormatError
-from edgenas.files import parse_dataclass, read_document, write_document
-
-_KIND, _VERSION = "profile_plan", 1
+from edgenas.files import parse_dataclass
+from edgenas.pipeline.documents import PROFILE_PLAN
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,13 @@ class ProfilePlan:
         """Read the plan for these inputs; an empty one where the file is missing or of other inputs."""
         if not path.exists():
             return cls(inputs_digest)
-        found = parse_dataclass(cls, dict(read_document(path, _KIND, _VERSION)), str(path))
+        found = parse_dataclass(cls, dict(PROFILE_PLAN.read(path)), str(path))
         return found if found.inputs_digest == inputs_digest else cls(inputs_digest)
 
     def with_batch(self, number: int, batch: PlannedBatch, path: Path) -> ProfilePlan:
         """Return the plan with the batch of this number added or replaced; write it at once."""
         changed = ProfilePlan(self.inputs_digest, (*self.batches[:number], batch, *self.batches[number + 1 :]))
-        write_document(path, _KIND, _VERSION, asdict(changed))
+        PROFILE_PLAN.write(path, asdict(changed))
         return changed
 
     @property

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError
 from edgenas.export.formats import FORMATS, PRECISIONS
-from edgenas.files import digest, read_bytes, read_document, write_bytes, write_document
+from edgenas.files import Schema, digest, read_bytes, read_document, write_bytes, write_document
+from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.measurement_log import log_bytes
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.profilers import LatencyTable, Measurement
+from edgenas.profilers.latency.table import TABLE_SCHEMA
 from edgenas.search import Front
+from edgenas.search.pareto import FRONT_SCHEMA
 from edgenas.space import SearchSpace, space_from_dict
 
 Say = Callable[[str], None]
@@ -26,62 +28,22 @@ _KIND, _VERSION = "run", 2
 _NEXT = "upgrade"
 _CONVERT, _REMOVE = "convert", "remove"
 
-_HOLDOUT_KEYS = {
-    "certificate": "holdout",
-    "levelled": "drift_corrected",
-    "pace_ms": "probe_ms",
-    "verdicts": "validity_counts",
-    "trusted": "valid",
-    "refused": "rejected",
+# The command that makes a document again.
+_REMADE_BY = {
+    EVALUATED: "edgenas evaluate",
+    TABLE_SCHEMA: "edgenas profile (from its measurements; edgenas import if it is published)",
+    PROFILE_PLAN: "edgenas profile",
+    TABLE_CHECK: "edgenas profile --check",
+    TABLE_CHECK_PLAN: "edgenas profile --check",
+    FRONT_SCHEMA: "edgenas search",
+    CHOICE: "edgenas choose",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class _Schema:
-    """One kind of document: its version before and after, new names of keys at any depth, and what makes it again."""
-
-    kind: str
-    old_version: int
-    version: int
-    keys: Mapping[str, str]
-    again: str
-
-
-_EVALUATED = _Schema("evaluated", 1, 1, {"made_from": "inputs_digest"}, "edgenas evaluate")
-_TABLE = _Schema(
-    "latency_table",
-    6,
-    7,
-    {
-        **_HOLDOUT_KEYS,
-        "made_from": "inputs_digest",
-        "inferred": "posterior",
-        "strengths": "variances",
-        "lean": "transfer_weight",
-    },
-    "edgenas profile (from its measurements; edgenas import if it is published)",
-)
-_PLAN = _Schema("profile_plan", 1, 1, {"made_from": "inputs_digest"}, "edgenas profile")
-_CHECK = _Schema(
-    "table_check",
-    3,
-    3,
-    {
-        **_HOLDOUT_KEYS,
-        "verdict": "conclusion",
-        "usual": "tolerance",
-        "pace_then_ms": "probe_then_ms",
-        "pace_now_ms": "probe_now_ms",
-    },
-    "edgenas profile --check",
-)
-_CHECK_PLAN = _Schema("table_check_plan", 2, 2, {}, "edgenas profile --check")
-_FRONT = _Schema("front", 1, 1, {"made_from": "inputs_digest"}, "edgenas search")
-_CHOICE = _Schema("choice", 1, 1, {"made_from": "inputs_digest", "verdict": "validity"}, "edgenas choose")
-
 # Without these, a device or the trained supernet would have to run again.
-_NEEDED = (_EVALUATED, _TABLE, _PLAN)
-_LOAD: dict[_Schema, Callable[[Path, SearchSpace], object]] = {_TABLE: LatencyTable.load, _FRONT: Front.load}
+_NEEDED = (EVALUATED, TABLE_SCHEMA, PROFILE_PLAN)
+_LOAD: dict[Schema, Callable[[Path, SearchSpace], object]] = {
+    TABLE_SCHEMA: LatencyTable.load,
+    FRONT_SCHEMA: Front.load,
+}
 
 
 def upgrade_run(folder: RunFolder, say: Say) -> None:
@@ -136,14 +98,16 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
         except EdgeNASError as error:
             if schema in _NEEDED:
                 raise
-            say(f"upgrade   leaves out {old}: {error}; {schema.again} makes it again")
+            say(f"upgrade   leaves out {old}: {error}; {_REMADE_BY[schema]} makes it again")
             continue
         try:
             if schema in _LOAD:
                 _LOAD[schema](new, space)
         except EdgeNASError as error:
             new.unlink()
-            say(f"upgrade   leaves out {old}: this edgenas cannot use it ({error}); {schema.again} makes it again")
+            say(
+                f"upgrade   leaves out {old}: this edgenas cannot use it ({error}); {_REMADE_BY[schema]} makes it again"
+            )
     for old, new in _pictures(folder):
         write_bytes(new, read_bytes(old))
     say(
@@ -152,26 +116,14 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
     )
 
 
-def _convert_document(folder: RunFolder, old: Path, new: Path, schema: _Schema) -> None:
-    body = _with_keys(dict(read_document(old, schema.kind, schema.old_version)), schema.keys)
-    if schema is _CHOICE:
-        validity = body["measured"]["validity"]
-        for status, word in (("trusted", "valid"), ("refused", "rejected")):
-            validity = re.sub(rf"^{status}\b", word, validity)
-        body["measured"]["validity"] = validity
-    if schema is _CHECK_PLAN:
+def _convert_document(folder: RunFolder, old: Path, new: Path, schema: Schema) -> None:
+    body = dict(schema.read(old))
+    if schema is TABLE_CHECK_PLAN:
         # The plan of a check belongs to the bytes of its table, and those have changed: tables are converted first.
         target = new.parents[1].name
         if body["table_sha256"] == digest(read_bytes(_old_table(folder, target))):
             body["table_sha256"] = digest(read_bytes(folder.table(target)))
-    write_document(new, schema.kind, schema.version, body)
-
-
-def _with_keys(value: Any, names: Mapping[str, str]) -> Any:
-    """Return plain data with keys renamed at any depth."""
-    if isinstance(value, dict):
-        return {names.get(key, key): _with_keys(part, names) for key, part in value.items()}
-    return [_with_keys(part, names) for part in value] if isinstance(value, list) else value
+    schema.write(new, body)
 
 
 def _read_measurements(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
@@ -202,26 +154,26 @@ def _measurement_folders(folder: RunFolder) -> list[Path]:
     return sorted(path for path in folder.root.glob("measurements/*") if path.is_dir())
 
 
-def _documents(folder: RunFolder) -> Iterator[tuple[Path, Path, _Schema]]:
+def _documents(folder: RunFolder) -> Iterator[tuple[Path, Path, Schema]]:
     """Yield the old and the new path of each document with its schema, tables before the plans of their checks."""
     evaluated = folder.root / "accuracy" / "evaluated.json"
     if evaluated.exists():
-        yield evaluated, folder.evaluated, _EVALUATED
+        yield evaluated, folder.evaluated, EVALUATED
     later = []
     for path in sorted(folder.root.glob("tables/*.json")):
         if match := re.fullmatch(r"(.+)\.check-(\d+)\.plan\.json", path.name):
-            later.append((path, folder.check_plan(match[1], int(match[2])), _CHECK_PLAN))
+            later.append((path, folder.check_plan(match[1], int(match[2])), TABLE_CHECK_PLAN))
         elif match := re.fullmatch(r"(.+)\.check-(\d+)\.json", path.name):
-            yield path, folder.check(match[1], int(match[2])), _CHECK
+            yield path, folder.check(match[1], int(match[2])), TABLE_CHECK
         elif match := re.fullmatch(r"(.+)\.plan\.json", path.name):
-            yield path, folder.plan(match[1]), _PLAN
+            yield path, folder.plan(match[1]), PROFILE_PLAN
         else:
-            yield path, folder.table(path.stem), _TABLE
+            yield path, folder.table(path.stem), TABLE_SCHEMA
     yield from later
     for path in sorted(folder.root.glob("fronts/*.json")):
-        yield path, folder.front(path.stem), _FRONT
+        yield path, folder.front(path.stem), FRONT_SCHEMA
     for path in sorted(folder.root.glob("choices/*/*.json")):
-        yield path, folder.choice(path.parent.name, path.stem), _CHOICE
+        yield path, folder.choice(path.parent.name, path.stem), CHOICE
 
 
 def _old_table(folder: RunFolder, target: str) -> Path:

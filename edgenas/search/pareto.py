@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
 from edgenas.errors import RunError
-from edgenas.files import read_document, write_document
+from edgenas.files import Schema, rename_keys
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_ms
 
-_KIND, _VERSION = "front", 1
+FRONT_SCHEMA = Schema("front", 2, {1: lambda body: {**rename_keys(body, {"made_from": "inputs_digest"})}})
 
 
 def nondominated_mask(costs: Vector) -> npt.NDArray[np.bool_]:
@@ -93,7 +93,7 @@ class Front:
             "latency_ms": self.latency_ms.tolist(),
             "peak_bytes": self.peak_bytes.tolist(),
         }
-        write_document(path, _KIND, _VERSION, body)
+        FRONT_SCHEMA.write(path, body)
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Front:
@@ -101,7 +101,7 @@ class Front:
 
         Raises FormatError when the file is damaged, RunError when the front belongs to another space.
         """
-        body = read_document(path, _KIND, _VERSION)
+        body = FRONT_SCHEMA.read(path)
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; search again")
         return cls(

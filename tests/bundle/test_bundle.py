@@ -458,7 +458,7 @@ def test_labels_of_a_tflite_file_lie_in_it(make: Callable[..., Bundle], bundle_a
 def test_a_card_cannot_widen_what_its_file_may_lose(bundle: Bundle) -> None:
     """A float32 file whose card says int8, with its looser limits, is refused: kinds are read from the file."""
     card = {**bundle.card, "kind": "onnx-int8"}
-    write_document(bundle.path / "card.json", "bundle", 2, card)
+    write_document(bundle.path / "card.json", "bundle", 3, card)
     _seal(bundle)
     assert "card.json: says 'onnx-int8', but model.onnx is onnx-fp32" in _refused(bundle)
 
@@ -468,7 +468,7 @@ def test_a_card_cannot_widen_what_its_file_may_lose(bundle: Bundle) -> None:
 )
 def test_a_card_that_describes_another_file_is_refused(bundle: Bundle, name: str, value: Any) -> None:
     """A card that describes another model file is refused."""
-    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, name: value})
+    write_document(bundle.path / "card.json", "bundle", 3, {**bundle.card, name: value})
     _seal(bundle)
     assert f"card.json: its '{name}' is not that of model.onnx" in _refused(bundle)
 
@@ -489,10 +489,10 @@ def test_scripts_are_those_that_edgenas_writes(bundle: Bundle, name: str, said: 
     assert bundle.verify().foreign_scripts is None
     with (bundle.path / name).open("a") as script:
         script.write("import os\n")
-    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, "versions": {"edgenas": said}})
+    write_document(bundle.path / "card.json", "bundle", 3, {**bundle.card, "versions": {"edgenas": said}})
     _seal(bundle)
     assert bundle.verify().foreign_scripts == foreign
-    write_document(bundle.path / "card.json", "bundle", 2, {**bundle.card, "versions": {"edgenas": __version__}})
+    write_document(bundle.path / "card.json", "bundle", 3, {**bundle.card, "versions": {"edgenas": __version__}})
     _seal(bundle)
     assert f"{name}: is not the script that edgenas {__version__} writes" in _refused(bundle)
 

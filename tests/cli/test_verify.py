@@ -151,7 +151,7 @@ def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: P
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "old"))
     write_document(folder / "card.json", "bundle", 1, {})
     (folder / "SHA256SUMS").write_bytes(checksums(folder, "onnx"))
-    assert "has schema version 1, this edgenas reads 2" in refused(folder)
+    assert "has schema version 1, this edgenas reads 3" in refused(folder)
 
 
 def test_scripts_of_another_edgenas(call: Call, shipped: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_scripts_of_another_edgenas(call: Call, shipped: Path, tmp_path: Path) -
     from edgenas.files import write_document
 
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "other"))
-    write_document(folder / "card.json", "bundle", 2, {**Bundle(folder).card, "versions": {"edgenas": "0.0.1"}})
+    write_document(folder / "card.json", "bundle", 3, {**Bundle(folder).card, "versions": {"edgenas": "0.0.1"}})
     (folder / "run.py").write_text("print(7)\n")
     (folder / "SHA256SUMS").write_bytes(checksums(folder, "onnx"))
     code, out, err = call("verify", folder)

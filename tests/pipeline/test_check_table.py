@@ -323,7 +323,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
 def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
     """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
     check = run.check_table(_TARGET)
-    body = read_document(run.folder.check(_TARGET.name, 1), "table_check", 3)
+    body = read_document(run.folder.check(_TARGET.name, 1), "table_check", 4)
     assert body == json.loads(json.dumps(check.to_dict()))
     assert body["agrees"] is True
     assert body["holdout"]["errors"] == list(check.holdout.errors)

@@ -127,7 +127,7 @@ def test_evaluated_subnets_go_before_an_imported_predictor(run: Run) -> None:
     first = run.search([target])
     genes = _SPACE.sample_distinct(12, np.random.default_rng(0))
     accuracy = {each.id: 0.5 + number / 100 for number, each in enumerate(_SPACE.decode(genes))}
-    write_document(run.folder.evaluated, "evaluated", 1, {"inputs_digest": "test", "accuracy": accuracy})
+    write_document(run.folder.evaluated, "evaluated", 2, {"inputs_digest": "test", "accuracy": accuracy})
     assert isinstance(run.predictor(), AccuracyPredictor)
     assert run.search([target]).inputs_digest != first.inputs_digest
 

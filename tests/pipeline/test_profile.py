@@ -114,7 +114,7 @@ def measured(run: Run, name: str | None = None) -> list[bytes]:
 
 
 def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
-    body = read_document(run.folder.plan(board(name).name), "profile_plan", 1)
+    body = read_document(run.folder.plan(board(name).name), "profile_plan", 2)
     found: list[dict[str, list[str]]] = body["batches"]
     return found
 
@@ -350,9 +350,9 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_plan_that_makes_no_sense_is_refused(run: Run, change: dict[str, object], message: str) -> None:
     """Of a plan that another program wrote the key and the rule are named, before anything is measured."""
     path = run.folder.plan(board().name)
-    body = read_document(path, "profile_plan", 1)
+    body = read_document(path, "profile_plan", 2)
     first, second = body["batches"]
-    write_document(path, "profile_plan", 1, {**body, "batches": [first, {**second, **change}]})
+    write_document(path, "profile_plan", 2, {**body, "batches": [first, {**second, **change}]})
     with pytest.raises(UsageError, match=rf"plan\.json: .*{message}"):
         run.profile(board(), LONGER)
 
@@ -438,7 +438,7 @@ def test_a_connection_that_breaks_costs_nothing(
     assert (
         len({each.model_sha256 for each in taken if not each.rejected})
         == count(table)
-        == 20 * len(read_document(again.folder.plan(target.name), "profile_plan", 1)["batches"])
+        == 20 * len(read_document(again.folder.plan(target.name), "profile_plan", 2)["batches"])
     )
     assert len([each for each in taken if not each.rejected]) == count(table)
 

@@ -205,7 +205,7 @@ def test_the_other_files_say_what_they_said(original: Path, old: Path) -> None:
     assert holdout is not None
     assert (holdout.mape, holdout.probe_ms) == (table["certificate"]["mape"], table["certificate"]["pace_ms"])
     assert (holdout.validity_counts, run.table(target).overhead_ms) == ({"unverified": 40}, table["overhead_ms"])
-    check, now = before(f"tables/{TARGET}.check-1.json"), read_document(run.folder.check(TARGET, 1), "table_check", 3)
+    check, now = before(f"tables/{TARGET}.check-1.json"), read_document(run.folder.check(TARGET, 1), "table_check", 4)
     assert (now["conclusion"], now["probe_then_ms"]) == (check["verdict"], check["pace_then_ms"])
     assert now["drift_corrected"] == check["levelled"]
     assert now["holdout"]["drift_corrected"] == check["certificate"]["levelled"]
@@ -213,7 +213,7 @@ def test_the_other_files_say_what_they_said(original: Path, old: Path) -> None:
     (choice,) = run.choices(target)
     chosen = before(f"choices/{TARGET}/latency-50ms.json")["measured"]
     assert (choice.measured.latency_ms, choice.measured.validity) == (chosen["latency_ms"], chosen["verdict"])
-    evaluated = read_document(run.folder.evaluated, "evaluated", 1)
+    evaluated = read_document(run.folder.evaluated, "evaluated", 2)
     assert evaluated["accuracy"] == before("accuracy/evaluated.json")["accuracy"]
     bundle = run.folder.bundle(TARGET, choice.arch.id)
     assert contents(bundle) == contents(original / "bundles" / TARGET / choice.arch.id)

@@ -70,7 +70,7 @@ def test_a_front_of_a_newer_schema_is_refused(
     """A version that this edgenas does not know is refused with the remedy."""
     path = tmp_path / "front.json"
     make_front((0.9, 1.5, 1e6)).save(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 3}))
     with pytest.raises(FormatError, match="upgrade edgenas"):
         Front.load(path, tiny)
 

@@ -21,6 +21,25 @@ from edgenas.space import SearchSpace
 from edgenas.units import format_ms
 
 TWO_SIDED_95 = 1.959964
+# New names of keys in version 7 of tables, which hold a report.
+KEYS_RENAMED_IN_TABLE_7 = {
+    "certificate": "holdout",
+    "levelled": "drift_corrected",
+    "pace_ms": "probe_ms",
+    "verdicts": "validity_counts",
+    "trusted": "valid",
+    "refused": "rejected",
+}
+
+# Renamed in version 7 of tables, where holdout reports are stored.
+KEYS_RENAMED_IN_TABLE_7 = {
+    "certificate": "holdout",
+    "levelled": "drift_corrected",
+    "pace_ms": "probe_ms",
+    "verdicts": "validity_counts",
+    "trusted": "valid",
+    "refused": "rejected",
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import parse_dataclass, read_document, write_document
+from edgenas.files import Schema, parse_dataclass, rename_keys
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import (
+    KEYS_RENAMED_IN_TABLE_7,
     TWO_SIDED_95,
     HoldoutReport,
     Predictions,
@@ -36,7 +37,13 @@ from edgenas.profilers.latency.table_data import (
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.space import Architecture, SearchSpace
 
-_KIND, _VERSION = "latency_table", 7
+
+def _upgrade_from_6(body: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"made_from": "inputs_digest", "inferred": "posterior", "strengths": "variances", "lean": "transfer_weight"}
+    return {**rename_keys(body, {**KEYS_RENAMED_IN_TABLE_7, **names})}
+
+
+TABLE_SCHEMA = Schema("latency_table", 7, {6: _upgrade_from_6})
 _MIN_FITTED, _MIN_FITTED_WITH_SOURCES = 20, 5
 
 
@@ -267,7 +274,7 @@ class LatencyTable:
             "curve": None if self.curve is None else self.curve.to_dict(),
             "posterior": posterior,
         }
-        write_document(path, _KIND, _VERSION, body)
+        TABLE_SCHEMA.write(path, body)
 
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> LatencyTable:
@@ -277,7 +284,7 @@ class LatencyTable:
             FormatError: If the file is damaged or a key is missing or wrong.
             RunError: If the table is of another space.
         """
-        body = read_document(path, _KIND, _VERSION)
+        body = TABLE_SCHEMA.read(path)
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
         values = {field.name: body[field.name] for field in fields(TableData)}

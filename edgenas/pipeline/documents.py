@@ -1,0 +1,40 @@
+"""The schemas of a run's documents, with the upgrades from older versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgenas.files import Schema, rename_keys
+from edgenas.profilers.latency.holdout import KEYS_RENAMED_IN_TABLE_7
+
+
+def _rename_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {**rename_keys(body, {"made_from": "inputs_digest"})}
+
+
+def _upgrade_check_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        **KEYS_RENAMED_IN_TABLE_7,
+        "verdict": "conclusion",
+        "usual": "tolerance",
+        "pace_then_ms": "probe_then_ms",
+        "pace_now_ms": "probe_now_ms",
+    }
+    return {**rename_keys(body, names)}
+
+
+def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
+    upgraded = {**rename_keys(body, {"made_from": "inputs_digest", "verdict": "validity"})}
+    validity = upgraded["measured"]["validity"]
+    for status, word in (("trusted", "valid"), ("refused", "rejected")):
+        validity = re.sub(rf"^{status}\b", word, validity)
+    return {**upgraded, "measured": {**upgraded["measured"], "validity": validity}}
+
+
+EVALUATED = Schema("evaluated", 2, {1: _rename_digest})
+PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})
+TABLE_CHECK = Schema("table_check", 4, {3: _upgrade_check_from_3})
+TABLE_CHECK_PLAN = Schema("table_check_plan", 2)
+CHOICE = Schema("choice", 2, {1: _upgrade_choice_from_1})
