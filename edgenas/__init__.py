@@ -17,9 +17,12 @@ _MODULES = {
     "Baseline": "edgenas.regression",
     "Budget": "edgenas.costs",
     "Bundle": "edgenas.bundle",
+    "CheckResult": "edgenas.pipeline.device_check",
     "Choice": "edgenas.pipeline.choose",
+    "Device": "edgenas.devices",
     "DeviceProfile": "edgenas.devices",
     "EdgeNASError": "edgenas.errors",
+    "ErrorMetrics": "edgenas.profilers.latency.agreement",
     "Explanation": "edgenas.pipeline.explain",
     "ExportFormat": "edgenas.export",
     "ExportSettings": "edgenas.pipeline.prepared_model",
@@ -30,20 +33,33 @@ _MODULES = {
     "LatencyTable": "edgenas.profilers",
     "MeasureSettings": "edgenas.profilers",
     "MeasuredModels": "edgenas.profilers",
+    "MeasuredSubnet": "edgenas.pipeline.choose",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
     "MobileNetV3": "edgenas.space",
+    "PartLatency": "edgenas.pipeline.explain",
+    "Prediction": "edgenas.pipeline.choose",
     "Progress": "edgenas.pipeline.progress",
     "ProxylessNAS": "edgenas.space",
+    "RankedModel": "edgenas.profilers",
+    "RejectedCandidate": "edgenas.pipeline.choose",
+    "ReleasedPredictor": "edgenas.accuracy",
     "ResNet50D": "edgenas.space",
     "Run": "edgenas.pipeline",
     "Schedule": "edgenas.ofa",
     "SearchSpace": "edgenas.space",
+    "Stage": "edgenas.space",
     "Supernet": "edgenas.ofa",
     "TableCheck": "edgenas.pipeline.check_table",
     "Target": "edgenas.devices",
+    "Validity": "edgenas.profilers",
+    "VerificationReport": "edgenas.pipeline.verify_bundle",
+    "VerifiedBundle": "edgenas.bundle",
+    "check_device": "edgenas.pipeline.device_check",
     "check_latency": "edgenas.regression",
+    "compare_results": "edgenas.profilers",
     "connect_device": "edgenas.devices",
+    "create_profile": "edgenas.pipeline.device_setup",
     "import_tables": "edgenas.pipeline.import_tables",
     "import_weights": "edgenas.pipeline.import_weights",
     "load_profile": "edgenas.devices",
@@ -51,13 +67,18 @@ _MODULES = {
     "measure_model": "edgenas.profilers",
     "measure_models": "edgenas.profilers",
     "record_baseline": "edgenas.regression",
+    "set_up_device": "edgenas.pipeline.device_setup",
+    "verify_bundle": "edgenas.pipeline.verify_bundle",
 }
 __all__ = sorted(_MODULES)
 
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor as AccuracyPredictor
+    from edgenas.accuracy import ReleasedPredictor as ReleasedPredictor
     from edgenas.bundle import Bundle as Bundle
+    from edgenas.bundle import VerifiedBundle as VerifiedBundle
     from edgenas.costs import Budget as Budget
+    from edgenas.devices import Device as Device
     from edgenas.devices import DeviceProfile as DeviceProfile
     from edgenas.devices import Target as Target
     from edgenas.devices import connect_device as connect_device
@@ -70,20 +91,34 @@ if TYPE_CHECKING:
     from edgenas.pipeline import Run as Run
     from edgenas.pipeline.check_table import TableCheck as TableCheck
     from edgenas.pipeline.choose import Choice as Choice
+    from edgenas.pipeline.choose import MeasuredSubnet as MeasuredSubnet
+    from edgenas.pipeline.choose import Prediction as Prediction
+    from edgenas.pipeline.choose import RejectedCandidate as RejectedCandidate
+    from edgenas.pipeline.device_check import CheckResult as CheckResult
+    from edgenas.pipeline.device_check import check_device as check_device
+    from edgenas.pipeline.device_setup import create_profile as create_profile
+    from edgenas.pipeline.device_setup import set_up_device as set_up_device
     from edgenas.pipeline.explain import Explanation as Explanation
+    from edgenas.pipeline.explain import PartLatency as PartLatency
     from edgenas.pipeline.export import ExportedBundle as ExportedBundle
     from edgenas.pipeline.import_tables import import_tables as import_tables
     from edgenas.pipeline.import_weights import import_weights as import_weights
     from edgenas.pipeline.prepared_model import ExportSettings as ExportSettings
     from edgenas.pipeline.progress import Progress as Progress
+    from edgenas.pipeline.verify_bundle import VerificationReport as VerificationReport
+    from edgenas.pipeline.verify_bundle import verify_bundle as verify_bundle
     from edgenas.profilers import HoldoutReport as HoldoutReport
     from edgenas.profilers import LatencyTable as LatencyTable
     from edgenas.profilers import MeasuredModels as MeasuredModels
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import MeasurementResult as MeasurementResult
     from edgenas.profilers import MeasureSettings as MeasureSettings
+    from edgenas.profilers import RankedModel as RankedModel
+    from edgenas.profilers import Validity as Validity
+    from edgenas.profilers import compare_results as compare_results
     from edgenas.profilers import measure_model as measure_model
     from edgenas.profilers import measure_models as measure_models
+    from edgenas.profilers.latency.agreement import ErrorMetrics as ErrorMetrics
     from edgenas.regression import Baseline as Baseline
     from edgenas.regression import LatencyCheck as LatencyCheck
     from edgenas.regression import check_latency as check_latency
@@ -94,6 +129,7 @@ if TYPE_CHECKING:
     from edgenas.space import ProxylessNAS as ProxylessNAS
     from edgenas.space import ResNet50D as ResNet50D
     from edgenas.space import SearchSpace as SearchSpace
+    from edgenas.space import Stage as Stage
 
 
 def __getattr__(name: str) -> Any:

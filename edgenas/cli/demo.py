@@ -62,6 +62,7 @@ def _print_result(result: DemoResult, picture: Path) -> None:
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
     print("\nNext:")
     print(f"  python {Path(chosen.model).parent / 'run.py'}")
-    print(f"  edgenas measure {chosen.model} --device {result.target.profile.name}")
-    print(f"  edgenas choose --run {root} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
+    print(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
+    device = "" if result.target.cli_name == "localhost" else f" --device {result.target.cli_name}"
+    print(f"  edgenas choose --run {root}{device} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
     print(f"  edgenas export --run {root} --arch {chosen.architecture} --out ship")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.cli.common import print_table
 from edgenas.errors import ModelError
-from edgenas.profilers import Measurement, MeasurementResult, compare_results
+from edgenas.profilers import Measurement, MeasurementResult, rank_results
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
     from edgenas.graph import GraphSummary
+    from edgenas.profilers import RankedModel
     from edgenas.profilers.measure.models import Outcome
 
 _NO_CHANGE = 0.0005  # as a share of the latency
@@ -23,7 +25,9 @@ _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory"
 def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
     """Return the command's JSON document."""
     models = [_model_document(path, outcome, targets[path]) for path, outcome in outcomes.items()]
-    return {"models": models, **({"ranking": ranking(outcomes)} if compare else {})}
+    if not compare:
+        return {"models": models}
+    return {"models": models, "ranking": [asdict(row) for row in rank_results(_select_results(outcomes))]}
 
 
 def _model_document(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def _model_document(path: Path, outcome: Outcome, target: Target) -> dict[str, A
 
 def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> None:
     """Print a line for each model, validity, the conditions and, if wanted, the ranking."""
-    results = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)}
+    results = _select_results(outcomes)
     names = ", ".join(dict.fromkeys(target.name for target in targets.values()))
     made_up = " SYNTHETIC" if any(result.synthetic for result in results.values()) else ""
     print_table(_COLUMNS, [_row(path, outcome) for path, outcome in outcomes.items()], f"{names}{made_up}")
@@ -54,7 +58,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         if isinstance(outcome, ModelError):
             print(f"failed: {outcome}")
     if compare:
-        _print_ranking(ranking(outcomes))
+        _print_ranking(rank_results(results))
 
 
 def _row(path: Path, outcome: Outcome) -> list[str]:
@@ -132,34 +136,16 @@ def _format_range(name: str, values: Sequence[Any]) -> str:
     return f"{name} {known[0]}" if len(known) == 1 else f"{name} {known[0]} to {known[-1]}"
 
 
-def ranking(outcomes: Mapping[Path, Outcome]) -> list[dict[str, Any]]:
-    """Return the measured models, the fastest first, each compared with the previous one.
-
-    ``slower`` is true where the whole 95% interval of the ratio lies above 1, and None
-    where one of the two has fewer than six processes.
-    """
-    results = [(path, outcome) for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)]
-    results.sort(key=lambda pair: pair[1].median_ms)
-    rows: list[dict[str, Any]] = []
-    for place, (path, result) in enumerate(results):
-        row: dict[str, Any] = {"model": str(path), "rank": place + 1, "median_ms": result.median_ms}
-        if place:
-            comparison = compare_results(result, results[place - 1][1])
-            row |= {
-                "ratio": None if comparison is None else comparison[0],
-                "interval_95": None if comparison is None else list(comparison[1:]),
-                "slower": None if comparison is None else comparison[1] > 1,
-            }
-        rows.append(row)
-    return rows
-
-
-def _print_ranking(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_ranking(rows: Sequence[RankedModel]) -> None:
     words = {True: "slower", False: "no significant difference", None: "not comparable"}
     table = []
     for row in rows:
-        ratio, interval = row.get("ratio"), row.get("interval_95")
+        ratio, interval = row.ratio, row.interval_95
         text = "" if ratio is None or interval is None else f"{ratio:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-        conclusion = words[row["slower"]] if "slower" in row else "fastest"
-        table.append([str(row["rank"]), row["model"], format_ms(row["median_ms"]), text, conclusion])
+        conclusion = words[row.slower] if row.rank > 1 else "fastest"
+        table.append([str(row.rank), row.model, format_ms(row.median_ms), text, conclusion])
     print_table(("rank", "model", "median", "ratio to the previous, 95% interval", ""), table)
+
+
+def _select_results(outcomes: Mapping[Path, Outcome]) -> dict[Path, MeasurementResult]:
+    return {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, MeasurementResult)}

@@ -31,7 +31,7 @@ from edgenas.profilers.measure.validity import MAX_DRIFT
 
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5
-# In a restless hour one process of each would make a table look worse than it is.
+# One process of each would make a table look worse than it is while other programs run.
 _SETTINGS = replace(SETTINGS, processes=3, max_processes=3)
 _FEWEST, _MOST = 10, 1000
 _DRAWS = 64  # subnets at a time; most of the first such draw are fresh
@@ -125,7 +125,7 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
 
     The subnets are written down before the first is measured, so that an
     interrupted check resumes with them. Each check has a number and a file of
-    its own. Subnets that the device cannot run are named and left out.
+    its own. Subnets that the device cannot run are named and skipped.
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
@@ -228,11 +228,11 @@ def _compare(
     holdout = table.holdout
     process = table.process
     assert holdout is not None  # check_table has looked
-    assert process is not None  # a certificate is of measured subnets
+    assert process is not None  # a holdout report is of measured subnets
     genes = workspace.space.encode([workspace.space.from_id(text) for text in measurements])
     taken, then = [one for each in measurements.values() for one in each], holdout.probe_ms
-    pace_now = common_baseline(taken)
-    if then is not None and pace_now is not None and is_same_speed(pace_now, then):
+    probe_now_ms = common_baseline(taken)
+    if then is not None and probe_now_ms is not None and is_same_speed(probe_now_ms, then):
         measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
@@ -253,7 +253,7 @@ def _compare(
         reference_then_ms=holdout.reference_ms,
         reference_now_ms=store.reference_ms if len(references) >= _REFERENCES else None,
         probe_then_ms=then,
-        probe_now_ms=pace_now,
+        probe_now_ms=probe_now_ms,
         validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),

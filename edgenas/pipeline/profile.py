@@ -242,4 +242,4 @@ def report_failed_subnets(workspace: Workspace, step: str, failed: Mapping[str, 
     if 2 * len(failed) > count:
         raise next(iter(failed.values()))
     for name, error in failed.items():
-        workspace.progress.say(f"{step:<9} leaves out {name}: {str(error).partition(': ')[2]}")
+        workspace.progress.say(f"{step:<9} skips {name}: {str(error).partition(': ')[2]}")

@@ -162,6 +162,7 @@ class Run:
         Raises:
             RunError: There is no table, or too few subnets are left that were never measured.
             UsageError: The table is a published one, or ``subnets`` is out of range.
+            DeviceError: The device cannot be reached, or changed its speed for good.
         """
         from edgenas.pipeline.check_table import check_table
 
@@ -192,6 +193,9 @@ class Run:
         Raises:
             BudgetError: No subnet is predicted to fit.
             NoChoiceError: No candidate kept the budget when it was measured.
+            RunError: The front is missing.
+            UsageError: ``budgets`` is not of one target, or ``max_drop`` is out of range.
+            DeviceError: The device cannot be reached.
         """
         from edgenas.pipeline.choose import choose
 
@@ -211,7 +215,8 @@ class Run:
 
         Raises:
             VerificationError: The file loses more than its format may.
-            UsageError: ``out`` holds something else than a bundle.
+            UsageError: ``out`` holds something else than a bundle, or the architecture is of another space.
+            RunError: The supernet is not trained.
         """
         from edgenas.pipeline.export import export
 

@@ -22,12 +22,12 @@ def rank_candidates(front: Front, budget: Budget) -> npt.NDArray[np.int64]:
     """
     fits = (front.latency_ms <= budget.latency_ms) & (front.peak_bytes <= budget.memory_bytes)
     if not fits.any():
-        fastest, leanest = int(np.argmin(front.latency_ms)), int(np.argmin(front.peak_bytes))
+        fastest, smallest = int(np.argmin(front.latency_ms)), int(np.argmin(front.peak_bytes))
         architectures = front.architectures()
         raise BudgetError(
             f"no subnet meets the budget ({budget}) on {front.target}: the fastest is {architectures[fastest]} with"
-            f" {format_ms(front.latency_ms[fastest])}, the leanest {architectures[leanest]} with"
-            f" {format_bytes(front.peak_bytes[leanest])}; raise the budget (all predicted)"
+            f" {format_ms(front.latency_ms[fastest])}, the one with the least memory is {architectures[smallest]} with"
+            f" {format_bytes(front.peak_bytes[smallest])}; raise the budget (all predicted)"
         )
     indices = np.flatnonzero(fits)
     return indices[np.lexsort((front.latency_ms[indices], -front.accuracy[indices]))]

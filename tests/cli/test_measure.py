@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgenas.cli.measurement_output import conditions, ranking
+from edgenas.cli.measurement_output import conditions
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, MeasurementResult, iter_measurements
+from edgenas.profilers import Measurement, MeasurementResult, iter_measurements, rank_results
 from edgenas.profilers.measure.validity import Validity
 
 Call = Callable[..., tuple[int, str, str]]
@@ -199,9 +199,9 @@ def result_of(medians: Sequence[float], **fields: Any) -> MeasurementResult:
 def test_models_within_the_noise_are_not_significantly_different() -> None:
     """Medians that lie now above, now below each other are no ranking; too few processes are no comparison."""
     noisy, steady, brief = result_of([1.0, 1.2] * 3), result_of([1.11] * 6), result_of([2.0] * 2)
-    found = ranking({Path("a"): steady, Path("b"): noisy, Path("c"): brief})
-    assert [row["model"] for row in found] == ["b", "a", "c"]
-    assert [row.get("slower") for row in found] == [None, False, None]
+    found = rank_results({Path("a"): steady, Path("b"): noisy, Path("c"): brief})
+    assert [row.model for row in found] == ["b", "a", "c"]
+    assert [row.slower for row in found] == [None, False, None]
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeyp
     assert isinstance(run.workspace.progress, Recorder)
     failed = [batch["failed"] for batch in batches(run)]
     assert [len(each) for each in failed] == [1, 1, 1]
-    assert run.workspace.progress.said[0].startswith(f"profile   leaves out {failed[0][0]}: crashes onnxruntime")
+    assert run.workspace.progress.said[0].startswith(f"profile   skips {failed[0][0]}: crashes onnxruntime")
     assert count(table) == 57
     run.folder.table(board().name).unlink()
     monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)

@@ -35,17 +35,17 @@ def test_equals_in_everything_keep_the_order_of_the_front(make_front: Callable[.
 
 
 @pytest.mark.parametrize("limits", [{"latency": "0.9ms"}, {"memory": "0.5MB"}, {"latency": "1ms", "memory": "1MB"}])
-def test_an_impossible_budget_names_the_fastest_and_the_leanest(
+def test_an_impossible_budget_names_the_fastest_and_the_smallest(
     limits: dict[str, str], make_front: Callable[..., Front]
 ) -> None:
-    """When nothing fits, the message says which is fastest and how fast, which is leanest and how lean."""
+    """When nothing fits, the message says which is fastest and how fast, which needs the least memory and how much."""
     front = make_front(*_ROWS)
     ids = [architecture.id for architecture in front.architectures()]
     with pytest.raises(BudgetError) as caught:
         rank_candidates(front, Budget(**limits))
     message = str(caught.value)
     assert f"fastest is {ids[0]} with 1.00 ms" in message
-    assert f"leanest {ids[4]} with 1.00 MB" in message
+    assert f"the one with the least memory is {ids[4]} with 1.00 MB" in message
     assert str(Budget(**limits)) in message
     assert "localhost" in message
     assert "\n" not in message

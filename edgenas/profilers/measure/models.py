@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgenas.devices import DeviceProfile, Target, connect_device
@@ -11,7 +11,7 @@ from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers.measure.batch import Batch
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import MODEL_SUFFIXES
-from edgenas.profilers.measure.result import MeasurementResult
+from edgenas.profilers.measure.result import MeasurementResult, compare_results
 from edgenas.profilers.measure.settings import MeasureSettings
 
 Outcome = MeasurementResult | ModelError | DeviceError | None
@@ -79,6 +79,10 @@ class MeasuredModels:
         """The errors of the files that the runtime cannot run."""
         return {path: one for path, one in self.outcomes.items() if isinstance(one, ModelError)}
 
+    def rank(self) -> list[RankedModel]:
+        """Return the measured models, the fastest first, each compared with the previous one."""
+        return rank_results(self.results)
+
     def raise_for_errors(self) -> None:
         """Raise what ended the measuring early, or else a ModelError if a file could not be run."""
         if self.stopped_by is not None:
@@ -88,6 +92,42 @@ class MeasuredModels:
             raise ModelError(f"{len(errors)} of {len(self.outcomes)} models failed; the first: {errors[0]}")
         if errors:
             raise errors[0]
+
+
+@dataclass(frozen=True)
+class RankedModel:
+    """A measured model beside the next faster one.
+
+    Attributes:
+        model: the file.
+        rank: 1 for the fastest.
+        median_ms: its median latency.
+        ratio: its latency as a multiple of the next faster model's; None for the fastest, and where one of the two
+            has fewer than six processes.
+        interval_95: the 95% interval of the ratio.
+        slower: whether the whole interval lies above 1; None without a ratio.
+    """
+
+    model: str
+    rank: int
+    median_ms: float
+    ratio: float | None = None
+    interval_95: tuple[float, float] | None = None
+    slower: bool | None = None
+
+
+def rank_results(results: Mapping[Path, MeasurementResult]) -> list[RankedModel]:
+    """Return measured models, the fastest first, each compared with the previous one by ``compare_results``."""
+    ordered = sorted(results.items(), key=lambda item: item[1].median_ms)
+    rows: list[RankedModel] = []
+    for place, (path, result) in enumerate(ordered):
+        row = RankedModel(str(path), place + 1, result.median_ms)
+        comparison = compare_results(result, ordered[place - 1][1]) if place else None
+        if comparison is not None:
+            ratio, low, high = comparison
+            row = replace(row, ratio=ratio, interval_95=(low, high), slower=low > 1)
+        rows.append(row)
+    return rows
 
 
 def measure_models(
