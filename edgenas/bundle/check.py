@@ -126,6 +126,9 @@ class VerifiedBundle:
     interface: ModelInterface
     foreign_scripts: str | None = None
 
+    def __repr__(self) -> str:
+        return f"VerifiedBundle({self.export_format}, logits as recorded to {self.max_difference:.1e})"
+
 
 def bundle_files(file_format: str) -> tuple[str, ...]:
     """Return the names of a bundle's files in the order of its archive; the checksums of the others come last."""

@@ -58,10 +58,10 @@ def read_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> Calibr
 
 
 def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[CalibrationImages, CalibrationImages]:
-    """Images of a folder to calibrate on, and others to prove on: a fifth of them, each at most ``IMAGES``.
+    """Read images of a folder to calibrate on, and a held-out fifth to compare on, at most ``IMAGES`` each.
 
     A folder of 40 images or fewer is too small to divide: both are the same.
-    Raises UsageError as ``folder_images``.
+    Raises UsageError as ``read_folder``.
     """
     paths = _shuffle_paths(folder, seed)
     if len(paths) < _SPLIT_FROM:

@@ -74,7 +74,8 @@ class TableCheck:
     remedy: str
 
     def __repr__(self) -> str:
-        return f"TableCheck({self.number} of {self.target}, {self.conclusion})"
+        result = "agrees" if self.agrees else "disagrees"
+        return f"TableCheck({self.number} of {self.target}, {result}, MAPE {self.found.mape:.1%})"
 
     @property
     def agrees(self) -> bool:

@@ -87,10 +87,10 @@ def run_demo(folder: str | Path, target: Target, progress: Progress | None = Non
     log, say = run.folder.measurements(target.name), run.workspace.progress.say
     with MeasurementStore(log, target, SETTINGS, say=say) as store:
         subnets = tuple(_measure_subnet(name, each, target, table, store) for name, each in prepared.items())
-    return DemoResult(run, target, table, front, choice, subnets, export_int8(prepared["chosen"], target))
+    return DemoResult(run, target, table, front, choice, subnets, try_export_int8_tflite(prepared["chosen"], target))
 
 
-def export_int8(prepared: PreparedModel, target: Target) -> Path | None:
+def try_export_int8_tflite(prepared: PreparedModel, target: Target) -> Path | None:
     """Export a model to its run as int8 TFLite; return None, after saying why, where that fails."""
     workspace, export_format = prepared.workspace, ExportFormat("tflite", "int8")
     out = workspace.folder.format_bundle(str(export_format), prepared.architecture.id)

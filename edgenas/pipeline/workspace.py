@@ -54,6 +54,9 @@ class Workspace:
                 f" ({_describe_differences(self.space, space)}); use another run folder"
             )
 
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder.root)!r}, {self.space.short_hash})"
+
     @cached_property
     def trained(self) -> Checkpoint:
         """The supernet after its training ended, with its recipe; RunError before."""

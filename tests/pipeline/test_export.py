@@ -21,7 +21,7 @@ from edgenas.export import ExportFormat
 from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
 from edgenas.pipeline.calibration_images import split_folder
-from edgenas.pipeline.demo import export_int8
+from edgenas.pipeline.demo import try_export_int8_tflite
 from edgenas.pipeline.export import FailedExportError
 from edgenas.pipeline.export_formats import combine_formats, format_of, target_for
 from edgenas.pipeline.import_weights import import_weights
@@ -494,7 +494,7 @@ def test_demo_goes_on_without_the_quantiser(
     heard = Heard()
     monkeypatch.setattr("edgenas.pipeline.export_formats.quantize", missing)
     told = Run(run.folder.root, progress=heard)
-    assert export_int8(prepare(told.workspace, run.space.smallest), target) is None
+    assert try_export_int8_tflite(prepare(told.workspace, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]
 
 
