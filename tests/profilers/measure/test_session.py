@@ -46,7 +46,7 @@ def folders(work: Path) -> list[Path]:
     return [path for path in work.iterdir() if path.is_dir()]
 
 
-def wait_for(check: Callable[[], bool], seconds: float = 10) -> bool:
+def wait_for(check: Callable[[], bool], seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not check():
         if time.monotonic() > end:
