@@ -59,6 +59,11 @@ class RunFolder:
         return self.root / "devices" / f"{name}.yaml"
 
     @property
+    def not_upgraded(self) -> Path:
+        """The files of an older layout that the upgrade skipped, under their old paths."""
+        return self.root / "not_upgraded"
+
+    @property
     def targets(self) -> Path:
         """The parent of the targets' folders."""
         return self.root / "targets"
@@ -147,7 +152,7 @@ class RunFolder:
                 raise RunError(
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
-            for remains in self.root.rglob(f".*{TEMPORARY_SUFFIX}"):
+            for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
                 # A killed writer left it: the lock is ours, so nobody is writing it.
-                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
             yield

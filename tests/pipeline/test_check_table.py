@@ -129,7 +129,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
         files = [write_random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
-        with MeasurementStore(run.folder.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
+        with MeasurementStore(run.workspace.measurement_log(_TARGET), _TARGET, SETTINGS) as measurer:
             taken = measurer.correct_drift([_measured(measurer.measure_first([file])) for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
             reference = measurer.reference_measurements()
