@@ -110,16 +110,16 @@ class MeasurementLog:
         """
         place = len(self.entries)
         content = _to_content(series, measurement.to_dict(), is_reference)
-        is_new = self._end == 0 or self._version < VERSION
+        is_new_file = not self._end or self._version < VERSION
         try:
-            if is_new and self._end:
+            if self._version < VERSION:
                 self._rewrite()
             line = _to_line(content)
             data = line if self._end else _header(VERSION) + line
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _opened(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
                 _write_at(descriptor, self._end, data)
-            if is_new:
+            if is_new_file:
                 _sync_names(self.path)
         except OSError as error:
             self._state = None

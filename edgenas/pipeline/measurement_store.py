@@ -136,7 +136,7 @@ class MeasurementStore:
 
         Args:
             measurements: Measurements of this target.
-            until_s: What the reference model showed later (seconds since 1970) is left out.
+            until_s: Measurements of the reference model after this time (seconds since 1970) are ignored.
         """
         monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
         return at_common_baseline([add_drift(measurement, monitor, self._target) for measurement in measurements])

@@ -201,8 +201,7 @@ class _Conversion:
     def _renew_digest(self, document: OldDocument, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with the digest that belongs to the converted files, if it was that of the old ones."""
         if document.schema is TABLE_CHECK_PLAN:
-            table_sha256 = body["table_sha256"]
-            return {**body, "table_sha256": self._digests.get(table_sha256, table_sha256)}
+            return {**body, "table_sha256": self._converted_digest(body["table_sha256"])}
         if document.schema is FRONT_SCHEMA:
             return {**body, "inputs_digest": self._renew_front_digest(document.target, body["inputs_digest"])}
         if document.schema is CHOICE:
@@ -210,16 +209,21 @@ class _Conversion:
             return {**body, "inputs_digest": self._renew_choice_digest(document.target, budget, body["inputs_digest"])}
         return body
 
+    def _converted_digest(self, sha256: str) -> str:
+        """Return the SHA-256 of a file after its conversion; the same for a file that is not converted."""
+        return self._digests.get(sha256, sha256)
+
     def _renew_front_digest(self, target: str, inputs_digest: str) -> str:
         table = self._old.table(target)
         predictor = self._old.evaluated if self._old.evaluated.exists() else self._folder.released_predictor
         if not (table.exists() and predictor.exists()):
             return inputs_digest
-        old = digest(read_bytes(predictor)), digest(read_bytes(table))
-        new = [self._digests.get(sha256, sha256) for sha256 in old]
+        old_predictor, old_table = digest(read_bytes(predictor)), digest(read_bytes(table))
         for seed in _SEEDS:
-            if front_inputs_digest(*old, seed) == inputs_digest:
-                return front_inputs_digest(*new, seed)
+            if front_inputs_digest(old_predictor, old_table, seed) == inputs_digest:
+                return front_inputs_digest(
+                    self._converted_digest(old_predictor), self._converted_digest(old_table), seed
+                )
         return inputs_digest  # the front is older than its inputs
 
     def _renew_choice_digest(self, target: str, budget: Budget, inputs_digest: str) -> str:
@@ -227,7 +231,7 @@ class _Conversion:
         if not (front.exists() and checkpoint.exists() and target in self._targets):
             return inputs_digest
         old, weights = digest(read_bytes(front)), digest(read_bytes(checkpoint))
-        new = self._digests.get(old, old)
+        new = self._converted_digest(old)
         for max_drop in _MAX_DROPS:
             if choice_inputs_digest(old, weights, self._targets[target], budget, max_drop) == inputs_digest:
                 return choice_inputs_digest(new, weights, self._targets[target], budget, max_drop)

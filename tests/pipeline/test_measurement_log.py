@@ -114,7 +114,7 @@ def test_any_measurement_round_trips(tmp_path: Path, rows: list[tuple[Measuremen
 
 @_SLOWLY
 @given(st.data())
-def test_a_log_that_was_cut_anywhere_holds_the_whole_lines(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_log_that_was_cut_anywhere_holds_the_complete_lines(tmp_path: Path, data: st.DataObject) -> None:
     """Cut at any byte, the log reads as the lines before the cut, says so once, and is appended to from there."""
     whole = log_bytes((SERIES, made(number, samples_ms=(1.0, 2.0)).to_dict(), number == 1) for number in range(3))
     cut = data.draw(st.integers(0, len(whole)))

@@ -412,6 +412,16 @@ def test_a_killed_upgrade_is_completed(original: Path, tmp_path: Path, killed: C
     assert points > 45
 
 
+def test_temporary_files_of_a_killed_upgrade_are_removed(old: Path) -> None:
+    """What was converted before a kill is removed, and a file that was being written in there, too."""
+    temporary = old / ".upgrade-x.edgenas-tmp" / "targets" / TARGET
+    temporary.mkdir(parents=True)
+    (temporary / ".measurements.jsonl.1.edgenas-tmp").write_bytes(b"half")
+    (temporary / "front.json").write_bytes(b"{}")
+    Run(old, progress=Silent())
+    assert not list(old.rglob("*.edgenas-tmp"))
+
+
 def test_an_upgraded_log_is_not_written_again(old: Path, killed: Callable[[Path, int], bool]) -> None:
     """Killed while old files are removed, the next opening removes the rest and leaves the logs as they are."""
     assert killed(old, 70)
@@ -659,7 +669,7 @@ def test_an_upgrade_goes_step_by_step(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_of_another_body_is_refused(tmp_path: Path) -> None:
-    """A whole file that lacks what its version has is refused by name."""
+    """A file with a checksum that lacks what its version has is refused by name."""
     path = tmp_path / "x.json"
     bodies: list[dict[str, Any]] = [{}, {"a": {}}, {"a": []}]
     for body in bodies:
