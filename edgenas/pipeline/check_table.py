@@ -139,8 +139,8 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
     with folder.writing():
         number = 1 + max(folder.check_numbers(target.name), default=0)
         plan, files = _plan_check(workspace, target, table, number, subnets)
-        log, say = folder.measurements(target.name), workspace.progress.say
-        with MeasurementStore(log, target, _SETTINGS, since_s=plan.begun_s, say=say) as store:
+        log = workspace.measurement_log(target)
+        with MeasurementStore(log, target, _SETTINGS, since_s=plan.begun_s) as store:
             measured = _measure_subnets(workspace, target, store, plan, files)
             check = _compare(workspace, target, table, number, measured, store)
         TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
@@ -168,8 +168,8 @@ def _draw_fresh_subnets(
     workspace: Workspace, target: Target, table: LatencyTable, number: int, subnets: int
 ) -> dict[str, bytes]:
     """Return files of uniformly random subnets that were never measured, by id."""
-    export_format, folder = format_of(target), workspace.folder.measurements(target.name)
-    stores = [MeasurementStore(folder, target, settings) for settings in (SETTINGS, _SETTINGS)]
+    export_format, log = format_of(target), workspace.measurement_log(target)
+    stores = [MeasurementStore(log, target, settings) for settings in (SETTINGS, _SETTINGS)]
     random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
     seen = set() if table.fitted_genes is None else {tuple(row) for row in table.fitted_genes.tolist()}
     chosen: dict[str, bytes] = {}

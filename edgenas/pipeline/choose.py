@@ -11,9 +11,10 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes
+from edgenas.files import digest, parse_dataclass, read_bytes
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.inputs_digests import choice_inputs_digest
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
@@ -136,8 +137,8 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
     order = rank_candidates(front, budget)[:_MOST_TRIES].tolist()
-    inputs = (digest(read_bytes(folder.front(target.name))), workspace.weights_digest, target.to_dict())
-    inputs_digest = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
+    front_sha256 = digest(read_bytes(folder.front(target.name)))
+    inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
     with folder.writing():
         if path.exists():
@@ -147,7 +148,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
                 return choice
         rejected: list[RejectedCandidate] = []
         with (
-            MeasurementStore(folder.measurements(target.name), target, SETTINGS, say=progress.say) as store,
+            MeasurementStore(workspace.measurement_log(target), target, SETTINGS) as store,
             progress.step("choose", len(order)) as bar,
         ):
             for index in order:

@@ -84,8 +84,7 @@ def run_demo(folder: str | Path, target: Target, progress: Progress | None = Non
     choice = run.choose({target: Budget(latency=f"{budget_ms:.3g}ms")})
     architectures = {"smallest": run.space.smallest, "chosen": choice.arch, "largest": run.space.largest}
     prepared = {name: prepare(run.workspace, architecture) for name, architecture in architectures.items()}
-    log, say = run.folder.measurements(target.name), run.workspace.progress.say
-    with MeasurementStore(log, target, SETTINGS, say=say) as store:
+    with MeasurementStore(run.workspace.measurement_log(target), target, SETTINGS) as store:
         subnets = tuple(_measure_subnet(name, each, target, table, store) for name, each in prepared.items())
     return DemoResult(run, target, table, front, choice, subnets, try_export_int8_tflite(prepared["chosen"], target))
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from edgenas.errors import FormatError
 from edgenas.files import Schema, rename_keys
 from edgenas.profilers.latency.holdout import KEYS_RENAMED_IN_TABLE_7
+from edgenas.space import SearchSpace, space_from_dict
+
+# The key of run.json that says which step of an upgrade from version 1 is next.
+UPGRADE_STEP = "upgrade"
+
+
+def _begin_upgrade(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {**body, UPGRADE_STEP: "convert"}
 
 
 def _rename_digest(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +43,19 @@ def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**upgraded, "measured": {**upgraded["measured"], "validity": validity}}
 
 
+RUN = Schema("run", 2, {1: _begin_upgrade})
 EVALUATED = Schema("evaluated", 2, {1: _rename_digest})
 PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})
 TABLE_CHECK = Schema("table_check", 4, {3: _upgrade_check_from_3})
 TABLE_CHECK_PLAN = Schema("table_check_plan", 2)
 CHOICE = Schema("choice", 2, {1: _upgrade_choice_from_1})
+
+
+def read_space(run: Path) -> SearchSpace:
+    """Return the search space of a ``run.json``; raise FormatError or UsageError when it has none."""
+    space = RUN.read(run)["space"]
+    if not isinstance(space, Mapping):
+        raise FormatError(
+            f"{run}: its space must be a mapping with keys, but is a {type(space).__name__}; restore it from a copy"
+        )
+    return space_from_dict(space, str(run))

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json, check_header, digest
+from edgenas.files import canonical_json, check_header, digest, write_bytes
 from edgenas.profilers import Measurement
+from edgenas.profilers.measure.measurement import UPGRADES, VERSION
 
-_KIND, _VERSION = "measurements", 4  # the version is that of the measurements, edgenas.measurement
-_HEADER = canonical_json({"format": f"edgenas.{_KIND}", "version": _VERSION}) + b"\n"
+_KIND = "measurements"  # the version in the header is that of the measurements
 # A line is {"sha256":"DIGITS",REST where DIGITS are those of {REST, which is canonical JSON.
 _START, _DIGITS, _MIDDLE = b'{"sha256":"', 64, b'",'
 _REMEDY = "remove that line; what it held is measured again when it is needed"
@@ -31,7 +31,7 @@ class LogEntry:
     Attributes:
         series: The key of the target, connection and settings that it was measured with.
         model_sha256: The SHA-256 of the model file; None for the reference model, which runs between the others.
-        content: The line's canonical JSON, without the checksum.
+        content: Canonical JSON of the line in this version, without the checksum.
         where: File and line number, for messages.
     """
 
@@ -52,33 +52,42 @@ class LogEntry:
 class MeasurementLog:
     """All measurements of one target in one file, which need not exist yet.
 
-    The file is read and checked as a whole when it is first needed. A last
-    line that was cut off while it was written, by a kill for example, is
-    dropped, and overwritten by the next one. Only the holder of the run's lock
-    may append.
+    The file is read and checked when it is first needed, and again when it was
+    changed meanwhile. Only the holder of the run's lock may append.
+
+    A last line that was cut off while it was written, by a kill for example,
+    is ignored; the next append overwrites it. Measurements of an older version
+    are upgraded when they are read; the next append writes them in this version.
 
     Args:
         path: The file.
-        say: Is given a line of text when a cut line is dropped.
+        say: Receives a line of text, once, when the last line was cut off.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None] = lambda text: None) -> None:
-        self._path, self._say = path, say
-        self._is_read = False
+        self.path = path
+        self._say = say
+        self._has_said = False
         self._entries: list[LogEntry] = []
         self._index: dict[tuple[str, str | None], list[LogEntry]] = {}
-        self._end = self._size = 0  # of the whole lines, and of the file, in bytes
+        # Of the file as it was read: its version, and the size of its complete lines in bytes.
+        self._version, self._end = VERSION, 0
+        self._state: tuple[int, int] | None = None  # of the file when it was read; None before
 
     @property
     def entries(self) -> list[LogEntry]:
         """All lines, in the order of writing.
 
         Raises:
-            FormatError: A line is damaged, or the file is of another kind or of a newer edgenas.
+            FormatError: A line is damaged, or the file is of another kind, of a newer edgenas, or of a version that
+                cannot be upgraded.
             UsageError: The file is a link or no regular file, or cannot be read.
         """
-        if not self._is_read:
+        state = _file_state(self.path)
+        if state != self._state:
+            self._state = None
             self._read()
+            self._state = state
         return self._entries
 
     def of_model(self, series: str, model_sha256: str) -> list[Measurement]:
@@ -94,66 +103,101 @@ class MeasurementLog:
         return bool(self._find(series, model_sha256))
 
     def append(self, series: str, measurement: Measurement, *, is_reference: bool = False) -> None:
-        """Append a process; it is on the disk when this returns.
+        """Append a process; its line and the file's name are on the disk when this returns.
 
         Raises:
             EdgeNASError: It cannot be written. The file holds what it held before.
         """
-        if self._is_read and _size(self._path) != self._size:
-            self._is_read = False  # another log of this process has appended to the file
         place = len(self.entries)
         content = _to_content(series, measurement.to_dict(), is_reference)
-        data = _to_line(content) if self._end else _HEADER + _to_line(content)
+        is_new_file = not self._end or self._version < VERSION
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with _opened(self._path, os.O_WRONLY | os.O_CREAT) as descriptor:
+            if self._version < VERSION:
+                self._rewrite()
+            line = _to_line(content)
+            data = line if self._end else _header(VERSION) + line
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _opened(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
                 _write_at(descriptor, self._end, data)
+            if is_new_file:
+                _sync_names(self.path)
         except OSError as error:
-            self._is_read = False
+            self._state = None
             reason = f"cannot be written ({error.strerror})"
-            raise EdgeNASError(f"{self._path}: {reason}; free space or choose another folder") from None
-        self._end = self._size = self._end + len(data)
-        self._add(content, place)
+            raise EdgeNASError(f"{self.path}: {reason}; free space or choose another folder") from None
+        self._end += len(data)
+        self._state = _file_state(self.path)
+        self._add(json.loads(content), content, place)
+
+    def _rewrite(self) -> None:
+        """Replace a file of an older version by one of this version with the same measurements."""
+        data = _header(VERSION) + b"".join(_to_line(entry.content) for entry in self._entries)
+        write_bytes(self.path, data)
+        self._version, self._end, self._state = VERSION, len(data), _file_state(self.path)
 
     def _find(self, series: str, model_sha256: str | None) -> list[LogEntry]:
         return self._index.get((series, model_sha256), []) if self.entries else []
 
     def _read(self) -> None:
-        data = _read_file(self._path)
-        self._end, self._size = data.rfind(b"\n") + 1, len(data)
+        data = _read_file(self.path)
+        self._version, self._end = VERSION, data.rfind(b"\n") + 1
         self._entries, self._index = [], {}
         header, *lines = data.split(b"\n")
         if self._end:
-            _check_header(header, self._path)
+            self._version = _check_header(header, self.path)
             for place, line in enumerate(lines[:-1]):
-                self._add(_checked_content(line, self._where(place)), place)
-        elif not _HEADER.startswith(data):
-            raise FormatError(f"{self._path}: is no log of measurements; move it away and run the command again")
-        if self._end < self._size:
-            self._say(f"{self._path}: drops its last line, which was cut off while it was written")
-        self._is_read = True
+                self._read_line(line, place)
+        elif not any(_header(version).startswith(data) for version in range(_oldest_version(), VERSION + 1)):
+            raise FormatError(f"{self.path}: is no log of measurements; move it away and run the command again")
+        if self._end < len(data) and not self._has_said:
+            self._has_said = True
+            self._say(f"measure   {self.path}: ignores its last line, which was cut off while it was written")
 
-    def _add(self, content: bytes, place: int) -> None:
+    def _read_line(self, line: bytes, place: int) -> None:
+        """Check a line, upgrade it to this version, and add it."""
+        content = _checked_content(line, self._where(place))
         try:
-            parsed = json.loads(content)
-            model = None if parsed["reference"] else str(parsed["measurement"]["model_sha256"])
-            entry = LogEntry(str(parsed["series"]), model, content, self._where(place))
-        except (KeyError, TypeError, ValueError, RecursionError):
+            record = json.loads(content)
+            if self._version < VERSION:
+                for version in range(self._version, VERSION):
+                    record["measurement"] = UPGRADES[version](record["measurement"])
+                content = canonical_json(record)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            raise FormatError(f"{self._where(place)}: is no measurement; {_REMEDY}") from None
+        self._add(record, content, place)
+
+    def _add(self, record: Any, content: bytes, place: int) -> None:
+        try:
+            model = None if record["reference"] else str(record["measurement"]["model_sha256"])
+            entry = LogEntry(str(record["series"]), model, content, self._where(place))
+        except (KeyError, TypeError):
             raise FormatError(f"{self._where(place)}: is no measurement; {_REMEDY}") from None
         self._entries.append(entry)
         self._index.setdefault((entry.series, entry.model_sha256), []).append(entry)
 
     def _where(self, place: int) -> str:
-        return f"{self._path}, line {place + 2}"  # the header is line 1
+        return f"{self.path}, line {place + 2}"  # the header is line 1
 
 
 def log_bytes(records: Iterable[tuple[str, Mapping[str, Any], bool]]) -> bytes:
-    """Return a whole log.
+    """Return the bytes of a log.
 
     Args:
         records: For each process the series, ``Measurement.to_dict()``, and True if it is of the reference model.
     """
-    return _HEADER + b"".join(_to_line(_to_content(*record)) for record in records)
+    return _header(VERSION) + b"".join(_to_line(_to_content(*record)) for record in records)
+
+
+def _header(version: int) -> bytes:
+    return canonical_json({"format": f"edgenas.{_KIND}", "version": version}) + b"\n"
+
+
+def _oldest_version() -> int:
+    """Return the oldest version whose measurements can be upgraded."""
+    oldest = VERSION
+    while oldest - 1 in UPGRADES:
+        oldest -= 1
+    return oldest
 
 
 def _to_content(series: str, measurement: Mapping[str, Any], is_reference: bool) -> bytes:
@@ -173,14 +217,15 @@ def _checked_content(line: bytes, where: str) -> bytes:
     return content
 
 
-def _check_header(line: bytes, path: Path) -> None:
+def _check_header(line: bytes, path: Path) -> int:
+    """Return the version of a log from its first line; raise FormatError for one that cannot be read."""
     try:
         header = json.loads(line)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_HEADER.decode().strip()} there")
-    check_header(header, path, _KIND, _VERSION)
+        raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_header(VERSION).decode().strip()} there")
+    return check_header(header, path, _KIND, VERSION, _oldest_version())
 
 
 @contextlib.contextmanager
@@ -228,8 +273,21 @@ def _write_at(descriptor: int, end: int, data: bytes) -> None:
         raise
 
 
-def _size(path: Path) -> int:
+def _sync_names(path: Path) -> None:
+    """Write the names of a new file and of its folders, which may be new, too, to the disk."""
+    for folder in [*path.absolute().parents][:3]:
+        with contextlib.suppress(OSError):  # some file systems cannot do this for a folder
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _file_state(path: Path) -> tuple[int, int]:
+    """Return what changes whenever a log is appended to or replaced: inode and size; 0, 0 for no file."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return status.st_ino, status.st_size

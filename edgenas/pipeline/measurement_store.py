@@ -32,25 +32,22 @@ class MeasurementStore:
     as a context manager: leaving it closes the device.
 
     Args:
-        path: The target's log of measurements.
+        log: The target's log of measurements.
         target: The device, runtime and precision.
         settings: How to measure. Measurements with other settings, another target, connection or interpreter
             are another series, which is neither read nor changed.
         since_s: Processes of the reference model from before this time (seconds since 1970) do not count.
-        say: Is given a line of text when the log's last line was cut off.
     """
 
     def __init__(
         self,
-        path: Path,
+        log: MeasurementLog,
         target: Target,
         settings: MeasureSettings,
         *,
         since_s: float = 0.0,
-        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._path, self._target, self._settings, self._since_s = path, target, settings, since_s
-        self._log = MeasurementLog(path, say)
+        self._log, self._target, self._settings, self._since_s = log, target, settings, since_s
         self._device: Device | None = None
         described = [target.to_dict(), target.profile.connection.kind, target.profile.python, settings.to_dict()]
         self._series = digest(canonical_json(described))[:8]
@@ -139,7 +136,7 @@ class MeasurementStore:
 
         Args:
             measurements: Measurements of this target.
-            until_s: What the reference model showed later (seconds since 1970) is left out.
+            until_s: Measurements of the reference model after this time (seconds since 1970) are ignored.
         """
         monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
         return at_common_baseline([add_drift(measurement, monitor, self._target) for measurement in measurements])
@@ -177,7 +174,7 @@ class MeasurementStore:
             else:
                 on_measurement(measurement)
 
-        folder = self._path.parent
+        folder = self._log.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=folder) as temporary:
             files = [Path(temporary) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
@@ -200,7 +197,7 @@ class MeasurementStore:
         for what, name, then, now in differences(self._log.entries[0].measurement, measurement):
             raise MeasurementError(
                 f"{self._target.name}: has another {what} than its recorded measurements ({name} was {then}, is"
-                f" {now} now); bring that back, give its profile another name, or move {self._path} away"
+                f" {now} now); bring that back, give its profile another name, or move {self._log.path} away"
             )
 
 

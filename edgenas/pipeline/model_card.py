@@ -149,9 +149,8 @@ def describe_measurement(prepared: PreparedModel, model: bytes, target: Target |
     """Return what the run recorded of a file on a target, with its conditions; None where it was not measured."""
     if target is None:
         return None
-    result = MeasurementStore(prepared.workspace.folder.measurements(target.name), target, SETTINGS).reliable_result(
-        model
-    )
+    log = prepared.workspace.measurement_log(target)
+    result = MeasurementStore(log, target, SETTINGS).reliable_result(model)
     if result is None:
         return None
     first, last = result.measurements[0], result.measurements[-1]

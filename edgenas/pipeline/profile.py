@@ -121,8 +121,7 @@ class _Profiling:
         self._plan = ProfilePlan.load(self._path, plan_digest)
         self._batch_size = _BATCH_WITH_SOURCES if sources else _BATCH
         self._random_batches = 1 if sources else _RANDOM_BATCHES
-        log = workspace.folder.measurements(target.name)
-        self._store = MeasurementStore(log, target, SETTINGS, say=workspace.progress.say)
+        self._store = MeasurementStore(workspace.measurement_log(target), target, SETTINGS)
         self._samples = TableSamples(workspace.space, self._store, sources)
 
     def make_table(self) -> LatencyTable:

@@ -16,10 +16,10 @@ from edgenas.files import TEMPORARY_SUFFIX
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of a run folder, and what lies there.
+    """The paths of a run folder, and the names of its targets, checks and choices.
 
     Names of targets and ids of architectures are strings that are safe in file
-    names. No method but ``writing`` makes or changes a file.
+    names. Only ``writing`` makes, changes or removes files.
     """
 
     root: Path
@@ -57,6 +57,11 @@ class RunFolder:
     def device(self, name: str) -> Path:
         """Return the profile of a device that is known from imported latency tables only."""
         return self.root / "devices" / f"{name}.yaml"
+
+    @property
+    def not_upgraded(self) -> Path:
+        """The files of an older layout that the upgrade skipped, under their old paths."""
+        return self.root / "not_upgraded"
 
     @property
     def targets(self) -> Path:
@@ -127,7 +132,9 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the run's lock: one writer at a time. A killed holder releases it by dying.
+        """Hold the run's lock: one process writes at a time. The lock of a killed process is released.
+
+        Temporary files that a killed process left are removed.
 
         Raises:
             RunError: Another process holds it.
@@ -147,7 +154,7 @@ class RunFolder:
                 raise RunError(
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
-            for remains in self.root.rglob(f".*{TEMPORARY_SUFFIX}"):
-                # A killed writer left it: the lock is ours, so nobody is writing it.
-                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+            for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
+                # The lock is held, so nobody is writing them.
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
             yield

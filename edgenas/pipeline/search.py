@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
-from edgenas.files import digest, digest_of_inputs, read_bytes
+from edgenas.files import digest, read_bytes
 from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
+from edgenas.pipeline.inputs_digests import front_inputs_digest
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 from edgenas.search import Front, search_front
@@ -16,8 +17,8 @@ def search(workspace: Workspace, target: Target, seed: int) -> Front:
     folder, progress = workspace.folder, workspace.progress
     predictor, table = load_predictor(workspace), workspace.table(target)
     path = folder.front(target.name)
-    files = (find_predictor_file(workspace), folder.table(target.name))
-    inputs_digest = digest_of_inputs(*(digest(read_bytes(file)) for file in files), seed)
+    predictor_sha256 = digest(read_bytes(find_predictor_file(workspace)))
+    inputs_digest = front_inputs_digest(predictor_sha256, digest(read_bytes(folder.table(target.name))), seed)
     source = _describe_imported(predictor, table)
     if source:
         progress.say(f"search    {source}")

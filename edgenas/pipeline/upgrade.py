@@ -2,204 +2,268 @@
 
 from __future__ import annotations
 
-import re
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgenas.costs import Budget
 from edgenas.errors import EdgeNASError, FormatError
-from edgenas.export.formats import FORMATS, PRECISIONS
-from edgenas.files import Schema, digest, read_bytes, read_document, write_bytes, write_document
-from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, TABLE_CHECK, TABLE_CHECK_PLAN
+from edgenas.files import TEMPORARY_SUFFIX, Schema, digest, parse_dataclass, read_bytes, write_bytes
+from edgenas.pipeline.documents import (
+    CHOICE,
+    EVALUATED,
+    PROFILE_PLAN,
+    RUN,
+    TABLE_CHECK,
+    TABLE_CHECK_PLAN,
+    UPGRADE_STEP,
+    read_space,
+)
+from edgenas.pipeline.inputs_digests import choice_inputs_digest, front_inputs_digest
 from edgenas.pipeline.measurement_log import log_bytes
 from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.run_folder_of_version_1 import OldDocument, OldRunFolder
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.table import TABLE_SCHEMA
 from edgenas.search import Front
 from edgenas.search.pareto import FRONT_SCHEMA
-from edgenas.space import SearchSpace, space_from_dict
+from edgenas.space import SearchSpace
 
 Say = Callable[[str], None]
+_Record = tuple[str, dict[str, Any], bool]  # of log_bytes
 
-_KIND, _VERSION = "run", 2
-# The key of run.json that stands there during an upgrade, with the step that is next.
-_NEXT = "upgrade"
-_CONVERT, _REMOVE = "convert", "remove"
-
-# The command that makes a document again.
-_REMADE_BY = {
-    EVALUATED: "edgenas evaluate",
-    TABLE_SCHEMA: "edgenas profile (from its measurements; edgenas import if it is published)",
-    PROFILE_PLAN: "edgenas profile",
+_REMOVE = "remove"  # the last step: everything is at its new place, and old files are left
+# Without these the trained supernet or a device would have to run again: they are never skipped.
+_NEEDED = (EVALUATED, PROFILE_PLAN)
+# The commands that make the others again.
+_REPEATED_BY = {
+    TABLE_SCHEMA: "edgenas profile",
     TABLE_CHECK: "edgenas profile --check",
     TABLE_CHECK_PLAN: "edgenas profile --check",
     FRONT_SCHEMA: "edgenas search",
     CHOICE: "edgenas choose",
 }
-# Without these, a device or the trained supernet would have to run again.
-_NEEDED = (EVALUATED, TABLE_SCHEMA, PROFILE_PLAN)
 _LOAD: dict[Schema, Callable[[Path, SearchSpace], object]] = {
     TABLE_SCHEMA: LatencyTable.load,
     FRONT_SCHEMA: Front.load,
 }
+# What reading a document raises when its checksum is right and its content is not.
+_CONTENT_ERRORS = (EdgeNASError, AttributeError, LookupError, TypeError, ValueError)
+# The files that a conversion writes into the folder of a target.
+_WRITTEN = (
+    "measurements.jsonl",
+    "latency_table.json",
+    "profile_plan.json",
+    "checks/*.json",
+    "front.json",
+    "front.png",
+    "choices/*.json",
+)
+# Seeds of fronts and largest drops of accuracy of choices: they are not recorded, so these are tried.
+_SEEDS = range(10_000)
+_MAX_DROPS = (0, 1, *(step / 1000 for step in range(1001)), *(step / 10 / 100 for step in range(1001)))
 
 
 def upgrade_run(folder: RunFolder, say: Say) -> None:
     """Upgrade a run of version 1; do nothing to one of today's layout.
 
-    All files are first written to their new places, then run.json gets the new
-    version, and only then the old files are removed. A killed upgrade goes on
-    when the run is opened again, and comes to the same bytes.
+    All files are converted in a temporary folder and moved to their new
+    places, then run.json gets the new version, and only then the old files are
+    removed. A killed upgrade is completed when the run is opened again, and
+    ends with the same bytes.
 
     Args:
         folder: A folder with a run.json.
-        say: Is given a line of text for the upgrade, and for each file that is left out.
+        say: Receives a line of text for the upgrade, and for each file that is skipped.
 
     Raises:
-        FormatError: A file that cannot be made again without a device is damaged; nothing is changed then.
+        FormatError: A measurement, a plan or the evaluated subnets are damaged; nothing is changed then.
         RunError: Another process is writing the run.
         EdgeNASError: The folder cannot be written.
     """
-    if _NEXT not in _read_run(folder):
+    if UPGRADE_STEP not in RUN.read(folder.run):
         return
     with folder.writing():
-        body = _read_run(folder)  # another process may have upgraded it meanwhile
-        step, run = body.get(_NEXT), {key: value for key, value in body.items() if key != _NEXT}
+        body, space = RUN.read(folder.run), read_space(folder.run)
+        if UPGRADE_STEP not in body:
+            return  # another process has upgraded it meanwhile
+        run = {key: value for key, value in body.items() if key != UPGRADE_STEP}
         try:
-            if step == _CONVERT:
-                _convert(folder, space_from_dict(run["space"], str(folder.run)), say)
-                write_document(folder.run, _KIND, _VERSION, {**run, _NEXT: _REMOVE})
-            if step is not None:
-                _remove_old(folder)
-                write_document(folder.run, _KIND, _VERSION, run)
+            if body[UPGRADE_STEP] != _REMOVE:
+                _convert(folder, space, say)
+                RUN.write(folder.run, {**run, UPGRADE_STEP: _REMOVE})
+            _remove_old(folder, space)
+            RUN.write(folder.run, run)
         except OSError as error:
             raise EdgeNASError(
                 f"{folder.root}: cannot be upgraded ({error.strerror}); make it writable and run the command again"
             ) from None
 
 
-def _read_run(folder: RunFolder) -> dict[str, Any]:
-    return read_document(folder.run, _KIND, _VERSION, {1: lambda body: {**body, _NEXT: _CONVERT}})
-
-
 def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
     """Write everything to its new place; the old files stay."""
-    count, logs = 0, 0
-    for old in _measurement_folders(folder):
-        records = _read_measurements(old)
-        if records:
-            write_bytes(folder.measurements(old.name), log_bytes(records))
-            count, logs = count + len(records), logs + 1
-    for old, new, schema in _documents(folder):
-        try:
-            _convert_document(folder, old, new, schema)
-        except EdgeNASError as error:
-            if schema in _NEEDED:
-                raise
-            say(f"upgrade   leaves out {old}: {error}; {_REMADE_BY[schema]} makes it again")
-            continue
-        try:
-            if schema in _LOAD:
-                _LOAD[schema](new, space)
-        except EdgeNASError as error:
-            new.unlink()
-            say(
-                f"upgrade   leaves out {old}: this edgenas cannot use it ({error}); {_REMADE_BY[schema]} makes it again"
-            )
-    for old, new in _pictures(folder):
-        write_bytes(new, read_bytes(old))
+    _remove_earlier_attempt(folder)
+    with tempfile.TemporaryDirectory(prefix=".upgrade-", suffix=TEMPORARY_SUFFIX, dir=folder.root) as temporary:
+        converted = RunFolder(Path(temporary))
+        logs, measurements = _Conversion(folder, converted, space, say).convert()
+        for path in sorted(path for path in converted.root.rglob("*") if path.is_file()):
+            new = folder.root / path.relative_to(converted.root)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(new)
     say(
-        f"upgrade   {folder.root}: to the layout of this edgenas, {count} measurements in {logs}"
+        f"upgrade   {folder.root}: to the layout of this edgenas, {measurements} measurements in {logs}"
         f" log{'s' * (logs != 1)}; nothing needs to be measured again"
     )
 
 
-def _convert_document(folder: RunFolder, old: Path, new: Path, schema: Schema) -> None:
-    body = dict(schema.read(old))
-    if schema is TABLE_CHECK_PLAN:
-        # The plan of a check belongs to the bytes of its table, and those have changed: tables are converted first.
-        target = new.parents[1].name
-        if body["table_sha256"] == digest(read_bytes(_old_table(folder, target))):
-            body["table_sha256"] = digest(read_bytes(folder.table(target)))
-    schema.write(new, body)
+def _remove_earlier_attempt(folder: RunFolder) -> None:
+    """Remove what a killed conversion wrote: an old file may have been moved away since."""
+    folder.evaluated.unlink(missing_ok=True)
+    for pattern in _WRITTEN:
+        for path in folder.targets.glob(f"*/{pattern}"):
+            path.unlink()
+    for path in [*folder.targets.glob("*/*"), *folder.targets.glob("*"), folder.targets]:
+        with suppress(OSError):  # not empty, or it does not exist
+            path.rmdir()
 
 
-def _read_measurements(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
-    """Read the files of a target, by time, as records of ``log_bytes``; those of one model keep their order."""
-    latest: defaultdict[str, float] = defaultdict(float)
-    rows = []
-    for path, series, is_reference, sequence, number in sorted(_measurement_files(folder), key=lambda row: row[2:]):
-        try:
-            measurement = Measurement.load(path)
-        except EdgeNASError as error:
-            raise FormatError(f"{error}; if others of {folder} are like it, move that folder away") from None
-        latest[sequence] = max(latest[sequence], measurement.taken_s)
-        rows.append((latest[sequence], sequence, number, (series, measurement.to_dict(), is_reference)))
-    return [row[3] for row in sorted(rows, key=lambda row: row[:3])]
+class _Conversion:
+    """Converts the files of a run of version 1 and writes them to the same paths in another folder."""
 
+    def __init__(self, folder: RunFolder, converted: RunFolder, space: SearchSpace, say: Say) -> None:
+        self._folder, self._converted, self._space, self._say = folder, converted, space, say
+        self._old = OldRunFolder(folder.root)
+        self._targets: dict[str, Mapping[str, Any]] = {}  # as plain data, of the targets that have measurements
+        self._digests: dict[str, str] = {}  # from the SHA-256 of an old file to that of the converted one
 
-def _measurement_files(folder: Path) -> Iterator[tuple[Path, str, bool, str, int]]:
-    """Yield the path of each measurement, its series, True for the reference model, its model's name, its number."""
-    for path in folder.glob("*.json"):
-        if match := re.fullmatch(r"([0-9a-f]{24}-([0-9a-f]{8}))-(\d+)\.json", path.name):
-            yield path, match[2], False, match[1], int(match[3])
-    for path in folder.glob("reference/*.json"):
-        if match := re.fullmatch(r"([0-9a-f]{8})-(\d+)\.json", path.name):
-            yield path, match[1], True, match[1], int(match[2])
+    def convert(self) -> tuple[int, int]:
+        """Convert everything; return the number of logs and of their measurements."""
+        logs, measurements = 0, 0
+        for path in self._old.measurement_folders():
+            if records := self._read_measurements(path):
+                write_bytes(self._converted.measurements(path.name), log_bytes(records))
+                self._targets[path.name] = records[-1][1]["target"]
+                logs, measurements = logs + 1, measurements + len(records)
+        for document in self._old.documents(self._converted):
+            self._convert_document(document)
+        for old, new in self._old.pictures(self._converted):
+            write_bytes(new, read_bytes(old))
+        return logs, measurements
 
+    def _read_measurements(self, folder: Path) -> list[_Record]:
+        """Read the measurements of a target, sorted by time; those of one model keep their order."""
+        latest: defaultdict[str, float] = defaultdict(float)
+        rows = []
+        files = self._old.measurement_files(folder)
+        for file in sorted(files, key=lambda file: (file.is_reference, file.sequence, file.number)):
+            try:
+                measurement = Measurement.load(file.path)
+            except EdgeNASError as error:
+                raise FormatError(
+                    f"{file.path}: {_reason(error, file.path)}; move it away and open the run again"
+                    f" (if others of {folder} are like it, move that folder away)"
+                ) from None
+            latest[file.sequence] = max(latest[file.sequence], measurement.taken_s)
+            record = (file.series, measurement.to_dict(), file.is_reference)
+            rows.append((latest[file.sequence], file.sequence, file.number, record))
+        return [row[3] for row in sorted(rows, key=lambda row: row[:3])]
 
-def _measurement_folders(folder: RunFolder) -> list[Path]:
-    return sorted(path for path in folder.root.glob("measurements/*") if path.is_dir())
-
-
-def _documents(folder: RunFolder) -> Iterator[tuple[Path, Path, Schema]]:
-    """Yield the old and the new path of each document with its schema, tables before the plans of their checks."""
-    evaluated = folder.root / "accuracy" / "evaluated.json"
-    if evaluated.exists():
-        yield evaluated, folder.evaluated, EVALUATED
-    later = []
-    for path in sorted(folder.root.glob("tables/*.json")):
-        if match := re.fullmatch(r"(.+)\.check-(\d+)\.plan\.json", path.name):
-            later.append((path, folder.check_plan(match[1], int(match[2])), TABLE_CHECK_PLAN))
-        elif match := re.fullmatch(r"(.+)\.check-(\d+)\.json", path.name):
-            yield path, folder.check(match[1], int(match[2])), TABLE_CHECK
-        elif match := re.fullmatch(r"(.+)\.plan\.json", path.name):
-            yield path, folder.plan(match[1]), PROFILE_PLAN
+    def _convert_document(self, document: OldDocument) -> None:
+        old, new, schema = document.old, document.new, document.schema
+        if schema in _NEEDED:
+            schema.write(new, schema.read(old))
         else:
-            yield path, folder.table(path.stem), TABLE_SCHEMA
-    yield from later
-    for path in sorted(folder.root.glob("fronts/*.json")):
-        yield path, folder.front(path.stem), FRONT_SCHEMA
-    for path in sorted(folder.root.glob("choices/*/*.json")):
-        yield path, folder.choice(path.parent.name, path.stem), CHOICE
+            try:
+                body = self._renew_digest(document, schema.read(old))
+            except _CONTENT_ERRORS as error:
+                self._report_skipped(document, error)
+                return
+            schema.write(new, body)
+            try:
+                if schema in _LOAD:
+                    _LOAD[schema](new, self._space)
+            except _CONTENT_ERRORS as error:
+                new.unlink()
+                self._report_skipped(document, error)
+                return
+        self._digests[digest(read_bytes(old))] = digest(read_bytes(new))
+
+    def _report_skipped(self, document: OldDocument, error: Exception) -> None:
+        command = _REPEATED_BY[document.schema]
+        if document.schema is TABLE_SCHEMA and document.target not in self._targets:
+            command = "edgenas import --tables"
+        reason = _reason(error, document.old, document.new)
+        self._say(f"upgrade   skipped {document.old} ({reason}): kept in not_upgraded; repeat it with: {command}")
+
+    def _renew_digest(self, document: OldDocument, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body with the digest that belongs to the converted files, if it was that of the old ones."""
+        if document.schema is TABLE_CHECK_PLAN:
+            return {**body, "table_sha256": self._converted_digest(body["table_sha256"])}
+        if document.schema is FRONT_SCHEMA:
+            return {**body, "inputs_digest": self._renew_front_digest(document.target, body["inputs_digest"])}
+        if document.schema is CHOICE:
+            budget = parse_dataclass(Budget, body["budget"], str(document.old))
+            return {**body, "inputs_digest": self._renew_choice_digest(document.target, budget, body["inputs_digest"])}
+        return body
+
+    def _converted_digest(self, sha256: str) -> str:
+        """Return the SHA-256 of a file after its conversion; the same for a file that is not converted."""
+        return self._digests.get(sha256, sha256)
+
+    def _renew_front_digest(self, target: str, inputs_digest: str) -> str:
+        table = self._old.table(target)
+        predictor = self._old.evaluated if self._old.evaluated.exists() else self._folder.released_predictor
+        if not (table.exists() and predictor.exists()):
+            return inputs_digest
+        old_predictor, old_table = digest(read_bytes(predictor)), digest(read_bytes(table))
+        for seed in _SEEDS:
+            if front_inputs_digest(old_predictor, old_table, seed) == inputs_digest:
+                return front_inputs_digest(
+                    self._converted_digest(old_predictor), self._converted_digest(old_table), seed
+                )
+        return inputs_digest  # the front is older than its inputs
+
+    def _renew_choice_digest(self, target: str, budget: Budget, inputs_digest: str) -> str:
+        front, checkpoint = self._old.front(target), self._folder.checkpoint
+        if not (front.exists() and checkpoint.exists() and target in self._targets):
+            return inputs_digest
+        old, weights = digest(read_bytes(front)), digest(read_bytes(checkpoint))
+        new = self._converted_digest(old)
+        for max_drop in _MAX_DROPS:
+            if choice_inputs_digest(old, weights, self._targets[target], budget, max_drop) == inputs_digest:
+                return choice_inputs_digest(new, weights, self._targets[target], budget, max_drop)
+        return inputs_digest  # the choice is older than its inputs
 
 
-def _old_table(folder: RunFolder, target: str) -> Path:
-    return folder.root / "tables" / f"{target}.json"
+def _reason(error: Exception, *paths: Path) -> str:
+    """Return an error's text without the paths it begins with and without a remedy."""
+    if not isinstance(error, EdgeNASError):
+        return "its content is damaged"
+    text = str(error)
+    for path in paths:
+        text = text.removeprefix(f"{path}: ")
+    return text.partition("; ")[0]
 
 
-def _pictures(folder: RunFolder) -> Iterator[tuple[Path, Path]]:
-    for path in sorted(folder.root.glob("fronts/*.png")):
-        yield path, folder.picture(path.stem)
-
-
-def _remove_old(folder: RunFolder) -> None:
-    """Move the targets' bundles, and remove the old files and folders; what is no part of a run stays."""
-    formats = {f"{name}-{precision}" for name in FORMATS for precision in PRECISIONS[name]}
-    for old in sorted(path for path in folder.root.glob("bundles/*/*") if path.parent.name not in formats):
-        new = folder.bundle(old.parent.name, old.name)
+def _remove_old(folder: RunFolder, space: SearchSpace) -> None:
+    """Move bundles to their targets and skipped files to not_upgraded, and remove the other old files."""
+    old = OldRunFolder(folder.root)
+    for path, new in old.bundles(folder, space):
         if not new.exists():
             new.parent.mkdir(parents=True, exist_ok=True)
-            old.rename(new)
-    for measurements in _measurement_folders(folder):
-        for path, *_ in _measurement_files(measurements):
+            path.rename(new)
+    for measurements in old.measurement_folders():
+        for file in list(old.measurement_files(measurements)):
+            file.path.unlink()
+    converted = [(document.old, document.new) for document in old.documents(folder)]
+    for path, new in [*converted, *old.pictures(folder)]:
+        if new.exists():
             path.unlink()
-    for path in [*(old for old, _, _ in _documents(folder)), *(old for old, _ in _pictures(folder))]:
-        path.unlink()
-    for name in ("measurements", "tables", "fronts", "choices", "bundles"):
-        inner = sorted((folder.root / name).rglob("*"), reverse=True)
-        for path in [*(path for path in inner if path.is_dir()), folder.root / name]:
-            with suppress(OSError):  # not empty, or not there
-                path.rmdir()
+        else:
+            kept = folder.not_upgraded / path.relative_to(folder.root)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(kept)
+    old.remove_empty_folders()

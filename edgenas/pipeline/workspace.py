@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Target
 from edgenas.errors import RunError
-from edgenas.files import digest, read_bytes, read_document, write_document
+from edgenas.files import digest, read_bytes
+from edgenas.pipeline.documents import RUN, read_space
+from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.upgrade import upgrade_run
-from edgenas.space import SearchSpace, space_from_dict
+from edgenas.space import SearchSpace
 
 if TYPE_CHECKING:
     from edgenas.accuracy import Evaluator
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from edgenas.ofa import Checkpoint, Supernet
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
-
-_KIND, _VERSION = "run", 2
 
 
 class Workspace:
@@ -39,15 +39,16 @@ class Workspace:
             RunError: The folder is a run of another space, or no run and no space is given.
         """
         self.folder, self.progress = RunFolder(folder), progress
+        self._logs: dict[str, MeasurementLog] = {}
         path = self.folder.run
         if not path.exists():
             if space is None:
                 raise RunError(f"{folder}: is no run folder; make one with: edgenas train --run {folder}")
             with self.folder.writing():
                 if not path.exists():  # another process may have created the run meanwhile
-                    write_document(path, _KIND, _VERSION, {"space": space.to_dict()})
+                    RUN.write(path, {"space": space.to_dict()})
         upgrade_run(self.folder, progress.say)
-        self.space = space_from_dict(read_document(path, _KIND, _VERSION)["space"], str(path))
+        self.space = read_space(path)
         if space is not None and space != self.space:
             raise RunError(
                 f"{folder}: is a run of space {self.space.short_hash}, not of {space.short_hash}"
@@ -116,6 +117,11 @@ class Workspace:
         from edgenas.accuracy import Evaluator
 
         return Evaluator(self.supernet, self.data, self.recipe["seed"], self.trained.threads)
+
+    def measurement_log(self, target: Target) -> MeasurementLog:
+        """Return the log of a target's measurements, one object that all steps share."""
+        path = self.folder.measurements(target.name)
+        return self._logs.setdefault(target.name, MeasurementLog(path, self.progress.say))
 
     def table(self, target: Target) -> LatencyTable:
         """Load the latency table of a target; RunError before it was profiled."""

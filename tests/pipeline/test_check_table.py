@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgenas.pipeline.measurement_log
 import edgenas.pipeline.measurement_store
 from edgenas.devices import Device, Target
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
@@ -129,7 +130,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
         files = [write_random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
-        with MeasurementStore(run.folder.measurements(_TARGET.name), _TARGET, SETTINGS) as measurer:
+        with MeasurementStore(run.workspace.measurement_log(_TARGET), _TARGET, SETTINGS) as measurer:
             taken = measurer.correct_drift([_measured(measurer.measure_first([file])) for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
             reference = measurer.reference_measurements()
@@ -336,6 +337,25 @@ def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", _SPACE, progress=Silent())
     with pytest.raises(RunError, match=r"has no latency table of board-onnxruntime-fp32-1t yet; run: edgenas profile"):
         run.check_table(_TARGET)
+
+
+def test_the_log_is_read_once(run: Run, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning, measuring and comparing share one log: a line that was cut off is said once, also by the next check."""
+    log = run.folder.measurements(_TARGET.name)
+    log.write_bytes(log.read_bytes()[:-40])
+    read_file, read, said = edgenas.pipeline.measurement_log._read_file, list[Path](), list[str]()
+
+    def counting(path: Path) -> bytes:
+        read.append(path)
+        return read_file(path)
+
+    monkeypatch.setattr(edgenas.pipeline.measurement_log, "_read_file", counting)
+    monkeypatch.setattr(run.workspace.progress, "say", said.append)
+    run.check_table(_TARGET)
+    assert read == [log]
+    run.check_table(_TARGET)
+    assert read == [log]
+    assert said == [f"measure   {log}: ignores its last line, which was cut off while it was written"]
 
 
 def test_a_published_table_is_not_checked(run: Run) -> None:

@@ -114,8 +114,8 @@ def test_any_measurement_round_trips(tmp_path: Path, rows: list[tuple[Measuremen
 
 @_SLOWLY
 @given(st.data())
-def test_a_log_that_was_cut_anywhere_holds_the_whole_lines(tmp_path: Path, data: st.DataObject) -> None:
-    """Cut at any byte, the log reads as the whole lines before the cut, says so once, and goes on from there."""
+def test_a_log_that_was_cut_anywhere_holds_the_complete_lines(tmp_path: Path, data: st.DataObject) -> None:
+    """Cut at any byte, the log reads as the lines before the cut, says so once, and is appended to from there."""
     whole = log_bytes((SERIES, made(number, samples_ms=(1.0, 2.0)).to_dict(), number == 1) for number in range(3))
     cut = data.draw(st.integers(0, len(whole)))
     path, said = tmp_path / "log.jsonl", list[str]()
@@ -215,13 +215,13 @@ def test_a_measurement_that_cannot_be_is_named(path: Path) -> None:
     ("header", "message"),
     [
         ({"format": "edgenas.measurements", "version": 5}, "reads up to 4; upgrade edgenas"),
-        ({"format": "edgenas.measurements", "version": 3}, "has schema version 3, this edgenas reads 4"),
+        ({"format": "edgenas.measurements", "version": 2}, "has schema version 2, this edgenas reads 4"),
         ({"format": "edgenas.front", "version": 1}, "expected format edgenas.measurements"),
         ([], "line 1: is damaged"),
     ],
 )
 def test_another_header_is_refused(filled: Path, header: object, message: str) -> None:
-    """A log of a newer or older edgenas, another file, and a damaged header are told apart."""
+    """A log of a newer edgenas or one without an upgrade, another file, and a damaged header are told apart."""
     change_line(filled, 1, lambda line: json.dumps(header).encode())
     with pytest.raises(FormatError, match=message):
         contents(filled)
@@ -251,7 +251,7 @@ def test_only_regular_files_are_opened(filled: Path, kind: str) -> None:
 
 
 def test_a_full_disk_leaves_what_was_there(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a line does not fit, the file is what it was; with space again the same log goes on."""
+    """Where a line does not fit, the file is what it was; with space again the same log is appended to."""
     before, write = filled.read_bytes(), os.write
     log = MeasurementLog(filled)
     assert len(log.entries) == 3
@@ -279,6 +279,174 @@ def test_two_logs_of_one_file_lose_nothing(filled: Path) -> None:
     one.append(SERIES, made(4))
     assert contents(filled) == [made(number) for number in range(5)]
     assert [entry.measurement for entry in one.entries] == contents(filled)
+
+
+def test_a_cut_line_is_said_once(filled: Path) -> None:
+    """However often a log is asked, and read again after others changed it, one line says what it ignores."""
+    filled.write_bytes(filled.read_bytes()[:-40])
+    said = list[str]()
+    log = MeasurementLog(filled, said.append)
+    assert len(log.entries) == len(log.of_model(SERIES, made(0).model_sha256)) + 1 == 2
+    assert said == [f"measure   {filled}: ignores its last line, which was cut off while it was written"]
+    filled.write_bytes(filled.read_bytes()[:-1])
+    assert len(log.entries) == 2
+    assert len(said) == 1
+    log.append(SERIES, made(5))
+    assert contents(filled) == [made(0), made(1), made(5)]
+
+
+def test_a_log_sees_what_another_has_appended(filled: Path) -> None:
+    """A log that was read is read again when the file has changed."""
+    log = MeasurementLog(filled)
+    assert not log.has_model(SERIES, made(3).model_sha256)
+    MeasurementLog(filled).append(SERIES, made(3))
+    assert log.of_model(SERIES, made(3).model_sha256) == [made(3)]
+
+
+def test_the_name_of_a_new_log_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of a new file are synchronised after its first line, those of an existing one are not."""
+    synced, fsync = list[int](), os.fsync
+
+    def recording(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    log = MeasurementLog(path)
+    log.append(SERIES, made(0))
+    names = [folder.stat().st_ino for folder in (path, *path.parents[:3])]
+    assert synced == names
+    log.append(SERIES, made(1))
+    assert synced == [*names, names[0]]
+
+
+# -- an older version ----------------------------------------------------------------
+
+BODY_OF_VERSION_3 = {
+    "model_sha256": "0" * 64,
+    "target": {"device": "board"},
+    "samples_ms": [2.0, 2.5, 3.0],
+    "peak_bytes": 1000,
+    "load_ms": 3.5,
+    "device_s": 0.25,
+    "facts": {"cpu": "x"},
+    "versions": {"onnxruntime": "1.31.1"},
+    "conditions_before": {"load": 0.5},
+    "conditions_after": {"usual_pace_ms": 1.25, "base_pace_ms": 1.5},
+    "verdict": {"status": "trusted", "reasons": []},
+    "synthetic": True,
+    "settings": {},
+    "interrupted": [],
+    "pace_ms": [1.0, 1.25, 1.5],
+    "round": 1,
+    "taken_s": 5.0,
+    "running_s": 0.125,
+    "placement": None,
+    "energy_mj": None,
+    "energy_rail": None,
+    "memory_reason": None,
+    "unit": "ms",
+}
+AS_VERSION_4 = made(
+    0,
+    samples_ms=(2.0, 2.5, 3.0),
+    conditions_before={"load": 0.5},
+    conditions_after={"baseline_probe_ms": 1.25, "reference_probe_ms": 1.5},
+    probe_ms=(1.0, 1.25, 1.5),
+    round=1,
+    taken_s=5.0,
+    running_s=0.125,
+)
+
+
+def line_of_version_3(**changes: Any) -> bytes:
+    """A line of a log, made by hand."""
+    record = {"measurement": {**BODY_OF_VERSION_3, **changes}, "reference": False, "series": SERIES}
+    content = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return f'{{"sha256":"{digest(content.encode())}",{content[1:]}\n'.encode()
+
+
+@pytest.fixture
+def older(path: Path) -> Path:
+    """A log of version 3 with three processes of one model, valid, unverified and rejected."""
+    lines = [
+        line_of_version_3(),
+        line_of_version_3(verdict={"status": "unverified", "reasons": ["no governor"]}),
+        line_of_version_3(verdict={"status": "refused", "reasons": ["busy: wait"]}),
+    ]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"format":"edgenas.measurements","version":3}\n' + b"".join(lines))
+    return path
+
+
+UPGRADED = [
+    AS_VERSION_4,
+    replace(AS_VERSION_4, validity=Validity("unverified", ("no governor",))),
+    replace(AS_VERSION_4, validity=Validity("rejected", ("busy: wait",))),
+]
+
+
+def test_a_log_of_an_older_version_is_read(older: Path) -> None:
+    """Every measurement is there with every number, in the words of this version; reading changes nothing."""
+    before = older.read_bytes()
+    log = MeasurementLog(older)
+    assert log.of_model(SERIES, "0" * 64) == UPGRADED
+    assert json.loads(log.entries[0].content)["measurement"] == json.loads(json.dumps(AS_VERSION_4.to_dict()))
+    assert older.read_bytes() == before
+
+
+def test_an_append_writes_a_log_of_an_older_version_anew(older: Path) -> None:
+    """The first append writes all lines in this version, with their checksums; the next one only adds a line."""
+    older.write_bytes(older.read_bytes() + b'{"sha256":"cut off')
+    log = MeasurementLog(older)
+    log.append(SERIES, made(1))
+    records = [(SERIES, each.to_dict(), False) for each in [*UPGRADED, made(1)]]
+    assert older.read_bytes() == log_bytes(records)
+    inode = older.stat().st_ino
+    log.append(SERIES, made(2))
+    assert older.stat().st_ino == inode
+    assert contents(older) == [*UPGRADED, made(1), made(2)] == [entry.measurement for entry in log.entries]
+    assert [path.name for path in older.parent.iterdir()] == [older.name]
+
+
+def test_two_logs_of_an_older_version_lose_nothing(older: Path) -> None:
+    """A log that was read before another one wrote the file anew sees that before it appends."""
+    one, other = MeasurementLog(older), MeasurementLog(older)
+    assert len(one.entries) == len(other.entries) == 3
+    other.append(SERIES, made(1))
+    one.append(SERIES, made(2))
+    assert contents(older) == [*UPGRADED, made(1), made(2)]
+
+
+def test_a_log_of_an_older_version_is_kept_where_it_cannot_be_written(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the log stays as it was; with space again nothing is missing."""
+    before, log = older.read_bytes(), MeasurementLog(older)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(EdgeNASError, match="cannot be written") as caught:
+            log.append(SERIES, made(1))
+    assert "\n" not in str(caught.value)
+    assert older.read_bytes() == before
+    log.append(SERIES, made(1))
+    assert contents(older) == [*UPGRADED, made(1)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"conditions_after": None}, {"verdict": 7}, {"verdict": {"reasons": []}}, {"conditions_before": [1]}]
+)
+def test_a_line_of_an_older_version_with_nonsense_is_named(older: Path, changes: dict[str, Any]) -> None:
+    """What cannot be upgraded is refused with its line; the file stays as it was."""
+    change_line(older, 3, lambda line: line_of_version_3(**changes).rstrip())
+    before = older.read_bytes()
+    with pytest.raises(FormatError, match=r"line 3: is no measurement; remove that line"):
+        MeasurementLog(older).append(SERIES, made(1))
+    assert older.read_bytes() == before
 
 
 def test_thousands_of_lines_are_read_quickly(path: Path) -> None:

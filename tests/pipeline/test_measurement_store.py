@@ -74,22 +74,22 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_what_is_stored_is_not_measured_again(log: Path, target: Target, no_device: Callable[[], None]) -> None:
     """The second time no device is connected to, and the results are the same."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         first = store.measure_first(MODELS)
     no_device()
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         assert store.measure_first(MODELS) == first
     assert len(recorded(log)) == 20
 
 
 def test_another_version_of_the_runtime_is_not_mixed_in(log: Path, target: Target) -> None:
     """When the runtime was updated since, nothing more is stored beside the old numbers, and the remedy is said."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS[:1])
     rewrite(log, lambda old: replace(old, versions={**old.versions, "onnxruntime": "0.9"}))
     before = log.read_bytes()
     with (
-        MeasurementStore(log, target, ONE) as store,
+        MeasurementStore(MeasurementLog(log), target, ONE) as store,
         pytest.raises(MeasurementError, match=r"another runtime's version .*onnxruntime was 0\.9.*bring that back"),
     ):
         store.measure_first(MODELS[1:2])
@@ -100,19 +100,19 @@ def test_a_record_that_cannot_be_read_costs_no_device_time(
     log: Path, target: Target, no_device: Callable[[], None]
 ) -> None:
     """Where what is recorded is damaged, that is said before the device is connected to."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS[:2])
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join([*lines[:2], lines[2][:-9] + b"\n", *lines[3:]]))
     no_device()
     message = r"measurements\.jsonl, line 3: is damaged .*; remove that line; what it held is measured again"
-    with MeasurementStore(log, target, ONE) as store, pytest.raises(FormatError, match=message):
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store, pytest.raises(FormatError, match=message):
         store.measure_first(MODELS[3:4])
 
 
 def test_the_reference_is_stored_too(log: Path, target: Target) -> None:
     """Twenty models have the reference twice between them; its measurements are marked in the log."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS)
     assert len(references(log)) == 2
     assert references(log)[0].settings["max_runs"] == 10
@@ -127,11 +127,11 @@ def test_a_killed_step_goes_on_where_it_was(log: Path, target: Target) -> None:
         if len(seen) == 5:
             raise StopError
 
-    with MeasurementStore(log, target, ONE) as store, pytest.raises(StopError):
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store, pytest.raises(StopError):
         store.measure_first(MODELS, stop)
     kept = log.read_bytes()
     assert len(recorded(log)) == 5
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         assert store.measure_first(MODELS)[:5] == seen
     assert log.read_bytes().startswith(kept)
     assert len(recorded(log)) == 20
@@ -139,7 +139,7 @@ def test_a_killed_step_goes_on_where_it_was(log: Path, target: Target) -> None:
 
 def test_equal_models_are_measured_once(log: Path, target: Target) -> None:
     """The same bytes twice have the same measurement."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         first, second = store.measure_first([MODELS[0], MODELS[0]])
     assert first == second
     assert len(recorded(log)) == 1
@@ -147,7 +147,7 @@ def test_equal_models_are_measured_once(log: Path, target: Target) -> None:
 
 def test_proof_takes_six_processes(log: Path, target: Target) -> None:
     """A proof is six stored measurements; they can be had again without a device."""
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         assert store.reliable_result(MODELS[0]) is None
         proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
@@ -156,7 +156,7 @@ def test_proof_takes_six_processes(log: Path, target: Target) -> None:
 
 def test_a_proof_is_recorded_at_the_pace_it_was_given(log: Path, target: Target) -> None:
     """A device that is a third slower than each process remembers is another one: both say so."""
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         store.measure_reliably(MODELS[0])
 
     def slowed(taken: Measurement) -> Measurement:
@@ -164,7 +164,7 @@ def test_a_proof_is_recorded_at_the_pace_it_was_given(log: Path, target: Target)
         return replace(taken, probe_ms=(4.0,) * len(taken.samples_ms), conditions_after=after)
 
     rewrite(log, slowed)
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         proof = store.measure_reliably(MODELS[0])
         assert {each.reference_probe_ms for each in proof.measurements} == {4.0}
         assert store.reliable_result(MODELS[0]) == proof
@@ -193,7 +193,7 @@ def test_no_proof_without_trust(log: Path, target: Target, monkeypatch: pytest.M
     refused = Validity("rejected", ("governor is powersave: change it",))
     monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", lambda *before, **options: refused)
     with (
-        MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store,
+        MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),
     ):
         store.measure_reliably(MODELS[0])
@@ -201,7 +201,7 @@ def test_no_proof_without_trust(log: Path, target: Target, monkeypatch: pytest.M
 
 def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Refused, then quiet: the next proof takes six processes, and is what is recorded."""
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "busy: wait")
         assert store.reliable_result(MODELS[0]) is None
         proof = store.measure_reliably(MODELS[0])
@@ -212,7 +212,7 @@ def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Cal
 
 def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert store.reliable_result(MODELS[0]) is None
         proof = store.measure_reliably(MODELS[0])
@@ -224,7 +224,7 @@ def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
     log: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
-    with MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "busy: wait", lambda turn: turn % 4 < 3)
         proof = store.measure_reliably(MODELS[0])
         assert len(proof.measurements) == 6
@@ -234,9 +234,11 @@ def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
 
 def test_another_series_is_another_measurement(log: Path, target: Target) -> None:
     """With other settings a model is measured again, in the same log, and neither reads the other's."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         first = store.measure_first(MODELS[:1])
-    with MeasurementStore(log, target, MeasureSettings(processes=1, max_processes=1, max_runs=20)) as store:
+    with MeasurementStore(
+        MeasurementLog(log), target, MeasureSettings(processes=1, max_processes=1, max_runs=20)
+    ) as store:
         assert not store.has_measured(MODELS[0])
         second = store.measure_first(MODELS[:1])
     assert recorded(log) == [*first, *second]
@@ -244,22 +246,25 @@ def test_another_series_is_another_measurement(log: Path, target: Target) -> Non
 
 def test_what_was_cut_off_is_measured_again(log: Path, target: Target) -> None:
     """A log that was cut in its last line has lost that measurement alone; one line says so."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS)
     whole, said = log.read_bytes(), list[str]()
     log.write_bytes(whole[:-40])
-    with MeasurementStore(log, target, ONE, say=said.append) as store:
+    with MeasurementStore(MeasurementLog(log, said.append), target, ONE) as store:
         store.measure_first(MODELS)
-    assert said == [f"{log}: drops its last line, which was cut off while it was written"]
+    assert said == [f"measure   {log}: ignores its last line, which was cut off while it was written"]
     assert len(recorded(log)) == 20
     assert log.read_bytes().startswith(b"".join(whole.splitlines(keepends=True)[:-1]))
 
 
 def test_a_log_of_a_newer_edgenas_is_refused(log: Path, target: Target, no_device: Callable[[], None]) -> None:
     """A log of a later version asks for an upgrade."""
-    with MeasurementStore(log, target, ONE) as store:
+    with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS[:1])
     log.write_bytes(log.read_bytes().replace(b'"version":4', b'"version":5', 1))
     no_device()
-    with MeasurementStore(log, target, ONE) as store, pytest.raises(FormatError, match="upgrade edgenas"):
+    with (
+        MeasurementStore(MeasurementLog(log), target, ONE) as store,
+        pytest.raises(FormatError, match="upgrade edgenas"),
+    ):
         store.measure_first(MODELS[:1])

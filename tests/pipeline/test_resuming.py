@@ -109,7 +109,7 @@ def test_profile_killed_on_the_device_keeps_what_it_measured(finished: Path, tmp
 
 
 def test_profile_killed_in_the_middle_of_a_line_loses_only_that(finished: Path, tmp_path: Path, drive: Drive) -> None:
-    """Half a line is dropped with a word, and every measurement before it is kept."""
+    """Half a line is ignored with a message, and every measurement before it is kept."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("targets"))
     assert drive(folder, "append:5").returncode == -signal.SIGKILL
@@ -118,6 +118,6 @@ def test_profile_killed_in_the_middle_of_a_line_loses_only_that(finished: Path, 
     assert (whole.count(b"\n"), cut[:11]) == (5, b'{"sha256":"')
     again = drive(folder)
     assert again.returncode == 0, again.stderr
-    assert f"{log}: drops its last line, which was cut off while it was written" in again.stderr
+    assert f"measure   {log}: ignores its last line, which was cut off while it was written" in again.stderr
     assert log.read_bytes().startswith(whole + b"\n{")
     assert cut not in log.read_bytes()

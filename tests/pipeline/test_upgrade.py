@@ -15,6 +15,7 @@ import pytest
 import edgenas.pipeline.measurement_store
 import edgenas.pipeline.profile
 from edgenas.bundle import Bundle
+from edgenas.costs import Budget
 from edgenas.devices import Device
 from edgenas.errors import EdgeNASError, FormatError, RunError
 from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
@@ -255,7 +256,7 @@ def test_a_target_with_dots_in_its_name(old: Path) -> None:
     assert not (old / "tables").exists()
 
 
-def test_a_check_that_was_interrupted_goes_on(old: Path) -> None:
+def test_a_check_that_was_interrupted_resumes(old: Path) -> None:
     """The plan of a check belongs to its table by that file's digest, which the upgrade changes in both."""
     table = old / "tables" / f"{TARGET}.json"
     plan = {"table_sha256": digest(table.read_bytes()), "begun_s": 1.5, "architectures": ["a", "b"]}
@@ -272,6 +273,62 @@ def test_bundles_of_a_file_format_stay(old: Path) -> None:
     run = Run(old, progress=Silent())
     assert contents(old / "bundles") == {f"tflite-int8/{name}": data for name, data in before.items()}
     assert run.folder.bundle(TARGET, "19w5sk-0n0").is_dir()
+
+
+def test_what_the_user_exported_beside_bundles_stays(old: Path) -> None:
+    """Only folders of architectures of this space with a card are bundles of a target; all else keeps its place."""
+    bundles = old / "bundles"
+    bundle = bundles / TARGET / "19w5sk-0n0"
+    for place in (
+        "onnx-int8-tensorrt",  # edgenas export --out RUN/bundles
+        "my/onnx-fp32",
+        "onnx-int8-tensorrt/19w5sk-0n0",
+        f"{TARGET}/best",
+        f"{TARGET}/aaaaaa-0n0",  # of another space
+    ):
+        shutil.copytree(bundle, bundles / place, dirs_exist_ok=True)
+    (bundles / TARGET / "19w5sk-0n1").mkdir()
+    (bundles / TARGET / "19w5sk-0n1" / "model.onnx").write_bytes(b"no card")
+    (bundles / "notes.txt").write_text("mine")
+    (bundles / "my" / "notes.txt").write_text("mine")
+    before = contents(bundles)
+    run = Run(old, progress=Silent())
+    moved = f"{TARGET}/19w5sk-0n0/"
+    assert contents(bundles) == {name: data for name, data in before.items() if not name.startswith(moved)}
+    assert [path.name for path in (run.folder.target(TARGET) / "bundles").iterdir()] == ["19w5sk-0n0"]
+
+
+@pytest.mark.usefixtures("no_work")
+def test_search_and_choose_are_already_done(old: Path) -> None:
+    """A front and a choice that were current are current after the upgrade."""
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    target = run.target("localhost")
+    run.search([target])
+    run.choose({target: Budget(latency="50ms")})
+    assert [line.partition(" (")[0] for line in heard.said[1:]] == ["search    already done", "choose    already done"]
+
+
+def test_a_front_of_another_seed_is_already_done(old: Path) -> None:
+    """The seed of a front is found again; with another one it is searched anew."""
+    table, evaluated = old / "tables" / f"{TARGET}.json", old / "accuracy" / "evaluated.json"
+    sha256 = [digest(path.read_bytes()) for path in (evaluated, table)]
+    inputs_digest = digest(canonical_json([*sha256, 41]))[:16]
+    edit(old / "fronts" / f"{TARGET}.json", lambda body: body.update(made_from=inputs_digest))
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    run.search([run.target("localhost")], seed=41)
+    assert heard.said[1].startswith("search    already done")
+
+
+def test_results_that_were_not_current_stay_so(old: Path) -> None:
+    """A front and a choice with other digests keep them."""
+    for place in (f"fronts/{TARGET}.json", f"choices/{TARGET}/latency-50ms.json"):
+        edit(old / place, lambda body: body.update(made_from="0123456789abcdef"))
+    run = Run(old, progress=Silent())
+    target = run.target("localhost")
+    assert run.front(target).inputs_digest == "0123456789abcdef"
+    assert [choice.inputs_digest for choice in run.choices(target)] == ["0123456789abcdef"]
 
 
 def test_a_picture_moves(old: Path) -> None:
@@ -335,7 +392,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], bool]:
     return opening
 
 
-def test_a_killed_upgrade_goes_on(original: Path, tmp_path: Path, killed: Callable[[Path, int], bool]) -> None:
+def test_a_killed_upgrade_is_completed(original: Path, tmp_path: Path, killed: Callable[[Path, int], bool]) -> None:
     """Killed at any change of a file, and again at the next, it comes to the same bytes as one that was not."""
     whole = Path(shutil.copytree(original, tmp_path / "whole"))
     Run(whole, progress=Silent())
@@ -355,6 +412,16 @@ def test_a_killed_upgrade_goes_on(original: Path, tmp_path: Path, killed: Callab
     assert points > 45
 
 
+def test_temporary_files_of_a_killed_upgrade_are_removed(old: Path) -> None:
+    """What was converted before a kill is removed, and a file that was being written in there, too."""
+    temporary = old / ".upgrade-x.edgenas-tmp" / "targets" / TARGET
+    temporary.mkdir(parents=True)
+    (temporary / ".measurements.jsonl.1.edgenas-tmp").write_bytes(b"half")
+    (temporary / "front.json").write_bytes(b"{}")
+    Run(old, progress=Silent())
+    assert not list(old.rglob("*.edgenas-tmp"))
+
+
 def test_an_upgraded_log_is_not_written_again(old: Path, killed: Callable[[Path, int], bool]) -> None:
     """Killed while old files are removed, the next opening removes the rest and leaves the logs as they are."""
     assert killed(old, 70)
@@ -370,15 +437,18 @@ def test_an_upgraded_log_is_not_written_again(old: Path, killed: Callable[[Path,
 
 
 def test_a_damaged_measurement_is_named(old: Path) -> None:
-    """Nothing is removed, and without the file that is named the run opens with all others."""
+    """Nothing is changed, and without the file that is named the run opens with all others."""
     path = next((old / "measurements" / TARGET).glob("*.json"))
     path.write_bytes(path.read_bytes()[:-100])
-    before = {name for name in contents(old) if not name.startswith("targets")}
+    before = contents(old)
     for _ in range(2):
-        with pytest.raises(FormatError, match=rf"{path.name}: is damaged .*; move it away") as caught:
+        with pytest.raises(FormatError) as caught:
             Run(old, progress=Silent())
-        assert "\n" not in str(caught.value)
-        assert before <= set(contents(old))
+        assert str(caught.value) == (
+            f"{path}: is damaged (not JSON); move it away and open the run again"
+            f" (if others of {path.parent} are like it, move that folder away)"
+        )
+        assert contents(old) == before
     path.unlink()
     run = Run(old, progress=Silent())
     assert len(MeasurementLog(run.folder.measurements(TARGET)).entries) == 82
@@ -399,39 +469,136 @@ def test_a_measurement_of_version_2_is_named(old: Path) -> None:
         (f"fronts/{TARGET}.json", "edgenas search"),
         (f"choices/{TARGET}/latency-50ms.json", "edgenas choose"),
         (f"tables/{TARGET}.check-1.json", "edgenas profile --check"),
+        (f"tables/{TARGET}.json", "edgenas profile"),
     ],
 )
-def test_what_costs_no_device_time_may_be_left_out(old: Path, place: str, step: str) -> None:
-    """A damaged front, choice or check is left out with a word that says what makes it again."""
+def test_what_can_be_made_again_is_skipped(old: Path, place: str, step: str) -> None:
+    """A damaged front, choice, check or table is kept in not_upgraded; a line names the command that makes it again."""
     (old / place).write_text("{")
     heard = Recorder()
     run = Run(old, progress=heard)
-    assert heard.said[0].startswith(f"upgrade   leaves out {old / place}: ")
-    assert heard.said[0].endswith(f"; {step} makes it again")
-    assert len(heard.said) == 2
+    skipped, upgraded = heard.said
+    assert skipped == (
+        f"upgrade   skipped {old / place} (is damaged (not JSON)): kept in not_upgraded; repeat it with: {step}"
+    )
+    assert upgraded.endswith("83 measurements in 1 log; nothing needs to be measured again")
     assert not (old / place).exists()
-    assert run.folder.targets_with_table() == [TARGET]
+    assert contents(old / "not_upgraded") == {place: b"{"}
+    assert run.folder.targets_with_table() == ([] if place == f"tables/{TARGET}.json" else [TARGET])
+
+
+def test_a_skipped_document_of_an_older_version_is_kept(old: Path) -> None:
+    """The reason is its version, without the remedy of another command."""
+    path = old / "tables" / f"{TARGET}.check-1.json"
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    before = path.read_bytes()
+    heard = Recorder()
+    run = Run(old, progress=heard)
+    assert heard.said[0] == (
+        f"upgrade   skipped {path} (has schema version 2, this edgenas reads 4): kept in not_upgraded;"
+        " repeat it with: edgenas profile --check"
+    )
+    assert (old / "not_upgraded" / "tables" / path.name).read_bytes() == before
+    assert run.folder.check_numbers(TARGET) == []
+
+
+def test_a_published_table_that_cannot_be_used_is_kept(old: Path) -> None:
+    """Without measurements a table can only be imported again; its file may be the only copy."""
+    shutil.copy(old / "tables" / f"{TARGET}.json", old / "tables" / "phone.json")
+    edit(old / "tables" / "phone.json", lambda body: body.update(space="other"))
+    before = (old / "tables" / "phone.json").read_bytes()
+    heard = Recorder()
+    Run(old, progress=heard)
+    assert "tables/phone.json (is of space other, not of " in heard.said[0]
+    assert heard.said[0].endswith("): kept in not_upgraded; repeat it with: edgenas import --tables")
+    assert (old / "not_upgraded" / "tables" / "phone.json").read_bytes() == before
+    assert not (old / "targets" / "phone").exists()
 
 
 @pytest.mark.parametrize(
-    "place", [f"tables/{TARGET}.json", f"tables/{TARGET}.plan.json", "accuracy/evaluated.json", "run.json"]
+    ("place", "change", "reason"),
+    [
+        (f"choices/{TARGET}/latency-50ms.json", lambda body: body["measured"].pop("verdict"), "lacks what version 1"),
+        (f"choices/{TARGET}/latency-50ms.json", lambda body: body.pop("budget"), "has no 'budget'"),
+        (f"choices/{TARGET}/latency-50ms.json", lambda body: body.update(measured=7), "lacks what version 1"),
+        (f"fronts/{TARGET}.json", lambda body: body.pop("made_from"), "has no 'inputs_digest'"),
+        (f"fronts/{TARGET}.json", lambda body: body.update(accuracy=["x"]), "its content is damaged"),
+        (f"tables/{TARGET}.json", lambda body: body.pop("certificate"), "has no 'holdout'"),
+    ],
 )
+def test_a_document_without_a_key_is_skipped(
+    old: Path, place: str, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    """A document with a checksum and nonsense is skipped as a damaged one."""
+    edit(old / place, change)
+    heard = Recorder()
+    Run(old, progress=heard)
+    assert heard.said[0].startswith(f"upgrade   skipped {old / place} ({reason}")
+    assert (old / "not_upgraded" / place).exists()
+
+
+@pytest.mark.parametrize("value", [None, ["a"]])
+def test_a_plan_of_a_check_without_its_table_is_skipped(old: Path, value: object) -> None:
+    """A plan that does not say which table it belongs to is skipped."""
+    body = {"begun_s": 1.5, "architectures": []} | ({} if value is None else {"table_sha256": value})
+    write_document(old / "tables" / f"{TARGET}.check-2.plan.json", "table_check_plan", 2, body)
+    heard = Recorder()
+    Run(old, progress=heard)
+    assert "check-2.plan.json (" in heard.said[0]
+    assert heard.said[0].endswith("kept in not_upgraded; repeat it with: edgenas profile --check")
+
+
+@pytest.mark.parametrize(("body", "message"), [({}, "has no 'space'"), ({"space": [1]}, "must be a mapping")])
+def test_a_run_without_a_space_is_refused(old: Path, body: dict[str, Any], message: str) -> None:
+    """A run.json without its key, or with something else there, is refused in one line, and nothing is changed."""
+    write_document(old / "run.json", "run", 1, body)
+    before = contents(old)
+    with pytest.raises(FormatError, match=rf"run\.json: .*{message}"):
+        Run(old, progress=Silent())
+    assert contents(old) == before
+
+
+@pytest.mark.parametrize("place", [f"tables/{TARGET}.plan.json", "accuracy/evaluated.json", "run.json"])
 def test_what_costs_work_is_named_and_stays(old: Path, place: str) -> None:
-    """A damaged table, plan or evaluation is refused by name, and every old file stays."""
+    """A damaged plan or evaluation is refused by name, and nothing is changed."""
     (old / place).write_text("{")
-    before = {name for name in contents(old) if not name.startswith("targets")}
+    before = contents(old)
     with pytest.raises(FormatError, match=r"is damaged \(not JSON\); move it away"):
         Run(old, progress=Silent())
-    assert before <= set(contents(old))
+    assert contents(old) == before
+
+
+def test_a_killed_upgrade_leaves_no_log_of_a_folder_that_is_gone(
+    old: Path, killed: Callable[[Path, int], bool]
+) -> None:
+    """What a killed conversion wrote is removed by the next, also where its old files were moved away since."""
+    number = 1
+    while not list(old.glob("targets/*/measurements.jsonl")):
+        assert killed(old, number)
+        number += 1
+    assert json.loads((old / "run.json").read_text())["version"] == 1
+    notes = old / "targets" / "notes.txt"
+    notes.write_text("mine")
+    for name in ("measurements", "tables", "fronts", "choices", "bundles"):
+        shutil.rmtree(old / name)
+    Run(old, progress=Silent())
+    assert set(contents(old)) == {
+        "run.json",
+        "data.json",
+        "training/checkpoint.safetensors",
+        "accuracy/evaluated_subnets.json",
+        "targets/notes.txt",
+    }
 
 
 @pytest.mark.usefixtures("no_work")
 def test_a_table_that_cannot_be_used_is_fitted_again(old: Path) -> None:
-    """A table that this edgenas cannot read is left out with a word, and made again from its measurements."""
+    """A table that this edgenas cannot read is skipped, and made again from its measurements."""
     edit(old / "tables" / f"{TARGET}.json", lambda body: body["inferred"]["strengths"].pop("noise"))
     heard = Recorder()
     run = Run(old, progress=heard)
-    assert "this edgenas cannot use it" in heard.said[0]
+    assert f"skipped {old / 'tables' / TARGET}.json (posterior: variances must be those of" in heard.said[0]
+    assert heard.said[0].endswith("kept in not_upgraded; repeat it with: edgenas profile")
     assert run.folder.targets_with_table() == []
     assert run.profile(run.target("localhost"), minutes=0.01).holdout is not None
 
@@ -445,7 +612,7 @@ def test_while_another_process_writes_it_waits(old: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be removed ends the upgrade with one line; the next opening goes on."""
+    """A file that cannot be removed ends the upgrade with one line; the next opening completes it."""
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
         raise PermissionError(13, "Permission denied")
@@ -502,7 +669,7 @@ def test_an_upgrade_goes_step_by_step(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_of_another_body_is_refused(tmp_path: Path) -> None:
-    """A whole file that lacks what its version has is refused by name."""
+    """A file with a checksum that lacks what its version has is refused by name."""
     path = tmp_path / "x.json"
     bodies: list[dict[str, Any]] = [{}, {"a": {}}, {"a": []}]
     for body in bodies:

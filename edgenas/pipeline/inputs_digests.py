@@ -1,0 +1,30 @@
+"""Digests of the inputs of a front and of a choice: a step is done while its result's digest stays equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgenas.costs import Budget
+from edgenas.files import digest_of_inputs
+from edgenas.pipeline.measurement_store import SETTINGS
+
+
+def front_inputs_digest(predictor_sha256: str, table_sha256: str, seed: int) -> str:
+    """Return the digest of a front's inputs, from the SHA-256 of its accuracy predictor's and latency table's files."""
+    return digest_of_inputs(predictor_sha256, table_sha256, seed)
+
+
+def choice_inputs_digest(
+    front_sha256: str, weights_sha256: str, target: Mapping[str, Any], budget: Budget, max_drop: float
+) -> str:
+    """Return the digest of a choice's inputs.
+
+    Args:
+        front_sha256: SHA-256 of the front's file.
+        weights_sha256: SHA-256 of the trained checkpoint.
+        target: The target, as from ``Target.to_dict``.
+        budget: The limits of latency and memory.
+        max_drop: The accuracy that the file may lose, as a fraction.
+    """
+    return digest_of_inputs(front_sha256, weights_sha256, dict(target), str(budget), max_drop, SETTINGS.to_dict())
