@@ -17,11 +17,11 @@ def peak_memory_and_node(graph: Graph) -> tuple[int, str]:
     """
     buffers = _assign_buffers(graph)
     last_read = _last_reads(graph, buffers)
-    live = {buffers[name]: _nbytes(graph, name) for name in graph.inputs}
+    live = {buffers[name]: _nbytes_or_zero(graph, name) for name in graph.inputs}
     peak, peak_at = sum(live.values()), graph.nodes[0].name
     for index, node in enumerate(graph.nodes):
         freed = {buffer: size for buffer, size in live.items() if last_read.get(buffer, -1) <= index}
-        written = {buffers[name]: _nbytes(graph, name) for name in node.outputs if buffers.get(name) == name}
+        written = {buffers[name]: _nbytes_or_zero(graph, name) for name in node.outputs if buffers.get(name) == name}
         needed = sum(live.values()) + sum(written.values()) - _overwritten_bytes(node, written, freed, buffers)
         if needed > peak:
             peak, peak_at = needed, node.name
@@ -31,7 +31,7 @@ def peak_memory_and_node(graph: Graph) -> tuple[int, str]:
     return peak, peak_at
 
 
-def _nbytes(graph: Graph, name: str) -> int:
+def _nbytes_or_zero(graph: Graph, name: str) -> int:
     tensor = graph.tensors.get(name)
     return tensor.nbytes if tensor else 0
 

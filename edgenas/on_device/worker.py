@@ -186,7 +186,7 @@ class RemoteWorker:
 
     def _do_push(self, name: str, sha256: str, size: int) -> None:
         target = self._work.path / name
-        if self._pushed.get(name) == (sha256, *_size_and_time(target)) or self._kept.link_if_kept(sha256, target):
+        if self._pushed.get(name) == (sha256, *_stat_size_and_time(target)) or self._kept.link_if_kept(sha256, target):
             self._send_stored_answer(name, sha256)
             return
         self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
@@ -206,7 +206,7 @@ class RemoteWorker:
 
     def _send_stored_answer(self, name: str, sha256: str) -> None:
         target = self._work.path / name
-        self._pushed[name] = (sha256, *_size_and_time(target))
+        self._pushed[name] = (sha256, *_stat_size_and_time(target))
         self.send_answer(path=str(target))
 
     def _do_pull(self, name: str) -> None:
@@ -270,7 +270,7 @@ class IncomingFile:
         self._temporary.replace(self.target)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _stat_size_and_time(path: Path) -> tuple[int, int]:
     """Return a file's size and time, which show that it was changed; -1 for an absent one."""
     try:
         stat = path.stat()
