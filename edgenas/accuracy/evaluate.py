@@ -36,12 +36,12 @@ class Evaluator:
 
     def subnet(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone, calibrated module of an architecture, in eval mode."""
-        inputs = self._data.inputs(self._calibration, architecture.resolution)
+        inputs = self._data.to_inputs(self._calibration, architecture.resolution)
         return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
     def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
         """Return the logits (N, classes) of images (N, H, W) at a resolution."""
-        return compute_logits(subnet, self._data.inputs(images, resolution), self._threads)
+        return compute_logits(subnet, self._data.to_inputs(images, resolution), self._threads)
 
     def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
         """Return the share of a split's images that the subnet classifies correctly, 0 to 1."""

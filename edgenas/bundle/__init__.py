@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgenas.bundle.bundle import Bundle, check_replaceable, open_bundle, write_bundle
 from edgenas.bundle.check import VerifiedBundle
-from edgenas.bundle.model_file import ModelInterface, TensorSpec, read_interface, run_model
+from edgenas.bundle.model_file import ModelInterface, TensorSpec, parse_model_interface, run_model
 
 __all__ = [
     "Bundle",
@@ -13,7 +13,7 @@ __all__ = [
     "VerifiedBundle",
     "check_replaceable",
     "open_bundle",
-    "read_interface",
+    "parse_model_interface",
     "run_model",
     "write_bundle",
 ]

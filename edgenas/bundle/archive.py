@@ -22,7 +22,7 @@ _MAX_ARCHIVE_BYTES = 2**29
 _ENCRYPTED = 1  # bit of a member's flags
 
 
-def pack_zip(files: Mapping[str, bytes]) -> bytes:
+def pack_zip_bytes(files: Mapping[str, bytes]) -> bytes:
     """Return an uncompressed zip of files by name; equal files give equal bytes with any version of zlib."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -31,8 +31,8 @@ def pack_zip(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_zip(data: bytes, *allowed_names: Sequence[str]) -> dict[str, bytes]:
-    """Return the files of a zip that ``pack_zip`` made.
+def unpack_zip_bytes(data: bytes, *allowed_names: Sequence[str]) -> dict[str, bytes]:
+    """Return the files of a zip that ``pack_zip_bytes`` made.
 
     The list of members is checked before any member is read.
 
@@ -41,7 +41,7 @@ def unpack_zip(data: bytes, *allowed_names: Sequence[str]) -> dict[str, bytes]:
         allowed_names: lists of file names; the zip must have exactly the names of one of them.
 
     Raises:
-        VerificationError: naming the broken rule, also when one byte differs from what ``pack_zip`` writes.
+        VerificationError: naming the broken rule, also when one byte differs from what ``pack_zip_bytes`` writes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -51,7 +51,7 @@ def unpack_zip(data: bytes, *allowed_names: Sequence[str]) -> dict[str, bytes]:
             files = {member.filename: archive.read(member) for member in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, LookupError):
         raise VerificationError("is damaged or no zip") from None
-    if pack_zip(files) != data:
+    if pack_zip_bytes(files) != data:
         raise VerificationError("was changed or packed by another program; unpack it and verify the folder")
     return files
 
@@ -62,7 +62,7 @@ def _check_members(members: Sequence[zipfile.ZipInfo], names: Sequence[str], siz
         # A truncated archive may end in the member list of an archive inside it.
         raise VerificationError("is damaged or no zip")
     for member in members:
-        _check_path(member)
+        _check_member_path(member)
     present = [member.filename for member in members]
     for member in members:
         if member.filename not in names:
@@ -77,7 +77,7 @@ def _check_members(members: Sequence[zipfile.ZipInfo], names: Sequence[str], siz
         raise VerificationError("holds files that overlap")
 
 
-def _check_path(member: zipfile.ZipInfo) -> None:
+def _check_member_path(member: zipfile.ZipInfo) -> None:
     """Raise VerificationError for a link and for a path outside of the archive's folder."""
     name = member.filename
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
@@ -97,20 +97,20 @@ def _check_stored_as_is(member: zipfile.ZipInfo) -> None:
         )
 
 
-def pack_arrays(**arrays: Array) -> bytes:
+def pack_npz_bytes(**arrays: Array) -> bytes:
     """Return an .npz whose bytes depend on the arrays alone; numpy's own may contain the time."""
     files = {}
     for name, array in arrays.items():
         data = io.BytesIO()
         np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
         files[f"{name}.npy"] = data.getvalue()
-    return pack_zip(files)
+    return pack_zip_bytes(files)
 
 
-def unpack_arrays(path: Path, names: Sequence[str]) -> list[Array]:
-    """Return the arrays of an .npz that ``pack_arrays`` made. Raise VerificationError for any other file."""
+def read_npz_arrays(path: Path, names: Sequence[str]) -> list[Array]:
+    """Return the arrays of an .npz that ``pack_npz_bytes`` made. Raise VerificationError for any other file."""
     try:
-        files = unpack_zip(read_bytes(path), [f"{name}.npy" for name in names])
+        files = unpack_zip_bytes(read_bytes(path), [f"{name}.npy" for name in names])
         return [np.lib.format.read_array(io.BytesIO(data), allow_pickle=False) for data in files.values()]
     except (EOFError, ValueError, MemoryError, VerificationError):
         raise VerificationError(f"{path.name}: must hold {', '.join(names)}, as edgenas packs them") from None
@@ -122,29 +122,29 @@ def write_archive(folder: Path, path: Path, names: Sequence[str]) -> None:
     Raises:
         UsageError: when ``path`` exists and is not an archive of files with these names.
     """
-    packed = pack_zip({name: read_bytes(folder / name) for name in names})
+    packed = pack_zip_bytes({name: read_bytes(folder / name) for name in names})
     if path.exists():
         existing = read_bytes(path)
         if existing == packed:
             return
         try:
-            unpack_zip(existing, names)
+            unpack_zip_bytes(existing, names)
         except VerificationError as error:
             raise UsageError(f"{path}: {error}; move it away or choose another folder") from None
     write_bytes(path, packed)
 
 
 @contextmanager
-def unpack_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator[Path]:
+def open_unpacked_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator[Path]:
     """Unpack an archive into a temporary folder that exists until the context ends.
 
     Raises:
-        VerificationError: as ``unpack_zip``, naming the archive.
+        VerificationError: as ``unpack_zip_bytes``, naming the archive.
     """
     if path.stat().st_size > _MAX_ARCHIVE_BYTES:
         raise VerificationError(f"{path}: is over {_MAX_ARCHIVE_BYTES} bytes, which no bundle has")
     try:
-        files = unpack_zip(read_bytes(path), *allowed_names)
+        files = unpack_zip_bytes(read_bytes(path), *allowed_names)
     except VerificationError as error:
         raise VerificationError(f"{path}: {error}; do not use it") from None
     except MemoryError:

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle.archive import pack_arrays, unpack_archive, write_archive
+from edgenas.bundle.archive import open_unpacked_archive, pack_npz_bytes, write_archive
 from edgenas.bundle.check import (
     CARD_SCHEMA,
     CHECKSUMS_FILE,
     PreprocessingSettings,
     VerifiedBundle,
-    bundle_files,
-    check_bundle,
-    check_contents,
-    checksums,
+    bundle_file_names,
+    render_sha256sums,
+    verify_bundle_folder,
+    verify_contents,
 )
 from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
@@ -48,7 +48,7 @@ class Bundle:
         >>> bundle = Bundle("ship")
         >>> bundle
         Bundle('ship')
-        >>> bundle.model.name
+        >>> bundle.model_path.name
         'model.onnx'
     """
 
@@ -61,7 +61,7 @@ class Bundle:
         return f"Bundle({str(self.path)!r})"
 
     @property
-    def model(self) -> Path:
+    def model_path(self) -> Path:
         """The model file."""
         tflite = self.path / "model.tflite"
         return tflite if tflite.exists() else self.path / "model.onnx"
@@ -84,16 +84,16 @@ class Bundle:
             VerificationError: naming the file and the rule.
             MissingExtraError: when the model's runtime is not installed.
         """
-        return check_bundle(self.path)
+        return verify_bundle_folder(self.path)
 
-    def archive(self) -> Path:
+    def write_archive(self) -> Path:
         """Write the bundle as NAME.zip beside its folder NAME; equal bundles give equal bytes.
 
         Raises:
             UsageError: when another file has that name.
         """
         path = self.path.with_name(f"{self.path.name}.zip")
-        write_archive(self.path, path, bundle_files(self.model.suffix.removeprefix(".")))
+        write_archive(self.path, path, bundle_file_names(self.model_path.suffix.removeprefix(".")))
         return path
 
 
@@ -102,12 +102,12 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     """Open a bundle in a folder or in a .zip, which is unpacked into a temporary folder for the time being.
 
     Raises:
-        VerificationError: for a zip other than ``Bundle.archive`` writes; it is not unpacked.
+        VerificationError: for a zip other than ``Bundle.write_archive`` writes; it is not unpacked.
     """
     if path.is_dir() or not path.exists():
         yield Bundle(path)
         return
-    with unpack_archive(path, *map(bundle_files, FORMATS)) as folder:
+    with open_unpacked_archive(path, *map(bundle_file_names, FORMATS)) as folder:
         try:
             yield Bundle(folder)
         except VerificationError as error:
@@ -155,9 +155,9 @@ def write_bundle(
         canonical_json(facts)
     except (TypeError, ValueError) as error:
         raise UsageError(f"card: must be plain JSON data ({error})") from None
-    sample = pack_arrays(image=sample_image, input=sample_input, expected=expected, reference=reference)
+    sample = pack_npz_bytes(image=sample_image, input=sample_input, expected=expected, reference=reference)
     file_format = export_format.format
-    _delete_abandoned(target)
+    _delete_abandoned_files(target)
     temporary = _temporary_path(target, _NEW)
     try:
         CARD_SCHEMA.write(temporary / "card.json", facts)
@@ -168,9 +168,9 @@ def write_bundle(
             write_bytes(temporary / name, script)
         write_bytes(temporary / "README.md", render_model_card(file_format, facts, settings, labels).encode())
         write_bytes(temporary / "sample.npz", sample)
-        write_bytes(temporary / CHECKSUMS_FILE, checksums(temporary, file_format))
-        check_contents(temporary, file_format)
-        _put_in_place(temporary, target)
+        write_bytes(temporary / CHECKSUMS_FILE, render_sha256sums(temporary, file_format))
+        verify_contents(temporary, file_format)
+        _replace_by_renames(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Bundle(folder)
@@ -182,7 +182,7 @@ def check_replaceable(folder: Path) -> None:
     if not target.exists():
         return
     names = {entry.name for entry in target.iterdir()} if target.is_dir() else {target.name}
-    allowed = {*(name for file_format in FORMATS for name in bundle_files(file_format)), "__pycache__"}
+    allowed = {*(name for file_format in FORMATS for name in bundle_file_names(file_format)), "__pycache__"}
     foreign = sorted(names - allowed)
     remedy = "move it away or choose another folder"
     if foreign:
@@ -200,7 +200,7 @@ def _is_model_card(path: Path) -> bool:
     return isinstance(document, dict) and document.get("format") == f"edgenas.{CARD_SCHEMA.kind}"
 
 
-def _put_in_place(temporary: Path, target: Path) -> None:
+def _replace_by_renames(temporary: Path, target: Path) -> None:
     """Replace the old bundle by two renames: at any moment one of the two is complete, in place or beside it."""
     old = _temporary_path(target, _OLD)
     try:
@@ -221,7 +221,7 @@ def _temporary_path(target: Path, suffix: str) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}{suffix}")
 
 
-def _delete_abandoned(target: Path) -> None:
+def _delete_abandoned_files(target: Path) -> None:
     """Delete what killed writes of this bundle and its archive left beside it.
 
     An old bundle stays while there is none at the target: it may be the only copy.

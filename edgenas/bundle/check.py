@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle.archive import unpack_arrays
-from edgenas.bundle.model_file import ModelInterface, read_interface, run_model
+from edgenas.bundle.archive import read_npz_arrays
+from edgenas.bundle.model_file import ModelInterface, parse_model_interface, run_model
 from edgenas.bundle.texts import bundle_scripts
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
@@ -130,7 +130,7 @@ class VerifiedBundle:
         return f"VerifiedBundle({self.export_format}, logits as recorded to {self.max_difference:.1e})"
 
 
-def bundle_files(file_format: str) -> tuple[str, ...]:
+def bundle_file_names(file_format: str) -> tuple[str, ...]:
     """Return the names of a bundle's files in the order of its archive; the checksums of the others come last."""
     return (
         "README.md",
@@ -145,23 +145,23 @@ def bundle_files(file_format: str) -> tuple[str, ...]:
     )
 
 
-def checksums(folder: Path, file_format: str) -> bytes:
+def render_sha256sums(folder: Path, file_format: str) -> bytes:
     """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
-    names = bundle_files(file_format)[:-1]
+    names = bundle_file_names(file_format)[:-1]
     return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in names).encode()
 
 
-def check_bundle(folder: Path) -> VerifiedBundle:
+def verify_bundle_folder(folder: Path) -> VerifiedBundle:
     """Verify a bundle: its list of files, its checksums and its contents.
 
     Raises:
         VerificationError: naming the file and the rule.
     """
     file_format = "tflite" if (folder / "model.tflite").exists() else "onnx"
-    _check_names(folder, file_format)
-    _check_sums(folder, file_format)
+    _check_file_names(folder, file_format)
+    _check_sha256sums(folder, file_format)
     try:
-        return check_contents(folder, file_format)
+        return verify_contents(folder, file_format)
     except FormatError as error:
         raise VerificationError(str(error)) from None
     except (UsageError, VerificationError) as error:
@@ -170,7 +170,7 @@ def check_bundle(folder: Path) -> VerifiedBundle:
         raise VerificationError(f"{folder}: checking it takes more memory than there is; do not use it") from None
 
 
-def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
+def verify_contents(folder: Path, file_format: str) -> VerifiedBundle:
     """Check that a bundle's files fit together and that the model reproduces the sample.
 
     Raises:
@@ -180,10 +180,10 @@ def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
     document = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION)
     settings = asdict(parse_dataclass(PreprocessingSettings, document, "preprocessing.json"))
     model = read_bytes(folder / f"model.{file_format}")
-    interface = _check_model(model, file_format, card)
-    foreign_scripts = _foreign_scripts(folder, file_format, card)
-    sample = _check_sample(folder / "sample.npz", settings)
-    labels = _check_labels(folder / "labels.txt", sample, model if file_format == "tflite" else None)
+    interface = _read_checked_interface(model, file_format, card)
+    foreign_scripts = _find_foreign_scripts_version(folder, file_format, card)
+    sample = _read_checked_sample(folder / "sample.npz", settings)
+    labels = _read_checked_labels(folder / "labels.txt", sample, model if file_format == "tflite" else None)
     limits = PARITY_LIMITS[interface.export_format.precision]
     try:
         compare_logits(sample.reference, sample.expected, limits.largest)
@@ -202,10 +202,10 @@ def check_contents(folder: Path, file_format: str) -> VerifiedBundle:
     )
 
 
-def _check_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> ModelInterface:
+def _read_checked_interface(model: bytes, file_format: str, card: Mapping[str, Any]) -> ModelInterface:
     """Return the model's interface, read from the file and not from the card, which must agree with it."""
     try:
-        interface = read_interface(model, file_format)
+        interface = parse_model_interface(model, file_format)
     except ModelError as error:
         raise VerificationError(f"model.{file_format}: {error}") from None
     if file_format == "onnx":
@@ -226,7 +226,7 @@ def _check_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> Mod
     return interface
 
 
-def _foreign_scripts(folder: Path, file_format: str, card: Mapping[str, Any]) -> str | None:
+def _find_foreign_scripts_version(folder: Path, file_format: str, card: Mapping[str, Any]) -> str | None:
     """Return the version of edgenas on the card if the scripts are not this version's, else None.
 
     Raises VerificationError when the card names this version, whose scripts are known.
@@ -242,7 +242,7 @@ def _foreign_scripts(folder: Path, file_format: str, card: Mapping[str, Any]) ->
     return None
 
 
-def _check_labels(path: Path, sample: Sample, tflite: bytes | None) -> list[str]:
+def _read_checked_labels(path: Path, sample: Sample, tflite: bytes | None) -> list[str]:
     """Return the labels, one for each logit of the sample and the same as behind a TFLite file."""
     try:
         labels = read_bytes(path).decode().split("\n")[:-1]
@@ -257,9 +257,9 @@ def _check_labels(path: Path, sample: Sample, tflite: bytes | None) -> list[str]
     return labels
 
 
-def _check_sample(path: Path, settings: dict[str, Any]) -> Sample:
+def _read_checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
     """Return the sample, whose image must give its input."""
-    arrays = unpack_arrays(path, ("image", "input", "expected", "reference"))
+    arrays = read_npz_arrays(path, ("image", "input", "expected", "reference"))
     image, recorded_input, expected, reference = arrays
     if image.dtype != np.uint8 or any(array.dtype != np.float32 for array in arrays[1:]):
         raise VerificationError("sample.npz: image must be uint8 and input, expected and reference float32")
@@ -278,11 +278,11 @@ def _check_sample(path: Path, settings: dict[str, Any]) -> Sample:
     return Sample(image, images, expected, reference)
 
 
-def _check_names(folder: Path, file_format: str) -> None:
+def _check_file_names(folder: Path, file_format: str) -> None:
     """Raise VerificationError unless the folder holds exactly the files of a bundle and no links."""
     if not folder.is_dir():
         raise VerificationError(f"{folder}: is no folder; export the bundle again")
-    names = bundle_files(file_format)
+    names = bundle_file_names(file_format)
     entries = {entry.name: entry for entry in folder.iterdir()}
     for name in names:
         if name not in entries:
@@ -294,14 +294,14 @@ def _check_names(folder: Path, file_format: str) -> None:
         raise VerificationError(f"{folder / extra[0]}: is no part of the bundle; delete it")
 
 
-def _check_sums(folder: Path, file_format: str) -> None:
+def _check_sha256sums(folder: Path, file_format: str) -> None:
     """Raise VerificationError naming the first file whose SHA-256 is not the recorded one."""
     recorded = read_bytes(folder / CHECKSUMS_FILE)
-    computed = checksums(folder, file_format)
+    computed = render_sha256sums(folder, file_format)
     if recorded == computed:
         return
     lines = recorded.splitlines(keepends=True)
-    for name, line in zip(bundle_files(file_format)[:-1], computed.splitlines(keepends=True), strict=True):
+    for name, line in zip(bundle_file_names(file_format)[:-1], computed.splitlines(keepends=True), strict=True):
         if line not in lines:
             raise VerificationError(
                 f"{folder / name}: its SHA-256 is not the one in {CHECKSUMS_FILE}; export the bundle again"

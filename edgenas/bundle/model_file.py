@@ -76,20 +76,20 @@ def run_model(model: bytes, file_format: str, images: Floats) -> Floats:
         ModelError: as ``run_onnx`` and ``run_tflite``, which also raise UsageError and MissingExtraError.
     """
     run = {"onnx": run_onnx, "tflite": run_tflite}[file_format]
-    batch = read_interface(model, file_format).batch or 1
+    batch = parse_model_interface(model, file_format).batch or 1
     missing = -len(images) % batch
     padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
     return run(model, padded)[: len(images)]
 
 
-def read_interface(model: bytes, file_format: str) -> ModelInterface:
+def parse_model_interface(model: bytes, file_format: str) -> ModelInterface:
     """Read the input, the output and the precision of a model file.
 
     Raises:
         ModelError: when the file is damaged, has not one input and one output, or has a larger input than any
             network here: callers allocate it.
     """
-    interface = {"onnx": _read_onnx_interface, "tflite": _read_tflite_interface}[file_format](model)
+    interface = {"onnx": _parse_onnx_interface, "tflite": _parse_tflite_interface}[file_format](model)
     sizes = [1 if size is None else size for size in interface.input.shape]
     if min(sizes, default=0) < 1 or sizes[0] > _MAX_BATCH or math.prod(sizes) > _MAX_INPUT_NUMBERS:
         raise ModelError(
@@ -99,7 +99,7 @@ def read_interface(model: bytes, file_format: str) -> ModelInterface:
     return interface
 
 
-def _read_onnx_interface(model: bytes) -> ModelInterface:
+def _parse_onnx_interface(model: bytes) -> ModelInterface:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -109,7 +109,7 @@ def _read_onnx_interface(model: bytes) -> ModelInterface:
         raise ModelError("the model is damaged or no ONNX file") from None
     graph = proto.graph
     nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
-    if any(map(onnx.external_data_helper.uses_external_data, _stored_tensors(graph.initializer, nodes))):
+    if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph.initializer, nodes))):
         raise ModelError("the model keeps weights in another file")
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
@@ -120,20 +120,20 @@ def _read_onnx_interface(model: bytes) -> ModelInterface:
     if any(node.op_type in _CONVERSIONS for node in graph.node):
         precision = "int8"
     return ModelInterface(
-        ExportFormat("onnx", precision), _onnx_spec(inputs[0], "NCHW"), _onnx_spec(graph.output[0], "NC")
+        ExportFormat("onnx", precision), _onnx_tensor_spec(inputs[0], "NCHW"), _onnx_tensor_spec(graph.output[0], "NC")
     )
 
 
-def _stored_tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
+def _iter_stored_tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
     """Yield every tensor that a graph stores, also in attributes and in their graphs."""
     yield from initializers
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for graph in (attribute.g, *attribute.graphs):
-            yield from _stored_tensors(graph.initializer, graph.node)
+            yield from _iter_stored_tensors(graph.initializer, graph.node)
 
 
-def _onnx_spec(value: Any, layout: str) -> TensorSpec:
+def _onnx_tensor_spec(value: Any, layout: str) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
@@ -145,7 +145,7 @@ def _onnx_spec(value: Any, layout: str) -> TensorSpec:
     return TensorSpec(value.name, shape, str(dtype), layout)
 
 
-def _read_tflite_interface(model: bytes) -> ModelInterface:
+def _parse_tflite_interface(model: bytes) -> ModelInterface:
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
@@ -159,8 +159,8 @@ def _read_tflite_interface(model: bytes) -> ModelInterface:
             raise ModelError("the model must have one input and one output")
         return ModelInterface(
             ExportFormat("tflite", _tflite_precision(file, graph, schema.TensorType)),
-            _tflite_spec(graph.Tensors(graph.Inputs(0))),
-            _tflite_spec(graph.Tensors(graph.Outputs(0))),
+            _tflite_tensor_spec(graph.Tensors(graph.Inputs(0))),
+            _tflite_tensor_spec(graph.Tensors(graph.Outputs(0))),
         )
     except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
         raise ModelError("the model is damaged or no TFLite file") from None
@@ -180,7 +180,7 @@ def _tflite_precision(file: Any, graph: Any, types: Any) -> str:
     return "fp16" if types.FLOAT16 in weights else "fp32"
 
 
-def _tflite_spec(tensor: Any) -> TensorSpec:
+def _tflite_tensor_spec(tensor: Any) -> TensorSpec:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}

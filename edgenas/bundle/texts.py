@@ -97,7 +97,7 @@ def render_model_card(
 ) -> str:
     """Return README.md of a bundle, the model card in Markdown."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    rows = [f"| {_table_cell(name)} | {_table_cell(text)} |" for name, text in texts.items()]
+    rows = [f"| {_escape_table_cell(name)} | {_escape_table_cell(text)} |" for name, text in texts.items()]
     more = f" and {len(labels) - _MAX_LABELS_SHOWN} more" if len(labels) > _MAX_LABELS_SHOWN else ""
     size, channels, crop = preprocessing["size"], preprocessing["channels"], preprocessing["crop"]
     shape = (1, size, size, channels) if preprocessing["layout"] == "NHWC" else (1, channels, size, size)
@@ -114,5 +114,5 @@ def render_model_card(
     )
 
 
-def _table_cell(text: str) -> str:
+def _escape_table_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")

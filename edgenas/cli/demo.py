@@ -17,12 +17,12 @@ EXAMPLE = "Example: edgenas demo --run runs/demo"
 def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhost", json: JsonOption = False) -> None:
     """Run the full pipeline on real digits, in about four minutes."""
     from edgenas.pipeline.demo import run_demo
-    from edgenas.report import Marker, draw_front
+    from edgenas.report import Marker, write_front_plot
 
     result = run_demo(run, make_target(device))
     picture = result.run.folder.picture(result.target.name)
     markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.subnets]
-    draw_front(
+    write_front_plot(
         result.front,
         picture,
         markers=markers,

@@ -32,11 +32,11 @@ _STATUS_LABELS = {"ok": "ok", "warning": "WARNING", "failed": "FAILED", "not tri
 def list_profiles(json: JsonOption = False) -> None:
     """List the device profiles: those shipped, and those in device_profiles here."""
     from edgenas.devices import Target, load_profile
-    from edgenas.devices.profile_files import known_profiles
+    from edgenas.devices.profile_files import profile_files_by_name
 
     rows: list[dict[str, Any]] = []
     table: list[tuple[str, str, str, str]] = []
-    for name, path in known_profiles().items():
+    for name, path in profile_files_by_name().items():
         try:
             profile = load_profile(name)
         except EdgeNASError as error:

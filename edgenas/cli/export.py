@@ -108,7 +108,7 @@ def _to_dict(exported: ExportedBundle) -> dict[str, Any]:
         "format": str(exported.export_format),
         "for": exported.card["for"],
         "bundle": str(exported.bundle.path),
-        "model": str(exported.bundle.model),
+        "model": str(exported.bundle.model_path),
         "archive": None if exported.archive is None else str(exported.archive),
         "card": exported.card,
     }
@@ -130,16 +130,16 @@ def _print_bundles(done: Sequence[ExportedBundle], device: str | None) -> None:
     print(f"archives: {', '.join(str(each.archive) for each in done)}")
     here = next((each for each in done if each.card["for"] is None), None)
     if here is None and device is None:
-        print(f"next: edgenas measure {done[0].bundle.model} --device PROFILE, that of a board with TensorRT")
+        print(f"next: edgenas measure {done[0].bundle.model_path} --device PROFILE, that of a board with TensorRT")
     else:
-        print(f"next: edgenas measure {(here or done[0]).bundle.model} --device {device or 'localhost'}")
+        print(f"next: edgenas measure {(here or done[0]).bundle.model_path} --device {device or 'localhost'}")
 
 
 def _bundle_cells(exported: ExportedBundle) -> tuple[str, ...]:
     card, accuracy = exported.card, exported.card["accuracy"]
     agreement = card["agreement_with_pytorch"]
     return (
-        str(exported.bundle.model),
+        str(exported.bundle.model_path),
         format_bytes(card["model_bytes"]),
         accuracy if isinstance(accuracy, str) else f"{accuracy['test']:.2%}",
         f"{agreement['top1']:.2%}",

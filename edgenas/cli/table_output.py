@@ -49,10 +49,10 @@ def describe_explanation(explanation: Explanation) -> str:
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
     """Draw the parts as a PNG; raise EdgeNASError when the file cannot be written."""
-    from edgenas.report import draw_part_times
+    from edgenas.report import write_part_times_plot
 
     name = f"Predicted latency of {explanation.architecture} on {explanation.target}, by parts"
-    draw_part_times(
+    write_part_times_plot(
         explanation.rows, path, title=name, detail=_describe_prediction(explanation), synthetic=explanation.synthetic
     )
 

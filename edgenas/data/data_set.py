@@ -41,7 +41,7 @@ class DataSetPreprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def to_dict(self, resolution: int) -> dict[str, Any]:
+    def to_settings(self, resolution: int) -> dict[str, Any]:
         """Return the ``settings`` of ``edgenas.data.preprocess`` for a network of this resolution."""
         return {"size": resolution, **asdict(self)}
 
@@ -85,11 +85,11 @@ class DataSet:
     test: Split
 
     @property
-    def classes(self) -> int:
+    def class_count(self) -> int:
         """The number of classes."""
         return len(self.labels)
 
-    def inputs(self, images: Images, resolution: int) -> Inputs:
+    def to_inputs(self, images: Images, resolution: int) -> Inputs:
         """Return images (N, H, W) as network inputs (N, C, resolution, resolution)."""
         rows = resize_matrix(images.shape[1], resolution)
         columns = resize_matrix(images.shape[2], resolution)
@@ -104,8 +104,8 @@ class DataSet:
         normalised: Inputs = ((np.repeat(scaled, self.preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
         return normalised
 
-    def augmented(self, images: Images, resolution: int, rng: np.random.Generator) -> torch.Tensor:
-        """Return ``inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
+    def to_augmented_inputs(self, images: Images, resolution: int, rng: np.random.Generator) -> torch.Tensor:
+        """Return ``to_inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
         import torch
         from torch.nn import functional
 
@@ -142,7 +142,7 @@ def resize_matrix(size: int, resolution: int) -> Inputs:
     return matrix
 
 
-def _split_by_class(
+def _split_indices_by_class(
     labels: Labels, shares: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Labels, Labels, Labels]:
     """Return the sorted indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
@@ -163,7 +163,7 @@ def _load_digits() -> DataSet:
     images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
     train, validation, test = (
         Split(images[indices], labels[indices], indices)
-        for indices in _split_by_class(labels, (0.6, 0.2), np.random.default_rng(1797))
+        for indices in _split_indices_by_class(labels, (0.6, 0.2), np.random.default_rng(1797))
     )
     # Mean and deviation of the 8x8 training pixels after scaling, rounded.
     preprocessing = DataSetPreprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)

@@ -6,7 +6,7 @@ from edgenas.devices.absent import absent_profile, check_present, is_absent
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.output import CompletedCommand
 from edgenas.devices.profile import DeviceProfile
-from edgenas.devices.profile_files import load_profile, shipped_profiles
+from edgenas.devices.profile_files import load_profile, shipped_profile_files_by_name
 from edgenas.devices.registry import connect_device
 from edgenas.devices.target import Target
 
@@ -21,5 +21,5 @@ __all__ = [
     "connect_device",
     "is_absent",
     "load_profile",
-    "shipped_profiles",
+    "shipped_profile_files_by_name",
 ]

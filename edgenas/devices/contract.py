@@ -40,7 +40,7 @@ class Deadline:
         """Seconds left, never below zero."""
         return 0.0 if self._cancelled.is_set() else max(0.0, self._end - time.monotonic())
 
-    def cancel(self) -> None:
+    def expire_now(self) -> None:
         """Bring the deadline forward to now, from any thread; calls that wait for it end within half a second."""
         self._cancelled.set()
 
@@ -58,7 +58,7 @@ class Device(ABC):
     Ownership: the code that connects also closes. A device is a context
     manager. ``close`` may be called again, and after a failure. It ends every
     running command and removes the work folder. One command runs at a time.
-    One thread uses a device, except for ``Deadline.cancel``.
+    One thread uses a device, except for ``Deadline.expire_now``.
 
     Errors: DeviceError when the device vanishes, misses a deadline or cannot
     store a file; UsageError for a file name with a folder or odd characters in
@@ -172,7 +172,7 @@ class Device(ABC):
         if not self._locks_held:
             now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
             us = f"{platform.node() or 'unnamed'}, process {os.getpid()}, since {now}"
-            while holder := self._take_lock(us):
+            while holder := self._take_lock_or_get_holder(us):
                 if deadline.seconds_left <= 0:
                     raise DeviceError(f"{self.name}: is taken by {holder}; wait until that has ended, or end it there")
                 time.sleep(min(_LOCK_POLL_SECONDS, deadline.seconds_left))
@@ -185,7 +185,7 @@ class Device(ABC):
                 self._release_lock()
 
     @abstractmethod
-    def _take_lock(self, holder: str) -> str | None:
+    def _take_lock_or_get_holder(self, holder: str) -> str | None:
         """Take the lock without waiting and note ``holder`` in it; return None, or the other holder's note."""
 
     @abstractmethod
@@ -205,13 +205,13 @@ class Device(ABC):
         self.close()
 
 
-def check_unchanged(local: Path, data: bytes, sha256: str | None) -> None:
+def check_digest(local: Path, data: bytes, sha256: str | None) -> None:
     """Raise UsageError when a file's content differs from a known digest."""
     if sha256 is not None and digest(data) != sha256:
         raise UsageError(f"{local}: has changed since its digest was taken; start again when nothing writes to it")
 
 
-def check_file_name(name: str) -> str:
+def checked_file_name(name: str) -> str:
     """Return ``name``. Raise UsageError when it is not a plain file name and could leave the work folder."""
     if not _FILE_NAME.fullmatch(name):
         raise UsageError(

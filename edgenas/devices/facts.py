@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 FACTS = ("model", "cpu", "cores", "clusters", "arch", "os", "kernel", "memory_bytes", "python")
-# All files that ``read_facts`` may ask for, as shell patterns: a remote machine sends them all at once.
+# All files that ``collect_facts`` may ask for, as shell patterns: a remote machine sends them all at once.
 FACT_PATTERNS = (
     "/proc/cpuinfo",
     "/proc/meminfo",
@@ -39,7 +39,7 @@ _ARM_CORES = {
 _FREQUENCY_TOLERANCE = 0.1
 
 
-def read_facts(
+def collect_facts(
     read: Callable[[str], str | None], *, kernel: str | None, arch: str | None, python: str | None
 ) -> dict[str, Any]:
     """Return the facts of a machine.
@@ -58,16 +58,16 @@ def read_facts(
     model = read("/proc/device-tree/model") or read("/sys/class/dmi/id/product_name") or ""
     facts: dict[str, Any] = {
         "model": model.replace("\0", "").strip() or None,
-        "cpu": cpu_name(cpuinfo),
+        "cpu": parse_cpu_name(cpuinfo),
         "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE)) or None,
-        "clusters": cpu_clusters(read, cpuinfo) or None,
+        "clusters": collect_cpu_clusters(read, cpuinfo) or None,
         "arch": arch,
-        "os": os_name(read("/etc/os-release") or ""),
+        "os": parse_os_name(read("/etc/os-release") or ""),
         "kernel": kernel,
-        "memory_bytes": memory_bytes(read("/proc/meminfo") or ""),
+        "memory_bytes": parse_memory_bytes(read("/proc/meminfo") or ""),
         "python": python,
     }
-    jetson = jetson_linux_release(read("/etc/nv_tegra_release") or "")
+    jetson = parse_jetson_linux_release(read("/etc/nv_tegra_release") or "")
     return complete_facts({**facts, "jetson_linux": jetson} if jetson else facts)
 
 
@@ -77,10 +77,10 @@ def complete_facts(facts: dict[str, Any]) -> dict[str, Any]:
     return {**complete, "missing": [key for key in FACTS if complete[key] is None]}
 
 
-def cpu_name(cpuinfo: str) -> str | None:
+def parse_cpu_name(cpuinfo: str) -> str | None:
     """Return the distinct kinds of Arm core in the text of /proc/cpuinfo, or the CPU's name there."""
     # The name on Arm boards says nothing: ARMv8 Processor, or BCM2835 on every Raspberry Pi.
-    arm = list(dict.fromkeys(name for name in arm_cores(cpuinfo).values() if name))
+    arm = list(dict.fromkeys(name for name in parse_arm_cores(cpuinfo).values() if name))
     if arm:
         return " + ".join(arm)
     fields = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())]
@@ -91,7 +91,7 @@ def cpu_name(cpuinfo: str) -> str | None:
     return None
 
 
-def arm_cores(cpuinfo: str) -> dict[int, str | None]:
+def parse_arm_cores(cpuinfo: str) -> dict[int, str | None]:
     """Return the names of the cores in the text of /proc/cpuinfo by number, None for a core that is not Arm."""
     cores: dict[int, str | None] = {}
     for block in re.split(r"^(?=processor\s*:)", cpuinfo, flags=re.MULTILINE):
@@ -103,7 +103,7 @@ def arm_cores(cpuinfo: str) -> dict[int, str | None]:
     return cores
 
 
-def cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> list[dict[str, Any]]:
+def collect_cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> list[dict[str, Any]]:
     """Return groups of equal cores, the slowest first.
 
     Args:
@@ -116,12 +116,12 @@ def cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> list[dict[s
         ``max_frequency_khz``; None for unknown values.
     """
     groups: list[dict[str, Any]] = []
-    for number, name in sorted(arm_cores(cpuinfo).items()):
+    for number, name in sorted(parse_arm_cores(cpuinfo).items()):
         folder = f"/sys/devices/system/cpu/cpu{number}"
-        capacity = _to_int(read(f"{folder}/cpu_capacity"))
-        frequency = _to_int(read(f"{folder}/cpufreq/cpuinfo_max_freq"))
+        capacity = _int_or_none(read(f"{folder}/cpu_capacity"))
+        frequency = _int_or_none(read(f"{folder}/cpufreq/cpuinfo_max_freq"))
         core = {"cores": [number], "cpu": name, "capacity": capacity, "max_frequency_khz": frequency}
-        same = next((group for group in groups if _is_same_kind(group, core)), None)
+        same = next((group for group in groups if _is_same_core_kind(group, core)), None)
         if same is None:
             groups.append(core)
         else:
@@ -131,32 +131,32 @@ def cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> list[dict[s
     return sorted(groups, key=lambda group: (group["capacity"] or 0, group["max_frequency_khz"] or 0))
 
 
-def _is_same_kind(group: dict[str, Any], core: dict[str, Any]) -> bool:
+def _is_same_core_kind(group: dict[str, Any], core: dict[str, Any]) -> bool:
     mine, others = core["max_frequency_khz"], group["max_frequency_khz"]
     if group["cpu"] != core["cpu"] or (mine is None) != (others is None):
         return False
     return mine is None or abs(mine - others) <= _FREQUENCY_TOLERANCE * max(mine, others)
 
 
-def os_name(os_release: str) -> str | None:
+def parse_os_name(os_release: str) -> str | None:
     """Return the system's name from the text of /etc/os-release."""
     match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?', os_release, re.MULTILINE)
     return match.group(1).strip() if match else None
 
 
-def jetson_linux_release(release: str) -> str | None:
+def parse_jetson_linux_release(release: str) -> str | None:
     """Return NVIDIA's release of Jetson Linux from the text of /etc/nv_tegra_release: ``R36.3.0``."""
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
     return f"R{match.group(1)}.{match.group(2)}" if match else None
 
 
-def memory_bytes(meminfo: str) -> int | None:
+def parse_memory_bytes(meminfo: str) -> int | None:
     """Return the total memory from the text of /proc/meminfo."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else None
 
 
-def _to_int(text: str | None) -> int | None:
+def _int_or_none(text: str | None) -> int | None:
     try:
         return int(text or "")
     except ValueError:

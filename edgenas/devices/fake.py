@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
+from edgenas.devices.contract import Deadline, Device, check_digest, checked_file_name
 from edgenas.devices.facts import complete_facts
 from edgenas.devices.output import STDERR_KEPT_BYTES, CompletedCommand
 from edgenas.errors import DeviceError
@@ -129,7 +129,7 @@ class FakeDevice(Device):
         if reply.vanishes:
             raise DeviceError(f"{self.name}: the connection was lost; check the device and try again")
         if reply.seconds >= deadline.seconds_left:
-            deadline.cancel()
+            deadline.expire_now()
             raise DeviceError(
                 f"{command[0]}: did not end within {deadline.seconds:g} s; allow more time or check the device"
             )
@@ -138,13 +138,13 @@ class FakeDevice(Device):
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
         data = read_bytes(local)
-        check_unchanged(local, data, sha256)
-        self._files[check_file_name(name)] = data
+        check_digest(local, data, sha256)
+        self._files[checked_file_name(name)] = data
         return f"/fake/{name}"
 
     def pull(self, remote: str, local: Path) -> None:
         self._check_open()
-        name = check_file_name(remote.removeprefix("/fake/"))
+        name = checked_file_name(remote.removeprefix("/fake/"))
         if name not in self._files:
             raise DeviceError(f"{remote}: there is no such file on the device")
         write_bytes(local, self._files[name])
@@ -153,7 +153,7 @@ class FakeDevice(Device):
         self._check_open()
         return complete_facts({"synthetic": True, "model": self.name})
 
-    def _take_lock(self, holder: str) -> str | None:
+    def _take_lock_or_get_holder(self, holder: str) -> str | None:
         self._check_open()
         if self._board.holder is None:
             self._board.holder, self._has_lock = holder, True

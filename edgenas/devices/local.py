@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
-from edgenas.devices.facts import read_facts
+from edgenas.devices.contract import Deadline, Device, check_digest, checked_file_name
+from edgenas.devices.facts import collect_facts
 from edgenas.devices.output import CommandOutput, CompletedCommand
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
@@ -78,33 +78,33 @@ class LocalDevice(Device):
                 ) from None
             self._process = process
             try:
-                process.send(stdin)
+                process.queue_stdin(stdin)
                 while not process.has_ended():
                     deadline.check(command[0])
-                    for key, _ in selector.select(min(process.patience, _POLL_SECONDS, deadline.seconds_left)):
+                    for key, _ in selector.select(min(process.poll_interval_s, _POLL_SECONDS, deadline.seconds_left)):
                         key.data()
             finally:
-                process.end()
+                process.kill_and_close()
                 self._process = None
-        return output.finish(process.exit_status)
+        return output.to_completed_command(process.exit_status)
 
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        target = self._folder / check_file_name(name)
+        target = self._folder / checked_file_name(name)
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
         if sha256 is not None:
-            check_unchanged(local, read_bytes(local), sha256)
+            check_digest(local, read_bytes(local), sha256)
         if not (target.is_file() and filecmp.cmp(local, target, shallow=False)):
-            _copy(local, target)
+            _copy_file_atomically(local, target)
         return str(target)
 
     def pull(self, remote: str, local: Path) -> None:
         self._check_open()
-        source = self._folder / check_file_name(remote.removeprefix(f"{self._folder}/"))
+        source = self._folder / checked_file_name(remote.removeprefix(f"{self._folder}/"))
         if not source.is_file():
             raise DeviceError(f"{remote}: there is no such file on the device")
-        _copy(source, local)
+        _copy_file_atomically(source, local)
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
@@ -112,14 +112,14 @@ class LocalDevice(Device):
         if self._python != sys.executable:
             command = [self._python, "-c", "import platform; print(platform.python_version())"]
             version = self.run(command, deadline=Deadline(_VERSION_SECONDS)).stdout.strip() or None
-        return read_facts(
-            _read_text, kernel=platform.release() or None, arch=platform.machine() or None, python=version
+        return collect_facts(
+            _read_text_or_none, kernel=platform.release() or None, arch=platform.machine() or None, python=version
         )
 
-    def _take_lock(self, holder: str) -> str | None:
+    def _take_lock_or_get_holder(self, holder: str) -> str | None:
         self._check_open()
         try:
-            return self._lock.acquire(holder)
+            return self._lock.acquire_or_get_holder(holder)
         except OSError as error:
             raise DeviceError(
                 f"{self.name}: its lock {error.filename} cannot be taken ({error.strerror});"
@@ -132,23 +132,23 @@ class LocalDevice(Device):
     def close(self) -> None:
         self._closed = True
         if self._process is not None:
-            self._process.end()
+            self._process.kill_and_close()
         self._lock.release()
-        self._work.close()
+        self._work.remove()
 
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("the device was closed; connect again")
 
 
-def _read_text(path: str) -> str | None:
+def _read_text_or_none(path: str) -> str | None:
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
         return None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_file_atomically(source: Path, target: Path) -> None:
     """Copy a file under a temporary name and rename it; raise DeviceError when it cannot be written."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

@@ -37,9 +37,9 @@ class LineSplitter:
             complete, self._unfinished = self._unfinished + line, bytearray()
             self._on_line(complete.decode(errors="replace"))
         self._unfinished += rest
-        _check_size(self._unfinished)
+        _check_output_size(self._unfinished)
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         """End the stream, whose last line may have no line feed."""
         if self._unfinished:
             self._on_line(self._unfinished.decode(errors="replace"))
@@ -64,22 +64,22 @@ class CommandOutput:
             self._lines.feed(data)
         else:
             self._stdout += data
-            _check_size(self._stdout)
+            _check_output_size(self._stdout)
 
     def add_stderr(self, data: bytes) -> None:
         """Add bytes of standard error."""
         self._stderr += data
         del self._stderr[:-STDERR_KEPT_BYTES]
 
-    def finish(self, exit_status: int) -> CompletedCommand:
+    def to_completed_command(self, exit_status: int) -> CompletedCommand:
         """Return the completed command, after a last line without a line feed went to ``on_line``."""
         if self._lines:
-            self._lines.finish()
+            self._lines.flush()
         stdout, stderr = (data.decode(errors="replace") for data in (self._stdout, self._stderr))
         return CompletedCommand(exit_status, stdout, stderr)
 
 
-def _check_size(kept: bytearray) -> None:
+def _check_output_size(kept: bytearray) -> None:
     if len(kept) > MOST_OUTPUT_BYTES:
         raise DeviceError(
             f"a command on the device printed more than {MOST_OUTPUT_BYTES >> 20} MiB without an end; check the device"

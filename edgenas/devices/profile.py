@@ -126,9 +126,9 @@ class DeviceProfile:
         )
         for name, cpus in self.clusters.items():
             _check_cluster(f"{where}: clusters.{name}", name, cpus, self.cores)
-        _check_texts(self, where)
+        _check_connection_and_paths(self, where)
         default = self.default
-        check_target(self, default.runtime, default.precision, default.threads, self.cpu_numbers(default.affinity))
+        check_target(self, default.runtime, default.precision, default.threads, self.resolve_affinity(default.affinity))
 
     def __repr__(self) -> str:
         return f"DeviceProfile({self.name}, {self.connection.kind}, runtimes {' '.join(self.runtimes)})"
@@ -136,7 +136,7 @@ class DeviceProfile:
     def __hash__(self) -> int:
         return hash((self.name, self.connection, tuple(sorted(self.runtimes)), self.default))
 
-    def cpu_numbers(self, affinity: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    def resolve_affinity(self, affinity: str | Sequence[int] | None) -> tuple[int, ...] | None:
         """Return the CPUs that an affinity means.
 
         Args:
@@ -191,7 +191,7 @@ def check_target(
         )
 
 
-def check_python(python: str, where: str) -> None:
+def check_python_path(python: str, where: str) -> None:
     """Raise UsageError for text that names no interpreter on a device, such as a relative path."""
     require(
         python.isprintable() and _PYTHON.fullmatch(python) is not None,
@@ -212,13 +212,13 @@ def _check_option(place: str, name: str, value: bool | int | float | str) -> Non
         require(not leaves_home, f"{place}: must stay below the home folder, but got {value!r}; leave out ..")
 
 
-def _check_texts(profile: DeviceProfile, where: str) -> None:
+def _check_connection_and_paths(profile: DeviceProfile, where: str) -> None:
     """Check the texts that are sent to the device: the connection's, the interpreter and the work folder."""
     for key, value in asdict(profile.connection).items():
         is_printable = not isinstance(value, str) or value.isprintable()
         require(is_printable, f"{where}: connection.{key} must be printable text, but got {value!r}")
     if profile.python is not None:
-        check_python(profile.python, f"{where}: python")
+        check_python_path(profile.python, f"{where}: python")
     work_dir = profile.work_dir
     require(
         work_dir is None or (work_dir.isprintable() and _FOLDER.fullmatch(work_dir) is not None),

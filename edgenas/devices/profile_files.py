@@ -43,7 +43,7 @@ def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> Devic
         profile = profile_from_dict(read_yaml(path), str(path))
         object.__setattr__(profile, "cli_name", shlex.quote(cli_name or str(path)))
         return profile
-    known = known_profiles()
+    known = profile_files_by_name()
     if path.name not in known:
         close = suggest_nearest(path.name, sorted(known))
         raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
@@ -59,7 +59,7 @@ def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> Devic
 
 def check_not_localhost(path: Path) -> None:
     """Raise UsageError for a profile in device_profiles here that would replace the shipped ``localhost``."""
-    shipped = shipped_profiles().get(LOCALHOST)
+    shipped = shipped_profile_files_by_name().get(LOCALHOST)
     # In a checkout of edgenas the folder is its own, whichever copy of the package runs.
     is_shipped = shipped is not None and path.exists() and path.read_bytes() == shipped.read_bytes()
     require(
@@ -68,12 +68,12 @@ def check_not_localhost(path: Path) -> None:
     )
 
 
-def known_profiles() -> dict[str, Path]:
+def profile_files_by_name() -> dict[str, Path]:
     """Return the files of all profiles with a name: the shipped ones, and those in device_profiles here."""
-    return {**shipped_profiles(), **{path.stem: path for path in sorted(OWN_PROFILES.glob("*.yaml"))}}
+    return {**shipped_profile_files_by_name(), **{path.stem: path for path in sorted(OWN_PROFILES.glob("*.yaml"))}}
 
 
-def shipped_profiles() -> dict[str, Path]:
+def shipped_profile_files_by_name() -> dict[str, Path]:
     """Return the files of the profiles that come with edgenas, by name."""
     folder = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -22,7 +22,7 @@ from typing import Any
 
 from edgenas import on_device
 from edgenas.devices.contract import Deadline, Device
-from edgenas.devices.profile import DeviceProfile, check_python
+from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import digest, suggest_nearest
 
@@ -135,7 +135,7 @@ def install_runtimes(
         DeviceError: The device cannot be installed on; the message has the remedy.
         UsageError: A runtime or a wheel that edgenas does not know.
     """
-    check_python(python, "--python")
+    check_python_path(python, "--python")
     if python.startswith("~"):
         raise UsageError(f"--python must be an absolute path on the device or a bare name, but got {python!r}")
     runtimes = _runtime_packages(profile, wheels)
@@ -145,7 +145,7 @@ def install_runtimes(
     is_complete = set(probe.note.get("versions", ())) == {each.runtime for each in runtimes}
     if probe.works and is_complete and probe.note["asked"] == fingerprint:
         answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
-        return _check_providers(profile, answer, "already installed")
+        return _checked_installed_runtimes(profile, answer, "already installed")
     if probe.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
             f"{profile.name}: {probe.base} has {probe.free_bytes / 1e6:.0f} MB left, runtimes need"
@@ -155,7 +155,7 @@ def install_runtimes(
         say(f"{profile.name}: installing {', '.join(each.runtime for each in runtimes)} by pip there")
         answer = installer.install_by_pip(runtimes, fingerprint)
         if "failed" not in answer:
-            return _check_providers(profile, answer, "by pip on the device")
+            return _checked_installed_runtimes(profile, answer, "by pip on the device")
         say(f"{profile.name}: {answer['failed']}; fetching wheels here instead")
     if probe.bits == 32:
         raise DeviceError(
@@ -166,7 +166,7 @@ def install_runtimes(
     answer = installer.install_wheels(runtimes, fingerprint, probe, say)
     if "failed" in answer:
         raise DeviceError(f"{profile.name}: {answer['failed']}; give other files with --wheel FILE")
-    return _check_providers(profile, answer, "from wheels fetched here")
+    return _checked_installed_runtimes(profile, answer, "from wheels fetched here")
 
 
 class _Installer:
@@ -238,7 +238,7 @@ class _Installer:
         return answer
 
 
-def _check_providers(profile: DeviceProfile, answer: dict[str, Any], how: str) -> InstalledRuntimes:
+def _checked_installed_runtimes(profile: DeviceProfile, answer: dict[str, Any], how: str) -> InstalledRuntimes:
     """Return what was installed. Raise DeviceError when the default runtime lacks a provider of the profile."""
     default = profile.default.runtime
     providers = answer["providers"].get(default, [])

@@ -60,7 +60,9 @@ class Target:
         object.__setattr__(self, "runtime", default.runtime if runtime is None else runtime)
         object.__setattr__(self, "precision", default.precision if precision is None else precision)
         object.__setattr__(self, "threads", default.threads if threads is None else threads)
-        object.__setattr__(self, "affinity", profile.cpu_numbers(default.affinity if affinity is None else affinity))
+        object.__setattr__(
+            self, "affinity", profile.resolve_affinity(default.affinity if affinity is None else affinity)
+        )
         check_target(profile, self.runtime, self.precision, self.threads, self.affinity)
 
     def __repr__(self) -> str:

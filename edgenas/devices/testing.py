@@ -96,11 +96,11 @@ class DeviceContract:
     def test_an_exception_in_on_line_is_passed_on(self, device: Device) -> None:
         """An exception in on_line ends the command and reaches the caller; the device stays usable."""
 
-        def refuse(line: str) -> None:
+        def raise_key_error(line: str) -> None:
             raise KeyError(line)
 
         with pytest.raises(KeyError, match="begun"):
-            device.run(self.command(device, "slow"), deadline=Deadline(30), on_line=refuse)
+            device.run(self.command(device, "slow"), deadline=Deadline(30), on_line=raise_key_error)
         assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
 
     def test_push_and_pull_give_the_same_bytes(self, device: Device, tmp_path: Path) -> None:

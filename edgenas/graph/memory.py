@@ -6,7 +6,7 @@ from edgenas.graph.model import Graph, Node
 from edgenas.graph.operators import ALIASES, ELEMENTWISE
 
 
-def peak_memory(graph: Graph) -> tuple[int, str]:
+def peak_memory_and_node(graph: Graph) -> tuple[int, str]:
     """Return the most bytes of activations alive at once, and the name of the first node that reaches it.
 
     A tensor lives from the node that writes it to the last node that reads it.
@@ -15,13 +15,13 @@ def peak_memory(graph: Graph) -> tuple[int, str]:
     last time. Reshapes cost nothing. Tensors that depend on constants alone
     are constants. Tensors of unknown size count as nothing.
     """
-    buffers = _buffers(graph)
+    buffers = _assign_buffers(graph)
     last_read = _last_reads(graph, buffers)
-    live = {buffers[name]: _nbytes(graph, name) for name in graph.inputs}
+    live = {buffers[name]: _nbytes_or_zero(graph, name) for name in graph.inputs}
     peak, peak_at = sum(live.values()), graph.nodes[0].name
     for index, node in enumerate(graph.nodes):
         freed = {buffer: size for buffer, size in live.items() if last_read.get(buffer, -1) <= index}
-        written = {buffers[name]: _nbytes(graph, name) for name in node.outputs if buffers.get(name) == name}
+        written = {buffers[name]: _nbytes_or_zero(graph, name) for name in node.outputs if buffers.get(name) == name}
         needed = sum(live.values()) + sum(written.values()) - _overwritten_bytes(node, written, freed, buffers)
         if needed > peak:
             peak, peak_at = needed, node.name
@@ -31,12 +31,12 @@ def peak_memory(graph: Graph) -> tuple[int, str]:
     return peak, peak_at
 
 
-def _nbytes(graph: Graph, name: str) -> int:
+def _nbytes_or_zero(graph: Graph, name: str) -> int:
     tensor = graph.tensors.get(name)
     return tensor.nbytes if tensor else 0
 
 
-def _buffers(graph: Graph) -> dict[str, str]:
+def _assign_buffers(graph: Graph) -> dict[str, str]:
     """Return the buffer of each activation, named after its first tensor; constants have none."""
     buffers = {name: name for name in graph.inputs}
     for node in graph.nodes:

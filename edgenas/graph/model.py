@@ -71,17 +71,19 @@ def read_graph(model: Path | bytes) -> Graph:
             dimension.
     """
     where = str(model) if isinstance(model, Path) else "the model"
-    proto = _parse(read_bytes(model) if isinstance(model, Path) else model, where)
+    proto = _parse_onnx(read_bytes(model) if isinstance(model, Path) else model, where)
     stored = {initializer.name for initializer in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in stored]
     for value in inputs:
-        _fix_batch(value, where)
+        _set_batch_to_one(value, where)
     inferred = _infer_shapes(proto, where).graph
-    nodes = tuple(_read_node(node) for node in inferred.node)
-    constants = {tensor.name: _read_initializer(tensor, where) for tensor in inferred.initializer}
-    constants |= {node.outputs[0]: _read_constant(node, where) for node in nodes if node.operator == "Constant"}
+    nodes = tuple(_parse_node(node) for node in inferred.node)
+    constants = {tensor.name: _initializer_shape_and_size(tensor, where) for tensor in inferred.initializer}
+    constants |= {
+        node.outputs[0]: _constant_shape_and_size(node, where) for node in nodes if node.operator == "Constant"
+    }
     values = (*inferred.input, *inferred.value_info, *inferred.output)
-    tensors = {value.name: tensor for value in values if (tensor := _read_value_info(value, where)) is not None}
+    tensors = {value.name: tensor for value in values if (tensor := _find_shape_and_size(value, where)) is not None}
     graph = Graph(
         nodes,
         {**tensors, **constants},
@@ -89,11 +91,11 @@ def read_graph(model: Path | bytes) -> Graph:
         tuple(value.name for value in inputs),
         tuple(value.name for value in inferred.output),
     )
-    _check_names(graph, where)
+    _check_tensor_names(graph, where)
     return graph
 
 
-def _parse(data: bytes, where: str) -> onnx.ModelProto:
+def _parse_onnx(data: bytes, where: str) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -108,7 +110,7 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
-def _fix_batch(value: onnx.ValueInfoProto, where: str) -> None:
+def _set_batch_to_one(value: onnx.ValueInfoProto, where: str) -> None:
     """Set a symbolic first dimension to 1. Raise ModelError for any other unknown dimension."""
     if not value.type.tensor_type.HasField("shape") or not value.type.tensor_type.elem_type:
         raise ModelError(
@@ -142,7 +144,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:_MAX_REASON_LENGTH]
 
 
-def _read_node(proto: onnx.NodeProto) -> Node:
+def _parse_node(proto: onnx.NodeProto) -> Node:
     import onnx
 
     official = proto.domain in _OFFICIAL_DOMAINS
@@ -153,18 +155,18 @@ def _read_node(proto: onnx.NodeProto) -> Node:
         tuple(proto.input),
         tuple(proto.output),
         {part.name: onnx.helper.get_attribute_value(part) for part in proto.attribute if part.type},
-        tuple(sorted(set(_captured(proto)))),
+        tuple(sorted(set(_iter_captured_names(proto)))),
     )
 
 
-def _captured(proto: onnx.NodeProto) -> Iterator[str]:
+def _iter_captured_names(proto: onnx.NodeProto) -> Iterator[str]:
     """Yield the names that a node's subgraphs read, also those of their own tensors, which occur nowhere else."""
     for attribute in proto.attribute:
         for body in (attribute.g, *attribute.graphs):
             yield from (value.name for value in body.output)
             for node in body.node:
                 yield from node.input
-                yield from _captured(node)
+                yield from _iter_captured_names(node)
 
 
 def _itemsize(element_type: int, owner: str) -> int:
@@ -176,7 +178,7 @@ def _itemsize(element_type: int, owner: str) -> int:
         raise ModelError(f"{owner} is damaged (unknown element type {element_type}); export it again") from None
 
 
-def _read_initializer(proto: onnx.TensorProto, where: str) -> Tensor:
+def _initializer_shape_and_size(proto: onnx.TensorProto, where: str) -> Tensor:
     import onnx
 
     if proto.data_location == onnx.TensorProto.EXTERNAL:
@@ -190,7 +192,7 @@ def _read_initializer(proto: onnx.TensorProto, where: str) -> Tensor:
     return tensor
 
 
-def _read_constant(node: Node, where: str) -> Tensor:
+def _constant_shape_and_size(node: Node, where: str) -> Tensor:
     import onnx
 
     value, owner = next(iter(node.attributes.values()), 0.0), f"{where}: {node.name!r}"
@@ -202,7 +204,7 @@ def _read_constant(node: Node, where: str) -> Tensor:
     return Tensor(array.shape, 4 if array.dtype.kind == "f" else 8)
 
 
-def _read_value_info(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
+def _find_shape_and_size(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
     """Return the tensor that a value is; None when its type or one of its sizes is unknown."""
     tensor = value.type.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):
@@ -213,7 +215,7 @@ def _read_value_info(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
     return Tensor(shape, _itemsize(tensor.elem_type, f"{where}: {value.name!r}"))
 
 
-def _check_names(graph: Graph, where: str) -> None:
+def _check_tensor_names(graph: Graph, where: str) -> None:
     """Raise ModelError unless every name is UTF-8 (protobuf gives bytes otherwise) and is written before it is read."""
     written = {"", *graph.inputs, *graph.constants}
     for node in graph.nodes:

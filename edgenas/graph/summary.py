@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgenas.graph.memory import peak_memory
+from edgenas.graph.memory import peak_memory_and_node
 from edgenas.graph.model import Graph, Node, read_graph
 from edgenas.graph.operators import count_macs
 
@@ -49,12 +49,12 @@ def summarise_model(model: Path | bytes) -> GraphSummary:
     """
     graph = read_graph(model)
     macs = [(node.operator, _node_macs(graph, node)) for node in graph.nodes]
-    activation_bytes, peak_at = peak_memory(graph)
+    activation_bytes, peak_at = peak_memory_and_node(graph)
     weights = [tensor for tensor in graph.constants.values() if tensor.shape]
     written = [name for node in graph.nodes for name in node.outputs if name]
     return GraphSummary(
-        operators=_count(operator for operator, _ in macs),
-        unsupported=_count(operator for operator, count in macs if count is None),
+        operators=_count_by_operator(operator for operator, _ in macs),
+        unsupported=_count_by_operator(operator for operator, count in macs if count is None),
         macs=sum(count or 0 for _, count in macs),
         params=sum(tensor.size for tensor in weights),
         weight_bytes=sum(tensor.nbytes for tensor in weights),
@@ -66,7 +66,7 @@ def summarise_model(model: Path | bytes) -> GraphSummary:
     )
 
 
-def _count(operators: Iterable[str]) -> dict[str, int]:
+def _count_by_operator(operators: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(operators).items()))
 
 

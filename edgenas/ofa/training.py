@@ -46,8 +46,8 @@ class TrainingFiles:
 
 def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int) -> None:
     """Raise UsageError unless the space can be trained on the data by the schedule."""
-    if data.classes != space.classes:
-        raise UsageError(f"data {data.name} has {data.classes} classes, the space {space.classes}; they must agree")
+    if data.class_count != space.classes:
+        raise UsageError(f"data {data.name} has {data.class_count} classes, the space {space.classes}; they must agree")
     if len(data.train) < schedule.batch_size:
         raise UsageError(
             f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
@@ -222,7 +222,7 @@ class Trainer:
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
         size = self._schedule.batch_size
         chosen = order[epoch_step * size : (epoch_step + 1) * size]
-        images = self._data.augmented(self._data.train.images[chosen], resolution, rng)
+        images = self._data.to_augmented_inputs(self._data.train.images[chosen], resolution, rng)
         return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.train.labels[chosen])
 
 

@@ -16,13 +16,13 @@ is not run again, but answered with the same failure.
 A runtime is a file ``runtime_<name>.py`` with these functions, where ``request`` has
 runtime, providers, provider_options, threads, precision and affinity (numbers of CPUs, or null):
 
-- ``start(request)`` imports the runtime and returns its version.
-- ``empty_session(request)`` returns a session that memory is measured above.
-- ``load(path, request)`` returns a session of a model file.
-- ``prepare(session, seed)`` returns a function that runs the session once.
+- ``import_runtime(request)`` imports the runtime and returns its version.
+- ``make_empty_session(request)`` returns a session that memory is measured above.
+- ``load_session(path, request)`` returns a session of a model file.
+- ``prepare_run(session, seed)`` returns a function that runs the session once.
 - ``compute_outputs(session, inputs)`` returns the model's outputs for given arrays.
 - ``library_folder()`` returns the folder of the runtime's library.
-- ``placement(path, request)`` returns how many nodes each provider runs; only where there is a choice.
+- ``count_provider_nodes(path, request)`` returns how many nodes each provider runs; only where there is a choice.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class HostGoneError(Exception):
 # -- measuring, in the model's own process ------------------------------------------
 
 
-def run_model_process(
+def run_model_and_exit(
     runtime: Any, request: dict[str, Any], model: dict[str, Any], parent: int, result: int, errors: int
 ) -> None:
     """Live the whole life of a model's process: measure, write one JSON object to ``result``, end."""
@@ -76,7 +76,7 @@ def run_model_process(
     try:
         if request.get("affinity"):
             os.sched_setaffinity(0, request["affinity"])
-        answer = (store_outputs if request.get("mode") == "outputs" else measure_model)(runtime, request, model)
+        answer = (run_and_store_outputs if request.get("mode") == "outputs" else measure_model)(runtime, request, model)
     except MemoryError as error:
         answer = {"reason": "out of memory", "detail": shorten(error) or "MemoryError"}
     except Exception as error:
@@ -109,35 +109,35 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     """Load and run one model. Its memory is the peak above a process with an empty session and the runtime's code."""
     settings, path = model.get("settings") or request["settings"], model["path"]
     sampling = importlib.import_module("sampling")
-    session = runtime.empty_session(request)
+    session = runtime.make_empty_session(request)
     if hasattr(runtime, "library_folder"):
         load_library_pages(runtime.library_folder())
-    sampling.half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
+    sampling.relative_half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
     speed_probe = importlib.import_module("speed_probe")
-    probe = speed_probe.SpeedProbe() if runs_on_cpu(request) else None
+    probe = speed_probe.SpeedProbe() if is_cpu_only(request) else None
     reset_peak_memory()
     base = read_process_memory("VmHWM")
     before = time.perf_counter_ns()
-    loaded = runtime.load(path, request)
+    loaded = runtime.load_session(path, request)
     load_ns = time.perf_counter_ns() - before
-    run = runtime.prepare(loaded, SEED)
+    run = runtime.prepare_run(loaded, SEED)
     gc.collect()
     gc.disable()
     begun = time.monotonic()
-    expected_ns = sampling.warm_up(run, settings)
+    expected_ns = sampling.warm_up_and_time(run, settings)
     started = time.monotonic()
     single = request["threads"] == 1 and request["providers"] == [CPU]
     probe_samples = speed_probe.ProbeSamples(probe) if probe else None
-    runs = sampling.sample(run, expected_ns, settings, single, probe_samples)
+    runs = sampling.sample_runs(run, expected_ns, settings, single, probe_samples)
     window = [started, time.monotonic()]
     peak = read_process_memory("VmHWM")
     # Kept alive: the process ends sooner when nothing is destroyed.
     request["kept"] = session, loaded, run
     answer: dict[str, Any] = {"peak_bytes": None if base is None or peak is None else max(0, peak - base)}
-    nodes = request["placed"].get(path) or count_nodes(runtime, request, path)
+    nodes = request["placed"].get(path) or try_count_provider_nodes(runtime, request, path)
     return {
         **answer,
-        **({} if nodes is None else {"placement": nodes, **unmeasured_memory(nodes)}),
+        **({} if nodes is None else {"placement": nodes, **unmeasured_memory_fields(nodes)}),
         "window": window,
         "runs": runs.count,
         "probed_s": round(probe_samples.spent_ns / 1e9, 6) if probe_samples else 0.0,
@@ -150,35 +150,37 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     }
 
 
-def store_outputs(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Run one model once on the arrays of a file and store its outputs in another."""
     import numpy as np
 
     with np.load(model["inputs"], allow_pickle=False) as archive:
         inputs = [archive[f"arr_{number}"] for number in range(len(archive.files))]
-    outputs = runtime.compute_outputs(runtime.load(model["path"], request), inputs)
+    outputs = runtime.compute_outputs(runtime.load_session(model["path"], request), inputs)
     np.savez(model["outputs"], *outputs)
     return {"outputs": len(outputs)}
 
 
-def runs_on_cpu(request: dict[str, Any]) -> bool:
+def is_cpu_only(request: dict[str, Any]) -> bool:
     """Return whether models run on the CPU alone, whose speed can be probed."""
     return all(provider in IN_PROCESS for provider in request["providers"])
 
 
-def count_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
+def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
     """Return how many nodes each provider runs; None for a single provider, empty where the runtime does not say.
 
     Done after the timing, which it would disturb.
     """
     try:
-        nodes: dict[str, int] | None = runtime.placement(path, request) if hasattr(runtime, "placement") else None
+        nodes: dict[str, int] | None = (
+            runtime.count_provider_nodes(path, request) if hasattr(runtime, "count_provider_nodes") else None
+        )
     except Exception:
         return {}
     return nodes
 
 
-def unmeasured_memory(nodes: dict[str, int]) -> dict[str, Any]:
+def unmeasured_memory_fields(nodes: dict[str, int]) -> dict[str, Any]:
     """Return an unknown peak with the reason, where a provider has memory outside of the process; else nothing."""
     others = sorted(set(nodes) - set(IN_PROCESS)) if nodes else ["providers that are not known"]
     if not others:
@@ -188,7 +190,7 @@ def unmeasured_memory(nodes: dict[str, int]) -> dict[str, Any]:
 
 def read_process_memory(key: str) -> int | None:
     """Return a line of /proc/self/status in bytes; None where it is absent."""
-    for line in read_text(Path("/proc/self/status")).splitlines():
+    for line in read_text_or_empty(Path("/proc/self/status")).splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return None
@@ -207,7 +209,7 @@ def load_library_pages(folder: str) -> None:
     file at the time, by megabytes. The kernel names files without links.
     """
     inside = os.path.realpath(folder) + "/"
-    for line in read_text(Path("/proc/self/maps")).splitlines():
+    for line in read_text_or_empty(Path("/proc/self/maps")).splitlines():
         mapping = MAPPING.match(line)
         if mapping and mapping.group(3).startswith(inside):
             first, last = (int(address, 16) for address in mapping.group(1, 2))
@@ -219,20 +221,20 @@ def load_library_pages(folder: str) -> None:
 # -- the agent, which never touches a model itself ---------------------------------
 
 
-def measure_in_process(
+def measure_in_child_process(
     runtime: Any, request: dict[str, Any], model: dict[str, Any], board: Any, baseline_probe_ms: float | None
 ) -> dict[str, Any]:
     """Measure one model in a process of its own; return its answer, or its failure."""
     seconds, started = request["settings"]["model_timeout_seconds"], time.monotonic()
-    before, kills = board.conditions(), count_memory_kills()
+    before, kills = board.read_conditions(), read_memory_kill_count()
     pid, result, errors = fork_model_process(runtime, request, model)
-    answer = parse_process_result(*wait_for_process(pid, result, errors, seconds, board), seconds, kills)
-    after = {**board.conditions(), "interrupted_share": answer.pop("interrupted_share", None)}
+    answer = interpret_process_result(*collect_process_output(pid, result, errors, seconds, board), seconds, kills)
+    after = {**board.read_conditions(), "interrupted_share": answer.pop("interrupted_share", None)}
     if "window" in answer:
         window, runs, probed_s = (answer.pop(key) for key in ("window", "runs", "probed_s"))
-        after["lowest_frequency_khz"] = board.lowest_frequency(window)
+        after["lowest_frequency_khz"] = board.lowest_frequency_khz(window)
         after["baseline_probe_ms"] = baseline_probe_ms if answer["probe_ms"] else None
-        answer.update(board.energy(window, runs, probed_s))
+        answer.update(board.energy_fields(window, runs, probed_s))
     if "placement" in answer:
         request["placed"][model["path"]] = answer["placement"]
     return {
@@ -253,7 +255,7 @@ def fork_model_process(runtime: Any, request: dict[str, Any], model: dict[str, A
     pid = os.fork()
     if pid == 0:
         try:
-            run_model_process(runtime, request, model, parent, result_end, errors_end)
+            run_model_and_exit(runtime, request, model, parent, result_end, errors_end)
         finally:
             os._exit(70)
     os.close(result_end)
@@ -261,16 +263,19 @@ def fork_model_process(runtime: Any, request: dict[str, Any], model: dict[str, A
     return pid, result, errors
 
 
-def wait_for_process(pid: int, result: int, errors: int, seconds: float, board: Any) -> tuple[bytes, str, int, bool]:
+def collect_process_output(
+    pid: int, result: int, errors: int, seconds: float, board: Any
+) -> tuple[bytes, str, int, bool]:
     """Wait for a model's process; return its answer, the end of its errors, its wait status, and whether it is late."""
     end = time.monotonic() + seconds
-    board.begin()
+    board.clear_readings()
     received = {result: b"", errors: b""}
     waiting = [0, result, errors]
     try:
         while len(waiting) > 1 and time.monotonic() < end:
-            board.read()
-            for pipe in select.select(waiting, [], [], max(0.0, min(board.seconds, end - time.monotonic())))[0]:
+            board.take_reading()
+            timeout = max(0.0, min(board.reading_interval_s, end - time.monotonic()))
+            for pipe in select.select(waiting, [], [], timeout)[0]:
                 data = os.read(pipe, 65536)
                 if pipe == 0 and not data:
                     raise HostGoneError
@@ -289,7 +294,7 @@ def wait_for_process(pid: int, result: int, errors: int, seconds: float, board: 
     return received[result], received[errors].decode(errors="replace"), status, late
 
 
-def parse_process_result(
+def interpret_process_result(
     answer: bytes, errors: str, status: int, late: bool, seconds: float, memory_kills: int
 ) -> dict[str, Any]:
     """Return the answer of a model's process, or the reason why it has none."""
@@ -298,7 +303,7 @@ def parse_process_result(
         return {"reason": "timeout", "detail": f"did not end within {seconds:g} s"}
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        if name == "SIGKILL" and memory_kills < count_memory_kills():
+        if name == "SIGKILL" and memory_kills < read_memory_kill_count():
             return {"reason": "out of memory", "detail": "the kernel killed it for want of memory"}
         return {"reason": "crashed", "detail": f"its process was killed by {name}" + (f": {last}" if last else "")}
     try:
@@ -309,15 +314,15 @@ def parse_process_result(
         return {"reason": "crashed", "detail": f"its process ended with status {code}" + (f": {last}" if last else "")}
 
 
-def count_memory_kills() -> int:
+def read_memory_kill_count() -> int:
     """Return how many processes the kernel has killed for want of memory."""
-    for line in read_text(Path("/proc/vmstat")).splitlines():
+    for line in read_text_or_empty(Path("/proc/vmstat")).splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])
     return 0
 
 
-def read_text(path: Path) -> str:
+def read_text_or_empty(path: Path) -> str:
     """Return a small file's text, empty when it cannot be read."""
     try:
         return path.read_text()
@@ -351,7 +356,7 @@ def answer_request(answers: TextIO) -> int:
         return 1
     try:
         runtime = importlib.import_module("runtime_" + request["runtime"])
-        version = runtime.start(request)
+        version = runtime.import_runtime(request)
     except Exception as error:
         send(kind="unable", detail=shorten(error))
         return 1
@@ -360,15 +365,15 @@ def answer_request(answers: TextIO) -> int:
     send(kind="hello", versions=versions, facts={"usable_cores": usable})
     board = importlib.import_module("board").BoardMonitor(Path(request.get("sysroot", "/")), request.get("affinity"))
     board.measure_idle_power()
-    leave_cpus(cpus)
-    importlib.import_module("sampling").half_width([1.0, 2.0])  # before the forks, which share what that loads
+    move_off_cpus(cpus)
+    importlib.import_module("sampling").relative_half_width([1.0, 2.0])  # before the forks, which share what that loads
     baselines = importlib.import_module("speed_probe").BaselineSpeeds(request, version)
     baseline_ms = baselines.baseline_ms
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}
     try:
         for model in request["models"]:
-            answer = failed.get(model["path"]) or measure_in_process(runtime, request, model, board, baseline_ms)
+            answer = failed.get(model["path"]) or measure_in_child_process(runtime, request, model, board, baseline_ms)
             if answer["kind"] == "failed":
                 failed[model["path"]] = answer
             send(**{**answer, "id": model["id"]})
@@ -391,7 +396,7 @@ def read_request() -> dict[str, Any]:
     return request
 
 
-def open_answers() -> TextIO:
+def take_over_stdout() -> TextIO:
     """Return a private copy of standard output; what a runtime prints goes to standard error from now on."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -407,7 +412,7 @@ def describe_unusable_cpus(cpus: list[int]) -> str | None:
     return f"CPU {', '.join(map(str, absent))} of the affinity cannot be used here, only {sorted(usable)}"
 
 
-def leave_cpus(cpus: list[int]) -> None:
+def move_off_cpus(cpus: list[int]) -> None:
     """Move this process off the CPUs of the models, where there are others."""
     others = os.sched_getaffinity(0) - set(cpus) if cpus else set()
     if others:
@@ -417,7 +422,7 @@ def leave_cpus(cpus: list[int]) -> None:
 def main() -> int:
     """Answer the request on standard input; return the exit status."""
     try:
-        return answer_request(open_answers())
+        return answer_request(take_over_stdout())
     except (HostGoneError, BrokenPipeError):
         return 1
 

@@ -33,32 +33,32 @@ def read_conditions(
     given: the current one, the bounds that are set, and the hardware's bound. ``ask`` runs a
     command of the board; by default only where ``root`` is the machine itself.
     """
-    ask = ask or (run_command if root == Path("/") else refuse_command)
-    load = re.match(r"\d+\.\d+", read_text(root / "proc/loadavg") or "")
+    ask = ask or (try_run_command if root == Path("/") else ignore_command)
+    load = re.match(r"\d+\.\d+", read_text_or_none(root / "proc/loadavg") or "")
     return {
         "time": round(time.time(), 3),
-        **read_cpu(root / "sys/devices/system/cpu", cores),
+        **read_cpu_conditions(root / "sys/devices/system/cpu", cores),
         "temperature_c": read_temperature(root),
         "throttled_flags": read_throttled_flags(root, ask),
         "load_average": float(load.group()) if load else None,
         "power_mode": read_power_mode(root, ask),
         "power": read_power_source(root),
-        **read_gpu(root),
+        **read_gpu_conditions(root),
     }
 
 
-def read_cpu(folder: Path, cores: Sequence[int] | None) -> dict[str, Any]:
+def read_cpu_conditions(folder: Path, cores: Sequence[int] | None) -> dict[str, Any]:
     """Return governors, frequencies and counts of throttling."""
     cpus = cpu_folders(folder, cores)
     governors = sorted({name for one in cpus for name in read_texts(one, "cpufreq/scaling_governor")})
     throttled = [count for one in cpus for count in read_integers(one, "thermal_throttle/core_throttle_count")]
     return {
         "governor": ",".join(governors) or None,
-        "frequency_khz": highest_frequency_khz(cpus, "scaling_cur_freq"),
-        "frequency_limit_khz": highest_frequency_khz(cpus, "scaling_max_freq"),
-        "frequency_max_khz": highest_frequency_khz(cpus, "cpuinfo_max_freq"),
-        "frequency_base_khz": highest_frequency_khz(cpus, "base_frequency"),
-        "frequency_fixed": is_frequency_fixed(
+        "frequency_khz": read_highest_frequency_khz(cpus, "scaling_cur_freq"),
+        "frequency_limit_khz": read_highest_frequency_khz(cpus, "scaling_max_freq"),
+        "frequency_max_khz": read_highest_frequency_khz(cpus, "cpuinfo_max_freq"),
+        "frequency_base_khz": read_highest_frequency_khz(cpus, "base_frequency"),
+        "frequency_fixed": read_frequency_fixed(
             [one / "cpufreq" for one in cpus], "scaling_min_freq", "scaling_max_freq"
         ),
         "throttle_count": sum(throttled) if throttled else None,
@@ -70,14 +70,16 @@ def cpu_folders(folder: Path, cores: Sequence[int] | None) -> list[Path]:
     return [folder / f"cpu{number}" for number in cores] if cores else sorted(folder.glob("cpu[0-9]*"))
 
 
-def highest_frequency_khz(cpus: Sequence[Path], name: str) -> int | None:
+def read_highest_frequency_khz(cpus: Sequence[Path], name: str) -> int | None:
     """Return the highest of a kind of frequency among some CPUs, kHz."""
     return max((value for one in cpus for value in read_integers(one, f"cpufreq/{name}")), default=None)
 
 
-def is_frequency_fixed(folders: Sequence[Path], least: str, most: str) -> bool | None:
+def read_frequency_fixed(folders: Sequence[Path], least: str, most: str) -> bool | None:
     """Return whether the bounds leave one frequency, whatever the governor; None where they are unknown."""
-    bounds = [(parse_integer(read_text(one / least)), parse_integer(read_text(one / most))) for one in folders]
+    bounds = [
+        (int_or_none(read_text_or_none(one / least)), int_or_none(read_text_or_none(one / most))) for one in folders
+    ]
     known = [bound for bound in bounds if None not in bound]
     return all(low == high for low, high in known) if known else None
 
@@ -90,11 +92,11 @@ def read_temperature(root: Path) -> float | None:
 
 def read_throttled_flags(root: Path, ask: Callable[[Sequence[str]], str | None]) -> int | None:
     """Return a Raspberry Pi's flags: bits 0 to 3, its limits now (voltage, cap, throttling, heat); 16 to 19, before."""
-    if "Raspberry Pi" not in (read_text(root / "proc/device-tree/model") or ""):
+    if "Raspberry Pi" not in (read_text_or_none(root / "proc/device-tree/model") or ""):
         return None
     answer = (ask(["vcgencmd", "get_throttled"]) or "").partition("=")[2]
     # The file is deprecated: the kernel complains once in its log.
-    answer = answer or (read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or "")
+    answer = answer or (read_text_or_none(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or "")
     try:
         return int(answer.strip(), 16)
     except ValueError:
@@ -103,12 +105,14 @@ def read_throttled_flags(root: Path, ask: Callable[[Sequence[str]], str | None])
 
 def read_power_mode(root: Path, ask: Callable[[Sequence[str]], str | None]) -> str | None:
     """Return the name of a Jetson's nvpmodel mode, or its number where it has no name."""
-    state = re.match(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
+    state = re.match(r"pmode:(\d+)", read_text_or_none(root / "var/lib/nvpmodel/status") or "")
     if state:
-        modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", read_text(root / "etc/nvpmodel.conf") or "")
+        modes = re.findall(
+            r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", read_text_or_none(root / "etc/nvpmodel.conf") or ""
+        )
         names = {int(number): name for number, name in modes}
         return str(names.get(int(state.group(1)), int(state.group(1))))
-    if read_text(root / "etc/nv_tegra_release") is None:
+    if read_text_or_none(root / "etc/nv_tegra_release") is None:
         return None
     named = re.search(r"NV Power Mode:\s*(\S+)", ask(["nvpmodel", "-q"]) or "")
     return named.group(1) if named else None
@@ -117,21 +121,24 @@ def read_power_mode(root: Path, ask: Callable[[Sequence[str]], str | None]) -> s
 def read_power_source(root: Path) -> str | None:
     """Return ``battery`` where one discharges, ``mains`` for any other board with a battery or supply; else None."""
     supplies = sorted((root / "sys/class/power_supply").glob("*"))
-    states = [((read_text(one / "type") or "").strip(), (read_text(one / "status") or "").strip()) for one in supplies]
+    states = [
+        ((read_text_or_none(one / "type") or "").strip(), (read_text_or_none(one / "status") or "").strip())
+        for one in supplies
+    ]
     if ("Battery", "Discharging") in states:
         return "battery"
     return "mains" if any(kind in ("Battery", "Mains") for kind, _ in states) else None
 
 
-def read_gpu(root: Path) -> dict[str, Any]:
+def read_gpu_conditions(root: Path) -> dict[str, Any]:
     """Return the clock of a GPU that Linux scales (Jetson) in kHz, its bound, and whether it is fixed; else nothing."""
     for folder in sorted((root / "sys/class/devfreq").glob("*")):
         if re.search(r"gpu|ga10b|gv11b|gp10b", folder.name):
-            now, limit = parse_integer(read_text(folder / "cur_freq")), parse_integer(read_text(folder / "max_freq"))
+            now, limit = (int_or_none(read_text_or_none(folder / name)) for name in ("cur_freq", "max_freq"))
             return {
                 "gpu_frequency_khz": None if now is None else now // 1000,
                 "gpu_limit_khz": None if limit is None else limit // 1000,
-                "gpu_fixed": is_frequency_fixed([folder], "min_freq", "max_freq"),
+                "gpu_fixed": read_frequency_fixed([folder], "min_freq", "max_freq"),
             }
     return {}
 
@@ -144,12 +151,12 @@ class BoardMonitor:
     ) -> None:
         self.root, self.cores, self.clock = root, cores, clock
         self.cpus = cpu_folders(root / "sys/devices/system/cpu", cores)
-        self.rail, self.sensor = find_power_sensor(root)
+        self.rail, self.sensor = find_power_rail_and_sensor(root)
         self.idle_mw: float | None = None
         self.readings: list[tuple[float, float | None, int | None]] = []
 
     @property
-    def seconds(self) -> float:
+    def reading_interval_s(self) -> float:
         """Seconds from one reading to the next."""
         return POWER_SECONDS if self.sensor else FREQUENCY_SECONDS
 
@@ -164,25 +171,25 @@ class BoardMonitor:
         known = [value for value in readings if value is not None]
         self.idle_mw = sum(known) / len(known) if known else None
 
-    def conditions(self) -> dict[str, Any]:
+    def read_conditions(self) -> dict[str, Any]:
         """Return the conditions now."""
         return read_conditions(self.root, self.cores)
 
-    def begin(self) -> None:
+    def clear_readings(self) -> None:
         """Forget the readings of an earlier model."""
         self.readings = []
 
-    def read(self) -> None:
+    def take_reading(self) -> None:
         """Take one reading."""
         power = read_power_mw(self.sensor) if self.sensor else None
-        self.readings.append((self.clock(), power, highest_frequency_khz(self.cpus, "scaling_cur_freq")))
+        self.readings.append((self.clock(), power, read_highest_frequency_khz(self.cpus, "scaling_cur_freq")))
 
-    def lowest_frequency(self, window: Sequence[float]) -> int | None:
+    def lowest_frequency_khz(self, window: Sequence[float]) -> int | None:
         """Return the lowest frequency that was read between two times, kHz; None without a reading."""
         readings = [khz for at, _, khz in self.readings if window[0] <= at <= window[1] and khz is not None]
         return min(readings, default=None)
 
-    def energy(self, window: Sequence[float], runs: int, probed_s: float) -> dict[str, Any]:
+    def energy_fields(self, window: Sequence[float], runs: int, probed_s: float) -> dict[str, Any]:
         """Return the energy of one of ``runs`` runs between two times, above the idle board's; empty without a sensor.
 
         For ``probed_s`` of that time the CPU did other work.
@@ -194,13 +201,13 @@ class BoardMonitor:
         return {"energy_mj": round(above * (window[1] - window[0] - probed_s) / runs, 6), "energy_rail": self.rail}
 
 
-def find_power_sensor(root: Path) -> tuple[str, tuple[Path, Path] | None]:
+def find_power_rail_and_sensor(root: Path) -> tuple[str, tuple[Path, Path] | None]:
     """Return the rail that feeds the whole board, with its files of mV and mA; None in their place without a sensor."""
     for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if (read_text(folder / "name") or "").strip() != "ina3221":
+        if (read_text_or_none(folder / "name") or "").strip() != "ina3221":
             continue
         for number in (1, 2, 3):
-            label = (read_text(folder / f"in{number}_label") or "").strip()
+            label = (read_text_or_none(folder / f"in{number}_label") or "").strip()
             if label in INPUT_RAILS:
                 return label, (folder / f"in{number}_input", folder / f"curr{number}_input")
     return "", None
@@ -208,11 +215,11 @@ def find_power_sensor(root: Path) -> tuple[str, tuple[Path, Path] | None]:
 
 def read_power_mw(sensor: tuple[Path, Path]) -> float | None:
     """Return the power at a sensor now, mW: mV times mA is µW."""
-    volts, amperes = parse_integer(read_text(sensor[0])), parse_integer(read_text(sensor[1]))
+    volts, amperes = int_or_none(read_text_or_none(sensor[0])), int_or_none(read_text_or_none(sensor[1]))
     return None if volts is None or amperes is None else volts * amperes / 1000
 
 
-def run_command(command: Sequence[str]) -> str | None:
+def try_run_command(command: Sequence[str]) -> str | None:
     """Return a command's output; None when it is absent, fails or does not end within two seconds."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed names, no shell
@@ -223,12 +230,12 @@ def run_command(command: Sequence[str]) -> str | None:
     return done.stdout
 
 
-def refuse_command(command: Sequence[str]) -> str | None:
+def ignore_command(command: Sequence[str]) -> str | None:
     """Return None: a recorded file tree has no commands."""
     return None
 
 
-def read_text(path: Path) -> str | None:
+def read_text_or_none(path: Path) -> str | None:
     """Return a small file's text; None when it cannot be read, as of sensors that are off."""
     try:
         return path.read_text(errors="replace")
@@ -238,11 +245,11 @@ def read_text(path: Path) -> str | None:
 
 def read_texts(folder: Path, pattern: str) -> list[str]:
     """Return the stripped texts of the files of a pattern that can be read and are not empty."""
-    contents = [read_text(path) for path in sorted(folder.glob(pattern))]
+    contents = [read_text_or_none(path) for path in sorted(folder.glob(pattern))]
     return [one.strip() for one in contents if one and one.strip()]
 
 
-def parse_integer(content: str | None) -> int | None:
+def int_or_none(content: str | None) -> int | None:
     """Return an integer from text; None for anything else."""
     try:
         return int(content or "")
@@ -252,4 +259,4 @@ def parse_integer(content: str | None) -> int | None:
 
 def read_integers(folder: Path, pattern: str) -> list[int]:
     """Return the integers in the files of a pattern."""
-    return [value for value in map(parse_integer, read_texts(folder, pattern)) if value is not None]
+    return [value for value in map(int_or_none, read_texts(folder, pattern)) if value is not None]

@@ -36,7 +36,7 @@ class RefusedError(Exception):
     """The request cannot be fulfilled; the message says why."""
 
 
-def probe(request: dict[str, Any]) -> dict[str, Any]:
+def clean_up_and_probe(request: dict[str, Any]) -> dict[str, Any]:
     """Return what decides which wheels fit, and what an earlier call has installed."""
     base = Path(request["base"]).expanduser()
     base.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "free_bytes": shutil.disk_usage(base).free,
         "base": str(base),
         "note": note,
-        "works": bool(note) and not any(check_runtime(venv, name)[1] for name in note["versions"]),
+        "works": bool(note) and not any(try_import_runtime(venv, name)[1] for name in note["versions"]),
     }
 
 
 def read_note(venv: Path) -> dict[str, Any]:
-    """Return what ``install`` noted of the environment; empty where there is none, or none of ours."""
+    """Return what ``install_environment`` noted of the environment; empty where there is none, or none of ours."""
     try:
         note = json.loads((venv / NOTE).read_text())
     except (OSError, ValueError, RecursionError):
@@ -70,16 +70,16 @@ def read_note(venv: Path) -> dict[str, Any]:
     return note if lists and set(note["versions"]) <= set(CHECKS) else {}
 
 
-def install(request: dict[str, Any]) -> dict[str, Any]:
+def install_environment(request: dict[str, Any]) -> dict[str, Any]:
     """Make an environment with these runtimes, from wheel files or by pip; it replaces the old one if it works."""
     target = Path(request["base"]).expanduser() / "venv"
     fresh = target.with_name("venv.new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        site = make_environment(fresh)
+        site = create_venv_site_packages(fresh)
         done: dict[str, Any] = {"versions": {}, "providers": {}, "skipped": request["skipped"]}
         for runtime in request["runtimes"]:
-            add_runtime(runtime, fresh, site, done, request["required"])
+            install_runtime_or_skip(runtime, fresh, site, done, request["required"])
         done["asked"] = request["asked"]
         (fresh / NOTE).write_text(json.dumps(done))
         replace_environment(fresh, target)
@@ -88,7 +88,9 @@ def install(request: dict[str, Any]) -> dict[str, Any]:
     return {**done, "python": str(target / "bin" / "python")}
 
 
-def add_runtime(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], required: str) -> None:
+def install_runtime_or_skip(
+    runtime: dict[str, Any], venv: Path, site: Path, done: dict[str, Any], required: str
+) -> None:
     """Install one runtime; one that is not required and cannot be installed is noted as skipped."""
     name = runtime["name"]
     try:
@@ -97,7 +99,7 @@ def add_runtime(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str,
                 unpack_wheel(wheel, site)
         else:
             install_by_pip(runtime["requirements"], site)
-        output, problem = check_runtime(venv, name)
+        output, problem = try_import_runtime(venv, name)
         if problem:
             raise RefusedError(f"{name} was installed and cannot be imported ({problem})")
     except RefusedError as error:
@@ -108,7 +110,7 @@ def add_runtime(runtime: dict[str, Any], venv: Path, site: Path, done: dict[str,
     done["versions"][name], *done["providers"][name] = output.split()
 
 
-def make_environment(folder: Path) -> Path:
+def create_venv_site_packages(folder: Path) -> Path:
     """Make an empty environment and return its packages' folder, without pip and ensurepip, which Debian splits off."""
     try:
         import venv
@@ -145,7 +147,7 @@ def unpack_wheel(wheel: str, site: Path) -> None:
         shutil.rmtree(data)
 
 
-def check_runtime(venv: Path, runtime: str) -> tuple[str, str]:
+def try_import_runtime(venv: Path, runtime: str) -> tuple[str, str]:
     """Import the runtime in the environment; return its output and the problem, empty where there is none."""
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     command = [str(venv / "bin" / "python"), "-I", "-c", CHECKS[runtime]]
@@ -172,7 +174,7 @@ def replace_environment(fresh: Path, target: Path) -> None:
 def main() -> int:
     """Answer the request on standard input."""
     request = json.loads(sys.stdin.readline())
-    actions = {"probe": probe, "install": install}
+    actions = {"probe": clean_up_and_probe, "install": install_environment}
     try:
         answer = actions[request["action"]](request)
     except (RefusedError, OSError, RuntimeError, zipfile.BadZipFile) as error:

@@ -45,36 +45,38 @@ class Process:
         for stream in (self._process.stdin, *self._readers):
             assert stream is not None
             os.set_blocking(stream.fileno(), False)
-        self.resume()
+        self.resume_reading()
 
     @property
-    def patience(self) -> float:
+    def poll_interval_s(self) -> float:
         """Seconds to wait for its pipes before asking whether it has ended."""
         return _POLL_SECONDS if self._readers else _REAP_SECONDS
 
     @property
     def exit_status(self) -> int:
-        """The exit status, negative for a signal; known after ``end``."""
+        """The exit status, negative for a signal; known after ``kill_and_close``."""
         return int(self._process.returncode)
 
-    def send(self, data: bytes) -> None:
+    def queue_stdin(self, data: bytes) -> None:
         """Send data to its standard input, which stays open afterwards as the sign that this side lives."""
         self._stdin += data
         stdin = self._process.stdin
-        if self._stdin and stdin not in _registered(self._selector):
-            self._selector.register(_require_open(stdin), selectors.EVENT_WRITE, self._write)
+        if self._stdin and stdin not in _registered_streams(self._selector):
+            self._selector.register(_require_stream(stdin), selectors.EVENT_WRITE, self._write_stdin)
 
-    def pause(self) -> None:
-        """Leave its output in the pipes until ``resume``."""
+    def pause_reading(self) -> None:
+        """Leave its output in the pipes until ``resume_reading``."""
         for stream in self._readers:
-            if stream in _registered(self._selector):
+            if stream in _registered_streams(self._selector):
                 self._selector.unregister(stream)
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Read its output again."""
         for stream in self._readers:
-            if stream not in _registered(self._selector):
-                self._selector.register(stream, selectors.EVENT_READ, lambda stream=stream: self._read(stream))
+            if stream not in _registered_streams(self._selector):
+                self._selector.register(
+                    stream, selectors.EVENT_READ, lambda stream=stream: self._forward_output(stream)
+                )
 
     def has_ended(self) -> bool:
         """Return whether it has ended and all its output was read."""
@@ -85,13 +87,13 @@ class Process:
             ended = True
         if ended and self._readers:
             # A child left behind would hold the pipes open forever.
-            _kill_group(self._process.pid)
+            _kill_process_group(self._process.pid)
         return ended and not self._readers
 
-    def end(self) -> None:
+    def kill_and_close(self) -> None:
         """Kill what is left of the process group, reap the process, close its pipes; may be called again."""
         if self._process.returncode is None:
-            _kill_group(self._process.pid)
+            _kill_process_group(self._process.pid)
             self._process.wait()
         self._readers.clear()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -100,7 +102,7 @@ class Process:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
-    def _read(self, stream: IO[bytes]) -> None:
+    def _forward_output(self, stream: IO[bytes]) -> None:
         if stream not in self._readers:
             return
         data = os.read(stream.fileno(), CHUNK)
@@ -110,8 +112,8 @@ class Process:
             self._unregister(stream)
             del self._readers[stream]
 
-    def _write(self) -> None:
-        stdin = _require_open(self._process.stdin)
+    def _write_stdin(self) -> None:
+        stdin = _require_stream(self._process.stdin)
         if stdin.closed:
             return
         try:
@@ -122,19 +124,19 @@ class Process:
             self._unregister(stdin)
 
     def _unregister(self, stream: IO[bytes]) -> None:
-        if not stream.closed and stream in _registered(self._selector):
+        if not stream.closed and stream in _registered_streams(self._selector):
             self._selector.unregister(stream)
 
 
-def _require_open(stream: IO[bytes] | None) -> IO[bytes]:
+def _require_stream(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
 
 
-def _registered(selector: selectors.BaseSelector) -> set[Any]:
+def _registered_streams(selector: selectors.BaseSelector) -> set[Any]:
     return {key.fileobj for key in (selector.get_map() or {}).values()}
 
 
-def _kill_group(group: int) -> None:
+def _kill_process_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

@@ -30,7 +30,7 @@ EMPTY = bytes.fromhex(
 )
 
 
-def start(request: Mapping[str, Any]) -> str:
+def import_runtime(request: Mapping[str, Any]) -> str:
     """Import the library and return its name and version; raise ValueError for an unknown provider or option."""
     absent = [provider for provider in request["providers"] if provider != CPU]
     if absent:
@@ -40,7 +40,7 @@ def start(request: Mapping[str, Any]) -> str:
         raise ValueError(f"litert has no option {', '.join(unknown)}; it has xnnpack")
     name, _ = import_library()
     # The first session builds tables that forked processes share; with one thread it starts no other.
-    empty_session(request)
+    make_empty_session(request)
     return f"{name} {library_version(name)}"
 
 
@@ -50,19 +50,19 @@ def library_folder() -> str:
     return str(Path(str(importlib.import_module(name).__file__)).parent)
 
 
-def empty_session(request: Mapping[str, Any]) -> Any:
+def make_empty_session(request: Mapping[str, Any]) -> Any:
     """Return a session of a model of one operator, run once."""
     session = new_interpreter(request, threads=1, model_content=EMPTY)
-    prepare(session, 0)()
+    prepare_run(session, 0)()
     return session
 
 
-def load(path: str, request: Mapping[str, Any]) -> Any:
+def load_session(path: str, request: Mapping[str, Any]) -> Any:
     """Return a session of a model file; raise what the library raises."""
     return new_interpreter(request, threads=request["threads"], model_path=path)
 
 
-def prepare(session: Any, seed: int) -> Callable[[], Any]:
+def prepare_run(session: Any, seed: int) -> Callable[[], Any]:
     """Return a function without arguments that runs the session once, on the same random inputs each time."""
     import numpy as np
 

@@ -42,7 +42,7 @@ _TYPES = {
 }
 
 
-def start(request: Mapping[str, Any]) -> str:
+def import_runtime(request: Mapping[str, Any]) -> str:
     """Import the runtime and return its version; raise ValueError for a provider that it was not built with."""
     # Since 1.29 the Linux builds report every session to their maker, from a thread of their own.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -59,7 +59,7 @@ def start(request: Mapping[str, Any]) -> str:
     if providers == [CPU]:
         # The first session builds tables that forked processes share: 15 ms less for each model. One on the CPU
         # with one thread starts no other thread, which would not live on in them; other providers may.
-        empty_session(request)
+        make_empty_session(request)
     return str(onnxruntime.__version__)
 
 
@@ -70,19 +70,19 @@ def library_folder() -> str:
     return str(Path(onnxruntime.__file__).parent)
 
 
-def empty_session(request: Mapping[str, Any]) -> Any:
+def make_empty_session(request: Mapping[str, Any]) -> Any:
     """Return a session of a model of one operator, run once."""
     session = new_session(_EMPTY, request, threads=1)
-    prepare(session, 0)()
+    prepare_run(session, 0)()
     return session
 
 
-def load(path: str, request: Mapping[str, Any]) -> Any:
+def load_session(path: str, request: Mapping[str, Any]) -> Any:
     """Return a session of a model file; raise what the runtime raises."""
     return new_session(path, request, threads=request["threads"])
 
 
-def prepare(session: Any, seed: int) -> Callable[[], Any]:
+def prepare_run(session: Any, seed: int) -> Callable[[], Any]:
     """Return a function without arguments that runs the session once, on the same random inputs each time."""
     import numpy as np
 
@@ -107,7 +107,7 @@ def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
     return computed
 
 
-def placement(path: str, request: Mapping[str, Any]) -> dict[str, int] | None:
+def count_provider_nodes(path: str, request: Mapping[str, Any]) -> dict[str, int] | None:
     """Return how many nodes each provider runs, by the runtime's own profile of one run; None for the CPU alone.
 
     Nodes are counted after the runtime's optimisation: a part of a graph that a
@@ -117,11 +117,11 @@ def placement(path: str, request: Mapping[str, Any]) -> dict[str, int] | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         session = new_session(path, request, threads=request["threads"], profile=str(Path(folder, "profile")))
-        prepare(session, 0)()
-        return count_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+        prepare_run(session, 0)()
+        return count_profiled_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
 
-def count_nodes(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def count_profiled_nodes(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the number of nodes by provider in the events of a profile."""
     nodes = {}
     for event in events:
@@ -146,11 +146,11 @@ def new_session(model: str | bytes, request: Mapping[str, Any], threads: int, pr
         options.enable_profiling = True
         options.profile_file_prefix = profile
     return onnxruntime.InferenceSession(
-        model, options, providers=[(name, provider_options(name, request)) for name in request["providers"]]
+        model, options, providers=[(name, prepare_provider_options(name, request)) for name in request["providers"]]
     )
 
 
-def provider_options(provider: str, request: Mapping[str, Any]) -> dict[str, str]:
+def prepare_provider_options(provider: str, request: Mapping[str, Any]) -> dict[str, str]:
     """Return a provider's options as text, for TensorRT with the precision and a cache beside the models."""
     options: dict[str, Any] = dict(request.get("provider_options", {}).get(provider, {}))
     for key, value in options.items():

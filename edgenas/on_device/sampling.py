@@ -24,7 +24,7 @@ MIN_SLOW_RUNS = 3
 STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 
 
-def half_width(samples: Sequence[float]) -> float:
+def relative_half_width(samples: Sequence[float]) -> float:
     """Return half the 95% interval of the median, relative to the median, by sectioning.
 
     See edgenas.profilers.measure.statistics.
@@ -38,7 +38,7 @@ def half_width(samples: Sequence[float]) -> float:
     return STUDENT_T[blocks - 2] * math.sqrt(variance / blocks) / median
 
 
-def warm_up(run: Callable[[], Any], settings: dict[str, Any]) -> int:
+def warm_up_and_time(run: Callable[[], Any], settings: dict[str, Any]) -> int:
     """Run until five runs are no longer faster than the five before, within bounds; return the ns of a run then."""
     spent: list[int] = []
     started = time.perf_counter()
@@ -81,7 +81,7 @@ class Runs:
     def probe(self) -> None:
         """Run the speed probe, if there were runs since the last time."""
         if self._probe_samples and self._since_probe_ns:
-            self._probe_samples.add(len(self.samples))
+            self._probe_samples.take_sample(len(self.samples))
             self._since_probe_ns = 0
 
     @property
@@ -90,19 +90,19 @@ class Runs:
         return self._probe_samples.probe_times if self._probe_samples else []
 
     @property
-    def calm(self) -> int:
+    def calm_count(self) -> int:
         """The number of runs that were not interrupted."""
         return len(self.samples) - len(self.interrupted)
 
-    def half_width(self) -> float:
+    def measure_relative_half_width(self) -> float:
         """Return half the relative 95% interval of the median of the uninterrupted runs, scaled by the speed probe."""
         self.probe()
         interrupted = set(self.interrupted)
         scale_factors = self._probe_samples.scale_factors if self._probe_samples else [1.0] * len(self.samples)
-        return half_width([ns / scale_factors[i] for i, ns in enumerate(self.samples) if i not in interrupted])
+        return relative_half_width([ns / scale_factors[i] for i, ns in enumerate(self.samples) if i not in interrupted])
 
 
-def sample(
+def sample_runs(
     run: Callable[[], Any], expected_ns: int, settings: dict[str, Any], single: bool, probe_samples: Any = None
 ) -> Runs:
     """Time single runs until the median of the uninterrupted ones is known well enough, or time or runs are used up.
@@ -124,10 +124,13 @@ def sample(
         seconds = (time.perf_counter_ns() - started) / 1e9
         if len(runs.samples) >= least and seconds >= settings["max_seconds"]:
             break
-        if runs.calm >= check:
-            if seconds >= settings["min_seconds"] and runs.half_width() <= settings["relative_half_width"]:
+        if runs.calm_count >= check:
+            if (
+                seconds >= settings["min_seconds"]
+                and runs.measure_relative_half_width() <= settings["relative_half_width"]
+            ):
                 break
-            check = runs.calm + 1 + runs.calm // 5
+            check = runs.calm_count + 1 + runs.calm_count // 5
     runs.probe()
     return runs
 
@@ -137,16 +140,16 @@ def time_run(run: Callable[[], Any], single: bool) -> tuple[int, bool]:
 
     The clocks that show interruptions are read outside of the timed section.
     """
-    switches, worked = count_switches(), time.process_time_ns()
+    switches, worked = count_involuntary_switches(), time.process_time_ns()
     before = time.perf_counter_ns()
     run()
     spent = time.perf_counter_ns() - before
     worked = time.process_time_ns() - worked
     if single:
         return spent, worked >= (1 - MAX_LOST_SHARE) * spent
-    return spent, (count_switches() - switches) * SWITCH_NS <= spent
+    return spent, (count_involuntary_switches() - switches) * SWITCH_NS <= spent
 
 
-def count_switches() -> int:
+def count_involuntary_switches() -> int:
     """Return how often this process had to leave its CPU to another."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

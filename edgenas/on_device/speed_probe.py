@@ -73,7 +73,7 @@ class ProbeSamples:
         self._samples = [probe()]
         self._runs = [0]  # the number of runs before each sample
 
-    def add(self, runs: int) -> None:
+    def take_sample(self, runs: int) -> None:
         """Take a sample after this many runs in all."""
         self._samples.append(self._probe())
         self._runs.append(runs)
@@ -109,10 +109,10 @@ class BaselineSpeeds:
 
     def __init__(self, request: dict[str, Any], version: str) -> None:
         folder, cpus = request.get("remember_in"), request.get("affinity")
-        self._path = None if folder is None else _safe_path(Path(folder))
+        self._path = None if folder is None else _choose_private_path(Path(folder))
         self._key = ", ".join(
             [
-                _machine_id(),
+                _read_machine_id(),
                 "any CPU" if cpus is None else "CPU " + " ".join(map(str, cpus)),
                 "{threads} threads, {runtime}".format(**request),
                 version,
@@ -166,14 +166,14 @@ def median(values: list[float]) -> float:
     return (ordered[half] + ordered[~half]) / 2
 
 
-def _machine_id() -> str:
+def _read_machine_id() -> str:
     """Return what distinguishes this machine from others that share a home folder."""
     with contextlib.suppress(OSError, ValueError):
         return Path("/etc/machine-id").read_text().strip()[:32] or platform.node()
     return platform.node()
 
 
-def _safe_path(folder: Path) -> Path | None:
+def _choose_private_path(folder: Path) -> Path | None:
     """Return the file's path in ``folder``, or in this user's cache where others can write to ``folder``."""
     with contextlib.suppress(OSError, RuntimeError, KeyError):
         status = folder.stat()

@@ -40,14 +40,14 @@ class WorkFolder:
     def __init__(self, parent: Path | None = None) -> None:
         parent = (parent or Path(tempfile.gettempdir())).absolute()
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
+        _remove_abandoned_folders(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         self._lock = os.open(self.path / "lock.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # Renamed when it is held: a lock file with the final name that can be locked is a dead owner's.
         (self.path / "lock.new").rename(self.path / _LOCK)
 
-    def close(self) -> None:
+    def remove(self) -> None:
         """Remove the folder; may be called again."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
@@ -65,9 +65,9 @@ class DeviceLock:
         self._path = path
         self._file = -1
 
-    def acquire(self, holder: str) -> str | None:
+    def acquire_or_get_holder(self, holder: str) -> str | None:
         """Acquire the lock at once and return None, or return its holder; raise OSError when it has no file."""
-        file = _open_shared(self._path)
+        file = _open_or_create_for_all_users(self._path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(file, 0)
@@ -98,11 +98,11 @@ class KeptFiles:
         self._pulse = pulse
         self._max_bytes = math.inf  # an upper bound of what they take; they are counted when it is too much
 
-    def place(self, sha256: str, target: Path) -> bool:
+    def link_if_kept(self, sha256: str, target: Path) -> bool:
         """Write the file of this hash to ``target``, if it is kept and intact; return whether it is."""
         kept = self._folder / sha256
         try:
-            if file_digest(kept, self._pulse) != sha256:
+            if read_file_digest(kept, self._pulse) != sha256:
                 kept.unlink()
                 return False
             os.utime(kept)
@@ -135,7 +135,7 @@ class KeptFiles:
             self._max_bytes = total
 
 
-def file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
+def read_file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 as hex text; call ``pulse`` after each megabyte; raise OSError for an unreadable file."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
@@ -147,7 +147,7 @@ def file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
             pulse()
 
 
-def _open_shared(path: Path) -> int:
+def _open_or_create_for_all_users(path: Path) -> int:
     """Open a file that all users of the machine may lock; create it where it is absent."""
     try:
         file = os.open(path, _OPEN_FLAGS)
@@ -164,7 +164,7 @@ def _open_shared(path: Path) -> int:
     return file
 
 
-def _remove_abandoned(parent: Path) -> None:
+def _remove_abandoned_folders(parent: Path) -> None:
     """Remove this user's work folders whose owner is gone; an old one without a lock was left while it was made."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):

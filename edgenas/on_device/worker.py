@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.on_device.process import Process
-from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, file_digest
+from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
 
 MARK = b"edgenas worker 1\n"
 HEADER = struct.Struct("!cI")
@@ -67,40 +67,40 @@ class RemoteWorker:
         self._outgoing_file: Any = None
         self._pushed: dict[str, tuple[str, int, int]] = {}
         self._lock = DeviceLock()
-        self._kept = KeptFiles(folder.path.parent, self._send_sign_of_life)
+        self._kept = KeptFiles(folder.path.parent, self._send_sign_of_life_if_due)
         for stream in (0, 1):
             os.set_blocking(stream, False)
-        self._selector.register(0, selectors.EVENT_READ, self._read_input)
+        self._selector.register(0, selectors.EVENT_READ, self._read_and_handle_frames)
 
     def serve(self) -> None:
         """Serve until the host is gone."""
         try:
             while self._quiet_seconds < self._silence:
-                self._wait()
+                self._wait_and_handle_io()
                 self._update_process()
                 self._send_file_pieces()
         except (HostGoneError, BrokenPipeError, ConnectionResetError):
             pass
         finally:
             if self._process:
-                self._process.end()
+                self._process.kill_and_close()
             self._lock.release()
 
-    def _wait(self) -> None:
+    def _wait_and_handle_io(self) -> None:
         """Wait for input or output and handle it; a wait counts at most its planned time, since machines stall."""
-        patience = min(self._silence / 4, 5.0 if self._process is None else self._process.patience)
+        patience = min(self._silence / 4, 5.0 if self._process is None else self._process.poll_interval_s)
         started = time.monotonic()
         for key, _ in self._selector.select(patience):
             key.data()
         self._quiet_seconds += min(patience, time.monotonic() - started)
 
-    def answer(self, **content: Any) -> None:
+    def send_answer(self, **content: Any) -> None:
         """Send the answer to a request."""
-        self._send(b"J", json.dumps(content).encode())
+        self._send_frame(b"J", json.dumps(content).encode())
 
     # -- frames --------------------------------------------------------------------
 
-    def _read_input(self) -> None:
+    def _read_and_handle_frames(self) -> None:
         data = os.read(0, 1 << 16)
         if not data:
             raise HostGoneError
@@ -116,42 +116,42 @@ class RemoteWorker:
 
     def _handle_frame(self, kind: bytes, content: bytes) -> None:
         try:
-            self._dispatch(kind, content)
+            self._dispatch_frame(kind, content)
         except (BrokenPipeError, ConnectionResetError):
             raise HostGoneError from None
         except OSError as error:
-            self.answer(error=error.strerror or str(error))
+            self.send_answer(error=error.strerror or str(error))
 
-    def _dispatch(self, kind: bytes, content: bytes) -> None:
+    def _dispatch_frame(self, kind: bytes, content: bytes) -> None:
         if kind == b"J":
             request = json.loads(content)
             getattr(self, "_do_" + request.pop("do"))(**request)
         elif kind == b"F" and self._incoming_file:
-            self._receive_piece(self._incoming_file, content)
+            self._write_piece(self._incoming_file, content)
         elif kind == b"I" and self._process:
-            self._process.send(content)
+            self._process.queue_stdin(content)
         elif kind == b"K" and self._process:
-            self._process.end()
-            self._report_end()
+            self._process.kill_and_close()
+            self._send_exit_status()
 
-    def _send(self, kind: bytes, content: bytes = b"") -> None:
+    def _send_frame(self, kind: bytes, content: bytes = b"") -> None:
         self._outgoing += HEADER.pack(kind, len(content)) + content
         self._last_sent = time.monotonic()
-        self._flush()
+        self._write_outgoing()
 
-    def _flush(self) -> None:
+    def _write_outgoing(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._outgoing:
                 del self._outgoing[: os.write(1, self._outgoing[: 1 << 16])]
         registered = 1 in self._selector.get_map()
         if self._outgoing and not registered:
-            self._selector.register(1, selectors.EVENT_WRITE, self._flush)
+            self._selector.register(1, selectors.EVENT_WRITE, self._write_outgoing)
         elif registered and not self._outgoing:
             self._selector.unregister(1)
 
-    def _send_sign_of_life(self) -> None:
+    def _send_sign_of_life_if_due(self) -> None:
         if time.monotonic() - self._last_sent >= PULSE_SECONDS:
-            self._send(b"B")
+            self._send_frame(b"B")
 
     # -- commands ------------------------------------------------------------------
 
@@ -160,61 +160,61 @@ class RemoteWorker:
             self._selector,
             command,
             str(self._work.path),
-            lambda data: self._send(b"O", data),
-            lambda data: self._send(b"E", data),
+            lambda data: self._send_frame(b"O", data),
+            lambda data: self._send_frame(b"E", data),
         )
-        self.answer()
+        self.send_answer()
 
     def _update_process(self) -> None:
         if self._process is None:
             return
-        self._send_sign_of_life()
+        self._send_sign_of_life_if_due()
         if len(self._outgoing) > _MAX_OUTGOING:
-            self._process.pause()
+            self._process.pause_reading()
         elif self._process.has_ended():
-            self._process.end()
-            self._report_end()
+            self._process.kill_and_close()
+            self._send_exit_status()
         else:
-            self._process.resume()
+            self._process.resume_reading()
 
-    def _report_end(self) -> None:
+    def _send_exit_status(self) -> None:
         assert self._process is not None
         status, self._process = self._process.exit_status, None
-        self._send(b"X", json.dumps(status).encode())
+        self._send_frame(b"X", json.dumps(status).encode())
 
     # -- files ---------------------------------------------------------------------
 
     def _do_push(self, name: str, sha256: str, size: int) -> None:
         target = self._work.path / name
-        if self._pushed.get(name) == (sha256, *_size_and_time(target)) or self._kept.place(sha256, target):
-            self._answer_stored(name, sha256)
+        if self._pushed.get(name) == (sha256, *_stat_size_and_time(target)) or self._kept.link_if_kept(sha256, target):
+            self._send_stored_answer(name, sha256)
             return
         self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
         self._incoming_file = IncomingFile(target, sha256, size)
-        self.answer(send=True)
-        self._receive_piece(self._incoming_file, b"")
+        self.send_answer(send=True)
+        self._write_piece(self._incoming_file, b"")
 
-    def _receive_piece(self, file: IncomingFile, piece: bytes) -> None:
+    def _write_piece(self, file: IncomingFile, piece: bytes) -> None:
         file.write(piece)
-        self._send_sign_of_life()
+        self._send_sign_of_life_if_due()
         if file.missing > 0:
             return
         self._incoming_file = None
-        file.finish()
+        file.commit()
         self._kept.keep(file.target, file.sha256)
-        self._answer_stored(file.target.name, file.sha256)
+        self._send_stored_answer(file.target.name, file.sha256)
 
-    def _answer_stored(self, name: str, sha256: str) -> None:
+    def _send_stored_answer(self, name: str, sha256: str) -> None:
         target = self._work.path / name
-        self._pushed[name] = (sha256, *_size_and_time(target))
-        self.answer(path=str(target))
+        self._pushed[name] = (sha256, *_stat_size_and_time(target))
+        self.send_answer(path=str(target))
 
     def _do_pull(self, name: str) -> None:
         source = self._work.path / name
         if not source.is_file():
-            self.answer(absent=True)
+            self.send_answer(absent=True)
             return
-        self.answer(sha256=file_digest(source, self._send_sign_of_life), size=source.stat().st_size)
+        self.send_answer(sha256=read_file_digest(source, self._send_sign_of_life_if_due), size=source.stat().st_size)
         self._outgoing_file = source.open("rb")
 
     def _send_file_pieces(self) -> None:
@@ -224,16 +224,16 @@ class RemoteWorker:
                 self._outgoing_file.close()
                 self._outgoing_file = None
             else:
-                self._send(b"F", piece)
+                self._send_frame(b"F", piece)
 
     # -- the lock ------------------------------------------------------------------
 
     def _do_lock(self, holder: str) -> None:
-        self.answer(held_by=self._lock.acquire(holder))
+        self.send_answer(held_by=self._lock.acquire_or_get_holder(holder))
 
     def _do_unlock(self) -> None:
         self._lock.release()
-        self.answer()
+        self.send_answer()
 
 
 class IncomingFile:
@@ -247,7 +247,7 @@ class IncomingFile:
         self._file = self._temporary.open("wb")
 
     def write(self, piece: bytes) -> None:
-        """Add a piece; an error is kept for ``finish``."""
+        """Add a piece; an error is kept for ``commit``."""
         self.missing -= len(piece)
         self._sha256.update(piece)
         if self._error is None:
@@ -256,7 +256,7 @@ class IncomingFile:
             except OSError as error:
                 self._error = error
 
-    def finish(self) -> None:
+    def commit(self) -> None:
         """Give the file its name; raise OSError, and leave nothing, when it could not be stored whole."""
         try:
             self._file.close()
@@ -270,7 +270,7 @@ class IncomingFile:
         self._temporary.replace(self.target)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _stat_size_and_time(path: Path) -> tuple[int, int]:
     """Return a file's size and time, which show that it was changed; -1 for an absent one."""
     try:
         stat = path.stat()
@@ -284,7 +284,7 @@ def make_work_folder(parents: list[str]) -> WorkFolder:
     errors: list[OSError] = []
     for parent in parents:
         try:
-            return WorkFolder(Path(parent).expanduser() if parent else _temporary_parent())
+            return WorkFolder(Path(parent).expanduser() if parent else _make_temporary_parent())
         except OSError as error:
             errors.append(error)
         except RuntimeError:
@@ -292,7 +292,7 @@ def make_work_folder(parents: list[str]) -> WorkFolder:
     raise errors[0]
 
 
-def _temporary_parent() -> Path:
+def _make_temporary_parent() -> Path:
     """Return this user's folder among the temporary files; raise OSError when another user has taken its name."""
     folder = Path(tempfile.gettempdir(), f"edgenas-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
@@ -314,7 +314,7 @@ def main(parents: list[str], silence_seconds: float) -> None:
         return
     try:
         worker = RemoteWorker(work, silence_seconds)
-        worker.answer(folder=str(work.path))
+        worker.send_answer(folder=str(work.path))
         worker.serve()
     finally:
-        work.close()
+        work.remove()

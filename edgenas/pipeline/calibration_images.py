@@ -42,7 +42,7 @@ def draw_training_images(workspace: Workspace, resolution: int) -> CalibrationIm
     """Draw ``IMAGES`` training images of the run's data set from its seed."""
     train, seed = workspace.data.train, int(workspace.recipe["seed"])
     chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
-    inputs = workspace.data.inputs(train.images[chosen], resolution)
+    inputs = workspace.data.to_inputs(train.images[chosen], resolution)
     return CalibrationImages(
         inputs, train.images[chosen[0]], f"{len(chosen)} training images of {workspace.data.name}", seed
     )

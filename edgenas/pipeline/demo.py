@@ -120,5 +120,5 @@ def _measure_subnet(
         peak_bytes=result.peak_bytes,
         activation_bytes=bundle.card["activation_bytes"],
         validity=str(result.validity),
-        model=str(bundle.model),
+        model=str(bundle.model_path),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.bundle import Bundle, check_replaceable, open_bundle, read_interface, run_model, write_bundle
+from edgenas.bundle import Bundle, check_replaceable, open_bundle, parse_model_interface, run_model, write_bundle
 from edgenas.data.preprocess import preprocess
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
@@ -141,7 +141,7 @@ def _export_bundle(
     if not archive:
         return ExportedBundle(export_format, bundle, None, bundle.card)
     with folder.writing():
-        return ExportedBundle(export_format, bundle, bundle.archive(), bundle.card)
+        return ExportedBundle(export_format, bundle, bundle.write_archive(), bundle.card)
 
 
 def _find_file_target(prepared: PreparedModel, target: Target, export_format: ExportFormat) -> Target | None:
@@ -172,7 +172,7 @@ def _load_current_bundle(
     try:
         if not (out / "card.json").exists() or bundle.card["inputs_digest"] != inputs_digest:
             return None
-        if bundle.card["measured"] != describe_measurement(prepared, read_bytes(bundle.model), target):
+        if bundle.card["measured"] != describe_measurement(prepared, read_bytes(bundle.model_path), target):
             return None
         bundle.verify()
     except (UsageError, VerificationError):
@@ -196,7 +196,7 @@ def _make_verified_file(prepared: PreparedModel, export_format: ExportFormat) ->
         agreement = check_parity(reference.expected, logits, export_format.precision, real=reference.real)
     except VerificationError as error:
         raise VerificationError(f"{error}; {_suggest_remedy(prepared, export_format, logits, errors)}") from None
-    interface = read_interface(model, export_format.format)
+    interface = parse_model_interface(model, export_format.format)
     return VerifiedFile(export_format, model, logits, agreement, interface, floats, errors)
 
 

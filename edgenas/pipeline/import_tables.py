@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.accuracy import ReleasedPredictor
-from edgenas.devices import DeviceProfile, Target, absent_profile, shipped_profiles
+from edgenas.devices import DeviceProfile, Target, absent_profile, shipped_profile_files_by_name
 from edgenas.errors import RunError, UsageError
 from edgenas.files import write_bytes
 from edgenas.pipeline.progress import Progress
@@ -45,7 +45,7 @@ def import_tables(
         RunError: The run is of another space, or has measured a device of this name.
     """
     progress = Progress() if progress is None else progress
-    if device in shipped_profiles():
+    if device in shipped_profile_files_by_name():
         raise UsageError(f"{device!r} is the name of a device that can be measured; give the published tables another")
     profile = absent_profile(device)
     target = Target(profile)

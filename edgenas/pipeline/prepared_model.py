@@ -203,10 +203,10 @@ def _prepare_trained(workspace: Workspace, architecture: Architecture, settings:
         workspace,
         architecture,
         _write_onnx(architecture, subnet, settings.batch),
-        data.preprocessing.to_dict(resolution),
+        data.preprocessing.to_settings(resolution),
         data.labels,
         split.images[0],
-        ParityReference(data.inputs(split.images, resolution), expected, source, True, split.labels),
+        ParityReference(data.to_inputs(split.images, resolution), expected, source, True, split.labels),
         f"calibrated on training images of {data.name}",
         settings,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgenas.report.front_plot import Marker, draw_front
-from edgenas.report.part_times_plot import PartTime, draw_part_times
+from edgenas.report.front_plot import Marker, write_front_plot
+from edgenas.report.part_times_plot import PartTime, write_part_times_plot
 
-__all__ = ["Marker", "PartTime", "draw_front", "draw_part_times"]
+__all__ = ["Marker", "PartTime", "write_front_plot", "write_part_times_plot"]

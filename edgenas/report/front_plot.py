@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgenas.report.label_placement import Pixels, place_labels, sample_line
+from edgenas.report.label_placement import Pixels, choose_label_centres, sample_line
 from edgenas.report.style import ACCENT, DPI, FONT, INK, QUIET, draw_title, make_figure, style_axes, write_png
 from edgenas.search import Front
 from edgenas.units import format_ms
@@ -40,7 +40,7 @@ class Marker:
     accuracy: float
 
 
-def draw_front(
+def write_front_plot(
     front: Front,
     path: Path,
     *,
@@ -171,10 +171,10 @@ def _draw_labels(axes: Axes, front: Front, markers: Sequence[Marker], limit_ms: 
     texts = [_draw_label(axes, marker, place) for marker, place in zip(markers, places, strict=True)]
     sizes = np.array([_box_size(text) for text in texts])
     frame = axes.get_window_extent()
-    centres = place_labels(
+    centres = choose_label_centres(
         axes.transData.transform(places),
         sizes,
-        _obstacles(axes, front, markers, limit_ms),
+        _obstacle_points(axes, front, markers, limit_ms),
         (frame.x0, frame.y0, frame.x1, frame.y1),
     )
     for text, centre in zip(texts, centres, strict=True):
@@ -200,7 +200,7 @@ def _box_size(text: Annotation) -> tuple[float, float]:
     return extent.width + padding, extent.height + padding
 
 
-def _obstacles(axes: Axes, front: Front, markers: Sequence[Marker], limit_ms: float | None) -> Pixels:
+def _obstacle_points(axes: Axes, front: Front, markers: Sequence[Marker], limit_ms: float | None) -> Pixels:
     """Return the pixels (M, 2) that labels should not cover: points, stair, intervals and the budget's line."""
     to_pixels = axes.transData.transform
     lines = [_stair_corners(axes, front)]

@@ -17,7 +17,7 @@ _NO_SIZE = np.zeros(2)
 _POINT_PENALTY, _OVERLAP_PENALTY, _OUTSIDE_PENALTY = 60.0, 1e6, 1e8  # against pixels of distance
 
 
-def place_labels(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame) -> Pixels:
+def choose_label_centres(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame) -> Pixels:
     """Return centres for labels near their anchors, chosen greedily in the order given.
 
     Candidates lie in 16 directions and at growing distances. The best one lies
@@ -36,18 +36,18 @@ def place_labels(anchors: Pixels, sizes: Pixels, obstacles: Pixels, frame: Frame
     avoided, label_points = np.concatenate([obstacles, anchors]), np.empty((0, 2))
     centres = np.empty((0, 2))
     for anchor, size in zip(anchors, sizes, strict=True):
-        candidates, gaps = _candidates(anchor, size)
-        on_points = _count_overlapped(candidates, size, avoided, _NO_SIZE)
-        on_points += _count_on_line(candidates, anchor, label_points)
+        candidates, gaps = _candidate_centres_and_gaps(anchor, size)
+        on_points = _count_overlapped_boxes(candidates, size, avoided, _NO_SIZE)
+        on_points += _count_points_near_line(candidates, anchor, label_points)
         penalty = (
             gaps
             + _POINT_PENALTY * on_points
-            + _OVERLAP_PENALTY * _count_overlapped(candidates, size, centres, sizes[: len(centres)])
-            + _OUTSIDE_PENALTY * _is_outside(candidates, size, frame)
+            + _OVERLAP_PENALTY * _count_overlapped_boxes(candidates, size, centres, sizes[: len(centres)])
+            + _OUTSIDE_PENALTY * _outside_mask(candidates, size, frame)
         )
         centre = candidates[int(penalty.argmin())]
         centres = np.concatenate([centres, [centre]])
-        label_points = np.concatenate([label_points, _fill_label(centre, size)])
+        label_points = np.concatenate([label_points, _points_on_label(centre, size)])
         avoided = np.concatenate([avoided, sample_line(np.array([anchor, centre]), _PADDING)])
     return centres
 
@@ -61,7 +61,7 @@ def sample_line(points: Pixels, step: float) -> Pixels:
     return np.concatenate(pieces)
 
 
-def _candidates(anchor: Pixels, size: Pixels) -> tuple[Pixels, Pixels]:
+def _candidate_centres_and_gaps(anchor: Pixels, size: Pixels) -> tuple[Pixels, Pixels]:
     """Return centres (K, 2) around an anchor, and the gaps (K,) between the anchor and the label's edge."""
     angles = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
     towards = np.column_stack([np.cos(angles), np.sin(angles)])
@@ -71,7 +71,7 @@ def _candidates(anchor: Pixels, size: Pixels) -> tuple[Pixels, Pixels]:
     return anchor + directions * (gaps[:, None] + size / 2), gaps
 
 
-def _count_on_line(candidates: Pixels, anchor: Pixels, points: Pixels) -> npt.NDArray[np.int64]:
+def _count_points_near_line(candidates: Pixels, anchor: Pixels, points: Pixels) -> npt.NDArray[np.int64]:
     """Count the points (M, 2) close to the line from the anchor to each candidate (K, 2), (K,)."""
     line = candidates[:, None] - anchor
     offset = points[None] - anchor
@@ -81,14 +81,14 @@ def _count_on_line(candidates: Pixels, anchor: Pixels, points: Pixels) -> npt.ND
     return counts
 
 
-def _count_overlapped(candidates: Pixels, size: Pixels, centres: Pixels, sizes: Pixels) -> npt.NDArray[np.int64]:
+def _count_overlapped_boxes(candidates: Pixels, size: Pixels, centres: Pixels, sizes: Pixels) -> npt.NDArray[np.int64]:
     """Count the boxes at ``centres`` (M, 2) of ``sizes`` (M, 2) or (2,) that each candidate (K, 2) overlaps, (K,)."""
     distance = np.abs(candidates[:, None] - centres[None])
     counts: npt.NDArray[np.int64] = np.count_nonzero((distance < (size + sizes) / 2 + _PADDING).all(axis=2), axis=1)
     return counts
 
 
-def _is_outside(candidates: Pixels, size: Pixels, frame: Frame) -> npt.NDArray[np.bool_]:
+def _outside_mask(candidates: Pixels, size: Pixels, frame: Frame) -> npt.NDArray[np.bool_]:
     half = size / 2 + _PADDING
     left, bottom, right, top = frame
     inside: npt.NDArray[np.bool_] = np.all(
@@ -97,7 +97,7 @@ def _is_outside(candidates: Pixels, size: Pixels, frame: Frame) -> npt.NDArray[n
     return ~inside
 
 
-def _fill_label(centre: Pixels, size: Pixels) -> Pixels:
+def _points_on_label(centre: Pixels, size: Pixels) -> Pixels:
     """Return points (M, 2) all over a label, dense enough that no line passes between them unseen."""
     x, y = (np.linspace(-half, half, max(2, int(half / 3))) for half in size / 2)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)

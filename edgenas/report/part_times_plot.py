@@ -39,7 +39,7 @@ class PartTime(Protocol):
     def share(self) -> float: ...
 
 
-def draw_part_times(
+def write_part_times_plot(
     rows: Sequence[PartTime], path: Path, *, title: str, detail: str = "", synthetic: bool = False
 ) -> None:
     """Draw the times of a subnet's parts as a PNG, 1200 pixels wide. Equal input gives equal bytes.
@@ -54,7 +54,7 @@ def draw_part_times(
     Raises:
         EdgeNASError: The file cannot be written.
     """
-    centres, height = _row_centres(rows)
+    centres, height = _row_centres_and_height(rows)
     total = _TOP + height + _BOTTOM
     figure = make_figure(total)
     axes = figure.add_axes((_LEFT / WIDTH, _BOTTOM / total, (_RIGHT - _LEFT) / WIDTH, height / total))
@@ -72,7 +72,7 @@ def draw_part_times(
     write_png(figure, path)
 
 
-def _row_centres(rows: Sequence[PartTime]) -> tuple[list[float], int]:
+def _row_centres_and_height(rows: Sequence[PartTime]) -> tuple[list[float], int]:
     """Return the centre of each row in pixels below the top of the plot, and the plot's height."""
     centres: list[float] = []
     height = _GAP

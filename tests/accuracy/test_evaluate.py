@@ -55,7 +55,7 @@ def test_statistics_are_those_of_training_images(evaluator: Evaluator, tiny: Mob
     """The stem's running mean is near the mean of its convolution over all training images."""
     subnet = evaluator.subnet(tiny.largest)
     stem = subnet.get_submodule("stem")
-    inputs = torch.from_numpy(digits.inputs(digits.train.images, 8))
+    inputs = torch.from_numpy(digits.to_inputs(digits.train.images, 8))
     with torch.no_grad():
         features = nn.functional.conv2d(inputs, stem.get_parameter("conv.weight"), padding=1)
     mean = stem.get_buffer("bn.running_mean")

@@ -18,7 +18,7 @@ import onnx
 import pytest
 
 from edgenas.bundle import Bundle, run_model, write_bundle
-from edgenas.bundle.archive import pack_arrays, pack_zip, unpack_arrays
+from edgenas.bundle.archive import pack_npz_bytes, pack_zip_bytes, read_npz_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
@@ -41,7 +41,7 @@ FILES = {
 
 def _seal(bundle: Bundle) -> None:
     """Record the checksums again, like a person who edits a bundle on purpose."""
-    names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model.name})
+    names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model_path.name})
     lines = [f"{digest((bundle.path / name).read_bytes())}  {name}\n" for name in names]
     (bundle.path / "SHA256SUMS").write_text("".join(lines))
 
@@ -62,7 +62,7 @@ def test_a_bundle_has_exactly_its_files_and_verifies(bundle: Bundle) -> None:
 
 def test_a_bundle_gives_its_model_and_card(bundle: Bundle, bundle_arguments: dict[str, Any]) -> None:
     """The model file holds the bytes given, the card the facts given."""
-    assert bundle.model.read_bytes() == bundle_arguments["model"]
+    assert bundle.model_path.read_bytes() == bundle_arguments["model"]
     assert bundle.card == {"kind": "onnx-fp32", **bundle_arguments["card"]}
 
 
@@ -164,8 +164,8 @@ def test_an_extra_file_is_named(bundle: Bundle) -> None:
 
 def test_a_link_out_of_the_folder_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     """A file that lies elsewhere is refused though its checksum is right."""
-    outside = bundle.model.rename(tmp_path / "elsewhere.onnx")
-    bundle.model.symlink_to(outside)
+    outside = bundle.model_path.rename(tmp_path / "elsewhere.onnx")
+    bundle.model_path.symlink_to(outside)
     assert "model.onnx: is a link" in _refused(bundle)
 
 
@@ -183,26 +183,26 @@ def test_a_checksum_line_for_a_foreign_file_is_refused(bundle: Bundle) -> None:
 
 def test_another_model_is_refused_though_its_checksum_is_right(bundle: Bundle, small_space: MobileNetV3) -> None:
     """A model that disagrees with the recorded logits is refused."""
-    bundle.model.write_bytes(build_onnx(small_space.smallest, random_weights(small_space.smallest, seed=9)))
+    bundle.model_path.write_bytes(build_onnx(small_space.smallest, random_weights(small_space.smallest, seed=9)))
     _seal(bundle)
     assert "model.onnx: does not give the logits of sample.npz" in _refused(bundle)
 
 
 def test_a_model_that_the_checker_refuses_is_found_though_its_checksum_is_right(bundle: Bundle) -> None:
     """A model with an operator that there is not is refused by onnx's checker."""
-    model = onnx.load(bundle.model)
+    model = onnx.load(bundle.model_path)
     model.graph.node[0].op_type = "Unheard"
-    onnx.save(model, bundle.model)
+    onnx.save(model, bundle.model_path)
     _seal(bundle)
     assert "checker" in _refused(bundle)
 
 
 def test_a_model_that_reads_another_file_is_refused(bundle: Bundle) -> None:
     """Weights that lie in a file of this machine are never read, wherever in the model they are mentioned."""
-    model = onnx.load(bundle.model)
+    model = onnx.load(bundle.model_path)
     onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/passwd")
     model.graph.initializer[0].ClearField("raw_data")
-    bundle.model.write_bytes(model.SerializeToString())
+    bundle.model_path.write_bytes(model.SerializeToString())
     _seal(bundle)
     assert "keeps weights in another file" in _refused(bundle)
 
@@ -231,7 +231,9 @@ def test_a_pickled_sample_is_never_loaded(bundle: Bundle) -> None:
     buffers = {f"{name}.npy": io.BytesIO() for name in arrays}
     for buffer, array in zip(buffers.values(), arrays.values(), strict=True):
         np.save(buffer, array)
-    (bundle.path / "sample.npz").write_bytes(pack_zip({name: buffer.getvalue() for name, buffer in buffers.items()}))
+    (bundle.path / "sample.npz").write_bytes(
+        pack_zip_bytes({name: buffer.getvalue() for name, buffer in buffers.items()})
+    )
     _seal(bundle)
     assert "sample.npz: must hold" in _refused(bundle)
 
@@ -451,7 +453,7 @@ def test_any_format_and_batch_verifies_and_runs(
 
 def test_labels_of_a_tflite_file_lie_in_it(make: Callable[..., Bundle], bundle_arguments: dict[str, Any]) -> None:
     """Programs that read TFLite metadata find the class labels in the model file itself."""
-    with zipfile.ZipFile(make("tflite").model) as model:
+    with zipfile.ZipFile(make("tflite").model_path) as model:
         assert model.read("labels.txt").decode().splitlines() == bundle_arguments["labels"]
 
 
@@ -499,9 +501,9 @@ def test_scripts_are_those_that_edgenas_writes(bundle: Bundle, name: str, said: 
 
 def _change_entry(bundle: Bundle, change: Callable[[onnx.TypeProto], None]) -> None:
     """Change the type of a model's input."""
-    model = onnx.load(bundle.model)
+    model = onnx.load(bundle.model_path)
     change(model.graph.input[0].type)
-    bundle.model.write_bytes(model.SerializeToString())
+    bundle.model_path.write_bytes(model.SerializeToString())
     _seal(bundle)
 
 
@@ -531,8 +533,8 @@ def test_a_model_whose_input_is_no_tensor_of_numbers_is_refused(
 def _change_sample(bundle: Bundle, **changed: np.ndarray) -> None:
     names = ("image", "input", "expected", "reference")
     path = bundle.path / "sample.npz"
-    arrays = dict(zip(names, unpack_arrays(path, names), strict=True))
-    path.write_bytes(pack_arrays(**{**arrays, **changed}))
+    arrays = dict(zip(names, read_npz_arrays(path, names), strict=True))
+    path.write_bytes(pack_npz_bytes(**{**arrays, **changed}))
     _seal(bundle)
 
 
@@ -590,7 +592,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_bundle(
-        Path(sys.argv[2]), export_format=ExportFormat(), model=old.model.read_bytes(), preprocessing=settings,
+        Path(sys.argv[2]), export_format=ExportFormat(), model=old.model_path.read_bytes(), preprocessing=settings,
         labels=labels, card={}, **arrays,
     )
 except EdgeNASError as error:

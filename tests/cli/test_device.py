@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from edgenas.cli.device import _parse_host
-from edgenas.devices import Deadline, connect_device, load_profile, shipped_profiles
-from edgenas.devices.ssh.testing import Sshd, make_key_pair
+from edgenas.devices import Deadline, connect_device, load_profile, shipped_profile_files_by_name
+from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import UsageError
 from edgenas.pipeline import device_check
 
@@ -73,7 +73,7 @@ def server_with_home(loopback: Sshd, folder: Path) -> Iterator[Sshd]:
 @pytest.fixture
 def unknown_host(sshd: Sshd, folder: Path) -> dict[str, Any]:
     """A connection to the server by somebody who knows no host keys."""
-    return sshd.connection(known_hosts=str(folder / "known_hosts"))
+    return sshd.connection_data(known_hosts=str(folder / "known_hosts"))
 
 
 def ssh_arguments(connection: dict[str, Any]) -> list[str]:
@@ -94,7 +94,7 @@ def test_list_shows_all_profiles(call: Call, folder: Path) -> None:
     call("device", "new", "mine", "--local")
     code, out, _ = call("device", "list")
     assert code == 0
-    assert all(name in out for name in [*shipped_profiles(), "mine"])
+    assert all(name in out for name in [*shipped_profile_files_by_name(), "mine"])
     listed = json.loads(call("device", "list", "--json")[1])["profiles"]
     found = next(profile for profile in listed if profile["name"] == "rock-5b")
     assert (found["target"], found["cores"]) == ("rock-5b-onnxruntime-fp32-4t-big", 8)
@@ -151,7 +151,7 @@ def test_check_names_the_step_that_fails(
     call: Call, board: Callable[..., str], sshd: Sshd, change: dict[str, Any], failed: str, remedy: str
 ) -> None:
     """A step that fails is named with its remedy, and check exits with 1."""
-    name = board(sshd.connection(**change))
+    name = board(sshd.connection_data(**change))
     code, out, _ = call("device", "check", name, "--json")
     first = next(each for each in json.loads(out)["checks"] if each["status"] != "ok")
     assert (code, first["name"], first["status"]) == (1, failed, "failed")
@@ -200,7 +200,7 @@ def test_a_changed_key_wants_its_own_yes(
     """--yes does not replace a changed key: that takes an answer or --replace."""
     name = board(unknown_host)
     assert call("device", "trust", name, "--yes")[0] == 0
-    make_key_pair(folder / "other")
+    write_key_pair(folder / "other")
     kind, key = (folder / "other.pub").read_text().split()[:2]
     known = folder / "known_hosts"
     known.write_text(f"{known.read_text().split()[0]} {kind} {key}\n")
@@ -247,7 +247,7 @@ def test_no_answer_is_a_no(
 
 def test_new_asks_the_board(call: Call, server_with_home: Sshd, folder: Path) -> None:
     """new records the host key when told to, and writes a profile that reaches the board again."""
-    unknown_host = server_with_home.connection(known_hosts=str(folder / "known_hosts"))
+    unknown_host = server_with_home.connection_data(known_hosts=str(folder / "known_hosts"))
     code, out, err = call("device", "new", "mine", *ssh_arguments(unknown_host), "--yes")
     assert code == 0, err
     assert out.splitlines()[-2:] == ["wrote device_profiles/mine.yaml", "next: edgenas device setup mine"]

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.devices.facts import FACTS, cpu_clusters, cpu_name, jetson_linux_release, memory_bytes, os_name, read_facts
+from edgenas.devices.facts import (
+    FACTS,
+    collect_cpu_clusters,
+    collect_facts,
+    parse_cpu_name,
+    parse_jetson_linux_release,
+    parse_memory_bytes,
+    parse_os_name,
+)
 
 CPU = "/sys/devices/system/cpu/cpu{}/{}"
 
@@ -62,12 +70,12 @@ ORIN_NANO = {
 
 def facts_of(files: dict[str, str]) -> dict[str, Any]:
     """The facts of a board with these files."""
-    return read_facts(files.get, kernel="6.1", arch="aarch64", python="3.11.2")
+    return collect_facts(files.get, kernel="6.1", arch="aarch64", python="3.11.2")
 
 
 def test_an_x86_names_its_cpu() -> None:
     """The model name of an x86 is used, once for all cores."""
-    assert cpu_name("processor\t: 0\nmodel name\t: Xeon\nprocessor\t: 1\nmodel name\t: Xeon\n") == "Xeon"
+    assert parse_cpu_name("processor\t: 0\nmodel name\t: Xeon\nprocessor\t: 1\nmodel name\t: Xeon\n") == "Xeon"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_boards_are_named_by_model_and_cores(board: dict[str, str], name: str, c
 
 def test_an_unknown_arm_core_keeps_its_number() -> None:
     """A core that is not in the list is shown by its numbers."""
-    assert cpu_name(cpuinfo(["0x22"], maker="0x61")) == "core 0x61/0x22"
+    assert parse_cpu_name(cpuinfo(["0x22"], maker="0x61")) == "core 0x61/0x22"
 
 
 def test_a_big_little_has_two_clusters() -> None:
@@ -110,14 +118,14 @@ def test_equal_cores_at_other_frequencies_are_apart() -> None:
     """A prime core that is the same design at 2.8 instead of 2.4 GHz is a cluster of its own."""
     files = {CPU.format(n, "cpufreq/cpuinfo_max_freq"): "2400000" for n in range(3)}
     files[CPU.format(3, "cpufreq/cpuinfo_max_freq")] = "2840000"
-    assert [each["cores"] for each in cpu_clusters(files.get, cpuinfo(["0xd41"] * 4))] == [[0, 1, 2], [3]]
+    assert [each["cores"] for each in collect_cpu_clusters(files.get, cpuinfo(["0xd41"] * 4))] == [[0, 1, 2], [3]]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["0xd05", "0xd0b"]), st.sampled_from([None, "1800000", "2400000"]))))
 def test_clusters_hold_each_core_once(cores: list[tuple[str, str | None]]) -> None:
     """Whatever the board, every core is in one cluster."""
     frequencies = {CPU.format(n, "cpufreq/cpuinfo_max_freq"): value for n, (_, value) in enumerate(cores)}
-    found = cpu_clusters(frequencies.get, cpuinfo([part for part, _ in cores]))
+    found = collect_cpu_clusters(frequencies.get, cpuinfo([part for part, _ in cores]))
     assert sorted(number for group in found for number in group["cores"]) == list(range(len(cores)))
 
 
@@ -132,7 +140,7 @@ def test_nonsense_in_any_file_is_survived(board: dict[str, str], content: str, d
 
 def test_memory_is_in_bytes() -> None:
     """/proc/meminfo counts in units of 1024 bytes."""
-    assert memory_bytes("MemTotal:        2048 kB\n") == 2_097_152
+    assert parse_memory_bytes("MemTotal:        2048 kB\n") == 2_097_152
 
 
 def test_systems_are_named() -> None:
@@ -140,12 +148,12 @@ def test_systems_are_named() -> None:
     assert facts_of(PI_5)["os"] == "Debian GNU/Linux 12 (bookworm)"
     assert facts_of(ORIN_NANO)["jetson_linux"] == "R36.3.0"
     assert "jetson_linux" not in facts_of(PI_5)
-    assert os_name("NAME=Buildroot\n") is None
-    assert jetson_linux_release("something else") is None
+    assert parse_os_name("NAME=Buildroot\n") is None
+    assert parse_jetson_linux_release("something else") is None
 
 
 def test_a_silent_machine_lists_what_is_missing() -> None:
     """Without a readable file every fact is missing and none is invented."""
-    facts = read_facts(lambda path: None, kernel="6.1", arch=None, python="3.11.2")
+    facts = collect_facts(lambda path: None, kernel="6.1", arch=None, python="3.11.2")
     assert facts["missing"] == ["model", "cpu", "cores", "clusters", "arch", "os", "memory_bytes"]
     assert set(FACTS) <= set(facts)

@@ -96,7 +96,7 @@ def test_cancel_ends_a_run_from_another_thread(tmp_path: Path) -> None:
     import threading
 
     deadline = Deadline(60)
-    timer = threading.Timer(0.3, deadline.cancel)
+    timer = threading.Timer(0.3, deadline.expire_now)
     timer.start()
     with local_device(tmp_path) as device, pytest.raises(DeviceError, match="cancelled"):
         device.run([sys.executable, "-c", "import time; time.sleep(600)"], deadline=deadline)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Target, connect_device, load_profile, registry, shipped_profiles
+from edgenas.devices import Target, connect_device, load_profile, registry, shipped_profile_files_by_name
 from edgenas.devices.fake import FakeDevice
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, UsageError
@@ -31,7 +31,7 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
     return {"runtimes": {"onnxruntime": {"providers": ["XnnpackExecutionProvider"], "options": given}}}
 
 
-@pytest.mark.parametrize("name", sorted(shipped_profiles()))
+@pytest.mark.parametrize("name", sorted(shipped_profile_files_by_name()))
 def test_a_shipped_profile_is_complete(name: str) -> None:
     """Each parses under its own name and has a valid default target of at most its cores."""
     profile = load_profile(name)
@@ -41,7 +41,7 @@ def test_a_shipped_profile_is_complete(name: str) -> None:
     assert profile.runtimes["onnxruntime"].providers[-1] == "CPUExecutionProvider"
 
 
-@pytest.mark.parametrize("name", sorted(set(shipped_profiles()) - {"localhost"}))
+@pytest.mark.parametrize("name", sorted(set(shipped_profile_files_by_name()) - {"localhost"}))
 def test_a_shipped_board_says_what_was_checked(name: str) -> None:
     """Its notes say that it was never run on the board and which documents it was checked against; its host is a blank.
 
@@ -49,7 +49,7 @@ def test_a_shipped_board_says_what_was_checked(name: str) -> None:
     """
     profile = load_profile(name)
     assert profile.notes.startswith("Never run on the board. Checked against documents: ")
-    assert "set this" in shipped_profiles()[name].read_text()
+    assert "set this" in shipped_profile_files_by_name()[name].read_text()
     assert str(profile.to_dict()["connection"]["host"]).endswith(".local")
     assert profile.cores is not None
 
@@ -78,7 +78,7 @@ def test_localhost_is_always_the_shipped_one(tmp_path: Path, monkeypatch: pytest
     """A profile in device_profiles that would stand in for this machine is refused, not run in its place."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "device_profiles").mkdir()
-    own = Path(shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles"))
+    own = Path(shutil.copy(shipped_profile_files_by_name()["localhost"], tmp_path / "device_profiles"))
     own.write_text(own.read_text() + "work_dir: /tmp\n")
     with pytest.raises(UsageError, match="localhost always means the shipped profile"):
         load_profile("localhost")
@@ -88,7 +88,7 @@ def test_a_checkout_has_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A byte-identical copy of the shipped localhost.yaml is no other: an installed edgenas runs in its checkout."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "device_profiles").mkdir()
-    shutil.copy(shipped_profiles()["localhost"], tmp_path / "device_profiles")
+    shutil.copy(shipped_profile_files_by_name()["localhost"], tmp_path / "device_profiles")
     assert load_profile("localhost").name == "localhost"
 
 

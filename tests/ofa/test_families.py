@@ -232,7 +232,7 @@ def test_a_step_on_digits_moves_the_active_numbers_only(name: str, lively: Livel
     """One step of SGD with one subnet changes every slice that it uses, leaves the rest bit for bit, makes no NaN."""
     space, supernet = SPACES[name], lively(SPACES[name]).train()
     architecture = space.smallest
-    images = digits.augmented(digits.train.images[:32], architecture.resolution, np.random.default_rng(0))
+    images = digits.to_augmented_inputs(digits.train.images[:32], architecture.resolution, np.random.default_rng(0))
     before = {key: tensor.clone() for key, tensor in supernet.state_dict().items()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.01)
     logits = supernet(images, architecture)
@@ -286,7 +286,7 @@ def test_training_can_lower_the_loss(name: str, digits: DataSet) -> None:
     """Ten steps with one batch make the largest network fit it better."""
     supernet = Supernet(SPACES[name]).train()
     architecture = SPACES[name].largest
-    images = digits.augmented(digits.train.images[:64], architecture.resolution, np.random.default_rng(0))
+    images = digits.to_augmented_inputs(digits.train.images[:64], architecture.resolution, np.random.default_rng(0))
     labels = torch.from_numpy(digits.train.labels[:64])
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.2, momentum=0.9)
     losses = []

@@ -208,6 +208,6 @@ def test_a_kill_without_a_memory_kill_is_a_crash() -> None:
     """SIGKILL counts as want of memory only when the kernel says that it killed for it."""
     status = int(signal.SIGKILL)
     assert os.WIFSIGNALED(status)
-    kills = agent.count_memory_kills()
-    assert agent.parse_process_result(b"", "", status, False, 1, kills)["reason"] == "crashed"
-    assert agent.parse_process_result(b"", "", status, False, 1, kills - 1)["reason"] == "out of memory"
+    kills = agent.read_memory_kill_count()
+    assert agent.interpret_process_result(b"", "", status, False, 1, kills)["reason"] == "crashed"
+    assert agent.interpret_process_result(b"", "", status, False, 1, kills - 1)["reason"] == "out of memory"

@@ -178,14 +178,14 @@ def test_nonsense_in_any_file_is_survived(tree: dict[str, str], content: bytes, 
         assert set(board.read_conditions(root)) >= {"governor", "throttled_flags", "power_mode", "load_average"}
         monitor = board.BoardMonitor(root)
         monitor.measure_idle_power(sleep=lambda _: None)
-        monitor.read()
+        monitor.take_reading()
 
 
 def test_a_command_that_is_not_there_is_no_answer() -> None:
     """A board without the tool, or whose tool fails, gives none."""
-    assert board.run_command(["no-such-command-here"]) is None
-    assert board.run_command(["false"]) is None
-    assert board.run_command(["echo", "0"]) == "0\n"
+    assert board.try_run_command(["no-such-command-here"]) is None
+    assert board.try_run_command(["false"]) is None
+    assert board.try_run_command(["echo", "0"]) == "0\n"
 
 
 class Bench:
@@ -205,7 +205,7 @@ class Bench:
                 f"{CPU}/cpu0/cpufreq/scaling_cur_freq": f"{khz}\n",
             },
         )
-        self.monitor.read()
+        self.monitor.take_reading()
 
 
 def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
@@ -216,9 +216,12 @@ def test_energy_is_what_a_run_adds_to_the_idle_board(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, milliamperes in [(0.0, 5000), (1.0, 1200), (2.0, 1300), (3.0, 1400), (4.0, 9000)]:
         bench.read(now, milliamperes, 1_510_400)
-    assert bench.monitor.energy([1.0, 3.0], 100, 0.0) == {"energy_mj": pytest.approx(29.76), "energy_rail": "VDD_IN"}
-    assert bench.monitor.energy([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
-    assert bench.monitor.seconds == 0.05
+    assert bench.monitor.energy_fields([1.0, 3.0], 100, 0.0) == {
+        "energy_mj": pytest.approx(29.76),
+        "energy_rail": "VDD_IN",
+    }
+    assert bench.monitor.energy_fields([1.0, 3.0], 100, 0.1)["energy_mj"] == pytest.approx(0.95 * 29.76)
+    assert bench.monitor.reading_interval_s == 0.05
 
 
 def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
@@ -226,9 +229,9 @@ def test_the_lowest_frequency_is_that_while_timing(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     for now, khz in [(0.0, 400_000), (1.0, 1_510_400), (2.0, 1_200_000), (3.0, 1_510_400)]:
         bench.read(now, 1000, khz)
-    assert bench.monitor.lowest_frequency([0.5, 3.5]) == 1_200_000
-    bench.monitor.begin()
-    assert bench.monitor.lowest_frequency([0.5, 3.5]) is None
+    assert bench.monitor.lowest_frequency_khz([0.5, 3.5]) == 1_200_000
+    bench.monitor.clear_readings()
+    assert bench.monitor.lowest_frequency_khz([0.5, 3.5]) is None
 
 
 def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
@@ -236,7 +239,7 @@ def test_too_few_readings_are_no_energy(tmp_path: Path) -> None:
     bench = Bench(plant(tmp_path, ORIN_NANO))
     bench.read(1.0, 1200, 1)
     bench.read(2.0, 1200, 1)
-    assert bench.monitor.energy([0.0, 3.0], 10, 0.0) == {}
+    assert bench.monitor.energy_fields([0.0, 3.0], 10, 0.0) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_a_board_without_an_input_sensor_gives_no_energy(tmp_path: Path, change:
     bench = Bench(plant(tmp_path, {**ORIN_NANO, **change}))
     for now in range(5):
         bench.read(float(now), 1200, 1)
-    assert bench.monitor.energy([0.0, 5.0], 10, 0.0) == {}
+    assert bench.monitor.energy_fields([0.0, 5.0], 10, 0.0) == {}
 
 
 @given(st.lists(st.integers(1000, 9000), min_size=3, max_size=20), st.integers(1, 10_000), st.floats(0.01, 100))
@@ -261,5 +264,5 @@ def test_energy_times_runs_is_power_times_time(currents: list[int], runs: int, s
     monitor = board.BoardMonitor(Path("/nowhere"))
     monitor.idle_mw = 1000.0
     monitor.readings = [(seconds * n / len(currents), float(mw), None) for n, mw in enumerate(currents)]
-    total = monitor.energy([0.0, seconds], runs, 0.0)["energy_mj"] * runs
+    total = monitor.energy_fields([0.0, seconds], runs, 0.0)["energy_mj"] * runs
     assert total == pytest.approx((sum(currents) / len(currents) - 1000) * seconds, abs=1e-6 * runs)

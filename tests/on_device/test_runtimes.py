@@ -29,29 +29,29 @@ TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
 BOUND = """
 import os
 
-def start(request):
+def import_runtime(request):
     return "1.0"
 
-def empty_session(request):
+def make_empty_session(request):
     return None
 
-def load(path, request):
+def load_session(path, request):
     raise RuntimeError(f"bound to {sorted(os.sched_getaffinity(0))}")
 """
 # Every run draws twice the current for 20 ms.
 HUNGRY = """
 import pathlib, time
 
-def start(request):
+def import_runtime(request):
     return "1.0"
 
-def empty_session(request):
+def make_empty_session(request):
     return None
 
-def load(path, request):
+def load_session(path, request):
     return pathlib.Path(request["sysroot"], "sys/class/hwmon/hwmon0/curr1_input")
 
-def prepare(current, seed):
+def prepare_run(current, seed):
     def run():
         current.write_text("2000")
         time.sleep(0.02)
@@ -175,7 +175,7 @@ def test_every_input_is_filled_by_its_type() -> None:
     """Quantised inputs take the whole range of their type, floats 0 to 1, other whole numbers 0 and 1."""
     kinds = [np.float32, np.int8, np.uint8, np.int32, np.int64, np.bool_]
     session = Session(kinds)
-    assert runtime_litert.prepare(session, 0)() == "ran"
+    assert runtime_litert.prepare_run(session, 0)() == "ran"
     given = list(session.cli_name.values())
     assert [values.dtype for values in given] == kinds
     assert all(values.shape == (1, 50, 4) for values in given)
@@ -188,7 +188,7 @@ def test_every_input_is_filled_by_its_type() -> None:
 def test_an_input_that_cannot_be_made_up_is_named() -> None:
     """Text is no number."""
     with pytest.raises(ValueError, match=r"input 'in0' is of .*, which cannot be made up"):
-        runtime_litert.prepare(Session([np.dtype("S4")]), 0)
+        runtime_litert.prepare_run(Session([np.dtype("S4")]), 0)
 
 
 # -- onnxruntime -------------------------------------------------------------------
@@ -239,13 +239,13 @@ def test_nodes_are_counted_once() -> None:
         {"cat": "Session", "name": "model_run"},
         {"cat": "Node", "name": "1_fence_before", "args": {}},
     ]
-    assert runtime_onnxruntime.count_nodes([*events, *others]) == {CUDA: 2, CPU: 1}
+    assert runtime_onnxruntime.count_profiled_nodes([*events, *others]) == {CUDA: 2, CPU: 1}
 
 
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:
     """The CPU's memory is the process's own; an accelerator's is not, and the answer says why."""
-    assert agent.unmeasured_memory({CPU: 3, XNNPACK: 2}) == {}
-    assert agent.unmeasured_memory({CPU: 3, CUDA: 2}) == {
+    assert agent.unmeasured_memory_fields({CPU: 3, XNNPACK: 2}) == {}
+    assert agent.unmeasured_memory_fields({CPU: 3, CUDA: 2}) == {
         "peak_bytes": None,
         "memory_reason": f"not measured: VmHWM does not see the memory of {CUDA}",
     }
@@ -255,12 +255,12 @@ def test_a_runtime_that_cannot_count_nodes_costs_no_measurement() -> None:
     """What ran where is then not known, and neither is the memory; the samples stand."""
 
     class Runtime:
-        def placement(self, path: str, wanted: dict[str, Any]) -> dict[str, int]:
+        def count_provider_nodes(self, path: str, wanted: dict[str, Any]) -> dict[str, int]:
             raise RuntimeError("profiling is not built in")
 
-    assert agent.count_nodes(Runtime(), {}, "a.onnx") == {}
-    assert agent.count_nodes(object(), {}, "a.onnx") is None
-    assert agent.unmeasured_memory({})["peak_bytes"] is None
+    assert agent.try_count_provider_nodes(Runtime(), {}, "a.onnx") == {}
+    assert agent.try_count_provider_nodes(object(), {}, "a.onnx") is None
+    assert agent.unmeasured_memory_fields({})["peak_bytes"] is None
 
 
 def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,24 +269,24 @@ def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     given = {TENSORRT: {"trt_max_workspace_size": 1024, "trt_engine_cache_path": "~/engines", "trt_fp16_enable": False}}
     wanted = {"precision": "fp16", "threads": 2, "provider_options": given}
-    assert runtime_onnxruntime.provider_options(TENSORRT, wanted) == {
+    assert runtime_onnxruntime.prepare_provider_options(TENSORRT, wanted) == {
         "trt_max_workspace_size": "1024",
         "trt_engine_cache_path": str(tmp_path / "engines"),
         "trt_fp16_enable": "False",
         "trt_engine_cache_enable": "True",
     }
     assert (tmp_path / "engines").is_dir()
-    plain = runtime_onnxruntime.provider_options(TENSORRT, {"precision": "int8"})
+    plain = runtime_onnxruntime.prepare_provider_options(TENSORRT, {"precision": "int8"})
     assert (plain["trt_int8_enable"], plain["trt_engine_cache_path"]) == ("True", str(tmp_path))
-    assert runtime_onnxruntime.provider_options(XNNPACK, wanted) == {"intra_op_num_threads": "2"}
-    assert runtime_onnxruntime.provider_options(CPU, wanted) == {}
+    assert runtime_onnxruntime.prepare_provider_options(XNNPACK, wanted) == {"intra_op_num_threads": "2"}
+    assert runtime_onnxruntime.prepare_provider_options(CPU, wanted) == {}
 
 
 def test_only_places_for_caches_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path below the home folder is made where the option is for a folder or a cache; others are resolved only."""
     monkeypatch.setenv("HOME", str(tmp_path))
     options = {"cache_dir": "~/dir", "trt_timing_cache": "~/timing", "config": "~/file.json"}
-    given = runtime_onnxruntime.provider_options("Any", {"provider_options": {"Any": options}})
+    given = runtime_onnxruntime.prepare_provider_options("Any", {"provider_options": {"Any": options}})
     assert given == {key: value.replace("~", str(tmp_path)) for key, value in options.items()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dir", "timing"]
 
@@ -305,13 +305,13 @@ def test_xnnpack_has_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("onnxruntime")
     module.__dict__.update(SessionOptions=Options, InferenceSession=open_session)
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
-    runtime_onnxruntime.load("a.onnx", {"providers": [XNNPACK, CPU], "threads": 4})
+    runtime_onnxruntime.load_session("a.onnx", {"providers": [XNNPACK, CPU], "threads": 4})
     assert made == {
         "session.intra_op.allow_spinning": "0",
         "threads": 1,
         "providers": [(XNNPACK, {"intra_op_num_threads": "4"}), (CPU, {})],
     }
-    runtime_onnxruntime.load("a.onnx", {"providers": [CPU], "threads": 4})
+    runtime_onnxruntime.load_session("a.onnx", {"providers": [CPU], "threads": 4})
     assert (made["threads"], made["providers"]) == (4, [(CPU, {})])
 
 
@@ -325,13 +325,13 @@ def test_cudas_libraries_are_looked_for_where_pip_puts_them(monkeypatch: pytest.
         preload_dlls=lambda: made.append("preloaded"),
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
-    runtime_onnxruntime.start({"providers": [AZURE, CPU]})
+    runtime_onnxruntime.import_runtime({"providers": [AZURE, CPU]})
     assert not made
-    assert runtime_onnxruntime.start({"providers": [CUDA, CPU]}) == "1.0"
-    assert runtime_onnxruntime.start({"providers": [TENSORRT, CPU]}) == "1.0"
+    assert runtime_onnxruntime.import_runtime({"providers": [CUDA, CPU]}) == "1.0"
+    assert runtime_onnxruntime.import_runtime({"providers": [TENSORRT, CPU]}) == "1.0"
     assert made == ["preloaded", "preloaded"]
     del module.__dict__["preload_dlls"]
-    assert runtime_onnxruntime.start({"providers": [CUDA, CPU]}) == "1.0"
+    assert runtime_onnxruntime.import_runtime({"providers": [CUDA, CPU]}) == "1.0"
 
 
 # -- the agent around them ---------------------------------------------------------

@@ -16,8 +16,8 @@ from edgenas.on_device.speed_probe import CHANGED_PROCESSES, MIN_PROCESSES, Base
 def test_probing_takes_a_twentieth_of_the_time() -> None:
     """The work takes some time; two samples after the first take a tenth of the time between two."""
     probe_samples = ProbeSamples(SpeedProbe())
-    probe_samples.add(4)
-    probe_samples.add(5)
+    probe_samples.take_sample(4)
+    probe_samples.take_sample(5)
     assert probe_samples.every_ns > 0
     assert probe_samples.spent_ns == probe_samples.every_ns // 10
     assert len(probe_samples.probe_times) == 5
@@ -40,7 +40,7 @@ def test_a_run_has_the_median_of_the_samples_around_it() -> None:
     """Three on each side where there are as many; one that was disturbed changes little."""
     probe_samples = ProbeSamples(cast(SpeedProbe, Script(1.0, 2.0, 9.0, 3.0, 4.0, 5.0)))
     for runs in (2, 3, 4, 5, 6):
-        probe_samples.add(runs)
+        probe_samples.take_sample(runs)
     assert probe_samples.probe_times == [2.5, 2.5, 3.0, 3.5, 4.0, 4.5]
 
 
@@ -48,7 +48,7 @@ def test_runs_are_scaled_by_the_root_of_the_probe() -> None:
     """Work that takes four times as long makes runs twice as long."""
     probe_samples = ProbeSamples(cast(SpeedProbe, Script(1.0, 1.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0)))
     for runs in (1, 2, 3, 4, 5, 6, 7):
-        probe_samples.add(runs)
+        probe_samples.take_sample(runs)
     assert probe_samples.scale_factors[0] == pytest.approx(2.5**0.5)
     assert probe_samples.scale_factors[-1] == 2.0
 

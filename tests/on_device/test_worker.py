@@ -12,7 +12,7 @@ import pytest
 from edgenas.devices.ssh.link import SENT_MODULES
 from edgenas.files import digest
 from edgenas.on_device import worker
-from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, file_digest
+from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
 
 HERE = Path(worker.__file__).parent
 
@@ -52,13 +52,13 @@ def test_a_kept_file_is_placed(tmp_path: Path) -> None:
     """A file that is kept is there again under any name, also in place of another."""
     sha256 = keep(tmp_path, b"content")
     (tmp_path / "target").write_bytes(b"old")
-    assert kept(tmp_path).place(sha256, tmp_path / "target")
+    assert kept(tmp_path).link_if_kept(sha256, tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"content"
 
 
 def test_an_unknown_file_is_not_placed(tmp_path: Path) -> None:
     """What is not kept leaves the target alone."""
-    assert not kept(tmp_path).place(digest(b"content"), tmp_path / "target")
+    assert not kept(tmp_path).link_if_kept(digest(b"content"), tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
@@ -66,7 +66,7 @@ def test_a_damaged_file_is_dropped(tmp_path: Path) -> None:
     """A kept file whose content is not that of its name is forgotten."""
     sha256 = keep(tmp_path, b"content")
     (tmp_path / "files" / sha256).write_bytes(b"damaged")
-    assert not kept(tmp_path).place(sha256, tmp_path / "target")
+    assert not kept(tmp_path).link_if_kept(sha256, tmp_path / "target")
     assert list((tmp_path / "files").iterdir()) == []
 
 
@@ -101,10 +101,10 @@ def test_all_files_go_where_the_disk_is_full(tmp_path: Path) -> None:
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     """Who comes second is told who was first, and gets it afterwards."""
     first, second = DeviceLock(tmp_path / "lock"), DeviceLock(tmp_path / "lock")
-    assert first.acquire("me") is None
-    assert second.acquire("you") == "me"
+    assert first.acquire_or_get_holder("me") is None
+    assert second.acquire_or_get_holder("you") == "me"
     first.release()
-    assert second.acquire("you") is None
+    assert second.acquire_or_get_holder("you") is None
     second.release()
     second.release()
 
@@ -112,7 +112,7 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
 def test_a_lock_is_for_all_users(tmp_path: Path) -> None:
     """Its file may be locked by other users of the device."""
     lock = DeviceLock(tmp_path / "lock")
-    lock.acquire("me")
+    lock.acquire_or_get_holder("me")
     lock.release()
     assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o666
 
@@ -123,7 +123,7 @@ def test_a_folder_for_temporary_files_is_the_last_resort(tmp_path: Path, monkeyp
     (tmp_path / "file").write_text("")
     folder = worker.make_work_folder([str(tmp_path / "file"), ""])
     assert folder.path.parent == tmp_path / f"edgenas-{os.getuid()}"
-    folder.close()
+    folder.remove()
     with pytest.raises(OSError, match="file"):
         worker.make_work_folder([str(tmp_path / "file")])
 
@@ -142,7 +142,7 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "mine")
     with pytest.raises(OSError, match="lock"):
-        DeviceLock(tmp_path / "lock").acquire("me")
+        DeviceLock(tmp_path / "lock").acquire_or_get_holder("me")
     assert (tmp_path / "mine").read_text() == "precious"
 
 
@@ -150,7 +150,7 @@ def test_a_pipe_is_no_lock(tmp_path: Path) -> None:
     """What could be locked but not written to is refused, without waiting for it."""
     os.mkfifo(tmp_path / "lock")
     with pytest.raises(OSError, match="it is no regular file"):
-        DeviceLock(tmp_path / "lock").acquire("me")
+        DeviceLock(tmp_path / "lock").acquire_or_get_holder("me")
 
 
 def test_an_unknown_users_home_is_no_place(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_work_folder_has_a_full_path(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     folder = worker.make_work_folder(["work"])
     assert folder.path.parent == tmp_path / "work"
-    folder.close()
+    folder.remove()
 
 
 def test_a_folder_left_while_it_was_made_is_swept(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_folder_left_while_it_was_made_is_swept(tmp_path: Path) -> None:
     for name in ("edgenas-work-old", "edgenas-work-new"):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "edgenas-work-old", (1_000_000_000,) * 2)
-    WorkFolder(tmp_path).close()
+    WorkFolder(tmp_path).remove()
     assert [path.name for path in tmp_path.iterdir()] == ["edgenas-work-new"]
 
 
@@ -184,7 +184,7 @@ def test_sweeping_follows_no_link_and_waits_for_no_pipe(tmp_path: Path) -> None:
     (elsewhere / ".lock").write_text("")
     (tmp_path / "edgenas-work-a").symlink_to(elsewhere)
     (linked / ".lock").symlink_to(elsewhere / ".lock")
-    WorkFolder(tmp_path).close()
+    WorkFolder(tmp_path).remove()
     assert (elsewhere / ".lock").exists()
     assert linked.exists()
 
@@ -193,7 +193,7 @@ def test_another_users_folder_is_not_swept(tmp_path: Path, monkeypatch: pytest.M
     """Only who made a work folder removes it."""
     WorkFolder(tmp_path).path.joinpath(".lock").with_name("file").write_text("")
     monkeypatch.setattr("os.getuid", lambda: -1)
-    WorkFolder(tmp_path).close()
+    WorkFolder(tmp_path).remove()
     assert len(list(tmp_path.glob("edgenas-work-*/file"))) == 1
 
 
@@ -201,13 +201,13 @@ def test_a_living_owners_folder_is_left_alone(tmp_path: Path) -> None:
     """Making a work folder removes only those whose owner is gone."""
     first, second = WorkFolder(tmp_path), WorkFolder(tmp_path)
     assert first.path.is_dir()
-    first.close()
-    second.close()
+    first.remove()
+    second.remove()
 
 
 def test_a_digest_gives_signs_of_life(tmp_path: Path) -> None:
     """While a large file is read the other side is told so now and then."""
     (tmp_path / "file").write_bytes(bytes(3 << 20))
     pulses: list[None] = []
-    assert file_digest(tmp_path / "file", lambda: pulses.append(None)) == digest(bytes(3 << 20))
+    assert read_file_digest(tmp_path / "file", lambda: pulses.append(None)) == digest(bytes(3 << 20))
     assert len(pulses) == 3

@@ -98,7 +98,7 @@ def test_archives_lie_beside_the_folders(shipped: Path) -> None:
 
 def test_smaller_kinds_are_smaller(shipped: Path) -> None:
     """Float16 is smaller than float32, dynamic range than float16, though this network is mostly names."""
-    sizes = {kind: Bundle(shipped / f"tflite-{kind}").model.stat().st_size for kind in ("fp32", "fp16", "dynamic")}
+    sizes = {kind: Bundle(shipped / f"tflite-{kind}").model_path.stat().st_size for kind in ("fp32", "fp16", "dynamic")}
     assert sizes["dynamic"] < sizes["fp16"] < sizes["fp32"]
 
 
@@ -164,7 +164,7 @@ def test_second_export_writes_nothing(shipped: Path, trained: Path, target: Targ
 def test_damaged_bundle_is_written_anew(run: Run, target: Target, tmp_path: Path) -> None:
     """A bundle with a changed byte is not taken for done."""
     bundle = run.export(run.space.smallest, target, tmp_path / "ship")
-    bundle.model.write_bytes(bundle.model.read_bytes()[:-1] + b"x")
+    bundle.model_path.write_bytes(bundle.model_path.read_bytes()[:-1] + b"x")
     run.export(run.space.smallest, target, tmp_path / "ship").verify()
 
 
@@ -261,7 +261,7 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
     (done,) = run.export_all(
         run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8")], ExportSettings(symmetric=True)
     )
-    graph = onnx.load(done.bundle.model).graph
+    graph = onnx.load(done.bundle.model_path).graph
     points = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
     assert points
     for tensor in graph.initializer:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgenas.errors import EdgeNASError
-from edgenas.report import Marker, draw_front
+from edgenas.report import Marker, write_front_plot
 from edgenas.search import Front
 
 MARKERS = (Marker("smallest", 0.31, (0.3, 0.32), 0.94), Marker("chosen", 0.6, (0.58, 0.63), 0.97))
@@ -61,7 +61,7 @@ def share_of(path: Path, color: tuple[int, int, int]) -> int:
 def test_the_picture_is_a_png_of_1200_by_800(front: Front, tmp_path: Path) -> None:
     """A front with markers and a budget becomes a PNG that decodes, of the documented size."""
     path = tmp_path / "front.png"
-    draw_front(front, path, markers=MARKERS, budget_ms=0.65)
+    write_front_plot(front, path, markers=MARKERS, budget_ms=0.65)
     assert size(path) == (1200, 800)
     assert pixels(path).shape == (800, 1200, 3)
 
@@ -69,7 +69,7 @@ def test_the_picture_is_a_png_of_1200_by_800(front: Front, tmp_path: Path) -> No
 def test_equal_input_gives_equal_bytes(front: Front, tmp_path: Path) -> None:
     """Drawn twice, a front gives the same file, which tells neither when nor with what it was made."""
     for name in ("first.png", "second.png"):
-        draw_front(front, tmp_path / name, markers=MARKERS, budget_ms=0.65)
+        write_front_plot(front, tmp_path / name, markers=MARKERS, budget_ms=0.65)
     first = (tmp_path / "first.png").read_bytes()
     assert first == (tmp_path / "second.png").read_bytes()
     assert b"tEXt" not in first
@@ -79,10 +79,10 @@ def test_no_global_state_of_matplotlib_is_touched(front: Front, tmp_path: Path) 
     """Drawing needs no pyplot, whose figures and backend belong to the whole process."""
     front.save(tmp_path / "front.json")
     code = (
-        "import sys; from pathlib import Path; from edgenas.report import draw_front; from edgenas.search import Front;"
-        "from edgenas.space import MobileNetV3;"
+        "import sys; from pathlib import Path; from edgenas.report import write_front_plot;"
+        "from edgenas.search import Front; from edgenas.space import MobileNetV3;"
         "space = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10);"
-        "draw_front(Front.load(Path('front.json'), space), Path('front.png'));"
+        "write_front_plot(Front.load(Path('front.json'), space), Path('front.png'));"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -91,35 +91,35 @@ def test_no_global_state_of_matplotlib_is_touched(front: Front, tmp_path: Path) 
 
 def test_a_front_of_one_subnet_is_drawn(make_front: Callable[[int], Front], tmp_path: Path, texts: Texts) -> None:
     """A single point has no span of latency, accuracy or memory, and is drawn all the same."""
-    draw_front(make_front(1), tmp_path / "front.png", budget_ms=0.3)
+    write_front_plot(make_front(1), tmp_path / "front.png", budget_ms=0.3)
     assert size(tmp_path / "front.png") == (1200, 800)
     assert any(text.startswith("1 subnet on the front") for text in texts)
 
 
 def test_without_markers_nothing_is_called_measured(front: Front, tmp_path: Path, texts: Texts) -> None:
     """A front alone shows predictions only, and no budget."""
-    draw_front(front, tmp_path / "front.png")
+    write_front_plot(front, tmp_path / "front.png")
     assert "predicted" in texts
     assert not any("measured" in text or "budget" in text for text in texts)
 
 
 def test_predicted_and_measured_are_told_apart(front: Front, tmp_path: Path, texts: Texts) -> None:
     """The legend names both; a measured subnet is labelled with its own numbers."""
-    draw_front(front, tmp_path / "front.png", markers=MARKERS)
+    write_front_plot(front, tmp_path / "front.png", markers=MARKERS)
     assert {"predicted", "measured, with 95% interval of the median"} <= set(texts)
     assert "chosen\n0.600 ms, 97.0%" in texts
 
 
 def test_the_title_names_the_target(front: Front, tmp_path: Path, texts: Texts) -> None:
     """A picture says which target it is of, and axes say their units."""
-    draw_front(front, tmp_path / "front.png")
+    write_front_plot(front, tmp_path / "front.png")
     assert "Accuracy against latency on board-onnxruntime-fp32-1t" in texts
     assert {"median latency of one inference (ms)", "accuracy (%)", "predicted peak memory (MB)"} <= set(texts)
 
 
 def test_made_up_numbers_are_marked(front: Front, tmp_path: Path, texts: Texts) -> None:
     """A front from a fake device says so in its title."""
-    draw_front(front, tmp_path / "front.png", synthetic=True)
+    write_front_plot(front, tmp_path / "front.png", synthetic=True)
     assert "SYNTHETIC: Accuracy against latency on board-onnxruntime-fp32-1t" in texts
 
 
@@ -132,28 +132,28 @@ def test_a_budget_is_named_where_it_lies(
 ) -> None:
     """A budget among the latencies is a line; one far off is named at the edge and leaves the scale alone."""
     slow = replace(front, latency_ms=front.latency_ms + 10)
-    draw_front(slow, tmp_path / "front.png", budget_ms=budget_ms)
+    write_front_plot(slow, tmp_path / "front.png", budget_ms=budget_ms)
     assert text in texts
     assert ("latency budget" in texts) == (budget_ms == 10.65)
 
 
 def test_an_infinite_budget_is_none(front: Front, tmp_path: Path) -> None:
     """A budget without a limit of latency draws the picture without a budget."""
-    draw_front(front, tmp_path / "without.png", markers=MARKERS)
-    draw_front(front, tmp_path / "infinite.png", markers=MARKERS, budget_ms=float("inf"))
+    write_front_plot(front, tmp_path / "without.png", markers=MARKERS)
+    write_front_plot(front, tmp_path / "infinite.png", markers=MARKERS, budget_ms=float("inf"))
     assert (tmp_path / "without.png").read_bytes() == (tmp_path / "infinite.png").read_bytes()
 
 
 def test_a_long_target_stays_in_the_picture(front: Front, tmp_path: Path) -> None:
     """The title of the longest name that a target may have leaves the right margin white."""
-    draw_front(replace(front, target="m" * 64 + "-onnxruntime-fp32-16t"), tmp_path / "front.png", synthetic=True)
+    write_front_plot(replace(front, target="m" * 64 + "-onnxruntime-fp32-16t"), tmp_path / "front.png", synthetic=True)
     assert (pixels(tmp_path / "front.png")[:80, -5:] == 255).all()
 
 
 def test_markers_at_the_edges_are_within_the_picture(front: Front, tmp_path: Path) -> None:
     """A measured subnet slower and less accurate than all predictions is drawn whole, with its interval."""
-    draw_front(front, tmp_path / "plain.png")
-    draw_front(front, tmp_path / "marked.png", markers=[Marker("far", 3.0, (2.5, 3.9), 0.2)])
+    write_front_plot(front, tmp_path / "plain.png")
+    write_front_plot(front, tmp_path / "marked.png", markers=[Marker("far", 3.0, (2.5, 3.9), 0.2)])
     accent = (0xD6, 0x45, 0x45)
     assert share_of(tmp_path / "plain.png", accent) == 0
     red = (pixels(tmp_path / "marked.png")[:700] == accent).all(axis=2)
@@ -166,4 +166,4 @@ def test_a_folder_that_cannot_be_written_is_named(front: Front, tmp_path: Path) 
     """Where a file stands in the way of the folder, the error names the picture."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgeNASError, match=r"front\.png: cannot be written"):
-        draw_front(front, tmp_path / "file" / "front.png")
+        write_front_plot(front, tmp_path / "file" / "front.png")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgenas.errors import EdgeNASError
-from edgenas.report import draw_part_times
+from edgenas.report import write_part_times_plot
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_no_text_covers_another_or_leaves_the_picture(
     """Names, times, sizes and ticks have room beside each other, from a 35 µs network to one of 350 s."""
     path = tmp_path / "parts.png"
     title = "Where the time of hxc9rb-21819f4nnzhbd3n goes on a-board-with-a-long-name-onnxruntime-fp32-4t-big"
-    draw_part_times(_rows(scale), path, title=title, detail="predicted")
+    write_part_times_plot(_rows(scale), path, title=title, detail="predicted")
     width, height = _size(path)
     assert width == 1200
     for (text, box), (other, beside) in combinations(boxes, 2):
@@ -82,7 +82,7 @@ def test_no_text_covers_another_or_leaves_the_picture(
 def test_the_times_of_parts_and_stages_are_written(tmp_path: Path, boxes: list[tuple[str, Any]]) -> None:
     """Each part's time and share stands at its bar, each stage's once; a stage of one part has no second line."""
     rows = [Row("stem", "stem", "conv", "8x8x8", 1.0, 0.25), Row("stem", "block0", "mbconv", "8x8x8", 2.0, 0.5)]
-    draw_part_times(
+    write_part_times_plot(
         [*rows, Row("overhead", "overhead", "rest", "", 1.0, 0.25)], tmp_path / "parts.png", title="a title"
     )
     texts = [text for text, _ in boxes]
@@ -95,7 +95,7 @@ def test_the_times_of_parts_and_stages_are_written(tmp_path: Path, boxes: list[t
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     """Drawn twice, the same rows give the same file, which tells neither when nor with what it was made."""
     for name in ("first.png", "second.png"):
-        draw_part_times(_rows(), tmp_path / name, title="a title")
+        write_part_times_plot(_rows(), tmp_path / name, title="a title")
     first = (tmp_path / "first.png").read_bytes()
     assert first == (tmp_path / "second.png").read_bytes()
     assert b"tEXt" not in first
@@ -103,13 +103,13 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
 
 def test_made_up_numbers_are_marked(tmp_path: Path, boxes: list[tuple[str, Any]]) -> None:
     """The title of a picture of a synthetic table says so."""
-    draw_part_times(_rows(), tmp_path / "parts.png", title="a title", synthetic=True)
+    write_part_times_plot(_rows(), tmp_path / "parts.png", title="a title", synthetic=True)
     assert "SYNTHETIC: a title" in [text for text, _ in boxes]
 
 
 def test_parts_that_cost_nothing_are_drawn(tmp_path: Path) -> None:
     """A table may hold parts at no cost at all, even every one but the overhead."""
-    draw_part_times([Row("stem", "stem", "conv", "8x8x8", 0.0, 0.0)], tmp_path / "parts.png", title="a title")
+    write_part_times_plot([Row("stem", "stem", "conv", "8x8x8", 0.0, 0.0)], tmp_path / "parts.png", title="a title")
     assert _size(tmp_path / "parts.png")[0] == 1200
 
 
@@ -117,4 +117,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A picture that cannot be written is an error with its path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgeNASError, match=r"parts\.png: cannot be written"):
-        draw_part_times(_rows(), tmp_path / "file" / "parts.png", title="a title")
+        write_part_times_plot(_rows(), tmp_path / "file" / "parts.png", title="a title")

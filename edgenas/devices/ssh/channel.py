@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgenas.devices.contract import Deadline
-from edgenas.devices.ssh.connection import SILENCE_SECONDS, close_on_timeout
+from edgenas.devices.ssh.connection import SILENCE_SECONDS, closing_on_timeout
 from edgenas.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def silence_error(name: str, seconds: float = SILENCE_SECONDS) -> ConnectionLost
     )
 
 
-def open_channel(transport: Transport, command: str, name: str, deadline: Deadline) -> Channel:
+def start_command(transport: Transport, command: str, name: str, deadline: Deadline) -> Channel:
     """Start a command line in the login shell of a device.
 
     Args:
@@ -54,7 +54,7 @@ def open_channel(transport: Transport, command: str, name: str, deadline: Deadli
     import paramiko
 
     try:
-        with close_on_timeout(transport, deadline):
+        with closing_on_timeout(transport, deadline):
             channel = transport.open_session(timeout=min(SILENCE_SECONDS, deadline.seconds_left))
             channel.settimeout(POLL_SECONDS)
             channel.exec_command(command)
@@ -80,7 +80,7 @@ def run_in_shell(transport: Transport, name: str, command: Sequence[str], mark: 
     Raises:
         DeviceError: The device is lost or silent, the deadline passed, or the login shell runs no commands.
     """
-    channel = open_channel(transport, shlex.join(command), name, deadline)
+    channel = start_command(transport, shlex.join(command), name, deadline)
     try:
         stdout, stderr = _read_to_end(channel, name, deadline)
     finally:
@@ -101,7 +101,7 @@ def _read_to_end(channel: Channel, name: str, deadline: Deadline) -> tuple[bytea
         deadline.check(f"{name}: a command")
         if quiet_seconds >= SHELL_SECONDS:
             raise silence_error(name, SHELL_SECONDS)
-        if drain_stderr(channel, stderr):
+        if drain_stderr_into(channel, stderr):
             quiet_seconds = 0.0
         try:
             data = channel.recv(CHUNK_BYTES)
@@ -115,11 +115,11 @@ def _read_to_end(channel: Channel, name: str, deadline: Deadline) -> tuple[bytea
             at_end = True
             time.sleep(REAP_SECONDS)
             quiet_seconds += REAP_SECONDS
-    drain_stderr(channel, stderr)
+    drain_stderr_into(channel, stderr)
     return stdout, stderr
 
 
-def drain_stderr(channel: Channel, stderr: bytearray) -> bool:
+def drain_stderr_into(channel: Channel, stderr: bytearray) -> bool:
     """Read the standard error that has arrived, so that it cannot fill up; keep its end and return if any came."""
     for number in range(_MOST_CHUNKS):
         if not channel.recv_stderr_ready():

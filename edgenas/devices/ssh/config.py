@@ -53,9 +53,9 @@ class SshConnection(Connection):
             raise UsageError(f"connection.port must be from 1 to 65535, but got {self.port}")
         if self.jump is not None:
             for text in self.jump.split(","):
-                self.jump_host(text)
+                self.parse_jump_host(text)
 
-    def jump_host(self, text: str, jump: str | None = None) -> SshConnection:
+    def parse_jump_host(self, text: str, jump: str | None = None) -> SshConnection:
         """Return the connection to one machine of a jump list.
 
         Args:
@@ -112,7 +112,7 @@ def resolve_endpoint(connection: SshConnection, deadline: Deadline) -> Endpoint:
     Raises:
         DeviceError: ssh refuses its configuration, or the configuration needs what edgenas does not support.
     """
-    options = _read_ssh_options(connection, deadline)
+    options = _query_ssh_options(connection, deadline)
     if _first_value(options, "proxycommand"):
         raise DeviceError(f"{connection.host}: ProxyCommand is not supported; use ProxyJump or jump in the profile")
     host = _first_value(options, "hostname") or connection.host
@@ -163,10 +163,10 @@ def _last_jump_host(connection: SshConnection, jump: str | None) -> SshConnectio
     if not jump or jump == "none":
         return None
     *rest, last = jump.split(",")
-    return connection.jump_host(last, ",".join(rest) or None)
+    return connection.parse_jump_host(last, ",".join(rest) or None)
 
 
-def _read_ssh_options(connection: SshConnection, deadline: Deadline) -> _Options:
+def _query_ssh_options(connection: SshConnection, deadline: Deadline) -> _Options:
     program = shutil.which("ssh")
     if program is None:
         if connection.config_file:
@@ -178,13 +178,13 @@ def _read_ssh_options(connection: SshConnection, deadline: Deadline) -> _Options
         if value is not None:
             command += [flag, str(value)]
     options: _Options = {}
-    for line in _run_ssh([*command, "--", connection.host], deadline, connection.host).splitlines():
+    for line in _run_ssh_config_query([*command, "--", connection.host], deadline, connection.host).splitlines():
         key, _, text = line.partition(" ")
         options.setdefault(key.lower(), []).append(text.strip())
     return options
 
 
-def _run_ssh(command: list[str], deadline: Deadline, host: str) -> str:
+def _run_ssh_config_query(command: list[str], deadline: Deadline, host: str) -> str:
     """Return what an ``ssh -G`` command prints."""
     try:
         done = subprocess.run(  # noqa: S603 - an argument list, no shell

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.devices.contract import Deadline
 from edgenas.devices.ssh.config import Endpoint, SshConnection, expand_home, resolve_endpoint
-from edgenas.devices.ssh.known_hosts import HostKey, check_host_key, known_keys, look_up_host_key
+from edgenas.devices.ssh.known_hosts import HostKey, check_host_key, look_up_host_key, read_known_keys
 from edgenas.devices.ssh.login import log_in
 from edgenas.errors import DeviceError, EdgeNASError
 
@@ -32,7 +32,7 @@ class SshRoute:
     transports: list[Transport] = field(default_factory=list)
 
     @property
-    def device(self) -> Transport:
+    def device_transport(self) -> Transport:
         """The connection to the machine itself."""
         return self.transports[-1]
 
@@ -57,9 +57,9 @@ def open_route(connection: SshConnection, name: str, deadline: Deadline) -> SshR
     """
     route = SshRoute()
     try:
-        for hop, endpoint in _hops(connection, deadline):
-            transport = _connect_next(route, endpoint, name, deadline)
-            check_host_key(_shown_host_key(transport, endpoint), name)
+        for hop, endpoint in _resolve_hops(connection, deadline):
+            transport = _connect_next_hop(route, endpoint, name, deadline)
+            check_host_key(_look_up_shown_host_key(transport, endpoint), name)
             _log_in(transport, hop, endpoint, name, deadline)
     except BaseException:
         route.close()
@@ -77,10 +77,10 @@ def fetch_host_key(connection: SshConnection, deadline: Deadline) -> HostKey:
     """
     route, name = SshRoute(), connection.host
     try:
-        hops = _hops(connection, deadline)
+        hops = _resolve_hops(connection, deadline)
         for number, (hop, endpoint) in enumerate(hops, 1):
-            transport = _connect_next(route, endpoint, name, deadline)
-            host_key = _shown_host_key(transport, endpoint)
+            transport = _connect_next_hop(route, endpoint, name, deadline)
+            host_key = _look_up_shown_host_key(transport, endpoint)
             if host_key.state != "known" or number == len(hops):
                 return host_key
             _log_in(transport, hop, endpoint, name, deadline)
@@ -90,7 +90,7 @@ def fetch_host_key(connection: SshConnection, deadline: Deadline) -> HostKey:
 
 
 @contextlib.contextmanager
-def close_on_timeout(transport: Transport, deadline: Deadline) -> Iterator[None]:
+def closing_on_timeout(transport: Transport, deadline: Deadline) -> Iterator[None]:
     """Close a connection when the body takes too long, because paramiko waits for some answers without end."""
     timer = threading.Timer(min(SILENCE_SECONDS, deadline.seconds_left), transport.close)
     timer.daemon = True
@@ -102,7 +102,7 @@ def close_on_timeout(transport: Transport, deadline: Deadline) -> Iterator[None]
         timer.join()
 
 
-def _hops(connection: SshConnection, deadline: Deadline) -> list[tuple[SshConnection, Endpoint]]:
+def _resolve_hops(connection: SshConnection, deadline: Deadline) -> list[tuple[SshConnection, Endpoint]]:
     """Return the machines on the way, in order; the device is the last."""
     hops: list[tuple[SshConnection, Endpoint]] = []
     current: SshConnection | None = connection
@@ -115,7 +115,7 @@ def _hops(connection: SshConnection, deadline: Deadline) -> list[tuple[SshConnec
     return hops
 
 
-def _connect_next(route: SshRoute, endpoint: Endpoint, name: str, deadline: Deadline) -> Transport:
+def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: Deadline) -> Transport:
     """Connect to the next machine of a route, up to the exchange of keys."""
     import paramiko
 
@@ -123,14 +123,14 @@ def _connect_next(route: SshRoute, endpoint: Endpoint, name: str, deadline: Dead
     log = logging.getLogger("paramiko")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
-    with _errors_of_connecting(endpoint, name, deadline):
+    with _raising_device_errors(endpoint, name, deadline):
         sock: Any
         if route.transports:
             there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
             seconds = min(SILENCE_SECONDS, deadline.seconds_left)
-            sock = route.device.open_channel("direct-tcpip", there, here, timeout=seconds)
+            sock = route.device_transport.open_channel("direct-tcpip", there, here, timeout=seconds)
         else:
-            sock = _open_socket(endpoint, deadline)
+            sock = _connect_socket(endpoint, deadline)
         transport = paramiko.Transport(sock)
         route.transports.append(transport)
         seconds = min(SILENCE_SECONDS, deadline.seconds_left)
@@ -139,13 +139,13 @@ def _connect_next(route: SshRoute, endpoint: Endpoint, name: str, deadline: Dead
         options = transport.get_security_options()
         # Other ciphers halve the speed of files.
         options.ciphers = sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher)
-        with close_on_timeout(transport, deadline):
+        with closing_on_timeout(transport, deadline):
             transport.start_client(timeout=deadline.seconds_left)
             transport.get_remote_server_key()
     return transport
 
 
-def _open_socket(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+def _connect_socket(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
     """Connect to the first address of a machine that accepts; raise the last address's OSError."""
     problem: OSError = ConnectionError("no address")
     for family, kind, protocol, _, address in _look_up_addresses(endpoint, deadline):
@@ -168,13 +168,13 @@ def _look_up_addresses(endpoint: Endpoint, deadline: Deadline) -> list[Any]:
     """Call getaddrinfo in a thread, which is abandoned at a timeout: nothing else can end the call."""
     answers: queue.Queue[list[Any] | OSError] = queue.Queue()
 
-    def call() -> None:
+    def look_up() -> None:
         try:
             answers.put(socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
         except OSError as error:
             answers.put(error)
 
-    threading.Thread(target=call, daemon=True).start()
+    threading.Thread(target=look_up, daemon=True).start()
     try:
         answer = answers.get(timeout=min(SILENCE_SECONDS, deadline.seconds_left))
     except queue.Empty:
@@ -187,26 +187,26 @@ def _look_up_addresses(endpoint: Endpoint, deadline: Deadline) -> list[Any]:
 def _prefer_known_key_types(transport: Transport, endpoint: Endpoint) -> None:
     """Ask a host, which may have keys of several types, for one of a type that known_hosts has."""
     options = transport.get_security_options()
-    known = known_keys(endpoint.known_hosts_name, endpoint.known_hosts)
+    known = read_known_keys(endpoint.known_hosts_name, endpoint.known_hosts)
     types = {entry.type for entry in known if not entry.revoked}
     if "ssh-rsa" in types:
         types |= {"rsa-sha2-256", "rsa-sha2-512"}
     options.key_types = sorted(options.key_types, key=lambda key_type: key_type not in types)
 
 
-def _shown_host_key(transport: Transport, endpoint: Endpoint) -> HostKey:
+def _look_up_shown_host_key(transport: Transport, endpoint: Endpoint) -> HostKey:
     key = transport.get_remote_server_key()
     return look_up_host_key(endpoint.known_hosts_name, key.get_name(), key.get_base64(), endpoint.known_hosts)
 
 
 def _log_in(transport: Transport, hop: SshConnection, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
     identity_file = expand_home(hop.identity_file) if hop.identity_file else None
-    with _errors_of_connecting(endpoint, name, deadline):
+    with _raising_device_errors(endpoint, name, deadline):
         log_in(transport, endpoint, identity_file, name, deadline)
 
 
 @contextlib.contextmanager
-def _errors_of_connecting(endpoint: Endpoint, name: str, deadline: Deadline) -> Iterator[None]:
+def _raising_device_errors(endpoint: Endpoint, name: str, deadline: Deadline) -> Iterator[None]:
     """Raise exceptions of sockets and paramiko as a DeviceError on one line."""
     import paramiko
     from paramiko.ssh_exception import IncompatiblePeer

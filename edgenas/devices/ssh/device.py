@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from edgenas.devices.contract import Deadline, Device, check_file_name, check_unchanged
-from edgenas.devices.facts import FACT_PATTERNS, read_facts
+from edgenas.devices.contract import Deadline, Device, check_digest, checked_file_name
+from edgenas.devices.facts import FACT_PATTERNS, collect_facts
 from edgenas.devices.output import CommandOutput, CompletedCommand
 from edgenas.devices.setup import DEFAULT_WORK_DIR, VENV_PYTHON
 from edgenas.devices.ssh.channel import ConnectionLostError, run_in_shell
@@ -82,9 +82,9 @@ class SshDevice(Device):
 
     @property
     def python(self) -> str:
-        return self._find_python(Deadline(_START_SECONDS))
+        return self._resolve_python(Deadline(_START_SECONDS))
 
-    def _find_python(self, deadline: Deadline) -> str:
+    def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
             printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
             self._python = printed.partition("\n")[0].strip() or self._python or "python3"
@@ -98,7 +98,7 @@ class SshDevice(Device):
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
     ) -> CompletedCommand:
-        link, output = self._worker(deadline), CommandOutput(on_line)
+        link, output = self._get_or_start_worker(deadline), CommandOutput(on_line)
         try:
             answer = link.request(deadline, command[0], "run", command=list(command))
             status = None if "error" in answer else _follow_command(link, output, stdin, deadline, command[0])
@@ -110,20 +110,20 @@ class SshDevice(Device):
             raise
         if status is None:
             raise DeviceError(f"{command[0]}: cannot be started ({answer['error']}); correct the profile's python")
-        return output.finish(status)
+        return output.to_completed_command(status)
 
     def push(self, local: Path, name: str, sha256: str | None = None) -> str:
-        self._check_open()
-        check_file_name(name)
+        self._require_route()
+        checked_file_name(name)
         data = read_bytes(local)
-        with self._exchange(len(data)) as (link, deadline):
+        with self._open_exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
             answer = link.request(deadline, what, "push", name=name, sha256=sha256 or digest(data), size=len(data))
             if answer.get("send"):
                 link.send_frames(b"F", data, deadline, what)
                 answer = link.receive_answer(deadline, what)
         if "error" in answer:
-            check_unchanged(local, data, sha256)
+            check_digest(local, data, sha256)
             raise DeviceError(
                 f"{self.name}: {local} cannot be stored there ({answer['error']});"
                 " free space there or set work_dir in the profile"
@@ -131,9 +131,9 @@ class SshDevice(Device):
         return str(answer["path"])
 
     def pull(self, remote: str, local: Path) -> None:
-        with self._exchange(0) as (link, deadline):
+        with self._open_exchange(0) as (link, deadline):
             what = f"{self.name}: fetching {remote}"
-            name = check_file_name(remote.removeprefix(f"{link.folder}/"))
+            name = checked_file_name(remote.removeprefix(f"{link.folder}/"))
             answer = link.request(deadline, what, "pull", name=name)
             size = answer.get("size", 0)
             data, deadline = bytearray(), _transfer_deadline(size)
@@ -147,16 +147,16 @@ class SshDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(_START_SECONDS)
-        printed = self._run_in_shell(deadline, _FACTS, self._find_python(deadline), *FACT_PATTERNS)
+        printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
         texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
-        return read_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
+        return collect_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
 
     def close(self) -> None:
         self._disconnect("the device was closed; connect again", wait=True)
 
-    def _take_lock(self, holder: str) -> str | None:
-        with self._exchange(0) as (link, deadline):
+    def _take_lock_or_get_holder(self, holder: str) -> str | None:
+        with self._open_exchange(0) as (link, deadline):
             answer = link.request(deadline, f"{self.name}: its lock", "lock", holder=holder)
         if "error" in answer:
             raise DeviceError(
@@ -168,12 +168,12 @@ class SshDevice(Device):
 
     def _release_lock(self) -> None:
         if self._link is not None:
-            with contextlib.suppress(DeviceError), self._exchange(0) as (link, deadline):
+            with contextlib.suppress(DeviceError), self._open_exchange(0) as (link, deadline):
                 link.request(deadline, f"{self.name}: its lock", "unlock")
 
     # -- the connection ------------------------------------------------------------
 
-    def _check_open(self) -> SshRoute:
+    def _require_route(self) -> SshRoute:
         """Return the open connection. Raise DeviceError with the reason when it is closed."""
         if self._route is None:
             raise DeviceError(self._why_closed)
@@ -181,19 +181,19 @@ class SshDevice(Device):
 
     def _run_in_shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
         """Return what a script of the plain shell there prints after its first mark."""
-        transport = self._check_open().device
+        transport = self._require_route().device_transport
         try:
             return run_in_shell(transport, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
         except ConnectionLostError as error:
             self._disconnect(str(error))
             raise
 
-    def _worker(self, deadline: Deadline) -> WorkerLink:
+    def _get_or_start_worker(self, deadline: Deadline) -> WorkerLink:
         """Return the link to the worker, which is started at the first call."""
-        transport = self._check_open().device
+        transport = self._require_route().device_transport
         if self._link is None:
             try:
-                python = self._find_python(deadline)
+                python = self._resolve_python(deadline)
                 parents, seconds = self._work_folder_parents, self._silence_seconds
                 self._link = WorkerLink(transport, self.name, python, parents, seconds, deadline)
             except ConnectionLostError as error:
@@ -202,10 +202,10 @@ class SshDevice(Device):
         return self._link
 
     @contextlib.contextmanager
-    def _exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
+    def _open_exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
         """Give the link for a request with this many bytes; disconnect when the exchange breaks off."""
         deadline = _transfer_deadline(size)
-        link = self._worker(deadline)
+        link = self._get_or_start_worker(deadline)
         try:
             yield link, deadline
         except UsageError:

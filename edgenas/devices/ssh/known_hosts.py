@@ -72,7 +72,7 @@ def fingerprint(key: str) -> str:
     return "SHA256:" + base64.b64encode(hashed).decode().rstrip("=")
 
 
-def known_keys(host: str, files: Sequence[Path]) -> list[KnownKey]:
+def read_known_keys(host: str, files: Sequence[Path]) -> list[KnownKey]:
     """Return all keys of a host in known_hosts files. A file that does not exist has none.
 
     Raises:
@@ -91,7 +91,7 @@ def known_keys(host: str, files: Sequence[Path]) -> list[KnownKey]:
             fields = line.split()
             revoked = fields[:1] == ["@revoked"]
             names, *key = (fields[1:] if revoked else fields) or [""]
-            if len(key) >= 2 and not names.startswith(("#", "@")) and _matches(names, host):
+            if len(key) >= 2 and not names.startswith(("#", "@")) and _names_match_host(names, host):
                 keys.append(KnownKey(key[0], key[1], revoked, file, number))
     return keys
 
@@ -108,7 +108,7 @@ def look_up_host_key(host: str, key_type: str, key: str, files: Sequence[Path]) 
     Raises:
         DeviceError: A file cannot be read.
     """
-    known = known_keys(host, files)
+    known = read_known_keys(host, files)
     same = [entry for entry in known if entry.key == key]
     revoked = [entry for entry in same if entry.revoked]
     others = [entry for entry in known if not entry.revoked]
@@ -162,7 +162,7 @@ def record_host_key(host_key: HostKey) -> None:
         )
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace_key(file, host_key)
+        _replace_key_in_file(file, host_key)
     except OSError as error:
         raise DeviceError(
             f"{file}: the host key cannot be recorded ({error.strerror}); make it writable for you,"
@@ -170,10 +170,10 @@ def record_host_key(host_key: HostKey) -> None:
         ) from None
 
 
-def _replace_key(file: Path, host_key: HostKey) -> None:
+def _replace_key_in_file(file: Path, host_key: HostKey) -> None:
     text = file.read_bytes().decode(errors="surrogateescape") if file.exists() else ""
     lines = text.split("\n")
-    kept = [rest for line in lines if (rest := _remove_host(host_key.host, line)) is not None]
+    kept = [rest for line in lines if (rest := _line_without_host(host_key.host, line)) is not None]
     if host_key.state == "changed" and kept != lines:
         before = file.stat()
         text = "\n".join(kept)
@@ -187,12 +187,12 @@ def _replace_key(file: Path, host_key: HostKey) -> None:
         appended.write(line.encode())
 
 
-def _remove_host(host: str, line: str) -> str | None:
+def _line_without_host(host: str, line: str) -> str | None:
     """Return a line without the exact name of a host, None when no name is left. Patterns stay."""
     names, _, rest = line.partition(" ")
-    if line.startswith(("#", "@")) or not _matches(names, host):
+    if line.startswith(("#", "@")) or not _names_match_host(names, host):
         return line
-    others = [name for name in names.split(",") if not _is_exact(name) or not _matches(name, host)]
+    others = [name for name in names.split(",") if not _is_exact_name(name) or not _names_match_host(name, host)]
     return f"{','.join(others)} {rest}" if others else None
 
 
@@ -203,25 +203,27 @@ def _revoked_error(host_key: HostKey) -> DeviceError:
     )
 
 
-def _matches(names: str, host: str) -> bool:
+def _names_match_host(names: str, host: str) -> bool:
     """Return whether the first field of a line includes a host (sshd(8): SSH_KNOWN_HOSTS FILE FORMAT)."""
     if names.startswith("|1|"):
-        return _matches_hashed(names, host)
+        return _hashed_name_matches_host(names, host)
     is_included, host = False, host.lower()
     for name in names.lower().split(","):
-        if name == host or (not _is_exact(name) and fnmatch.fnmatchcase(host, name.lstrip("!").replace("[", "[[]"))):
+        if name == host or (
+            not _is_exact_name(name) and fnmatch.fnmatchcase(host, name.lstrip("!").replace("[", "[[]"))
+        ):
             if name.startswith("!"):
                 return False
             is_included = True
     return is_included
 
 
-def _is_exact(name: str) -> bool:
+def _is_exact_name(name: str) -> bool:
     """Return whether a name includes one host only: no pattern and no negation."""
     return not name.startswith("!") and "*" not in name and "?" not in name
 
 
-def _matches_hashed(names: str, host: str) -> bool:
+def _hashed_name_matches_host(names: str, host: str) -> bool:
     try:
         salt, hashed = (base64.b64decode(part) for part in names.split("|")[2:4])
     except (ValueError, binascii.Error):

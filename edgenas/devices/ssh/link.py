@@ -19,11 +19,11 @@ from edgenas.devices.ssh.channel import (
     SHELL_SECONDS,
     STDERR_KEPT_BYTES,
     ConnectionLostError,
-    drain_stderr,
+    drain_stderr_into,
     last_line,
     lost_error,
-    open_channel,
     silence_error,
+    start_command,
 )
 from edgenas.devices.ssh.connection import SILENCE_SECONDS
 from edgenas.errors import DeviceError
@@ -88,13 +88,13 @@ class WorkerLink:
         self._received, self._stderr = bytearray(), bytearray()
         self._sending = threading.Lock()
         self._closed = threading.Event()
-        program = _worker_program(parents, silence_seconds)
+        program = _build_worker_program(parents, silence_seconds)
         command = shlex.join([python, "-I", "-c", _START, str(len(program))])
-        self._channel = open_channel(transport, command, name, deadline)
+        self._channel = start_command(transport, command, name, deadline)
         try:
             self._send_bytes(program)
             self._skip_to_mark(python, deadline)
-            self.folder = self._receive_folder(deadline)
+            self.folder = self._receive_work_folder_path(deadline)
         except BaseException:
             self._channel.close()
             raise
@@ -142,13 +142,13 @@ class WorkerLink:
             DeviceError: The deadline passed, or the device is lost or silent.
         """
         while True:
-            while frame := self._next_received_frame():
+            while frame := self._pop_received_frame():
                 if frame[0] != b"B":
                     return frame
             try:
-                self._wait_for_bytes(deadline, what, SILENCE_SECONDS)
+                self._receive_more_bytes(deadline, what, SILENCE_SECONDS)
             except EOFError:
-                raise lost_error(self._name, self._exit_status_and_reason()[1]) from None
+                raise lost_error(self._name, self._read_exit_status_and_reason()[1]) from None
 
     def close(self, *, wait: bool) -> None:
         """Close the channel, whose worker then ends and removes its work folder.
@@ -164,7 +164,7 @@ class WorkerLink:
         self._channel.close()
         self._heartbeat.join()
 
-    def _next_received_frame(self) -> tuple[bytes, bytes] | None:
+    def _pop_received_frame(self) -> tuple[bytes, bytes] | None:
         """Remove the first whole frame from the received bytes and return it, None without one."""
         start = worker.HEADER.size
         if len(self._received) < start:
@@ -176,13 +176,13 @@ class WorkerLink:
         del self._received[: start + length]
         return kind, content
 
-    def _wait_for_bytes(self, deadline: Deadline, what: str, silence_seconds: float) -> None:
+    def _receive_more_bytes(self, deadline: Deadline, what: str, silence_seconds: float) -> None:
         """Wait until bytes arrive on either stream. Raise EOFError at the end of standard output."""
         quiet_seconds = 0.0
         while quiet_seconds < silence_seconds:
             deadline.check(what)
             self._channel.settimeout(min(POLL_SECONDS, deadline.seconds_left))
-            any_stderr = drain_stderr(self._channel, self._stderr)
+            any_stderr = drain_stderr_into(self._channel, self._stderr)
             try:
                 data = self._channel.recv(CHUNK_BYTES)
             except TimeoutError:
@@ -200,12 +200,12 @@ class WorkerLink:
         """Drop what the login shell prints before the worker's mark."""
         while worker.MARK not in self._received:
             try:
-                self._wait_for_bytes(deadline, f"{self._name}: starting {python}", SHELL_SECONDS)
+                self._receive_more_bytes(deadline, f"{self._name}: starting {python}", SHELL_SECONDS)
             except EOFError:
-                raise self._start_error(python) from None
+                raise self._read_start_error(python) from None
         del self._received[: self._received.index(worker.MARK) + len(worker.MARK)]
 
-    def _receive_folder(self, deadline: Deadline) -> str:
+    def _receive_work_folder_path(self, deadline: Deadline) -> str:
         """Return the path of the work folder, which is the worker's first answer."""
         hello = self.receive_answer(deadline, f"{self._name}: making a work folder")
         if "error" in hello:
@@ -215,8 +215,8 @@ class WorkerLink:
             )
         return str(hello["folder"])
 
-    def _start_error(self, python: str) -> DeviceError:
-        status, reason = self._exit_status_and_reason()
+    def _read_start_error(self, python: str) -> DeviceError:
+        status, reason = self._read_exit_status_and_reason()
         if status in (126, 127):
             return DeviceError(
                 f"{self._name}: {python} cannot be run there ({reason or 'not found'});"
@@ -227,7 +227,7 @@ class WorkerLink:
             " correct python in the profile, or try it there by hand"
         )
 
-    def _exit_status_and_reason(self) -> tuple[int, str]:
+    def _read_exit_status_and_reason(self) -> tuple[int, str]:
         """Return the exit status, -1 when the connection broke, and the last line of standard error."""
         self._channel.settimeout(1.0)
         with contextlib.suppress(TimeoutError):
@@ -260,7 +260,7 @@ class WorkerLink:
                 self.send_frame(b"B")
 
 
-def _worker_program(parents: list[str], silence_seconds: float) -> bytes:
+def _build_worker_program(parents: list[str], silence_seconds: float) -> bytes:
     """Return the source of a program that defines the sent modules and runs the worker."""
     sources = [(f"edgenas.on_device.{module}", (_ON_DEVICE / f"{module}.py").read_text()) for module in SENT_MODULES]
     lines = [f"last = module({name!r}, {source!r})" for name, source in sources]

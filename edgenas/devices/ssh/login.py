@@ -55,7 +55,7 @@ def log_in(transport: Transport, endpoint: Endpoint, identity_file: Path | None,
         transport.auth_none(user)
         return
     problems: list[str] = []
-    for label, key in _keys_to_offer(endpoint, identity_file, problems, deadline):
+    for label, key in _iter_keys_to_offer(endpoint, identity_file, problems, deadline):
         tried.append(label)
         transport.auth_timeout = min(_ANSWER_SECONDS, seconds_left)
         started = time.monotonic()
@@ -84,33 +84,33 @@ def log_in(transport: Transport, endpoint: Endpoint, identity_file: Path | None,
     )
 
 
-def _keys_to_offer(
+def _iter_keys_to_offer(
     endpoint: Endpoint, identity_file: Path | None, problems: list[str], deadline: Deadline
 ) -> Iterator[tuple[str, PKey]]:
     """Yield keys with their labels, in the order to offer them. A file whose key the agent has is not opened."""
-    with _agent_keys(endpoint.agent, problems, deadline) as agent_keys:
+    with _open_agent(endpoint.agent, problems, deadline) as agent_keys:
         unused = dict(agent_keys)
         if identity_file is not None:
-            if not identity_file.is_file() and _public_key(identity_file) not in unused:
+            if not identity_file.is_file() and _read_public_key(identity_file) not in unused:
                 raise DeviceError(f"{identity_file}: identity_file is not there; correct the profile")
-            yield from _key_of_file(identity_file, unused, problems)
+            yield from _iter_key_of_file(identity_file, unused, problems)
         if not endpoint.identities_only:
             for public_key in list(unused):
                 yield "the agent's key", unused.pop(public_key)
         for path in endpoint.identity_files:
-            public_key = _public_key(path)
+            public_key = _read_public_key(path)
             if path != identity_file and (public_key in unused or (path.is_file() and public_key not in agent_keys)):
-                yield from _key_of_file(path, unused, problems)
+                yield from _iter_key_of_file(path, unused, problems)
 
 
-def _key_of_file(path: Path, agent_keys: dict[bytes, PKey], problems: list[str]) -> Iterator[tuple[str, PKey]]:
+def _iter_key_of_file(path: Path, agent_keys: dict[bytes, PKey], problems: list[str]) -> Iterator[tuple[str, PKey]]:
     """Yield the key of a file, from the agent if it has it, so that nobody is asked for a passphrase."""
-    key = agent_keys.pop(_public_key(path), None) or _read_key(path, problems)
+    key = agent_keys.pop(_read_public_key(path), None) or _try_read_key(path, problems)
     if key is not None:
         yield str(path), key
 
 
-def _public_key(path: Path) -> bytes:
+def _read_public_key(path: Path) -> bytes:
     """Return the public key beside a private one, or of a .pub file itself; empty where there is none."""
     public = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -119,7 +119,7 @@ def _public_key(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _agent_keys(agent: str | None, problems: list[str], deadline: Deadline) -> Iterator[dict[bytes, PKey]]:
+def _open_agent(agent: str | None, problems: list[str], deadline: Deadline) -> Iterator[dict[bytes, PKey]]:
     """Connect to an ssh agent and give its keys by their public keys, none with a note in ``problems`` if it fails.
 
     ``agent`` is the path of its socket, or the variable that holds the path.
@@ -152,12 +152,12 @@ class _AgentSocket:
     socket: socket.socket
 
     def send(self, data: bytes) -> None:
-        self._raise_ssh_exception(lambda: self.socket.sendall(data))
+        self._call_with_ssh_errors(lambda: self.socket.sendall(data))
 
     def recv(self, size: int) -> bytes:
-        return self._raise_ssh_exception(lambda: self.socket.recv(size))
+        return self._call_with_ssh_errors(lambda: self.socket.recv(size))
 
-    def _raise_ssh_exception(self, act: Callable[[], _T]) -> _T:
+    def _call_with_ssh_errors(self, act: Callable[[], _T]) -> _T:
         from paramiko import SSHException
 
         try:
@@ -166,12 +166,12 @@ class _AgentSocket:
             raise SSHException(f"does not answer ({error})") from None
 
 
-def _read_key(path: Path, problems: list[str]) -> PKey | None:
+def _try_read_key(path: Path, problems: list[str]) -> PKey | None:
     """Return the key of a file; None, with a note in ``problems``, when it cannot be read."""
     import paramiko
 
     try:
-        return _open_key(path, path.stat().st_mtime_ns)
+        return _read_key_asking_passphrase(path, path.stat().st_mtime_ns)
     except paramiko.PasswordRequiredException:
         problems.append(f"{path} is encrypted: set {PASSPHRASE}, or add it to the agent with ssh-add")
     except (OSError, ValueError, paramiko.SSHException) as error:
@@ -180,22 +180,22 @@ def _read_key(path: Path, problems: list[str]) -> PKey | None:
 
 
 @functools.lru_cache(maxsize=8)  # so that a passphrase is asked for once in a process
-def _open_key(path: Path, modified_ns: int) -> PKey:
+def _read_key_asking_passphrase(path: Path, modified_ns: int) -> PKey:
     """Return the key of a file, asking for its passphrase. ``modified_ns`` makes a changed file another key."""
     import paramiko
 
     try:
-        return _parse_key(path, None)
+        return _read_key_file(path, None)
     except paramiko.PasswordRequiredException:
         passphrase = os.environ.get(PASSPHRASE)
         if passphrase is None and sys.stdin is not None and sys.stdin.isatty():
             passphrase = getpass.getpass(f"passphrase of {path}: ")
         if not passphrase:
             raise
-    return _parse_key(path, passphrase)
+    return _read_key_file(path, passphrase)
 
 
-def _parse_key(path: Path, passphrase: str | None) -> PKey:
+def _read_key_file(path: Path, passphrase: str | None) -> PKey:
     """Return the key of a file of any type. Raise the last type's exception, or PasswordRequiredException."""
     import paramiko
 

@@ -67,14 +67,14 @@ class Sshd:
             raise DeviceError("no sshd is installed here; install openssh-server")
         self.folder = folder
         self.user = pwd.getpwuid(os.getuid()).pw_name
-        self.port = _free_port()
+        self.port = _pick_free_port()
         self.log = folder / "sshd.log"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("host_key", "client_key"):
-            make_key_pair(folder / name)
+            write_key_pair(folder / name)
         (folder / "sshd_config").write_text(_CONFIG.format(port=self.port, folder=folder))
         (folder / "ssh_config").write_text("IdentityFile none\nIdentityAgent none\n")
-        self.set_known_host_key(folder / "host_key.pub")
+        self.write_known_host_key(folder / "host_key.pub")
         setpriv = shutil.which("setpriv")
         die_with_parent = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
         server = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
@@ -90,7 +90,7 @@ class Sshd:
     ) -> None:
         self.stop()
 
-    def connection(self, **changes: Any) -> dict[str, Any]:
+    def connection_data(self, **changes: Any) -> dict[str, Any]:
         """Return the ``connection`` of a profile of this server, with changes; a change to None removes a key."""
         data = {
             "kind": "ssh",
@@ -109,14 +109,14 @@ class Sshd:
         data = {
             **load_profile("localhost").to_dict(),
             "name": "loopback",
-            "connection": connection or self.connection(),
+            "connection": connection or self.connection_data(),
             "python": sys.executable,
             "work_dir": str(self.folder / "work"),
             **changes,
         }
         return profile_from_dict(data, "loopback")
 
-    def set_known_host_key(self, public_key: Path) -> None:
+    def write_known_host_key(self, public_key: Path) -> None:
         """Write known_hosts with this key for the server, and nothing else."""
         kind, key = public_key.read_text().split()[:2]
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
@@ -140,15 +140,15 @@ class Sshd:
         """Kill the server and all processes of its sessions. May be called again."""
         if self._process is None:
             return
-        for pid in [*self.processes(), self._process.pid]:
+        for pid in [*self.session_pids(), self._process.pid]:
             _send_signal(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
-    def processes(self) -> list[int]:
+    def session_pids(self) -> list[int]:
         """Return the processes of its sessions, parents before children."""
         assert self._process is not None
-        parent_of = _parent_processes()
+        parent_of = _read_parent_pids()
         family = [self._process.pid]
         for pid in family:
             family += [child for child, parent in parent_of.items() if parent == pid]
@@ -157,31 +157,31 @@ class Sshd:
     def freeze(self) -> None:
         """Stop the server and its sessions, as a device that hangs."""
         assert self._process is not None
-        for pid in [self._process.pid, *self.processes()]:
+        for pid in [self._process.pid, *self.session_pids()]:
             _send_signal(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let the server and its sessions run again."""
         assert self._process is not None
-        for pid in [self._process.pid, *self.processes()]:
+        for pid in [self._process.pid, *self.session_pids()]:
             _send_signal(pid, signal.SIGCONT)
 
     def kill_sessions(self) -> None:
         """Kill sshd's processes of all sessions, not the commands in them, so that connections break."""
-        for pid in self.processes():
+        for pid in self.session_pids():
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
                     _send_signal(pid, signal.SIGKILL)
 
 
-def make_key_pair(path: Path, passphrase: str = "", kind: str = "ed25519") -> None:
+def write_key_pair(path: Path, passphrase: str = "", kind: str = "ed25519") -> None:
     """Make a pair of keys at ``path`` and ``path.pub``, unless it exists."""
     if not path.exists():
         command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - an argument list, no shell
 
 
-def _free_port() -> int:
+def _pick_free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -195,7 +195,7 @@ def _is_answering(port: int) -> bool:
         return False
 
 
-def _parent_processes() -> dict[int, int]:
+def _read_parent_pids() -> dict[int, int]:
     """Return the parent of every process."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):

@@ -130,7 +130,7 @@ class _AgentRun:
                     yield self._make_measurement(model, answer, hello, facts)
             self._next_answer((End,), _START_SECONDS, len(self.models))
         finally:
-            deadline.cancel()
+            deadline.expire_now()
             thread.join()
 
     def _run_agent(self, command: list[str], request: bytes, deadline: Deadline) -> None:

@@ -205,7 +205,7 @@ def test_cancel_ends_a_run_from_another_thread(ssh_profile: DeviceProfile, is_go
 
     def cancel(line: str) -> None:
         lines.append(line)
-        deadline.cancel()
+        deadline.expire_now()
 
     with connect_device(ssh_profile) as device:
         with pytest.raises(DeviceError, match="cancelled"):
@@ -340,9 +340,11 @@ def test_a_lock_that_cannot_be_taken_is_named(
     ssh_profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else in the lock's place is an error with the remedy, and the device stays usable."""
-    program = ssh_link._worker_program
+    program = ssh_link._build_worker_program
     elsewhere = str(tmp_path).encode()
-    monkeypatch.setattr(ssh_link, "_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere))
+    monkeypatch.setattr(
+        ssh_link, "_build_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere)
+    )
     with connect_device(ssh_profile) as device:
         refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):

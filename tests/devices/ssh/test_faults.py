@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices import Deadline, DeviceProfile, connect_device
-from edgenas.devices.ssh.testing import Sshd, make_key_pair
+from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import DeviceError
 
 SLEEPER = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -39,7 +39,7 @@ def test_a_refused_connection_names_the_remedy(sshd: Sshd) -> None:
     """A port that nobody listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        profile = sshd.profile(sshd.connection(port=sock.getsockname()[1]))
+        profile = sshd.profile(sshd.connection_data(port=sock.getsockname()[1]))
         with refused(r"loopback: 127.0.0.1 port \d+ refuses connections; start its SSH server .*or correct the port"):
             connect_device(profile)
 
@@ -47,7 +47,7 @@ def test_a_refused_connection_names_the_remedy(sshd: Sshd) -> None:
 def test_an_unknown_machine_is_named(sshd: Sshd) -> None:
     """A name that no name server knows."""
     with refused("no machine is called board.invalid; correct connection.host"):
-        connect_device(sshd.profile(sshd.connection(host="board.invalid")))
+        connect_device(sshd.profile(sshd.connection_data(host="board.invalid")))
 
 
 def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
@@ -56,7 +56,7 @@ def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
         accepting = threading.Thread(target=lambda: server.accept()[0].close())
         accepting.start()
         with refused("gives no answer"):
-            connect_device(sshd.profile(sshd.connection(port=server.getsockname()[1])))
+            connect_device(sshd.profile(sshd.connection_data(port=server.getsockname()[1])))
         accepting.join()
 
 
@@ -74,7 +74,7 @@ def test_a_frozen_server_is_given_up(sshd: Sshd, ssh_profile: DeviceProfile) -> 
 @pytest.fixture
 def stranger(sshd: Sshd, tmp_path: Path) -> Path:
     """A public key that is not the server's."""
-    make_key_pair(tmp_path / "stranger")
+    write_key_pair(tmp_path / "stranger")
     return tmp_path / "stranger.pub"
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_host_key_names_the_remedy(sshd: Sshd, tmp_path: Path, openss
     known = tmp_path / "known"
     shown = re.escape(openssh("ssh-keygen", "-lf", sshd.folder / "host_key.pub").split()[1])
     with refused(rf"not known \(\[127.0.0.1\]:{sshd.port} shows ssh-ed25519 {shown}, not found in {known}.*trust loop"):
-        connect_device(sshd.profile(sshd.connection(known_hosts=str(known))))
+        connect_device(sshd.profile(sshd.connection_data(known_hosts=str(known))))
     assert not known.exists()
 
 
@@ -93,7 +93,7 @@ def test_a_changed_host_key_names_the_line(sshd: Sshd, stranger: Path, tmp_path:
     kind, key, _ = stranger.read_text().split()
     known.write_text(f"# mine\nother {kind} {key}\n[127.0.0.1]:{sshd.port} {kind} {key}\n")
     with refused(f"host key has CHANGED .*another stands in {known}, line 3.*edgenas device trust loopback"):
-        connect_device(sshd.profile(sshd.connection(known_hosts=str(known))))
+        connect_device(sshd.profile(sshd.connection_data(known_hosts=str(known))))
 
 
 # -- the login -----------------------------------------------------------------------
@@ -103,32 +103,32 @@ def test_a_wrong_key_names_what_was_tried(sshd: Sshd, stranger: Path) -> None:
     """A key that the device does not have."""
     key = stranger.with_suffix("")
     with refused(rf"refuses the login \(tried {key}\).*ssh-copy-id -p {sshd.port} {sshd.user}@127.0.0.1"):
-        connect_device(sshd.profile(sshd.connection(identity_file=str(key))))
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(key))))
 
 
 def test_an_unknown_user_is_named(sshd: Sshd) -> None:
     """A user that the device does not have looks like a wrong key."""
     with refused("nobody-here@127.0.0.1 refuses the login .*check the user"):
-        connect_device(sshd.profile(sshd.connection(user="nobody-here")))
+        connect_device(sshd.profile(sshd.connection_data(user="nobody-here")))
 
 
 def test_a_missing_key_file_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """An identity_file that is not there is refused before anything is tried."""
     with refused("absent: identity_file is not there"):
-        connect_device(sshd.profile(sshd.connection(identity_file=str(tmp_path / "absent"))))
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(tmp_path / "absent"))))
 
 
 def test_a_file_that_is_no_key_is_named(sshd: Sshd, tmp_path: Path) -> None:
     """An identity_file with something else in it."""
     (tmp_path / "key").write_text("hello\n")
     with refused("refuses the login .*key cannot be read"):
-        connect_device(sshd.profile(sshd.connection(identity_file=str(tmp_path / "key"))))
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(tmp_path / "key"))))
 
 
 @pytest.fixture
 def encrypted(sshd: Sshd, tmp_path: Path) -> Iterator[Path]:
     """A key with a passphrase that the server accepts."""
-    make_key_pair(tmp_path / "encrypted", "open sesame")
+    write_key_pair(tmp_path / "encrypted", "open sesame")
     accepted = sshd.folder / "client_key.pub"
     before = accepted.read_text()
     accepted.write_text(before + (tmp_path / "encrypted.pub").read_text())
@@ -140,14 +140,14 @@ def test_an_encrypted_key_names_the_remedy(sshd: Sshd, encrypted: Path, monkeypa
     """An encrypted key whose passphrase nobody gives."""
     monkeypatch.delenv("EDGENAS_SSH_PASSPHRASE", raising=False)
     with refused(f"{encrypted} is encrypted: set EDGENAS_SSH_PASSPHRASE, or add it to the agent with ssh-add"):
-        connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted))))
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(encrypted))))
 
 
 def test_a_passphrase_is_taken_from_the_environment(
     sshd: Sshd, encrypted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """EDGENAS_SSH_PASSPHRASE opens the key; a wrong one is an error; neither shows in a message or a log."""
-    profile = sshd.profile(sshd.connection(identity_file=str(encrypted)))
+    profile = sshd.profile(sshd.connection_data(identity_file=str(encrypted)))
     monkeypatch.setenv("EDGENAS_SSH_PASSPHRASE", "open barley")
     with pytest.raises(DeviceError, match=r"refuses the login .*cannot be read") as caught:
         connect_device(profile)
@@ -167,7 +167,7 @@ def test_an_agents_key_is_used(sshd: Sshd, encrypted: Path, ssh_agent: Path, tmp
     openssh("ssh-add", "-q", plain)
     config = tmp_path / "config"
     config.write_text("IdentityFile none\n")
-    with connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))) as device:
+    with connect_device(sshd.profile(sshd.connection_data(identity_file=None, config_file=str(config)))) as device:
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0
 
 
@@ -180,13 +180,13 @@ def test_an_agents_key_saves_the_passphrase(
     plain.write_bytes(encrypted.read_bytes())
     plain.chmod(0o600)
     openssh("ssh-keygen", "-q", "-p", "-P", "open sesame", "-N", "", "-f", plain)
-    make_key_pair(tmp_path / "stranger")
+    write_key_pair(tmp_path / "stranger")
     openssh("ssh-add", "-q", tmp_path / "stranger")
     openssh("ssh-add", "-q", plain)
     config.write_text("IdentitiesOnly yes\n")
-    connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted), config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection_data(identity_file=str(encrypted), config_file=str(config)))).close()
     config.write_text(f"IdentitiesOnly yes\nIdentityFile {encrypted}.pub\n")
-    connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection_data(identity_file=None, config_file=str(config)))).close()
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ def test_a_stuck_agent_is_passed_over(sshd: Sshd, stuck_agent: Path, encrypted: 
     """The keys of files are offered all the same; where none of them helps the agent is named."""
     config = tmp_path / "config"
     config.write_text(f"IdentityFile none\nIdentityAgent {stuck_agent}\n")
-    connect_device(sshd.profile(sshd.connection(config_file=str(config)))).close()
+    connect_device(sshd.profile(sshd.connection_data(config_file=str(config)))).close()
     with refused(f"the agent at {stuck_agent}: does not answer .timed out.; {encrypted} is encrypted"):
-        connect_device(sshd.profile(sshd.connection(config_file=str(config), identity_file=str(encrypted))))
+        connect_device(sshd.profile(sshd.connection_data(config_file=str(config), identity_file=str(encrypted))))
 
 
 def test_an_agent_that_does_not_sign_is_named(
@@ -232,7 +232,7 @@ def test_an_agent_that_does_not_sign_is_named(
         answering.start()
         try:
             with refused("tried the agent's key; with it: does not answer .timed out"):
-                connect_device(sshd.profile(sshd.connection(identity_file=None, config_file=str(config))))
+                connect_device(sshd.profile(sshd.connection_data(identity_file=None, config_file=str(config))))
         finally:
             done.set()
             answering.join()
@@ -264,7 +264,7 @@ def test_a_passphrase_is_asked_for_on_a_terminal_once(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("getpass.getpass", answer)
     for _ in range(2):
-        connect_device(sshd.profile(sshd.connection(identity_file=str(encrypted)))).close()
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(encrypted)))).close()
     assert asked == [f"passphrase of {encrypted}: "]
 
 
@@ -423,7 +423,7 @@ def test_a_device_behind_a_jump_host_is_reached(gate: Sshd, sshd: Sshd, tmp_path
     """Names, ports, users and keys of both come from ssh's configuration."""
     with connect_device(profile_behind(gate, sshd, tmp_path)) as device:
         assert device.run(["echo", "hello"], deadline=Deadline(30)).stdout == "hello\n"
-        assert any("sshd" in Path(f"/proc/{pid}/comm").read_text() for pid in gate.processes())
+        assert any("sshd" in Path(f"/proc/{pid}/comm").read_text() for pid in gate.session_pids())
 
 
 def test_a_jump_host_must_be_known_too(gate: Sshd, sshd: Sshd, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from edgenas.devices.ssh.known_hosts import (
     check_host_key,
     fingerprint,
     known_hosts_name,
-    known_keys,
     look_up_host_key,
+    read_known_keys,
     record_host_key,
 )
-from edgenas.devices.ssh.testing import Sshd, make_key_pair
+from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import DeviceError, UsageError
 
 OpenSsh = Callable[..., str]
@@ -30,7 +30,7 @@ KEY, OTHER = "AAAAC3NzaC1lZDI1NTE5AAAAIG1pbmU=", "AAAAC3NzaC1lZDI1NTE5AAAAIG90aG
 
 
 def connection(sshd: Sshd, known: Path) -> SshConnection:
-    return SshConnection(**sshd.connection(known_hosts=str(known)))
+    return SshConnection(**sshd.connection_data(known_hosts=str(known)))
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -58,23 +58,23 @@ def write(path: Path, *lines: str) -> Path:
 def test_names_match_as_ssh_matches_them(tmp_path: Path, names: str, host: str, matches: bool) -> None:
     """Lists, patterns, negation and ports are those of sshd(8)."""
     file = write(tmp_path / "known", f"{names} ssh-ed25519 {KEY}")
-    assert bool(known_keys(host, [file])) is matches
+    assert bool(read_known_keys(host, [file])) is matches
 
 
 def test_a_hashed_name_matches(tmp_path: Path, openssh: OpenSsh) -> None:
     """Names that ssh-keygen has hashed are found."""
-    make_key_pair(tmp_path / "key")
+    write_key_pair(tmp_path / "key")
     key = (tmp_path / "key.pub").read_text().split()[1]
     file = write(tmp_path / "known", f"[board]:2222 ssh-ed25519 {key}")
     openssh("ssh-keygen", "-q", "-H", "-f", file)
     assert "board" not in file.read_text()
-    assert [found.key for found in known_keys("[board]:2222", [file])] == [key]
-    assert known_keys("board", [file]) == []
+    assert [found.key for found in read_known_keys("[board]:2222", [file])] == [key]
+    assert read_known_keys("board", [file]) == []
 
 
 def test_a_fingerprint_is_as_ssh_keygen_shows_it(tmp_path: Path, openssh: OpenSsh) -> None:
     """SHA-256 in unpadded base64."""
-    make_key_pair(tmp_path / "key")
+    write_key_pair(tmp_path / "key")
     shown = openssh("ssh-keygen", "-lf", tmp_path / "key.pub").split()[1]
     assert fingerprint((tmp_path / "key.pub").read_text().split()[1]) == shown
 
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(DeviceError, match=r"known: cannot be read \(Permission denied\); make it readable"):
-        known_keys("board", [file])
+        read_known_keys("board", [file])
     with pytest.raises(DeviceError, match=r"known: the host key cannot be recorded \(Permission denied\)"):
         record_host_key(HostKey("board", "ssh-ed25519", KEY, "unknown", file, None, file))
 
@@ -195,7 +195,7 @@ def test_a_long_file_is_read_at_once(tmp_path: Path) -> None:
     """A hundred thousand hosts take no minute; names without * or ? are only compared."""
     file = write(tmp_path / "known", *(f"host{number} ssh-ed25519 {OTHER}" for number in range(100_000)))
     started = time.process_time()
-    assert known_keys("board", [file]) == []
+    assert read_known_keys("board", [file]) == []
     assert time.process_time() - started < 5
 
 
@@ -232,17 +232,17 @@ def test_a_recorded_key_lets_us_in(sshd: Sshd, tmp_path: Path) -> None:
     assert (sshd.folder / "host_key.pub").read_text().split()[:2] == [shown.type, shown.key]
     record_host_key(shown)
     assert fetch_host_key(connection(sshd, known), Deadline(30)).state == "known"
-    connect_device(sshd.profile(sshd.connection(known_hosts=str(known)))).close()
+    connect_device(sshd.profile(sshd.connection_data(known_hosts=str(known)))).close()
 
 
 def test_a_key_of_a_known_kind_is_asked_for(sshd: Sshd, tmp_path: Path) -> None:
     """Of a host with keys of several kinds the one that is recorded is shown, though another would be preferred."""
-    make_key_pair(tmp_path / "host_ecdsa", kind="ecdsa")
+    write_key_pair(tmp_path / "host_ecdsa", kind="ecdsa")
     with Sshd(tmp_path / "two") as server:
         server.stop()
         config = server.folder / "sshd_config"
         config.write_text(config.read_text() + f"HostKey {tmp_path}/host_ecdsa\n")
-        server.set_known_host_key(tmp_path / "host_ecdsa.pub")
+        server.write_known_host_key(tmp_path / "host_ecdsa.pub")
         server.start()
         connect_device(server.profile()).close()
 
