@@ -55,7 +55,7 @@ from edgenas.pipeline.export_formats import build_file, format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.latency.acquisition import select_subnets
-from edgenas.profilers.latency.fit import fit_parts
+from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
@@ -82,7 +82,7 @@ def subnet_onnx(architecture: Architecture) -> bytes:
 def held_out_subnets(checkpoint: Path) -> Genes:
     """Return as many genes per resolution; half uniformly random, half mutations of a front of accuracy and MACs."""
     rng = np.random.default_rng(11)
-    predictor = ReleasedPredictor.from_checkpoint(checkpoint, SPACE)
+    predictor = ReleasedPredictor.load_checkpoint(checkpoint, SPACE)
 
     def front(genes: Genes) -> Genes:
         return genes[nondominated_mask(np.column_stack([-predictor(genes), SPACE.macs(genes)]))]
@@ -170,7 +170,7 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 
 def at_a_millisecond(row: dict[str, Any]) -> float:
     """Return a process's median, corrected to a speed probe of one millisecond."""
-    return float(row["unscaled_ms"] / row["probe_ms"] ** EXPONENT)
+    return float(row["unscaled_median_ms"] / row["probe_ms"] ** EXPONENT)
 
 
 def device_s(rows: Sequence[dict[str, Any]]) -> float:
@@ -260,7 +260,7 @@ class Measuring:
         known = None
         if len(rows) >= 2 * SUBNETS:
             latency = np.array([at_a_millisecond(row) for row in rows])
-            known = fit_parts(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
+            known = fit_part_costs(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
         return select_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:
@@ -292,14 +292,14 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, unscaled_median_ms=found.unscaled_median_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
             batch = Batch(paths, self.target, SETTINGS, monitor=watch, on_process=keep)
-            batch.run(self.device)
-            for item, result in zip(items, batch.results(), strict=True):
+            batch.measure_missing(self.device)
+            for item, result in zip(items, batch.outcomes(), strict=True):
                 if isinstance(result, Exception):
                     self.record.add(way="failed", name=item[1], of=item[0], turn=turn, error=str(result), device_s=0.0)
 

@@ -39,7 +39,7 @@ from benchmarks.predicting import (
 from edgenas.costs import Genes, Vector
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.latency.drift import drift_covariances
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
+from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.profilers.latency.variance_components import estimate_variances, initial_variance, noise_variance
@@ -87,7 +87,7 @@ class Judge:
         for row in rows:
             self.by_name.setdefault(row["name"], []).append(row)
         self.genes = SPACE.encode([SPACE.from_id(name) for name in self.by_name])
-        self.counts = count_parts(SPACE, self.genes)
+        self.counts = part_count_matrix(SPACE, self.genes)
         self.near = np.array([name in near for name in self.by_name])
         self.truth, self.covariance = settled(rows, list(self.by_name))
 
@@ -177,7 +177,7 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
     """Fit edgenas's latency table to measured subnets, with source tables."""
-    return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
+    return fit_part_costs(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
 
 
 def first_of_each(rows: Rows) -> list[dict[str, Any]]:

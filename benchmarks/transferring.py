@@ -31,7 +31,7 @@ from scipy.stats import kendalltau, spearmanr
 from benchmarks.predicting import SPACE, Record
 from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.latency.fit import PartCosts, count_parts, part_basis
+from edgenas.profilers.latency.fit import PartCosts, part_basis, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import Observations, Prior
 
@@ -74,13 +74,14 @@ class Measured:
         """Evaluate another target's table, scaled by the median ratio to ``count`` subnets."""
         copied = other.predict(self.judge.counts)
         there = [
-            column(rows, "median_ms") / other.predict(count_parts(SPACE, genes_of(rows))) for rows in self.draws(count)
+            column(rows, "median_ms") / other.predict(part_count_matrix(SPACE, genes_of(rows)))
+            for rows in self.draws(count)
         ]
         return [judged(np.median(ratio) * copied, self.judge.truth) for ratio in there]
 
     @cached_property
     def _plain(self) -> Prior:
-        seen, ones = count_parts(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
+        seen, ones = part_count_matrix(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
         observations = Observations(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
         return Prior.fit(part_basis(SPACE), observations)
 

@@ -18,7 +18,7 @@ from edgenas.errors import FormatError, ModelError, UsageError, VerificationErro
 from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
-from edgenas.files import Schema, digest, parse_dataclass, read_bytes, read_document, rename_keys
+from edgenas.files import Schema, parse_dataclass, read_bytes, read_document, rename_keys, sha256_hex
 from edgenas.version import __version__
 
 _KEYS_RENAMED_IN_3 = {"made_from": "inputs_digest", "verdict": "validity"}
@@ -145,7 +145,7 @@ def bundle_files(file_format: str) -> tuple[str, ...]:
 def checksums(folder: Path, file_format: str) -> bytes:
     """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
     names = bundle_files(file_format)[:-1]
-    return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in names).encode()
+    return "".join(f"{sha256_hex(read_bytes(folder / name))}  {name}\n" for name in names).encode()
 
 
 def check_bundle(folder: Path) -> VerifiedBundle:
@@ -212,7 +212,7 @@ def _check_model(model: bytes, file_format: str, card: Mapping[str, Any]) -> Mod
             f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.export_format}"
         )
     actual = {
-        "model_sha256": digest(model),
+        "model_sha256": sha256_hex(model),
         "model_bytes": len(model),
         "input": interface.input.to_dict(),
         "output": interface.output.to_dict(),

@@ -11,7 +11,7 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import digest, digest_of_inputs, parse_dataclass, read_bytes
+from edgenas.files import digest_of_inputs, parse_dataclass, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
@@ -136,7 +136,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
     order = rank_candidates(front, budget)[:_MOST_TRIES].tolist()
-    inputs = (digest(read_bytes(folder.front(target.name))), workspace.weights_digest, target.to_dict())
+    inputs = (sha256_hex(read_bytes(folder.front(target.name))), workspace.weights_digest, target.to_dict())
     inputs_digest = digest_of_inputs(*inputs, str(budget), max_drop, SETTINGS.to_dict())
     path = folder.choice(target.name, _budget_file_name(budget))
     with folder.writing():

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json, check_header, digest
+from edgenas.files import canonical_json_bytes, parse_header_version, sha256_hex
 from edgenas.profilers import Measurement
 
 _KIND, _VERSION = "measurements", 4  # the version is that of the measurements, edgenas.measurement
-_HEADER = canonical_json({"format": f"edgenas.{_KIND}", "version": _VERSION}) + b"\n"
+_HEADER = canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": _VERSION}) + b"\n"
 # A line is {"sha256":"DIGITS",REST where DIGITS are those of {REST, which is canonical JSON.
 _START, _DIGITS, _MIDDLE = b'{"sha256":"', 64, b'",'
 _REMEDY = "remove that line; what it held is measured again when it is needed"
@@ -157,11 +157,11 @@ def log_bytes(records: Iterable[tuple[str, Mapping[str, Any], bool]]) -> bytes:
 
 
 def _to_content(series: str, measurement: Mapping[str, Any], is_reference: bool) -> bytes:
-    return canonical_json({"measurement": measurement, "reference": is_reference, "series": series})
+    return canonical_json_bytes({"measurement": measurement, "reference": is_reference, "series": series})
 
 
 def _to_line(content: bytes) -> bytes:
-    return _START + digest(content).encode() + _MIDDLE + content[1:] + b"\n"
+    return _START + sha256_hex(content).encode() + _MIDDLE + content[1:] + b"\n"
 
 
 def _checked_content(line: bytes, where: str) -> bytes:
@@ -180,7 +180,7 @@ def _check_header(line: bytes, path: Path) -> None:
         header = None
     if not isinstance(header, dict):
         raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_HEADER.decode().strip()} there")
-    check_header(header, path, _KIND, _VERSION)
+    parse_header_version(header, path, _KIND, _VERSION)
 
 
 @contextlib.contextmanager

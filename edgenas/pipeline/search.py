@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
-from edgenas.files import digest, digest_of_inputs, read_bytes
+from edgenas.files import digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
@@ -17,7 +17,7 @@ def search(workspace: Workspace, target: Target, seed: int) -> Front:
     predictor, table = load_predictor(workspace), workspace.table(target)
     path = folder.front(target.name)
     files = (find_predictor_file(workspace), folder.table(target.name))
-    inputs_digest = digest_of_inputs(*(digest(read_bytes(file)) for file in files), seed)
+    inputs_digest = digest_of_inputs(*(sha256_hex(read_bytes(file)) for file in files), seed)
     source = _describe_imported(predictor, table)
     if source:
         progress.say(f"search    {source}")

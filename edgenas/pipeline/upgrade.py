@@ -11,7 +11,7 @@ from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError
 from edgenas.export.formats import FORMATS, PRECISIONS
-from edgenas.files import Schema, digest, read_bytes, read_document, write_bytes, write_document
+from edgenas.files import Schema, read_bytes, read_document, sha256_hex, write_bytes, write_document
 from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.measurement_log import log_bytes
 from edgenas.pipeline.run_folder import RunFolder
@@ -121,8 +121,8 @@ def _convert_document(folder: RunFolder, old: Path, new: Path, schema: Schema) -
     if schema is TABLE_CHECK_PLAN:
         # The plan of a check belongs to the bytes of its table, and those have changed: tables are converted first.
         target = new.parents[1].name
-        if body["table_sha256"] == digest(read_bytes(_old_table(folder, target))):
-            body["table_sha256"] = digest(read_bytes(folder.table(target)))
+        if body["table_sha256"] == sha256_hex(read_bytes(_old_table(folder, target))):
+            body["table_sha256"] = sha256_hex(read_bytes(folder.table(target)))
     schema.write(new, body)
 
 

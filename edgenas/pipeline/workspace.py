@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Target
 from edgenas.errors import RunError
-from edgenas.files import digest, read_bytes, read_document, write_document
+from edgenas.files import read_bytes, read_document, sha256_hex, write_document
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.upgrade import upgrade_run
@@ -83,7 +83,7 @@ class Workspace:
     @property
     def weights_digest(self) -> str:
         """SHA-256 of the trained checkpoint, to which evaluated accuracies belong."""
-        return digest(read_bytes(self.folder.checkpoint))
+        return sha256_hex(read_bytes(self.folder.checkpoint))
 
     @property
     def has_data(self) -> bool:

@@ -22,7 +22,7 @@ from edgenas.bundle.archive import pack_arrays, pack_zip, unpack_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
-from edgenas.files import digest, write_document
+from edgenas.files import sha256_hex, write_document
 from edgenas.space import MobileNetV3
 from edgenas.version import __version__
 
@@ -42,7 +42,7 @@ FILES = {
 def _seal(bundle: Bundle) -> None:
     """Record the checksums again, like a person who edits a bundle on purpose."""
     names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model.name})
-    lines = [f"{digest((bundle.path / name).read_bytes())}  {name}\n" for name in names]
+    lines = [f"{sha256_hex((bundle.path / name).read_bytes())}  {name}\n" for name in names]
     (bundle.path / "SHA256SUMS").write_text("".join(lines))
 
 

@@ -177,11 +177,11 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def prove(store: MeasurementStore, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
         turns = iter(range(1000))
 
-        def assess(*before: object, **options: object) -> Validity:
+        def assess_validity(*before: object, **options: object) -> Validity:
             return Validity("rejected", ("busy: wait",)) if refused(next(turns)) else Validity("valid")
 
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", assess)
+            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess_validity", assess_validity)
             with pytest.raises(MeasurementError, match=said):
                 store.measure_reliably(MODELS[0])
 
@@ -191,7 +191,9 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_no_proof_without_trust(log: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where conditions refuse every process, the remedy is said."""
     refused = Validity("rejected", ("governor is powersave: change it",))
-    monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", lambda *before, **options: refused)
+    monkeypatch.setattr(
+        sys.modules["edgenas.profilers.measure.session"], "assess_validity", lambda *before, **options: refused
+    )
     with (
         MeasurementStore(log, target, edgenas.pipeline.measurement_store.SETTINGS) as store,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),

@@ -436,11 +436,11 @@ def test_a_connection_that_breaks_costs_nothing(
     assert after[: len(kept)] == kept
     taken = [Measurement.from_dict(json.loads(line)["measurement"]) for line in after]
     assert (
-        len({each.model_sha256 for each in taken if not each.rejected})
+        len({each.model_sha256 for each in taken if not each.is_rejected})
         == count(table)
         == 20 * len(read_document(again.folder.plan(target.name), "profile_plan", 2)["batches"])
     )
-    assert len([each for each in taken if not each.rejected]) == count(table)
+    assert len([each for each in taken if not each.is_rejected]) == count(table)
 
 
 def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
