@@ -68,12 +68,12 @@ def interpolate(folder: Path) -> None:
                 seen = pool[rng.permutation(len(pool))[:count]]
                 process = fit_part_costs(space, seen, table.latency_ms(seen) * rng.lognormal(0, noise, count))
                 predicted = process.predict(counts)
-                cells += [_judged(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
+                cells += [_mape_bias_and_tau(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
             texts = [f"{mape:.1%} ({bias:+.1%}, {tau:.2f})" for mape, bias, tau in cells / SEEDS]
             print(f"| {noise:.0%} | {count} |", " | ".join(texts), "|", flush=True)
 
 
-def _judged(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+def _mape_bias_and_tau(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
     error = (predicted / truth - 1)[rows]
     return float(np.abs(error).mean()), float(error.mean()), float(kendalltau(predicted[rows], truth[rows]).statistic)
 

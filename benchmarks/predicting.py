@@ -69,7 +69,7 @@ TARGETS = {
 }
 HELD_OUT = 200
 MOST = 60  # of a way in a turn
-SUBNETS, JUDGING = 16, 4  # of a turn; the latter are held out by the table itself
+SUBNETS, HELD_OUT_OF_TURN = 16, 4  # of a turn; the latter are held out by the table itself
 
 
 # -- what is measured --------------------------------------------------------------
@@ -170,7 +170,7 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 
 def at_a_millisecond(row: dict[str, Any]) -> float:
     """Return a process's median, corrected to a speed probe of one millisecond."""
-    return float(row["unscaled_median_ms"] / row["probe_ms"] ** EXPONENT)
+    return float(row["unscaled_ms"] / row["probe_ms"] ** EXPONENT)
 
 
 def device_s(rows: Sequence[dict[str, Any]]) -> float:
@@ -236,15 +236,16 @@ class Measuring:
         share = min(1.0, self.record.spent("subnets") / self.seconds)
         if share < 1:
             yield [("subnets", each.id, subnet_onnx(each)) for each in SPACE.decode(self._chosen())]
-            uniform = SPACE.sample_distinct(4000, np.random.default_rng(0))[len(self.record.of("judging")) :][:JUDGING]
+            done = len(self.record.of("judging"))
+            uniform = SPACE.sample_distinct(4000, np.random.default_rng(0))[done : done + HELD_OUT_OF_TURN]
             yield [("judging", each.id, subnet_onnx(each)) for each in SPACE.decode(uniform)]
         for way, all_of_them in self._singly().items():
-            done = self.record.of(way)
-            each = device_s(done) / len(done) if done else 0.3
-            distinct = len({row["name"] for row in done})
+            rows = self.record.of(way)
+            each = device_s(rows) / len(rows) if rows else 0.3
+            distinct = len({row["name"] for row in rows})
             due = share + 0.05
-            wanted = int(max(due * self.seconds / each - len(done), due * len(all_of_them) - distinct))
-            times = Counter(row["name"] for row in done)
+            wanted = int(max(due * self.seconds / each - len(rows), due * len(all_of_them) - distinct))
+            times = Counter(row["name"] for row in rows)
             least = sorted(all_of_them, key=lambda one: times[one.name])[: max(0, min(MOST, wanted))]
             yield [(way, one.name, one.onnx()) for one in least]
         due_held = int(min(1, share + 0.05) * self._times * HELD_OUT) - len(self.record.of("held out"))
@@ -292,7 +293,7 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, unscaled_median_ms=found.unscaled_median_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_median_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip

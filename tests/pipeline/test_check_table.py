@@ -1,4 +1,4 @@
-"""Holding a latency table's certificate against fresh subnets, on a board that makes its answers up."""
+"""Comparing the holdout report of a latency table with fresh subnets, on a fake board."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _measured(found: list[Measurement | ModelError]) -> Measurement:
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run with a table from 60 subnets, of which 20 judge it. Do not write to it."""
+    """A run with a table from 60 subnets, of which 20 are held out. Do not write to it."""
     with pytest.MonkeyPatch.context() as patch:
         _connecting(patch, Board())
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
@@ -147,7 +147,7 @@ def run(profiled: Path, tmp_path: Path) -> Run:
 
 
 def test_a_device_as_it_was_agrees(run: Run, board: Board) -> None:
-    """On the board that the table was made on, fresh subnets have errors like those of the certificate."""
+    """On the board that the table was made on, fresh subnets have errors like those of the holdout report."""
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
     assert check.conclusion.startswith("agrees: MAPE is ")
@@ -189,8 +189,8 @@ def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
     assert "% faster than when it was profiled" in run.check_table(_TARGET).conclusion
 
 
-def _certified(run: Run, **changes: Any) -> None:
-    """Let the table's certificate say something else."""
+def _change_holdout(run: Run, **changes: Any) -> None:
+    """Change values of the table's holdout report."""
     table = run.table(_TARGET)
     assert table.holdout is not None
     replace(table, holdout=replace(table.holdout, **changes)).save(run.folder.table(_TARGET.name))
@@ -231,7 +231,7 @@ def test_a_moment_may_add_to_all(run: Run, board: Board) -> None:
 
 def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
     """Where the CPU is 8% slower than the device remembers, and models half of that, it is taken out."""
-    _certified(run, probe_ms=0.003)
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
@@ -239,9 +239,9 @@ def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> No
     assert abs(check.slower) < 0.03
 
 
-def test_a_check_is_at_the_pace_of_its_table(run: Run, board: Board) -> None:
-    """Where the device remembers another pace by now, its fresh subnets are at that of the table all the same."""
-    _certified(run, probe_ms=0.003)
+def test_a_check_is_at_the_baseline_speed_of_its_table(run: Run, board: Board) -> None:
+    """The device remembers another baseline speed by now, but fresh subnets are scaled to that of the table."""
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms, board.usual_ms = 1.1**0.5, 0.0033, 0.0033
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
@@ -249,9 +249,9 @@ def test_a_check_is_at_the_pace_of_its_table(run: Run, board: Board) -> None:
     assert abs(check.slower) < 0.03
 
 
-def test_a_device_of_another_pace_is_slower(run: Run, board: Board) -> None:
-    """A CPU whose models are a fifth slower for good is not the one that was profiled, and its pace says so."""
-    _certified(run, probe_ms=0.003)
+def test_a_device_of_another_baseline_speed_is_slower(run: Run, board: Board) -> None:
+    """A CPU whose models are a fifth slower for good is not the one that was profiled, and its speed probe says so."""
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms = 1.2, 0.0042
     check = run.check_table(_TARGET)
     assert not check.agrees
@@ -321,7 +321,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
 
 
 def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
-    """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
+    """The check's document has its conclusion, its figures and the checked holdout report, but no path of this run."""
     check = run.check_table(_TARGET)
     body = read_document(run.folder.check(_TARGET.name, 1), "table_check", 4)
     assert body == json.loads(json.dumps(check.to_dict()))
@@ -332,7 +332,7 @@ def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
 
 
 def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
-    """A target that was never profiled is refused with the command that does it."""
+    """A target that was never profiled raises an error with the command that profiles it."""
     run = Run(tmp_path / "run", _SPACE, progress=Silent())
     with pytest.raises(RunError, match=r"has no latency table of board-onnxruntime-fp32-1t yet; run: edgenas profile"):
         run.check_table(_TARGET)
