@@ -21,7 +21,7 @@ def made_up(space: SearchSpace) -> en.LatencyTable:
     """Return a latency table of the form that a profile gives, with random costs."""
     rng = np.random.default_rng(0)
     costs, logs = rng.random(len(space.distinct_parts)), 0.01 * rng.standard_normal(CURVE_KNOTS)
-    curve, memory = Curve(np.linspace(0, 8, CURVE_KNOTS), logs), MemoryModel.counted(space)
+    curve, memory = Curve(np.linspace(0, 8, CURVE_KNOTS), logs), MemoryModel.with_unit_costs(space)
     return en.LatencyTable(space, "made-up", 0.1, costs, memory, None, "", curve=curve)
 
 

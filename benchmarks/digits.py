@@ -29,7 +29,7 @@ def measure_seed(seed: int, folder: Path) -> str:
     seconds = time.monotonic() - began
 
     def accuracy(architecture: en.Architecture) -> float:
-        subnet = run.workspace.evaluator.subnet(architecture)
+        subnet = run.workspace.evaluator.calibrated_subnet(architecture)
         return 100 * run.workspace.evaluator.accuracy(subnet, run.workspace.data.test, architecture.resolution)
 
     sampled = space.decode(space.sample(RANDOM_SUBNETS, np.random.default_rng(100)))

@@ -29,7 +29,13 @@ from scipy.stats import kendalltau, spearmanr
 from edgenas.costs import Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.profilers.latency.acquisition import select_subnets
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, fit_transfer, source_features
+from edgenas.profilers.latency.fit import (
+    PartCosts,
+    fit_part_costs,
+    fit_with_transfer,
+    part_count_matrix,
+    source_features,
+)
 from edgenas.profilers.latency.gaussian_process import fit_part_process
 from edgenas.profilers.latency.prior import Features, PartBasis
 from edgenas.space import MobileNetV3
@@ -47,10 +53,10 @@ Cells = npt.NDArray[np.int64]
 def interpolate(folder: Path) -> None:
     """Print the error at each resolution; unmeasured ones are marked."""
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
-    table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
+    table = PublishedTables.load(folder / "ofa" / "note10").to_latency_table(space, "note10")
     genes = space.sample(4000, np.random.default_rng(0))
     unseen, pool = genes[2000:], genes[:2000][np.isin(genes[:2000, 0], (0, 2, 4))]
-    truth, counts = table.latency_ms(unseen), count_parts(space, unseen)
+    truth, counts = table.latency_ms(unseen), part_count_matrix(space, unseen)
     print(
         "| noise | subnets | 160 | 176, not measured | 192 | 208, not measured | 224 |\n|---|---|---|---|---|---|---|"
     )
@@ -60,14 +66,14 @@ def interpolate(folder: Path) -> None:
             for seed in range(SEEDS):
                 rng = np.random.default_rng(seed)
                 seen = pool[rng.permutation(len(pool))[:count]]
-                process = fit_parts(space, seen, table.latency_ms(seen) * rng.lognormal(0, noise, count))
+                process = fit_part_costs(space, seen, table.latency_ms(seen) * rng.lognormal(0, noise, count))
                 predicted = process.predict(counts)
-                cells += [_judged(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
+                cells += [_mape_bias_and_tau(predicted, truth, unseen[:, 0] == row) for row in range(len(cells))]
             texts = [f"{mape:.1%} ({bias:+.1%}, {tau:.2f})" for mape, bias, tau in cells / SEEDS]
             print(f"| {noise:.0%} | {count} |", " | ".join(texts), "|", flush=True)
 
 
-def _judged(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+def _mape_bias_and_tau(predicted: Vector, truth: Vector, rows: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
     error = (predicted / truth - 1)[rows]
     return float(np.abs(error).mean()), float(error.mean()), float(kendalltau(predicted[rows], truth[rows]).statistic)
 
@@ -142,7 +148,7 @@ def transfer(folder: Path) -> None:
         return [rank, float(kendalltau(predicted, pixel[unseen]).statistic), error]
 
     def with_prior(seen: Cells, latency: Vector) -> Vector:
-        return fit_transfer(informed, counts[seen], latency).predict(counts[unseen])
+        return fit_with_transfer(informed, counts[seen], latency).predict(counts[unseen])
 
     print(f"| cells | {' | '.join(WAYS)} |\n|---|---|---|---|---|---|")
     for count in (0, 5, 10, 20, 50, 100, 200):
@@ -169,7 +175,7 @@ def transfer(folder: Path) -> None:
 def choose(folder: Path) -> None:
     """Print the MAPE on held-out subnets by number of fitted ones, selected 20 at a time after 40 or at random."""
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
-    table = PublishedTables.load(folder / "ofa" / "note10").to_table(space, "note10")
+    table = PublishedTables.load(folder / "ofa" / "note10").to_latency_table(space, "note10")
     unseen = space.sample(2000, np.random.default_rng(1))
     truth = table.latency_ms(unseen)
     print(f"| noise | selection | {' | '.join(map(str, FITTED))} |\n|---|---|{'---|' * len(FITTED)}")
@@ -191,9 +197,9 @@ def _errors_by_count(
     latency = table.latency_ms(seen) * rng.lognormal(0, noise, len(seen))
     errors = []
     for count in range(FITTED[0], max(FITTED) + 1, 20):
-        process = fit_parts(space, seen[:count], latency[:count])
+        process = fit_part_costs(space, seen[:count], latency[:count])
         if count in FITTED:
-            errors.append(float(np.abs(process.predict(count_parts(space, unseen)) / truth - 1).mean()))
+            errors.append(float(np.abs(process.predict(part_count_matrix(space, unseen)) / truth - 1).mean()))
         if not at_random:
             chosen = select_subnets(space, process, seen, 20, rng)
             seen = np.concatenate([seen, chosen])

@@ -51,7 +51,7 @@ from edgenas.devices import Device, Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, iter_measurements
-from edgenas.profilers.measure.baseline_speed import at_common_baseline
+from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -110,7 +110,7 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
 def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
     """So many processes of a file by one agent, with none tried again."""
     found = iter_measurements([model] * count, target, device=device, settings=settings)
-    return MeasurementResult(tuple(at_common_baseline([each for each in found if isinstance(each, Measurement)])))
+    return MeasurementResult(tuple(scale_to_common_baseline([each for each in found if isinstance(each, Measurement)])))
 
 
 def of_rounds(rounds: MeasurementResult) -> Found:
@@ -131,8 +131,8 @@ def fixed(model: Path, target: Target, device: Device) -> Found:
 def batch(models: Sequence[Path], target: Target, device: Device, settings: MeasureSettings) -> list[Found]:
     """Measure files together in rounds, as edgenas does."""
     together = Batch(models, target, settings)
-    together.run(device)
-    return [of_rounds(each) for each in together.results() if isinstance(each, MeasurementResult)]
+    together.measure_missing(device)
+    return [of_rounds(each) for each in together.outcomes() if isinstance(each, MeasurementResult)]
 
 
 def equal_time(model: Path, target: Target, device: Device, count: int) -> MeasureSettings:
@@ -150,7 +150,7 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
 def unscaled(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
     """Measure the median of one process without correction."""
     (one,) = processes(model, target, device, settings, 1).measurements
-    return Found(one.unscaled_ms, None, one.device_s, 1, int(one.rejected))
+    return Found(one.unscaled_median_ms, None, one.device_s, 1, int(one.is_rejected))
 
 
 def print_spread(
@@ -238,7 +238,7 @@ def print_overhead(models: list[Path], target: Target, device: Device) -> None:
     settings = MeasureSettings(processes=1, max_processes=1)
     together = Batch(models, target, settings, on_process=keep)
     began = time.monotonic()
-    together.run(device)
+    together.measure_missing(device)
     seconds = time.monotonic() - began
     row = (
         f"{min(medians):.1f} to {max(medians):.1f}", f"{seconds:.1f}", f"{running:.1f}",

@@ -67,7 +67,7 @@ def three_columns(space: SearchSpace, genes: Genes, seen: int, measured: Vector)
     return predicted
 
 
-def judge(space: SearchSpace, genes: Genes, measured: Vector, again: Vector) -> tuple[str, MemoryModel]:
+def evaluate_memory_model(space: SearchSpace, genes: Genes, measured: Vector, again: Vector) -> tuple[str, MemoryModel]:
     """Return a row of the table of errors, without its name, and the fitted model."""
     seen = len(genes) * 3 // 5
     unseen, damaged = measured[seen:], measured.copy()
@@ -99,7 +99,7 @@ def main() -> None:
             for runtime, precision in TARGETS:
                 target = Target(load_profile("localhost"), runtime=runtime, precision=precision, threads=1)
                 models = files(space.decode(genes), target, folder)
-                row, model = judge(space, genes, peaks(models, target), peaks(models, target))
+                row, model = evaluate_memory_model(space, genes, peaks(models, target), peaks(models, target))
                 print(f"| {runtime} {precision} | {name} |", row, "|", flush=True)
                 costs = model.costs
                 each = f"{costs.per_activation_byte:.2f} | {costs.per_weight_byte:.2f}"

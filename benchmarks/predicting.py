@@ -55,7 +55,7 @@ from edgenas.pipeline.export_formats import build_file, format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.latency.acquisition import select_subnets
-from edgenas.profilers.latency.fit import fit_parts
+from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
@@ -69,7 +69,7 @@ TARGETS = {
 }
 HELD_OUT = 200
 MOST = 60  # of a way in a turn
-SUBNETS, JUDGING = 16, 4  # of a turn; the latter are held out by the table itself
+SUBNETS, HELD_OUT_OF_TURN = 16, 4  # of a turn; the latter are held out by the table itself
 
 
 # -- what is measured --------------------------------------------------------------
@@ -82,7 +82,7 @@ def subnet_onnx(architecture: Architecture) -> bytes:
 def held_out_subnets(checkpoint: Path) -> Genes:
     """Return as many genes per resolution; half uniformly random, half mutations of a front of accuracy and MACs."""
     rng = np.random.default_rng(11)
-    predictor = ReleasedPredictor.from_checkpoint(checkpoint, SPACE)
+    predictor = ReleasedPredictor.load_checkpoint(checkpoint, SPACE)
 
     def front(genes: Genes) -> Genes:
         return genes[nondominated_mask(np.column_stack([-predictor(genes), SPACE.macs(genes)]))]
@@ -236,15 +236,16 @@ class Measuring:
         share = min(1.0, self.record.spent("subnets") / self.seconds)
         if share < 1:
             yield [("subnets", each.id, subnet_onnx(each)) for each in SPACE.decode(self._chosen())]
-            uniform = SPACE.sample_distinct(4000, np.random.default_rng(0))[len(self.record.of("judging")) :][:JUDGING]
+            done = len(self.record.of("judging"))
+            uniform = SPACE.sample_distinct(4000, np.random.default_rng(0))[done : done + HELD_OUT_OF_TURN]
             yield [("judging", each.id, subnet_onnx(each)) for each in SPACE.decode(uniform)]
         for way, all_of_them in self._singly().items():
-            done = self.record.of(way)
-            each = device_s(done) / len(done) if done else 0.3
-            distinct = len({row["name"] for row in done})
+            rows = self.record.of(way)
+            each = device_s(rows) / len(rows) if rows else 0.3
+            distinct = len({row["name"] for row in rows})
             due = share + 0.05
-            wanted = int(max(due * self.seconds / each - len(done), due * len(all_of_them) - distinct))
-            times = Counter(row["name"] for row in done)
+            wanted = int(max(due * self.seconds / each - len(rows), due * len(all_of_them) - distinct))
+            times = Counter(row["name"] for row in rows)
             least = sorted(all_of_them, key=lambda one: times[one.name])[: max(0, min(MOST, wanted))]
             yield [(way, one.name, one.onnx()) for one in least]
         due_held = int(min(1, share + 0.05) * self._times * HELD_OUT) - len(self.record.of("held out"))
@@ -260,7 +261,7 @@ class Measuring:
         known = None
         if len(rows) >= 2 * SUBNETS:
             latency = np.array([at_a_millisecond(row) for row in rows])
-            known = fit_parts(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
+            known = fit_part_costs(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
         return select_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:
@@ -292,14 +293,14 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_median_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
             batch = Batch(paths, self.target, SETTINGS, monitor=watch, on_process=keep)
-            batch.run(self.device)
-            for item, result in zip(items, batch.results(), strict=True):
+            batch.measure_missing(self.device)
+            for item, result in zip(items, batch.outcomes(), strict=True):
                 if isinstance(result, Exception):
                     self.record.add(way="failed", name=item[1], of=item[0], turn=turn, error=str(result), device_s=0.0)
 

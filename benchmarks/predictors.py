@@ -39,7 +39,7 @@ from benchmarks.predicting import (
 from edgenas.costs import Genes, Vector
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.latency.drift import drift_covariances
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
+from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.profilers.latency.variance_components import estimate_variances, initial_variance, noise_variance
@@ -47,7 +47,7 @@ from edgenas.profilers.latency.variance_components import estimate_variances, in
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
 DRAWS = 50
-BIASES = slice(4, 6)  # of ``Judge._errors``
+BIASES = slice(4, 6)  # of ``HeldOutSubnets._errors``
 COLUMNS = (
     "method", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
     "median-scaled MAPE", "tau 128", "160", "192", "224", "pooled", "within 95% interval",
@@ -58,15 +58,15 @@ def calm(record: Record) -> Record:
     """Return a record corrected to the CPU's median speed, without rejected measurements."""
     usual = float(np.median([row["probe_ms"] for row in record.rows if "probe_ms" in row])) ** EXPONENT
     kept: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
     for row in record.rows:
         of_a_model = "probe_ms" in row
-        (refused if of_a_model and row["validity"] == "rejected" else kept).append(
+        (rejected if of_a_model and row["validity"] == "rejected" else kept).append(
             {**row, "median_ms": usual * at_a_millisecond(row)} if of_a_model else row
         )
     known = {row["name"] for row in kept}
-    # The other ways need every part and kernel: better a doubtful one than none.
-    record.rows = kept + [row for row in refused if row["way"] in ("parts", "kernels") and row["name"] not in known]
+    # The other methods need every part and kernel: better a rejected one than none.
+    record.rows = kept + [row for row in rejected if row["way"] in ("parts", "kernels") and row["name"] not in known]
     return record
 
 
@@ -79,15 +79,15 @@ def column(rows: Rows, name: str) -> Vector:
     return np.array([row[name] for row in rows], dtype=np.float64)
 
 
-class Judge:
-    """The held-out subnets with their ground truth; gives the table row of a prediction."""
+class HeldOutSubnets:
+    """The held-out subnets with their ground truth, and the table row of a prediction."""
 
     def __init__(self, rows: Rows, near: set[str]) -> None:
         self.by_name: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             self.by_name.setdefault(row["name"], []).append(row)
         self.genes = SPACE.encode([SPACE.from_id(name) for name in self.by_name])
-        self.counts = count_parts(SPACE, self.genes)
+        self.counts = part_count_matrix(SPACE, self.genes)
         self.near = np.array([name in near for name in self.by_name])
         self.truth, self.covariance = settled(rows, list(self.by_name))
 
@@ -109,15 +109,15 @@ class Judge:
         )
         yield self.bound()
 
-    def held(self, process: PartProcess) -> str:
+    def coverage(self, process: PartProcess) -> str:
         """Return the share of ground truths within the 95% interval, widened by their own error."""
         predicted = process.predict(self.counts)
         half = 1.96 * np.hypot(process.predict_std(self.counts) / predicted, np.sqrt(np.diag(self.covariance)))
         return f"{(np.abs(self.truth / predicted - 1) <= half).mean():.1%}"
 
-    def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, held: str = "") -> str:
+    def row(self, way: str, seconds: float, predicted: Vector, truth: Vector | None = None, coverage: str = "") -> str:
         found = self._errors(predicted, self.truth if truth is None else truth)
-        return _shown(way, f"{seconds:.0f}", found, held)
+        return _shown(way, f"{seconds:.0f}", found, coverage)
 
     def bound(self) -> str:
         """Return the row of the ground truth with errors as large as its own, the mean of some draws.
@@ -142,10 +142,10 @@ class Judge:
         return np.array([error.mean(), np.quantile(error, 0.95), *within, *biases, drift_corrected, *taus])
 
 
-def _shown(way: str, seconds: str, errors: Vector, held: str) -> str:
+def _shown(way: str, seconds: str, errors: Vector, coverage: str) -> str:
     formats = ["{:.1%}"] * 4 + ["{:+.1%}"] * 2 + ["{:.1%}"] + ["{:.3f}"] * 5
     numbers = ["" if np.isnan(error) else each.format(error) for each, error in zip(formats, errors, strict=True)]
-    return f"| {' | '.join([way, seconds, *numbers, held])} |"
+    return f"| {' | '.join([way, seconds, *numbers, coverage])} |"
 
 
 def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
@@ -177,7 +177,7 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
     """Fit edgenas's latency table to measured subnets, with source tables."""
-    return fit_parts(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
+    return fit_part_costs(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
 
 
 def first_of_each(rows: Rows) -> list[dict[str, Any]]:
@@ -239,21 +239,23 @@ def operators(rows: Rows) -> Vector:
 
 def compared(record: Record, near: set[str]) -> Iterator[str]:
     """Yield the rows of a target."""
-    judge = Judge(record.of("held out"), near)
+    held_out = HeldOutSubnets(record.of("held out"), near)
     subnets = record.of("subnets")
     for share in SHARES:
         part = subnets[: max(20, int(share * len(subnets)))]
         process = table(part)
         way = f"latency table, {len(part)} subnets"
-        yield judge.row(way, device_s(part), process.predict(judge.counts), held=judge.held(process))
+        yield held_out.row(way, device_s(part), process.predict(held_out.counts), coverage=held_out.coverage(process))
     if parts := first_of_each(record.of("parts")):
         half = subnets[: len(subnets) // 2]
         process = table(half, [PartCosts(0.0, isolated(parts))])
         way = f"trial: {len(half)} subnets and each isolated part once"
-        yield judge.row(way, device_s(half + parts), process.predict(judge.counts), held=judge.held(process))
+        yield held_out.row(
+            way, device_s(half + parts), process.predict(held_out.counts), coverage=held_out.coverage(process)
+        )
     macs, seconds = SPACE.macs(genes_of(subnets)), record.spent("subnets")
     line = fit_non_negative(np.column_stack([np.ones(len(macs)), macs]), column(subnets, "median_ms"))
-    yield judge.row("linear in MACs, same subnets", seconds, line[0] + line[1] * SPACE.macs(judge.genes))
+    yield held_out.row("linear in MACs, same subnets", seconds, line[0] + line[1] * SPACE.macs(held_out.genes))
     others = (
         ("sum of isolated parts", "parts", isolated),
         ("random forests on isolated kernels", "kernels", forests),
@@ -261,9 +263,9 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
     )
     for name, way, fit in others:
         if rows := record.of(way):
-            yield judge.row(name, record.spent(way), judge.counts @ fit(rows))
-    if judge.repeated:
-        yield from judge.noise_floor()
+            yield held_out.row(name, record.spent(way), held_out.counts @ fit(rows))
+    if held_out.repeated:
+        yield from held_out.noise_floor()
 
 
 def main() -> None:

@@ -29,9 +29,9 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmarks.predicting import SPACE, Record
-from benchmarks.predictors import Judge, Rows, calm, column, genes_of, table
+from benchmarks.predictors import HeldOutSubnets, Rows, calm, column, genes_of, table
 from edgenas.costs import Vector
-from edgenas.profilers.latency.fit import PartCosts, count_parts, part_basis
+from edgenas.profilers.latency.fit import PartCosts, part_basis, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import Observations, Prior
 
@@ -45,12 +45,12 @@ class Measured:
 
     rows: Rows
     table: PartProcess
-    judge: Judge
+    held_out: HeldOutSubnets
 
     @classmethod
     def of(cls, record: Record) -> Measured:
         rows = record.of("judging") + record.of("subnets")
-        return cls(rows, table(rows), Judge(record.of("held out"), near=set()))
+        return cls(rows, table(rows), HeldOutSubnets(record.of("held out"), near=set()))
 
     @property
     def costs(self) -> PartCosts:
@@ -63,7 +63,10 @@ class Measured:
 
     def from_few(self, count: int, others: Sequence[PartCosts]) -> list[Vector]:
         """Evaluate tables from ``count`` subnets with source tables."""
-        return [judged(table(rows, others).predict(self.judge.counts), self.judge.truth) for rows in self.draws(count)]
+        return [
+            rank_and_error(table(rows, others).predict(self.held_out.counts), self.held_out.truth)
+            for rows in self.draws(count)
+        ]
 
     @cached_property
     def without_prior(self) -> dict[int, list[Vector]]:
@@ -72,15 +75,16 @@ class Measured:
 
     def from_copy(self, count: int, other: PartProcess) -> list[Vector]:
         """Evaluate another target's table, scaled by the median ratio to ``count`` subnets."""
-        copied = other.predict(self.judge.counts)
+        copied = other.predict(self.held_out.counts)
         there = [
-            column(rows, "median_ms") / other.predict(count_parts(SPACE, genes_of(rows))) for rows in self.draws(count)
+            column(rows, "median_ms") / other.predict(part_count_matrix(SPACE, genes_of(rows)))
+            for rows in self.draws(count)
         ]
-        return [judged(np.median(ratio) * copied, self.judge.truth) for ratio in there]
+        return [rank_and_error(np.median(ratio) * copied, self.held_out.truth) for ratio in there]
 
     @cached_property
     def _plain(self) -> Prior:
-        seen, ones = count_parts(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
+        seen, ones = part_count_matrix(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
         observations = Observations(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
         return Prior.fit(part_basis(SPACE), observations)
 
@@ -94,7 +98,7 @@ def print_transfer(name: str, others: Sequence[Measured], mine: Measured) -> Non
     known = [other.costs for other in others]
     copied = others[0].table if len(others) == 1 else None
     if copied is not None:
-        unscaled = judged(copied.predict(mine.judge.counts), mine.judge.truth, scaled=False)
+        unscaled = rank_and_error(copied.predict(mine.held_out.counts), mine.held_out.truth, scaled=False)
         print_row(name, 0, [unscaled], [], [])
     for count in COUNTS:
         copies = [] if copied is None else mine.from_copy(count, copied)
@@ -107,10 +111,10 @@ def print_row(name: str, count: int, *ways: Sequence[Vector]) -> None:
 
 def print_limit(name: str, other: Measured, mine: Measured) -> None:
     """Print what limits one pair."""
-    judge = mine.judge
-    own = mine.beyond_plain(judge.counts, judge.truth)
-    theirs = other.beyond_plain(judge.counts, other.table.predict(judge.counts))
-    noise = np.diag(judge.covariance)
+    held_out = mine.held_out
+    own = mine.beyond_plain(held_out.counts, held_out.truth)
+    theirs = other.beyond_plain(held_out.counts, other.table.predict(held_out.counts))
+    noise = np.diag(held_out.covariance)
     alike = float(np.corrcoef(own, theirs)[0, 1] / np.sqrt(1 - noise.mean() / own.var()))
     without, together = (np.polynomial.Polynomial.fit(theirs, own, degree)(theirs) for degree in (0, 1))
     left = [float(np.abs(own - fitted).mean()) for fitted in (without, together)]
@@ -118,7 +122,7 @@ def print_limit(name: str, other: Measured, mine: Measured) -> None:
     print(f"| {name} | {alike:+.2f} | {left[0]:.1%} | {left[1]:.1%} | {truth:.1%} |", flush=True)
 
 
-def judged(predicted: Vector, truth: Vector, *, scaled: bool = True) -> Vector:
+def rank_and_error(predicted: Vector, truth: Vector, *, scaled: bool = True) -> Vector:
     """Return Spearman, Kendall tau and, if the scale is the target's, MAPE."""
     error = float(np.abs(predicted / truth - 1).mean()) if scaled else np.nan
     ranks = (float(statistic(predicted, truth).statistic) for statistic in (spearmanr, kendalltau))
@@ -146,7 +150,7 @@ def main() -> None:
         print_transfer(f"all others -> {name}", [each for each in all_of_them.values() if each is not mine], mine)
     print("\n| from, to | correlation | plain features | plus the other target | ground truth |\n|---|---|---|---|---|")
     for first, second in pairs:
-        if all_of_them[second].judge.repeated:
+        if all_of_them[second].held_out.repeated:
             print_limit(f"{first} -> {second}", all_of_them[first], all_of_them[second])
 
 

@@ -64,28 +64,30 @@ def read_bytes(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def digest(data: bytes) -> str:
+def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json_bytes(value: Any) -> bytes:
     """Return a JSON value as bytes that depend on its content alone: sorted keys, no blanks, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest_of_inputs(*inputs: Any) -> str:
     """Return a digest of a step's inputs (JSON values): its result is current while this stays equal."""
-    return digest(canonical_json(list(inputs)))[:16]
+    return sha256_hex(canonical_json_bytes(list(inputs)))[:16]
 
 
 def write_document(path: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
     """Write a JSON document with header and checksum. Bodies of equal content and order give equal bytes."""
-    header = {"format": f"edgenas.{kind}", "version": version, "sha256": digest(canonical_json(body))}
+    header = {"format": f"edgenas.{kind}", "version": version, "sha256": sha256_hex(canonical_json_bytes(body))}
     write_bytes(path, (json.dumps({**header, **body}, indent=1, allow_nan=False) + "\n").encode())
 
 
-def check_header(header: Mapping[str, Any], path: Path, kind: str, version: int, oldest: int | None = None) -> int:
+def parse_header_version(
+    header: Mapping[str, Any], path: Path, kind: str, version: int, oldest: int | None = None
+) -> int:
     """Return the schema version of a file's header.
 
     Raises:
@@ -138,10 +140,10 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
         raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
     if not isinstance(document, dict):
         raise FormatError(f"{path}: is not an edgenas file; {_REMEDY}")
-    found = check_header(document, path, kind, version, oldest)
+    found = parse_header_version(document, path, kind, version, oldest)
     body = _Body(path, {key: value for key, value in document.items() if key not in ("format", "version", "sha256")})
     try:
-        intact = document.get("sha256") == digest(canonical_json(body))
+        intact = document.get("sha256") == sha256_hex(canonical_json_bytes(body))
     except ValueError:
         intact = False
     if not intact:
@@ -199,10 +201,10 @@ def write_tensors(
         "body": dict(body),
     }
     # A single metadata key, because safetensors writes several in random order.
-    write_bytes(path, save(arrays, metadata={"edgenas": canonical_json(header).decode()}))
+    write_bytes(path, save(arrays, metadata={"edgenas": canonical_json_bytes(header).decode()}))
 
 
-def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_tensors_and_body(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the body that ``write_tensors`` wrote.
 
     Raises FormatError when the file is damaged, of another kind, or of another version.
@@ -217,14 +219,14 @@ def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, np.ndar
         arrays, body = load(data), dict(header["body"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{path}: is damaged or no edgenas file (its header cannot be read); {_REMEDY}") from None
-    check_header(header, path, kind, version)
+    parse_header_version(header, path, kind, version)
     if header.get("sha256") != _digest_tensors(arrays, body):
         raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
     return arrays, _Body(path, body)
 
 
 def _digest_tensors(arrays: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> str:
-    hasher = hashlib.sha256(canonical_json(body))
+    hasher = hashlib.sha256(canonical_json_bytes(body))
     for name, array in sorted(arrays.items()):
         hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hasher.update(array.tobytes())
@@ -241,7 +243,7 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        value = yaml.load(read_bytes(path), _make_yaml_loader(path))  # noqa: S506 - a SafeLoader
+        value = yaml.load(read_bytes(path), _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
         if _has_huge_integer(value):
             raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
         return value
@@ -253,7 +255,7 @@ def read_yaml(path: Path) -> Any:
         raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
 
 
-def _make_yaml_loader(path: Path) -> Any:
+def _make_yaml_loader_class(path: Path) -> Any:
     """Return a safe loader class that refuses repeated keys and aliases without end."""
     import yaml
 
@@ -341,20 +343,20 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     try:
         result: T = _type_adapter(cast("Any", cls)).validate_python(data)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_describe_first_problem(cls, error)}") from None
+        raise UsageError(f"{where}: {_format_first_problem(cls, error)}") from None
     except UsageError as error:
         raise type(error)(f"{where}: {error}") from None
     return result
 
 
-def _describe_first_problem(cls: type[Any], error: Any) -> str:
+def _format_first_problem(cls: type[Any], error: Any) -> str:
     problems = error.errors()
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
     place = ".".join(str(step) for step in problem["loc"])
     if problem["type"] in _UNKNOWN_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
-        return f"unknown key {place!r}{suggest_nearest(str(problem['loc'][-1]), known)}"
+        return f"unknown key {place!r}{format_suggestion(str(problem['loc'][-1]), known)}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"key {place!r} is missing"
     if problem["type"] == "dataclass_type":
@@ -379,7 +381,7 @@ def _field_names(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def suggest_nearest(word: str, known: list[str]) -> str:
+def format_suggestion(word: str, known: list[str]) -> str:
     """Return the end of a message about an unknown word: the nearest known word, and all known ones."""
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"

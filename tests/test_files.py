@@ -181,7 +181,7 @@ def test_document_of_another_kind_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tensor_file")
 def test_tensors_round_trip(folder: Path) -> None:
     """Arrays come back with value, type and shape, and the body with them."""
-    arrays, body = files.read_tensors(folder / "whole.safetensors", "test", 2)
+    arrays, body = files.read_tensors_and_body(folder / "whole.safetensors", "test", 2)
     assert body == BODY
     assert arrays.keys() == TENSORS.keys()
     for name, array in TENSORS.items():
@@ -193,7 +193,7 @@ def test_flipped_byte_of_tensors_is_never_believed(folder: Path, tensor_file: by
     """A tensor file with one byte changed, in header, body or data, is refused or still says the very same."""
     (folder / "flipped").write_bytes(flip(tensor_file, position, mask))
     try:
-        arrays, body = files.read_tensors(folder / "flipped", "test", 2)
+        arrays, body = files.read_tensors_and_body(folder / "flipped", "test", 2)
     except FormatError:
         return
     assert body == BODY
@@ -206,7 +206,7 @@ def test_truncated_tensors_are_refused(folder: Path, tensor_file: bytes, length:
     """A tensor file that lacks its end is refused."""
     (folder / "cut").write_bytes(tensor_file[: length % len(tensor_file)])
     with pytest.raises(FormatError, match="is damaged"):
-        files.read_tensors(folder / "cut", "test", 2)
+        files.read_tensors_and_body(folder / "cut", "test", 2)
 
 
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
@@ -215,14 +215,14 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
 
     save_file({"weight": np.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(FormatError, match="no edgenas file"):
-        files.read_tensors(tmp_path / "foreign.safetensors", "test", 1)
+        files.read_tensors_and_body(tmp_path / "foreign.safetensors", "test", 1)
 
 
 def test_newer_tensors_ask_for_an_upgrade(tmp_path: Path) -> None:
     """Tensors of a newer schema are refused like documents."""
     files.write_tensors(tmp_path / "new", "test", 3, TENSORS, {})
     with pytest.raises(FormatError, match="this edgenas reads up to 2; upgrade"):
-        files.read_tensors(tmp_path / "new", "test", 2)
+        files.read_tensors_and_body(tmp_path / "new", "test", 2)
 
 
 def test_equal_tensors_give_equal_bytes_in_every_process(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Evaluator:
         order = np.random.default_rng([seed, 1]).permutation(len(data.train))
         self._calibration = data.train.images[order[:CALIBRATION_IMAGES]]
 
-    def subnet(self, architecture: Architecture) -> Subnet:
+    def calibrated_subnet(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone, calibrated module of an architecture, in eval mode."""
         inputs = self._data.to_inputs(self._calibration, architecture.resolution)
         return extract_subnet(self._supernet, architecture, inputs, self._threads)
@@ -49,7 +49,7 @@ class Evaluator:
 
     def __call__(self, architecture: Architecture) -> float:
         """Return the accuracy of an architecture on the validation split, 0 to 1."""
-        return self.accuracy(self.subnet(architecture), self._data.validation, architecture.resolution)
+        return self.accuracy(self.calibrated_subnet(architecture), self._data.validation, architecture.resolution)
 
 
 def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:

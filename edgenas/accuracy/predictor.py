@@ -47,19 +47,19 @@ class AccuracyPredictor:
 
     def __call__(self, genes: Genes) -> Vector:
         """Return the predicted accuracy (M,), 0 to 1, of genes (M, G)."""
-        return _predict(self._model, self._features(genes))
+        return _predict_accuracy(self._fitted_model, self._one_hot_features(genes))
 
     @property
     def rmse(self) -> float:
         """Cross-validated root mean square error, as a fraction: 0.01 is one percentage point."""
-        return float(np.sqrt(np.mean((self._held_out - self.accuracy) ** 2)))
+        return float(np.sqrt(np.mean((self._held_out_predictions - self.accuracy) ** 2)))
 
     @property
     def kendall_tau(self) -> float:
         """Cross-validated rank correlation, -1 to 1; 0 where all accuracies are equal."""
         from scipy.stats import kendalltau
 
-        tau = float(kendalltau(self._held_out, self.accuracy).statistic)
+        tau = float(kendalltau(self._held_out_predictions, self.accuracy).statistic)
         return 0.0 if np.isnan(tau) else tau
 
     def __repr__(self) -> str:
@@ -72,21 +72,23 @@ class AccuracyPredictor:
         )
 
     @cached_property
-    def _held_out(self) -> Vector:
+    def _held_out_predictions(self) -> Vector:
         """The accuracy of each subnet, predicted by a model fitted without its fold, (N,)."""
         fold = np.random.default_rng(0).permutation(len(self.genes)) % _FOLDS
         predicted = np.empty(len(self.genes))
-        features = self._features(self.genes)
+        features = self._one_hot_features(self.genes)
         for number in range(_FOLDS):
             fitted = fold != number
-            predicted[~fitted] = _predict(_fit(features[fitted], self.accuracy[fitted]), features[~fitted])
+            predicted[~fitted] = _predict_accuracy(
+                _fit_gaussian_process(features[fitted], self.accuracy[fitted]), features[~fitted]
+            )
         return predicted
 
     @cached_property
-    def _model(self) -> Any:
-        return _fit(self._features(self.genes), self.accuracy)
+    def _fitted_model(self) -> Any:
+        return _fit_gaussian_process(self._one_hot_features(self.genes), self.accuracy)
 
-    def _features(self, genes: Genes) -> Vector:
+    def _one_hot_features(self, genes: Genes) -> Vector:
         """Return the one-hot genes, (M, F): one column for each value of each gene, zeros for dead genes."""
         dead = self.space.dead_genes(genes)
         columns = []
@@ -96,7 +98,7 @@ class AccuracyPredictor:
         return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def _fit(features: Vector, accuracy: Vector) -> Any:
+def _fit_gaussian_process(features: Vector, accuracy: Vector) -> Any:
     """Fit a Gaussian process to log-odds of accuracy (N,) with features (N, F)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -112,6 +114,6 @@ def _fit(features: Vector, accuracy: Vector) -> Any:
         return model.fit(features, np.log(bounded / (1 - bounded)))
 
 
-def _predict(model: Any, features: Vector) -> Vector:
+def _predict_accuracy(model: Any, features: Vector) -> Vector:
     accuracy: Vector = 1 / (1 + np.exp(-model.predict(features)))
     return accuracy

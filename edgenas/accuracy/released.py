@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError, MissingExtraError, UsageError
-from edgenas.files import read_tensors, write_tensors
+from edgenas.files import read_tensors_and_body, write_tensors
 from edgenas.space import MobileNetV3, SearchSpace
 
 _KIND, _VERSION = "accuracy_predictor", 1
@@ -66,10 +66,10 @@ class ReleasedPredictor:
         accuracy = np.empty(len(genes))
         for start in range(0, len(genes), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
-            accuracy[chunk] = self._forward(self.features(genes[chunk]))
+            accuracy[chunk] = self._forward(self.one_hot_features(genes[chunk]))
         return accuracy
 
-    def features(self, genes: Genes) -> npt.NDArray[np.float32]:
+    def one_hot_features(self, genes: Genes) -> npt.NDArray[np.float32]:
         """Return the network's inputs, (N, 128): one-hot kernel sizes, expand ratios and resolution."""
         features = np.zeros((len(genes), _FEATURES), dtype=np.float32)
         live, rows = ~self.space.dead_genes(genes), np.arange(len(genes))
@@ -99,7 +99,7 @@ class ReleasedPredictor:
         return (hidden @ self.tensors[f"{_LAYERS[-1]}.weight"].T + self.tensors[f"{_LAYERS[-1]}.bias"])[:, 0]
 
     @classmethod
-    def from_checkpoint(cls, path: Path, space: SearchSpace) -> Self:
+    def load_checkpoint(cls, path: Path, space: SearchSpace) -> Self:
         """Return the predictor in the released ``acc_predictor.pth``.
 
         Reading it takes torch, but runs no code that the file may hold.
@@ -115,7 +115,7 @@ class ReleasedPredictor:
                 f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
             ) from None
         released = read_released_file(path)
-        return cls._from_file(path, space, {released.keys[name]: t.numpy() for name, t in released.tensors.items()})
+        return cls._from_tensors(path, space, {released.keys[name]: t.numpy() for name, t in released.tensors.items()})
 
     def save(self, path: Path) -> None:
         """Write the weights as a safetensors file, which is read without torch."""
@@ -124,10 +124,10 @@ class ReleasedPredictor:
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Self:
         """Return the predictor that ``save`` wrote. Raises FormatError when the file is damaged."""
-        return cls._from_file(path, space, read_tensors(path, _KIND, _VERSION)[0])
+        return cls._from_tensors(path, space, read_tensors_and_body(path, _KIND, _VERSION)[0])
 
     @classmethod
-    def _from_file(cls, path: Path, space: SearchSpace, tensors: Tensors) -> Self:
+    def _from_tensors(cls, path: Path, space: SearchSpace, tensors: Tensors) -> Self:
         """Return the predictor with these weights; a FormatError names the file they are from."""
         try:
             return cls(space, tensors)

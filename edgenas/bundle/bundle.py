@@ -30,7 +30,7 @@ from edgenas.bundle.check import (
 from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.export.formats import FORMATS, ExportFormat
-from edgenas.files import TEMPORARY_SUFFIX, canonical_json, parse_dataclass, write_bytes, write_document
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, parse_dataclass, write_bytes, write_document
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
@@ -152,7 +152,7 @@ def write_bundle(
     settings = asdict(parse_dataclass(PreprocessingSettings, dict(preprocessing), "preprocessing"))
     facts = {"kind": str(export_format), **card}
     try:
-        canonical_json(facts)
+        canonical_json_bytes(facts)
     except (TypeError, ValueError) as error:
         raise UsageError(f"card: must be plain JSON data ({error})") from None
     sample = pack_npz_bytes(image=sample_image, input=sample_input, expected=expected, reference=reference)

@@ -18,7 +18,7 @@ from edgenas.errors import FormatError, ModelError, UsageError, VerificationErro
 from edgenas.export.formats import ExportFormat
 from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
 from edgenas.export.tflite.metadata import has_other_labels
-from edgenas.files import Schema, digest, parse_dataclass, read_bytes, read_document, rename_keys
+from edgenas.files import Schema, parse_dataclass, read_bytes, read_document, rename_keys, sha256_hex
 from edgenas.version import __version__
 
 _KEYS_RENAMED_IN_3 = {"made_from": "inputs_digest", "verdict": "validity"}
@@ -215,7 +215,7 @@ def _read_checked_interface(model: bytes, file_format: str, card: Mapping[str, A
             f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.export_format}"
         )
     actual = {
-        "model_sha256": digest(model),
+        "model_sha256": sha256_hex(model),
         "model_bytes": len(model),
         "input": interface.input.to_dict(),
         "output": interface.output.to_dict(),

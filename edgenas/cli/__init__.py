@@ -29,7 +29,7 @@ for module in (demo, train, import_, evaluate, profile, search, choose, export, 
 app.add_typer(device.app, name="device")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version_and_exit(wanted: bool) -> None:
     if wanted:
         from edgenas.version import __version__
 
@@ -39,7 +39,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version_and_exit, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Find, measure and ship the best network for an edge device."""
 
@@ -49,26 +51,28 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except EdgeNASError as error:
-        _exit_with(str(error), error.exit_code)
+        _print_error_and_exit(str(error), error.exit_code)
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             print(error.format_message(), file=sys.stderr)
             sys.exit(2)
-        _exit_with(error.format_message(), 2)
+        _print_error_and_exit(error.format_message(), 2)
     except KeyboardInterrupt:
-        _exit_with("interrupted; the same command resumes where it stopped", 130)
+        _print_error_and_exit("interrupted; the same command resumes where it stopped", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        _exit_with("this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1)
+        _print_error_and_exit(
+            "this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1
+        )
     except OSError as error:
-        _exit_with(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     sys.exit(code)
 
 
-def _exit_with(message: str, code: int) -> None:
+def _print_error_and_exit(message: str, code: int) -> None:
     print(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

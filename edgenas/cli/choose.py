@@ -68,11 +68,11 @@ def command(
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print(f"validity: {choice.measured.validity}")
-    options = f"--arch {choice.arch} --device {target.cli_name}{_format_options(target)}"
+    options = f"--arch {choice.arch} --device {target.cli_name}{_format_export_options(target)}"
     print(f"next: edgenas export --run {run} {options} --out ship")
 
 
-def _format_options(target: Target) -> str:
+def _format_export_options(target: Target) -> str:
     """Return the options of export that name the target's file format, where they are not the defaults."""
     from edgenas.pipeline.export_formats import format_of
 

@@ -23,7 +23,7 @@ PrecisionOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default the profile's.")]
 
 
-def make_target(
+def load_target(
     device: str, runtime: str | None = None, threads: int | None = None, precision: str | None = None
 ) -> Target:
     """Return the target that the options name; UsageError, listing what exists, for an unknown name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgenas.cli.common import DeviceOption, JsonOption, RunOption, make_target, print_json, print_table
+from edgenas.cli.common import DeviceOption, JsonOption, RunOption, load_target, print_json, print_table
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
     from edgenas.pipeline.demo import run_demo
     from edgenas.report import Marker, write_front_plot
 
-    result = run_demo(run, make_target(device))
+    result = run_demo(run, load_target(device))
     picture = result.run.folder.picture(result.target.name)
     markers = [Marker(row.name, row.measured_ms, row.interval_ms, row.test_accuracy) for row in result.subnets]
     write_front_plot(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, make_target, print_json, print_table
+from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, load_target, print_json, print_table
 from edgenas.errors import EdgeNASError, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def check_profile(
     """Try each step that measuring needs; print what fails and how to fix it."""
     from edgenas.pipeline.device_check import all_passed, check_device
 
-    target = make_target(profile, runtime, threads)
+    target = load_target(profile, runtime, threads)
     results = check_device(target)
     passed = all_passed(results)
     if json:

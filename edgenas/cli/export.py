@@ -70,7 +70,7 @@ def command(
     )
     opened = Run(run)
     measured_on = opened.target(device or "localhost", runtime, threads)
-    architecture = _find_architecture(opened, arch, device, measured_on)
+    architecture = _load_architecture(opened, arch, device, measured_on)
     for line in skipped:
         opened.workspace.progress.say(f"export    {line}")
     described: dict[str, Any] = {"run": str(run), "architecture": architecture.id, "skipped": skipped}
@@ -78,10 +78,10 @@ def command(
         done = opened.export_all(architecture, measured_on, out, formats, settings)
     except FailedExportError as error:
         if json:
-            print_json({**described, "bundles": [_to_dict(each) for each in error.done], "failed": error.failed})
+            print_json({**described, "bundles": [_bundle_to_dict(each) for each in error.done], "failed": error.failed})
         raise
     if json:
-        print_json({**described, "bundles": [_to_dict(each) for each in done], "failed": {}})
+        print_json({**described, "bundles": [_bundle_to_dict(each) for each in done], "failed": {}})
         return
     _print_bundles(done, device)
 
@@ -94,7 +94,7 @@ def _parse_batch(text: str) -> int | None:
     return int(text)
 
 
-def _find_architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
+def _load_architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
     """Return the architecture that is named, else the one that was chosen for the device."""
     if arch is not None:
         return run.architecture(arch)
@@ -103,7 +103,7 @@ def _find_architecture(run: Run, arch: str | None, device: str | None, target: T
     return run.chosen(target)
 
 
-def _to_dict(exported: ExportedBundle) -> dict[str, Any]:
+def _bundle_to_dict(exported: ExportedBundle) -> dict[str, Any]:
     return {
         "format": str(exported.export_format),
         "for": exported.card["for"],

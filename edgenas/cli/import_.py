@@ -50,13 +50,13 @@ def command(
     of_weights = {"FILE": source, "--choices": choices, "--mirror": mirror}
     of_tables = {"--tables": tables, "--device": device, "--space": space, "--width": width, "--predictor": predictor}
     if tables is not None:
-        _refuse_options(of_weights, "--tables")
+        _check_options_absent(of_weights, "--tables")
         opened = _import_tables(run, tables, device, space, width, predictor)
         following = f"next: edgenas search --run {run} --device {device}"
         if not opened.folder.released_predictor.exists():
             following = "to search it, import it again with --predictor FILE"
     elif source is not None:
-        _refuse_options(of_tables, "a checkpoint")
+        _check_options_absent(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
         following = f"next: edgenas profile --run {run} --device localhost"
     else:
@@ -68,7 +68,7 @@ def command(
         print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks; {following}")
 
 
-def _refuse_options(options: dict[str, Any], beside: str) -> None:
+def _check_options_absent(options: dict[str, Any], beside: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise UsageError(f"{' and '.join(given)} cannot be given together with {beside}; import one after the other")

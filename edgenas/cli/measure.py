@@ -39,13 +39,13 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Measure model files on a device, with intervals and conditions."""
-    from edgenas.cli.measurement_output import document, print_outcomes
+    from edgenas.cli.measurement_output import build_document, print_outcomes
     from edgenas.devices import load_profile
 
-    measured = _measure(models, load_profile(device), runtime, precision, threads)
+    measured = _measure_with_progress(models, load_profile(device), runtime, precision, threads)
     if measured.results or 0 < len(measured.errors) < len(measured.outcomes):
         if json:
-            print_json(document(measured.outcomes, measured.targets, compare))
+            print_json(build_document(measured.outcomes, measured.targets, compare))
         else:
             print_outcomes(measured.outcomes, measured.targets, compare)
     if isinstance(measured.stopped_by, KeyboardInterrupt):
@@ -55,7 +55,7 @@ def command(
     measured.raise_for_errors()
 
 
-def _measure(
+def _measure_with_progress(
     models: list[Path], profile: DeviceProfile, runtime: str | None, precision: str | None, threads: int | None
 ) -> MeasuredModels:
     """Measure the files, with progress where there are several."""
@@ -65,19 +65,25 @@ def _measure(
     total, done = 0, 0
     bar: Bar
 
-    def start(processes: int) -> None:
+    def start_bar(processes: int) -> None:
         nonlocal total, bar
         progress = Progress() if len(set(models)) > 1 else Silent()
         total, bar = processes, stack.enter_context(progress.step("measure", processes))
 
-    def show(model: Path, measurement: Measurement) -> None:
+    def advance_bar(model: Path, measurement: Measurement) -> None:
         nonlocal done
         done += 1
         bar(min(done, total), f"{model}  {measurement.median_ms:.3f} ms")
 
     with contextlib.suppress(_StoppedError), contextlib.ExitStack() as stack:
         measured = measure_models(
-            models, profile, runtime=runtime, precision=precision, threads=threads, on_start=start, on_process=show
+            models,
+            profile,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            on_start=start_bar,
+            on_process=advance_bar,
         )
         if measured.stopped_by is not None:
             raise _StoppedError  # through the progress, or else it would say that measuring is done

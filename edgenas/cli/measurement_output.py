@@ -22,19 +22,19 @@ _NO_CHANGE = 0.0005  # as a share of the latency
 _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "validity")
 
 
-def document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
+def build_document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
     """Return the command's JSON document."""
-    models = [_model_document(path, outcome, targets[path]) for path, outcome in outcomes.items()]
+    models = [_read_model_dict(path, outcome, targets[path]) for path, outcome in outcomes.items()]
     if not compare:
         return {"models": models}
     return {"models": models, "ranking": [asdict(row) for row in rank_results(_select_results(outcomes))]}
 
 
-def _model_document(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
+def _read_model_dict(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
     common: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
     if not isinstance(outcome, MeasurementResult):
         return {**common, "error": "interrupted before it" if outcome is None else str(outcome)}
-    graph = _summarise_graph(path)
+    graph = _try_read_graph_summary(path)
     if graph is not None:
         counts = {"macs": graph.macs, "params": graph.params, "activation_bytes": graph.activation_bytes}
         common["graph"] = {**counts, "operators_without_macs": graph.unsupported}
@@ -46,14 +46,14 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
     results = _select_results(outcomes)
     names = ", ".join(dict.fromkeys(target.name for target in targets.values()))
     made_up = " SYNTHETIC" if any(result.synthetic for result in results.values()) else ""
-    print_table(_COLUMNS, [_row(path, outcome) for path, outcome in outcomes.items()], f"{names}{made_up}")
+    print_table(_COLUMNS, [_read_row_cells(path, outcome) for path, outcome in outcomes.items()], f"{names}{made_up}")
     # A rejection names its model; missing facts are the same for all models of a device.
     for line in dict.fromkeys(
         f"{path if result.validity.status == 'rejected' else 'validity'}: {result.validity}"
         for path, result in results.items()
     ):
         print(line)
-    print(f"conditions: {conditions(list(results.values()))}")
+    print(f"conditions: {format_conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
             print(f"failed: {outcome}")
@@ -61,7 +61,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         _print_ranking(rank_results(results))
 
 
-def _row(path: Path, outcome: Outcome) -> list[str]:
+def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
     if not isinstance(outcome, MeasurementResult):
         return [str(path), *[""] * (len(_COLUMNS) - 2), "failed" if isinstance(outcome, ModelError) else "not measured"]
     low, high = outcome.interval_ms
@@ -73,19 +73,19 @@ def _row(path: Path, outcome: Outcome) -> list[str]:
         str(len(outcome.measurements)),
         "not measured" if outcome.peak_bytes is None else format_bytes(outcome.peak_bytes),
         format_bytes(path.stat().st_size),
-        _format_macs(path),
+        _read_macs_text(path),
         outcome.validity.status,
     ]
 
 
-def _format_macs(path: Path) -> str:
-    graph = _summarise_graph(path)
+def _read_macs_text(path: Path) -> str:
+    graph = _try_read_graph_summary(path)
     if graph is None:
         return ""
     return f"{graph.macs / 1e6:.1f} M" + (" + unknown" if graph.unsupported else "")
 
 
-def _summarise_graph(path: Path) -> GraphSummary | None:
+def _try_read_graph_summary(path: Path) -> GraphSummary | None:
     """Return the costs of an ONNX file by its graph; None for another kind, or one that cannot be read."""
     from edgenas.graph import summarise_model
 
@@ -97,7 +97,7 @@ def _summarise_graph(path: Path) -> GraphSummary | None:
         return None
 
 
-def conditions(results: Sequence[MeasurementResult]) -> str:
+def format_conditions(results: Sequence[MeasurementResult]) -> str:
     """Return the state of the device during the measurements, as far as it is known, as text."""
     states = [
         state

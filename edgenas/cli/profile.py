@@ -61,9 +61,9 @@ def command(
     opened = Run(run)
     target = opened.target(device, runtime, threads, precision)
     if check:
-        _check_table(opened, target, json)
+        _measure_and_print_check(opened, target, json)
     elif explain is not None:
-        _explain_architecture(opened, target, explain, picture, json)
+        _print_and_draw_explanation(opened, target, explain, picture, json)
     else:
         error = None if target_error is None else parse_percent(target_error, "--target-error")
         table = opened.profile(target, _MINUTES if minutes is None else minutes, error, source_tables or ())
@@ -97,7 +97,7 @@ def _check_options(building: set[str], check: bool, explain: str | None, picture
         raise UsageError("--picture draws what --explain ARCH shows; give both")
 
 
-def _check_table(run: Run, target: Target, json: bool) -> None:
+def _measure_and_print_check(run: Run, target: Target, json: bool) -> None:
     """Print a check of the table; exit with 1 where it disagrees."""
     from edgenas.cli.table_output import print_check
 
@@ -110,12 +110,12 @@ def _check_table(run: Run, target: Target, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _explain_architecture(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
-    from edgenas.cli.table_output import draw_explanation, print_explanation
+def _print_and_draw_explanation(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:
+    from edgenas.cli.table_output import print_explanation, save_explanation_plot
 
     explanation = run.explain(target, run.architecture(text))
     if picture is not None:
-        draw_explanation(explanation, picture)
+        save_explanation_plot(explanation, picture)
     if json:
         print_json({"run": str(run.folder.root), **explanation.to_dict()})
     else:

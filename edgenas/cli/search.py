@@ -43,7 +43,7 @@ def command(
     front = opened.search([target], seed)
     if json:
         print_json(
-            {"run": str(run), "target": target.to_dict(), "source": front.source, "front": _describe_front(front)}
+            {"run": str(run), "target": target.to_dict(), "source": front.source, "front": _front_to_dicts(front)}
         )
         return
     _print_front(front)
@@ -55,7 +55,7 @@ def command(
         print(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
 
 
-def _describe_front(front: Front) -> list[dict[str, float | str]]:
+def _front_to_dicts(front: Front) -> list[dict[str, float | str]]:
     columns = zip(front.architectures(), front.accuracy, front.latency_ms, front.peak_bytes, strict=True)
     return [
         {
@@ -70,7 +70,7 @@ def _describe_front(front: Front) -> list[dict[str, float | str]]:
 
 def _print_front(front: Front) -> None:
     """Print a dozen subnets, evenly from the fastest to the slowest."""
-    rows = _describe_front(front)
+    rows = _front_to_dicts(front)
     chosen = sorted({round(number * (len(rows) - 1) / (_SHOWN - 1)) for number in range(_SHOWN)})
     lines = [
         (

@@ -35,19 +35,26 @@ def print_explanation(explanation: Explanation) -> None:
     room = min(_MOST_BAR, max(_LEAST_BAR, width - taken - _NUMBERS))
     longest, whole = max(row.ms for row in explanation.rows), explanation.latency_ms
     table = [
-        (name, what, out, draw_bar(ms / longest, room) if what else "", format_ms_part(ms, whole), f"{ms / whole:.1%}")
+        (
+            name,
+            what,
+            out,
+            format_bar(ms / longest, room) if what else "",
+            format_ms_part(ms, whole),
+            f"{ms / whole:.1%}",
+        )
         for name, what, out, ms in lines
     ]
-    print_table(_COLUMNS, table, describe_explanation(explanation), texts=4)
+    print_table(_COLUMNS, table, format_explanation_title(explanation), texts=4)
 
 
-def describe_explanation(explanation: Explanation) -> str:
+def format_explanation_title(explanation: Explanation) -> str:
     """Return the subnet, its target, and the predicted latency with its interval, on one line."""
     made_up = " SYNTHETIC" if explanation.synthetic else ""
-    return f"{explanation.architecture} on {explanation.target}{made_up}: {_describe_prediction(explanation)}"
+    return f"{explanation.architecture} on {explanation.target}{made_up}: {_format_prediction(explanation)}"
 
 
-def draw_explanation(explanation: Explanation, path: Path) -> None:
+def save_explanation_plot(explanation: Explanation, path: Path) -> None:
     """Draw the parts as a PNG; raise EdgeNASError when the file cannot be written."""
     from edgenas.report import write_part_times_plot
 
@@ -57,13 +64,13 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     )
 
 
-def draw_bar(share: float, room: int) -> str:
+def format_bar(share: float, room: int) -> str:
     """Return a bar of a share of ``room`` columns, to an eighth of a column."""
     whole, eighths = divmod(round(8 * room * share), 8)
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
-def _describe_prediction(explanation: Explanation) -> str:
+def _format_prediction(explanation: Explanation) -> str:
     if explanation.interval_ms is None:
         return f"{format_ms(explanation.latency_ms)} predicted, by a published table"
     low, high = explanation.interval_ms
@@ -82,7 +89,7 @@ def print_check(check: TableCheck) -> None:
     """The certificate beside what was found, the device then and now, the conclusion."""
     columns = ["", "holdout", "fresh subnets"]
     cells = [_holdout_cells(check.holdout), _fresh_cells(check.found)]
-    if not check.found.agree:
+    if not check.found.agrees_with_holdout:
         columns.append("drift-corrected")
         cells.append(_fresh_cells(check.drift_corrected))
     names = ("subnets", "MAPE", "p95 of errors", "within 10%", "95% interval coverage", "bias", "Kendall tau",
@@ -90,7 +97,7 @@ def print_check(check: TableCheck) -> None:
     made_up = " SYNTHETIC" if check.synthetic else ""
     print_table(columns, list(zip(names, *cells, strict=True)), f"check {check.number} of {check.target}{made_up}")
     validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.validity_counts.items())
-    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_describe_speed(check)}")
+    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_format_speed_change(check)}")
     print(check.conclusion)
     if not check.agrees:
         print(f"to profile again: {check.remedy}")
@@ -121,7 +128,7 @@ def _format_tau(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-def _describe_speed(check: TableCheck) -> str:
+def _format_speed_change(check: TableCheck) -> str:
     """Return how the device's speed changed since, by the speed probe or else by the reference model."""
     if check.probe_then_ms is not None and check.probe_now_ms is not None:
         return f"speed probe {check.probe_now_ms / check.probe_then_ms - 1:+.1%} since then"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgenas.cli.common import JsonOption, ThreadsOption, make_target, print_json
+from edgenas.cli.common import JsonOption, ThreadsOption, load_target, print_json
 
 EXAMPLE = "Example: edgenas verify ship/onnx-fp32.zip"
 
@@ -24,7 +24,7 @@ def command(
     """Check that a bundle is intact and computes what it did when it was made; needs neither torch nor a run."""
     from edgenas.pipeline.verify_bundle import verify_bundle
 
-    report = verify_bundle(bundle, None if device is None else make_target(device, threads=threads))
+    report = verify_bundle(bundle, None if device is None else load_target(device, threads=threads))
     if json:
         print_json(report.to_dict())
         return

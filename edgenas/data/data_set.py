@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import UsageError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 
 if TYPE_CHECKING:
     import torch
@@ -180,5 +180,5 @@ def load_data(name: str) -> DataSet:
         UsageError: for an unknown name, with the nearest known ones.
     """
     if name not in _DATA_SETS:
-        raise UsageError(f"unknown data set {name!r}{suggest_nearest(name, sorted(_DATA_SETS))}")
+        raise UsageError(f"unknown data set {name!r}{format_suggestion(name, sorted(_DATA_SETS))}")
     return _DATA_SETS[name]()

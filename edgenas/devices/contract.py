@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 from edgenas.devices.output import CompletedCommand
 from edgenas.devices.profile import Connection, DeviceProfile
 from edgenas.errors import DeviceError, UsageError
-from edgenas.files import digest
+from edgenas.files import sha256_hex
 
 _LOCK_POLL_SECONDS = 0.25
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
@@ -207,7 +207,7 @@ class Device(ABC):
 
 def check_digest(local: Path, data: bytes, sha256: str | None) -> None:
     """Raise UsageError when a file's content differs from a known digest."""
-    if sha256 is not None and digest(data) != sha256:
+    if sha256 is not None and sha256_hex(data) != sha256:
         raise UsageError(f"{local}: has changed since its digest was taken; start again when nothing writes to it")
 
 

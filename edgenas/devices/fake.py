@@ -12,7 +12,7 @@ from edgenas.devices.contract import Deadline, Device, check_digest, checked_fil
 from edgenas.devices.facts import complete_facts
 from edgenas.devices.output import STDERR_KEPT_BYTES, CompletedCommand
 from edgenas.errors import DeviceError
-from edgenas.files import digest, read_bytes, write_bytes
+from edgenas.files import read_bytes, sha256_hex, write_bytes
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -61,7 +61,7 @@ def simulate_agent(request: Request) -> Reply:
     ]
     for model in measuring["models"]:
         data = request.files[Path(model["path"]).name]
-        spread = bytes.fromhex(digest(data))
+        spread = bytes.fromhex(sha256_hex(data))
         answers.append(
             {
                 "kind": "result",

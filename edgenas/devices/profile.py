@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
-from edgenas.files import StrictInt, suggest_nearest
+from edgenas.files import StrictInt, format_suggestion
 
 PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
 ALL_CPUS = "all"  # the affinity of a target that may use every CPU
@@ -56,7 +56,7 @@ class RuntimeOptions:
         for provider in self.providers:
             require(_PROVIDER.fullmatch(provider) is not None, f"providers: {provider!r} is no provider's name")
         for provider, options in self.options.items():
-            known = suggest_nearest(provider, list(self.providers))
+            known = format_suggestion(provider, list(self.providers))
             require(provider in self.providers, f"options are for {provider!r}, which is no provider here{known}")
             for name, value in options.items():
                 _check_option(f"options.{provider}.{name}", name, value)
@@ -151,7 +151,7 @@ class DeviceProfile:
         if affinity is None or affinity == ALL_CPUS:
             return None
         if isinstance(affinity, str):
-            known = suggest_nearest(affinity, [*sorted(self.clusters), ALL_CPUS])
+            known = format_suggestion(affinity, [*sorted(self.clusters), ALL_CPUS])
             require(affinity in self.clusters, f"profile {self.name} has no cluster {affinity!r}{known}")
             return self.clusters[affinity]
         cpus = tuple(sorted(set(affinity)))
@@ -175,9 +175,9 @@ def check_target(
     """Raise UsageError, listing what exists, when a profile does not have these values of a target."""
     require(
         runtime in profile.runtimes,
-        f"profile {profile.name} has no runtime {runtime!r}{suggest_nearest(runtime, sorted(profile.runtimes))}",
+        f"profile {profile.name} has no runtime {runtime!r}{format_suggestion(runtime, sorted(profile.runtimes))}",
     )
-    require(precision in PRECISIONS, f"unknown precision {precision!r}{suggest_nearest(precision, list(PRECISIONS))}")
+    require(precision in PRECISIONS, f"unknown precision {precision!r}{format_suggestion(precision, list(PRECISIONS))}")
     require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
     require(
         profile.cores is None or threads <= profile.cores,

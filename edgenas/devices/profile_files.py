@@ -9,7 +9,7 @@ from typing import Any
 from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
 from edgenas.devices.registry import load_device_class
 from edgenas.errors import UsageError
-from edgenas.files import parse_dataclass, read_yaml, suggest_nearest
+from edgenas.files import format_suggestion, parse_dataclass, read_yaml
 
 LOCALHOST = "localhost"
 OWN_PROFILES = Path("device_profiles")  # in the working folder
@@ -45,7 +45,7 @@ def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> Devic
         return profile
     known = profile_files_by_name()
     if path.name not in known:
-        close = suggest_nearest(path.name, sorted(known))
+        close = format_suggestion(path.name, sorted(known))
         raise UsageError(f"unknown device profile {path.name!r}{close}; or give the path of a .yaml file")
     path = known[path.name]
     check_not_localhost(path)

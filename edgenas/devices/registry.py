@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from edgenas.devices.contract import Device
 from edgenas.devices.profile import DeviceProfile
 from edgenas.errors import UsageError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 
 ENTRY_POINTS = "edgenas.devices"
 _BUILT_IN = {
@@ -36,7 +36,7 @@ def load_device_class(kind: str, where: str) -> type[Device]:
     else:
         installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
         if kind not in installed:
-            known = suggest_nearest(kind, sorted({*_BUILT_IN, *installed}))
+            known = format_suggestion(kind, sorted({*_BUILT_IN, *installed}))
             raise UsageError(f"{where}: unknown kind of connection {kind!r}{known}")
         loaded = installed[kind].load()
     if not (isinstance(loaded, type) and issubclass(loaded, Device)):

@@ -24,7 +24,7 @@ from edgenas import on_device
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import digest, suggest_nearest
+from edgenas.files import format_suggestion, sha256_hex
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
 VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
@@ -107,7 +107,7 @@ class _RuntimePackages:
     @property
     def fingerprint(self) -> list[str]:
         """Texts that differ where another version or wheel is to be installed."""
-        return [*self.requirements[0], *(digest(path.read_bytes())[:12] for path in self.wheels)]
+        return [*self.requirements[0], *(sha256_hex(path.read_bytes())[:12] for path in self.wheels)]
 
 
 def install_runtimes(
@@ -257,7 +257,7 @@ def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_R
     runtimes = []
     for runtime in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
         if runtime not in _PACKAGES:
-            known = suggest_nearest(runtime, sorted(_PACKAGES))
+            known = format_suggestion(runtime, sorted(_PACKAGES))
             raise UsageError(f"{profile.name}: edgenas cannot install runtime {runtime!r}{known}")
         builds = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
         package = next((name for name in builds if name), _PACKAGES[runtime])

@@ -29,7 +29,7 @@ from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.facts import FACTS
 from edgenas.devices.output import STDERR_KEPT_BYTES
 from edgenas.errors import DeviceError, UsageError
-from edgenas.files import digest
+from edgenas.files import sha256_hex
 
 COMMANDS = {
     "lines": "import sys; print('one'); print('two', flush=True); print('bad', file=sys.stderr); sys.exit(3)",
@@ -117,11 +117,11 @@ class DeviceContract:
         source, back = tmp_path / "source", tmp_path / "back"
         source.write_bytes(b"another")
         with pytest.raises(UsageError, match="source: has changed since its digest was taken"):
-            device.push(source, "model.onnx", digest(b"content"))
+            device.push(source, "model.onnx", sha256_hex(b"content"))
         with pytest.raises(DeviceError, match="no such file"):
             device.pull("model.onnx", back)
         source.write_bytes(b"content")
-        device.push(source, "model.onnx", digest(b"content"))
+        device.push(source, "model.onnx", sha256_hex(b"content"))
         device.pull("model.onnx", back)
         assert back.read_bytes() == b"content"
 

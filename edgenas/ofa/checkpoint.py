@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgenas.errors import FormatError
-from edgenas.files import read_tensors, write_tensors
+from edgenas.files import read_tensors_and_body, write_tensors
 from edgenas.ofa.supernet import Supernet
 from edgenas.space import space_from_dict
 
@@ -62,7 +62,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint that ``save_checkpoint`` wrote. Raises FormatError when it is damaged."""
-    arrays, body = read_tensors(path, _KIND, _VERSION)
+    arrays, body = read_tensors_and_body(path, _KIND, _VERSION)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     supernet = Supernet(space_from_dict(body["space"], str(path)))
     weights, momenta = (

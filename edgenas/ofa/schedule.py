@@ -11,7 +11,7 @@ import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import UsageError
-from edgenas.files import parse_dataclass, suggest_nearest
+from edgenas.files import format_suggestion, parse_dataclass
 from edgenas.space import SearchSpace
 
 _FORBID_UNKNOWN = {"extra": "forbid"}
@@ -148,6 +148,6 @@ def load_schedule(schedule: str | Mapping[str, Any] | Schedule, where: str = "sc
         return schedule
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
-            raise UsageError(f"{where}: unknown schedule {schedule!r}{suggest_nearest(schedule, sorted(SCHEDULES))}")
+            raise UsageError(f"{where}: unknown schedule {schedule!r}{format_suggestion(schedule, sorted(SCHEDULES))}")
         return SCHEDULES[schedule]
     return parse_dataclass(Schedule, dict(schedule), where)

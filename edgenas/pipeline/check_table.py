@@ -14,7 +14,7 @@ import numpy as np
 from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import digest, parse_dataclass, read_bytes
+from edgenas.files import parse_dataclass, read_bytes, sha256_hex
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of, write_random_file
@@ -23,10 +23,10 @@ from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
-from edgenas.profilers.latency.fit import count_parts
+from edgenas.profilers.latency.fit import part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
-from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
+from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms, scale_to_baseline
 from edgenas.profilers.measure.validity import MAX_DRIFT
 
 # So many processes of the reference model say how fast the device is now.
@@ -80,15 +80,17 @@ class TableCheck:
     @property
     def agrees(self) -> bool:
         """True when the errors are those of the holdout report, apart from drift within the tolerance."""
-        return self.found.agree or (self.drift_corrected.agree and abs(self.slower) <= self.tolerance)
+        return self.found.agrees_with_holdout or (
+            self.drift_corrected.agrees_with_holdout and abs(self.slower) <= self.tolerance
+        )
 
     @property
     def conclusion(self) -> str:
         """The result on one line, with what to do."""
         errors = f"MAPE is {self.found.mape:.1%}, {self.holdout.mape:.1%} in the holdout report"
-        if self.found.agree:
+        if self.found.agrees_with_holdout:
             return f"agrees: {errors}"
-        if not self.drift_corrected.agree:
+        if not self.drift_corrected.agrees_with_holdout:
             return f"disagrees: {errors}, and the device's speed does not explain the difference; profile again"
         changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
         corrected = f"corrected for that, MAPE is {self.drift_corrected.mape:.1%}"
@@ -153,7 +155,7 @@ def _plan_check(
 ) -> tuple[_CheckPlan, dict[str, bytes]]:
     """Return the plan of this check, written down now if it was not, and the files made for it."""
     path = workspace.folder.check_plan(target.name, number)
-    current = digest(read_bytes(workspace.folder.table(target.name)))
+    current = sha256_hex(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
         plan = parse_dataclass(_CheckPlan, dict(TABLE_CHECK_PLAN.read(path)), str(path))
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
@@ -211,7 +213,7 @@ def _measure_subnets(
     taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
     corrected = iter(store.correct_drift([one for each in taken.values() for one in each]))
     measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
-    rejected = [one for each in measured.values() for one in each if one.rejected]
+    rejected = [one for each in measured.values() for one in each if one.is_rejected]
     if rejected:
         reason = "; ".join(rejected[0].validity.reasons)
         workspace.progress.say(f"check     {len(rejected)} measurements are rejected: {reason}")
@@ -232,12 +234,12 @@ def _compare(
     assert process is not None  # a holdout report is of measured subnets
     genes = workspace.space.encode([workspace.space.from_id(text) for text in measurements])
     taken, then = [one for each in measurements.values() for one in each], holdout.probe_ms
-    probe_now_ms = common_baseline(taken)
+    probe_now_ms = find_common_baseline_ms(taken)
     if then is not None and probe_now_ms is not None and is_same_speed(probe_now_ms, then):
-        measurements = {name: [at_baseline(one, then) for one in each] for name, each in measurements.items()}
+        measurements = {name: [scale_to_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
-    drift = process.estimate_drift_leave_one_out(count_parts(workspace.space, genes), measured, at_s)
+    drift = process.estimate_drift_leave_one_out(part_count_matrix(workspace.space, genes), measured, at_s)
     references = store.reference_measurements()
     statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(

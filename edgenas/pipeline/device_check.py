@@ -21,15 +21,15 @@ from edgenas.profilers.measure.protocol import (
     Hello,
     Result,
     Unable,
-    check_models,
     device_error,
     one_line,
-    read_answer,
+    parse_answer,
+    read_model_files,
     send_agent,
-    target_request,
+    target_request_fields,
 )
-from edgenas.profilers.measure.reference_model import SETTINGS, reference_model
-from edgenas.profilers.measure.validity import assess
+from edgenas.profilers.measure.reference_model import SETTINGS, try_build_reference_model
+from edgenas.profilers.measure.validity import assess_validity
 from edgenas.units import format_bytes
 
 _STEP_SECONDS = 30.0
@@ -228,15 +228,15 @@ def _clock_result(seconds_ahead: float) -> CheckResult:
 
 def _run_reference_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
-    check_models([], target)
+    read_model_files([], target)
     command, models = send_agent(device, target.runtime), _push_reference_model(device, target)
-    request = {**target_request(target), "settings": SETTINGS.to_dict(), "models": models}
+    request = {**target_request_fields(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
     data = json.dumps(request).encode() + b"\n"
     deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
     done = device.run(command, deadline=deadline, stdin=data, on_line=lines.append)
     where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
-    answers = [read_answer(line, Result, where) for line in lines]
+    answers = [parse_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
         message = str(device_error(answers[0], where, target, device.python))
         found, _, remedy = message.removeprefix(f"{where}: ").partition("; ")
@@ -251,7 +251,7 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
 def _push_reference_model(device: Device, target: Target) -> list[dict[str, Any]]:
     """Return the reference model as an agent's list of models, empty where the library that writes it is missing."""
     (ending, *_) = MODEL_SUFFIXES[target.runtime]
-    data = reference_model(ending)
+    data = try_build_reference_model(ending)
     if data is None:
         return []
     with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
@@ -267,7 +267,7 @@ def _runtime_result(runtime: str, answer: Answer, target: Target) -> CheckResult
         remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"
         return CheckResult("runtime", "failed", found, remedy)
     placement = answer.placement if isinstance(answer, Result) else None
-    validity = assess({}, {}, placement=placement, providers=target.providers)
+    validity = assess_validity({}, {}, placement=placement, providers=target.providers)
     if validity.status == "rejected":
         found, _, remedy = validity.reasons[0].partition(": ")
         return CheckResult("runtime", "warning", f"{runtime}, {found}", remedy)
@@ -278,7 +278,7 @@ def _runtime_result(runtime: str, answer: Answer, target: Target) -> CheckResult
 def _conditions_results(conditions: dict[str, Any], target: Target) -> Iterator[CheckResult]:
     """Yield a warning for each condition that would make a measurement invalid, or that they are fine."""
     undisturbed = {**conditions, "interrupted_share": 0.0}
-    validity = assess(conditions, undisturbed, power_mode=target.profile.power_mode)
+    validity = assess_validity(conditions, undisturbed, power_mode=target.profile.power_mode)
     if validity.status == "rejected":
         for reason in validity.reasons:
             found, _, remedy = reason.partition(": ")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
-from edgenas.files import digest, read_bytes, write_bytes
+from edgenas.files import read_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.progress import Progress
 from edgenas.units import format_bytes
 
@@ -53,7 +53,7 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
-        if _read_checksum(path) != digest(read_bytes(path)):
+        if _read_checksum(path) != sha256_hex(read_bytes(path)):
             raise FormatError(
                 f"{path}: does not have the checksum that was recorded when it was first downloaded;"
                 f" delete it and import {name} again"
@@ -119,7 +119,7 @@ def _download(address: str, path: Path, progress: Progress) -> None:
             f"{address}: cannot be downloaded ({_describe_failure(error)}); the same command resumes it,"
             " or download the file elsewhere and import it by its path"
         ) from None
-    checksum, recorded = digest(read_bytes(partial)), _read_checksum(path)
+    checksum, recorded = sha256_hex(read_bytes(partial)), _read_checksum(path)
     if recorded not in (None, checksum):
         partial.unlink()
         raise FormatError(

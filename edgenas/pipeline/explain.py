@@ -71,7 +71,7 @@ class Explanation:
 def explain(table: LatencyTable, architecture: Architecture) -> Explanation:
     """Divide the predicted latency of an architecture among its parts, by a table."""
     genes = table.space.encode([architecture])
-    latency, costs = float(table.latency_ms(genes)[0]), table.part_costs(architecture)
+    latency, costs = float(table.latency_ms(genes)[0]), table.part_costs_by_name(architecture)
     stages = _name_stages(list(costs))
     rows = [
         PartLatency(

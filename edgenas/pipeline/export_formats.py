@@ -13,7 +13,7 @@ from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.quantize import quantize
 from edgenas.export.tflite.writer import build_tflite
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 from edgenas.space import Architecture
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -25,7 +25,7 @@ def format_of(target: Target) -> ExportFormat:
     """Return the file format that a target runs; UsageError for a runtime that edgenas writes no files for."""
     if target.runtime not in _FORMATS:
         raise UsageError(
-            f"edgenas writes no files for runtime {target.runtime!r}{suggest_nearest(target.runtime, [*_FORMATS])}"
+            f"edgenas writes no files for runtime {target.runtime!r}{format_suggestion(target.runtime, [*_FORMATS])}"
         )
     return ExportFormat(_FORMATS[target.runtime], target.precision)
 

@@ -51,8 +51,8 @@ def import_tables(
     target = Target(profile)
     published = PublishedTables.load(Path(tables))
     space = _keep_tabulated_resolutions(space, published)
-    table = published.to_table(space, target.name)
-    released = None if predictor is None else ReleasedPredictor.from_checkpoint(Path(predictor), space)
+    table = published.to_latency_table(space, target.name)
+    released = None if predictor is None else ReleasedPredictor.load_checkpoint(Path(predictor), space)
     run = Run(folder, space, progress=progress)
     _refuse_measured(run.folder, target)
     with run.folder.writing():
@@ -94,7 +94,7 @@ def _write_profile(path: Path, profile: DeviceProfile) -> None:
 
 
 def _report_noisy_entries(progress: Progress, published: PublishedTables) -> None:
-    noisy = sorted(published.noisy(_NOISE), key=lambda found: -found[2])
+    noisy = sorted(published.noisy_entries(_NOISE), key=lambda found: -found[2])
     if noisy:
         progress.say(f"import    {len(noisy)} entries vary by more than {_NOISE:.0%} (standard deviation over mean):")
     for resolution, key, variation in noisy[:_SHOWN]:

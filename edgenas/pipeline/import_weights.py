@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import digest, read_bytes, read_yaml, suggest_nearest
+from edgenas.files import format_suggestion, read_bytes, read_yaml, sha256_hex
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
 from edgenas.pipeline.downloads import OFFICIAL, fetch, remove_download
 from edgenas.pipeline.progress import Progress
@@ -45,9 +45,9 @@ def import_weights(
         path = fetch(source, mirror, progress)
     elif not path.exists() and path.name == source:
         raise UsageError(
-            f"{source!r} is neither a file nor an official checkpoint{suggest_nearest(source, sorted(OFFICIAL))}"
+            f"{source!r} is neither a file nor an official checkpoint{format_suggestion(source, sorted(OFFICIAL))}"
         )
-    recipe = {"imported": path.name, "sha256": digest(read_bytes(path))}
+    recipe = {"imported": path.name, "sha256": sha256_hex(read_bytes(path))}
     supernet = _load_supernet(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
     run = Run(folder, supernet.space, progress=progress)
     _store_weights(run, supernet, recipe)

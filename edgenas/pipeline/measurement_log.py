@@ -201,11 +201,11 @@ def _oldest_version() -> int:
 
 
 def _to_content(series: str, measurement: Mapping[str, Any], is_reference: bool) -> bytes:
-    return canonical_json({"measurement": measurement, "reference": is_reference, "series": series})
+    return canonical_json_bytes({"measurement": measurement, "reference": is_reference, "series": series})
 
 
 def _to_line(content: bytes) -> bytes:
-    return _START + digest(content).encode() + _MIDDLE + content[1:] + b"\n"
+    return _START + sha256_hex(content).encode() + _MIDDLE + content[1:] + b"\n"
 
 
 def _checked_content(line: bytes, where: str) -> bytes:

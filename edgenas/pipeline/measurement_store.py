@@ -11,13 +11,13 @@ from types import TracebackType
 
 from edgenas.devices import Device, Target, connect_device
 from edgenas.errors import MeasurementError, ModelError
-from edgenas.files import TEMPORARY_SUFFIX, canonical_json, digest
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.profilers import MIN_PROCESSES, Batch, Measurement, MeasurementResult, MeasureSettings
-from edgenas.profilers.measure.baseline_speed import at_common_baseline
-from edgenas.profilers.measure.measurement import differences
-from edgenas.profilers.measure.reference_model import DriftMonitor, add_drift
+from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
+from edgenas.profilers.measure.measurement import incomparable_facts
+from edgenas.profilers.measure.reference_model import DriftMonitor, measurement_with_drift
 
 # How chosen and exported files are measured: in six processes.
 SETTINGS = MeasureSettings(max_processes=MIN_PROCESSES, max_seconds=1.0, max_runs=500)
@@ -50,7 +50,7 @@ class MeasurementStore:
         self._log, self._target, self._settings, self._since_s = log, target, settings, since_s
         self._device: Device | None = None
         described = [target.to_dict(), target.profile.connection.kind, target.profile.python, settings.to_dict()]
-        self._series = digest(canonical_json(described))[:8]
+        self._series = sha256_hex(canonical_json_bytes(described))[:8]
 
     def __enter__(self) -> MeasurementStore:
         return self
@@ -109,27 +109,27 @@ class MeasurementStore:
         (result,) = self._measure_missing([model], lambda measurement: None)
         if isinstance(result, ModelError):
             raise result
-        if result.problems:
+        if result.rejection_reasons:
             raise MeasurementError(
-                f"{self._target.name}: too few measurements of the file are valid: {result.problems[-1]}"
+                f"{self._target.name}: too few measurements of the file are valid: {result.rejection_reasons[-1]}"
             )
         return result
 
     def reliable_result(self, model: bytes) -> MeasurementResult | None:
         """Return the recorded result of a model; None when fewer than six processes were not rejected."""
-        recorded = _current(self._log.of_model(self._series, digest(model)), MIN_PROCESSES)
-        if sum(not process.rejected for process in recorded) < MIN_PROCESSES:
+        recorded = _current(self._log.of_model(self._series, sha256_hex(model)), MIN_PROCESSES)
+        if sum(not process.is_rejected for process in recorded) < MIN_PROCESSES:
             return None
-        return MeasurementResult.from_measurements(at_common_baseline(recorded))
+        return MeasurementResult.from_measurements(scale_to_common_baseline(recorded))
 
     def first_accepted(self, model_sha256: str) -> Measurement | None:
         """Return the first recorded process of a model that was not rejected."""
         recorded = self._log.of_model(self._series, model_sha256)
-        return next((process for process in recorded if not process.rejected), None)
+        return next((process for process in recorded if not process.is_rejected), None)
 
     def has_measured(self, model: bytes) -> bool:
         """Return True when a process of a model is recorded, rejected or not."""
-        return self._log.has_model(self._series, digest(model))
+        return self._log.has_model(self._series, sha256_hex(model))
 
     def correct_drift(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
         """Return measurements at one speed, with the drift that the reference model showed around their time.
@@ -139,7 +139,9 @@ class MeasurementStore:
             until_s: Measurements of the reference model after this time (seconds since 1970) are ignored.
         """
         monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
-        return at_common_baseline([add_drift(measurement, monitor, self._target) for measurement in measurements])
+        return scale_to_common_baseline(
+            [measurement_with_drift(measurement, monitor, self._target) for measurement in measurements]
+        )
 
     def reference_measurements(self, until_s: float = math.inf) -> list[Measurement]:
         """Return the reference model's processes up to a time (seconds since 1970)."""
@@ -164,7 +166,7 @@ class MeasurementStore:
     ) -> list[MeasurementResult | ModelError]:
         """Measure what is not recorded, and store each process as soon as it has ended."""
         distinct = list(dict.fromkeys(models))
-        recorded = [self._log.of_model(self._series, digest(model)) for model in distinct]
+        recorded = [self._log.of_model(self._series, sha256_hex(model)) for model in distinct]
 
         def store(number: int | None, measurement: Measurement) -> None:
             self._check_comparable(measurement)
@@ -177,16 +179,16 @@ class MeasurementStore:
         folder = self._log.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=folder) as temporary:
-            files = [Path(temporary) / f"{digest(model)}.{format_of(self._target).format}" for model in distinct]
+            files = [Path(temporary) / f"{sha256_hex(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
                 file.write_bytes(model)
             current = [_current(processes, self._settings.processes) for processes in recorded]
             batch = Batch(files, self._target, self._settings, recorded=current, monitor=monitor, on_process=store)
-            if batch.missing_processes():
+            if batch.missing_processes_by_model():
                 if self._device is None:
                     self._device = connect_device(self._target.profile)
-                batch.run(self._device)
-        results = dict(zip(distinct, batch.results(), strict=True))
+                batch.measure_missing(self._device)
+        results = dict(zip(distinct, batch.outcomes(), strict=True))
         measured = [results[model] for model in models]
         return [result for result in measured if result is not None]  # none is: a device that vanished has raised
 
@@ -194,7 +196,7 @@ class MeasurementStore:
         """Raise MeasurementError where the log's measurements are of another device or version of the runtime."""
         if not self._log.entries:
             return
-        for what, name, then, now in differences(self._log.entries[0].measurement, measurement):
+        for what, name, then, now in incomparable_facts(self._log.entries[0].measurement, measurement):
             raise MeasurementError(
                 f"{self._target.name}: has another {what} than its recorded measurements ({name} was {then}, is"
                 f" {now} now); bring that back, give its profile another name, or move {self._log.path} away"
@@ -209,11 +211,11 @@ def _current(recorded: list[Measurement], processes: int) -> list[Measurement]:
     """
     begin = max((place for place, process in enumerate(recorded) if process.round == 0), default=0)
     last = recorded[begin:]
-    accepted = [place for place, process in enumerate(last) if not process.rejected]
+    accepted = [place for place, process in enumerate(last) if not process.is_rejected]
     if len(accepted) < processes:
         return last
     start = accepted[-processes]
     latest = last[start:]
-    if sum(process.rejected for process in latest) > len(latest) / 2:
+    if sum(process.is_rejected for process in latest) > len(latest) / 2:
         return []
-    return [process for place, process in enumerate(last) if place >= start or not process.rejected]
+    return [process for place, process in enumerate(last) if place >= start or not process.is_rejected]

@@ -13,7 +13,7 @@ from edgenas.devices import Target
 from edgenas.export import PARITY_LIMITS, ExportFormat, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
-from edgenas.files import digest, digest_of_inputs
+from edgenas.files import digest_of_inputs, sha256_hex
 from edgenas.graph import summarise_model
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
@@ -48,15 +48,15 @@ class VerifiedFile:
 def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: Target | None) -> str:
     """Return a digest of a bundle's inputs, except for what was measured of its file."""
     return digest_of_inputs(
-        digest(prepared.onnx),
-        digest(prepared.parity_reference.expected.tobytes()),
+        sha256_hex(prepared.onnx),
+        sha256_hex(prepared.parity_reference.expected.tobytes()),
         str(export_format),
         [
             prepared.settings.method,
             list(prepared.float_places(export_format)),
             prepared.settings.is_for_tensorrt(export_format),
         ],
-        digest(prepared.calibration.images.tobytes()) if export_format.precision == "int8" else None,
+        sha256_hex(prepared.calibration.images.tobytes()) if export_format.precision == "int8" else None,
         prepared.preprocessing,
         list(prepared.labels),
         [prepared.batch_norm, prepared.parity_reference.source],
@@ -75,7 +75,7 @@ def describe_bundle(
         "for": "tensorrt" if prepared.settings.is_for_tensorrt(file.export_format) else None,
         "architecture": prepared.architecture.to_dict(),
         "inputs_digest": inputs_digest,
-        "model_sha256": digest(file.model),
+        "model_sha256": sha256_hex(file.model),
         "model_bytes": len(file.model),
         "params": int(workspace.space.params(genes)[0]),
         "macs": int(workspace.space.macs(genes)[0]),

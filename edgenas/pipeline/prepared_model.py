@@ -17,7 +17,7 @@ from edgenas.errors import UsageError
 from edgenas.export import ExportFormat, build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.quantize import belongs_to, quantizable_layers, select_layers
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.export_formats import build_file
 from edgenas.pipeline.workspace import Workspace
@@ -66,7 +66,9 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"unknown calibration method {self.method!r}{suggest_nearest(self.method, list(METHODS))}")
+            raise UsageError(
+                f"unknown calibration method {self.method!r}{format_suggestion(self.method, list(METHODS))}"
+            )
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
@@ -196,7 +198,7 @@ def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSe
 def _prepare_trained(workspace: Workspace, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
     """Prepare a subnet of weights that were trained here, with the run's data set."""
     data, split, resolution = workspace.data, workspace.data.validation, architecture.resolution
-    subnet = workspace.evaluator.subnet(architecture)
+    subnet = workspace.evaluator.calibrated_subnet(architecture)
     expected = workspace.evaluator.logits(subnet, split.images, resolution)
     source = f"{len(split)} validation images of {data.name}"
     return PreparedModel(

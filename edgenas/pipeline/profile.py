@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, UsageError
-from edgenas.files import digest, digest_of_inputs
+from edgenas.files import digest_of_inputs, sha256_hex
 from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile_plan import PlannedBatch, ProfilePlan
@@ -80,7 +80,7 @@ def profile(
         raise UsageError(f"a latency table needs at least {goal.subnets} networks, but the space has {space.size}")
     sources = [load_source_table(workspace, target, source) for source in source_tables]
     plan_digest = digest_of_inputs(space.short_hash, target.to_dict(), SETTINGS.to_dict())
-    costs = [[source.overhead_ms, source.costs_for(space).part_ms.tolist()] for source in sources]
+    costs = [[source.overhead_ms, source.source_costs_for(space).part_ms.tolist()] for source in sources]
     inputs_digest = digest_of_inputs(plan_digest, costs)
     path = folder.table(target.name)
     with folder.writing():
@@ -155,7 +155,7 @@ class _Profiling:
         files = {
             architecture.id: self._make_file(architecture.id) for architecture in self._workspace.space.decode(genes)
         }
-        models = tuple(digest(file) for file in files.values())
+        models = tuple(sha256_hex(file) for file in files.values())
         batch = PlannedBatch(tuple(files), models, tuple(held_out.tolist()))
         self._plan = self._plan.with_batch(number, batch, self._path)
         return batch, files

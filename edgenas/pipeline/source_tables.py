@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgenas.devices import Target
 from edgenas.errors import RunError, UsageError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 
@@ -27,7 +27,7 @@ def load_source_table(workspace: Workspace, target: Target, source: str | Path |
             raise UsageError(f"{str(error).rpartition(';')[0]}; give tables of the same space") from None
     if table.target == target.name:
         raise UsageError(f"the table of {target.name} cannot start from itself; give another target's")
-    table.costs_for(workspace.space)
+    table.source_costs_for(workspace.space)
     return table
 
 
@@ -38,6 +38,6 @@ def _find_table_file(workspace: Workspace, target: Target, name: str) -> Path:
         known = [other for other in folder.targets_with_table() if other != target.name]
         raise UsageError(
             f"{name}: is neither a table's JSON file nor a target that {folder.root} has a table of"
-            + (suggest_nearest(name, known) if known else "; it has no table of another target")
+            + (format_suggestion(name, known) if known else "; it has no table of another target")
         )
     return path

@@ -10,7 +10,12 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.fit import count_parts, fit_parts, process_state, restore_process
+from edgenas.profilers.latency.fit import (
+    fit_part_costs,
+    part_count_matrix,
+    part_process_from_dict,
+    part_process_to_dict,
+)
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import SearchSpace
 
@@ -28,7 +33,7 @@ class TableSamples:
 
     def __init__(self, space: SearchSpace, store: MeasurementStore, source_tables: Sequence[LatencyTable] = ()) -> None:
         self._space, self._store, self._source_tables = space, store, source_tables
-        self._costs = tuple(source.costs_for(space) for source in source_tables)
+        self._costs = tuple(source.source_costs_for(space) for source in source_tables)
         self._measurements: list[Measurement] = []
         self._ends: list[int] = []
         self._fitted: tuple[int, PartProcess] | None = None
@@ -58,7 +63,7 @@ class TableSamples:
     @property
     def rejected(self) -> list[Measurement]:
         """The measurements that are rejected."""
-        return [each for each in self._correct(len(self)) if each.rejected]
+        return [each for each in self._correct(len(self)) if each.is_rejected]
 
     def process(self) -> PartProcess:
         """Return the Gaussian process of all but the held-out subnets; variances were estimated from most of them."""
@@ -73,16 +78,16 @@ class TableSamples:
         if count == len(self):
             return fitted
         genes, latency, at_s = self._select_fitted(len(self))
-        known = process_state(fitted)
+        known = part_process_to_dict(fitted)
         weights = np.append(known["weights"], np.ones(len(genes) - len(known["weights"])))
         data = {**known, "latency_ms": latency, "at_s": at_s, "weights": weights}
-        return restore_process(self._space, genes, data, self._costs)
+        return part_process_from_dict(self._space, genes, data, self._costs)
 
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""
         process, genes = self.process(), self.genes[self.held_out]
         measured = np.array([each.median_ms for each in self._correct(len(self))])[self.held_out]
-        predicted = process.predict(count_parts(self._space, genes))
+        predicted = process.predict(part_count_matrix(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
     def fit_table(self, target: str, inputs_digest: str) -> LatencyTable:
@@ -101,7 +106,7 @@ class TableSamples:
         return last
 
     def _fit_first(self, count: int) -> PartProcess:
-        return fit_parts(self._space, *self._select_fitted(count), self._costs)
+        return fit_part_costs(self._space, *self._select_fitted(count), self._costs)
 
     def _select_fitted(self, count: int) -> tuple[Genes, Vector, Vector]:
         """Return genes, latencies in ms and times of the first ``count`` subnets that are not held out."""

@@ -15,7 +15,7 @@ from edgenas.errors import VerificationError
 from edgenas.export import PARITY_LIMITS, compare_logits
 from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
-from edgenas.profilers.measure.outputs import run_on_device
+from edgenas.profilers.measure.outputs import compute_outputs_on_device
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Workspace:
     @property
     def weights_digest(self) -> str:
         """SHA-256 of the trained checkpoint, to which evaluated accuracies belong."""
-        return digest(read_bytes(self.folder.checkpoint))
+        return sha256_hex(read_bytes(self.folder.checkpoint))
 
     @property
     def has_data(self) -> bool:

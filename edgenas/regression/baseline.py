@@ -106,8 +106,10 @@ def record_baseline(model: Path | str, target: Target, settings: MeasureSettings
     """
     taken = measure_processes(model, target, settings or SETTINGS, PROCESSES)
     result = MeasurementResult.from_measurements(taken, MIN_PROCESSES)
-    if result.problems:
-        raise MeasurementError(f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.problems)}")
+    if result.rejection_reasons:
+        raise MeasurementError(
+            f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.rejection_reasons)}"
+        )
     return Baseline(result.measurements)
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings
-from edgenas.profilers.measure.baseline_speed import at_common_baseline
-from edgenas.profilers.measure.measurement import differences
+from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
+from edgenas.profilers.measure.measurement import incomparable_facts
 from edgenas.profilers.measure.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, measure_processes
 from edgenas.units import format_ms, parse_percent
@@ -114,7 +114,7 @@ def _measure_and_compare(
         taken = measure_processes(model, target, settings, PROCESSES)
         check = compare_with_baseline(baseline, taken, allowed)
         clear_pass = check.outcome == "ok" and not check.reasons
-        if clear_pass or check.outcome == "incomparable" or all(measurement.rejected for measurement in taken):
+        if clear_pass or check.outcome == "incomparable" or all(measurement.is_rejected for measurement in taken):
             return check
         taken += measure_processes(model, target, settings, PROCESSES)
     except DeviceError as error:
@@ -125,22 +125,24 @@ def _measure_and_compare(
 def compare_with_baseline(baseline: Baseline, taken: Sequence[Measurement], allowed: float) -> LatencyCheck:
     """Return the check of measurements against a baseline; ``allowed`` is a fraction, 0.05 for +5%. Pure function."""
     taken = tuple(taken)
-    changed = dict.fromkeys(reason for measurement in taken for reason in _device_differences(baseline, measurement))
+    changed = dict.fromkeys(
+        reason for measurement in taken for reason in _format_device_differences(baseline, measurement)
+    )
     if changed:
         return LatencyCheck("incomparable", reasons=tuple(changed), measurements=taken)
-    scaled = at_common_baseline([*taken, *baseline.measurements])
+    scaled = scale_to_common_baseline([*taken, *baseline.measurements])
     result = MeasurementResult.from_measurements(scaled[: len(taken)], MIN_PROCESSES)
     earlier = MeasurementResult(tuple(scaled[len(taken) :]))
-    if result.problems:
-        return LatencyCheck("not measurable", reasons=result.problems, measurements=taken)
+    if result.rejection_reasons:
+        return LatencyCheck("not measurable", reasons=result.rejection_reasons, measurements=taken)
     now, then = ((one.median_ms, *one.interval_ms) for one in (result, earlier))
     ratio, interval = now[0] / then[0], ratio_interval(now, then)
-    outcome, reason = _decide(ratio, interval, allowed)
+    outcome, reason = _decide_outcome_and_reason(ratio, interval, allowed)
     medians = f"the median is {format_ms(now[0])}, it was {format_ms(then[0])}"
     return LatencyCheck(outcome, ratio, interval, (f"{medians}: {reason}",) if reason else (), taken)
 
 
-def _decide(ratio: float, interval: tuple[float, float], allowed: float) -> tuple[Outcome, str]:
+def _decide_outcome_and_reason(ratio: float, interval: tuple[float, float], allowed: float) -> tuple[Outcome, str]:
     """Return the outcome of a ratio and its reason, empty for a clear pass."""
     low, high = interval
     limit, change = 1 + allowed, _format_change(ratio, interval)
@@ -158,12 +160,12 @@ def _format_change(ratio: float, interval: tuple[float, float]) -> str:
     return f"{ratio - 1:+.1%}, at 95% from {interval[0] - 1:+.1%} to {interval[1] - 1:+.1%}"
 
 
-def _device_differences(baseline: Baseline, now: Measurement) -> list[str]:
+def _format_device_differences(baseline: Baseline, now: Measurement) -> list[str]:
     then = baseline.measurements[0]
     if then.synthetic != now.synthetic:
         words = {True: "synthetic", False: "real"}
         return [f"the baseline is {words[then.synthetic]}, this is {words[now.synthetic]}; record a new baseline here"]
-    return [_format_difference(*difference) for difference in differences(then, now)]
+    return [_format_difference(*difference) for difference in incomparable_facts(then, now)]
 
 
 def _format_difference(what: str, name: str, then: object, now: object) -> str:

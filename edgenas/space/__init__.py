@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgenas.errors import UsageError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.inverted_residual import Stage
 from edgenas.space.mobilenet_v3 import MobileNetV3
@@ -29,7 +29,7 @@ def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
     """
     family = data.get("family", MobileNetV3.family)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise UsageError(f"{where}: unknown family {family!r}{suggest_nearest(str(family), sorted(FAMILIES))}")
+        raise UsageError(f"{where}: unknown family {family!r}{format_suggestion(str(family), sorted(FAMILIES))}")
     space: SearchSpace = FAMILIES[family].from_dict(data, where)
     return space
 

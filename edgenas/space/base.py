@@ -14,7 +14,7 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import SpaceError, UsageError
-from edgenas.files import canonical_json, digest, parse_dataclass, read_yaml
+from edgenas.files import canonical_json_bytes, parse_dataclass, read_yaml, sha256_hex
 from edgenas.space import parts as part_functions
 from edgenas.space.parts import Part
 
@@ -150,7 +150,7 @@ class SearchSpace(ABC):
     @cached_property
     def short_hash(self) -> str:
         """Six characters that identify the space in the ids of its architectures."""
-        return _to_base32(int(digest(canonical_json(self.to_dict())), 16))[:6]
+        return _to_base32(int(sha256_hex(canonical_json_bytes(self.to_dict())), 16))[:6]
 
     def canonical(self, genes: Genes) -> Genes:
         """Return genes (N, G) with every gene without effect set to 0, so that equal networks have equal rows."""

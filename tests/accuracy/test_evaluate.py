@@ -28,7 +28,7 @@ def evaluator(tiny: MobileNetV3, digits: DataSet) -> Evaluator:
 
 
 def _bytes(evaluator: Evaluator, space: MobileNetV3) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in evaluator.subnet(space.largest).weights().items()}
+    return {name: array.tobytes() for name, array in evaluator.calibrated_subnet(space.largest).weights().items()}
 
 
 def test_an_architecture_always_gives_the_same_weights(
@@ -53,7 +53,7 @@ def test_another_seed_calibrates_on_other_images(evaluator: Evaluator, tiny: Mob
 
 def test_statistics_are_those_of_training_images(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
     """The stem's running mean is near the mean of its convolution over all training images."""
-    subnet = evaluator.subnet(tiny.largest)
+    subnet = evaluator.calibrated_subnet(tiny.largest)
     stem = subnet.get_submodule("stem")
     inputs = torch.from_numpy(digits.to_inputs(digits.train.images, 8))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_the_supernet_is_left_as_it_was(evaluator: Evaluator, tiny: MobileNetV3,
 
 def test_accuracy_is_the_share_of_right_answers(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
     """Over the validation split, at the architecture's resolution: as counted from the logits."""
-    subnet = evaluator.subnet(tiny.smallest)
+    subnet = evaluator.calibrated_subnet(tiny.smallest)
     logits = evaluator.logits(subnet, digits.validation.images, 6)
     assert logits.shape == (360, 10)
     right = sum(int(np.argmax(row)) == label for row, label in zip(logits, digits.validation.labels, strict=True))

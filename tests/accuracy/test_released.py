@@ -68,14 +68,14 @@ def test_features_by_hand() -> None:
     expected[[60 + 3 * block + place for block, place in zip(live, ratios, strict=True)]] = 1
     expected[120 + 3] = 1  # (160 - 112) // 16
     genes = _SPACE.encode([_SPACE.from_ofa(lists, 160)])
-    assert np.array_equal(ReleasedPredictor(_SPACE, _zeros()).features(genes), expected[None])
+    assert np.array_equal(ReleasedPredictor(_SPACE, _zeros()).one_hot_features(genes), expected[None])
 
 
 @pytest.mark.parametrize(("resolution", "place"), [(128, 1), (132, 1), (140, 1), (144, 2), (220, 6), (224, 7)])
 def test_the_resolution_in_steps_of_sixteen(resolution: int, place: int) -> None:
     """Resolutions between two steps belong to the lower one."""
     genes = _SPACE.encode([_SPACE.smallest.at_resolution(resolution)])
-    features = ReleasedPredictor(_SPACE, _zeros()).features(genes)
+    features = ReleasedPredictor(_SPACE, _zeros()).one_hot_features(genes)
     assert np.flatnonzero(features[0, 120:]).tolist() == [place]
 
 
@@ -117,7 +117,7 @@ def test_a_matrix_is_its_rows(predictor: ReleasedPredictor, seed: int) -> None:
 def test_a_smaller_space_is_known_too() -> None:
     """Fewer choices, and stages of fewer blocks, keep their features' places."""
     space = MobileNetV3(width=1.0, resolutions=(224,), kernel_sizes=(5,), expand_ratios=(6,), depths=(1, 2))
-    features = ReleasedPredictor(space, _zeros()).features(space.encode([space.smallest]))
+    features = ReleasedPredictor(space, _zeros()).one_hot_features(space.encode([space.smallest]))
     first_blocks = [0, 4, 8, 12, 16]
     expected = [3 * block + 1 for block in first_blocks] + [60 + 3 * block + 2 for block in first_blocks] + [127]
     assert np.flatnonzero(features[0]).tolist() == expected
@@ -128,7 +128,7 @@ def test_a_smaller_space_is_known_too() -> None:
 
 def test_a_checkpoint_becomes_a_file_without_torch(predictor: ReleasedPredictor, tmp_path: Path) -> None:
     """Read from PyTorch's file, saved and loaded, it answers the same bits; saved again it is the same bytes."""
-    imported = ReleasedPredictor.from_checkpoint(_write(tmp_path / "p.pth", _random()), _SPACE)
+    imported = ReleasedPredictor.load_checkpoint(_write(tmp_path / "p.pth", _random()), _SPACE)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     imported.save(first)
     loaded = ReleasedPredictor.load(first, _SPACE)
@@ -144,7 +144,7 @@ def test_a_wrong_shape_names_the_tensor_and_both_shapes(tmp_path: Path) -> None:
     tensors = _zeros() | {"2.weight": np.zeros((400, 300), dtype=np.float32)}
     path = _write(tmp_path / "p.pth", tensors)
     with pytest.raises(FormatError, match=r"p\.pth: tensor '2\.weight' .* must be 400x400, but is 400x300"):
-        ReleasedPredictor.from_checkpoint(path, _SPACE)
+        ReleasedPredictor.load_checkpoint(path, _SPACE)
 
 
 def test_missing_and_foreign_tensors_are_refused(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_missing_and_foreign_tensors_are_refused(tmp_path: Path) -> None:
     tensors = _zeros()
     del tensors["4.bias"]
     with pytest.raises(FormatError, match=r"'4\.bias' .* must be 400, but is absent"):
-        ReleasedPredictor.from_checkpoint(_write(tmp_path / "few.pth", tensors), _SPACE)
+        ReleasedPredictor.load_checkpoint(_write(tmp_path / "few.pth", tensors), _SPACE)
     more = _zeros() | {"8.bias": np.zeros(1, dtype=np.float32)}
     with pytest.raises(FormatError, match=r"'8\.bias' .* must be absent, but is 1"):
-        ReleasedPredictor.from_checkpoint(_write(tmp_path / "more.pth", more), _SPACE)
+        ReleasedPredictor.load_checkpoint(_write(tmp_path / "more.pth", more), _SPACE)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "p.pth"
     path.write_bytes(content)
     with pytest.raises(FormatError, match=r"p\.pth") as refused:
-        ReleasedPredictor.from_checkpoint(path, _SPACE)
+        ReleasedPredictor.load_checkpoint(path, _SPACE)
     assert "\n" not in str(refused.value)
 
 
@@ -191,7 +191,7 @@ def test_importing_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch
     """Where torch is not installed, the message has the pip command."""
     monkeypatch.setitem(sys.modules, "edgenas.ofa.released_file", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'edgenas\[train\]'"):
-        ReleasedPredictor.from_checkpoint(tmp_path / "p.pth", _SPACE)
+        ReleasedPredictor.load_checkpoint(tmp_path / "p.pth", _SPACE)
 
 
 # -- spaces -------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_the_released_predictor_orders_published_subnets(
     from scipy.stats import kendalltau, spearmanr
 
     space, genes, top1 = published
-    predicted = ReleasedPredictor.from_checkpoint(data_folder / "ofa" / "acc_predictor.pth", space)(genes)
+    predicted = ReleasedPredictor.load_checkpoint(data_folder / "ofa" / "acc_predictor.pth", space)(genes)
     assert len(top1) == 1081
     assert kendalltau(predicted, top1).statistic == pytest.approx(0.881, abs=0.001)
     assert spearmanr(predicted, top1).statistic == pytest.approx(0.982, abs=0.001)

@@ -22,7 +22,7 @@ from edgenas.bundle.archive import pack_npz_bytes, pack_zip_bytes, read_npz_arra
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
 from edgenas.export import ExportFormat, build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
-from edgenas.files import digest, write_document
+from edgenas.files import sha256_hex, write_document
 from edgenas.space import MobileNetV3
 from edgenas.version import __version__
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgenas.cli.measurement_output import conditions
+from edgenas.cli.measurement_output import format_conditions
 from edgenas.errors import DeviceError
 from edgenas.profilers import Measurement, MeasurementResult, iter_measurements, rank_results
 from edgenas.profilers.measure.validity import Validity
@@ -214,11 +214,11 @@ def test_models_within_the_noise_are_not_significantly_different() -> None:
 )
 def test_the_baseline_speed_is_told_from_no_probe(after: dict[str, float], said: str) -> None:
     """No change is only said where there was a reference model or a speed probe."""
-    assert conditions([result_of([1.0] * 6, conditions_after=after)]) == said
+    assert format_conditions([result_of([1.0] * 6, conditions_after=after)]) == said
 
 
 def test_the_speed_is_that_of_the_probe_where_there_is_one() -> None:
     """The effect of a CPU a fifth faster than its baseline is told, whatever a reference model says."""
     after = {"drift": 0.03, "baseline_probe_ms": 0.003}
     found = result_of([1.0] * 6, probe_ms=(0.00243,) * 5, conditions_after=after)
-    assert conditions([found]) == "up to 10.0% faster than its baseline speed, corrected for"
+    assert format_conditions([found]) == "up to 10.0% faster than its baseline speed, corrected for"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.cli.table_output import draw_bar, print_check, print_explanation
+from edgenas.cli.table_output import format_bar, print_check, print_explanation
 from edgenas.pipeline import Run
 from edgenas.pipeline.check_table import TableCheck
 from edgenas.pipeline.explain import Explanation, PartLatency
@@ -106,7 +106,7 @@ def test_made_up_and_published_tables_say_so(capsys: pytest.CaptureFixture[str])
 @given(share=st.floats(0, 1), room=st.integers(1, 60))
 def test_a_bar_is_as_long_as_its_share(share: float, room: int) -> None:
     """To an eighth of a column, and never longer than its room."""
-    drawn = draw_bar(share, room)
+    drawn = format_bar(share, room)
     eighths = 8 * drawn.count("█") + sum(" ▏▎▍▌▋▊▉".index(letter) for letter in drawn.strip("█"))
     assert abs(eighths - 8 * room * share) <= 0.5
     assert len(drawn) <= room
@@ -117,7 +117,7 @@ def test_explain_on_a_run(call: Call, tmp_path: Path) -> None:
     run = Run(tmp_path / "run", _SPACE)
     target = run.target("localhost")
     costs = 0.01 + _SPACE.part_costs(macs) / 1e7
-    memory = MemoryModel.counted(_SPACE)
+    memory = MemoryModel.with_unit_costs(_SPACE)
     LatencyTable(_SPACE, target.name, 0.05, costs, memory, None, "", "a test").save(run.folder.table(target.name))
     picture = tmp_path / "parts.png"
     explain = ("profile", "--run", run.folder.root, "--explain", "max")

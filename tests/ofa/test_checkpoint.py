@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.files import read_tensors, write_tensors
+from edgenas.files import read_tensors_and_body, write_tensors
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, save_checkpoint, to_channels_last
 from edgenas.space import MobileNetV3, SearchSpace
 
@@ -75,7 +75,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_the_space_are_refused(saved: tuple[Path, Supernet]) -> None:
     """A whole file that lacks a tensor is refused, naming the tensor, on one line."""
     path = saved[0]
-    arrays, body = read_tensors(path, "checkpoint", 1)
+    arrays, body = read_tensors_and_body(path, "checkpoint", 1)
     del arrays["weights/stem.conv.weight"]
     write_tensors(path, "checkpoint", 1, arrays, body)
     with pytest.raises(FormatError, match=r"do not fit its space.*stem\.conv\.weight") as caught:

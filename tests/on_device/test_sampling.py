@@ -12,7 +12,7 @@ import pytest
 
 from edgenas.on_device import sampling
 from edgenas.profilers import MeasureSettings
-from edgenas.profilers.measure.statistics import median_interval
+from edgenas.profilers.measure.statistics import median_with_interval
 
 QUICK: dict[str, Any] = MeasureSettings(max_runs=20, min_seconds=0, max_seconds=0.2, warmup_seconds=0.1).to_dict()
 

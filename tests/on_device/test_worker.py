@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices.ssh.link import SENT_MODULES
-from edgenas.files import digest
+from edgenas.files import sha256_hex
 from edgenas.on_device import worker
 from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
 
@@ -26,9 +26,9 @@ def keep(folder: Path, content: bytes, age_seconds: int = 0) -> str:
     source = folder / "source"
     source.write_bytes(content)
     os.utime(source, (1_000_000_000 - age_seconds,) * 2)
-    kept(folder).keep(source, digest(content))
+    kept(folder).keep(source, sha256_hex(content))
     source.unlink()
-    return digest(content)
+    return sha256_hex(content)
 
 
 @pytest.mark.parametrize("name", SENT_MODULES)
@@ -85,7 +85,7 @@ def test_kept_files_are_counted_as_they_come(tmp_path: Path) -> None:
         source = tmp_path / f"source{number}"
         source.write_bytes(bytes([number]) * 100)
         os.utime(source, (1_000_000_000 + number,) * 2)
-        files.keep(source, digest(source.read_bytes()))
+        files.keep(source, sha256_hex(source.read_bytes()))
     assert len(list((tmp_path / "files").iterdir())) == 3
     files.trim(250, 0)
     assert sorted(path.read_bytes()[0] for path in (tmp_path / "files").iterdir()) == [2, 3]

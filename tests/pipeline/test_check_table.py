@@ -1,4 +1,4 @@
-"""Holding a latency table's certificate against fresh subnets, on a board that makes its answers up."""
+"""Comparing the holdout report of a latency table with fresh subnets, on a fake board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgenas.devices import Device, Target
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import digest, read_document
+from edgenas.files import read_document, sha256_hex
 from edgenas.pipeline import Run
 from edgenas.pipeline.export_formats import format_of, write_random_file
 from edgenas.pipeline.measurement_store import MeasurementStore
@@ -27,7 +27,7 @@ from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.drift import DRIFTS
 from edgenas.profilers.latency.memory import MemoryModel
-from edgenas.profilers.measure.reference_model import reference_model
+from edgenas.profilers.measure.reference_model import try_build_reference_model
 from edgenas.space import MobileNetV3, Stage
 
 _SPACE = MobileNetV3(
@@ -84,13 +84,13 @@ class Board:
         paths = {model["id"]: model["path"] for model in json.loads(request.stdin)["models"]}
         data = request.files[Path(paths[answer["id"]]).name]
         factor = self.slower
-        is_reference = data == reference_model(".onnx")
-        if not is_reference and int(digest(data)[:4], 16) < self.crashing * 0x10000:
+        is_reference = data == try_build_reference_model(".onnx")
+        if not is_reference and int(sha256_hex(data)[:4], 16) < self.crashing * 0x10000:
             kept = {key: answer[key] for key in answer if key not in ("samples_ms", "peak_bytes", "load_ms")}
             return {**kept, "kind": "failed", "reason": "crashed", "detail": "its process was killed by SIGSEGV"}
         if not is_reference:
             self.measured += 1
-            noise = np.random.default_rng(int(digest(data)[:8], 16)).normal(0, self.noise)
+            noise = np.random.default_rng(int(sha256_hex(data)[:8], 16)).normal(0, self.noise)
             factor *= 1 + noise
         samples = [sample * factor + self.added_ms for sample in answer["samples_ms"]]
         if self.probe_ms is None:
@@ -124,7 +124,7 @@ def _measured(found: list[Measurement | ModelError]) -> Measurement:
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run with a table from 60 subnets, of which 20 judge it. Do not write to it."""
+    """A run with a table from 60 subnets, of which 20 are held out. Do not write to it."""
     with pytest.MonkeyPatch.context() as patch:
         _connecting(patch, Board())
         run = Run(tmp_path_factory.mktemp("runs") / "profiled", _SPACE, progress=Silent())
@@ -148,7 +148,7 @@ def run(profiled: Path, tmp_path: Path) -> Run:
 
 
 def test_a_device_as_it_was_agrees(run: Run, board: Board) -> None:
-    """On the board that the table was made on, fresh subnets have errors like those of the certificate."""
+    """On the board that the table was made on, fresh subnets have errors like those of the holdout report."""
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
     assert check.conclusion.startswith("agrees: MAPE is ")
@@ -176,7 +176,7 @@ def test_a_slower_device_is_told_from_a_worse_table(run: Run, board: Board) -> N
     board.slower = 1.2
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert check.drift_corrected.agree
+    assert check.drift_corrected.agrees_with_holdout
     assert check.slower == pytest.approx(0.2, abs=0.03)
     slower = f"{check.slower:.1%} slower than when it was profiled"
     drifted = f"its drift then was up to {check.tolerance:.1%}"
@@ -190,8 +190,8 @@ def test_a_faster_device_is_told_too(run: Run, board: Board) -> None:
     assert "% faster than when it was profiled" in run.check_table(_TARGET).conclusion
 
 
-def _certified(run: Run, **changes: Any) -> None:
-    """Let the table's certificate say something else."""
+def _change_holdout(run: Run, **changes: Any) -> None:
+    """Change values of the table's holdout report."""
     table = run.table(_TARGET)
     assert table.holdout is not None
     replace(table, holdout=replace(table.holdout, **changes)).save(run.folder.table(_TARGET.name))
@@ -210,7 +210,7 @@ def test_a_moment_of_a_device_that_drifts_agrees(run: Run, board: Board) -> None
     _drifting(run, **{"drift 40 s": 0.04**2})
     board.slower = 1.06
     check = run.check_table(_TARGET)
-    assert not check.found.agree
+    assert not check.found.agrees_with_holdout
     assert check.agrees
     assert 1.96 * 0.04 <= check.tolerance <= 0.1
     moment = f"the device is {check.slower:.1%} slower than when it was profiled"
@@ -225,14 +225,14 @@ def test_a_moment_may_add_to_all(run: Run, board: Board) -> None:
     genes = _SPACE.sample(100, np.random.default_rng(1))
     board.added_ms = 0.07 * float(np.median(run.table(_TARGET).latency_ms(genes)))
     check = run.check_table(_TARGET)
-    assert not check.found.agree
-    assert check.drift_corrected.agree
+    assert not check.found.agrees_with_holdout
+    assert check.drift_corrected.agrees_with_holdout
     assert check.agrees, check.conclusion
 
 
 def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
     """Where the CPU is 8% slower than the device remembers, and models half of that, it is taken out."""
-    _certified(run, probe_ms=0.003)
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
@@ -240,9 +240,9 @@ def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> No
     assert abs(check.slower) < 0.03
 
 
-def test_a_check_is_at_the_pace_of_its_table(run: Run, board: Board) -> None:
-    """Where the device remembers another pace by now, its fresh subnets are at that of the table all the same."""
-    _certified(run, probe_ms=0.003)
+def test_a_check_is_at_the_baseline_speed_of_its_table(run: Run, board: Board) -> None:
+    """The device remembers another baseline speed by now, but fresh subnets are scaled to that of the table."""
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms, board.usual_ms = 1.1**0.5, 0.0033, 0.0033
     check = run.check_table(_TARGET)
     assert check.agrees, check.conclusion
@@ -250,9 +250,9 @@ def test_a_check_is_at_the_pace_of_its_table(run: Run, board: Board) -> None:
     assert abs(check.slower) < 0.03
 
 
-def test_a_device_of_another_pace_is_slower(run: Run, board: Board) -> None:
-    """A CPU whose models are a fifth slower for good is not the one that was profiled, and its pace says so."""
-    _certified(run, probe_ms=0.003)
+def test_a_device_of_another_baseline_speed_is_slower(run: Run, board: Board) -> None:
+    """A CPU whose models are a fifth slower for good is not the one that was profiled, and its speed probe says so."""
+    _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms = 1.2, 0.0042
     check = run.check_table(_TARGET)
     assert not check.agrees
@@ -266,7 +266,7 @@ def test_a_table_that_predicts_worse_disagrees(run: Run, board: Board) -> None:
     board.noise = 0.15
     check = run.check_table(_TARGET)
     assert not check.agrees
-    assert not check.drift_corrected.agree
+    assert not check.drift_corrected.agrees_with_holdout
     assert "and the device's speed does not explain the difference" in check.conclusion
     assert check.conclusion.endswith("profile again")
 
@@ -322,7 +322,7 @@ def test_a_plan_for_another_table_is_left(run: Run, board: Board) -> None:
 
 
 def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
-    """The check's document has its verdict, its figures and the certificate that was checked; no path of this run."""
+    """The check's document has its conclusion, its figures and the checked holdout report, but no path of this run."""
     check = run.check_table(_TARGET)
     body = read_document(run.folder.check(_TARGET.name, 1), "table_check", 4)
     assert body == json.loads(json.dumps(check.to_dict()))
@@ -333,7 +333,7 @@ def test_the_file_holds_what_was_found(run: Run, board: Board) -> None:
 
 
 def test_without_a_table_there_is_nothing_to_check(tmp_path: Path) -> None:
-    """A target that was never profiled is refused with the command that does it."""
+    """A target that was never profiled raises an error with the command that profiles it."""
     run = Run(tmp_path / "run", _SPACE, progress=Silent())
     with pytest.raises(RunError, match=r"has no latency table of board-onnxruntime-fp32-1t yet; run: edgenas profile"):
         run.check_table(_TARGET)
@@ -378,7 +378,7 @@ def test_a_space_without_fresh_subnets_is_refused(tmp_path: Path, profiled: Path
     space = replace(_SPACE, kernel_sizes=(3,), expand_ratios=(3,), depths=(1,))
     run = Run(tmp_path / "run", space, progress=Silent())
     table = Run(profiled, progress=Silent()).table(_TARGET)
-    costs, memory = np.ones(len(space.distinct_parts)), MemoryModel.counted(space)
+    costs, memory = np.ones(len(space.distinct_parts)), MemoryModel.with_unit_costs(space)
     small = replace(table, space=space, part_ms=costs, memory=memory, process=None, fitted_genes=None)
     small.save(run.folder.table(_TARGET.name))
     with pytest.raises(RunError, match=r"needs 20 subnets that were never measured, and 2 were found in a space of 2"):

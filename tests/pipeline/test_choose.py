@@ -22,7 +22,7 @@ TOO_BIG = dataclasses.replace(FITS, peak_bytes=3_000_000)
 TOO_WRONG = dataclasses.replace(FITS, accuracy=0.935)
 BUDGET = en.Budget(latency="1ms", memory="2MB")
 
-Prove = Callable[[Iterable[MeasuredSubnet]], None]
+SetMeasured = Callable[[Iterable[MeasuredSubnet]], None]
 
 
 class Told(Progress):
@@ -55,8 +55,8 @@ def target() -> Target:
 
 
 @pytest.fixture
-def prove(monkeypatch: pytest.MonkeyPatch) -> Prove:
-    """Let candidates prove to be these, one after the other."""
+def set_measured(monkeypatch: pytest.MonkeyPatch) -> SetMeasured:
+    """Let candidates be measured with these results, one after the other."""
 
     def script(results: Iterable[MeasuredSubnet]) -> None:
         answers: Iterator[MeasuredSubnet] = iter(results)
@@ -75,9 +75,9 @@ def choose(run: en.Run, max_drop: float = 0.01) -> choosing.Choice:
     return choosing.choose(run.workspace, target(), BUDGET, max_drop)
 
 
-def test_the_most_accurate_candidate_is_kept_when_it_fits(run: en.Run, prove: Prove) -> None:
+def test_the_most_accurate_candidate_is_kept_when_it_fits(run: en.Run, set_measured: SetMeasured) -> None:
     """An interval that ends at the budget fits, and nothing else is tried."""
-    prove([FITS])
+    set_measured([FITS])
     choice = choose(run)
     assert choice.arch == run.front(target()).architectures()[3]
     assert choice.rejected == ()
@@ -93,10 +93,10 @@ def test_the_most_accurate_candidate_is_kept_when_it_fits(run: en.Run, prove: Pr
     ],
 )
 def test_a_candidate_that_falls_short_makes_room_for_the_next(
-    run: en.Run, prove: Prove, measured: MeasuredSubnet, reason: str
+    run: en.Run, set_measured: SetMeasured, measured: MeasuredSubnet, reason: str
 ) -> None:
     """The next one is taken, and both the choice and the progress say why the first was not."""
-    prove([measured, FITS])
+    set_measured([measured, FITS])
     choice = choose(run)
     front = run.front(target()).architectures()
     assert choice.arch == front[2]
@@ -106,39 +106,39 @@ def test_a_candidate_that_falls_short_makes_room_for_the_next(
     assert any("trying the next candidate" in line for line in run.workspace.progress.lines)
 
 
-def test_a_larger_loss_of_accuracy_can_be_allowed(run: en.Run, prove: Prove) -> None:
+def test_a_larger_loss_of_accuracy_can_be_allowed(run: en.Run, set_measured: SetMeasured) -> None:
     """With two points allowed, a file that loses one and a half is kept."""
-    prove([TOO_WRONG])
+    set_measured([TOO_WRONG])
     assert choose(run, max_drop=0.02).measured == TOO_WRONG
 
 
-def test_no_candidate_left(run: en.Run, prove: Prove) -> None:
+def test_no_candidate_left(run: en.Run, set_measured: SetMeasured) -> None:
     """When all fall short, the error names the last and no choice is written."""
-    prove([TOO_SLOW] * 4)
+    set_measured([TOO_SLOW] * 4)
     with pytest.raises(NoChoiceError, match=r"none of the 4 best candidates kept the budget .* 0.990 ms"):
         choose(run)
     assert run.folder.choices(target().name) == []
 
 
-def test_a_table_that_is_far_off_is_named(run: en.Run, prove: Prove) -> None:
+def test_a_table_that_is_far_off_is_named(run: en.Run, set_measured: SetMeasured) -> None:
     """A candidate measured at a third of its prediction is kept, and the table's misfit is said."""
-    prove([dataclasses.replace(FITS, latency_ms=0.3, interval_ms=(0.29, 0.31))])
+    set_measured([dataclasses.replace(FITS, latency_ms=0.3, interval_ms=(0.29, 0.31))])
     choose(run)
     assert isinstance(run.workspace.progress, Told)
     assert any("profile it again" in line for line in run.workspace.progress.lines)
 
 
 @pytest.mark.parametrize("max_drop", [-0.5, 1.5, float("nan"), float("inf")])
-def test_a_senseless_loss_is_refused(run: en.Run, max_drop: float) -> None:
+def test_a_senseless_loss_raises(run: en.Run, max_drop: float) -> None:
     """The loss that is allowed lies from 0 to 100 points."""
     with pytest.raises(UsageError, match="max_drop must be from 0 to 1"):
         choose(run, max_drop)
 
 
-def test_a_choice_of_other_weights_is_not_current(run: en.Run, prove: Prove) -> None:
+def test_a_choice_of_other_weights_is_not_current(run: en.Run, set_measured: SetMeasured) -> None:
     """After the weights have changed the candidates are tried again."""
-    prove([FITS])
+    set_measured([FITS])
     choose(run)
     run.folder.checkpoint.write_bytes(b"other weights")
-    prove([TOO_SLOW, FITS])
+    set_measured([TOO_SLOW, FITS])
     assert len(choose(run).rejected) == 1

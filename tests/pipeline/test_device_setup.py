@@ -147,7 +147,7 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
 
 def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that can be imported must also run the reference model."""
-    monkeypatch.setattr(device_check, "reference_model", lambda ending: b"no model")
+    monkeypatch.setattr(device_check, "try_build_reference_model", lambda ending: b"no model")
     failed = result_of(check_device(Target(profile())), "runtime")
     assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)
     assert "edgenas device setup board" in failed.remedy

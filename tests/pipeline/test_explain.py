@@ -16,7 +16,7 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.explain import OVERHEAD, explain
 from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable
-from edgenas.profilers.latency.fit import fit_parts
+from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.parts import macs
@@ -30,7 +30,7 @@ def _published(space: SearchSpace, *, by_resolution: bool = False) -> LatencyTab
     costs = 0.01 + space.part_costs(macs) / 1e7
     if by_resolution:
         costs = costs * (1 + 0.1 * np.arange(len(space.resolutions)))[:, None]
-    return LatencyTable(space, "made-up", 0.05, costs, MemoryModel.counted(space), None, "", "a test")
+    return LatencyTable(space, "made-up", 0.05, costs, MemoryModel.with_unit_costs(space), None, "", "a test")
 
 
 @pytest.mark.parametrize("space", _SPACES, ids=lambda space: space.family)
@@ -73,7 +73,7 @@ def test_a_measured_table_has_an_interval() -> None:
     """The interval of the whole is the table's; a published table has none."""
     genes = _SMALL.sample_distinct(30, np.random.default_rng(0))
     latency = _published(_SMALL).latency_ms(genes)
-    process = fit_parts(_SMALL, genes, latency)
+    process = fit_part_costs(_SMALL, genes, latency)
     table = dataclasses.replace(_published(_SMALL), process=process, fitted_genes=genes)
     found = explain(table, _SMALL.smallest)
     assert found.interval_ms == tuple(table.interval_ms(_SMALL.encode([_SMALL.smallest]))[0])

@@ -294,10 +294,10 @@ def test_impossible_batch(batch: int) -> None:
 
 def test_weights_that_are_not_finite(run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A subnet with a NaN is refused by the weight's name, and nothing is left."""
-    subnet = run.workspace.evaluator.subnet(run.space.smallest)
+    subnet = run.workspace.evaluator.calibrated_subnet(run.space.smallest)
     with torch.no_grad():
         next(iter(subnet.parameters()))[0] = float("nan")
-    monkeypatch.setattr(type(run.workspace.evaluator), "subnet", lambda self, architecture: subnet)
+    monkeypatch.setattr(type(run.workspace.evaluator), "calibrated_subnet", lambda self, architecture: subnet)
     with pytest.raises(VerificationError, match=r"weight 'stem\.conv\.weight' .* holds NaN"):
         run.export_all(run.space.smallest, target, tmp_path, KINDS)
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.import_tables import import_tables
 from edgenas.pipeline.progress import Progress, Silent
 from edgenas.profilers import PublishedTables
-from edgenas.profilers.latency.published import Entry, published_keys
+from edgenas.profilers.latency.published import Entry, published_keys_by_resolution
 from edgenas.space import MobileNetV3
 
 _SPACE = MobileNetV3(width=0.25, resolutions=(128, 160), classes=10)
@@ -42,7 +42,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of made-up tables of the space; one entry at 160 pixels varies by half its mean."""
     folder = tmp_path_factory.mktemp("tables")
     made: dict[int, dict[str, Entry]] = {}
-    for resolution, keys in zip(_SPACE.resolutions, published_keys(_SPACE), strict=True):
+    for resolution, keys in zip(_SPACE.resolutions, published_keys_by_resolution(_SPACE), strict=True):
         named = [key for key in keys.values() if key is not None]
         made[resolution] = {key: Entry(10, resolution / 1e3 * (1 + at / 50), 1e-3) for at, key in enumerate(named)}
     key = "Logits-input:1x1x320-output:10"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json, digest
+from edgenas.files import canonical_json_bytes, sha256_hex
 from edgenas.pipeline.measurement_log import MeasurementLog, log_bytes
 from edgenas.profilers import Measurement
 from edgenas.profilers.measure.validity import Validity
@@ -159,7 +159,7 @@ def test_a_line_is_what_the_documentation_says(filled: Path) -> None:
     assert json.loads(header) == {"format": "edgenas.measurements", "version": 4}
     record = json.loads(line)
     checksum = record.pop("sha256")
-    assert checksum == digest(canonical_json(record))
+    assert checksum == sha256_hex(canonical_json_bytes(record))
     assert record == {"measurement": json.loads(json.dumps(made(0).to_dict())), "reference": False, "series": SERIES}
 
 
@@ -195,8 +195,8 @@ def test_after_the_remedy_the_others_are_there(filled: Path) -> None:
 )
 def test_a_line_with_a_checksum_and_nonsense_is_named(path: Path, body: dict[str, Any], message: str) -> None:
     """A checksum proves no content: a line without a measurement is refused."""
-    content = canonical_json(body)
-    line = b'{"sha256":"' + digest(content).encode() + b'",' + content[1:]
+    content = canonical_json_bytes(body)
+    line = b'{"sha256":"' + sha256_hex(content).encode() + b'",' + content[1:]
     path.parent.mkdir(parents=True)
     path.write_bytes(b'{"format":"edgenas.measurements","version":4}\n' + line + b"\n")
     with pytest.raises(FormatError, match=message):

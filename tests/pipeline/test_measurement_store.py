@@ -149,12 +149,12 @@ def test_proof_takes_six_processes(log: Path, target: Target) -> None:
     """A proof is six stored measurements; they can be had again without a device."""
     with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         assert store.reliable_result(MODELS[0]) is None
-        proof = store.measure_reliably(MODELS[0])
-        assert len(proof.measurements) == 6
-        assert store.reliable_result(MODELS[0]) == proof
+        result = store.measure_reliably(MODELS[0])
+        assert len(result.measurements) == 6
+        assert store.reliable_result(MODELS[0]) == result
 
 
-def test_a_proof_is_recorded_at_the_pace_it_was_given(log: Path, target: Target) -> None:
+def test_a_reliable_result_keeps_its_baseline_speed(log: Path, target: Target) -> None:
     """A device that is a third slower than each process remembers is another one: both say so."""
     with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         store.measure_reliably(MODELS[0])
@@ -172,26 +172,28 @@ def test_a_proof_is_recorded_at_the_pace_it_was_given(log: Path, target: Target)
 
 @pytest.fixture
 def disturbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A proof that fails for this reason, while processes of these turns are refused; then all is calm again."""
+    """A reliable measurement that fails with this message, since processes of these turns are rejected."""
 
-    def prove(store: MeasurementStore, said: str, refused: Callable[[int], bool] = lambda turn: True) -> None:
+    def fail(store: MeasurementStore, message: str, is_rejected: Callable[[int], bool] = lambda turn: True) -> None:
         turns = iter(range(1000))
 
-        def assess(*before: object, **options: object) -> Validity:
-            return Validity("rejected", ("busy: wait",)) if refused(next(turns)) else Validity("valid")
+        def assess_validity(*before: object, **options: object) -> Validity:
+            return Validity("rejected", ("busy: wait",)) if is_rejected(next(turns)) else Validity("valid")
 
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", assess)
-            with pytest.raises(MeasurementError, match=said):
+            meanwhile.setattr(sys.modules["edgenas.profilers.measure.session"], "assess_validity", assess_validity)
+            with pytest.raises(MeasurementError, match=message):
                 store.measure_reliably(MODELS[0])
 
-    return prove
+    return fail
 
 
-def test_no_proof_without_trust(log: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where conditions refuse every process, the remedy is said."""
-    refused = Validity("rejected", ("governor is powersave: change it",))
-    monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess", lambda *before, **options: refused)
+def test_no_reliable_result_of_rejected_processes(log: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every process is rejected for its conditions, the error names the remedy."""
+    rejected = Validity("rejected", ("governor is powersave: change it",))
+    monkeypatch.setattr(
+        sys.modules["edgenas.profilers.measure.session"], "assess_validity", lambda *before, **options: rejected
+    )
     with (
         MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),
@@ -204,10 +206,10 @@ def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Cal
     with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "busy: wait")
         assert store.reliable_result(MODELS[0]) is None
-        proof = store.measure_reliably(MODELS[0])
-        assert len(proof.measurements) == 6
-        assert not proof.rejected
-        assert store.reliable_result(MODELS[0]) == proof
+        result = store.measure_reliably(MODELS[0])
+        assert len(result.measurements) == 6
+        assert not result.rejected
+        assert store.reliable_result(MODELS[0]) == result
 
 
 def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
@@ -215,21 +217,21 @@ def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, dis
     with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert store.reliable_result(MODELS[0]) is None
-        proof = store.measure_reliably(MODELS[0])
-        assert len(proof.measurements) == 6
-        assert store.reliable_result(MODELS[0]) == proof
+        result = store.measure_reliably(MODELS[0])
+        assert len(result.measurements) == 6
+        assert store.reliable_result(MODELS[0]) == result
 
 
-def test_a_few_good_processes_do_not_complete_a_disturbed_proof(
+def test_a_few_valid_processes_do_not_complete_a_disturbed_result(
     log: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
     with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
         disturbed(store, "busy: wait", lambda turn: turn % 4 < 3)
-        proof = store.measure_reliably(MODELS[0])
-        assert len(proof.measurements) == 6
-        assert not proof.rejected
-        assert store.reliable_result(MODELS[0]) == proof
+        result = store.measure_reliably(MODELS[0])
+        assert len(result.measurements) == 6
+        assert not result.rejected
+        assert store.reliable_result(MODELS[0]) == result
 
 
 def test_another_series_is_another_measurement(log: Path, target: Target) -> None:
@@ -257,7 +259,7 @@ def test_what_was_cut_off_is_measured_again(log: Path, target: Target) -> None:
     assert log.read_bytes().startswith(b"".join(whole.splitlines(keepends=True)[:-1]))
 
 
-def test_a_log_of_a_newer_edgenas_is_refused(log: Path, target: Target, no_device: Callable[[], None]) -> None:
+def test_a_log_of_a_newer_edgenas_raises(log: Path, target: Target, no_device: Callable[[], None]) -> None:
     """A log of a later version asks for an upgrade."""
     with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS[:1])

@@ -153,7 +153,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- what is measured ----------------------------------------------------------------
 
 
-def test_a_fifth_of_each_batch_judges_and_is_never_fitted(profiled: Path) -> None:
+def test_a_fifth_of_each_batch_is_held_out_and_never_fitted(profiled: Path) -> None:
     """Four of twenty are held out, mixed among the others; the table was fitted to the other sixteen."""
     run = open_run(profiled)
     table = run.table(board())
@@ -168,15 +168,15 @@ def test_a_fifth_of_each_batch_judges_and_is_never_fitted(profiled: Path) -> Non
     assert not fitted & held_out
 
 
-def test_judges_are_uniformly_random(profiled: Path) -> None:
-    """They are what the space draws at random, whatever else was chosen: the certificate is about random subnets."""
+def test_held_out_subnets_are_uniformly_random(profiled: Path) -> None:
+    """They are what the space draws at random, whatever else was chosen: the holdout report is about random subnets."""
     drawn = [architecture.id for architecture in SPACE.decode(SPACE.sample(64, np.random.default_rng([1, 0])))]
     (first, _) = batches(open_run(profiled))
     held_out = {each for each, out in zip(first["architectures"], first["held_out"], strict=True) if out}
     assert held_out == set(list(dict.fromkeys(drawn))[:4])
 
 
-def test_the_certificate_knows_the_reference_and_all_device_time(profiled: Path) -> None:
+def test_the_holdout_report_has_the_reference_and_all_device_time(profiled: Path) -> None:
     """40 subnets and 4 processes of the reference model, at 0.3 s each."""
     holdout = open_run(profiled).table(board()).holdout
     assert holdout is not None
@@ -358,7 +358,7 @@ def test_a_plan_that_makes_no_sense_is_refused(run: Run, change: dict[str, objec
 
 
 def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an accelerator holds nobody sees: latency is measured, memory counted, and the certificate says so."""
+    """What an accelerator holds nobody sees: latency is measured, memory counted, and the holdout report says so."""
 
     def handler(request: Request) -> Reply:
         return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate_agent(request).stdout))
@@ -436,14 +436,14 @@ def test_a_connection_that_breaks_costs_nothing(
     assert after[: len(kept)] == kept
     taken = [Measurement.from_dict(json.loads(line)["measurement"]) for line in after]
     assert (
-        len({each.model_sha256 for each in taken if not each.rejected})
+        len({each.model_sha256 for each in taken if not each.is_rejected})
         == count(table)
         == 20 * len(read_document(again.folder.plan(target.name), "profile_plan", 2)["batches"])
     )
-    assert len([each for each in taken if not each.rejected]) == count(table)
+    assert len([each for each in taken if not each.is_rejected]) == count(table)
 
 
-def test_refused_measurements_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_measurements_are_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first batch, not after ten minutes, a governor that spoils all of them is named with its remedy."""
 
     def handler(request: Request) -> Reply:

@@ -18,7 +18,7 @@ from edgenas.bundle import Bundle
 from edgenas.costs import Budget
 from edgenas.devices import Device
 from edgenas.errors import EdgeNASError, FormatError, RunError
-from edgenas.files import canonical_json, digest, read_bytes, read_document, write_document
+from edgenas.files import canonical_json_bytes, read_bytes, read_document, sha256_hex, write_document
 from edgenas.pipeline import Run
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.profile import SETTINGS
@@ -259,11 +259,11 @@ def test_a_target_with_dots_in_its_name(old: Path) -> None:
 def test_a_check_that_was_interrupted_resumes(old: Path) -> None:
     """The plan of a check belongs to its table by that file's digest, which the upgrade changes in both."""
     table = old / "tables" / f"{TARGET}.json"
-    plan = {"table_sha256": digest(table.read_bytes()), "begun_s": 1.5, "architectures": ["a", "b"]}
+    plan = {"table_sha256": sha256_hex(table.read_bytes()), "begun_s": 1.5, "architectures": ["a", "b"]}
     write_document(old / "tables" / f"{TARGET}.check-2.plan.json", "table_check_plan", 2, plan)
     run = Run(old, progress=Silent())
     now = read_document(run.folder.check_plan(TARGET, 2), "table_check_plan", 2)
-    assert now == {**plan, "table_sha256": digest(read_bytes(run.folder.table(TARGET)))}
+    assert now == {**plan, "table_sha256": sha256_hex(read_bytes(run.folder.table(TARGET)))}
 
 
 def test_bundles_of_a_file_format_stay(old: Path) -> None:
@@ -691,5 +691,5 @@ def test_the_key_of_a_series_is_what_it_was(original: Path, old: Path) -> None:
     """The key that names a series is made from what version 1 made it from, so that its measurements are found."""
     target = Run(old, progress=Silent()).target("localhost")
     described = [target.to_dict(), target.profile.connection.kind, target.profile.python, SETTINGS.to_dict()]
-    key = digest(canonical_json(described))[:8]
+    key = sha256_hex(canonical_json_bytes(described))[:8]
     assert len(list((original / "measurements" / TARGET).glob(f"*-{key}-*.json"))) == 40

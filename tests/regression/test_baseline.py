@@ -12,7 +12,7 @@ import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings
-from edgenas.profilers.measure.result import median_of_processes
+from edgenas.profilers.measure.result import process_median_with_interval
 from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, record_baseline
 
@@ -123,7 +123,7 @@ def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
 @pytest.mark.parametrize(("count", "ends"), [(6, (1.0, 6.0)), (8, (1.0, 8.0)), (9, (2.0, 8.0)), (12, (3.0, 10.0))])
 def test_the_interval_ends_at_order_statistics(make: Make, count: int, ends: tuple[float, float]) -> None:
     """As in tables of the sign test: of 6 and 8 values the extremes, of 9 the second, of 12 the third from each end."""
-    median, low, high = median_of_processes(make([float(value) for value in range(count, 0, -1)]))
+    median, low, high = process_median_with_interval(make([float(value) for value in range(count, 0, -1)]))
     assert median == (count + 1) / 2
     assert (low, high) == ends
 
@@ -131,12 +131,12 @@ def test_the_interval_ends_at_order_statistics(make: Make, count: int, ends: tup
 def test_a_slow_process_does_not_move_the_interval(make: Make) -> None:
     """Two of twelve processes that were disturbed, ten times as slow, leave the interval where the others put it."""
     quiet = [1.0, 1.001, 1.002, 1.003, 1.004, 1.005, 1.006, 1.007, 1.008, 1.009]
-    assert median_of_processes(make([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
+    assert process_median_with_interval(make([*quiet, 10.0, 10.0])) == (1.0055, 1.002, 1.009)
 
 
 def test_the_interval_covers_the_median(make: Make) -> None:
     """Of 400 intervals of skewed noise around a true median of 1, about 96% must cover it, and at least 93% do."""
     noise = np.exp(0.02 * np.random.default_rng(0).gamma(1.0, size=(400, 12)))
     true = float(np.exp(0.02 * np.log(2)))
-    intervals = [median_of_processes(make(row.tolist()))[1:] for row in noise]
+    intervals = [process_median_with_interval(make(row.tolist()))[1:] for row in noise]
     assert np.mean([low <= true <= high for low, high in intervals]) >= 0.93

@@ -59,7 +59,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 def no_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure whatever else this machine does: its load is not what these tests are about."""
     module = sys.modules["edgenas.profilers.measure.session"]
-    monkeypatch.setattr(module, "assess", lambda before, after, **options: Validity("unverified"))
+    monkeypatch.setattr(module, "assess_validity", lambda before, after, **options: Validity("unverified"))
 
 
 def test_a_ratio_surely_within_the_tolerance_is_ok(baseline: Baseline, make: Make) -> None:

@@ -17,7 +17,7 @@ from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import SshRoute, open_route
 from edgenas.devices.ssh.link import WorkerLink
 from edgenas.errors import DeviceError, UsageError
-from edgenas.files import digest, read_bytes, write_bytes
+from edgenas.files import read_bytes, sha256_hex, write_bytes
 from edgenas.on_device.work_folder import DEVICE_LOCK
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class SshDevice(Device):
         data = read_bytes(local)
         with self._open_exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
-            answer = link.request(deadline, what, "push", name=name, sha256=sha256 or digest(data), size=len(data))
+            answer = link.request(deadline, what, "push", name=name, sha256=sha256 or sha256_hex(data), size=len(data))
             if answer.get("send"):
                 link.send_frames(b"F", data, deadline, what)
                 answer = link.receive_answer(deadline, what)
@@ -141,7 +141,7 @@ class SshDevice(Device):
                 data += link.receive_frame(deadline, what)[1]
         if "sha256" not in answer:
             raise DeviceError(f"{remote}: there is no such file on the device")
-        if digest(bytes(data)) != answer["sha256"]:
+        if sha256_hex(bytes(data)) != answer["sha256"]:
             raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
         write_bytes(local, bytes(data))
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import UsageError, VerificationError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 from edgenas.space import Architecture
 from edgenas.space.parts import weight_shapes
 
@@ -47,7 +47,7 @@ def _nearest_names(name: str, names: list[str]) -> str:
     """Return the remedy for an unknown name: the nearest tensors of the same place, of the hundreds in a network."""
     place = name.rsplit(".", 1)[0]
     same_place = [known for known in names if known.startswith(place)]
-    return suggest_nearest(name, same_place) if same_place else "; extract the weights from the same architecture"
+    return format_suggestion(name, same_place) if same_place else "; extract the weights from the same architecture"
 
 
 def _check_weight(

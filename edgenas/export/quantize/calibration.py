@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import UsageError
-from edgenas.files import suggest_nearest
+from edgenas.files import format_suggestion
 
 Floats = npt.NDArray[np.float32]
 METHODS = ("percentile", "minmax")
@@ -39,7 +39,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"unknown calibration method {self.method!r}{suggest_nearest(self.method, list(METHODS))}")
+            raise UsageError(
+                f"unknown calibration method {self.method!r}{format_suggestion(self.method, list(METHODS))}"
+            )
         check_images(self.images, "calibration images")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgenas.costs import Genes
-from edgenas.profilers.latency.fit import count_parts
+from edgenas.profilers.latency.fit import part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import SearchSpace
 
@@ -56,7 +56,7 @@ def select_subnets(
         rest = sample_unmeasured(space, np.vstack([measured, fresh]), count - len(fresh), rng)
         return np.asarray(np.vstack([fresh, rest]), dtype=np.int64)
     candidates = fresh[:_CANDIDATES]
-    selected: Genes = candidates[process.select_most_uncertain(count_parts(space, candidates), count)]
+    selected: Genes = candidates[process.select_most_uncertain(part_count_matrix(space, candidates), count)]
     return selected
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.profilers.latency.holdout import kendall_tau
+from edgenas.profilers.latency.holdout import kendall_tau_or_none
 from edgenas.profilers.latency.table import LatencyTable
 
 _PERMUTATIONS = 10_000
@@ -44,7 +44,7 @@ class ErrorMetrics:
     p_value: float
 
     @property
-    def agree(self) -> bool:
+    def agrees_with_holdout(self) -> bool:
         """True if the errors are consistent with the holdout report."""
         return self.p_value >= _SIGNIFICANCE_LEVEL
 
@@ -74,7 +74,7 @@ def compute_error_metrics(
         within_10_percent=float((np.abs(errors) <= 0.1).mean()),
         within_interval=float((residuals <= 1).mean()),
         bias=float(errors.mean()),
-        kendall_tau=kendall_tau(np.column_stack([predicted, measured_ms])) or 0.0,
+        kendall_tau=kendall_tau_or_none(np.column_stack([predicted, measured_ms])) or 0.0,
         tau_within=kendall_tau_within_resolution(genes, predicted, measured_ms),
         p_value=permutation_p_value(errors, np.array(holdout_errors), seed),
     )

@@ -34,17 +34,17 @@ class ConditionsSummary:
         """Return the summary of the conditions before and after each measurement."""
         states = [state for one in measurements for state in (one.conditions_before, one.conditions_after)]
 
-        def values(*names: str) -> list[Any]:
+        def collect_values(*names: str) -> list[Any]:
             return [state[name] for state in states for name in names if state.get(name) is not None]
 
-        limits = values("frequency_limit_khz")
+        limits = collect_values("frequency_limit_khz")
         return cls(
-            governor=", ".join(sorted(set(values("governor")))) or None,
-            frequency_khz=_range(values("frequency_khz", "lowest_frequency_khz")),
+            governor=", ".join(sorted(set(collect_values("governor")))) or None,
+            frequency_khz=_lowest_and_highest(collect_values("frequency_khz", "lowest_frequency_khz")),
             frequency_limit_khz=min(limits) if limits else None,
-            temperature_c=_range(values("temperature_c")),
-            throttled=_was_throttled(values("throttle_count"), values("throttled_flags")),
-            power_mode=", ".join(sorted(set(values("power_mode")))) or None,
+            temperature_c=_lowest_and_highest(collect_values("temperature_c")),
+            throttled=_throttled_or_none(collect_values("throttle_count"), collect_values("throttled_flags")),
+            power_mode=", ".join(sorted(set(collect_values("power_mode")))) or None,
         )
 
     def __str__(self) -> str:
@@ -60,11 +60,11 @@ class ConditionsSummary:
         return ", ".join(text for text in texts if text) or "the device does not say"
 
 
-def _range(values: Sequence[Any]) -> tuple[Any, Any] | None:
+def _lowest_and_highest(values: Sequence[Any]) -> tuple[Any, Any] | None:
     return (min(values), max(values)) if values else None
 
 
-def _was_throttled(counts: Sequence[int], flags: Sequence[int]) -> bool | None:
+def _throttled_or_none(counts: Sequence[int], flags: Sequence[int]) -> bool | None:
     if not counts and not flags:
         return None
     return (bool(counts) and counts[-1] > counts[0]) or any(each & _THROTTLED for each in flags)

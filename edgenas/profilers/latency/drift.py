@@ -42,9 +42,10 @@ def drift_covariances(at_s: Vector, units: Vector, *, around_mean: bool = True) 
     kernels = {seconds: _exponential_kernel(at_s, at_s, seconds) for seconds in _SECONDS}
     if around_mean:
         kernels = {
-            seconds: _center(kernel, kernel.mean(axis=0), kernel.mean(axis=0)) for seconds, kernel in kernels.items()
+            seconds: _center_covariance(kernel, kernel.mean(axis=0), kernel.mean(axis=0))
+            for seconds, kernel in kernels.items()
         }
-    return _scale_added(kernels, units, units)
+    return _covariances_by_drift(kernels, units, units)
 
 
 def cross_drift_covariances(at_s: Vector, units: Vector, other_s: Vector, other_units: Vector) -> dict[str, Vector]:
@@ -55,8 +56,8 @@ def cross_drift_covariances(at_s: Vector, units: Vector, other_s: Vector, other_
     kernels = {}
     for seconds in _SECONDS:
         cross, own = _exponential_kernel(other_s, at_s, seconds), _exponential_kernel(at_s, at_s, seconds)
-        kernels[seconds] = _center(cross, cross.mean(axis=1), own.mean(axis=0))
-    return _scale_added(kernels, other_units, units)
+        kernels[seconds] = _center_covariance(cross, cross.mean(axis=1), own.mean(axis=0))
+    return _covariances_by_drift(kernels, other_units, units)
 
 
 def mean_drift_variances(at_s: Vector) -> dict[str, float]:
@@ -77,12 +78,14 @@ def _exponential_kernel(first_s: Vector, second_s: Vector, seconds: float) -> Ve
     return np.asarray(np.exp(-np.abs(first_s[:, None] - second_s) / seconds), dtype=np.float64)
 
 
-def _center(kernel: Vector, row_means: Vector, column_means: Vector) -> Vector:
+def _center_covariance(kernel: Vector, row_means: Vector, column_means: Vector) -> Vector:
     """Remove the mean over the columns' values from a covariance."""
     return np.asarray(kernel - row_means[:, None] - column_means + column_means.mean(), dtype=np.float64)
 
 
-def _scale_added(kernels: Mapping[float, Vector], row_units: Vector, column_units: Vector) -> dict[str, Vector]:
+def _covariances_by_drift(
+    kernels: Mapping[float, Vector], row_units: Vector, column_units: Vector
+) -> dict[str, Vector]:
     return {
         name: row_units[:, None] * kernels[drift.seconds] * column_units if drift.added else kernels[drift.seconds]
         for name, drift in DRIFTS.items()

@@ -20,23 +20,23 @@ def part_features(parts: Sequence[Part]) -> Vector:
 
 def plain_features(parts: Sequence[Part]) -> Vector:
     """Return calls, multiply-accumulates and values read or written (P, 3), the same for all operators."""
-    return np.array([[1.0, macs(part), _traffic(part)] for part in parts])
+    return np.array([[1.0, macs(part), _values_read_or_written(part)] for part in parts])
 
 
-def _traffic(part: Part) -> float:
+def _values_read_or_written(part: Part) -> float:
     """Return the number of values that a part reads or writes."""
     before, after = part.in_size**2, part.out_size**2
     inner = part.mid_channels * (before * part.expand + after)
     return before * part.in_channels + after * part.out_channels + inner
 
 
-def _dense_features(part: Part) -> dict[str, float]:
+def _dense_feature_dict(part: Part) -> dict[str, float]:
     work = part.out_size**2 * part.out_channels * part.in_channels * part.kernel**2
     traffic = part.in_size**2 * part.in_channels + part.out_size**2 * part.out_channels
     return {f"{part.operator} calls": 1, f"{part.operator} work": work, f"{part.operator} traffic": traffic}
 
 
-def _mbconv_features(part: Part) -> dict[str, float]:
+def _mbconv_feature_dict(part: Part) -> dict[str, float]:
     before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
     gated = part.se_channels > 0
     return {
@@ -57,7 +57,7 @@ def _mbconv_features(part: Part) -> dict[str, float]:
     }
 
 
-def _bottleneck_features(part: Part) -> dict[str, float]:
+def _bottleneck_feature_dict(part: Part) -> dict[str, float]:
     before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
     return {
         "bottleneck calls": 1,
@@ -74,10 +74,10 @@ def _bottleneck_features(part: Part) -> dict[str, float]:
 
 
 _FEATURES: dict[str, Callable[[Part], dict[str, float]]] = {
-    "conv": _dense_features,
-    "pool": _dense_features,
-    "max_pool": _dense_features,
-    "linear": _dense_features,
-    "mbconv": _mbconv_features,
-    "bottleneck": _bottleneck_features,
+    "conv": _dense_feature_dict,
+    "pool": _dense_feature_dict,
+    "max_pool": _dense_feature_dict,
+    "linear": _dense_feature_dict,
+    "mbconv": _mbconv_feature_dict,
+    "bottleneck": _bottleneck_feature_dict,
 }

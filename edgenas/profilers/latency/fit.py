@@ -29,7 +29,7 @@ class PartCosts:
     part_ms: Vector
 
 
-def fit_parts(
+def fit_part_costs(
     space: SearchSpace,
     genes: Genes,
     latency_ms: Vector,
@@ -45,10 +45,10 @@ def fit_parts(
         at_s: When each was measured, seconds (N,); None allows for no drift.
         source_costs: The costs of the same parts on other targets.
     """
-    return fit_transfer(part_basis(space, source_costs), count_parts(space, genes), latency_ms, at_s)
+    return fit_with_transfer(part_basis(space, source_costs), part_count_matrix(space, genes), latency_ms, at_s)
 
 
-def fit_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
+def fit_with_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
     """Fit as ``fit_part_process`` does, with a transfer weight that is estimated from the values (N,).
 
     Costs on another runtime can mislead, and a few values cannot tell. So the transfer weight is the mean of some,
@@ -58,17 +58,17 @@ def fit_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector 
     if basis.source_features is None:
         return fit_part_process(basis, counts, values, at_s)
 
-    def fit(transfer_weight: float) -> PartProcess:
+    def fit_at(transfer_weight: float) -> PartProcess:
         return fit_part_process(replace(basis, transfer_weight=transfer_weight), counts, values, at_s)
 
-    fits = {transfer_weight: fit(transfer_weight) for transfer_weight in _TRANSFER_WEIGHTS}
+    fits = {transfer_weight: fit_at(transfer_weight) for transfer_weight in _TRANSFER_WEIGHTS}
     log_likelihoods = np.array([process.log_marginal_likelihood() for process in fits.values()])
     likelihoods = np.exp(log_likelihoods - log_likelihoods.max())
     mean = round(float(likelihoods @ np.array(_TRANSFER_WEIGHTS) / likelihoods.sum()), 2)
-    return fits.get(mean) or fit(mean)
+    return fits.get(mean) or fit_at(mean)
 
 
-def process_state(process: PartProcess) -> dict[str, Any]:
+def part_process_to_dict(process: PartProcess) -> dict[str, Any]:
     """Return the state of a process as plain data, without its space, its genes and its source costs."""
     observations = process.observations
     return {
@@ -80,17 +80,17 @@ def process_state(process: PartProcess) -> dict[str, Any]:
     }
 
 
-def restore_process(
+def part_process_from_dict(
     space: SearchSpace, genes: Genes, state: Mapping[str, Any], source_costs: Sequence[PartCosts] = ()
 ) -> PartProcess:
-    """Return the process of a ``process_state``."""
+    """Return the process of a ``part_process_to_dict``."""
     vectors = (np.array(state[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
-    observations = Observations(count_parts(space, genes), *vectors)
+    observations = Observations(part_count_matrix(space, genes), *vectors)
     basis = replace(part_basis(space, source_costs), transfer_weight=state["transfer_weight"])
     return PartProcess(basis, observations, state["variances"])
 
 
-def count_parts(space: SearchSpace, genes: Genes) -> Vector:
+def part_count_matrix(space: SearchSpace, genes: Genes) -> Vector:
     """Return how often each architecture has each of ``space.distinct_parts`` (N, P)."""
     counts = np.zeros((len(genes), len(space.distinct_parts) + 1))
     rows = np.arange(len(genes))

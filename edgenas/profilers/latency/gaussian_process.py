@@ -73,7 +73,7 @@ class PartProcess:
         deviations = np.zeros(len(covariance))
         for _ in range(_MAX_STEPS):
             linearization = Linearization.at(deviations, prior, self.observations)
-            posterior = _Posterior.of(prior, covariance, linearization, self.observations, self.variances)
+            posterior = _Posterior.condition(prior, covariance, linearization, self.observations, self.variances)
             step, deviations = np.abs(posterior.deviations - deviations).max(), posterior.deviations
             if step < _STEP_TOLERANCE:
                 break
@@ -103,9 +103,9 @@ class PartProcess:
         return self.curve(self.overhead + counts @ self.costs)
 
     @property
-    def terms(self) -> list[str]:
+    def term_names(self) -> list[str]:
         """The names of the ``variances``."""
-        return [*self.basis.terms, *DRIFTS, "noise"]
+        return [*self.basis.term_names, *DRIFTS, "noise"]
 
     @property
     def noise_std(self) -> float:
@@ -119,7 +119,7 @@ class PartProcess:
         Noise is not included. The uncertainty of the mean drift over all measured values is.
         """
         posterior = self._posterior
-        values, jacobian = posterior.prior.linearize(counts, posterior.deviations)
+        values, jacobian = posterior.prior.values_and_jacobian(counts, posterior.deviations)
         projected = jacobian @ posterior.covariance
         cross = projected @ posterior.jacobian.T
         variance = np.einsum("ij,ij->i", projected, jacobian) - np.einsum("ij,ij->i", cross @ posterior.inverse, cross)
@@ -184,7 +184,7 @@ class PartProcess:
     def select_most_uncertain(self, counts: Vector, number: int) -> list[int]:
         """Return rows of sums (M, P) to measure next: each the most uncertain, given that those before are measured."""
         posterior = self._posterior
-        _, jacobian = posterior.prior.linearize(counts, posterior.deviations)
+        _, jacobian = posterior.prior.values_and_jacobian(counts, posterior.deviations)
         projected = jacobian @ posterior.covariance
         cross = projected @ posterior.jacobian.T
         covariance = projected @ jacobian.T - cross @ posterior.inverse @ cross.T
@@ -214,7 +214,7 @@ class _Posterior:
     deviations: Vector
 
     @classmethod
-    def of(
+    def condition(
         cls,
         prior: Prior,
         covariance: Vector,
@@ -277,18 +277,18 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vec
 def _fit_reweighted(basis: PartBasis, observations: Observations, *, with_drift: bool) -> PartProcess:
     """Estimate variances and sample weights in turn."""
     prior = Prior.fit(basis, observations)
-    variances = {name: initial_variance(name) for name in [*basis.terms, *(DRIFTS if with_drift else ()), "noise"]}
+    variances = {name: initial_variance(name) for name in [*basis.term_names, *(DRIFTS if with_drift else ()), "noise"]}
     absent = {name: 0.0 for name in DRIFTS if not with_drift}
     deviations = np.zeros(len(prior.lower_bounds))
     rows = np.unique(np.linspace(0, len(observations.values) - 1, _MAX_FOR_VARIANCES).astype(int))
     for _ in range(_ITERATIONS):
         linearization = Linearization.at(deviations, prior, observations)
-        sample = linearization.select(rows)
+        sample = linearization.select_rows(rows)
         drifts = drift_covariances(observations.at_s[rows], prior.unit / sample.expected) if with_drift else {}
         terms = {**sample.term_covariances(prior), **drifts}
         variances = estimate_variances(terms, sample.response, observations.weights[rows], variances)
         covariance = prior.covariance(variances)
-        posterior = _Posterior.of(prior, covariance, linearization, observations, {**variances, **absent})
+        posterior = _Posterior.condition(prior, covariance, linearization, observations, {**variances, **absent})
         weights = _weigh_samples(posterior.inverse, linearization.response, observations.weights, variances["noise"])
         observations = replace(observations, weights=weights)
         deviations = posterior.deviations

@@ -14,7 +14,7 @@ from edgenas.costs import Genes, Vector
 from edgenas.profilers.latency.conditions import ConditionsSummary
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
-from edgenas.profilers.measure.baseline_speed import common_baseline
+from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.space import SearchSpace
@@ -124,11 +124,11 @@ class HoldoutReport:
         )
 
     def __str__(self) -> str:
-        rows = self._rows()
+        rows = self._format_rows()
         names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
         return "\n".join(f"{name:<{names}}  {value:>{values}}  {note}".rstrip() for name, value, note in rows)
 
-    def _rows(self) -> list[tuple[str, str, str]]:
+    def _format_rows(self) -> list[tuple[str, str, str]]:
         """Return name, value and remark of each line of a listing."""
         bound = self.mape_upper_bound
         bound_text = "" if math.isinf(bound) else f", at most {bound:.1%} at 95% confidence"
@@ -244,7 +244,7 @@ def evaluate_holdout(
         noise=process.noise_std,
         drift=float(np.median(process.drift_std(predicted))),
         bias=float(errors.mean()),
-        kendall_tau=kendall_tau(pairs) or 0.0,
+        kendall_tau=kendall_tau_or_none(pairs) or 0.0,
         kendall_tau_at=_kendall_tau_by_resolution(space.resolutions, genes[held_out, 0], pairs),
         memory_mape=memory_mape(predictions.peak_bytes, peaks) if peaks.any() else None,
         errors=tuple(errors.tolist()),
@@ -253,7 +253,7 @@ def evaluate_holdout(
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
         reference_ms=DriftMonitor(reference).baseline_ms,
-        probe_ms=common_baseline(measurements),
+        probe_ms=find_common_baseline_ms(measurements),
         conditions=ConditionsSummary.from_measurements(measurements),
         validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
         fastest=ids[0],
@@ -264,7 +264,7 @@ def evaluate_holdout(
     )
 
 
-def kendall_tau(pairs: Vector) -> float | None:
+def kendall_tau_or_none(pairs: Vector) -> float | None:
     """Return Kendall's tau of predicted and measured values (N, 2); None if it is undefined."""
     from scipy.stats import kendalltau
 
@@ -277,5 +277,5 @@ def kendall_tau(pairs: Vector) -> float | None:
 def _kendall_tau_by_resolution(
     resolutions: Sequence[int], indices: npt.NDArray[np.int64], pairs: Vector
 ) -> dict[str, float]:
-    taus = {str(size): kendall_tau(pairs[indices == index]) for index, size in enumerate(resolutions)}
+    taus = {str(size): kendall_tau_or_none(pairs[indices == index]) for index, size in enumerate(resolutions)}
     return {size: tau for size, tau in taus.items() if tau is not None}

@@ -64,10 +64,10 @@ class MemoryModel:
         part_costs = space.part_costs(weight_bytes), space.part_costs(_count_weighted_operators)
         columns = [np.ones(len(genes)), space.activation_bytes(genes)]
         columns += [space.sum_over_parts(genes, costs) for costs in part_costs]
-        return cls(space, MemoryCosts(*_fit_least_absolute(np.column_stack(columns)[known], peaks[known])))
+        return cls(space, MemoryCosts(*_fit_least_absolute_deviations(np.column_stack(columns)[known], peaks[known])))
 
     @classmethod
-    def counted(cls, space: SearchSpace) -> MemoryModel:
+    def with_unit_costs(cls, space: SearchSpace) -> MemoryModel:
         """Return the model that counts activations and weights once each, for tables without measured memory."""
         return cls(space, MemoryCosts(0.0, 1.0, 1.0, 0.0))
 
@@ -82,23 +82,23 @@ class MemoryModel:
 
     def peak_bytes(self, genes: Genes) -> Vector:
         """Return the predicted peak memory (N,) of the process above one with an empty session, bytes."""
-        return apply_in_chunks(self._peak_bytes, genes)
+        return apply_in_chunks(self._peak_bytes_of_rows, genes)
 
-    def _peak_bytes(self, genes: Genes) -> Vector:
+    def _peak_bytes_of_rows(self, genes: Genes) -> Vector:
         added, peak = np.zeros(len(genes)), np.zeros(len(genes))
         for indices in self.space.part_indices(genes):
-            added += self._added_bytes[indices]
-            np.maximum(peak, self._activation_bytes[indices], out=peak)
+            added += self._added_bytes_by_part[indices]
+            np.maximum(peak, self._activation_bytes_by_part[indices], out=peak)
         return added + peak + self.costs.constant
 
     @cached_property
-    def _added_bytes(self) -> Vector:
+    def _added_bytes_by_part(self) -> Vector:
         """Bytes that each part adds; the last entry is for no part, which has index -1."""
         weights, operators = self.space.part_costs(weight_bytes), self.space.part_costs(_count_weighted_operators)
         return np.append(self.costs.per_weight_byte * weights + self.costs.per_operator * operators, 0.0)
 
     @cached_property
-    def _activation_bytes(self) -> Vector:
+    def _activation_bytes_by_part(self) -> Vector:
         """Bytes for each part's activations, of which the largest counts; the last entry is for no part."""
         return np.append(self.costs.per_activation_byte * self.space.part_costs(activation_bytes), 0.0)
 
@@ -113,7 +113,7 @@ def _count_weighted_operators(part: Part) -> int:
     return sum(len(shape) > 1 for shape in weight_shapes(part).values())
 
 
-def _fit_least_absolute(columns: Vector, peaks: Vector) -> list[float]:
+def _fit_least_absolute_deviations(columns: Vector, peaks: Vector) -> list[float]:
     """Return weights >= 0 (K,) of columns (N, K) with the least sum of absolute relative errors."""
     from scipy.optimize import linprog
     from scipy.sparse import csr_matrix, hstack, identity

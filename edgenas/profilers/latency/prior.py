@@ -79,7 +79,7 @@ class PartBasis:
     transfer_weight: float = 0.0
 
     @property
-    def terms(self) -> list[str]:
+    def term_names(self) -> list[str]:
         """The names of the variance components of deviations."""
         return [*self.similarities, "detail", "overhead", "curve"]
 
@@ -107,13 +107,13 @@ class Prior:
     def fit(cls, basis: PartBasis, observations: Observations) -> Prior:
         """Fit base costs to all values; scale each detail feature as if it alone made up all of them."""
         counts = observations.counts
-        overhead, base = _fit_base_costs(basis, observations)
+        overhead, base = _fit_overhead_and_base_costs(basis, observations)
         base = np.maximum(base, max(_MIN_SHARE * float(base.mean()), 1e-12))
         typical = (counts @ basis.detail_features).mean(axis=0)
         used = typical > 0
         detail = basis.detail_features[:, used] / typical[used] * float((counts @ base).mean()) / base[:, None]
         values = overhead + counts @ base
-        knots, curve_covariance = _place_curve(np.log2(values))
+        knots, curve_covariance = _curve_knots_and_covariance(np.log2(values))
         return cls(base, overhead, float(np.median(values)), detail, basis.similarities, knots, curve_covariance)
 
     @property
@@ -132,7 +132,7 @@ class Prior:
         total[parts + 1 :, parts + 1 :] = variances["curve"] * self.curve_covariance
         return total
 
-    def linearize(self, counts: Vector, deviations: Vector) -> tuple[Vector, Vector]:
+    def values_and_jacobian(self, counts: Vector, deviations: Vector) -> tuple[Vector, Vector]:
         """Return the values (M,) of sums (M, P) at deviations (D,), and the Jacobian of their logarithms (M, D)."""
         summed = len(self.base) + 1
         costs = np.column_stack([counts * self.base, np.full(len(counts), self.unit)])
@@ -164,10 +164,10 @@ class Linearization:
     @classmethod
     def at(cls, deviations: Vector, prior: Prior, observations: Observations) -> Linearization:
         """Return the linearization at ``deviations`` (D,)."""
-        expected, jacobian = prior.linearize(observations.counts, deviations)
+        expected, jacobian = prior.values_and_jacobian(observations.counts, deviations)
         return cls(expected, jacobian, np.log(observations.values / expected) + jacobian @ deviations)
 
-    def select(self, rows: Vector) -> Linearization:
+    def select_rows(self, rows: Vector) -> Linearization:
         """Return the linearization of some values only."""
         return Linearization(self.expected[rows], self.jacobian[rows], self.response[rows])
 
@@ -205,17 +205,17 @@ def fit_non_negative(
     return weights
 
 
-def _fit_base_costs(basis: PartBasis, observations: Observations) -> tuple[float, Vector]:
+def _fit_overhead_and_base_costs(basis: PartBasis, observations: Observations) -> tuple[float, Vector]:
     """Return overhead and base costs (P,), blended by the transfer weight."""
-    overhead, base = _fit_weighted_sum(basis.base_features, observations)
+    overhead, base = _fit_overhead_and_costs(basis.base_features, observations)
     if basis.source_features is None:
         return overhead, base
-    source_overhead, source_base = _fit_weighted_sum(basis.source_features, observations)
+    source_overhead, source_base = _fit_overhead_and_costs(basis.source_features, observations)
     weight = basis.transfer_weight
     return (1 - weight) * overhead + weight * source_overhead, (1 - weight) * base + weight * source_base
 
 
-def _fit_weighted_sum(features: Features, observations: Observations) -> tuple[float, Vector]:
+def _fit_overhead_and_costs(features: Features, observations: Observations) -> tuple[float, Vector]:
     """Return overhead and costs (P,) as weighted sums of features, by iteratively reweighted least squares."""
     values = observations.values
     columns = observations.counts @ features.of_parts + features.overheads
@@ -231,7 +231,7 @@ def _fit_weighted_sum(features: Features, observations: Observations) -> tuple[f
     return float(features.overheads @ weights), features.of_parts @ weights
 
 
-def _place_curve(logs: Vector) -> tuple[Vector, Vector]:
+def _curve_knots_and_covariance(logs: Vector) -> tuple[Vector, Vector]:
     """Return knots (K,) around the logarithms of base values (N,), and the covariance (K, K) of a smooth curve there.
 
     The least-squares line over the values is removed: the part costs explain it.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.files import canonical_json, digest, read_yaml, write_bytes
+from edgenas.files import canonical_json_bytes, read_yaml, sha256_hex, write_bytes
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.latency.table import LatencyTable
 from edgenas.space import MobileNetV3, Part, ProxylessNAS, SearchSpace
@@ -48,7 +48,7 @@ class Entry:
     std_ms: float
 
     @property
-    def variation(self) -> float:
+    def coefficient_of_variation(self) -> float:
         """The coefficient of variation: standard deviation over mean, a fraction."""
         return self.std_ms / self.mean_ms
 
@@ -115,16 +115,16 @@ class PublishedTables:
             }
             write_bytes(folder / _file_name(resolution), yaml.safe_dump(document, sort_keys=False).encode())
 
-    def noisy(self, limit: float = 0.1) -> list[tuple[int, str, float]]:
+    def noisy_entries(self, limit: float = 0.1) -> list[tuple[int, str, float]]:
         """Return resolution, key and coefficient of variation of the entries with a coefficient above ``limit``."""
         return [
-            (resolution, key, entry.variation)
+            (resolution, key, entry.coefficient_of_variation)
             for resolution, entries in self.tables.items()
             for key, entry in entries.items()
-            if entry.variation > limit
+            if entry.coefficient_of_variation > limit
         ]
 
-    def to_table(self, space: SearchSpace, target: str) -> LatencyTable:
+    def to_latency_table(self, space: SearchSpace, target: str) -> LatencyTable:
         """Return the latency table of ``space``: the latency of a network is the sum of its published entries.
 
         The table has no holdout report. Its memory is counted as activations plus weights.
@@ -142,7 +142,9 @@ class PublishedTables:
         number = {part.key: index for index, part in enumerate(space.distinct_parts)}
         part_ms = np.full((len(space.resolutions), len(number)), np.nan)
         missing = []
-        for row, (resolution, keys) in enumerate(zip(space.resolutions, published_keys(space), strict=True)):
+        for row, (resolution, keys) in enumerate(
+            zip(space.resolutions, published_keys_by_resolution(space), strict=True)
+        ):
             entries = self.tables[resolution]
             for part, key in keys.items():
                 if key is not None and key not in entries:
@@ -155,7 +157,7 @@ class PublishedTables:
                 " give the width that they were made for, or complete them"
             )
         source = f"published tables of {_join_some(map(str, self.resolutions))} pixels; nothing was measured here"
-        return LatencyTable(space, target, 0.0, part_ms, MemoryModel.counted(space), None, self._digest, source)
+        return LatencyTable(space, target, 0.0, part_ms, MemoryModel.with_unit_costs(space), None, self._digest, source)
 
     @property
     def _digest(self) -> str:
@@ -163,7 +165,7 @@ class PublishedTables:
             str(resolution): {key: [entry.count, entry.mean_ms, entry.std_ms] for key, entry in entries.items()}
             for resolution, entries in self.tables.items()
         }
-        return digest(canonical_json(content))[:16]
+        return sha256_hex(canonical_json_bytes(content))[:16]
 
 
 def _read_entries(path: Path) -> dict[str, Entry]:
@@ -210,7 +212,7 @@ def is_published_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
-def published_keys(space: SearchSpace) -> list[dict[str, str | None]]:
+def published_keys_by_resolution(space: SearchSpace) -> list[dict[str, str | None]]:
     """Return, for each resolution of a space, the published key for each part's own key.
 
     The key is None for the pooling of an older table, which ``Logits`` includes.
@@ -232,25 +234,26 @@ def published_keys(space: SearchSpace) -> list[dict[str, str | None]]:
         for index, part in enumerate(slot.parts):
             if part is not None:
                 row = index // choices
-                keys[row][part.key] = _published_key(slot.name, part, last_sizes[row], older=older)
+                keys[row][part.key] = _published_key_or_none(slot.name, part, last_sizes[row], older=older)
     return keys
 
 
-def _published_key(place: str, part: Part, last_size: int, *, older: bool) -> str | None:
+def _published_key_or_none(place: str, part: Part, last_size: int, *, older: bool) -> str | None:
     """Return the key of the part at a place; ``last_size`` is that of the feature map before the pooling, pixels."""
-    shapes = f"input:{_shape(part.in_size, part.in_channels)}-output:{_shape(part.out_size, part.out_channels)}"
+    in_shape, out_shape = _format_shape(part.in_size, part.in_channels), _format_shape(part.out_size, part.out_channels)
+    shapes = f"input:{in_shape}-output:{out_shape}"
     if part.operator == "mbconv":
         expand = part.mid_channels // part.in_channels if older else part.mid_channels
         key = f"expanded_conv-{shapes}-expand:{expand}-kernel:{part.kernel}-stride:{part.stride}"
         key += f"-idskip:{part.shortcut:d}"
         return key if older else f"{key}-se:{part.se_channels > 0:d}-hs:{part.activation == 'hswish':d}"
     if part.operator == "linear":
-        in_shape = _shape(last_size if older else 1, part.in_channels)
+        in_shape = _format_shape(last_size if older else 1, part.in_channels)
         return f"Logits-input:{in_shape}-output:{part.out_channels}"
     if older and part.operator == "pool":
         return None
     return f"{(_OLDER_NAMES if older else _NAMES)[place]}-{shapes}"
 
 
-def _shape(size: int, channels: int) -> str:
+def _format_shape(size: int, channels: int) -> str:
     return f"{size}x{size}x{channels}"

@@ -15,7 +15,7 @@ from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import Schema, parse_dataclass, rename_keys
 from edgenas.profilers.latency.curve import Curve
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts
+from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import (
     KEYS_RENAMED_IN_TABLE_7,
@@ -29,8 +29,8 @@ from edgenas.profilers.latency.holdout import (
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.latency.table_data import (
     TableData,
-    costs_from_json,
-    costs_to_json,
+    costs_from_dict,
+    costs_to_list,
     posterior_from_dict,
     posterior_to_dict,
 )
@@ -72,7 +72,7 @@ class LatencyTable:
         >>> from edgenas.profilers.latency.memory import MemoryModel
         >>> space = MobileNetV3(width=0.35, resolutions=(24, 32), classes=10)
         >>> part_ms = np.full(len(space.distinct_parts), 0.25)
-        >>> memory = MemoryModel.counted(space)
+        >>> memory = MemoryModel.with_unit_costs(space)
         >>> table = LatencyTable(space, "made-up", 1.0, part_ms, memory, None, "", "an example")
         >>> len(space.smallest.parts)
         16
@@ -124,7 +124,7 @@ class LatencyTable:
             total += costs.take(first + indices)
         return total
 
-    def part_costs(self, architecture: Architecture) -> dict[str, float]:
+    def part_costs_by_name(self, architecture: Architecture) -> dict[str, float]:
         """Return the share of each part in an architecture's latency, ms, by the name of its place.
 
         The rest is overhead. Parts and overhead share the effect of the curve in proportion.
@@ -136,7 +136,7 @@ class LatencyTable:
         factor = float(self._apply_curve(np.array([total]))[0]) / total
         return {name: factor * cost for name, cost in by_place.items()}
 
-    def costs_for(self, space: SearchSpace) -> PartCosts:
+    def source_costs_for(self, space: SearchSpace) -> PartCosts:
         """Return the costs that another target's table of ``space`` begins with.
 
         Raises:
@@ -161,7 +161,7 @@ class LatencyTable:
         process = self.process
         if process is None:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
-        return apply_in_chunks(lambda rows: process.predict_std(count_parts(self.space, rows)), genes)
+        return apply_in_chunks(lambda rows: process.predict_std(part_count_matrix(self.space, rows)), genes)
 
     def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, with_drift: bool = True) -> Vector:
         """Return residuals (N,) of measured medians (N,) of genes (N, G), in half widths of the 95% interval.
@@ -181,7 +181,7 @@ class LatencyTable:
         mean, half_width = self.latency_ms(genes), TWO_SIDED_95 * self.latency_std_ms(genes)
         return np.column_stack([np.maximum(mean - half_width, 0.0), mean + half_width])
 
-    def probability(self, genes: Genes, budget_ms: float) -> Vector:
+    def probability_within_budget(self, genes: Genes, budget_ms: float) -> Vector:
         """Return the probability (N,) that the true median latency is at most ``budget_ms``."""
         from scipy.special import ndtr
 
@@ -223,16 +223,16 @@ class LatencyTable:
         _check_enough_subnets(held_out, _MIN_FITTED_WITH_SOURCES if source_tables else _MIN_FITTED)
         latency, memory = latencies_and_peaks(measurements)
         at_s = np.array([measurement.taken_s for measurement in measurements])
-        source_costs = tuple(table.costs_for(space) for table in source_tables)
+        source_costs = tuple(table.source_costs_for(space) for table in source_tables)
         fitted = ~held_out
-        process = fit_parts(space, genes[fitted], latency[fitted], at_s[fitted], source_costs)
+        process = fit_part_costs(space, genes[fitted], latency[fitted], at_s[fitted], source_costs)
         has_memory = memory[fitted].any()
         table = cls(
             space,
             target,
             process.overhead,
             process.costs,
-            MemoryModel.fit(space, genes[fitted], memory[fitted]) if has_memory else MemoryModel.counted(space),
+            MemoryModel.fit(space, genes[fitted], memory[fitted]) if has_memory else MemoryModel.with_unit_costs(space),
             None,
             inputs_digest,
             "",
@@ -270,7 +270,7 @@ class LatencyTable:
             "holdout": None if self.holdout is None else asdict(self.holdout),
             "overhead_ms": self.overhead_ms,
             "memory": self.memory.to_dict(),
-            "parts_ms": dict(zip(keys, costs_to_json(self.part_ms), strict=True)),
+            "parts_ms": dict(zip(keys, costs_to_list(self.part_ms), strict=True)),
             "curve": None if self.curve is None else self.curve.to_dict(),
             "posterior": posterior,
         }
@@ -302,7 +302,7 @@ class LatencyTable:
             space,
             data.target,
             data.overhead_ms,
-            costs_from_json(space, data.parts_ms),
+            costs_from_dict(space, data.parts_ms),
             MemoryModel.from_dict(space, data.memory, "memory"),
             data.holdout,
             data.inputs_digest,

@@ -12,7 +12,7 @@ from annotated_types import Ge, Interval, MinLen
 from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError
 from edgenas.files import parse_dataclass
-from edgenas.profilers.latency.fit import PartCosts, process_state, restore_process
+from edgenas.profilers.latency.fit import PartCosts, part_process_from_dict, part_process_to_dict
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.measure.protocol import Amount, Number
@@ -39,15 +39,15 @@ class TableData:
     posterior: dict[str, Any] | None
 
 
-def costs_to_json(part_ms: Vector) -> list[Any]:
+def costs_to_list(part_ms: Vector) -> list[Any]:
     """Return a JSON value for each part: a number, or a list with one number a resolution, null where it is NaN."""
     if part_ms.ndim == 1:
         return list(part_ms.tolist())
     return [[None if np.isnan(cost) else cost for cost in costs] for costs in part_ms.T.tolist()]
 
 
-def costs_from_json(space: SearchSpace, parts: Mapping[str, _PartCostData | None]) -> Vector:
-    """Return the costs of ``costs_to_json`` in the order of ``space.distinct_parts``; raise FormatError."""
+def costs_from_dict(space: SearchSpace, parts: Mapping[str, _PartCostData | None]) -> Vector:
+    """Return the costs of ``costs_to_list`` in the order of ``space.distinct_parts``; raise FormatError."""
     keys = [part.key for part in space.distinct_parts]
     missing = [key for key in keys if not _is_cost(parts.get(key))]
     if missing:
@@ -93,7 +93,7 @@ def posterior_to_dict(
     """Return a process, the genes (N, G) that it was fitted to and its source costs as plain data."""
     subnets = [architecture.id for architecture in space.decode(genes)]
     others = [{"overhead_ms": costs.overhead_ms, "parts_ms": costs.part_ms.tolist()} for costs in source_costs]
-    return {"architectures": subnets, "others": others, **process_state(process)}
+    return {"architectures": subnets, "others": others, **part_process_to_dict(process)}
 
 
 def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Genes, tuple[PartCosts, ...]]:
@@ -112,10 +112,11 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
     source_costs = tuple(
         PartCosts(costs.overhead_ms, np.array(costs.parts_ms, dtype=np.float64)) for costs in parsed.others
     )
-    process = restore_process(space, genes, asdict(parsed), source_costs)
-    if wrong := sorted(set(process.variances) ^ set(process.terms)):
+    process = part_process_from_dict(space, genes, asdict(parsed), source_costs)
+    if wrong := sorted(set(process.variances) ^ set(process.term_names)):
         raise FormatError(
-            f"posterior: variances must be those of {', '.join(process.terms)}, but {', '.join(wrong)} are not of both"
+            f"posterior: variances must be those of {', '.join(process.term_names)},"
+            f" but {', '.join(wrong)} are not of both"
         )
     return process, genes, source_costs
 

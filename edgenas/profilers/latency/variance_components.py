@@ -55,7 +55,7 @@ def estimate_variances(
     prior_logs = np.log([initial_variance(name) for name in names])
     noise = 1 / weights
 
-    def loss(logs: Vector) -> tuple[float, Vector]:
+    def loss_and_gradient(logs: Vector) -> tuple[float, Vector]:
         variances = dict(zip(names, np.exp(logs).tolist(), strict=True))
         total = np.diag(noise_variance(variances, weights))
         for name, term in terms.items():
@@ -75,5 +75,7 @@ def estimate_variances(
     bounds = [
         (np.log(_MIN_VARIANCE), np.log(_MAX_VARIANCES.get(name.partition(" ")[0], _MAX_VARIANCE))) for name in names
     ]
-    optimum = minimize(loss, start_logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+    optimum = minimize(
+        loss_and_gradient, start_logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
+    )
     return dict(zip(names, np.exp(optimum.x).tolist(), strict=True))

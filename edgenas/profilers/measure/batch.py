@@ -11,24 +11,24 @@ from pathlib import Path
 
 from edgenas.devices import Deadline, Device, Target
 from edgenas.errors import DeviceError, ModelError
-from edgenas.files import digest
-from edgenas.profilers.measure.baseline_speed import at_baseline, baseline_probe
+from edgenas.files import sha256_hex
+from edgenas.profilers.measure.baseline_speed import find_baseline_probe_ms, scale_to_baseline
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import MODEL_SUFFIXES, check_models
+from edgenas.profilers.measure.protocol import MODEL_SUFFIXES, read_model_files
 from edgenas.profilers.measure.reference_model import (
     INTERVAL,
     MIN_REFERENCES,
     SETTINGS,
     DriftMonitor,
-    add_drift,
-    interleave_reference,
-    reference_model,
+    iter_turns_with_reference,
+    measurement_with_drift,
+    try_build_reference_model,
 )
 from edgenas.profilers.measure.result import MeasurementResult
 from edgenas.profilers.measure.session import iter_measurements
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.statistics import processes_needed
-from edgenas.profilers.measure.validity import drift_problem
+from edgenas.profilers.measure.statistics import count_processes_needed
+from edgenas.profilers.measure.validity import format_drift_problem
 
 # A rejected process is replaced, until three times as many as are wanted have been tried.
 _MAX_TRIES = 3
@@ -74,36 +74,36 @@ class Batch:
     ) -> None:
         self._models, self._target, self._settings = list(models), target, settings or MeasureSettings()
         distinct = list(dict.fromkeys(self._models))
-        self._files = dict(zip(distinct, check_models(distinct, target), strict=True))
+        self._files = dict(zip(distinct, read_model_files(distinct, target), strict=True))
         self._taken = [list(earlier) for earlier in recorded] or [[] for _ in self._models]
         self._recorded_counts = [len(earlier) for earlier in self._taken]
         self._failed: dict[int, ModelError] = {}
         self._is_series, self._monitor = monitor is not None, DriftMonitor() if monitor is None else monitor
         self._on_process = on_process
 
-    def run(self, device: Device) -> None:
-        """Measure what is missing. After an error, ``run`` may be called again and continues.
+    def measure_missing(self, device: Device) -> None:
+        """Measure what is missing. After an error, ``measure_missing`` may be called again and continues.
 
         Raises:
             DeviceError: when the device vanishes, or its speed changed for good.
         """
         if not self._is_series:
-            self._monitor.restart()
+            self._monitor.forget_lasting_change()
         with device.lock(Deadline(_LOCK_SECONDS)):
-            while missing := self.missing_processes():
+            while missing := self.missing_processes_by_model():
                 self._run_processes(device, missing)
 
-    def missing_processes(self) -> dict[int, int]:
+    def missing_processes_by_model(self) -> dict[int, int]:
         """Return how many more processes each model needs now, by its index; models that need none are absent."""
-        corrected = self._corrected()
+        corrected = self._corrected_measurements()
         pending = {number: taken for number, taken in enumerate(corrected) if number not in self._failed}
         enough = all(len(taken) >= self._settings.processes for taken in pending.values())
-        if enough and all(measurement.rejected for taken in pending.values() for measurement in taken):
+        if enough and all(measurement.is_rejected for taken in pending.values() for measurement in taken):
             return {}  # the governor rejects all, for example: more processes would be rejected too
         missing = {number: self._count_missing(taken) for number, taken in pending.items()}
         return {number: processes for number, processes in missing.items() if processes > 0}
 
-    def results(self) -> list[MeasurementResult | ModelError | None]:
+    def outcomes(self) -> list[MeasurementResult | ModelError | None]:
         """Return the result of each model, in order.
 
         An error stands for a model that the runtime cannot run, None for a model
@@ -112,24 +112,24 @@ class Batch:
         return [
             self._failed.get(number)
             or (MeasurementResult.from_measurements(taken, self._settings.processes) if taken else None)
-            for number, taken in enumerate(self._corrected())
+            for number, taken in enumerate(self._corrected_measurements())
         ]
 
-    def _corrected(self) -> list[list[Measurement]]:
+    def _corrected_measurements(self) -> list[list[Measurement]]:
         """Return each model's measurements with drift, at one baseline speed, without recorded ones that are rejected.
 
         Drift may reject a measurement, so it is added first.
         """
         kept = []
         for taken, recorded in zip(self._taken, self._recorded_counts, strict=True):
-            drifted = [add_drift(measurement, self._monitor, self._target) for measurement in taken]
-            kept.append([one for index, one in enumerate(drifted) if index >= recorded or not one.rejected])
-        base_ms = baseline_probe([measurement for taken in kept for measurement in taken])
-        return [[at_baseline(measurement, base_ms) for measurement in taken] for taken in kept]
+            drifted = [measurement_with_drift(measurement, self._monitor, self._target) for measurement in taken]
+            kept.append([one for index, one in enumerate(drifted) if index >= recorded or not one.is_rejected])
+        base_ms = find_baseline_probe_ms([measurement for taken in kept for measurement in taken])
+        return [[scale_to_baseline(measurement, base_ms) for measurement in taken] for taken in kept]
 
     def _count_missing(self, taken: Sequence[Measurement]) -> int:
         settings = self._settings
-        medians = [measurement.median_ms for measurement in taken if not measurement.rejected]
+        medians = [measurement.median_ms for measurement in taken if not measurement.is_rejected]
         spent_s = sum(measurement.device_s for measurement in taken)
         if len(taken) >= settings.processes and spent_s >= settings.total_seconds:
             return 0
@@ -137,7 +137,7 @@ class Batch:
             return min(settings.processes - len(medians), _MAX_TRIES * settings.processes - len(taken))
         if len(medians) < 2 or len(taken) >= settings.max_processes:
             return 0
-        needed = processes_needed(medians, settings.relative_half_width) - len(medians)
+        needed = count_processes_needed(medians, settings.relative_half_width) - len(medians)
         affordable = 1 + int((settings.total_seconds - spent_s) / max(1e-9, spent_s / len(taken)))
         return min(needed, affordable, settings.max_processes - len(taken))
 
@@ -150,8 +150,8 @@ class Batch:
             for number, processes in missing.items()
             if processes > offset
         ]
-        with self._reference_file(len(turns)) as reference:
-            order = list(interleave_reference(turns)) if reference else list(turns)
+        with self._hold_reference_file(len(turns)) as reference:
+            order = list(iter_turns_with_reference(turns)) if reference else list(turns)
             paths = [self._models[turn[0]] if turn else reference for turn in order]
             outcomes = iter_measurements(
                 [path for path in paths if path],
@@ -175,9 +175,9 @@ class Batch:
         reference = replace(outcome, taken_s=time.time())
         self._monitor.add(reference)
         self._on_process(None, reference)
-        change = self._monitor.lasting_change()
+        change = self._monitor.find_lasting_change()
         if change is not None:
-            raise DeviceError(f"{self._target.profile.name}: {drift_problem(change)}")
+            raise DeviceError(f"{self._target.profile.name}: {format_drift_problem(change)}")
 
     def _add_outcome(self, number: int, round_number: int, outcome: Measurement | ModelError) -> None:
         """Add a model's process. A model that fails once is a failure, whatever its earlier processes were."""
@@ -193,15 +193,15 @@ class Batch:
         self._on_process(number, measurement)
 
     @contextlib.contextmanager
-    def _reference_file(self, processes: int) -> Iterator[Path | None]:
+    def _hold_reference_file(self, processes: int) -> Iterator[Path | None]:
         """Write the reference model to a temporary file; None for few processes, or where it cannot be made."""
         suffix = MODEL_SUFFIXES[self._target.runtime][0]
         wanted = self._is_series or len(self._monitor) > 0 or processes > INTERVAL * (MIN_REFERENCES - 1)
-        model = reference_model(suffix) if wanted else None
+        model = try_build_reference_model(suffix) if wanted else None
         if model is None:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            path = Path(folder) / f"{digest(model)}{suffix}"
+            path = Path(folder) / f"{sha256_hex(model)}{suffix}"
             path.write_bytes(model)
             yield path

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from edgenas.errors import MeasurementError
 from edgenas.files import parse_dataclass, read_document, write_document
 from edgenas.on_device.speed_probe import EXPONENT
-from edgenas.profilers.measure.statistics import median_interval, percentile
+from edgenas.profilers.measure.statistics import median_with_interval, percentile
 from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
 
@@ -103,12 +103,12 @@ class Measurement:
             )
 
     @property
-    def rejected(self) -> bool:
+    def is_rejected(self) -> bool:
         """True where the validity is rejected."""
         return self.validity.status == "rejected"
 
     @cached_property
-    def _counted(self) -> list[int]:
+    def _counted_indices(self) -> list[int]:
         """Indices of the samples that were not interrupted; all where fewer than five, or a tenth, would be left."""
         interrupted = set(self.interrupted)
         calm = [index for index in range(len(self.samples_ms)) if index not in interrupted]
@@ -123,18 +123,20 @@ class Measurement:
         """
         base = self.reference_probe_ms
         if self.probe_ms and base is not None:
-            return tuple(self.samples_ms[index] * (base / self.probe_ms[index]) ** EXPONENT for index in self._counted)
-        return tuple(self.samples_ms[index] / (1 + (self.drift or 0.0)) for index in self._counted)
+            return tuple(
+                self.samples_ms[index] * (base / self.probe_ms[index]) ** EXPONENT for index in self._counted_indices
+            )
+        return tuple(self.samples_ms[index] / (1 + (self.drift or 0.0)) for index in self._counted_indices)
 
     @cached_property
-    def unscaled_ms(self) -> float:
+    def unscaled_median_ms(self) -> float:
         """The median of the samples that count, not scaled."""
-        return statistics.median(self.samples_ms[index] for index in self._counted)
+        return statistics.median(self.samples_ms[index] for index in self._counted_indices)
 
     @property
     def slowdown(self) -> float:
         """The slowdown that the runs are corrected for, relative to the baseline: 0.03 for 3% slower."""
-        return self.unscaled_ms / self.median_ms - 1
+        return self.unscaled_median_ms / self.median_ms - 1
 
     @cached_property
     def median_probe_ms(self) -> float | None:
@@ -144,7 +146,7 @@ class Measurement:
     @property
     def baseline_probe_ms(self) -> float | None:
         """The speed probe's baseline that the device remembered at the time, ms; None where it remembered none."""
-        return self._number_after("baseline_probe_ms")
+        return self._find_number_after("baseline_probe_ms")
 
     @property
     def reference_probe_ms(self) -> float | None:
@@ -152,31 +154,31 @@ class Measurement:
 
         See ``edgenas.profilers.measure.baseline_speed``.
         """
-        chosen = self._number_after("reference_probe_ms")
+        chosen = self._find_number_after("reference_probe_ms")
         return self.baseline_probe_ms if chosen is None else chosen
 
     @property
     def drift(self) -> float | None:
         """The slowdown of a reference model around that time, 0.03 for 3% slower than its baseline; None if unknown."""
-        return self._number_after("drift")
+        return self._find_number_after("drift")
 
-    def _number_after(self, condition: str) -> float | None:
+    def _find_number_after(self, condition: str) -> float | None:
         value = self.conditions_after.get(condition)
         return None if value is None else float(value)
 
     @cached_property
-    def _median_interval(self) -> tuple[float, float, float]:
-        return median_interval(self.runs_ms)
+    def _median_with_interval(self) -> tuple[float, float, float]:
+        return median_with_interval(self.runs_ms)
 
     @property
     def median_ms(self) -> float:
         """The median latency of one run at the baseline speed of the device."""
-        return self._median_interval[0]
+        return self._median_with_interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
         """The ends of the 95% confidence interval of the median within this process; processes differ by more."""
-        return self._median_interval[1:]
+        return self._median_with_interval[1:]
 
     @cached_property
     def p90_ms(self) -> float:
@@ -208,11 +210,11 @@ class Measurement:
 
     def __repr__(self) -> str:
         made_up = "synthetic, " if self.synthetic else ""
-        median = format_median(self.median_ms, self.interval_ms)
+        median = format_median_with_interval(self.median_ms, self.interval_ms)
         return f"Measurement({median}, {len(self.samples_ms)} runs, {made_up}{self.validity.status})"
 
 
-def format_median(median_ms: float, interval_ms: tuple[float, float] | None) -> str:
+def format_median_with_interval(median_ms: float, interval_ms: tuple[float, float] | None) -> str:
     """Return a median with its interval as text: ``0.321 ms, 95% interval 0.318 to 0.325 ms``."""
     if interval_ms is None:
         return format_ms(median_ms)
@@ -241,7 +243,7 @@ def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
 UPGRADES = {3: upgrade_from_3}
 
 
-def differences(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:
+def incomparable_facts(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:
     """Return what makes two measurements incomparable: facts of the device and the version of the runtime.
 
     Returns:

@@ -46,8 +46,8 @@ def measure_model(model: Path | str, target: Target, settings: MeasureSettings |
     """
     batch = Batch([Path(model)], target, settings)
     with connect_device(target.profile) as device:
-        batch.run(device)
-    (outcome,) = batch.results()
+        batch.measure_missing(device)
+    (outcome,) = batch.outcomes()
     if isinstance(outcome, ModelError):
         raise outcome
     assert outcome is not None  # a device that vanished has raised
@@ -180,22 +180,22 @@ def measure_models(
     groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
     # All files are checked before the first is measured.
     batches = {target: _make_batch(group, target, settings, on_process) for target, group in groups.items()}
-    on_start(sum(sum(batch.missing_processes().values()) for batch in batches.values()))
-    stopped_by = _run_batches(batches)
+    on_start(sum(sum(batch.missing_processes_by_model().values()) for batch in batches.values()))
+    stopped_by = _run_until_error(batches)
     outcomes: dict[Path, Outcome] = dict.fromkeys(paths)
     for target, batch in batches.items():
-        outcomes.update(zip(groups[target], batch.results(), strict=True))
+        outcomes.update(zip(groups[target], batch.outcomes(), strict=True))
     if isinstance(stopped_by, DeviceError):
         outcomes = {path: stopped_by if outcome is None else outcome for path, outcome in outcomes.items()}
     return MeasuredModels(outcomes, targets, stopped_by)
 
 
-def _run_batches(batches: Mapping[Target, Batch]) -> DeviceError | KeyboardInterrupt | None:
+def _run_until_error(batches: Mapping[Target, Batch]) -> DeviceError | KeyboardInterrupt | None:
     """Run each batch on its device; return what ended that early."""
     try:
         for target, batch in batches.items():
             with connect_device(target.profile) as device:
-                batch.run(device)
+                batch.measure_missing(device)
     except (DeviceError, KeyboardInterrupt) as error:
         return error
     return None
@@ -225,8 +225,8 @@ def _make_batch(
     settings: MeasureSettings | None,
     on_process: Callable[[Path, Measurement], None],
 ) -> Batch:
-    def report(number: int | None, measurement: Measurement) -> None:
+    def report_process(number: int | None, measurement: Measurement) -> None:
         if number is not None:
             on_process(models[number], measurement)
 
-    return Batch(models, target, settings, on_process=report)
+    return Batch(models, target, settings, on_process=report_process)

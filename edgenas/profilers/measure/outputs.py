@@ -23,13 +23,13 @@ from edgenas.profilers.measure.protocol import (
     ModelFile,
     Stored,
     Unable,
-    check_models,
     device_error,
     ended_early_error,
     model_error,
-    read_answer,
+    parse_answer,
+    read_model_files,
     send_agent,
-    target_request,
+    target_request_fields,
 )
 
 Array = npt.NDArray[Any]
@@ -39,7 +39,9 @@ _LOCK_SECONDS = 600.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
 
 
-def run_on_device(model: Path, inputs: Sequence[Array], target: Target, *, device: Device | None = None) -> list[Array]:
+def compute_outputs_on_device(
+    model: Path, inputs: Sequence[Array], target: Target, *, device: Device | None = None
+) -> list[Array]:
     """Run a model once on its target's device and return its outputs.
 
     The device is locked meanwhile, so that nobody's measurement suffers.
@@ -58,13 +60,13 @@ def run_on_device(model: Path, inputs: Sequence[Array], target: Target, *, devic
         ModelError: when the runtime refuses the file or its inputs, or the file kills its process.
         DeviceError: when the device vanishes or answers nonsense.
     """
-    (file,) = check_models([Path(model)], target)
+    (file,) = read_model_files([Path(model)], target)
     connection = nullcontext(device) if device is not None else connect_device(target.profile)
     with connection as connected, connected.lock(Deadline(_LOCK_SECONDS)):
-        return _run(file, inputs, target, connected)
+        return _push_run_pull(file, inputs, target, connected)
 
 
-def _run(file: ModelFile, inputs: Sequence[Array], target: Target, device: Device) -> list[Array]:
+def _push_run_pull(file: ModelFile, inputs: Sequence[Array], target: Target, device: Device) -> list[Array]:
     with tempfile.TemporaryDirectory() as folder:
         local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
         np.savez(local_inputs, *inputs)
@@ -73,23 +75,23 @@ def _run(file: ModelFile, inputs: Sequence[Array], target: Target, device: Devic
         remote_inputs = device.push(local_inputs, _INPUTS)
         remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
         request = {
-            **target_request(target),
+            **target_request_fields(target),
             "mode": "outputs",
             "settings": {"model_timeout_seconds": _SECONDS},
             "models": [{"id": 0, "path": remote_model, "inputs": remote_inputs, "outputs": remote_outputs}],
         }
         done = device.run(command, deadline=Deadline(_SECONDS + 60), stdin=json.dumps(request).encode() + b"\n")
-        count = _count_outputs(done.stdout, done.stderr, file, target, device)
+        count = _parse_output_count(done.stdout, done.stderr, file, target, device)
         device.pull(_OUTPUTS, local_outputs)
         return _load_outputs(local_outputs, count, target.profile.name)
 
 
-def _count_outputs(stdout: str, stderr: str, file: ModelFile, target: Target, device: Device) -> int:
+def _parse_output_count(stdout: str, stderr: str, file: ModelFile, target: Target, device: Device) -> int:
     """Return how many outputs the agent has stored; raise the error that its answers tell."""
     where = target.profile.name
     versions: Mapping[str, str] = {}
     count: int | None = None
-    for answer in (read_answer(line, Stored, where) for line in stdout.splitlines()):
+    for answer in (parse_answer(line, Stored, where) for line in stdout.splitlines()):
         if isinstance(answer, Unable):
             raise device_error(answer, where, target, device.python)
         if isinstance(answer, Failed):

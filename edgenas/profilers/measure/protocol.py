@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from edgenas import on_device
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.files import digest, read_bytes, suggest_nearest
+from edgenas.files import format_suggestion, read_bytes, sha256_hex
 
 # The files that a runtime runs, and the package that brings it.
 MODEL_SUFFIXES = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
@@ -173,7 +173,7 @@ class End:
 Answer = Hello | Unable | Failed | Result | Stored | End
 
 
-def read_answer(line: str, result: type[Result] | type[Stored], where: str) -> Answer:
+def parse_answer(line: str, result: type[Result] | type[Stored], where: str) -> Answer:
     """Parse one line of the agent.
 
     Args:
@@ -220,7 +220,7 @@ class ModelFile:
         return f"{self.sha256}{self.path.suffix}"
 
 
-def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
+def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     """Read model files and check that the target's runtime can run them.
 
     Raises:
@@ -228,7 +228,7 @@ def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
             an empty file, or a file that cannot be read.
     """
     if target.runtime not in MODEL_SUFFIXES:
-        known = suggest_nearest(target.runtime, sorted(MODEL_SUFFIXES))
+        known = format_suggestion(target.runtime, sorted(MODEL_SUFFIXES))
         raise UsageError(f"nothing is known about runtime {target.runtime!r}{known}")
     suffixes = MODEL_SUFFIXES[target.runtime]
     models = []
@@ -240,11 +240,11 @@ def check_models(paths: Sequence[Path], target: Target) -> list[ModelFile]:
         data = read_bytes(path)
         if not data:
             raise UsageError(f"{path}: is empty; export the model again")
-        models.append(ModelFile(path, digest(data)))
+        models.append(ModelFile(path, sha256_hex(data)))
     return models
 
 
-def target_request(target: Target) -> dict[str, Any]:
+def target_request_fields(target: Target) -> dict[str, Any]:
     """Return the part of a request that says how models are run."""
     return {
         "runtime": target.runtime,

@@ -16,7 +16,7 @@ from edgenas.errors import MissingExtraError
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.validity import MAX_DRIFT, MAX_INTERRUPTED, assess
+from edgenas.profilers.measure.validity import MAX_DRIFT, MAX_INTERRUPTED, assess_validity
 from edgenas.space import MobileNetV3
 
 Turn = TypeVar("Turn")
@@ -40,7 +40,7 @@ _MIN_NOISE = 0.01
 
 
 @lru_cache(maxsize=2)
-def reference_model(suffix: str) -> bytes | None:
+def try_build_reference_model(suffix: str) -> bytes | None:
     """Return the reference model as ``.onnx`` or ``.tflite``; None where the library that writes it is missing."""
     space = MobileNetV3(**_SPACE)  # type: ignore[arg-type] # one dict for arguments of several types
     architecture = space.from_id(f"{space.short_hash}-{_GENES}")
@@ -55,7 +55,7 @@ def reference_model(suffix: str) -> bytes | None:
         return None
 
 
-def interleave_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
+def iter_turns_with_reference(turns: Sequence[Turn]) -> Iterator[Turn | None]:
     """Yield the turns of models with None, the reference's turn, before the first and after every tenth."""
     for place, turn in enumerate(turns):
         if place % INTERVAL == 0:
@@ -73,7 +73,7 @@ class DriftMonitor:
     """
 
     def __init__(self, earlier: Sequence[Measurement] = ()) -> None:
-        self._references = sorted((one.taken_s, one.unscaled_ms) for one in earlier if not _is_disturbed(one))
+        self._references = sorted((one.taken_s, one.unscaled_median_ms) for one in earlier if not _is_disturbed(one))
         self._new = 0  # since the last restart
 
     def __len__(self) -> int:
@@ -82,38 +82,38 @@ class DriftMonitor:
     def add(self, reference: Measurement) -> None:
         """Add a process of the reference model."""
         if not _is_disturbed(reference):
-            self._references.append((reference.taken_s, reference.unscaled_ms))
+            self._references.append((reference.taken_s, reference.unscaled_median_ms))
             self._new += 1
 
     @property
     def baseline_ms(self) -> float | None:
         """The reference's latency that drift is relative to, ms; None before its first process."""
-        return baseline_level([median for _, median in self._references]) if self._references else None
+        return baseline_level_ms([median for _, median in self._references]) if self._references else None
 
-    def restart(self) -> None:
+    def forget_lasting_change(self) -> None:
         """Forget lasting changes, for something may have been done about them: only new processes show one."""
         self._new = 0
 
-    def drift(self, moment_s: float) -> float | None:
+    def find_drift(self, moment_s: float) -> float | None:
         """Return how much slower than its baseline the device was at a moment, 0.03 for 3%; None if unknown."""
-        return estimate_drift(moment_s, self._references)
+        return find_drift(moment_s, self._references)
 
-    def lasting_change(self) -> float | None:
+    def find_lasting_change(self) -> float | None:
         """Return how much slower the device became for good; None unless its last ten processes all are a tenth off."""
         if self._new < MIN_REFERENCES:
             return None
         medians = [median for _, median in self._references]
-        changes = [median / baseline_level(medians) - 1 for median in medians[-MIN_REFERENCES:]]
+        changes = [median / baseline_level_ms(medians) - 1 for median in medians[-MIN_REFERENCES:]]
         return statistics.median(changes) if all(abs(change) > MAX_DRIFT for change in changes) else None
 
 
-def add_drift(measurement: Measurement, monitor: DriftMonitor, target: Target) -> Measurement:
+def measurement_with_drift(measurement: Measurement, monitor: DriftMonitor, target: Target) -> Measurement:
     """Return a measurement with the drift at its time and the validity that follows; unchanged if that is unknown."""
-    drift = monitor.drift(measurement.taken_s)
+    drift = monitor.find_drift(measurement.taken_s)
     if drift is None:
         return measurement
     after = {**measurement.conditions_after, "drift": drift}
-    validity = assess(
+    validity = assess_validity(
         measurement.conditions_before,
         after,
         placement=measurement.placement,
@@ -128,7 +128,7 @@ def _is_disturbed(reference: Measurement) -> bool:
     return share is not None and share > MAX_INTERRUPTED
 
 
-def baseline_level(medians_ms: Sequence[float]) -> float:
+def baseline_level_ms(medians_ms: Sequence[float]) -> float:
     """Return the median of the reference's medians, without those that are over a tenth off its first ten.
 
     A device that becomes much slower never makes that its baseline, however long it stays so.
@@ -137,11 +137,11 @@ def baseline_level(medians_ms: Sequence[float]) -> float:
     return statistics.median(median for median in medians_ms if abs(median / first - 1) <= MAX_DRIFT)
 
 
-def estimate_drift(moment_s: float, references: Sequence[tuple[float, float]]) -> float | None:
+def find_drift(moment_s: float, references: Sequence[tuple[float, float]]) -> float | None:
     """Return how much slower than its baseline the device was at a moment, 0.03 for 3%.
 
     The median of the five processes of the reference before the moment and the five
-    after it, against ``baseline_level``: one process alone says nothing, and
+    after it, against ``baseline_level_ms``: one process alone says nothing, and
     those before the moment alone notice a change too late. Zero where the difference
     is within the noise: two standard errors of such a median, and at least 1%.
     The noise is the deviation from one process of the reference to the next, which
@@ -168,5 +168,5 @@ def estimate_drift(moment_s: float, references: Sequence[tuple[float, float]]) -
     place = bisect.bisect([time for time, _ in references], moment_s)
     neighbours = medians[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
     noise = max(_MIN_NOISE, 2 * math.sqrt(math.pi / 2 / len(neighbours)) * deviation)
-    drift = statistics.median(neighbours) / baseline_level(medians) - 1
+    drift = statistics.median(neighbours) / baseline_level_ms(medians) - 1
     return drift if abs(drift) > noise else 0.0

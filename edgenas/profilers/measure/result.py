@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
-from edgenas.profilers.measure.measurement import Measurement, differences, format_median
+from edgenas.profilers.measure.measurement import Measurement, format_median_with_interval, incomparable_facts
 from edgenas.profilers.measure.statistics import (
     MIN_PROCESSES,
-    interval_of_medians,
+    median_of_medians_with_interval,
+    median_ratio_with_interval,
     percentile,
     ratio_interval,
-    ratio_of_pairs,
 )
 from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms
@@ -55,7 +55,7 @@ class MeasurementResult:
         if not self.measurements:
             raise UsageError("a result must have at least one measurement, but got none; measure again")
         for measurement in self.measurements[1:]:
-            for what, name, first, other in differences(self.measurements[0], measurement):
+            for what, name, first, other in incomparable_facts(self.measurements[0], measurement):
                 raise MeasurementError(
                     f"a result must be of one {what}, but got {name} {first} and {other}; measure all again"
                 )
@@ -66,13 +66,13 @@ class MeasurementResult:
 
         Rejected ones count only where fewer than ``processes`` others are left.
         """
-        usable = tuple(measurement for measurement in measurements if not measurement.rejected)
+        usable = tuple(measurement for measurement in measurements if not measurement.is_rejected)
         if len(usable) < processes:
             return cls(tuple(measurements))
-        return cls(usable, tuple(measurement for measurement in measurements if measurement.rejected))
+        return cls(usable, tuple(measurement for measurement in measurements if measurement.is_rejected))
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def rejection_reasons(self) -> tuple[str, ...]:
         """The reasons for rejection; empty where it is not rejected."""
         return self.validity.reasons if self.validity.status == "rejected" else ()
 
@@ -87,13 +87,13 @@ class MeasurementResult:
         return self.measurements[0].target
 
     @cached_property
-    def _median_interval(self) -> tuple[float, float, float]:
-        return median_of_processes(self.measurements)
+    def _median_with_interval(self) -> tuple[float, float, float]:
+        return process_median_with_interval(self.measurements)
 
     @property
     def median_ms(self) -> float:
         """The median over the processes of their median latency of one run."""
-        return self._median_interval[0]
+        return self._median_with_interval[0]
 
     @property
     def interval_ms(self) -> tuple[float, float]:
@@ -101,7 +101,7 @@ class MeasurementResult:
 
         That of one process is known to be too narrow; those of two to five say little more than how far they differ.
         """
-        return self._median_interval[1:]
+        return self._median_with_interval[1:]
 
     @property
     def has_interval(self) -> bool:
@@ -114,7 +114,7 @@ class MeasurementResult:
         return percentile([run for measurement in self.measurements for run in measurement.runs_ms], 90)
 
     @property
-    def runs(self) -> int:
+    def run_count(self) -> int:
         """The number of timed runs."""
         return sum(len(measurement.samples_ms) for measurement in self.measurements)
 
@@ -160,7 +160,7 @@ class MeasurementResult:
             "p90_ms": self.p90_ms,
             "peak_bytes": self.peak_bytes,
             "processes": len(self.measurements),
-            "runs": self.runs,
+            "runs": self.run_count,
             "device_s": self.device_s,
             "validity": {"status": self.validity.status, "reasons": list(self.validity.reasons)},
             "synthetic": self.synthetic,
@@ -180,7 +180,7 @@ class MeasurementResult:
     @property
     def summary(self) -> str:
         """Median, interval, number of processes and validity on one line."""
-        median = format_median(self.median_ms, self.interval_ms if self.has_interval else None)
+        median = format_median_with_interval(self.median_ms, self.interval_ms if self.has_interval else None)
         number = len(self.measurements)
         made_up = "synthetic, " if self.synthetic else ""
         return f"{median}, {number} process{'es' * (number > 1)}, {made_up}{self.validity.status}"
@@ -197,11 +197,11 @@ def _distinct_reasons(validities: Iterable[Validity]) -> tuple[str, ...]:
     return tuple(reversed(distinct.values()))
 
 
-def median_of_processes(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
+def process_median_with_interval(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
     """Return the median of the processes' medians and the ends of its 95% confidence interval, ms."""
     if len(measurements) == 1:
         return (measurements[0].median_ms, *measurements[0].interval_ms)
-    return interval_of_medians([measurement.median_ms for measurement in measurements])
+    return median_of_medians_with_interval([measurement.median_ms for measurement in measurements])
 
 
 def compare_results(first: MeasurementResult, second: MeasurementResult) -> tuple[float, float, float] | None:
@@ -219,6 +219,6 @@ def compare_results(first: MeasurementResult, second: MeasurementResult) -> tupl
     by_round = {one.round: one.median_ms for one in second.measurements if same_target}
     pairs = [(one.median_ms, by_round[one.round]) for one in first.measurements if one.round in by_round]
     if len(pairs) >= MIN_PROCESSES:
-        return ratio_of_pairs(pairs)
+        return median_ratio_with_interval(pairs)
     now, then = ((result.median_ms, *result.interval_ms) for result in (first, second))
     return (first.median_ms / second.median_ms, *ratio_interval(now, then))

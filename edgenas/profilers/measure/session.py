@@ -21,16 +21,16 @@ from edgenas.profilers.measure.protocol import (
     ModelFile,
     Result,
     Unable,
-    check_models,
     device_error,
     ended_early_error,
     model_error,
-    read_answer,
+    parse_answer,
+    read_model_files,
     send_agent,
-    target_request,
+    target_request_fields,
 )
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.validity import assess
+from edgenas.profilers.measure.validity import assess_validity
 
 _START_SECONDS = 60.0
 _LOCK_SECONDS = 600.0
@@ -55,7 +55,7 @@ def iter_measurements(
         device: an open connection to the target's device.
         settings: how long and how often each model is run.
         exceptions: settings for single files, instead of ``settings``.
-        checked: files that ``check_models`` has read before.
+        checked: files that ``read_model_files`` has read before.
 
     Yields:
         A Measurement, or the ModelError of a file that the runtime cannot run.
@@ -67,13 +67,13 @@ def iter_measurements(
     """
     paths = [Path(model) for model in models]
     unread = [path for path in dict.fromkeys(paths) if path not in (checked or {})]
-    files = {**(checked or {}), **dict(zip(unread, check_models(unread, target), strict=True))}
+    files = {**(checked or {}), **dict(zip(unread, read_model_files(unread, target), strict=True))}
     if not paths:
         nothing: tuple[ModelError, ...] = ()
         return (outcome for outcome in nothing)
     by_digest = {files[path].sha256: own for path, own in (exceptions or {}).items()}
     run = _AgentRun([files[path] for path in paths], target, settings or MeasureSettings(), by_digest, device)
-    return run.results()
+    return run.iter_results()
 
 
 @dataclass
@@ -88,12 +88,12 @@ class _AgentRun:
     lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue)
     stderr: str = ""
 
-    def results(self) -> Generator[Measurement | ModelError, None, None]:
+    def iter_results(self) -> Generator[Measurement | ModelError, None, None]:
         with self.device.lock(Deadline(_LOCK_SECONDS)):
-            command, request = self._prepare_request()
-            yield from self._read_results(command, request, self.device.facts())
+            command, request = self._push_files_and_build_request()
+            yield from self._iter_agent_results(command, request, self.device.facts())
 
-    def _prepare_request(self) -> tuple[list[str], bytes]:
+    def _push_files_and_build_request(self) -> tuple[list[str], bytes]:
         """Push the agent and the models; return the agent's command and its standard input."""
         command = send_agent(self.device, self.target.runtime)
         distinct = {model.remote_name: model for model in self.models}
@@ -104,36 +104,36 @@ class _AgentRun:
             if model.sha256 in self.exceptions:
                 models[-1]["settings"] = self.exceptions[model.sha256].to_dict()
         request = {
-            **target_request(self.target),
+            **target_request_fields(self.target),
             "settings": self.settings.to_dict(),
             "remember_in": str(PurePosixPath(command[-1]).parent.parent),
             "models": models,
         }
         return command, json.dumps(request).encode() + b"\n"
 
-    def _read_results(
+    def _iter_agent_results(
         self, command: list[str], request: bytes, facts: dict[str, Any]
     ) -> Iterator[Measurement | ModelError]:
         seconds = self.settings.model_timeout_seconds
         deadline = Deadline(_START_SECONDS + len(self.models) * (seconds + 1))
-        thread = threading.Thread(target=self._run_agent, args=(command, request, deadline), daemon=True)
+        thread = threading.Thread(target=self._run_agent_in_thread, args=(command, request, deadline), daemon=True)
         thread.start()
         try:
-            hello = self._next_answer((Hello,), _START_SECONDS, 0)
+            hello = self._wait_for_answer((Hello,), _START_SECONDS, 0)
             assert isinstance(hello, Hello)
             for number, model in enumerate(self.models):
-                answer = self._next_answer((Result, Failed), seconds + _START_SECONDS, number)
+                answer = self._wait_for_answer((Result, Failed), seconds + _START_SECONDS, number)
                 if isinstance(answer, Failed):
                     yield model_error(model, answer, hello.versions, self.target)
                 else:
                     assert isinstance(answer, Result)
                     yield self._make_measurement(model, answer, hello, facts)
-            self._next_answer((End,), _START_SECONDS, len(self.models))
+            self._wait_for_answer((End,), _START_SECONDS, len(self.models))
         finally:
             deadline.expire_now()
             thread.join()
 
-    def _run_agent(self, command: list[str], request: bytes, deadline: Deadline) -> None:
+    def _run_agent_in_thread(self, command: list[str], request: bytes, deadline: Deadline) -> None:
         try:
             done = self.device.run(command, deadline=deadline, stdin=request, on_line=self._queue_line)
             self.stderr = done.stderr
@@ -147,7 +147,7 @@ class _AgentRun:
             raise DeviceError("answered more than it was asked for; try again")
         self.lines.put(line)
 
-    def _next_answer(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
+    def _wait_for_answer(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
         """Return the next answer, which must be of one of these kinds; raise DeviceError for anything else."""
         where = f"{self.target.profile.name}, after {done} of {len(self.models)} models"
         try:
@@ -160,10 +160,10 @@ class _AgentRun:
             raise line
         if line is None:
             raise ended_early_error(self.stderr, where)
-        return self._parse_answer(line, kinds, done, where)
+        return self._parse_due_answer(line, kinds, done, where)
 
-    def _parse_answer(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
-        answer = read_answer(line, Result, where)
+    def _parse_due_answer(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
+        answer = parse_answer(line, Result, where)
         if isinstance(answer, Unable):
             raise device_error(answer, where, self.target, self.device.python)
         number = answer.count if isinstance(answer, End) else done if isinstance(answer, Hello) else answer.id
@@ -175,7 +175,7 @@ class _AgentRun:
     def _make_measurement(self, model: ModelFile, answer: Result, hello: Hello, facts: dict[str, Any]) -> Measurement:
         fields = asdict(answer)
         del fields["kind"], fields["id"]
-        validity = assess(
+        validity = assess_validity(
             answer.conditions_before,
             answer.conditions_after,
             placement=answer.placement,

@@ -22,7 +22,7 @@ MIN_PROCESSES = 6
 _MEDIAN_VARIANCE = {2: 0.5, 3: 0.448671, 4: 0.298191, 5: 0.286833}
 
 
-def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
+def median_with_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the median of a process's runs and the ends of its 95% confidence interval.
 
     Runs that follow each other are correlated, so a formula for independent
@@ -55,7 +55,7 @@ def median_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> tuple
     return median, median - half, median + half
 
 
-def interval_of_medians(medians: Sequence[float]) -> tuple[float, float, float]:
+def median_of_medians_with_interval(medians: Sequence[float]) -> tuple[float, float, float]:
     """Return the median of the medians of processes and the ends of its 95% confidence interval.
 
     The same file runs at another speed in each process (where its memory
@@ -98,7 +98,7 @@ def _interval_rank(number: int) -> int:
     return rank
 
 
-def processes_needed(medians: Sequence[float], relative_half_width: float) -> int:
+def count_processes_needed(medians: Sequence[float], relative_half_width: float) -> int:
     """Return how many processes in all would narrow half the interval of their median to this share of the median.
 
     Half the interval shrinks with the root of the number. The result is at most twice as many
@@ -107,20 +107,20 @@ def processes_needed(medians: Sequence[float], relative_half_width: float) -> in
     suffice. With numbers chosen in this way, intervals of simulated processes cover
     the true median as often as those of a fixed number.
     """
-    median, low, high = interval_of_medians(medians)
+    median, low, high = median_of_medians_with_interval(medians)
     number, half = len(medians), (high - low) / 2
     if half <= relative_half_width * median:
         return number
     return max(number + 3, min(2 * number, math.ceil(number * (half / (relative_half_width * median)) ** 2)))
 
 
-def ratio_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+def median_ratio_with_interval(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """Return the median ratio of two or more pairs, first to second, and the ends of its 95% interval.
 
     Pairs of the same round saw the same state of the machine, which cancels in
     their ratio. Computed on logarithms, where ratios are differences.
     """
-    median, low, high = interval_of_medians([math.log(first / second) for first, second in pairs])
+    median, low, high = median_of_medians_with_interval([math.log(first / second) for first, second in pairs])
     return math.exp(median), math.exp(low), math.exp(high)
 
 

@@ -37,7 +37,7 @@ class Validity:
         return self.status + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
 
 
-def assess(
+def assess_validity(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     *,
@@ -63,17 +63,17 @@ def assess(
         power_mode: the power mode that the profile names.
     """
     problems = [
-        *_check_governor(before, after),
-        *_check_frequency(after),
-        *_check_heat(before, after),
-        *_check_throttled_flags(before, after),
-        *_check_power(after, power_mode),
-        *_check_interruptions(after),
-        *_check_drift(after),
-        *_check_first_provider(placement, providers),
-        *_check_gpu_clock(after, placement),
+        *_governor_problems(before, after),
+        *_frequency_problems(after),
+        *_heat_problems(before, after),
+        *_throttled_flag_problems(before, after),
+        *_power_problems(after, power_mode),
+        *_interruption_problems(after),
+        *_drift_problems(after),
+        *_first_provider_problems(placement, providers),
+        *_gpu_clock_problems(after, placement),
     ]
-    notes = [*_note_fallback(placement, providers), *_note_frequency_cap(after)]
+    notes = [*_fallback_notes(placement, providers), *_frequency_cap_notes(after)]
     if problems:
         return Validity("rejected", (*problems, *notes))
     missing = [fact for fact in REQUIRED_FACTS if after.get(fact) is None]
@@ -84,7 +84,7 @@ def assess(
     return Validity("valid", tuple(notes))
 
 
-def _check_governor(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _governor_problems(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     governors = {name for facts in (before, after) for name in (facts.get("governor") or "").split(",")}
     slow = sorted(governors & _SLOW_GOVERNORS)
     # jetson_clocks keeps the governor and narrows its bounds to one frequency.
@@ -101,7 +101,7 @@ def _governor_remedy(after: Mapping[str, Any]) -> str:
     return "sudo cpupower frequency-set -g performance"
 
 
-def _check_frequency(after: Mapping[str, Any]) -> list[str]:
+def _frequency_problems(after: Mapping[str, Any]) -> list[str]:
     lowest, limit = after.get("lowest_frequency_khz"), after.get("frequency_limit_khz")
     # A CPU with turbo promises to hold its base frequency only.
     promised = min((value for value in (limit, after.get("frequency_base_khz")) if value), default=None)
@@ -113,14 +113,14 @@ def _check_frequency(after: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _note_frequency_cap(after: Mapping[str, Any]) -> list[str]:
+def _frequency_cap_notes(after: Mapping[str, Any]) -> list[str]:
     limit, most = after.get("frequency_limit_khz"), after.get("frequency_max_khz")
     if limit is None or most is None or limit >= most:
         return []
     return [f"the frequency is capped at {limit / 1000:.0f} of {most / 1000:.0f} MHz"]
 
 
-def _check_heat(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _heat_problems(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     problems = []
     if _increase(before, after, "throttle_count") > 0:
         problems.append("the device throttled: cool it, then measure again")
@@ -137,14 +137,14 @@ def _increase(before: Mapping[str, Any], after: Mapping[str, Any], fact: str) ->
     return 0.0 if first is None or last is None else float(last - first)
 
 
-def _check_interruptions(after: Mapping[str, Any]) -> list[str]:
+def _interruption_problems(after: Mapping[str, Any]) -> list[str]:
     share = after.get("interrupted_share")
     if share is None or share <= MAX_INTERRUPTED:
         return []
     return [f"other programs interrupted {share:.0%} of its runs: stop them, then measure again"]
 
 
-def _check_throttled_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _throttled_flag_problems(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Check the flags of a Raspberry Pi: what holds before or after, or happened between."""
     first, last = before.get("throttled_flags"), after.get("throttled_flags")
     if last is None:
@@ -159,7 +159,7 @@ def _check_throttled_flags(before: Mapping[str, Any], after: Mapping[str, Any]) 
     return problems
 
 
-def _check_power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
+def _power_problems(after: Mapping[str, Any], wanted: str | None) -> list[str]:
     problems = []
     if after.get("power") == "battery":
         problems.append("it runs on battery: connect its power supply, then measure again")
@@ -172,14 +172,14 @@ def _check_power(after: Mapping[str, Any], wanted: str | None) -> list[str]:
     return problems
 
 
-def _check_drift(after: Mapping[str, Any]) -> list[str]:
+def _drift_problems(after: Mapping[str, Any]) -> list[str]:
     drift = after.get("drift")
     if drift is None or abs(drift) <= MAX_DRIFT:
         return []
-    return [drift_problem(drift)]
+    return [format_drift_problem(drift)]
 
 
-def drift_problem(drift: float) -> str:
+def format_drift_problem(drift: float) -> str:
     """Return the reason for rejection, with the remedy, where a device drifted this far within a batch."""
     return (
         f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile:"
@@ -187,7 +187,7 @@ def drift_problem(drift: float) -> str:
     )
 
 
-def _check_first_provider(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+def _first_provider_problems(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
     if not placement or not providers or placement.get(providers[0]):
         return []
     ran = f"all {sum(placement.values())} nodes ran on {' and '.join(sorted(placement))}"
@@ -197,14 +197,14 @@ def _check_first_provider(placement: Mapping[str, int] | None, providers: Sequen
     ]
 
 
-def _note_fallback(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
+def _fallback_notes(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:
     if not placement or not providers or not placement.get(providers[0]):
         return []
     others = [f"{placement[name]} ran on {name}" for name in sorted(placement) if name != providers[0]]
     return [f"fallback: of {sum(placement.values())} nodes, {', '.join(others)}"] if others else []
 
 
-def _check_gpu_clock(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
+def _gpu_clock_problems(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
     if after.get("gpu_fixed") is not False or not _GPU_PROVIDERS & set(placement or ()):
         return []
     return ["the GPU's clock is not fixed: run sudo jetson_clocks"]

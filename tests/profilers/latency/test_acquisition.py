@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgenas.costs import Genes
 from edgenas.profilers.latency.acquisition import sample_spread_out, sample_unmeasured, select_subnets
-from edgenas.profilers.latency.fit import count_parts, fit_parts
+from edgenas.profilers.latency.fit import fit_part_costs, part_count_matrix
 from edgenas.space import MobileNetV3, Stage
 from edgenas.space.parts import macs
 
@@ -57,11 +57,11 @@ def test_the_least_certain_subnets_are_selected() -> None:
     genes = _SPACE.sample_distinct(90, np.random.default_rng(0))
     known = genes[genes[:, 0] == 0]
     latency = 0.05 + _SPACE.sum_over_parts(known, 0.01 + _SPACE.part_costs(macs) / 1e7)
-    process = fit_parts(_SPACE, known, latency)
+    process = fit_part_costs(_SPACE, known, latency)
     chosen = select_subnets(_SPACE, process, known, 8, np.random.default_rng(1))
     candidates = _SPACE.sample(200, np.random.default_rng(2))
-    assert process.predict_std(count_parts(_SPACE, chosen[:1]))[0] > np.median(
-        process.predict_std(count_parts(_SPACE, candidates))
+    assert process.predict_std(part_count_matrix(_SPACE, chosen[:1]))[0] > np.median(
+        process.predict_std(part_count_matrix(_SPACE, candidates))
     )
     assert (chosen[:, 0] > 0).mean() > 0.7
 

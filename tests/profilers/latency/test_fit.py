@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from edgenas.costs import Genes, Vector
 from edgenas.errors import UsageError
 from edgenas.profilers import PublishedTables
-from edgenas.profilers.latency.fit import PartCosts, count_parts, fit_parts, process_state, restore_process
+from edgenas.profilers.latency.fit import (
+    PartCosts,
+    fit_part_costs,
+    part_count_matrix,
+    part_process_from_dict,
+    part_process_to_dict,
+)
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
@@ -44,12 +50,12 @@ def _latency(genes: Genes, costs: Vector) -> Vector:
 def _fit(costs: Vector, fitted: int, noise: float) -> PartProcess:
     """A fit to so many noisy latencies."""
     genes = _subnets(fitted)
-    return fit_parts(_SPACE, genes, _latency(genes, costs) * np.random.default_rng(3).lognormal(0, noise, fitted))
+    return fit_part_costs(_SPACE, genes, _latency(genes, costs) * np.random.default_rng(3).lognormal(0, noise, fitted))
 
 
 def _errors(process: PartProcess, costs: Vector) -> Vector:
     """Relative errors on held-out subnets."""
-    predicted = process.predict(count_parts(_SPACE, _HELD_OUT))
+    predicted = process.predict(part_count_matrix(_SPACE, _HELD_OUT))
     errors: Vector = np.abs(predicted / _latency(_HELD_OUT, costs) - 1)
     return errors
 
@@ -59,7 +65,7 @@ def test_counts_by_hand() -> None:
     [architecture] = _SPACE.decode(_HELD_OUT[:1])
     keys = [part.key for part in architecture.parts.values()]
     expected = [keys.count(part.key) for part in _SPACE.distinct_parts]
-    assert count_parts(_SPACE, _HELD_OUT[:1])[0].tolist() == expected
+    assert part_count_matrix(_SPACE, _HELD_OUT[:1])[0].tolist() == expected
 
 
 def test_costs_that_follow_work_are_recovered() -> None:
@@ -98,11 +104,11 @@ def test_a_temporary_slowdown_is_compensated() -> None:
     latency = _latency(genes, costs) * slow * np.random.default_rng(3).lognormal(0, 0.01, 150)
 
     def log_error_std(process: PartProcess) -> float:
-        ratio = (process.predict(count_parts(_SPACE, _HELD_OUT))) / _latency(_HELD_OUT, costs)
+        ratio = (process.predict(part_count_matrix(_SPACE, _HELD_OUT))) / _latency(_HELD_OUT, costs)
         return float(np.std(np.log(ratio)))
 
-    quiet = log_error_std(fit_parts(_SPACE, genes, latency / slow))
-    without, aware = (log_error_std(fit_parts(_SPACE, genes, latency, times)) for times in (None, at_s))
+    quiet = log_error_std(fit_part_costs(_SPACE, genes, latency / slow))
+    without, aware = (log_error_std(fit_part_costs(_SPACE, genes, latency, times)) for times in (None, at_s))
     assert aware - quiet < (without - quiet) / 2
 
 
@@ -111,7 +117,7 @@ def test_outliers_lose_weight() -> None:
     genes, costs = _subnets(100), _by_work()
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.01, 100)
     latency[[20, 50, 80]] *= 3
-    process = fit_parts(_SPACE, genes, latency)
+    process = fit_part_costs(_SPACE, genes, latency)
     assert process.observations.weights[[20, 50, 80]].max() < 0.1
     assert np.median(process.observations.weights) > 0.9
     assert _errors(process, costs).mean() < 0.02
@@ -123,7 +129,7 @@ def test_a_value_wrong_by_a_thousand_is_harmless(factor: float) -> None:
     genes, costs = _subnets(60), _by_work()
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.02, 60)
     latency[5] *= factor
-    assert _errors(fit_parts(_SPACE, genes, latency, np.linspace(0.0, 29.5, 60)), costs).mean() < 0.02
+    assert _errors(fit_part_costs(_SPACE, genes, latency, np.linspace(0.0, 29.5, 60)), costs).mean() < 0.02
 
 
 @settings(max_examples=15, deadline=None)
@@ -154,13 +160,13 @@ def test_any_measured_values_give_a_fit(count: int, scale: float, damage: str, t
         "half unknown": np.where(half, steady, 0.0),
     }[times]
     source_costs = [PartCosts(0.1, _own(0.3))] if informed else []
-    process = fit_parts(_SPACE, genes, latency, at_s, source_costs)
-    counts = count_parts(_SPACE, _HELD_OUT)
+    process = fit_part_costs(_SPACE, genes, latency, at_s, source_costs)
+    counts = part_count_matrix(_SPACE, _HELD_OUT)
     predicted = process.predict(counts)
     assert latency.min() / 20 < predicted.min()
     assert predicted.max() < 20 * latency.max()
     assert np.isfinite(process.predict_std(counts)).all()
-    again = restore_process(_SPACE, genes, process_state(process), source_costs)
+    again = part_process_from_dict(_SPACE, genes, part_process_to_dict(process), source_costs)
     assert np.array_equal(again.predict(counts), predicted)
 
 
@@ -168,17 +174,17 @@ def test_any_measured_values_give_a_fit(count: int, scale: float, damage: str, t
 def test_invalid_latencies_and_times_are_refused(latency: float, at_s: float) -> None:
     """Zero, infinity and not a number are refused."""
     with pytest.raises(UsageError, match="above 0 and finite"):
-        fit_parts(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
+        fit_part_costs(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.04])
 def test_the_standard_deviation_is_as_large_as_the_errors(noise: float) -> None:
     """Over four fits, 95% (give or take 6%) of held-out true latencies are within 1.96 standard deviations."""
-    counts, within, found = count_parts(_SPACE, _HELD_OUT), [], []
+    counts, within, found = part_count_matrix(_SPACE, _HELD_OUT), [], []
     for seed in range(4):
         costs, genes = _own(0.1, seed), _SPACE.sample(150, np.random.default_rng(50 + seed))
         latency = _latency(genes, costs) * np.random.default_rng(60 + seed).lognormal(0, noise, 150)
-        process = fit_parts(_SPACE, genes, latency)
+        process = fit_part_costs(_SPACE, genes, latency)
         within.append(
             (_errors(process, costs) <= 1.96 * process.predict_std(counts) / _latency(_HELD_OUT, costs)).mean()
         )
@@ -193,8 +199,8 @@ def test_another_targets_costs_save_measurements() -> None:
     mine = 2 * other * np.random.default_rng(6).lognormal(0, 0.05, len(other))
     genes = _subnets(40)
     latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, 40)
-    plain = fit_parts(_SPACE, genes, latency)
-    informed = fit_parts(_SPACE, genes[:20], latency[:20], source_costs=[PartCosts(0.1, other)])
+    plain = fit_part_costs(_SPACE, genes, latency)
+    informed = fit_part_costs(_SPACE, genes[:20], latency[:20], source_costs=[PartCosts(0.1, other)])
     assert _errors(informed, mine).mean() < _errors(plain, mine).mean()
 
 
@@ -204,15 +210,19 @@ def test_another_targets_costs_that_mislead_do_no_harm(count: int, apart: float)
     strange = np.random.default_rng(8).permutation(_own(0.5))
     genes, mine = _subnets(count), _own(0.05)
     latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, count)
-    plain, misled = (fit_parts(_SPACE, genes, latency, source_costs=each) for each in ((), [PartCosts(0.1, strange)]))
-    counts = count_parts(_SPACE, _HELD_OUT)
+    plain, misled = (
+        fit_part_costs(_SPACE, genes, latency, source_costs=each) for each in ((), [PartCosts(0.1, strange)])
+    )
+    counts = part_count_matrix(_SPACE, _HELD_OUT)
     np.testing.assert_allclose(misled.predict(counts), plain.predict(counts), rtol=apart)
 
 
 def test_few_subnets_give_a_medium_transfer_weight() -> None:
     """Three subnets cannot tell: base costs are between those of plain features and the source costs."""
     genes = _subnets(3)
-    process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), source_costs=[PartCosts(0.1, _own(0.1, seed=9))])
+    process = fit_part_costs(
+        _SPACE, genes, _latency(genes, _own(0.1)), source_costs=[PartCosts(0.1, _own(0.1, seed=9))]
+    )
     assert 0.2 < process.basis.transfer_weight < 0.8
 
 
@@ -220,10 +230,10 @@ def test_a_process_with_another_targets_costs_is_restored() -> None:
     """With its transfer weight and source costs it comes back to the same bits."""
     other = PartCosts(0.1, _own(0.3))
     genes = _subnets(20)
-    process = fit_parts(_SPACE, genes, 2 * _latency(genes, _own(0.3)), source_costs=[other])
-    data = process_state(process)
+    process = fit_part_costs(_SPACE, genes, 2 * _latency(genes, _own(0.3)), source_costs=[other])
+    data = part_process_to_dict(process)
     assert 0.9 < data["transfer_weight"] <= 1
-    assert np.array_equal(restore_process(_SPACE, genes, data, [other]).costs, process.costs)
+    assert np.array_equal(part_process_from_dict(_SPACE, genes, data, [other]).costs, process.costs)
 
 
 @pytest.mark.parametrize("count", [2, 5, 10])
@@ -231,15 +241,17 @@ def test_very_few_subnets_are_enough(count: int) -> None:
     """From two on, a fit gives finite costs, with another target's costs and without."""
     genes = _subnets(count)
     for source_costs in ((), [PartCosts(0.1, _own(0.3))]):
-        process = fit_parts(_SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), source_costs)
+        process = fit_part_costs(
+            _SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), source_costs
+        )
         assert _errors(process, _own(0.1)).mean() < 0.2
 
 
 def test_a_process_is_restored_to_the_same_bits() -> None:
     """Costs, overhead and standard deviations come back exactly."""
     process = _fit(_own(0.1), 60, noise=0.02)
-    again = restore_process(_SPACE, _subnets(60), process_state(process))
-    counts = count_parts(_SPACE, _HELD_OUT)
+    again = part_process_from_dict(_SPACE, _subnets(60), part_process_to_dict(process))
+    counts = part_count_matrix(_SPACE, _HELD_OUT)
     assert np.array_equal(again.costs, process.costs)
     assert again.overhead == process.overhead
     assert np.array_equal(again.predict_std(counts), process.predict_std(counts))
@@ -251,11 +263,11 @@ def test_resolutions_in_between_are_interpolated() -> None:
     if folder is None:
         pytest.skip("EDGENAS_DATA does not name the folder of published data")
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
-    table = PublishedTables.load(Path(folder) / "ofa" / "note10").to_table(space, "note10")
+    table = PublishedTables.load(Path(folder) / "ofa" / "note10").to_latency_table(space, "note10")
     genes = space.sample(1000, np.random.default_rng(0))
     measured = genes[np.isin(genes[:, 0], (0, 2, 4))][:120]
     between = genes[np.isin(genes[:, 0], (1, 3))]
     latency = table.latency_ms(measured) * np.random.default_rng(1).lognormal(0, 0.01, 120)
-    process = fit_parts(space, measured, latency)
-    predicted = process.predict(count_parts(space, between))
+    process = fit_part_costs(space, measured, latency)
+    predicted = process.predict(part_count_matrix(space, between))
     assert np.abs(predicted / table.latency_ms(between) - 1).mean() < 0.02

@@ -91,7 +91,7 @@ def test_operators_with_weights_are_counted() -> None:
 def test_unmeasured_memory_is_activations_and_weights(space: MobileNetV3 | ResNet50D) -> None:
     """Each is counted once."""
     genes = space.sample(20, np.random.default_rng(0))
-    counted = MemoryModel.counted(space).peak_bytes(genes)
+    counted = MemoryModel.with_unit_costs(space).peak_bytes(genes)
     assert counted == pytest.approx(space.activation_bytes(genes) + space.weight_bytes(genes), rel=1e-12)
 
 

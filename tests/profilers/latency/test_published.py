@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import read_document, write_document
 from edgenas.profilers import LatencyTable, PublishedTables
-from edgenas.profilers.latency.published import Entry, is_published_key, published_keys
+from edgenas.profilers.latency.published import Entry, is_published_key, published_keys_by_resolution
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage
 
 # 31 and 32 pixels are both 16 after the stem: the block's parts are the same ones, in two tables.
@@ -40,7 +40,9 @@ def _tables(space: SearchSpace = _SPACE) -> PublishedTables:
                 key: Entry(50, (number + 1) * (1 + index / 100), 0.01)
                 for index, key in enumerate(filter(None, keys.values()), 1)
             }
-            for number, (resolution, keys) in enumerate(zip(space.resolutions, published_keys(space), strict=True))
+            for number, (resolution, keys) in enumerate(
+                zip(space.resolutions, published_keys_by_resolution(space), strict=True)
+            )
         }
     )
 
@@ -180,7 +182,7 @@ def test_any_damage_is_harmless(tmp_path_factory: pytest.TempPathFactory, at: fl
     path.write_bytes(data)
     message = ""
     try:
-        PublishedTables.load(folder).to_table(_SPACE, "t")
+        PublishedTables.load(folder).to_latency_table(_SPACE, "t")
     except UsageError as error:
         message = str(error)
     assert "\n" not in message
@@ -208,7 +210,7 @@ def test_missing_entries_are_listed() -> None:
     keys = list(_tables().tables[32])
     incomplete = _with(_tables(), 32, {keys[1]: None, keys[4]: None})
     with pytest.raises(FormatError) as refused:
-        incomplete.to_table(_SPACE, "t")
+        incomplete.to_latency_table(_SPACE, "t")
     message = str(refused.value)
     assert "miss 2 entries that the space needs" in message
     assert f"{keys[1]} at 32, {keys[4]} at 32;" in message
@@ -218,19 +220,19 @@ def test_tables_of_another_width_are_refused() -> None:
     """Hundreds of missing keys are counted, and the message says that the width decides."""
     wider = replace(_SPACE, width=2.0)
     with pytest.raises(FormatError, match=r"miss \d+ entries .*; give the width that they were made for"):
-        _tables().to_table(wider, "t")
+        _tables().to_latency_table(wider, "t")
 
 
 def test_resolutions_without_a_table_are_listed() -> None:
     """A space with a resolution that no table is of is refused, listing what there is and what is not."""
     with pytest.raises(UsageError, match=r"tables of resolutions 31, 32, but none of 48, 64,"):
-        _tables().to_table(replace(_SPACE, resolutions=(31, 48, 64)), "t")
+        _tables().to_latency_table(replace(_SPACE, resolutions=(31, 48, 64)), "t")
 
 
 def test_a_family_without_tables_is_refused() -> None:
     """No published table is of ResNet-50D."""
     with pytest.raises(UsageError, match="but the space is of resnet"):
-        _tables().to_table(ResNet50D(resolutions=(32,)), "t")
+        _tables().to_latency_table(ResNet50D(resolutions=(32,)), "t")
 
 
 # -- noise ------------------------------------------------------------------------------
@@ -240,10 +242,10 @@ def test_noisy_entries_by_hand() -> None:
     """Of deviations of 5%, 10% and 15%, the last is over 10%, and the last two are over 8%."""
     keys = [f"Conv-input:64x64x3-output:32x32x{number}" for number in (8, 16, 24)]
     tables = PublishedTables({64: {key: Entry(9, 2.0, std) for key, std in zip(keys, (0.1, 0.2, 0.3), strict=True)}})
-    ((resolution, key, variation),) = tables.noisy()
+    ((resolution, key, variation),) = tables.noisy_entries()
     assert (resolution, key) == (64, keys[2])
     assert variation == pytest.approx(0.15)
-    assert [found for _, found, _ in tables.noisy(0.08)] == keys[1:]
+    assert [found for _, found, _ in tables.noisy_entries(0.08)] == keys[1:]
 
 
 # -- the table of a space -----------------------------------------------------------------
@@ -252,9 +254,9 @@ def test_noisy_entries_by_hand() -> None:
 def test_a_network_costs_the_sum_of_its_entries() -> None:
     """Every architecture costs what its parts' entries say in the table of its own resolution."""
     tables = _tables()
-    table = tables.to_table(_SPACE, "t")
+    table = tables.to_latency_table(_SPACE, "t")
     genes = _SPACE.sample_distinct(_SPACE.size, np.random.default_rng(0))
-    keys = dict(zip(_SPACE.resolutions, published_keys(_SPACE), strict=True))
+    keys = dict(zip(_SPACE.resolutions, published_keys_by_resolution(_SPACE), strict=True))
     expected = [
         sum(
             tables.tables[each.resolution][keys[each.resolution][part.key] or ""].mean_ms
@@ -269,7 +271,10 @@ def test_equal_parts_cost_what_their_resolution_says() -> None:
     """The classifier is the same part at both resolutions, with an entry of its own in each table."""
     raised = _with(_tables(), 32, {"Logits-input:1x1x32-output:10": Entry(1, 100.0, 0.0)})
     genes = _SPACE.encode([_SPACE.smallest, _SPACE.smallest.at_resolution(32)])
-    before, after = _tables().to_table(_SPACE, "t").latency_ms(genes), raised.to_table(_SPACE, "t").latency_ms(genes)
+    before, after = (
+        _tables().to_latency_table(_SPACE, "t").latency_ms(genes),
+        raised.to_latency_table(_SPACE, "t").latency_ms(genes),
+    )
     assert after[0] == before[0]
     assert after[1] - before[1] == pytest.approx(100.0 - _tables().tables[32]["Logits-input:1x1x32-output:10"].mean_ms)
 
@@ -293,12 +298,12 @@ def test_older_tables_are_summed_as_they_were() -> None:
     keys += ["Conv_1-input:2x2x320-output:2x2x1280", "Logits-input:2x2x1280-output:1000"]
     genes = space.encode([space.from_ofa(lists, 64)])
     expected = sum(tables.tables[64][key].mean_ms for key in keys)
-    np.testing.assert_allclose(tables.to_table(space, "t").latency_ms(genes), [expected], rtol=1e-12)
+    np.testing.assert_allclose(tables.to_latency_table(space, "t").latency_ms(genes), [expected], rtol=1e-12)
 
 
 def test_a_published_table_claims_no_measurement() -> None:
     """A published table has no holdout report, names its source, and counts memory as activations and weights."""
-    table = _tables().to_table(_SPACE, "t")
+    table = _tables().to_latency_table(_SPACE, "t")
     genes = _SPACE.sample(20, np.random.default_rng(0))
     assert table.holdout is None
     assert not table.synthetic
@@ -308,7 +313,7 @@ def test_a_published_table_claims_no_measurement() -> None:
 
 def test_a_published_table_comes_back_from_its_file(tmp_path: Path) -> None:
     """Saved and loaded it predicts the same bits, and saving it again gives the same bytes."""
-    table = _tables().to_table(_SPACE, "t")
+    table = _tables().to_latency_table(_SPACE, "t")
     path, again = tmp_path / "table.json", tmp_path / "again.json"
     table.save(path)
     loaded = LatencyTable.load(path, _SPACE)
@@ -323,7 +328,7 @@ def test_a_published_table_without_a_cost_is_refused(tmp_path: Path) -> None:
     """A part that has no cost at any resolution, or a negative one, is counted and named."""
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
-    _tables().to_table(_SPACE, "t").save(path)
+    _tables().to_latency_table(_SPACE, "t").save(path)
     body = read_document(path, "latency_table", 7)
     costs = {**body["parts_ms"], keys[2]: [None, None], keys[3]: [-1.0, 1.0]}
     write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
@@ -335,8 +340,10 @@ def test_other_entries_make_another_table() -> None:
     """The digest of a table depends on its entries."""
     key = next(iter(_tables().tables[31]))
     other = _with(_tables(), 31, {key: Entry(1, 9.0, 0.0)})
-    assert _tables().to_table(_SPACE, "t").inputs_digest == _tables().to_table(_SPACE, "t").inputs_digest
-    assert other.to_table(_SPACE, "t").inputs_digest != _tables().to_table(_SPACE, "t").inputs_digest
+    assert (
+        _tables().to_latency_table(_SPACE, "t").inputs_digest == _tables().to_latency_table(_SPACE, "t").inputs_digest
+    )
+    assert other.to_latency_table(_SPACE, "t").inputs_digest != _tables().to_latency_table(_SPACE, "t").inputs_digest
 
 
 # -- keys -------------------------------------------------------------------------------
@@ -344,7 +351,7 @@ def test_other_entries_make_another_table() -> None:
 
 def test_keys_of_mobilenet_v3_by_hand() -> None:
     """At width 1.2 and 224 pixels the newer keys have middle channels, squeeze-excite and h-swish."""
-    (keys,) = published_keys(MobileNetV3(width=1.2, resolutions=(224,)))
+    (keys,) = published_keys_by_resolution(MobileNetV3(width=1.2, resolutions=(224,)))
     assert set(keys.values()) >= {
         "Conv-input:224x224x3-output:112x112x24",
         "expanded_conv-input:112x112x24-output:112x112x24-expand:24-kernel:3-stride:1-idskip:1-se:0-hs:0",
@@ -361,7 +368,7 @@ def test_keys_of_mobilenet_v3_by_hand() -> None:
 
 def test_keys_of_proxyless_by_hand() -> None:
     """At width 1.0 and 224 pixels the older keys have the ratio, no more, and Logits reads the whole feature map."""
-    (keys,) = published_keys(ProxylessNAS(resolutions=(224,)))
+    (keys,) = published_keys_by_resolution(ProxylessNAS(resolutions=(224,)))
     assert set(keys.values()) >= {
         "Conv-input:224x224x3-output:112x112x32",
         "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0",
@@ -376,7 +383,7 @@ def test_keys_of_proxyless_by_hand() -> None:
 
 def test_every_resolution_has_its_own_keys() -> None:
     """The last feature map has ceil(resolution / 32) pixels a side: 5 at 160, 6 at 176."""
-    first, second = published_keys(MobileNetV3(width=1.2, resolutions=(160, 176)))
+    first, second = published_keys_by_resolution(MobileNetV3(width=1.2, resolutions=(160, 176)))
     assert "Conv_1-input:5x5x192-output:5x5x1152" in first.values()
     assert "Conv_1-input:6x6x192-output:6x6x1152" in second.values()
     assert "Conv_1-input:6x6x192-output:6x6x1152" not in first.values()
@@ -385,14 +392,16 @@ def test_every_resolution_has_its_own_keys() -> None:
 def test_a_family_without_published_keys_is_refused() -> None:
     """ResNet-50D has no published tables; the message names the families that have."""
     with pytest.raises(UsageError, match=r"families mobilenet_v3 and proxyless, but the space is of resnet"):
-        published_keys(ResNet50D())
+        published_keys_by_resolution(ResNet50D())
 
 
 @given(width=st.floats(0.1, 3.0), resolution=st.integers(32, 320), proxyless=st.booleans())
 def test_generated_keys_are_recognised(width: float, resolution: int, proxyless: bool) -> None:
     """Every key of any space, newer or older, has a published key's form."""
     family = ProxylessNAS if proxyless else MobileNetV3
-    (keys,) = published_keys(family(width=width, resolutions=(resolution,), depths=(2,), kernel_sizes=(3,)))
+    (keys,) = published_keys_by_resolution(
+        family(width=width, resolutions=(resolution,), depths=(2,), kernel_sizes=(3,))
+    )
     assert all(is_published_key(key) for key in keys.values() if key is not None)
 
 
@@ -437,7 +446,7 @@ def note10_space(note10: PublishedTables) -> MobileNetV3:
 
 def test_the_note10_tables_are_of_exactly_this_space(note10: PublishedTables, note10_space: MobileNetV3) -> None:
     """The space's keys are those of the files: none misses, none is left over."""
-    for resolution, keys in zip(note10_space.resolutions, published_keys(note10_space), strict=True):
+    for resolution, keys in zip(note10_space.resolutions, published_keys_by_resolution(note10_space), strict=True):
         assert set(keys.values()) == set(note10.tables[resolution])
 
 
@@ -449,7 +458,7 @@ def test_the_published_subnet_on_the_note10(note10: PublishedTables, note10_spac
         "d": [2, 2, 3, 4, 3],
     }
     genes = note10_space.encode([note10_space.from_ofa(config, 192)])
-    assert note10.to_table(note10_space, "note10").latency_ms(genes)[0] == pytest.approx(24.73, abs=0.005)
+    assert note10.to_latency_table(note10_space, "note10").latency_ms(genes)[0] == pytest.approx(24.73, abs=0.005)
 
 
 @pytest.mark.parametrize(("resolution", "slowest", "fastest"), [(224, 92.40, 17.77), (160, 47.77, 9.89)])
@@ -458,13 +467,13 @@ def test_the_range_of_the_note10(
 ) -> None:
     """The largest and the smallest subnet take what the authors' tables sum to."""
     both = [each.at_resolution(resolution) for each in (note10_space.largest, note10_space.smallest)]
-    latency = note10.to_table(note10_space, "note10").latency_ms(note10_space.encode(both))
+    latency = note10.to_latency_table(note10_space, "note10").latency_ms(note10_space.encode(both))
     assert latency == pytest.approx([slowest, fastest], abs=0.005)
 
 
 def test_noisy_entries_of_the_note10(note10: PublishedTables) -> None:
     """Over 10% are the feature mix and the classifier, at each of the five resolutions."""
-    noisy = note10.noisy()
+    noisy = note10.noisy_entries()
     assert {key.partition("-")[0] for _, key, _ in noisy} == {"Conv_2", "Logits"}
     assert len(noisy) == 10
     assert max(variation for _, _, variation in noisy) == pytest.approx(0.135, abs=0.001)
@@ -474,7 +483,7 @@ def test_noisy_entries_of_the_note10(note10: PublishedTables) -> None:
 def test_a_million_architectures_take_seconds(note10: PublishedTables, note10_space: MobileNetV3) -> None:
     """Parameters, MACs and latency of a million architectures take under 20 s of one processor, loaded or not."""
     genes = note10_space.sample(1_000_000, np.random.default_rng(0))
-    table = note10.to_table(note10_space, "note10")
+    table = note10.to_latency_table(note10_space, "note10")
     began = time.process_time()
     for cost in (note10_space.params, note10_space.macs, table.latency_ms):
         assert cost(genes).shape == (1_000_000,)

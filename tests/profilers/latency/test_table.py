@@ -123,7 +123,7 @@ def test_intervals_and_probabilities_belong_together(table: LatencyTable) -> Non
     assert (low < table.latency_ms(genes)).all()
     for row in range(3):
         budgets = (low[row], table.latency_ms(genes)[row], high[row])
-        found = [table.probability(genes, float(budget))[row] for budget in budgets]
+        found = [table.probability_within_budget(genes, float(budget))[row] for budget in budgets]
         assert found == pytest.approx([0.025, 0.5, 0.975])
 
 

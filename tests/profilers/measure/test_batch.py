@@ -96,7 +96,7 @@ def make_many(tmp_path: Path) -> Many:
 
 
 def found(batch: Batch, number: int = 0) -> MeasurementResult:
-    result = batch.results()[number]
+    result = batch.outcomes()[number]
     assert isinstance(result, MeasurementResult)
     return result
 
@@ -105,7 +105,7 @@ def test_models_are_measured_round_by_round(models: Make, target: Target) -> Non
     """In each of six rounds every model gets a process, in one run of the agent."""
     board = Board(lambda name, before: 1.0)
     batch = Batch(models("ab"), target)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert board.ran == ["a", "b"] * 6
     assert board.requests == 1
     assert [each.round for each in found(batch, 1).measurements] == [0, 1, 2, 3, 4, 5]
@@ -128,7 +128,7 @@ def test_a_large_batch_has_the_reference_in_it(make_many: Many, target: Target) 
     board = Board(lambda name, before: 1.0)
     taken: list[int | None] = []
     batch = Batch(make_many(91), target, ONCE, on_process=lambda number, measurement: taken.append(number))
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert [place for place, name in enumerate(board.ran) if name == "reference"] == list(range(0, 101, 11))
     assert taken.count(None) == 10
     assert [place for place, settings in enumerate(board.settings) if settings == SETTINGS.to_dict()] == list(
@@ -141,7 +141,7 @@ def test_a_batch_of_fewer_has_none(make_many: Many, target: Target) -> None:
     """Of 90 processes nine of the reference would say nothing."""
     board = Board(lambda name, before: 1.0)
     batch = Batch(make_many(90), target, ONCE)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert "reference" not in board.ran
     assert found(batch).measurements[0].drift is None
 
@@ -149,7 +149,7 @@ def test_a_batch_of_fewer_has_none(make_many: Many, target: Target) -> None:
 def test_a_series_always_has_it(models: Make, target: Target) -> None:
     """A batch of a longer series runs the reference, and adds it to the monitor of the series."""
     monitor = DriftMonitor()
-    Batch(models("a"), target, ONCE, monitor=monitor).run(Board(lambda name, before: 1.0).device)
+    Batch(models("a"), target, ONCE, monitor=monitor).measure_missing(Board(lambda name, before: 1.0).device)
     assert len(monitor) == 1
 
 
@@ -162,7 +162,7 @@ def test_drift_is_corrected_after_the_batch(make_many: Many, target: Target) -> 
         MeasureSettings(max_processes=6),
         on_process=lambda number, measurement: kept.append(measurement),
     )
-    batch.run(changing(1.08, 130).device)
+    batch.measure_missing(changing(1.08, 130).device)
     corrected = [found(batch, number).median_ms for number in range(40)]
     raw = [
         statistics.median(statistics.median(each.samples_ms) for each in found(batch, number).measurements)
@@ -178,7 +178,7 @@ def test_a_device_that_becomes_slower_for_good_is_not_hidden(make_many: Many, ta
     kept: list[int | None] = []
     batch = Batch(make_many(40), target, on_process=lambda number, measurement: kept.append(number))
     with pytest.raises(DeviceError, match=r"localhost: the device slowed down by .* measure everything again"):
-        batch.run(changing(2.0, 60).device)
+        batch.measure_missing(changing(2.0, 60).device)
     assert len(kept) < 60 + 11 * 11
     for number in range(40):
         assert found(batch, number).validity.status == "rejected"
@@ -191,31 +191,31 @@ def test_what_was_taken_while_it_was_slow_is_taken_again(make_many: Many, target
     even = board.speed
     board.speed = lambda name, before: even(name, before) * (2.0 if 100 <= len(board.ran) < 188 else 1.0)
     batch = Batch(make_many(40), target)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     results = [found(batch, number) for number in range(40)]
     assert sum(len(result.rejected) for result in results) >= 30
-    assert all(0.98 < result.median_ms < 1.02 and not result.problems for result in results)
+    assert all(0.98 < result.median_ms < 1.02 and not result.rejection_reasons for result in results)
 
 
 def test_a_noisy_model_gets_more_processes_than_a_steady_one(models: Make, target: Target) -> None:
     """Medians 5% apart need more than six processes, equal ones do not; it ends at the most that is allowed."""
     board = Board(lambda name, before: 1.0 + 0.1 * (before % 2) * (name == "a"))
     batch = Batch(models("ab"), target, MeasureSettings(max_processes=14))
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert (board.ran.count("a"), board.ran.count("b")) == (14, 6)
 
 
 def test_time_is_bounded(models: Make, target: Target) -> None:
     """A process takes 0.1 s here: after six, a total of 0.8 s leaves room for no more than three."""
     board = Board(lambda name, before: 1.0 + 0.1 * (before % 2))
-    Batch(models("a"), target, MeasureSettings(total_seconds=0.8)).run(board.device)
+    Batch(models("a"), target, MeasureSettings(total_seconds=0.8)).measure_missing(board.device)
     assert len(board.ran) == 9
 
 
 def test_time_bounds_tries_too(models: Make, target: Target) -> None:
     """One of two models is always disturbed: with 0.5 s, five processes of 0.1 s, it is not tried again."""
     board = Board(lambda name, before: DISTURBED if name == "a" else 1.0)
-    Batch(models("ab"), target, MeasureSettings(total_seconds=0.5)).run(board.device)
+    Batch(models("ab"), target, MeasureSettings(total_seconds=0.5)).measure_missing(board.device)
     assert (board.ran.count("a"), board.ran.count("b")) == (6, 6)
 
 
@@ -223,7 +223,7 @@ def test_a_disturbed_process_is_tried_again(models: Make, target: Target) -> Non
     """Two of the first six were interrupted: two more are measured, and the disturbed are kept apart."""
     board = Board(lambda name, before: DISTURBED if before in (1, 4) else 1.0)
     batch = Batch(models("a"), target)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert len(board.ran) == 8
     assert len(found(batch).measurements) == 6
     assert len(found(batch).rejected) == 2
@@ -234,7 +234,7 @@ def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) 
     """One of two models is always disturbed: after three times as many processes as wanted it is rejected."""
     board = Board(lambda name, before: DISTURBED if name == "a" else 1.0)
     batch = Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2))
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert (board.ran.count("a"), board.ran.count("b")) == (6, 2)
     assert found(batch, 0).validity.status == "rejected"
     assert found(batch, 1).validity.status != "rejected"
@@ -243,7 +243,7 @@ def test_a_disturbed_model_is_given_up_in_the_end(models: Make, target: Target) 
 def test_where_all_are_rejected_it_ends_at_once(models: Make, target: Target) -> None:
     """When all first processes of all models were rejected, so will the next ones be."""
     board = Board(lambda name, before: DISTURBED)
-    Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2)).run(board.device)
+    Batch(models("ab"), target, MeasureSettings(processes=2, max_processes=2)).measure_missing(board.device)
     assert len(board.ran) == 4
 
 
@@ -251,10 +251,10 @@ def test_a_bad_model_costs_only_itself(models: Make, target: Target) -> None:
     """A model that is refused has its error in its place; the others are measured."""
     board = Board(lambda name, before: REFUSES if name == "b" else 1.0)
     batch = Batch(models("abc"), target)
-    batch.run(board.device)
-    assert isinstance(batch.results()[1], ModelError)
+    batch.measure_missing(board.device)
+    assert isinstance(batch.outcomes()[1], ModelError)
     assert (found(batch, 0).median_ms, found(batch, 2).median_ms) == (1.0, 1.0)
-    assert batch.missing_processes() == {}
+    assert batch.missing_processes_by_model() == {}
 
 
 def test_a_model_that_fails_later_fails_and_says_after_how_many(models: Make, target: Target) -> None:
@@ -262,17 +262,17 @@ def test_a_model_that_fails_later_fails_and_says_after_how_many(models: Make, ta
     kept: list[int | None] = []
     board = Board(lambda name, before: REFUSES if (name, before) == ("b", 3) else 1.0)
     batch = Batch(models("ab"), target, on_process=lambda number, measurement: kept.append(number))
-    batch.run(board.device)
-    assert str(batch.results()[1]).endswith("; it failed after 3 processes in which it ran")
+    batch.measure_missing(board.device)
+    assert str(batch.outcomes()[1]).endswith("; it failed after 3 processes in which it ran")
     assert len(found(batch, 0).measurements) == kept.count(0) == 6
-    assert batch.missing_processes() == {}
+    assert batch.missing_processes_by_model() == {}
 
 
 def test_a_reference_that_cannot_run_is_done_without(make_many: Many, target: Target) -> None:
     """Where the runtime refuses the reference, models are measured and nobody knows the drift."""
     board = Board(lambda name, before: REFUSES if name == "reference" else 1.0)
     batch = Batch(make_many(91), target, ONCE)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert board.ran.count("reference") == 10
     assert found(batch, 90).measurements[0].drift is None
 
@@ -282,31 +282,31 @@ def test_a_lost_device_keeps_what_came_and_goes_on_there(models: Make, target: T
     board = Board(lambda name, before: 1.0, vanishes_after=7)
     batch = Batch(models("ab"), target)
     with pytest.raises(DeviceError):
-        batch.run(board.device)
+        batch.measure_missing(board.device)
     assert [len(found(batch, number).measurements) for number in (0, 1)] == [4, 3]
     again = Board(lambda name, before: 1.0)
-    batch.run(again.device)
+    batch.measure_missing(again.device)
     assert again.ran == ["a", "b", "a", "b", "b"]
 
 
 def test_what_was_taken_before_is_not_taken_again(models: Make, target: Target) -> None:
     """Recorded processes count: a batch that was complete asks for nothing."""
     first = Batch(models("a"), target)
-    first.run(Board(lambda name, before: 1.0).device)
+    first.measure_missing(Board(lambda name, before: 1.0).device)
     taken = found(first).measurements
-    assert Batch(models("a"), target, recorded=[taken]).missing_processes() == {}
-    assert Batch(models("a"), target, recorded=[taken[:3]]).missing_processes() == {0: 3}
+    assert Batch(models("a"), target, recorded=[taken]).missing_processes_by_model() == {}
+    assert Batch(models("a"), target, recorded=[taken[:3]]).missing_processes_by_model() == {0: 3}
 
 
 def test_what_was_rejected_before_does_not_count(models: Make, target: Target) -> None:
     """After eighteen disturbed processes and a remedy, a new batch measures six, which are not rejected."""
     first = Batch(models("a"), target, MeasureSettings(processes=18, max_processes=18))
-    first.run(Board(lambda name, before: DISTURBED).device)
+    first.measure_missing(Board(lambda name, before: DISTURBED).device)
     batch = Batch(models("a"), target, recorded=[found(first).measurements])
     board = Board(lambda name, before: 1.0)
-    batch.run(board.device)
+    batch.measure_missing(board.device)
     assert len(board.ran) == 6
-    assert not found(batch).problems
+    assert not found(batch).rejection_reasons
 
 
 def test_the_device_is_kept_between_passes(models: Make, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +327,7 @@ def test_the_agent_ends_when_a_result_cannot_be_kept(models: Make, target: Targe
 
     board = Board(lambda name, before: 1.0)
     with pytest.raises(UsageError) as error:
-        Batch(models("ab"), target, on_process=fail).run(board.device)
+        Batch(models("ab"), target, on_process=fail).measure_missing(board.device)
     assert error.tb is not None  # which holds on to the generator
     assert board.device._locks_held == 0
 
@@ -338,7 +338,7 @@ def test_every_process_is_handed_on_at_once(models: Make, target: Target) -> Non
     board = Board(lambda name, before: 1.0, vanishes_after=5)
     batch = Batch(models("ab"), target, on_process=lambda number, measurement: kept.append(measurement))
     with pytest.raises(DeviceError):
-        batch.run(board.device)
+        batch.measure_missing(board.device)
     assert len(kept) == 5
 
 

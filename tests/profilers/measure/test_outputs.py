@@ -15,7 +15,7 @@ from edgenas.devices.fake import FakeDevice, Handler, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.on_device import runtime_litert
-from edgenas.profilers.measure.outputs import run_on_device
+from edgenas.profilers.measure.outputs import compute_outputs_on_device
 
 LITERT = {"runtimes": {"litert": {}}, "default": {"runtime": "litert"}}
 
@@ -45,7 +45,7 @@ def test_outputs_are_the_runtimes(conv: Path, target: Target, image: Any) -> Non
     import onnxruntime
 
     (expected,) = onnxruntime.InferenceSession(str(conv)).run(None, {"image": image})
-    (found,) = run_on_device(conv, [image], target)
+    (found,) = compute_outputs_on_device(conv, [image], target)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -54,7 +54,7 @@ def test_tensorflow_lite_answers_too(relu: Path, litert: Target) -> None:
     """Relu of -1.5 is 0 and of 2.5 is 2.5; a device that is given is kept for the next call."""
     with connect_device(litert.profile) as device:
         for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
-            (found,) = run_on_device(relu, [np.array([value], np.float32)], litert, device=device)
+            (found,) = compute_outputs_on_device(relu, [np.array([value], np.float32)], litert, device=device)
             assert found.tolist() == [expected]
 
 
@@ -63,7 +63,7 @@ def test_outputs_come_over_ssh(relu: Path, ssh_profile: DeviceProfile) -> None:
     profile = profile_from_dict({**ssh_profile.to_dict(), **LITERT}, "test")
     with connect_device(profile) as device:
         for value, expected in [(-1.5, 0.0), (2.5, 2.5)]:
-            (found,) = run_on_device(relu, [np.array([value], np.float32)], Target(profile), device=device)
+            (found,) = compute_outputs_on_device(relu, [np.array([value], np.float32)], Target(profile), device=device)
             assert found.tolist() == [expected]
 
 
@@ -71,21 +71,21 @@ def test_outputs_come_over_ssh(relu: Path, ssh_profile: DeviceProfile) -> None:
 def test_a_wrong_number_of_inputs_is_refused(conv: Path, target: Target, image: Any, count: int) -> None:
     """The message says how many the file takes."""
     with pytest.raises(ModelError, match=rf"conv\.onnx: .*it takes 1 inputs, but got {count}"):
-        run_on_device(conv, [image] * count, target)
+        compute_outputs_on_device(conv, [image] * count, target)
 
 
 def test_inputs_of_another_type_or_shape_are_refused(relu: Path, litert: Target) -> None:
     """Nothing is converted in silence."""
     with pytest.raises(ModelError, match=r"relu\.tflite"):
-        run_on_device(relu, [np.array([1], np.int8)], litert)
+        compute_outputs_on_device(relu, [np.array([1], np.int8)], litert)
     with pytest.raises(ModelError, match=r"relu\.tflite"):
-        run_on_device(relu, [np.zeros((2, 2), np.float32)], litert)
+        compute_outputs_on_device(relu, [np.zeros((2, 2), np.float32)], litert)
 
 
 def test_a_file_for_another_runtime_is_refused(conv: Path, litert: Target) -> None:
     """TensorFlow Lite runs no ONNX; nothing is sent."""
     with pytest.raises(UsageError, match=r"conv\.onnx: litert runs files ending in \.tflite"):
-        run_on_device(conv, [], litert)
+        compute_outputs_on_device(conv, [], litert)
 
 
 def test_a_device_without_the_runtime_is_told_how_to_get_it(relu: Path, litert: Target) -> None:
@@ -95,7 +95,7 @@ def test_a_device_without_the_runtime_is_told_how_to_get_it(relu: Path, litert: 
         return Reply(json.dumps({"kind": "unable", "detail": "no ai_edge_litert"}) + "\n", exit_status=1)
 
     with pytest.raises(DeviceError) as raised:
-        run_on_device(relu, [], litert, device=FakeDevice(handler))
+        compute_outputs_on_device(relu, [], litert, device=FakeDevice(handler))
     assert str(raised.value) == (
         "localhost: no ai_edge_litert; install it there (edgenas device setup localhost, or"
         " python3 -m pip install ai-edge-litert) or correct the profile"
@@ -111,7 +111,7 @@ def test_a_runtime_too_old_is_told_how_to_get_a_newer(relu: Path, litert: Target
     ]
     reply = Reply("".join(json.dumps(answer) + "\n" for answer in answers))
     with pytest.raises(ModelError) as raised:
-        run_on_device(relu, [], litert, device=FakeDevice(lambda _: reply))
+        compute_outputs_on_device(relu, [], litert, device=FakeDevice(lambda _: reply))
     assert "needs a newer version of litert tflite_runtime 2.14.0 (Are you" in str(raised.value)
     assert "edgenas device setup localhost, or python3 -m pip install -U ai-edge-litert" in str(raised.value)
 
@@ -129,7 +129,7 @@ def test_a_runtime_too_old_is_told_how_to_get_a_newer(relu: Path, litert: Target
 def test_a_device_that_answers_nonsense_is_an_error(relu: Path, litert: Target, handler: Handler, said: str) -> None:
     """Whatever else comes back is the device's fault, on one line."""
     with pytest.raises(DeviceError, match=said):
-        run_on_device(relu, [], litert, device=FakeDevice(handler))
+        compute_outputs_on_device(relu, [], litert, device=FakeDevice(handler))
 
 
 @pytest.fixture
@@ -154,4 +154,4 @@ def test_outputs_that_cannot_be_read_are_an_error(
 ) -> None:
     """A damaged file, and a pickle, are refused."""
     with pytest.raises(DeviceError, match="the stored outputs cannot be read"):
-        run_on_device(relu, [], litert, device=spoiled(content))
+        compute_outputs_on_device(relu, [], litert, device=spoiled(content))

@@ -42,7 +42,7 @@ def test_the_median_is_that_of_the_processes() -> None:
     """Six processes of 1 to 6 ms: median 3.5, interval from the least to the greatest, 30 runs, 1.5 s."""
     result = MeasurementResult(processes([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
     assert (result.median_ms, result.interval_ms) == (3.5, (1.0, 6.0))
-    assert (result.runs, result.device_s, result.peak_bytes) == (30, 1.5, 1000)
+    assert (result.run_count, result.device_s, result.peak_bytes) == (30, 1.5, 1000)
     assert result.p90_ms == 6.0
 
 
@@ -58,10 +58,10 @@ def test_rejected_processes_do_not_count_where_others_suffice() -> None:
 def test_where_most_are_rejected_so_is_the_result() -> None:
     """Six calm processes of thirteen are a chance find; of twelve they are not."""
     calm = processes([1.0] * 6)
-    assert not MeasurementResult.from_measurements(calm + processes([9.0] * 6, validity=REJECTED), 6).problems
+    assert not MeasurementResult.from_measurements(calm + processes([9.0] * 6, validity=REJECTED), 6).rejection_reasons
     found = MeasurementResult.from_measurements(calm + processes([9.0] * 7, validity=REJECTED), 6)
     assert found.validity.status == "rejected"
-    assert found.problems == (f"7 of 13 processes rejected: {REJECTED.reasons[0]}",)
+    assert found.rejection_reasons == (f"7 of 13 processes rejected: {REJECTED.reasons[0]}",)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers import Batch, Measurement, MeasureSettings, iter_measurements, measure_model
-from edgenas.profilers.measure.baseline_speed import at_common_baseline
+from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
 LONG = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=60)
@@ -161,7 +161,7 @@ def test_real_models_are_measured(real_models: Path, target: Target, device: Dev
     for got in iter_measurements(files, target, device=device, settings=settings):
         assert isinstance(got, Measurement)
         # The agent stops by runs that are scaled by the speed probe, whatever baseline the device remembers.
-        (probed,) = at_common_baseline([got])
+        (probed,) = scale_to_common_baseline([got])
         precise = probed.interval_ms[1] - probed.median_ms <= 0.05 * probed.median_ms
         used_up = got.running_s >= settings.max_seconds or len(got.samples_ms) == settings.max_runs
         assert precise or used_up
@@ -301,7 +301,7 @@ def test_a_file_that_was_changed_since_it_was_checked_is_refused(conv: Path, tar
     batch = Batch([conv], target, QUICK)
     conv.write_bytes(b"another model")
     with pytest.raises(UsageError, match=r"conv.onnx: has changed since its digest was taken"):
-        batch.run(device)
+        batch.measure_missing(device)
 
 
 def edited(number: int, **fields: Any) -> Callable[[list[str]], str]:

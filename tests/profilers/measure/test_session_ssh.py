@@ -35,13 +35,13 @@ def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
 
     batch = Batch([conv], Target(ssh_profile), BRIEF, on_process=keep)
     with pytest.raises(DeviceError) as error, connect_device(ssh_profile) as device:
-        batch.run(device)
+        batch.measure_missing(device)
     assert "\n" not in str(error.value)
     first = list(kept)
     assert 3 <= len(first) < 6
     with connect_device(ssh_profile) as device:
-        batch.run(device)
+        batch.measure_missing(device)
     assert kept[: len(first)] == first
-    (result,) = batch.results()
+    (result,) = batch.outcomes()
     assert isinstance(result, MeasurementResult)
     assert len(result.measurements) + len(result.rejected) == len(kept) >= 6

@@ -12,35 +12,35 @@ from hypothesis import strategies as st
 from edgenas.errors import MeasurementError
 from edgenas.profilers.measure import statistics
 from edgenas.profilers.measure.statistics import (
-    interval_of_medians,
-    median_interval,
+    count_processes_needed,
+    median_of_medians_with_interval,
+    median_ratio_with_interval,
+    median_with_interval,
     percentile,
-    processes_needed,
-    ratio_of_pairs,
 )
 
 
 def test_interval_by_hand() -> None:
     """Four runs are four blocks: M = 2.5, sum of squares 5, half-width t(3) * sqrt(5 / (3 * 4))."""
     half = 3.182446 * math.sqrt(5 / 12)
-    assert median_interval([1.0, 2.0, 3.0, 4.0]) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
+    assert median_with_interval([1.0, 2.0, 3.0, 4.0]) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
 
 
 def test_blocks_follow_time() -> None:
     """Twenty runs in ten blocks of two: block medians 0.5, 2.5, ... 18.5 around 9.5 give 330 as the sum of squares."""
     half = 2.262157 * math.sqrt(330 / 90)
-    assert median_interval([float(run) for run in range(20)])[2] == pytest.approx(9.5 + half)
+    assert median_with_interval([float(run) for run in range(20)])[2] == pytest.approx(9.5 + half)
 
 
 def test_equal_runs_are_certain() -> None:
     """Runs that do not differ have an interval without width."""
-    assert median_interval([3.0] * 12) == (3.0, 3.0, 3.0)
+    assert median_with_interval([3.0] * 12) == (3.0, 3.0, 3.0)
 
 
 def test_one_run_has_no_interval() -> None:
     """A single run is refused with the remedy."""
     with pytest.raises(MeasurementError, match="min_runs"):
-        median_interval([1.0])
+        median_with_interval([1.0])
 
 
 def test_percentile_by_hand() -> None:
@@ -66,7 +66,7 @@ def test_interval_covers_the_median_of_correlated_runs(correlation: float) -> No
         series = np.zeros(400)
         for step in range(1, 400):
             series[step] = correlation * series[step - 1] + noise[step]
-        _, low, high = median_interval(100 + series[100:])
+        _, low, high = median_with_interval(100 + series[100:])
         covered += low <= 100 <= high
     assert covered >= 0.9 * 400
 
@@ -74,9 +74,9 @@ def test_interval_covers_the_median_of_correlated_runs(correlation: float) -> No
 @given(st.lists(st.floats(0.001, 1000), min_size=2, max_size=60), st.floats(0.01, 100))
 def test_interval_scales_and_holds_the_median(samples: list[float], scale: float) -> None:
     """The interval lies around the median, and a change of unit changes all three alike."""
-    median, low, high = median_interval(samples)
+    median, low, high = median_with_interval(samples)
     assert low <= median <= high
-    scaled = median_interval([value * scale for value in samples])
+    scaled = median_with_interval([value * scale for value in samples])
     assert scaled == pytest.approx((median * scale, low * scale, high * scale), rel=1e-6, abs=1e-9)
 
 
@@ -99,13 +99,13 @@ def test_the_variance_of_a_median_of_few(number: int, variance: float) -> None:
 
 def test_the_interval_of_two_processes_by_hand() -> None:
     """Of 1 and 3 the deviation is the root of 2, the variance of their median half of it: t(1) * 1."""
-    assert interval_of_medians([3.0, 1.0]) == pytest.approx((2.0, 2 - 12.706205, 2 + 12.706205))
+    assert median_of_medians_with_interval([3.0, 1.0]) == pytest.approx((2.0, 2 - 12.706205, 2 + 12.706205))
 
 
 @pytest.mark.parametrize(("count", "ends"), [(6, (1.0, 6.0)), (8, (1.0, 8.0)), (9, (2.0, 8.0)), (12, (3.0, 10.0))])
 def test_from_six_on_the_ends_are_order_statistics(count: int, ends: tuple[float, float]) -> None:
     """As in tables of the sign test: of 6 and 8 values the extremes, of 9 the second, of 12 the third from each end."""
-    middle, low, high = interval_of_medians([float(value) for value in range(count, 0, -1)])
+    middle, low, high = median_of_medians_with_interval([float(value) for value in range(count, 0, -1)])
     assert middle == (count + 1) / 2
     assert (low, high) == ends
 
@@ -113,7 +113,7 @@ def test_from_six_on_the_ends_are_order_statistics(count: int, ends: tuple[float
 def test_one_process_has_no_interval() -> None:
     """A single process is refused with the remedy."""
     with pytest.raises(MeasurementError, match="raise processes"):
-        interval_of_medians([1.0])
+        median_of_medians_with_interval([1.0])
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 6, 12])
@@ -122,7 +122,7 @@ def test_the_interval_covers_the_median_over_processes(number: int) -> None:
     generator = np.random.default_rng(number)
     covered = 0
     for _ in range(600):
-        _, low, high = interval_of_medians([simulated_process(generator, 0.02) for _ in range(number)])
+        _, low, high = median_of_medians_with_interval([simulated_process(generator, 0.02) for _ in range(number)])
         covered += low <= 1 <= high
     assert covered >= 0.93 * 600
 
@@ -134,9 +134,9 @@ def test_stopping_when_it_is_narrow_keeps_the_coverage(between: float) -> None:
     covered = 0
     for _ in range(500):
         medians = [simulated_process(generator, between) for _ in range(6)]
-        while (needed := min(24, processes_needed(medians, 0.02))) > len(medians):
+        while (needed := min(24, count_processes_needed(medians, 0.02))) > len(medians):
             medians += [simulated_process(generator, between) for _ in range(needed - len(medians))]
-        _, low, high = interval_of_medians(medians)
+        _, low, high = median_of_medians_with_interval(medians)
         covered += low <= 1 <= high
     assert covered >= 0.93 * 500
 
@@ -144,22 +144,22 @@ def test_stopping_when_it_is_narrow_keeps_the_coverage(between: float) -> None:
 def test_enough_processes_need_no_more() -> None:
     """Half of 0.98 to 1.02 is 2%: enough for 2%; a little less needs three more, half of it at most twice as many."""
     medians = [0.98, 0.99, 1.0, 1.0, 1.01, 1.02]
-    assert processes_needed(medians, 0.0201) == 6
-    assert processes_needed(medians, 0.0199) == 9
-    assert processes_needed(medians, 0.01) == 12
+    assert count_processes_needed(medians, 0.0201) == 6
+    assert count_processes_needed(medians, 0.0199) == 9
+    assert count_processes_needed(medians, 0.01) == 12
 
 
 def test_pairs_cancel_what_their_rounds_share() -> None:
     """A model 5% slower in every round, while the device drifts by 60%, is found 5% slower without doubt."""
     drift = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
-    assert ratio_of_pairs([(1.05 * level, level) for level in drift]) == pytest.approx((1.05, 1.05, 1.05))
+    assert median_ratio_with_interval([(1.05 * level, level) for level in drift]) == pytest.approx((1.05, 1.05, 1.05))
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=2, max_size=40), st.floats(0.01, 100))
 def test_the_interval_of_medians_scales_and_holds_the_median(medians: list[float], scale: float) -> None:
     """The order of processes does not matter, and a change of unit changes all three alike."""
-    middle, low, high = interval_of_medians(medians)
+    middle, low, high = median_of_medians_with_interval(medians)
     assert low <= middle <= high
-    assert interval_of_medians(medians[::-1]) == (middle, low, high)
-    scaled = interval_of_medians([value * scale for value in medians])
+    assert median_of_medians_with_interval(medians[::-1]) == (middle, low, high)
+    scaled = median_of_medians_with_interval([value * scale for value in medians])
     assert scaled == pytest.approx((middle * scale, low * scale, high * scale), rel=1e-6, abs=1e-9)

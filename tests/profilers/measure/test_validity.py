@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenas.profilers.measure.validity import REQUIRED_FACTS, Validity, assess
+from edgenas.profilers.measure.validity import REQUIRED_FACTS, Validity, assess_validity
 
 GOOD: dict[str, Any] = {
     "governor": "performance",
@@ -53,14 +53,14 @@ PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), 
 
 def test_a_steady_device_is_valid() -> None:
     """All facts known and steady are valid."""
-    assert assess(GOOD, GOOD) == Validity("valid")
+    assert assess_validity(GOOD, GOOD) == Validity("valid")
 
 
 def test_missing_facts_are_named() -> None:
     """A device that says nothing is unverified, not rejected."""
-    validity = assess(GOOD, {**GOOD, "governor": None, "temperature_c": None})
+    validity = assess_validity(GOOD, {**GOOD, "governor": None, "temperature_c": None})
     assert validity == Validity("unverified", ("the device does not give governor, temperature_c",))
-    assert assess({}, {}).status == "unverified"
+    assert assess_validity({}, {}).status == "unverified"
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_missing_facts_are_named() -> None:
 )
 def test_a_bad_condition_is_rejected(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
     """Each reason is given with what to do about it."""
-    validity = assess({**GOOD, **before}, {**GOOD, **after})
+    validity = assess_validity({**GOOD, **before}, {**GOOD, **after})
     assert validity.status == "rejected"
     assert reason in validity.reasons[0]
 
 
 def test_all_reasons_are_given() -> None:
     """Two problems are two reasons, and rejection outweighs what is missing."""
-    validity = assess({"governor": "powersave"}, {"interrupted_share": 0.6})
+    validity = assess_validity({"governor": "powersave"}, {"interrupted_share": 0.6})
     assert (validity.status, len(validity.reasons)) == ("rejected", 2)
 
 
@@ -107,39 +107,39 @@ def test_all_reasons_are_given() -> None:
 def test_conditions_at_the_limit_pass(after: dict[str, Any]) -> None:
     """15 °C, half of the runs, a tenth; what the Pi remembers from before; turbo that is not reached."""
     before = {**GOOD, "throttled_flags": after.get("throttled_flags")}
-    assert assess(before, {**GOOD, **after}).status == "valid"
+    assert assess_validity(before, {**GOOD, **after}).status == "valid"
 
 
 def test_a_governor_without_freedom_is_valid() -> None:
     """jetson_clocks leaves schedutil in charge of a single frequency: there is nothing for it to change."""
     fixed = {**GOOD, "governor": "schedutil", "frequency_fixed": True}
-    assert assess(fixed, fixed).status == "valid"
-    assert assess({**fixed, "frequency_fixed": False}, fixed).status == "rejected"
+    assert assess_validity(fixed, fixed).status == "valid"
+    assert assess_validity({**fixed, "frequency_fixed": False}, fixed).status == "rejected"
 
 
 def test_a_cap_is_mentioned() -> None:
     """A device that someone holds below what it could is steady; the reason says at what."""
-    validity = assess(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
+    validity = assess_validity(GOOD, {**GOOD, "frequency_max_khz": 2_400_000})
     assert str(validity) == "valid (the frequency is capped at 1800 of 2400 MHz)"
 
 
 def test_another_power_mode_is_rejected() -> None:
     """A profile that names its mode is measured in no other; one that names none in any."""
     seven = {**GOOD, "power_mode": "7W"}
-    assert assess(seven, seven, power_mode="7W").status == "valid"
-    assert assess(seven, seven).status == "valid"
-    validity = assess(seven, seven, power_mode="15W")
+    assert assess_validity(seven, seven, power_mode="7W").status == "valid"
+    assert assess_validity(seven, seven).status == "valid"
+    validity = assess_validity(seven, seven, power_mode="15W")
     assert validity.reasons[0].startswith("power mode is 7W, the profile's is 15W: run sudo nvpmodel -m ")
 
 
 def test_a_fallback_is_reported() -> None:
     """Nodes that did not run on the provider that the profile names first are said."""
-    validity = assess(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
+    validity = assess_validity(GOOD, GOOD, placement={CPU: 12, XNNPACK: 50}, providers=(XNNPACK, CPU))
     assert str(validity) == f"valid (fallback: of 62 nodes, 12 ran on {CPU})"
-    validity = assess(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
+    validity = assess_validity(GOOD, GOOD, placement={CPU: 3, TENSORRT: 2, CUDA: 12}, providers=(TENSORRT, CUDA, CPU))
     assert str(validity) == f"valid (fallback: of 17 nodes, 3 ran on {CPU}, 12 ran on {CUDA})"
-    assert assess(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Validity("valid")
-    assert assess(GOOD, GOOD, placement={}) == Validity("unverified", ("the device does not give placement",))
+    assert assess_validity(GOOD, GOOD, placement={CUDA: 62}, providers=(CUDA, CPU)) == Validity("valid")
+    assert assess_validity(GOOD, GOOD, placement={}) == Validity("unverified", ("the device does not give placement",))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_fallback_is_reported() -> None:
 )
 def test_another_provider_is_another_measurement(ran: str, providers: tuple[str, ...]) -> None:
     """Where the provider that the profile names first ran nothing, the measurement is rejected, whatever ran it."""
-    validity = assess(GOOD, GOOD, placement={ran: 62}, providers=providers)
+    validity = assess_validity(GOOD, GOOD, placement={ran: 62}, providers=providers)
     assert validity.status == "rejected"
     assert validity.reasons[0].startswith(f"all 62 nodes ran on {ran} instead of {providers[0]}, which the profile")
 
@@ -155,8 +155,10 @@ def test_another_provider_is_another_measurement(ran: str, providers: tuple[str,
 def test_a_gpu_wants_a_fixed_clock() -> None:
     """A GPU's free clock spoils what ran on it, and nothing else."""
     free = {**GOOD, "gpu_fixed": False}
-    assert assess(free, free, placement={CUDA: 5}).reasons == ("the GPU's clock is not fixed: run sudo jetson_clocks",)
-    assert assess(free, free).status == "valid"
+    assert assess_validity(free, free, placement={CUDA: 5}).reasons == (
+        "the GPU's clock is not fixed: run sudo jetson_clocks",
+    )
+    assert assess_validity(free, free).status == "valid"
 
 
 def test_validity_prints_its_reasons() -> None:
@@ -170,7 +172,7 @@ def test_every_validity_is_explained(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
     """Whatever a device says: never valid without the required facts, never less than valid without a reason."""
-    validity = assess(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
+    validity = assess_validity(before, after, placement=placement, providers=(CUDA, CPU), power_mode="15W")
     assert "\n" not in str(validity)
     if validity.status == "valid":
         assert all(after.get(fact) is not None for fact in REQUIRED_FACTS)
@@ -187,7 +189,7 @@ def test_missing_facts_never_reject(
     """A device that says less is never rejected for it where one that said more was not."""
     # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
     hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
-    if assess(before, after, placement=placement, providers=(CUDA, CPU)).status != "rejected":
+    if assess_validity(before, after, placement=placement, providers=(CUDA, CPU)).status != "rejected":
         for fact in hidden:
             less = {key: value for key, value in after.items() if key != fact}
-            assert assess(before, less, placement=placement, providers=(CUDA, CPU)).status != "rejected"
+            assert assess_validity(before, less, placement=placement, providers=(CUDA, CPU)).status != "rejected"
