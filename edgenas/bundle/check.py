@@ -148,7 +148,7 @@ def bundle_file_names(file_format: str) -> tuple[str, ...]:
 def render_sha256sums(folder: Path, file_format: str) -> bytes:
     """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
     names = bundle_file_names(file_format)[:-1]
-    return "".join(f"{digest(read_bytes(folder / name))}  {name}\n" for name in names).encode()
+    return "".join(f"{sha256_hex(read_bytes(folder / name))}  {name}\n" for name in names).encode()
 
 
 def verify_bundle_folder(folder: Path) -> VerifiedBundle:

@@ -60,7 +60,7 @@ def save_explanation_plot(explanation: Explanation, path: Path) -> None:
 
     name = f"Predicted latency of {explanation.architecture} on {explanation.target}, by parts"
     write_part_times_plot(
-        explanation.rows, path, title=name, detail=_describe_prediction(explanation), synthetic=explanation.synthetic
+        explanation.rows, path, title=name, detail=_format_prediction(explanation), synthetic=explanation.synthetic
     )
 
 

@@ -172,7 +172,7 @@ def _draw_fresh_subnets(
     """Return files of uniformly random subnets that were never measured, by id."""
     export_format, log = format_of(target), workspace.measurement_log(target)
     stores = [MeasurementStore(log, target, settings) for settings in (SETTINGS, _SETTINGS)]
-    random = np.random.default_rng([number, int(digest(target.name.encode())[:8], 16)])
+    random = np.random.default_rng([number, int(sha256_hex(target.name.encode())[:8], 16)])
     seen = set() if table.fitted_genes is None else {tuple(row) for row in table.fitted_genes.tolist()}
     chosen: dict[str, bytes] = {}
     for _ in range(_MOST_DRAWS):

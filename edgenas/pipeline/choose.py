@@ -11,7 +11,7 @@ from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import digest, parse_dataclass, read_bytes
+from edgenas.files import parse_dataclass, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
@@ -137,7 +137,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
     order = rank_candidates(front, budget)[:_MOST_TRIES].tolist()
-    front_sha256 = digest(read_bytes(folder.front(target.name)))
+    front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
     inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
     with folder.writing():

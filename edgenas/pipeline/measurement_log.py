@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json, check_header, digest, write_bytes
+from edgenas.files import canonical_json_bytes, parse_header_version, sha256_hex, write_bytes
 from edgenas.profilers import Measurement
 from edgenas.profilers.measure.measurement import UPGRADES, VERSION
 
@@ -161,7 +161,7 @@ class MeasurementLog:
             if self._version < VERSION:
                 for version in range(self._version, VERSION):
                     record["measurement"] = UPGRADES[version](record["measurement"])
-                content = canonical_json(record)
+                content = canonical_json_bytes(record)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             raise FormatError(f"{self._where(place)}: is no measurement; {_REMEDY}") from None
         self._add(record, content, place)
@@ -189,7 +189,7 @@ def log_bytes(records: Iterable[tuple[str, Mapping[str, Any], bool]]) -> bytes:
 
 
 def _header(version: int) -> bytes:
-    return canonical_json({"format": f"edgenas.{_KIND}", "version": version}) + b"\n"
+    return canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": version}) + b"\n"
 
 
 def _oldest_version() -> int:
@@ -225,7 +225,7 @@ def _check_header(line: bytes, path: Path) -> int:
         header = None
     if not isinstance(header, dict):
         raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_header(VERSION).decode().strip()} there")
-    return check_header(header, path, _KIND, VERSION, _oldest_version())
+    return parse_header_version(header, path, _KIND, VERSION, _oldest_version())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.devices import Target
-from edgenas.files import digest, read_bytes
+from edgenas.files import read_bytes, sha256_hex
 from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
 from edgenas.pipeline.inputs_digests import front_inputs_digest
 from edgenas.pipeline.workspace import Workspace
@@ -17,8 +17,8 @@ def search(workspace: Workspace, target: Target, seed: int) -> Front:
     folder, progress = workspace.folder, workspace.progress
     predictor, table = load_predictor(workspace), workspace.table(target)
     path = folder.front(target.name)
-    predictor_sha256 = digest(read_bytes(find_predictor_file(workspace)))
-    inputs_digest = front_inputs_digest(predictor_sha256, digest(read_bytes(folder.table(target.name))), seed)
+    predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
+    inputs_digest = front_inputs_digest(predictor_sha256, sha256_hex(read_bytes(folder.table(target.name))), seed)
     source = _describe_imported(predictor, table)
     if source:
         progress.say(f"search    {source}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgenas.costs import Budget
 from edgenas.errors import EdgeNASError, FormatError
-from edgenas.files import TEMPORARY_SUFFIX, Schema, digest, parse_dataclass, read_bytes, write_bytes
+from edgenas.files import TEMPORARY_SUFFIX, Schema, parse_dataclass, read_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.documents import (
     CHOICE,
     EVALUATED,
@@ -62,9 +62,9 @@ _WRITTEN = (
     "front.png",
     "choices/*.json",
 )
-# Seeds of fronts and largest drops of accuracy of choices: they are not recorded, so these are tried.
-_SEEDS = range(10_000)
-_MAX_DROPS = (0, 1, *(step / 1000 for step in range(1001)), *(step / 10 / 100 for step in range(1001)))
+# The defaults of a front's seed and a choice's largest drop of accuracy, which are not recorded: a front or choice
+# that was made with others is made again.
+_SEED, _MAX_DROP = 0, 0.01
 
 
 def upgrade_run(folder: RunFolder, say: Say) -> None:
@@ -189,7 +189,7 @@ class _Conversion:
                 new.unlink()
                 self._report_skipped(document, error)
                 return
-        self._digests[digest(read_bytes(old))] = digest(read_bytes(new))
+        self._digests[sha256_hex(read_bytes(old))] = sha256_hex(read_bytes(new))
 
     def _report_skipped(self, document: OldDocument, error: Exception) -> None:
         command = _REPEATED_BY[document.schema]
@@ -218,24 +218,20 @@ class _Conversion:
         predictor = self._old.evaluated if self._old.evaluated.exists() else self._folder.released_predictor
         if not (table.exists() and predictor.exists()):
             return inputs_digest
-        old_predictor, old_table = digest(read_bytes(predictor)), digest(read_bytes(table))
-        for seed in _SEEDS:
-            if front_inputs_digest(old_predictor, old_table, seed) == inputs_digest:
-                return front_inputs_digest(
-                    self._converted_digest(old_predictor), self._converted_digest(old_table), seed
-                )
-        return inputs_digest  # the front is older than its inputs
+        old_predictor, old_table = sha256_hex(read_bytes(predictor)), sha256_hex(read_bytes(table))
+        if front_inputs_digest(old_predictor, old_table, _SEED) != inputs_digest:
+            return inputs_digest  # the front is older than its inputs
+        return front_inputs_digest(self._converted_digest(old_predictor), self._converted_digest(old_table), _SEED)
 
     def _renew_choice_digest(self, target: str, budget: Budget, inputs_digest: str) -> str:
         front, checkpoint = self._old.front(target), self._folder.checkpoint
         if not (front.exists() and checkpoint.exists() and target in self._targets):
             return inputs_digest
-        old, weights = digest(read_bytes(front)), digest(read_bytes(checkpoint))
-        new = self._converted_digest(old)
-        for max_drop in _MAX_DROPS:
-            if choice_inputs_digest(old, weights, self._targets[target], budget, max_drop) == inputs_digest:
-                return choice_inputs_digest(new, weights, self._targets[target], budget, max_drop)
-        return inputs_digest  # the choice is older than its inputs
+        old, weights = sha256_hex(read_bytes(front)), sha256_hex(read_bytes(checkpoint))
+        inputs = (weights, self._targets[target], budget, _MAX_DROP)
+        if choice_inputs_digest(old, *inputs) != inputs_digest:
+            return inputs_digest  # the choice is older than its inputs
+        return choice_inputs_digest(self._converted_digest(old), *inputs)
 
 
 def _reason(error: Exception, *paths: Path) -> str:

@@ -88,7 +88,7 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
 def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target) -> float:
     """Run the sample on a device; return the largest difference to the recorded logits."""
     interface = verified.interface
-    outputs = run_on_device(bundle.model_path, [to_model_input(interface, verified.sample.images)], target)
+    outputs = compute_outputs_on_device(bundle.model_path, [to_model_input(interface, verified.sample.images)], target)
     logits = to_logits(interface, outputs[0])[:1]
     limits = PARITY_LIMITS[verified.export_format.precision]
     try:

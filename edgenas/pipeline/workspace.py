@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Target
 from edgenas.errors import RunError
-from edgenas.files import digest, read_bytes
+from edgenas.files import read_bytes, sha256_hex
 from edgenas.pipeline.documents import RUN, read_space
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Progress

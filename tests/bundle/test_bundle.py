@@ -42,7 +42,7 @@ FILES = {
 def _seal(bundle: Bundle) -> None:
     """Record the checksums again, like a person who edits a bundle on purpose."""
     names = sorted(FILES - {"SHA256SUMS", "model.onnx"} | {bundle.model_path.name})
-    lines = [f"{digest((bundle.path / name).read_bytes())}  {name}\n" for name in names]
+    lines = [f"{sha256_hex((bundle.path / name).read_bytes())}  {name}\n" for name in names]
     (bundle.path / "SHA256SUMS").write_text("".join(lines))
 
 

@@ -20,7 +20,7 @@ QUICK: dict[str, Any] = MeasureSettings(max_runs=20, min_seconds=0, max_seconds=
 def test_it_stops_by_the_rule_that_the_host_reports() -> None:
     """The agent's half-width is that of the published interval."""
     samples = [1000 + 37 * (number * 7 % 13) for number in range(53)]
-    median, low, _ = median_interval([float(sample) for sample in samples])
+    median, low, _ = median_with_interval([float(sample) for sample in samples])
     assert sampling.relative_half_width(samples) == pytest.approx((median - low) / median, rel=1e-12)
 
 

@@ -58,7 +58,7 @@ def test_a_kept_file_is_placed(tmp_path: Path) -> None:
 
 def test_an_unknown_file_is_not_placed(tmp_path: Path) -> None:
     """What is not kept leaves the target alone."""
-    assert not kept(tmp_path).link_if_kept(digest(b"content"), tmp_path / "target")
+    assert not kept(tmp_path).link_if_kept(sha256_hex(b"content"), tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
@@ -209,5 +209,5 @@ def test_a_digest_gives_signs_of_life(tmp_path: Path) -> None:
     """While a large file is read the other side is told so now and then."""
     (tmp_path / "file").write_bytes(bytes(3 << 20))
     pulses: list[None] = []
-    assert read_file_digest(tmp_path / "file", lambda: pulses.append(None)) == digest(bytes(3 << 20))
+    assert read_file_digest(tmp_path / "file", lambda: pulses.append(None)) == sha256_hex(bytes(3 << 20))
     assert len(pulses) == 3

@@ -363,7 +363,7 @@ def line_of_version_3(**changes: Any) -> bytes:
     """A line of a log, made by hand."""
     record = {"measurement": {**BODY_OF_VERSION_3, **changes}, "reference": False, "series": SERIES}
     content = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return f'{{"sha256":"{digest(content.encode())}",{content[1:]}\n'.encode()
+    return f'{{"sha256":"{sha256_hex(content.encode())}",{content[1:]}\n'.encode()
 
 
 @pytest.fixture

@@ -309,18 +309,6 @@ def test_search_and_choose_are_already_done(old: Path) -> None:
     assert [line.partition(" (")[0] for line in heard.said[1:]] == ["search    already done", "choose    already done"]
 
 
-def test_a_front_of_another_seed_is_already_done(old: Path) -> None:
-    """The seed of a front is found again; with another one it is searched anew."""
-    table, evaluated = old / "tables" / f"{TARGET}.json", old / "accuracy" / "evaluated.json"
-    sha256 = [digest(path.read_bytes()) for path in (evaluated, table)]
-    inputs_digest = digest(canonical_json([*sha256, 41]))[:16]
-    edit(old / "fronts" / f"{TARGET}.json", lambda body: body.update(made_from=inputs_digest))
-    heard = Recorder()
-    run = Run(old, progress=heard)
-    run.search([run.target("localhost")], seed=41)
-    assert heard.said[1].startswith("search    already done")
-
-
 def test_results_that_were_not_current_stay_so(old: Path) -> None:
     """A front and a choice with other digests keep them."""
     for place in (f"fronts/{TARGET}.json", f"choices/{TARGET}/latency-50ms.json"):

@@ -31,16 +31,6 @@ KEYS_RENAMED_IN_TABLE_7 = {
     "refused": "rejected",
 }
 
-# Renamed in version 7 of tables, where holdout reports are stored.
-KEYS_RENAMED_IN_TABLE_7 = {
-    "certificate": "holdout",
-    "levelled": "drift_corrected",
-    "pace_ms": "probe_ms",
-    "verdicts": "validity_counts",
-    "trusted": "valid",
-    "refused": "rejected",
-}
-
 
 @dataclass(frozen=True)
 class HoldoutReport:

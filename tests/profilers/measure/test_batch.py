@@ -314,7 +314,7 @@ def test_the_device_is_kept_between_passes(models: Make, target: Target, monkeyp
     board = Board(lambda name, before: DISTURBED if before == 1 else 1.0)
     taken: list[str] = []
     monkeypatch.setattr(board.device, "_take_lock_or_get_holder", taken.append)
-    Batch(models("a"), target).run(board.device)
+    Batch(models("a"), target).measure_missing(board.device)
     assert board.requests == 2
     assert len(taken) == 1
 
