@@ -71,7 +71,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.latency is None and self.memory is None:
-            raise UsageError('a budget needs a limit, for example latency="15ms" or memory="64MB"')
+            raise UsageError("a budget needs a limit: a latency, for example 15ms, or a memory, for example 64MB")
         self.latency_ms, self.memory_bytes  # noqa: B018 - parses both, so that a wrong limit fails at once
 
     @property

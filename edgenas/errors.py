@@ -15,7 +15,8 @@
     ├── TrainingError           training diverged
     ├── VerificationError       an exported file disagrees with the network it came from
     ├── NoChoiceError           no candidate met the budget on the device
-    └── MissingExtraError       an optional library is not installed
+    ├── MissingExtraError       an optional library is not installed
+    └── InterruptedByUserError  exit code 130: Ctrl-C, after a part of the results was shown
 
 Every message names what, where, which rule and what to do. The command line
 prints it on one line, without a traceback, and exits with ``exit_code``.
@@ -92,3 +93,9 @@ class NoChoiceError(EdgeNASError):
 
 class MissingExtraError(EdgeNASError):
     """An optional library is not installed; the message names the pip command."""
+
+
+class InterruptedByUserError(EdgeNASError):
+    """Ctrl-C ended a command that showed a part of its results."""
+
+    exit_code = 130

@@ -63,7 +63,7 @@ def parse_percent(text: str, name: str = "tolerance") -> float:
     """Return a percentage as a fraction: ``"+5%"`` gives 0.05. Raises UsageError for anything else."""
     match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
     if not match:
-        raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example +5%")
+        raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example 5%")
     return float(match.group(1)) / 100
 
 

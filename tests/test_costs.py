@@ -22,7 +22,7 @@ def test_missing_limit_is_infinite() -> None:
 
 def test_budget_without_limit_is_refused() -> None:
     """A budget that limits nothing is refused with an example."""
-    with pytest.raises(UsageError, match='a budget needs a limit, for example latency="15ms"'):
+    with pytest.raises(UsageError, match="a budget needs a limit: a latency, for example 15ms"):
         Budget()
 
 

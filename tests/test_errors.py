@@ -17,8 +17,9 @@ def test_every_error_derives_from_the_root(cls: type[Exception]) -> None:
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_exit_code_says_whose_fault_it_is(cls: type[errors.EdgeNASError]) -> None:
-    """What the caller can correct exits with 2, everything else with 1."""
-    assert cls.exit_code == (2 if issubclass(cls, errors.UsageError) else 1)
+    """What the caller can correct exits with 2, Ctrl-C with 130, everything else with 1."""
+    others = 130 if cls is errors.InterruptedByUserError else 1
+    assert cls.exit_code == (2 if issubclass(cls, errors.UsageError) else others)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -15,6 +15,7 @@ from edgenas.errors import EdgeNASError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 app = typer.Typer(
     name="edgenas",
@@ -57,8 +58,6 @@ def main() -> None:
             print(error.format_message(), file=sys.stderr)
             sys.exit(2)
         _print_error_and_exit(error.format_message(), 2)
-    except KeyboardInterrupt:
-        _print_error_and_exit("interrupted; the same command resumes where it stopped", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -70,6 +69,8 @@ def main() -> None:
         )
     except OSError as error:
         _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    if code == _INTERRUPTED:
+        _print_error_and_exit("interrupted; the same command resumes where it stopped", code)
     sys.exit(code)
 
 

@@ -60,7 +60,7 @@ def _print_result(result: DemoResult, picture: Path) -> None:
         print(f"int8      {result.int8 / 'model.tflite'}")
     print(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
-    print("\nNext:")
+    print("\nNext, after . .venv/bin/activate where make installed it:")
     print(f"  python {Path(chosen.model).parent / 'run.py'}")
     print(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
     device = "" if result.target.cli_name == "localhost" else f" --device {result.target.cli_name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from edgenas.cli.common import (
     ThreadsOption,
     print_json,
 )
+from edgenas.errors import InterruptedByUserError
 
 if TYPE_CHECKING:
     from edgenas.devices import DeviceProfile
@@ -49,9 +49,7 @@ def command(
         else:
             print_outcomes(measured.outcomes, measured.targets, compare)
     if isinstance(measured.stopped_by, KeyboardInterrupt):
-        message = "interrupted; what was measured until then is shown, the same command begins anew"
-        print(f"edgenas: {message}", file=sys.stderr)
-        raise typer.Exit(130)
+        raise InterruptedByUserError("interrupted; what was measured until then is shown, the same command begins anew")
     measured.raise_for_errors()
 
 

@@ -149,7 +149,7 @@ def set_up_device(
     if profile.connection.kind != "ssh":
         raise UsageError(
             f"{profile.name}: setup is for boards that are reached by ssh, this one is {profile.connection.kind};"
-            " install here with: pip install edgenas"
+            " install here with: pip install onnxruntime ai-edge-litert"
         )
     with connect_device(profile) as device:
         deadline = Deadline(_SETUP_SECONDS)

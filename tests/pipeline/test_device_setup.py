@@ -212,7 +212,7 @@ def test_a_missing_provider_is_named(profile: Make) -> None:
     checks = check_device(Target(profile(**wanted)))
     failed = result_of(checks, "runtime")
     assert "onnxruntime here has no CUDAExecutionProvider" in failed.found
-    assert "edgenas device setup board" in failed.remedy
+    assert "-m pip install onnxruntime, or correct the profile" in failed.remedy
     assert result_of(checks, "lock").status == "ok"
 
 

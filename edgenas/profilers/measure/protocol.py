@@ -270,7 +270,7 @@ def device_error(answer: Unable, where: str, target: Target, python: str) -> Dev
     if answer.reason == "affinity":
         remedy = "correct the CPUs of the profile's clusters, or let this user have those CPUs there"
         return DeviceError(f"{where}: {one_line(answer.detail)}; {remedy}")
-    return DeviceError(f"{where}: {one_line(answer.detail)}; {_install_remedy(target, python)} or correct the profile")
+    return DeviceError(f"{where}: {one_line(answer.detail)}; {_install_remedy(target, python)}, or correct the profile")
 
 
 def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
@@ -300,4 +300,6 @@ def one_line(text: str) -> str:
 def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> str:
     package = _PACKAGES.get(target.runtime, target.runtime)
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
+    if target.profile.connection.kind == "local":
+        return f"install it: {pip}"
     return f"install it there (edgenas device setup {target.profile.cli_name}, or {pip})"

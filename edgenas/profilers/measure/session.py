@@ -149,7 +149,7 @@ class _AgentRun:
 
     def _wait_for_answer(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
         """Return the next answer, which must be of one of these kinds; raise DeviceError for anything else."""
-        where = f"{self.target.profile.name}, after {done} of {len(self.models)} models"
+        where = f"{self.target.profile.name}, after {done} of {len(self.models)} processes"
         try:
             line = self.lines.get(timeout=seconds)
         except queue.Empty:

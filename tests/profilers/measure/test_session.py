@@ -176,7 +176,7 @@ def test_a_killed_agent_keeps_what_was_measured(
     results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
     assert isinstance(next(results), Measurement)
     os.kill(processes_of(work)[0], signal.SIGKILL)
-    with pytest.raises(DeviceError, match="localhost, after 1 of 2 models: the agent ended too early"):
+    with pytest.raises(DeviceError, match="localhost, after 1 of 2 processes: the agent ended too early"):
         next(results)
     assert wait_for(lambda: not processes_of(work))
 
@@ -262,8 +262,8 @@ def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda lines: "".join(lines[:2]), r"after 1 of 2 models: the agent ended too early \(last words\)"),
-        (lambda lines: "".join(lines[:-1]), "after 2 of 2 models: the agent ended too early"),
+        (lambda lines: "".join(lines[:2]), r"after 1 of 2 processes: the agent ended too early \(last words\)"),
+        (lambda lines: "".join(lines[:-1]), "after 2 of 2 processes: the agent ended too early"),
         (lambda lines: "".join([*lines[:2], "Segmentation fault\n"]), "answered nonsense \\('Segmentation fault': "),
         (lambda lines: "".join([lines[0], lines[2]]), "where result or failed was due"),
         (lambda lines: "".join([*lines[:2], lines[3]]), "where result or failed was due"),
@@ -273,7 +273,7 @@ def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
         ),
         (lambda lines: '{"kind": "unable", "detail": "No module named x"}\n', "-m pip install onnxruntime"),
         (lambda lines: "[]\n", "answered nonsense"),
-        (lambda lines: "", "after 0 of 2 models: the agent ended too early"),
+        (lambda lines: "", "after 0 of 2 processes: the agent ended too early"),
     ],
 )
 def test_a_broken_answer_is_a_device_error(
@@ -291,7 +291,7 @@ def test_cpus_that_cannot_be_had_are_no_matter_of_installing(conv: Path, target:
     with pytest.raises(DeviceError) as error:
         list(iter_measurements([conv], target, device=scripted(lambda lines: said)))
     assert message(error.value) == (
-        "localhost, after 0 of 1 models: CPU 1 of the affinity cannot be used here;"
+        "localhost, after 0 of 1 processes: CPU 1 of the affinity cannot be used here;"
         " correct the CPUs of the profile's clusters, or let this user have those CPUs there"
     )
 
@@ -353,7 +353,7 @@ def test_what_the_agent_never_says_is_a_device_error(
     conv: Path, target: Target, change: Callable[[list[str]], str]
 ) -> None:
     """Fields that are missing, unknown, of another type or out of range are refused on one line."""
-    with pytest.raises(DeviceError, match="after 0 of 2 models: answered nonsense") as error:
+    with pytest.raises(DeviceError, match="after 0 of 2 processes: answered nonsense") as error:
         list(iter_measurements([conv, conv], target, device=scripted(change)))
     message(error.value)
 
@@ -401,7 +401,7 @@ def test_a_lost_connection_keeps_what_came(conv: Path, target: Target) -> None:
     """The results before the loss are yielded first."""
     results = iter_measurements([conv, conv], target, device=scripted(lambda lines: "".join(lines[:2]), vanishes=True))
     assert isinstance(next(results), Measurement)
-    with pytest.raises(DeviceError, match="after 1 of 2 models: fake: the connection was lost"):
+    with pytest.raises(DeviceError, match="after 1 of 2 processes: fake: the connection was lost"):
         next(results)
 
 
