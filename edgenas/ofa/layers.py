@@ -93,7 +93,7 @@ class ElasticConv(nn.Module):
 
     def __init__(self, part: Part) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(part.in_channels, part.out_channels, part.kernel, bias=part.bias)
+        self.conv = nn.Conv2d(part.in_channels, part.out_channels, part.kernel, bias=False)
         self.bn = ElasticBatchNorm(part.out_channels, part.bn_eps) if part.batch_norm else None
 
     def forward(self, x: Tensor, part: Part) -> Tensor:

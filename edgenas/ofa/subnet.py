@@ -39,7 +39,7 @@ class _Conv(nn.Module):
         super().__init__()
         padding = part.kernel // 2
         channels = part.in_channels, part.out_channels
-        self.conv = nn.Conv2d(*channels, part.kernel, part.stride, padding, bias=part.bias)
+        self.conv = nn.Conv2d(*channels, part.kernel, part.stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(part.out_channels, eps=part.bn_eps) if part.batch_norm else nn.Identity()
         self.act = _ACTIVATIONS[part.activation]()
         self.has_shortcut = part.shortcut

@@ -11,13 +11,6 @@ from edgenas.space.parts import Part
 from edgenas.units import format_ms
 
 OVERHEAD = "overhead"
-_NAMES = {
-    "conv": "conv",
-    "mbconv": "mbconv",
-    "bottleneck": "bottleneck",
-    "max_pool": "max pool",
-    "pool": "average pool",
-}
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,7 @@ def explain(table: LatencyTable, architecture: Architecture) -> Explanation:
     latency, costs = float(table.latency_ms(genes)[0]), table.part_costs(architecture)
     stages = _name_stages(list(costs))
     rows = [
-        PartLatency(
-            stages[name], name, _describe_part(part), _describe_output(part), costs[name], costs[name] / latency
-        )
+        PartLatency(stages[name], name, part.what, _describe_output(part), costs[name], costs[name] / latency)
         for name, part in architecture.parts.items()
     ]
     overhead = max(0.0, latency - sum(costs.values()))  # rounding may leave less than nothing
@@ -102,16 +93,6 @@ def _name_stages(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _describe_part(part: Part) -> str:
-    words = _NAMES.get(part.operator, part.operator)
-    if part.operator in ("conv", "mbconv", "bottleneck", "max_pool"):
-        words += f" {part.kernel}x{part.kernel}"
-    if part.stride > 1:
-        words += f" /{part.stride}"
-    if part.mid_channels:
-        words += f", {part.mid_channels} inside"
-    return words + (", SE" if part.se_channels else "")
-
-
 def _describe_output(part: Part) -> str:
-    return f"{part.out_size}x{part.out_size}x{part.out_channels}"
+    channels, height, width = part.graph.out_shape
+    return f"{height}x{width}x{channels}"
