@@ -185,6 +185,13 @@ class LayerGraph:
         """The shapes of all tensors by name, in PyTorch's layout, in the order of the layers."""
         return {name: shape for layer in self.layers for name, shape in layer.weight_shapes.items()}
 
+    @property
+    def branch_norms(self) -> tuple[BatchNorm, ...]:
+        """The batch norms that end a residual branch: the sum with the shortcut reads them."""
+        branches = {layer.inputs[0] for layer in self.layers if isinstance(layer, Add)}
+        makers = ((number, layer) for number, layer in enumerate(self.layers, 1) if isinstance(layer, BatchNorm))
+        return tuple(layer for number, layer in makers if number in branches)
+
     @cached_property
     def last_uses(self) -> tuple[tuple[int, ...], ...]:
         """For each layer the values that no later layer reads."""
@@ -267,9 +274,17 @@ class GraphBuilder:
         return self.activation(f"{prefix}act", value, activation)
 
     def depthwise(
-        self, name: str, value: int, kernel: int, stride: int, *, bn_eps: float, activation: str, transform: str
+        self,
+        name: str,
+        value: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        bn_eps: float,
+        activation: str = "none",
+        transform: str = "",
     ) -> int:
-        """Add a convolution of each channel by itself, elastic in its kernel, with batch norm and activation."""
+        """Add a convolution of each channel by itself with batch norm and activation, named as by ``conv_bn``."""
         channels = self.channels(value)
         return self.conv_bn(
             name,

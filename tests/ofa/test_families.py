@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edgenas.data import DataSet
 from edgenas.ofa import Phase, Schedule, Supernet, Trainer, TrainingFiles
-from edgenas.ofa.layers import ElasticBottleneck
+from edgenas.ofa.layers import ElasticBlock
 from edgenas.ofa.subnet import Subnet
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage
 from edgenas.space.blocks.bottleneck import Bottleneck
@@ -182,7 +182,7 @@ def test_bottleneck_by_pytorchs_functions(size: int, stride: int, projected: boo
         shortcut=True,
         projected=projected,
     )
-    layer = ElasticBottleneck(part).eval()
+    layer = ElasticBlock((part,)).eval()
     x = torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         # A fresh batch norm in eval mode only divides by sqrt(1 + 1e-5).
