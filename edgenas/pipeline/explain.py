@@ -7,7 +7,7 @@ from typing import Any
 
 from edgenas.profilers import LatencyTable
 from edgenas.space import Architecture
-from edgenas.space.parts import Part
+from edgenas.space.parts import format_shape
 from edgenas.units import format_ms
 
 OVERHEAD = "overhead"
@@ -67,7 +67,7 @@ def explain(table: LatencyTable, architecture: Architecture) -> Explanation:
     latency, costs = float(table.latency_ms(genes)[0]), table.part_costs(architecture)
     stages = _name_stages(list(costs))
     rows = [
-        PartLatency(stages[name], name, part.what, _describe_output(part), costs[name], costs[name] / latency)
+        PartLatency(stages[name], name, part.what, format_shape(part.out_shape), costs[name], costs[name] / latency)
         for name, part in architecture.parts.items()
     ]
     overhead = max(0.0, latency - sum(costs.values()))  # rounding may leave less than nothing
@@ -91,8 +91,3 @@ def _name_stages(names: list[str]) -> dict[str, str]:
             outside = "head"
         found[name] = first if first.startswith("stage") else outside
     return found
-
-
-def _describe_output(part: Part) -> str:
-    channels, height, width = part.graph.out_shape
-    return f"{height}x{width}x{channels}"

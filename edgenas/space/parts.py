@@ -53,6 +53,11 @@ class Part(ABC):
         """Channels, height and width of the input."""
         return (self.in_channels, self.in_size, self.in_size)
 
+    @property
+    def out_shape(self) -> Shape:
+        """Channels, height and width of the output."""
+        return (self.out_channels, self.out_size, self.out_size)
+
     @cached_property
     def graph(self) -> LayerGraph:
         """The block's primitive layers."""
@@ -63,10 +68,7 @@ class Part(ABC):
     @cached_property
     def key(self) -> str:
         """The part's name in a latency table. Parts of one name cost the same."""
-        shapes = (
-            f"in{self.in_size}x{self.in_size}x{self.in_channels}",
-            f"out{self.out_size}x{self.out_size}x{self.out_channels}",
-        )
+        shapes = f"in{format_shape(self.in_shape)}", f"out{format_shape(self.out_shape)}"
         words = (_key_word(field.name, getattr(self, field.name)) for field in fields(self)[len(fields(Part)) :])
         return "-".join([self.operator, *shapes, *filter(None, words)])
 
@@ -78,6 +80,12 @@ class Part(ABC):
         words += f" /{self.stride}" if self.stride > 1 else ""
         words += f", {self.mid_channels} inside" if self.mid_channels else ""
         return words + (", SE" if self.se_channels else "")
+
+
+def format_shape(shape: Shape) -> str:
+    """Return a shape as height, width and channels, for example ``14x14x96``."""
+    channels, height, width = shape
+    return f"{height}x{width}x{channels}"
 
 
 def _key_word(name: str, value: int | float | str) -> str:
