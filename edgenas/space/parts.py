@@ -21,7 +21,8 @@ class Part(ABC):
     its costs, the keys of its latency table and the exported graph all follow
     from these, so that they cannot disagree.
 
-    Sizes are the height and width of square feature maps in pixels.
+    Sizes are the height and width of square feature maps in pixels. A block of
+    others overrides ``in_shape`` and ``out_shape``.
     """
 
     operator: ClassVar[str]  # the block's name in the keys of latency tables

@@ -1,6 +1,7 @@
 """A block that edgenas does not have is one class: everything else works with it.
 
-The block is the universal inverted bottleneck of MobileNetV4 (arXiv 2404.10518).
+The block is the universal inverted bottleneck of MobileNetV4 (arXiv 2404.10518). Its space has non-square inputs of
+one channel, as keyword spotting has: moments by bands.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from edgenas.ofa import Supernet
 from edgenas.space import Architecture, Gene, SearchSpace, Slot
 from edgenas.space import parts as costs
 from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
-from edgenas.space.layers import GraphBuilder
+from edgenas.space.layers import GraphBuilder, Shape
 from edgenas.space.parts import Part
+
+BANDS = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class UniversalInvertedBottleneck(Part):
     middle: int = 0  # kernel of the one after it
     mid_channels: int = 0
 
+    @property
+    def in_shape(self) -> Shape:
+        return (self.in_channels, self.in_size, BANDS)
+
+    @property
+    def out_shape(self) -> Shape:
+        return (self.out_channels, self.out_size, BANDS)
+
     def build(self, b: GraphBuilder) -> None:
         y, eps = 0, 1e-5
         if self.start:
@@ -49,6 +60,15 @@ class UniversalInvertedBottleneck(Part):
         y = b.conv_bn("project", y, self.out_channels, bn_eps=eps)
         if self.in_channels == self.out_channels:
             b.add("add", y, 0)
+
+
+@dataclass(frozen=True)
+class BandPool(GlobalPoolPart):
+    """The mean over moments and bands."""
+
+    @property
+    def in_shape(self) -> Shape:
+        return (self.in_channels, self.in_size, BANDS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,7 +97,7 @@ class Spectrograms(SearchSpace):
                 for size, start, middle, mid in choices
             )
             blocks.append(Slot(f"stage1.block{number}", columns, tuple(parts)))
-        pool = tuple(GlobalPoolPart(size, 16, 1, 16) for size in self.resolutions)
+        pool = tuple(BandPool(size, 16, 1, 16) for size in self.resolutions)
         linear = LinearPart(1, 16, 1, self.classes)
         return (*blocks, Slot("pool", (0,), pool), Slot("classifier", (), (linear,)))
 
@@ -100,21 +120,30 @@ SPACE = Spectrograms()
 
 def test_costs_by_hand() -> None:
     """Weights, parameters, MACs and peak activations follow from the layers."""
-    part = UniversalInvertedBottleneck(10, 16, 10, 16, start=3, middle=5, mid_channels=64)
+    part = UniversalInvertedBottleneck(7, 16, 7, 16, start=3, middle=5, mid_channels=64)
     weights = 16 * 9 + 16 * 64 + 64 * 25 + 64 * 16
-    assert costs.macs(part) == 100 * weights
+    assert costs.macs(part) == 7 * BANDS * weights
     assert costs.params(part) == weights + 2 * (16 + 64 + 64 + 16)
     assert costs.weight_bytes(part) == 4 * (weights + 16 + 64 + 64 + 16)
     # While the middle convolution runs: the input, which is added at the end, and the two wide maps.
-    assert costs.activation_bytes(part) == 4 * 100 * (16 + 64 + 64)
+    assert costs.activation_bytes(part) == 4 * 7 * BANDS * (16 + 64 + 64)
 
 
 def test_key_and_words_name_every_size() -> None:
     """The key of a latency table is made of the block's fields."""
-    part = UniversalInvertedBottleneck(10, 16, 10, 24, start=0, middle=5, mid_channels=64)
-    assert part.key == "uib-in10x10x16-out10x10x24-start0-middle5-mid64"
+    part = UniversalInvertedBottleneck(7, 16, 7, 24, start=0, middle=5, mid_channels=64)
+    assert part.key == "uib-in7x10x16-out7x10x24-start0-middle5-mid64"
     assert part.what == "universal inverted bottleneck, 64 inside"
     assert len({part.key for part in SPACE.distinct_parts}) == 2 * (2 * 2 * 3 * 2 + 1) + 1
+
+
+def test_shapes_of_layers_are_those_of_the_parts() -> None:
+    """Each part's layers end in the shape that the part declares, and the next part begins with it."""
+    for architecture in SPACE.decode(SPACE.sample_distinct(8, np.random.default_rng(1))):
+        parts = list(architecture.parts.values())
+        assert parts[0].in_shape == (1, architecture.resolution, BANDS)
+        assert [part.graph.out_shape for part in parts] == [part.out_shape for part in parts]
+        assert [part.in_shape for part in parts[1:]] == [part.out_shape for part in parts[:-1]]
 
 
 def _lively_supernet() -> Supernet:
@@ -152,7 +181,7 @@ def test_supernet_subnet_and_file_agree() -> None:
     supernet = _lively_supernet()
     for architecture in SPACE.decode(SPACE.sample_distinct(8, np.random.default_rng(0))):
         size = architecture.resolution
-        x = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(1, 1, size, BANDS, generator=torch.Generator().manual_seed(0))
         subnet = supernet.extract(architecture)
         blocks = [part for part in architecture.parts.values() if isinstance(part, UniversalInvertedBottleneck)]
         with torch.no_grad():
@@ -171,7 +200,7 @@ def test_supernet_subnet_and_file_agree() -> None:
 def test_a_step_of_training_reaches_the_active_weights_only() -> None:
     """The loss of the smallest network gives its layers gradients, and none to those that it does not have."""
     supernet = Supernet(SPACE).train()
-    supernet(torch.randn(4, 1, 9, 9), SPACE.smallest).square().mean().backward()
+    supernet(torch.randn(4, 1, 9, BANDS), SPACE.smallest).square().mean().backward()
     trained = {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}
     assert "stage1.block2.expand.conv.weight" in trained
     assert not [name for name in trained if "start" in name or "middle" in name]
