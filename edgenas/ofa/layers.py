@@ -1,32 +1,25 @@
-"""Elastic layers: each holds the largest weights and computes with leading slices of them.
+"""Elastic blocks: each holds the largest weights and computes with leading slices of them.
 
 The active part is an argument of ``forward``, never state. Submodules are
-named as in ``edgenas.space.parts.weight_shapes``.
+named as the layers of the part's graph.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgenas.errors import SpaceError
+from edgenas.ofa.functions import run_graph
+from edgenas.ofa.subnet import attach_module
 from edgenas.space import Part
+from edgenas.space.layers import BatchNorm, Conv, Layer, Linear
 
 BN_MOMENTUM = 0.1
-
-
-def activate(x: Tensor, name: str) -> Tensor:
-    """Apply the activation that a part names."""
-    if name == "relu":
-        return functional.relu(x, inplace=True)
-    if name == "relu6":
-        return functional.relu6(x, inplace=True)
-    if name == "hswish":
-        return functional.hardswish(x)
-    return x
 
 
 def to_channels_last(module: nn.Module) -> None:
@@ -54,7 +47,9 @@ class ElasticBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = x.shape[1]
-        mean, var, weight, bias = self.running_mean[:n], self.running_var[:n], self.weight[:n], self.bias[:n]
+        mean, var, weight, bias = (
+            _leading(tensor, n) for tensor in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
         return functional.batch_norm(x, mean, var, weight, bias, self.training, BN_MOMENTUM, self._eps)
 
 
@@ -82,138 +77,85 @@ class KernelTransform(nn.Module):
         return weight
 
 
-def _leading_weights(conv: nn.Conv2d, in_channels: int, out_channels: int) -> tuple[Tensor, Tensor | None]:
-    """Return the leading channels of a convolution's weight and bias."""
-    bias = None if conv.bias is None else conv.bias[:out_channels]
-    return conv.weight[:out_channels, :in_channels], bias
+class ElasticBlock(nn.Module):
+    """The weights of one place of a supernet, elastic in all that its parts differ in.
 
+    Each tensor has the largest shape that a part needs. A part computes with
+    leading slices, and with kernels made by the matrices that its layers name.
 
-class ElasticConv(nn.Module):
-    """A ``conv`` part: convolution, batch norm if it has one, activation; elastic in its channels."""
+    Args:
+        parts: The parts that the place may have, the largest first.
 
-    def __init__(self, part: Part) -> None:
+    Raises:
+        SpaceError: A convolution has several kernel sizes, but names no matrices.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(part.in_channels, part.out_channels, part.kernel, bias=part.bias)
-        self.bn = ElasticBatchNorm(part.out_channels, part.bn_eps) if part.batch_norm else None
+        layers: dict[str, Layer] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        kernel_sizes: dict[str, set[int]] = {}
+        for layer in (layer for part in parts for layer in part.graph.layers if layer.params):
+            known = layers.setdefault(layer.name, layer)
+            for name, shape in layer.weight_shapes.items():
+                shapes[name] = tuple(map(max, shapes.get(name, shape), shape))
+            if isinstance(layer, Conv) and layer.transform:
+                kernel_sizes.setdefault(layer.transform, set()).add(layer.kernel)
+            elif isinstance(layer, Conv) and isinstance(known, Conv) and layer.kernel != known.kernel:
+                raise SpaceError(
+                    f"{layer.name} has kernels of {known.kernel} and {layer.kernel}; name its matrices with transform"
+                )
+        self._modules_by_layer = {name: _largest_module(layer, shapes) for name, layer in layers.items()}
+        self._transforms = {name: KernelTransform(tuple(sizes)) for name, sizes in kernel_sizes.items()}
+        for name, layer in layers.items():
+            attach_module(self, name, self._modules_by_layer[name])
+            if isinstance(layer, Conv) and layer.transform:
+                attach_module(self, layer.transform, self._transforms[layer.transform])
 
     def forward(self, x: Tensor, part: Part) -> Tensor:
-        weight, bias = _leading_weights(self.conv, x.shape[1], part.out_channels)
-        out = functional.conv2d(x, weight, bias, part.stride, part.kernel // 2)
-        out = activate(out if self.bn is None else self.bn(out), part.activation)
-        return out + x if part.shortcut else out
+        """Return the output of ``part`` for an input (N, C, H, W)."""
+        return run_graph(part.graph, x, self._run_layer)
 
+    def part_weights(self, part: Part) -> dict[str, Tensor]:
+        """Return the tensors of ``part`` by name. They share memory with those of this block."""
+        tensors = self.state_dict()
+        weights = {}
+        for layer in part.graph.layers:
+            for name, shape in layer.weight_shapes.items():
+                tensor = tensors[name]
+                if isinstance(layer, Conv) and layer.transform and tensor.dim() == 4:
+                    with torch.no_grad():
+                        tensor = self._transforms[layer.transform](tensor, layer.kernel)
+                weights[name] = tensor[tuple(slice(size) for size in shape)]
+        return weights
 
-class _ConvBatchNorm(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, eps: float, kernel: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=False)
-        self.bn = ElasticBatchNorm(out_channels, eps)
-
-    def forward(self, x: Tensor, out_channels: int, stride: int = 1) -> Tensor:
-        weight, _ = _leading_weights(self.conv, x.shape[1], out_channels)
-        result: Tensor = self.bn(functional.conv2d(x, weight, None, stride, weight.shape[-1] // 2))
+    def _run_layer(self, layer: Layer, x: Tensor) -> Tensor:
+        module = self._modules_by_layer[layer.name]
+        if isinstance(module, nn.Conv2d) and isinstance(layer, Conv):
+            channels = layer.shape[0]
+            weight = _leading(_leading(module.weight, channels), layer.in_shape[0] // layer.groups, 1)
+            if layer.transform:
+                weight = self._transforms[layer.transform](weight, layer.kernel)
+            bias = None if module.bias is None else _leading(module.bias, channels)
+            return functional.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)
+        if isinstance(module, nn.Linear):
+            weight = _leading(_leading(module.weight, layer.shape[0]), layer.in_shape[0], 1)
+            return functional.linear(x, weight, _leading(module.bias, layer.shape[0]))
+        result: Tensor = module(x)
         return result
 
 
-class _SqueezeExcite(nn.Module):
-    def __init__(self, channels: int, squeezed: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x: Tensor, squeezed: int) -> Tensor:
-        n = x.shape[1]
-        gate = x.mean((2, 3), keepdim=True)
-        gate = functional.relu(functional.conv2d(gate, *_leading_weights(self.reduce, n, squeezed)))
-        gate = functional.conv2d(gate, *_leading_weights(self.expand, squeezed, n))
-        return x * functional.hardsigmoid(gate)
+def _leading(tensor: Tensor, count: int, dim: int = 0) -> Tensor:
+    """Return the leading entries; the tensor itself where these are all, because the gradient of a slice is a copy."""
+    return tensor if tensor.shape[dim] == count else tensor.narrow(dim, 0, count)
 
 
-class ElasticMBConv(nn.Module):
-    """An ``mbconv`` part, elastic in kernel size and in middle channels."""
-
-    def __init__(self, part: Part, kernel_sizes: Sequence[int]) -> None:
-        super().__init__()
-        mid, eps = part.mid_channels, part.bn_eps
-        self.expand = _ConvBatchNorm(part.in_channels, mid, eps) if part.expand else None
-        self.depthwise = _ConvBatchNorm(mid, mid, eps, part.kernel, groups=mid)
-        self.transform = KernelTransform(kernel_sizes)
-        self.se = _SqueezeExcite(mid, part.se_channels) if part.se_channels else None
-        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
-
-    def forward(self, x: Tensor, part: Part) -> Tensor:
-        mid, kernel = part.mid_channels, part.kernel
-        out = x if self.expand is None else activate(self.expand(x, mid), part.activation)
-        filters = self.transform(self.depthwise.conv.weight[:mid], kernel)
-        out = functional.conv2d(out, filters, None, part.stride, kernel // 2, groups=mid)
-        out = activate(self.depthwise.bn(out), part.activation)
-        if self.se is not None:
-            out = self.se(out, part.se_channels)
-        result: Tensor = self.project(out, part.out_channels)
-        return result + x if part.shortcut else result
-
-
-class ElasticBottleneck(nn.Module):
-    """A ``bottleneck`` part, elastic in its incoming, middle and outgoing channels."""
-
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        mid, eps = part.mid_channels, part.bn_eps
-        self.reduce = _ConvBatchNorm(part.in_channels, mid, eps)
-        self.filter = _ConvBatchNorm(mid, mid, eps, part.kernel)
-        self.project = _ConvBatchNorm(mid, part.out_channels, eps)
-        self.shortcut = _ConvBatchNorm(part.in_channels, part.out_channels, eps) if part.projected else None
-
-    def forward(self, x: Tensor, part: Part) -> Tensor:
-        out = activate(self.reduce(x, part.mid_channels), part.activation)
-        out = activate(self.filter(out, part.mid_channels, part.stride), part.activation)
-        out = self.project(out, part.out_channels)
-        if self.shortcut is not None:
-            pooled = functional.avg_pool2d(x, part.stride, ceil_mode=True) if part.stride > 1 else x
-            x = self.shortcut(pooled, part.out_channels)
-        return activate(out + x, part.activation)
-
-
-class MaxPool(nn.Module):
-    """A ``max_pool`` part."""
-
-    def forward(self, x: Tensor, part: Part) -> Tensor:
-        return functional.max_pool2d(x, part.kernel, part.stride, part.kernel // 2)
-
-
-class GlobalPool(nn.Module):
-    """A ``pool`` part: the mean over the feature map."""
-
-    def forward(self, x: Tensor, part: Part) -> Tensor:
-        return x.mean((2, 3), keepdim=True)
-
-
-class Classifier(nn.Module):
-    """A ``linear`` part on a 1x1 feature map, elastic in its incoming channels."""
-
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        self.linear = nn.Linear(part.in_channels, part.out_channels)
-
-    def forward(self, x: Tensor, part: Part) -> Tensor:
-        return functional.linear(x.flatten(1), self.linear.weight[:, : x.shape[1]], self.linear.bias)
-
-
-_LAYERS: dict[str, Callable[[Part, Sequence[int]], nn.Module]] = {
-    "conv": lambda part, kernel_sizes: ElasticConv(part),
-    "mbconv": ElasticMBConv,
-    "bottleneck": lambda part, kernel_sizes: ElasticBottleneck(part),
-    "max_pool": lambda part, kernel_sizes: MaxPool(),
-    "pool": lambda part, kernel_sizes: GlobalPool(),
-    "linear": lambda part, kernel_sizes: Classifier(part),
-}
-
-
-def make_layer(part: Part, kernel_sizes: Sequence[int]) -> nn.Module:
-    """Return the elastic layer of a place.
-
-    Args:
-        part: The largest part at the place.
-        kernel_sizes: The kernel sizes of all parts at the place.
-    """
-    return _LAYERS[part.operator](part, kernel_sizes)
+def _largest_module(layer: Layer, shapes: dict[str, tuple[int, ...]]) -> nn.Module:
+    """Return the module with a layer's largest tensors. Only the weights of a convolution are used, not its groups."""
+    shape = shapes[f"{layer.name}.weight"]
+    if isinstance(layer, Conv):
+        return nn.Conv2d(shape[1], shape[0], shape[2], bias=layer.bias)
+    if isinstance(layer, BatchNorm):
+        return ElasticBatchNorm(shape[0], layer.eps)
+    assert isinstance(layer, Linear)
+    return nn.Linear(shape[1], shape[0])

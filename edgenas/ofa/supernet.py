@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from edgenas.errors import SpaceError
-from edgenas.ofa.layers import ElasticBatchNorm, ElasticMBConv, make_layer
+from edgenas.ofa.layers import ElasticBlock
 from edgenas.ofa.subnet import Subnet, attach_module
 from edgenas.space import Architecture, SearchSpace
-from edgenas.space.parts import weight_shapes
 
 
 class Supernet(nn.Module):
@@ -39,10 +38,10 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         super().__init__()
         self.space = space
-        kernel_sizes = {slot.name: {part.kernel for part in slot.parts if part is not None} for slot in space.slots}
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
-            for name, part in space.largest.parts.items():
-                attach_module(self, name, make_layer(part, tuple(kernel_sizes[name])))
+            for slot in space.slots:  # the largest choices are the last
+                parts = {part.key: part for part in reversed(slot.parts) if part is not None}
+                attach_module(self, slot.name, ElasticBlock(tuple(parts.values())))
         self._initialise_weights(torch.Generator().manual_seed(seed))
 
     def __repr__(self) -> str:
@@ -59,17 +58,11 @@ class Supernet(nn.Module):
     def extract(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone module of ``architecture`` with copies of its weights, in eval mode."""
         self._check_space(architecture)
-        weights = {}
+        weights: dict[str, Tensor] = {}
         for name, part in architecture.parts.items():
-            tensors = self.get_submodule(name).state_dict()
-            for tensor, shape in weight_shapes(part).items():
-                full = tensors[tensor]
-                if tensor == "depthwise.conv.weight":
-                    layer = self.get_submodule(name)
-                    assert isinstance(layer, ElasticMBConv)
-                    with torch.no_grad():
-                        full = layer.transform(full, part.kernel)
-                weights[f"{name}.{tensor}"] = full[tuple(slice(size) for size in shape)]
+            block = self.get_submodule(name)
+            assert isinstance(block, ElasticBlock)
+            weights |= {f"{name}.{tensor}": value for tensor, value in block.part_weights(part).items()}
         subnet = Subnet(architecture)
         subnet.load_weights(weights)
         return subnet.eval()
@@ -90,7 +83,5 @@ class Supernet(nn.Module):
                 nn.init.normal_(module.weight, std=0.01, generator=generator)
                 nn.init.zeros_(module.bias)
         for name, part in self.space.largest.parts.items():
-            if part.operator in ("mbconv", "bottleneck") and part.shortcut:
-                norm = self.get_submodule(f"{name}.project.bn")
-                assert isinstance(norm, ElasticBatchNorm)
-                nn.init.zeros_(norm.weight)
+            for norm in part.graph.branch_norms:
+                nn.init.zeros_(self.get_parameter(f"{name}.{norm.name}.weight"))

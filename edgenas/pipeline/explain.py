@@ -7,17 +7,10 @@ from typing import Any
 
 from edgenas.profilers import LatencyTable
 from edgenas.space import Architecture
-from edgenas.space.parts import Part
+from edgenas.space.parts import format_shape
 from edgenas.units import format_ms
 
 OVERHEAD = "overhead"
-_NAMES = {
-    "conv": "conv",
-    "mbconv": "mbconv",
-    "bottleneck": "bottleneck",
-    "max_pool": "max pool",
-    "pool": "average pool",
-}
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,7 @@ def explain(table: LatencyTable, architecture: Architecture) -> Explanation:
     latency, costs = float(table.latency_ms(genes)[0]), table.part_costs_by_name(architecture)
     stages = _name_stages(list(costs))
     rows = [
-        PartLatency(
-            stages[name], name, _describe_part(part), _describe_output(part), costs[name], costs[name] / latency
-        )
+        PartLatency(stages[name], name, part.what, format_shape(part.out_shape), costs[name], costs[name] / latency)
         for name, part in architecture.parts.items()
     ]
     overhead = max(0.0, latency - sum(costs.values()))  # rounding may leave less than nothing
@@ -100,18 +91,3 @@ def _name_stages(names: list[str]) -> dict[str, str]:
             outside = "head"
         found[name] = first if first.startswith("stage") else outside
     return found
-
-
-def _describe_part(part: Part) -> str:
-    words = _NAMES.get(part.operator, part.operator)
-    if part.operator in ("conv", "mbconv", "bottleneck", "max_pool"):
-        words += f" {part.kernel}x{part.kernel}"
-    if part.stride > 1:
-        words += f" /{part.stride}"
-    if part.mid_channels:
-        words += f", {part.mid_channels} inside"
-    return words + (", SE" if part.se_channels else "")
-
-
-def _describe_output(part: Part) -> str:
-    return f"{part.out_size}x{part.out_size}x{part.out_channels}"

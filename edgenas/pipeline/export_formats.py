@@ -80,7 +80,7 @@ def build_file(
 
 def write_random_file(architecture: Architecture, export_format: ExportFormat) -> bytes:
     """Return a subnet's file with random weights: latency depends neither on their values nor on the noise."""
-    channels, size = next(iter(architecture.parts.values())).in_channels, architecture.resolution
-    noise = np.random.default_rng(0).standard_normal((1, channels, size, size), np.float32)
+    in_shape = next(iter(architecture.parts.values())).in_shape
+    noise = np.random.default_rng(0).standard_normal((1, *in_shape), np.float32)
     calibration = Calibration(noise, "minmax") if export_format.precision == "int8" else None
     return build_file(build_onnx(architecture, random_weights(architecture)), export_format, calibration)[0]

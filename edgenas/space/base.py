@@ -119,17 +119,6 @@ class SearchSpace(ABC):
         """Return the live choices of an architecture as plain, readable data."""
 
     @abstractmethod
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """Return the architecture of Once-for-All's lists. Raises UsageError, naming ``where``, for wrong lists.
-
-        Entries of skipped blocks may have any value.
-        """
-
-    @abstractmethod
-    def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
-        """Return Once-for-All's lists and the resolution ``r``. Skipped blocks have the smallest values."""
-
-    @abstractmethod
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
         """Return the architecture that ``describe`` described.
 
@@ -235,6 +224,23 @@ class SearchSpace(ABC):
         if data.get("id", architecture.id) != architecture.id:
             raise SpaceError(f"{where}: the id {data['id']!r} belongs to other choices; correct or remove it")
         return architecture
+
+    # -- lists of Once-for-All, in the families that have them ------------------------
+
+    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+        """Return the architecture of Once-for-All's lists.
+
+        Entries of skipped blocks may have any value. Raises UsageError, naming
+        ``where``, for wrong lists and in a family that has none.
+        """
+        raise SpaceError(f"{where}: family {self.family} has no Once-for-All lists; give an id or a description")
+
+    def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
+        """Return Once-for-All's lists and the resolution ``r``. Skipped blocks have the smallest values.
+
+        Raises SpaceError in a family that has no such lists.
+        """
+        raise SpaceError(f"family {self.family} has no Once-for-All lists; use to_dict of {architecture}")
 
     # -- costs ------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgenas.space.base import Slot
+from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
-from edgenas.space.parts import Part
 from edgenas.space.rules import require
 
 _STAGES = (
@@ -82,9 +82,9 @@ class MobileNetV3(InvertedResidualSpace):
         end = len(self.stages)
         return (
             self._fixed_slot("final_expand", lambda size: self._conv_part(self._size_after(size, end), entry, final)),
-            self._fixed_slot("pool", lambda size: Part("pool", self._size_after(size, end), final, 1, final)),
+            self._fixed_slot("pool", lambda size: GlobalPoolPart(self._size_after(size, end), final, 1, final)),
             self._fixed_slot(
-                "feature_mix", lambda _: Part("conv", 1, final, 1, mix, activation="hswish", batch_norm=False)
+                "feature_mix", lambda _: ConvPart(1, final, 1, mix, activation="hswish", batch_norm=False)
             ),
-            self._fixed_slot("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
+            self._fixed_slot("classifier", lambda _: LinearPart(1, mix, 1, self.classes)),
         )

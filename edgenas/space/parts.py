@@ -1,97 +1,123 @@
-"""Parts of architectures as data, and their weight shapes, parameters, MACs and activation bytes.
-
-A part holds everything that decides the computation and the cost of one piece
-of an architecture. The network, its costs, the keys of its latency table and
-the exported graph are all made from parts, so that they cannot disagree.
-"""
+"""Parts of architectures: the base class of all blocks, and the costs that follow from their layers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import ClassVar
 
-BYTES_PER_FLOAT = 4
+from edgenas.space.layers import BYTES_PER_FLOAT, GraphBuilder, LayerGraph, Shape, TensorShapes
+
+_KEY_PREFIXES = {"kernel": "k", "stride": "s", "mid_channels": "mid", "se_channels": "se"}
 
 
 @dataclass(frozen=True)
-class Part:
-    """One piece of an architecture.
+class Part(ABC):
+    """One piece of an architecture; abstract.
 
-    ``operator`` is one of: ``conv`` (convolution, batch norm, activation),
-    ``mbconv`` (inverted residual block: 1x1 expansion, depthwise convolution,
-    squeeze-excite, 1x1 projection), ``bottleneck`` (1x1, kernel with stride,
-    1x1, sum, activation), ``max_pool``, ``pool`` (global average), ``linear``.
+    A subclass is a block: a frozen dataclass of the sizes that decide its
+    computation, and ``build``, which writes its primitive layers. The network,
+    its costs, the keys of its latency table and the exported graph all follow
+    from these, so that they cannot disagree.
 
-    Sizes are the height and width of square feature maps in pixels.
-    ``shortcut`` adds the input to the output. ``projected`` first gives the
-    input the output's shape, by average pooling and a 1x1 convolution.
+    Sizes are the height and width of square feature maps in pixels. A block of
+    others overrides ``in_shape`` and ``out_shape``.
     """
 
-    operator: str
+    operator: ClassVar[str]  # the block's name in the keys of latency tables
+    label: ClassVar[str]  # its name for people
+
     in_size: int
     in_channels: int
     out_size: int
     out_channels: int
-    kernel: int = 1
-    stride: int = 1
-    activation: str = "none"
-    mid_channels: int = 0
-    se_channels: int = 0
-    expand: bool = False
-    shortcut: bool = False
-    projected: bool = False
-    batch_norm: bool = True
-    bias: bool = False
-    bn_eps: float = 1e-5
+
+    # What latency features compare. A block has fields of these names where they can differ.
+    kernel = 1
+    stride = 1
+    activation = "none"
+    mid_channels = 0
+    se_channels = 0
+    expand = False
+    shortcut = False
+    projected = False
+    batch_norm = True
+    bn_eps = 1e-5
+
+    @abstractmethod
+    def build(self, b: GraphBuilder) -> None:
+        """Add the block's layers; its input is value 0."""
+
+    @property
+    def in_shape(self) -> Shape:
+        """Channels, height and width of the input."""
+        return (self.in_channels, self.in_size, self.in_size)
+
+    @property
+    def out_shape(self) -> Shape:
+        """Channels, height and width of the output."""
+        return (self.out_channels, self.out_size, self.out_size)
+
+    @cached_property
+    def graph(self) -> LayerGraph:
+        """The block's primitive layers."""
+        builder = GraphBuilder(self.in_shape)
+        self.build(builder)
+        return builder.graph
 
     @cached_property
     def key(self) -> str:
         """The part's name in a latency table. Parts of one name cost the same."""
-        words = [
-            self.operator,
-            f"in{self.in_size}x{self.in_size}x{self.in_channels}",
-            f"out{self.out_size}x{self.out_size}x{self.out_channels}",
-        ]
-        if self.operator in ("conv", "mbconv", "bottleneck", "max_pool"):
-            words += [f"k{self.kernel}", f"s{self.stride}", self.activation]
-        if self.operator == "conv":
-            words += ["plain"] * (not self.batch_norm)
-        if self.operator == "mbconv":
-            words += [f"mid{self.mid_channels}", f"se{self.se_channels}"]
-        if self.operator == "bottleneck":
-            words += [f"mid{self.mid_channels}"]
-        words += ["expand"] * self.expand + ["shortcut"] * self.shortcut + ["projected"] * self.projected
-        return "-".join(words)
+        shapes = f"in{format_shape(self.in_shape)}", f"out{format_shape(self.out_shape)}"
+        words = (_key_word(field.name, getattr(self, field.name)) for field in fields(self)[len(fields(Part)) :])
+        return "-".join([self.operator, *shapes, *filter(None, words)])
+
+    @property
+    def what(self) -> str:
+        """The block in words: its label, kernel, stride, inner channels, squeeze-excite."""
+        names = {field.name for field in fields(self)}
+        words = self.label + (f" {self.kernel}x{self.kernel}" if "kernel" in names else "")
+        words += f" /{self.stride}" if self.stride > 1 else ""
+        words += f", {self.mid_channels} inside" if self.mid_channels else ""
+        return words + (", SE" if self.se_channels else "")
 
 
-def weight_shapes(part: Part) -> dict[str, tuple[int, ...]]:
+def format_shape(shape: Shape) -> str:
+    """Return a shape as height, width and channels, for example ``14x14x96``."""
+    channels, height, width = shape
+    return f"{height}x{width}x{channels}"
+
+
+def _key_word(name: str, value: int | float | str) -> str:
+    """Return what a field adds to a key; nothing for an absent feature and for numbers that cost no time."""
+    if name == "batch_norm":
+        return "" if value else "plain"
+    if isinstance(value, bool):
+        return name if value else ""
+    if isinstance(value, float):
+        return ""
+    return value if isinstance(value, str) else f"{_KEY_PREFIXES.get(name, name)}{value}"
+
+
+def weight_shapes(part: Part) -> TensorShapes:
     """Return the shapes of a part's tensors by name, in PyTorch's layout. A batch norm has four vectors."""
-    return _WEIGHTS[part.operator](part)
+    return part.graph.weight_shapes
 
 
 def params(part: Part) -> int:
     """Return the number of trainable parameters, batch norm not folded: its scale and shift, not its statistics."""
-    return sum(
-        math.prod(shape)
-        for name, shape in weight_shapes(part).items()
-        if not name.endswith(("running_mean", "running_var"))
-    )
+    return sum(layer.params for layer in part.graph.layers)
 
 
 def weight_bytes(part: Part) -> int:
     """Return the bytes of the float32 weights as exported, batch norm folded into a bias."""
-    numbers = 0
-    for name, shape in weight_shapes(part).items():
-        if ".bn." not in f".{name}" or name.endswith("bn.bias"):
-            numbers += math.prod(shape)
-    return numbers * BYTES_PER_FLOAT
+    return sum(layer.exported_params for layer in part.graph.layers) * BYTES_PER_FLOAT
 
 
 def macs(part: Part) -> int:
     """Return the multiply-accumulates of one inference, without batch norm, activations and pooling."""
-    return _MACS[part.operator](part)
+    return sum(layer.macs for layer in part.graph.layers)
 
 
 def activation_bytes(part: Part) -> int:
@@ -99,134 +125,4 @@ def activation_bytes(part: Part) -> int:
 
     An elementwise operator reuses the buffer of an input that is not needed afterwards.
     """
-    return _ACTIVATIONS[part.operator](part) * BYTES_PER_FLOAT
-
-
-def _batch_norm_weights(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{tensor}": (channels,) for tensor in ("weight", "bias", "running_mean", "running_var")}
-
-
-def _conv_weights(part: Part) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "conv.weight": (part.out_channels, part.in_channels, part.kernel, part.kernel)
-    }
-    if part.bias:
-        shapes["conv.bias"] = (part.out_channels,)
-    if part.batch_norm:
-        shapes |= _batch_norm_weights("bn", part.out_channels)
-    return shapes
-
-
-def _mbconv_weights(part: Part) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    mid = part.mid_channels
-    if part.expand:
-        shapes["expand.conv.weight"] = (mid, part.in_channels, 1, 1)
-        shapes |= _batch_norm_weights("expand.bn", mid)
-    shapes["depthwise.conv.weight"] = (mid, 1, part.kernel, part.kernel)
-    shapes |= _batch_norm_weights("depthwise.bn", mid)
-    if part.se_channels:
-        shapes["se.reduce.weight"] = (part.se_channels, mid, 1, 1)
-        shapes["se.reduce.bias"] = (part.se_channels,)
-        shapes["se.expand.weight"] = (mid, part.se_channels, 1, 1)
-        shapes["se.expand.bias"] = (mid,)
-    shapes["project.conv.weight"] = (part.out_channels, mid, 1, 1)
-    shapes |= _batch_norm_weights("project.bn", part.out_channels)
-    return shapes
-
-
-def _bottleneck_weights(part: Part) -> dict[str, tuple[int, ...]]:
-    convolutions = {
-        "reduce": (part.mid_channels, part.in_channels, 1, 1),
-        "filter": (part.mid_channels, part.mid_channels, part.kernel, part.kernel),
-        "project": (part.out_channels, part.mid_channels, 1, 1),
-    }
-    if part.projected:
-        convolutions["shortcut"] = (part.out_channels, part.in_channels, 1, 1)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in convolutions.items():
-        shapes[f"{name}.conv.weight"] = shape
-        shapes |= _batch_norm_weights(f"{name}.bn", shape[0])
-    return shapes
-
-
-_WEIGHTS: dict[str, Callable[[Part], dict[str, tuple[int, ...]]]] = {
-    "conv": _conv_weights,
-    "mbconv": _mbconv_weights,
-    "bottleneck": _bottleneck_weights,
-    "max_pool": lambda part: {},
-    "pool": lambda part: {},
-    "linear": lambda part: {
-        "linear.weight": (part.out_channels, part.in_channels),
-        "linear.bias": (part.out_channels,),
-    },
-}
-
-
-def _mbconv_macs(part: Part) -> int:
-    mid = part.mid_channels
-    expansion = part.in_size**2 * part.in_channels * mid if part.expand else 0
-    depthwise = part.out_size**2 * mid * part.kernel**2
-    squeeze_excite = 2 * mid * part.se_channels
-    projection = part.out_size**2 * mid * part.out_channels
-    return expansion + depthwise + squeeze_excite + projection
-
-
-def _bottleneck_macs(part: Part) -> int:
-    before, after, mid = part.in_size**2, part.out_size**2, part.mid_channels
-    main = before * part.in_channels * mid + after * mid * (mid * part.kernel**2 + part.out_channels)
-    return main + (after * part.in_channels * part.out_channels if part.projected else 0)
-
-
-_MACS: dict[str, Callable[[Part], int]] = {
-    "conv": lambda part: part.out_size**2 * part.out_channels * part.in_channels * part.kernel**2,
-    "mbconv": _mbconv_macs,
-    "bottleneck": _bottleneck_macs,
-    "max_pool": lambda part: 0,
-    "pool": lambda part: 0,
-    "linear": lambda part: part.in_channels * part.out_channels,
-}
-
-
-def _input_and_output(part: Part) -> int:
-    return part.in_size**2 * part.in_channels + part.out_size**2 * part.out_channels
-
-
-def _mbconv_activations(part: Part) -> int:
-    block_input = part.in_size**2 * part.in_channels
-    kept = block_input if part.shortcut else 0
-    expanded = part.in_size**2 * part.mid_channels
-    filtered = part.out_size**2 * part.mid_channels
-    projected = part.out_size**2 * part.out_channels
-    # Without an expansion the depthwise convolution reads the block's input itself.
-    depthwise = expanded + filtered + (kept if part.expand else 0)
-    moments = [depthwise, kept + filtered + projected]
-    if part.expand:
-        moments.append(block_input + expanded)
-    if part.se_channels:
-        # The gate lives beside the filtered map: pooled and reduced, reduced and expanded.
-        gate = part.mid_channels + part.se_channels
-        moments.append(kept + filtered + gate)
-    return max(moments)
-
-
-def _bottleneck_activations(part: Part) -> int:
-    # The main branch runs first; the input waits for it and then becomes the shortcut.
-    before, after = part.in_size**2, part.out_size**2
-    entry, out = before * part.in_channels, after * part.out_channels
-    reduced, filtered = before * part.mid_channels, after * part.mid_channels
-    moments = [entry + reduced + filtered, entry + filtered + out]
-    if part.projected:
-        pooled = after * part.in_channels
-        moments += [entry + 2 * out] if part.stride == 1 else [entry + out + pooled, pooled + 2 * out]
-    return max(moments)
-
-
-_ACTIVATIONS: dict[str, Callable[[Part], int]] = {
-    "conv": _input_and_output,
-    "mbconv": _mbconv_activations,
-    "bottleneck": _bottleneck_activations,
-    "max_pool": _input_and_output,
-    "pool": _input_and_output,
-    "linear": _input_and_output,
-}
+    return part.graph.peak_values * BYTES_PER_FLOAT

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgenas.space.base import Slot
+from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
-from edgenas.space.parts import Part
 from edgenas.space.rules import require
 
 _STAGES = (
@@ -82,6 +82,6 @@ class ProxylessNAS(InvertedResidualSpace):
         mix, end = self._channels(self.head), len(self.stages)
         return (
             self._fixed_slot("feature_mix", lambda size: self._conv_part(self._size_after(size, end), entry, mix)),
-            self._fixed_slot("pool", lambda size: Part("pool", self._size_after(size, end), mix, 1, mix)),
-            self._fixed_slot("classifier", lambda _: Part("linear", 1, mix, 1, self.classes, bias=True)),
+            self._fixed_slot("pool", lambda size: GlobalPoolPart(self._size_after(size, end), mix, 1, mix)),
+            self._fixed_slot("classifier", lambda _: LinearPart(1, mix, 1, self.classes)),
         )

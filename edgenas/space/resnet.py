@@ -13,6 +13,8 @@ import numpy as np
 from edgenas.costs import Genes
 from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
+from edgenas.space.blocks.bottleneck import Bottleneck
+from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart, MaxPoolPart
 from edgenas.space.parts import Part
 from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
@@ -163,17 +165,14 @@ class ResNet50D(SearchSpace):
         mids, stems = self._channels[:2]
         halves = [strided_size(size, 2) for size in self.resolutions]
         first = [
-            Part("conv", size, 3, strided_size(size, 2), mid, 3, 2, "relu")
-            for size, mid in product(self.resolutions, mids)
+            ConvPart(size, 3, strided_size(size, 2), mid, 3, 2, "relu") for size, mid in product(self.resolutions, mids)
         ]
         residual = [
-            Part("conv", half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
+            ConvPart(half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
             for half, depth, mid in product(halves, self.genes[1].values, mids)
         ]
-        last = [Part("conv", half, mid, half, stem, 3, 1, "relu") for half, mid, stem in product(halves, mids, stems)]
-        pool = [
-            Part("max_pool", half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in product(halves, stems)
-        ]
+        last = [ConvPart(half, mid, half, stem, 3, 1, "relu") for half, mid, stem in product(halves, mids, stems)]
+        pool = [MaxPoolPart(half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in product(halves, stems)]
         return (
             Slot("stem.conv1", (0, 6), tuple(first)),
             Slot("stem.residual", (0, 1, 6), tuple(residual)),
@@ -194,8 +193,7 @@ class ResNet50D(SearchSpace):
                 continue
             size = self._entry_size(resolution, stage if place == 0 else stage + 1)
             stride = _STRIDES[stage] if place == 0 else 1
-            part = Part(
-                "bottleneck",
+            part = Bottleneck(
                 size,
                 entry or out,
                 strided_size(size, stride),
@@ -221,8 +219,8 @@ class ResNet50D(SearchSpace):
     def _head_slots(self) -> tuple[Slot, ...]:
         last, width = self._channels[-1], _WIDTH_COLUMN + len(_WIDTHS) - 1
         sizes = [self._entry_size(resolution, len(_WIDTHS)) for resolution in self.resolutions]
-        pool = [Part("pool", size, channels, 1, channels) for size, channels in product(sizes, last)]
-        linear = [Part("linear", 1, channels, 1, self.classes, bias=True) for channels in last]
+        pool = [GlobalPoolPart(size, channels, 1, channels) for size, channels in product(sizes, last)]
+        linear = [LinearPart(1, channels, 1, self.classes) for channels in last]
         return (Slot("pool", (0, width), tuple(pool)), Slot("classifier", (width,), tuple(linear)))
 
     # -- readable forms ---------------------------------------------------------------

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from edgenas.data import DataSet
 from edgenas.ofa import Phase, Schedule, Supernet, Trainer, TrainingFiles
-from edgenas.ofa.layers import ElasticBottleneck
+from edgenas.ofa.layers import ElasticBlock
 from edgenas.ofa.subnet import Subnet
-from edgenas.space import Architecture, MobileNetV3, Part, ProxylessNAS, ResNet50D, SearchSpace, Stage
+from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, Stage
+from edgenas.space.blocks.bottleneck import Bottleneck
 from edgenas.space.parts import weight_shapes
 
 Lively = Callable[[SearchSpace], Supernet]
@@ -169,8 +170,7 @@ def test_a_subnet_can_be_exported_by_torch(name: str, supernets: Get) -> None:
 @pytest.mark.parametrize(("size", "stride", "projected"), [(5, 1, False), (5, 1, True), (5, 2, True), (4, 2, True)])
 def test_bottleneck_by_pytorchs_functions(size: int, stride: int, projected: bool) -> None:
     """Three convolutions with the stride in the second, plus the input, pooled to rounded-up size and projected."""
-    part = Part(
-        "bottleneck",
+    part = Bottleneck(
         size,
         4,
         (size - 1) // stride + 1,
@@ -182,7 +182,7 @@ def test_bottleneck_by_pytorchs_functions(size: int, stride: int, projected: boo
         shortcut=True,
         projected=projected,
     )
-    layer = ElasticBottleneck(part).eval()
+    layer = ElasticBlock((part,)).eval()
     x = torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         # A fresh batch norm in eval mode only divides by sqrt(1 + 1e-5).

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from edgenas.ofa.layers import ElasticBatchNorm, KernelTransform
+from edgenas.errors import SpaceError
+from edgenas.ofa.layers import ElasticBatchNorm, ElasticBlock, KernelTransform
+from edgenas.space.blocks.plain import ConvPart
 
 
 def test_the_largest_kernel_is_untouched() -> None:
@@ -69,3 +72,10 @@ def test_batch_norm_in_training_moves_only_the_statistics_it_used() -> None:
     # channel means 20 and 30; unbiased variances 200 and 200: 0.9 * 1 + 0.1 * 200
     torch.testing.assert_close(norm.running_mean, torch.tensor([2.0, 3.0, 0.0]))
     torch.testing.assert_close(norm.running_var, torch.tensor([20.9, 20.9, 1.0]))
+
+
+def test_kernels_of_several_sizes_need_matrices() -> None:
+    """A convolution that is elastic in its kernel, but names no matrices, is refused by name."""
+    parts = tuple(ConvPart(8, 3, 8, 4, kernel) for kernel in (5, 3))
+    with pytest.raises(SpaceError, match="conv has kernels of 5 and 3; name its matrices with transform"):
+        ElasticBlock(parts)

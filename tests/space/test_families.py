@@ -311,3 +311,10 @@ def test_an_architecture_gives_its_lists_itself() -> None:
     lists = architecture.to_ofa()
     assert lists == space.to_ofa(architecture)
     assert space.from_ofa(lists, lists["r"]) == architecture
+
+
+@every_space
+def test_layers_end_in_the_shape_of_their_part(space: SearchSpace) -> None:
+    """What the layers of a part compute has the shape that the part declares."""
+    wrong = [part.key for part in space.distinct_parts if part.graph.out_shape != part.out_shape]
+    assert wrong == []

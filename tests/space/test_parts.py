@@ -7,10 +7,11 @@ import pytest
 
 from edgenas.space import Architecture, MobileNetV3, Part, SearchSpace, Stage
 from edgenas.space import parts as costs
+from edgenas.space.blocks.inverted_residual import InvertedResidual
+from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart
 
-CONV = Part("conv", 8, 3, 4, 16, kernel=3, stride=2, activation="hswish")
-MBCONV = Part(
-    "mbconv",
+CONV = ConvPart(8, 3, 4, 16, kernel=3, stride=2, activation="hswish")
+MBCONV = InvertedResidual(
     in_size=10,
     in_channels=8,
     out_size=5,
@@ -22,7 +23,7 @@ MBCONV = Part(
     se_channels=8,
     expand=True,
 )
-SHORTCUT = Part("mbconv", 6, 8, 6, 8, kernel=3, activation="hswish", mid_channels=32, expand=True, shortcut=True)
+SHORTCUT = InvertedResidual(6, 8, 6, 8, kernel=3, activation="hswish", mid_channels=32, expand=True, shortcut=True)
 
 
 def test_conv_by_hand() -> None:
@@ -51,7 +52,7 @@ def test_shortcut_keeps_the_input_alive() -> None:
 
 def test_block_without_expansion_by_hand() -> None:
     """The fixed first block has no expansion: its depthwise convolution reads the block's input."""
-    part = Part("mbconv", 6, 8, 6, 8, kernel=3, activation="relu", mid_channels=8, shortcut=True)
+    part = InvertedResidual(6, 8, 6, 8, kernel=3, activation="relu", mid_channels=8, shortcut=True)
     assert costs.macs(part) == 36 * 8 * 9 + 36 * 8 * 8
     assert costs.params(part) == 8 * 9 + 8 * 8 + 2 * (8 + 8)
     # Input kept, filtered map, projected map.
@@ -60,7 +61,7 @@ def test_block_without_expansion_by_hand() -> None:
 
 def test_linear_and_pool_by_hand() -> None:
     """The classifier has a bias; pooling has neither weights nor multiplications."""
-    linear, pool = Part("linear", 1, 32, 1, 10, bias=True), Part("pool", 7, 32, 1, 32)
+    linear, pool = LinearPart(1, 32, 1, 10), GlobalPoolPart(7, 32, 1, 32)
     assert (costs.macs(linear), costs.params(linear), costs.weight_bytes(linear)) == (320, 330, 1320)
     assert (costs.macs(pool), costs.params(pool), costs.weight_bytes(pool)) == (0, 0, 0)
     assert costs.activation_bytes(pool) == 4 * (49 * 32 + 32)

@@ -14,6 +14,7 @@ from edgenas.costs import Genes
 from edgenas.errors import SpaceError, UsageError
 from edgenas.space import Architecture, Part, ResNet50D
 from edgenas.space import parts as costs
+from edgenas.space.blocks.bottleneck import Bottleneck
 
 THIN = ResNet50D(resolutions=(64, 65), classes=10, width_mults=(0.1, 0.25, 0.5))
 BLOCKS = 18  # 2, 2, 4 and 2, and two more in each stage
@@ -333,9 +334,7 @@ def bottleneck(stride: int, projected: bool) -> Part:
     """From 9 pixels a side and 16 channels over 8 to 32, or to 16 where the shortcut is the input itself."""
     out = (9 - 1) // stride + 1
     channels = 32 if projected else 16
-    return Part(
-        "bottleneck", 9, 16, out, channels, 3, stride, "relu", mid_channels=8, shortcut=True, projected=projected
-    )
+    return Bottleneck(9, 16, out, channels, 3, stride, "relu", mid_channels=8, shortcut=True, projected=projected)
 
 
 def test_bottleneck_without_projection_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""ONNX files written from an architecture's parts and weights, batch norm folded, without torch."""
+"""ONNX files written from the layers and weights of an architecture, batch norm folded, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ import numpy as np
 
 from edgenas.errors import UsageError, VerificationError
 from edgenas.export.onnx.weights import Floats, Weights, check_weights, fold_batch_norm
-from edgenas.space import Architecture, Part
+from edgenas.space import Architecture
+from edgenas.space.layers import (
+    Activation,
+    Add,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Flatten,
+    GlobalPool,
+    Layer,
+    LayerGraph,
+    Linear,
+    MaxPool,
+    Multiply,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -41,13 +55,13 @@ def build_onnx(architecture: Architecture, weights: Weights, batch: int | None =
     writer = _Writer(check_weights(architecture, weights))
     name = "input"
     for place, part in architecture.parts.items():
-        name = _WRITERS[part.operator](writer, place, part, name)
-    channels, size = next(iter(architecture.parts.values())).in_channels, architecture.resolution
+        name = writer.add_graph(place, part.graph, name)
+    in_shape = next(iter(architecture.parts.values())).in_shape
     batch_size = "batch" if batch is None else batch
     graph, model = writer.model.graph, writer.model
     graph.name = "edgenas"
     graph.node[-1].output[0] = "logits"
-    graph.input.append(_float_tensor("input", (batch_size, channels, size, size)))
+    graph.input.append(_float_tensor("input", (batch_size, *in_shape)))
     graph.output.append(_float_tensor("logits", (batch_size, architecture.space.classes)))
     model.ir_version, model.producer_name = _IR_VERSION, "edgenas"
     model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
@@ -71,6 +85,32 @@ class _Writer:
         self.weights = weights
         self._scalars: set[str] = set()
         self.model = onnx.ModelProto()
+
+    def add_graph(self, place: str, graph: LayerGraph, source: str) -> str:
+        """Append the nodes of a block's layers, which read ``source``, and return the block's output."""
+        norms = {layer.inputs[0]: layer for layer in graph.layers if isinstance(layer, BatchNorm)}
+        values = [source]
+        for number, layer in enumerate(graph.layers, 1):
+            name, inputs = f"{place}.{layer.name}" if layer.name else place, [values[value] for value in layer.inputs]
+            if isinstance(layer, Conv):
+                values.append(self._add_conv(place, name, layer, norms.get(number), inputs[0]))
+            elif isinstance(layer, BatchNorm):  # folded into the convolution before it
+                values.append(inputs[0])
+            else:
+                values.append(_WRITERS[type(layer)](self, name, layer, inputs))
+        return values[-1]
+
+    def _add_conv(self, place: str, name: str, layer: Conv, norm: BatchNorm | None, source: str) -> str:
+        """Append a convolution with the batch norm after it, if there is one, folded in."""
+        kernel, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+        if norm is not None:
+            tensors = {tensor: self.weights[f"{place}.{norm.name}.{tensor}"] for tensor in _BATCH_NORM}
+            kernel, bias = fold_batch_norm(kernel, tensors, norm.eps)
+        inputs = [source, self.add_constant(f"{name}.weight", kernel)]
+        if bias is not None:
+            inputs.append(self.add_constant(f"{name}.bias", bias))
+        shape = _window(layer.kernel, layer.stride, layer.kernel // 2)
+        return self.add_node("Conv", name, inputs, group=layer.groups, **shape)
 
     def add_node(self, operator: str, name: str, inputs: list[str], **attributes: Any) -> str:
         """Append a node and return its output, which has its name."""
@@ -96,104 +136,50 @@ class _Writer:
             self._scalars.add(self.add_constant(name, np.array(value, np.float32)))
         return name
 
-    def add_conv(self, place: str, source: str, stride: int = 1, groups: int = 1) -> str:
-        """Append a convolution with its bias, if it has one, padded by half its kernel."""
-        return self._add_conv(
-            place, source, self.weights[f"{place}.weight"], self.weights.get(f"{place}.bias"), stride, groups
-        )
 
-    def add_conv_bn(self, place: str, source: str, eps: float, stride: int = 1, groups: int = 1) -> str:
-        """Append the convolution ``{place}.conv`` with the batch norm ``{place}.bn`` folded in."""
-        norm = {tensor: self.weights[f"{place}.bn.{tensor}"] for tensor in _BATCH_NORM}
-        kernel, bias = fold_batch_norm(self.weights[f"{place}.conv.weight"], norm, eps)
-        return self._add_conv(f"{place}.conv", source, kernel, bias, stride, groups)
-
-    def _add_conv(self, name: str, source: str, kernel: Floats, bias: Floats | None, stride: int, groups: int) -> str:
-        inputs = [source, self.add_constant(f"{name}.weight", kernel)]
-        if bias is not None:
-            inputs.append(self.add_constant(f"{name}.bias", bias))
-        size = kernel.shape[-1]
-        shape = {"kernel_shape": [size, size], "pads": [size // 2] * 4, "strides": [stride, stride]}
-        return self.add_node("Conv", name, inputs, group=groups, **shape)
+def _window(kernel: int, stride: int, padding: int) -> dict[str, list[int]]:
+    """Return the attributes of a square window."""
+    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
 
 
-def _relu(writer: _Writer, name: str, source: str) -> str:
-    return writer.add_node("Relu", name, [source])
+def _write_activation(writer: _Writer, name: str, layer: Layer, inputs: list[str]) -> str:
+    assert isinstance(layer, Activation)
+    if layer.function == "relu6":
+        return writer.add_node("Clip", name, [*inputs, writer.add_scalar("zero", 0.0), writer.add_scalar("six", 6.0)])
+    operator, attributes = _ACTIVATIONS[layer.function]
+    return writer.add_node(operator, name, inputs, **attributes)
 
 
-def _relu6(writer: _Writer, name: str, source: str) -> str:
-    return writer.add_node("Clip", name, [source, writer.add_scalar("zero", 0.0), writer.add_scalar("six", 6.0)])
-
-
-_ACTIVATIONS: dict[str, Callable[[_Writer, str, str], str]] = {
-    "relu": _relu,
-    "relu6": _relu6,
-    "hswish": lambda writer, name, source: writer.add_node("HardSwish", name, [source]),
-    "none": lambda writer, name, source: source,
+_ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "relu": ("Relu", {}),
+    "hswish": ("HardSwish", {}),
+    "hsigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
 }
 
 
-def _write_conv(writer: _Writer, place: str, part: Part, source: str) -> str:
-    if part.batch_norm:
-        name = writer.add_conv_bn(place, source, part.bn_eps, part.stride)
-    else:
-        name = writer.add_conv(f"{place}.conv", source, part.stride)
-    name = _ACTIVATIONS[part.activation](writer, f"{place}.act", name)
-    return writer.add_node("Add", f"{place}.add", [name, source]) if part.shortcut else name
+def _write_average_pool(writer: _Writer, name: str, layer: Layer, inputs: list[str]) -> str:
+    assert isinstance(layer, AveragePool)
+    shape = {"kernel_shape": [layer.stride] * 2, "strides": [layer.stride] * 2}
+    return writer.add_node("AveragePool", name, inputs, ceil_mode=1, count_include_pad=0, **shape)
 
 
-def _write_mbconv(writer: _Writer, place: str, part: Part, source: str) -> str:
-    activate, eps, name = _ACTIVATIONS[part.activation], part.bn_eps, source
-    if part.expand:
-        name = activate(writer, f"{place}.expand.act", writer.add_conv_bn(f"{place}.expand", name, eps))
-    name = writer.add_conv_bn(f"{place}.depthwise", name, eps, part.stride, groups=part.mid_channels)
-    name = activate(writer, f"{place}.depthwise.act", name)
-    if part.se_channels:
-        name = _squeeze_excite(writer, f"{place}.se", name)
-    name = writer.add_conv_bn(f"{place}.project", name, eps)
-    return writer.add_node("Add", f"{place}.add", [name, source]) if part.shortcut else name
+def _write_max_pool(writer: _Writer, name: str, layer: Layer, inputs: list[str]) -> str:
+    assert isinstance(layer, MaxPool)
+    return writer.add_node("MaxPool", name, inputs, **_window(layer.kernel, layer.stride, layer.kernel // 2))
 
 
-def _write_bottleneck(writer: _Writer, place: str, part: Part, source: str) -> str:
-    activate, eps = _ACTIVATIONS[part.activation], part.bn_eps
-    name = activate(writer, f"{place}.reduce.act", writer.add_conv_bn(f"{place}.reduce", source, eps))
-    name = activate(writer, f"{place}.filter.act", writer.add_conv_bn(f"{place}.filter", name, eps, part.stride))
-    name = writer.add_conv_bn(f"{place}.project", name, eps)
-    if part.projected:
-        if part.stride > 1:
-            shape = {"kernel_shape": [part.stride] * 2, "strides": [part.stride] * 2}
-            source = writer.add_node(
-                "AveragePool", f"{place}.pool", [source], ceil_mode=1, count_include_pad=0, **shape
-            )
-        source = writer.add_conv_bn(f"{place}.shortcut", source, eps)
-    return activate(writer, f"{place}.act", writer.add_node("Add", f"{place}.add", [name, source]))
+def _write_linear(writer: _Writer, name: str, layer: Layer, inputs: list[str]) -> str:
+    stored = [writer.add_constant(tensor, writer.weights[tensor]) for tensor in (f"{name}.weight", f"{name}.bias")]
+    return writer.add_node("Gemm", name, [*inputs, *stored], transB=1)
 
 
-def _write_max_pool(writer: _Writer, place: str, part: Part, source: str) -> str:
-    shape = {"kernel_shape": [part.kernel] * 2, "strides": [part.stride] * 2, "pads": [part.kernel // 2] * 4}
-    return writer.add_node("MaxPool", place, [source], **shape)
-
-
-def _squeeze_excite(writer: _Writer, place: str, source: str) -> str:
-    name = writer.add_node("GlobalAveragePool", f"{place}.pool", [source])
-    name = _relu(writer, f"{place}.relu", writer.add_conv(f"{place}.reduce", name))
-    name = writer.add_conv(f"{place}.expand", name)
-    gate = writer.add_node("HardSigmoid", f"{place}.gate", [name], alpha=1 / 6, beta=0.5)
-    return writer.add_node("Mul", f"{place}.mul", [source, gate])
-
-
-def _write_linear(writer: _Writer, place: str, part: Part, source: str) -> str:
-    flat = writer.add_node("Flatten", f"{place}.flatten", [source])
-    names = [f"{place}.linear.weight", f"{place}.linear.bias"]
-    stored = [writer.add_constant(name, writer.weights[name]) for name in names]
-    return writer.add_node("Gemm", f"{place}.linear", [flat, *stored], transB=1)
-
-
-_WRITERS: dict[str, Callable[[_Writer, str, Part, str], str]] = {
-    "conv": _write_conv,
-    "mbconv": _write_mbconv,
-    "bottleneck": _write_bottleneck,
-    "max_pool": _write_max_pool,
-    "pool": lambda writer, place, part, source: writer.add_node("GlobalAveragePool", place, [source]),
-    "linear": _write_linear,
+_WRITERS: dict[type[Layer], Callable[[_Writer, str, Layer, list[str]], str]] = {
+    Activation: _write_activation,
+    Add: lambda writer, name, layer, inputs: writer.add_node("Add", name, inputs),
+    AveragePool: _write_average_pool,
+    Flatten: lambda writer, name, layer, inputs: writer.add_node("Flatten", name, inputs),
+    GlobalPool: lambda writer, name, layer, inputs: writer.add_node("GlobalAveragePool", name, inputs),
+    Linear: _write_linear,
+    MaxPool: _write_max_pool,
+    Multiply: lambda writer, name, layer, inputs: writer.add_node("Mul", name, inputs),
 }

@@ -10,9 +10,9 @@ import pytest
 from edgenas.profilers.latency.features import part_features, plain_features
 from edgenas.profilers.latency.similarity import part_similarities
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
-from edgenas.space.parts import Part
+from edgenas.space.blocks.inverted_residual import InvertedResidual
 
-_BLOCK = Part("mbconv", 28, 40, 28, 40, 5, activation="relu", mid_channels=120, se_channels=32, expand=True)
+_BLOCK = InvertedResidual(28, 40, 28, 40, 5, activation="relu", mid_channels=120, se_channels=32, expand=True)
 
 
 @pytest.mark.parametrize("space", [MobileNetV3(), ProxylessNAS(), ResNet50D()])
