@@ -23,7 +23,7 @@ from edgenas.bundle.check import (
     PreprocessingSettings,
     VerifiedBundle,
     bundle_file_names,
-    render_sha256sums,
+    compute_sha256sums,
     verify_bundle_folder,
     verify_contents,
 )
@@ -168,7 +168,7 @@ def write_bundle(
             write_bytes(temporary / name, script)
         write_bytes(temporary / "README.md", render_model_card(file_format, facts, settings, labels).encode())
         write_bytes(temporary / "sample.npz", sample)
-        write_bytes(temporary / CHECKSUMS_FILE, render_sha256sums(temporary, file_format))
+        write_bytes(temporary / CHECKSUMS_FILE, compute_sha256sums(temporary, file_format))
         verify_contents(temporary, file_format)
         _replace_by_renames(temporary, target)
     finally:

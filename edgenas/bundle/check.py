@@ -145,7 +145,7 @@ def bundle_file_names(file_format: str) -> tuple[str, ...]:
     )
 
 
-def render_sha256sums(folder: Path, file_format: str) -> bytes:
+def compute_sha256sums(folder: Path, file_format: str) -> bytes:
     """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
     names = bundle_file_names(file_format)[:-1]
     return "".join(f"{sha256_hex(read_bytes(folder / name))}  {name}\n" for name in names).encode()
@@ -158,7 +158,7 @@ def verify_bundle_folder(folder: Path) -> VerifiedBundle:
         VerificationError: naming the file and the rule.
     """
     file_format = "tflite" if (folder / "model.tflite").exists() else "onnx"
-    _check_file_names(folder, file_format)
+    _check_files_present(folder, file_format)
     _check_sha256sums(folder, file_format)
     try:
         return verify_contents(folder, file_format)
@@ -278,7 +278,7 @@ def _read_checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
     return Sample(image, images, expected, reference)
 
 
-def _check_file_names(folder: Path, file_format: str) -> None:
+def _check_files_present(folder: Path, file_format: str) -> None:
     """Raise VerificationError unless the folder holds exactly the files of a bundle and no links."""
     if not folder.is_dir():
         raise VerificationError(f"{folder}: is no folder; export the bundle again")
@@ -297,7 +297,7 @@ def _check_file_names(folder: Path, file_format: str) -> None:
 def _check_sha256sums(folder: Path, file_format: str) -> None:
     """Raise VerificationError naming the first file whose SHA-256 is not the recorded one."""
     recorded = read_bytes(folder / CHECKSUMS_FILE)
-    computed = render_sha256sums(folder, file_format)
+    computed = compute_sha256sums(folder, file_format)
     if recorded == computed:
         return
     lines = recorded.splitlines(keepends=True)

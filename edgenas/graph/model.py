@@ -83,7 +83,7 @@ def read_graph(model: Path | bytes) -> Graph:
         node.outputs[0]: _constant_shape_and_size(node, where) for node in nodes if node.operator == "Constant"
     }
     values = (*inferred.input, *inferred.value_info, *inferred.output)
-    tensors = {value.name: tensor for value in values if (tensor := _find_shape_and_size(value, where)) is not None}
+    tensors = {value.name: tensor for value in values if (tensor := _read_value_info(value, where)) is not None}
     graph = Graph(
         nodes,
         {**tensors, **constants},
@@ -204,7 +204,7 @@ def _constant_shape_and_size(node: Node, where: str) -> Tensor:
     return Tensor(array.shape, 4 if array.dtype.kind == "f" else 8)
 
 
-def _find_shape_and_size(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
+def _read_value_info(value: onnx.ValueInfoProto, where: str) -> Tensor | None:
     """Return the tensor that a value is; None when its type or one of its sizes is unknown."""
     tensor = value.type.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):

@@ -46,6 +46,7 @@ class ElasticBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise with the leading channels' statistics; in training, update these in place."""
         n = x.shape[1]
         mean, var, weight, bias = (
             _leading(tensor, n) for tensor in (self.running_mean, self.running_var, self.weight, self.bias)

@@ -80,7 +80,7 @@ def check_device(target: Target) -> list[CheckResult]:
         for result in _run_steps(target):
             results.append(result)
     except _StepError as error:
-        results.append(_failed_result(error, target))
+        results.append(_error_to_failed_result(error, target))
     connecting = ("reach", "host key", "login") if _is_ssh(target) else ("connection",)
     tried = {result.name for result in results}
     untried = [name for name in (*connecting, *_STEPS_ON_DEVICE) if name not in tried]
@@ -123,7 +123,7 @@ def _step(name: str) -> Iterator[None]:
         raise _StepError(name, str(error)) from error
 
 
-def _failed_result(error: _StepError, target: Target) -> CheckResult:
+def _error_to_failed_result(error: _StepError, target: Target) -> CheckResult:
     """Split a message into what was found and the remedy, without the device's name before it."""
     message, profile = error.message, target.profile
     for label in (profile.name, profile.cli_name, getattr(profile.connection, "host", "")):

@@ -145,25 +145,25 @@ def test_folder_that_is_no_bundle(refused: Callable[[Path], str], tmp_path: Path
 
 def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:
     """A bundle of an older edgenas says so."""
-    from edgenas.bundle.check import render_sha256sums
+    from edgenas.bundle.check import compute_sha256sums
     from edgenas.files import write_document
 
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "old"))
     write_document(folder / "card.json", "bundle", 1, {})
-    (folder / "SHA256SUMS").write_bytes(render_sha256sums(folder, "onnx"))
+    (folder / "SHA256SUMS").write_bytes(compute_sha256sums(folder, "onnx"))
     assert "has schema version 1, this edgenas reads 3" in refused(folder)
 
 
 def test_scripts_of_another_edgenas(call: Call, shipped: Path, tmp_path: Path) -> None:
     """Scripts of another edgenas cannot be compared, and one line says so."""
     from edgenas.bundle import Bundle
-    from edgenas.bundle.check import render_sha256sums
+    from edgenas.bundle.check import compute_sha256sums
     from edgenas.files import write_document
 
     folder = Path(shutil.copytree(shipped / "onnx-fp32", tmp_path / "other"))
     write_document(folder / "card.json", "bundle", 3, {**Bundle(folder).card, "versions": {"edgenas": "0.0.1"}})
     (folder / "run.py").write_text("print(7)\n")
-    (folder / "SHA256SUMS").write_bytes(render_sha256sums(folder, "onnx"))
+    (folder / "SHA256SUMS").write_bytes(compute_sha256sums(folder, "onnx"))
     code, out, err = call("verify", folder)
     assert code == 0, err
     assert "its scripts are of edgenas '0.0.1' and were not compared" in out

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgenas.devices.contract import Deadline
 from edgenas.devices.ssh.config import Endpoint, SshConnection, expand_home, resolve_endpoint
 from edgenas.devices.ssh.known_hosts import HostKey, check_host_key, look_up_host_key, read_known_keys
-from edgenas.devices.ssh.login import log_in
+from edgenas.devices.ssh.login import authenticate
 from edgenas.errors import DeviceError, EdgeNASError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def open_route(connection: SshConnection, name: str, deadline: Deadline) -> SshR
         for hop, endpoint in _resolve_hops(connection, deadline):
             transport = _connect_next_hop(route, endpoint, name, deadline)
             check_host_key(_look_up_shown_host_key(transport, endpoint), name)
-            _log_in(transport, hop, endpoint, name, deadline)
+            _authenticate(transport, hop, endpoint, name, deadline)
     except BaseException:
         route.close()
         raise
@@ -83,7 +83,7 @@ def fetch_host_key(connection: SshConnection, deadline: Deadline) -> HostKey:
             host_key = _look_up_shown_host_key(transport, endpoint)
             if host_key.state != "known" or number == len(hops):
                 return host_key
-            _log_in(transport, hop, endpoint, name, deadline)
+            _authenticate(transport, hop, endpoint, name, deadline)
     finally:
         route.close()
     raise AssertionError("a route has at least one machine")
@@ -199,10 +199,10 @@ def _look_up_shown_host_key(transport: Transport, endpoint: Endpoint) -> HostKey
     return look_up_host_key(endpoint.known_hosts_name, key.get_name(), key.get_base64(), endpoint.known_hosts)
 
 
-def _log_in(transport: Transport, hop: SshConnection, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
+def _authenticate(transport: Transport, hop: SshConnection, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
     identity_file = expand_home(hop.identity_file) if hop.identity_file else None
     with _raising_device_errors(endpoint, name, deadline):
-        log_in(transport, endpoint, identity_file, name, deadline)
+        authenticate(transport, endpoint, identity_file, name, deadline)
 
 
 @contextlib.contextmanager

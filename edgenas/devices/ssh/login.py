@@ -33,7 +33,9 @@ _AGENT_SECONDS = 8.0  # less, so that an agent's silence is not taken for the de
 PASSPHRASE = "EDGENAS_SSH_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
-def log_in(transport: Transport, endpoint: Endpoint, identity_file: Path | None, name: str, deadline: Deadline) -> None:
+def authenticate(
+    transport: Transport, endpoint: Endpoint, identity_file: Path | None, name: str, deadline: Deadline
+) -> None:
     """Offer keys until the server accepts one: the profile's, then the agent's, then the ssh configuration's.
 
     Args:

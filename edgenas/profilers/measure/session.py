@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
-from edgenas.errors import DeviceError, EdgeNASError, ModelError
+from edgenas.errors import DeviceError, EdgeNASError, ModelError, UsageError
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import (
     Answer,
@@ -90,8 +90,10 @@ class _AgentRun:
 
     def iter_results(self) -> Generator[Measurement | ModelError, None, None]:
         with self.device.lock(Deadline(_LOCK_SECONDS)):
+            facts = self.device.facts()
+            _check_threads(self.target, facts.get("cores"))
             command, request = self._push_files_and_build_request()
-            yield from self._iter_agent_results(command, request, self.device.facts())
+            yield from self._iter_agent_results(command, request, facts)
 
     def _push_files_and_build_request(self) -> tuple[list[str], bytes]:
         """Push the agent and the models; return the agent's command and its standard input."""
@@ -192,3 +194,9 @@ class _AgentRun:
             synthetic=facts["synthetic"],
             settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
         )
+
+
+def _check_threads(target: Target, cores: int | None) -> None:
+    """Raise UsageError for more threads than the device has cores, where it says how many: its profile may not."""
+    if cores is not None and target.threads > cores:
+        raise UsageError(f"threads must be at most {target.profile.name}'s {cores} cores, but got {target.threads}")

@@ -296,6 +296,12 @@ def test_cpus_that_cannot_be_had_are_no_matter_of_installing(conv: Path, target:
     )
 
 
+def test_more_threads_than_cores_are_refused(conv: Path, device: Device) -> None:
+    """The profile of this machine gives no cores; the machine itself does."""
+    with pytest.raises(UsageError, match=r"^threads must be at most localhost's \d+ cores, but got 256$"):
+        list(iter_measurements([conv], Target("localhost", threads=256), device=device))
+
+
 def test_a_file_that_was_changed_since_it_was_checked_is_refused(conv: Path, target: Target, device: Device) -> None:
     """A batch measures what it has checked, or nothing: no other content is taken for it."""
     batch = Batch([conv], target, QUICK)
