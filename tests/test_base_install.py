@@ -61,7 +61,7 @@ def write_model(path: Path) -> None:
 def test_wheel_ships_the_device_profiles(wheel: Path) -> None:
     """Every device profile of the repository lies in the wheel, and no test does."""
     names = zipfile.ZipFile(wheel).namelist()
-    for profile in (ROOT / "device_profiles").glob("*.yaml"):
+    for profile in (ROOT / "edgenas" / "device_profiles").glob("*.yaml"):
         assert f"edgenas/device_profiles/{profile.name}" in names
     assert not [name for name in names if "test" in name.split("/")[0]]
 

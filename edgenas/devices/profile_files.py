@@ -13,9 +13,7 @@ from edgenas.files import format_suggestion, parse_dataclass, read_yaml
 
 LOCALHOST = "localhost"
 OWN_PROFILES = Path("device_profiles")  # in the working folder
-_PACKAGE = Path(__file__).parent.parent
-# In the wheel, and in a source checkout.
-_SHIPPED = (_PACKAGE / "device_profiles", _PACKAGE.parent / "device_profiles")
+_SHIPPED_PROFILES = Path(__file__).parent.parent / "device_profiles"
 
 
 def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> DeviceProfile:
@@ -59,11 +57,8 @@ def load_profile(name_or_path: str | Path, cli_name: str | None = None) -> Devic
 
 def check_not_localhost(path: Path) -> None:
     """Raise UsageError for a profile in device_profiles here that would replace the shipped ``localhost``."""
-    shipped = shipped_profile_files_by_name().get(LOCALHOST)
-    # In a checkout of edgenas the folder is its own, whichever copy of the package runs.
-    is_shipped = shipped is not None and path.exists() and path.read_bytes() == shipped.read_bytes()
     require(
-        path.stem != LOCALHOST or is_shipped,
+        path.stem != LOCALHOST or path.parent == _SHIPPED_PROFILES,
         f"{path}: {LOCALHOST} always means the shipped profile of this machine; give the file and its name another",
     )
 
@@ -75,8 +70,7 @@ def profile_files_by_name() -> dict[str, Path]:
 
 def shipped_profile_files_by_name() -> dict[str, Path]:
     """Return the files of the profiles that come with edgenas, by name."""
-    folder = next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(_SHIPPED_PROFILES.glob("*.yaml"))}
 
 
 def profile_from_dict(data: Any, where: str) -> DeviceProfile:

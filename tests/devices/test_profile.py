@@ -84,14 +84,6 @@ def test_localhost_is_always_the_shipped_one(tmp_path: Path, monkeypatch: pytest
         load_profile("localhost")
 
 
-def test_a_checkout_has_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte-identical copy of the shipped localhost.yaml is no other: an installed edgenas runs in its checkout."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "device_profiles").mkdir()
-    shutil.copy(shipped_profile_files_by_name()["localhost"], tmp_path / "device_profiles")
-    assert load_profile("localhost").name == "localhost"
-
-
 def test_a_name_and_its_file_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile that calls itself otherwise than its file is not found by name; its path is as good as before."""
     monkeypatch.chdir(tmp_path)
