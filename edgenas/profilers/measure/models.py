@@ -83,6 +83,9 @@ class MeasuredModels:
         """Return the measured models, the fastest first, each compared with the previous one."""
         return rank_results(self.results)
 
+    def __repr__(self) -> str:
+        return f"MeasuredModels({len(self.results)} of {len(self.outcomes)} measured)"
+
     def raise_for_errors(self) -> None:
         """Raise what ended the measuring early, or else a ModelError if a file could not be run."""
         if self.stopped_by is not None:

@@ -133,6 +133,11 @@ def test_an_interrupt_keeps_the_results(
         measured.raise_for_errors()
 
 
+def test_a_result_of_several_files_is_one_line(board: DeviceProfile, files: list[Path]) -> None:
+    """The representation counts the files that were measured."""
+    assert repr(measure_models(files, board, SIX)) == "MeasuredModels(3 of 3 measured)"
+
+
 def test_failed_files_are_counted(board: DeviceProfile, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One failed file is raised as it is, of several the first with their number."""
 
