@@ -128,6 +128,7 @@ def _export_bundle(
     inputs_digest = bundle_digest(prepared, export_format, file_target)
     bundle = _load_current_bundle(prepared, out, inputs_digest, file_target)
     if bundle is None:
+        replaced = " (the earlier bundle there is replaced)" if (out / "card.json").exists() else ""
         try:
             file = _make_verified_file(prepared, export_format)
             with folder.writing():
@@ -135,7 +136,7 @@ def _export_bundle(
         except VerificationError:
             _remove_bundle(prepared, out, archive)
             raise
-        progress.say(f"export    {out}")
+        progress.say(f"export    {out}{replaced}")
     else:
         progress.say(f"export    already done ({out})")
     if not archive:
