@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "edgenas"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "units", "files", "version"}
+FOUNDATION = {"errors", "units", "files", "version", "registry"}
 PACKAGES = {
-    "errors", "units", "files", "version", "costs", "graph", "data", "on_device", "devices", "space", "ofa", "accuracy",
-    "export", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
+    "errors", "units", "files", "version", "registry", "costs", "graph", "data", "on_device", "devices", "space", "ofa",
+    "accuracy", "export", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "on_device": FOUNDATION,
     "units": {"errors"},
     "files": {"errors"},
+    "registry": {"errors", "files"},
     "costs": FOUNDATION,
     "graph": FOUNDATION,
     "data": FOUNDATION,
