@@ -166,3 +166,9 @@ DEVICES = Registry(
         "absent": "edgenas.devices.absent:AbsentDevice",
     },
 )
+RUNTIMES = Registry(
+    "edgenas.runtimes",
+    "runtime",
+    "edgenas.runtimes.contract:Runtime",
+    {"onnxruntime": "edgenas.runtimes.onnxruntime:OnnxRuntime", "litert": "edgenas.runtimes.litert:LiteRT"},
+)

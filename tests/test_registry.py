@@ -13,11 +13,11 @@ from edgenas.data import load_data
 from edgenas.devices import connect_device
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import UsageError
-from edgenas.registry import DATA_SETS, DEVICES, SPACES, Registry
+from edgenas.registry import DATA_SETS, DEVICES, RUNTIMES, SPACES, Registry
 from edgenas.space import space_from_dict
 from tests.fixtures.installed_package import install_package
 
-REGISTRIES = [SPACES, DATA_SETS, DEVICES]
+REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES]
 EXTENSION = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -132,8 +132,9 @@ def test_a_package_that_cannot_be_loaded_is_named(
     [
         (DEVICES, "gives <class 'dict'>, not an edgenas Device class"),
         (SPACES, "gives <class 'dict'>, not an edgenas SearchSpace class"),
+        (RUNTIMES, "gives <class 'dict'>, not an edgenas Runtime class"),
     ],
-    ids=["devices", "spaces"],
+    ids=["devices", "spaces", "runtimes"],
 )
 def test_a_thing_of_the_wrong_kind_is_refused(
     registry: Registry, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import digest, parse_dataclass, read_bytes, read_document, write_document
 from edgenas.on_device.speed_probe import is_same_speed
-from edgenas.pipeline.export_formats import format_of, write_random_file
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
@@ -27,6 +27,7 @@ from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import at_baseline, common_baseline
 from edgenas.profilers.measure.validity import MAX_DRIFT
+from edgenas.runtimes.building import write_random_file
 
 _KIND, _VERSION = "table_check", 3
 _PLAN, _PLAN_VERSION = "table_check_plan", 2

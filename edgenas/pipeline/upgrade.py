@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError
-from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.files import digest, read_bytes, read_document, write_bytes, write_document
 from edgenas.pipeline.measurement_log import log_bytes
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.profilers import LatencyTable, Measurement
+from edgenas.runtimes import all_formats
 from edgenas.search import Front
 from edgenas.space import SearchSpace, space_from_dict
 
@@ -235,7 +235,7 @@ def _pictures(folder: RunFolder) -> Iterator[tuple[Path, Path]]:
 
 def _remove_old(folder: RunFolder) -> None:
     """Move the targets' bundles, and remove the old files and folders; what is no part of a run stays."""
-    formats = {f"{name}-{precision}" for name in FORMATS for precision in PRECISIONS[name]}
+    formats = set(map(str, all_formats()))
     for old in sorted(path for path in folder.root.glob("bundles/*/*") if path.parent.name not in formats):
         new = folder.bundle(old.parent.name, old.name)
         if not new.exists():

@@ -14,7 +14,7 @@ from edgenas.errors import DeviceError, ModelError
 from edgenas.files import digest
 from edgenas.profilers.measure.baseline_speed import at_baseline, baseline_probe
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import MODEL_SUFFIXES, check_models
+from edgenas.profilers.measure.protocol import check_models
 from edgenas.profilers.measure.reference_model import (
     INTERVAL,
     MIN_REFERENCES,
@@ -29,6 +29,7 @@ from edgenas.profilers.measure.session import iter_measurements
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.statistics import processes_needed
 from edgenas.profilers.measure.validity import drift_problem
+from edgenas.runtimes import load_runtime
 
 # A rejected process is replaced, until three times as many as are wanted have been tried.
 _MAX_TRIES = 3
@@ -195,13 +196,13 @@ class Batch:
     @contextlib.contextmanager
     def _reference_file(self, processes: int) -> Iterator[Path | None]:
         """Write the reference model to a temporary file; None for few processes, or where it cannot be made."""
-        suffix = MODEL_SUFFIXES[self._target.runtime][0]
+        runtime = load_runtime(self._target.runtime)
         wanted = self._is_series or len(self._monitor) > 0 or processes > INTERVAL * (MIN_REFERENCES - 1)
-        model = reference_model(suffix) if wanted else None
+        model = reference_model(runtime) if wanted else None
         if model is None:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            path = Path(folder) / f"{digest(model)}{suffix}"
+            path = Path(folder) / f"{digest(model)}{runtime.suffix}"
             path.write_bytes(model)
             yield path
