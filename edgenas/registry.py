@@ -12,10 +12,15 @@ import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgenas.errors import UsageError
 from edgenas.files import suggest_nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+_GROUPS = "edgenas."  # the beginning of the names of all groups
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class Registry:
         noun: What one is called in messages.
         kind: ``module:name`` of the class that each must derive from; None where each must be a function.
         built_in: ``module:name`` of those that edgenas brings, by name.
+        name_attribute: the attribute of the class that must be the entry point's name, because files hold it.
     """
 
-    def __init__(self, group: str, noun: str, kind: str | None, built_in: Mapping[str, str]) -> None:
+    def __init__(
+        self, group: str, noun: str, kind: str | None, built_in: Mapping[str, str], name_attribute: str | None = None
+    ) -> None:
         self.group, self.noun = group, noun
-        self._kind = kind
+        self._kind, self._name_attribute = kind, name_attribute
         self._built_in = {name: _Entry(group, name, value, "edgenas") for name, value in built_in.items()}
 
     def names(self) -> list[str]:
@@ -70,7 +78,7 @@ class Registry:
         if entry is None:
             known = suggest_nearest(str(name), sorted(self.load_all()))
             raise UsageError(f"{prefix}unknown {self.noun} {name!r}{known}")
-        loaded, problem = _load(entry, self._kind)
+        loaded, problem = _load(entry, self._kind, self._name_attribute)
         if problem:
             raise UsageError(f"{prefix}{self.noun} {entry.name!r} of package {entry.package} {problem}")
         return loaded
@@ -79,7 +87,7 @@ class Registry:
         """Import and return everything that can be loaded, by name; the rest is named in a warning."""
         loaded = {}
         for name, entry in self._entries().items():
-            thing, problem = _load(entry, self._kind)
+            thing, problem = _load(entry, self._kind, self._name_attribute)
             if problem:
                 _warn(f"package {entry.package}: its {self.noun} {name!r} {problem}; it is left out")
             else:
@@ -88,7 +96,9 @@ class Registry:
 
     def _entries(self) -> dict[str, _Entry]:
         added: dict[str, _Entry] = {}
-        for entry in _installed_entries(self.group, tuple(sys.path)):
+        for entry in _installed_entries(tuple(sys.path)):
+            if entry.group != self.group:
+                continue
             other = self._built_in.get(entry.name) or added.get(entry.name)
             if other is None:
                 added[entry.name] = entry
@@ -101,21 +111,26 @@ class Registry:
 
 
 @functools.cache
-def _installed_entries(group: str, path: tuple[str, ...]) -> tuple[_Entry, ...]:
-    """Return the entry points of a group, sorted; ``path`` is Python's search path, where packages are looked for."""
+def _installed_entries(path: tuple[str, ...]) -> tuple[_Entry, ...]:
+    """Return edgenas's entry points of all packages on a search path, sorted by name and package."""
     from importlib.metadata import distributions
 
-    found = {
-        _Entry(group, point.name, point.value, distribution.name)
-        for distribution in distributions(path=list(path))
-        for point in distribution.entry_points
-        if point.group == group
-    }
+    found = {entry for distribution in distributions(path=list(path)) for entry in _entries_of(distribution)}
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.package, entry.value)))
 
 
+def _entries_of(distribution: Distribution) -> list[_Entry]:
+    """Return edgenas's entry points of a package, none where its metadata is damaged."""
+    try:
+        points = [point for point in distribution.entry_points if point.group.startswith(_GROUPS)]
+    except Exception as error:  # its lines are parsed by the standard library, which raises what comes
+        _warn(f"package {distribution.name}: its entry points cannot be read ({error}); install it again")
+        return []
+    return [_Entry(point.group, point.name, point.value, str(distribution.name)) for point in points]
+
+
 @functools.cache
-def _load(entry: _Entry, kind: str | None) -> tuple[Any, str]:
+def _load(entry: _Entry, kind: str | None, name_attribute: str | None) -> tuple[Any, str]:
     """Return the object of an entry, and the problem with it, empty where there is none."""
     try:
         loaded = _import(entry.value)
@@ -126,8 +141,13 @@ def _load(entry: _Entry, kind: str | None) -> tuple[Any, str]:
         return None, f"cannot be loaded ({reason}); update or uninstall the package"
     if kind is None:
         return loaded, "" if callable(loaded) else f"gives {loaded!r}, which is no function"
-    is_right = isinstance(loaded, type) and issubclass(loaded, _import(kind))
-    return loaded, "" if is_right else f"gives {loaded!r}, not an edgenas {kind.partition(':')[2]} class"
+    if not (isinstance(loaded, type) and issubclass(loaded, _import(kind))):
+        return loaded, f"gives {loaded!r}, not an edgenas {kind.partition(':')[2]} class"
+    own_name = entry.name if name_attribute is None else getattr(loaded, name_attribute, None)
+    return (
+        loaded,
+        "" if own_name == entry.name else f"has {name_attribute} {own_name!r}; give its entry point that name",
+    )
 
 
 def _import(value: str) -> Any:
@@ -153,6 +173,7 @@ SPACES = Registry(
         "proxyless": "edgenas.space.proxyless:ProxylessNAS",
         "resnet50d": "edgenas.space.resnet:ResNet50D",
     },
+    name_attribute="family",
 )
 DATA_SETS = Registry("edgenas.data_sets", "data set", None, {"digits": "edgenas.data.data_set:load_digits"})
 DEVICES = Registry(
@@ -171,4 +192,5 @@ RUNTIMES = Registry(
     "runtime",
     "edgenas.runtimes.contract:Runtime",
     {"onnxruntime": "edgenas.runtimes.onnxruntime:OnnxRuntime", "litert": "edgenas.runtimes.litert:LiteRT"},
+    name_attribute="name",
 )

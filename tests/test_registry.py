@@ -155,6 +155,26 @@ def test_a_data_set_that_is_no_function_is_refused(tmp_path: Path, monkeypatch: 
         load_data("wrong")
 
 
+def test_damaged_metadata_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A package whose list of entry points cannot be parsed is named once, and everything else is found."""
+    install_package(tmp_path, monkeypatch, "registry-damaged", "", {})
+    (tmp_path / "registry_damaged-1.0.dist-info" / "entry_points.txt").write_text("[edgenas.data_sets]\ndamaged\n")
+    with caplog.at_level(logging.WARNING):
+        assert [registry.names() == list(registry.load_all()) for registry in REGISTRIES] == [True] * len(REGISTRIES)
+    (record,) = caplog.records
+    assert "package registry-damaged: its entry points cannot be read" in record.getMessage()
+
+
+def test_an_entry_point_is_called_as_what_it_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A space under another name than its family is refused: files that hold the family could not be read."""
+    points = {"edgenas.spaces": {"mobile": "edgenas.space.mobilenet_v3:MobileNetV3"}}
+    install_package(tmp_path, monkeypatch, "registry-renamed", "", points)
+    with pytest.raises(UsageError, match="has family 'mobilenet_v3'; give its entry point that name"):
+        space_from_dict({"family": "mobile"}, "space.json")
+
+
 def test_a_built_in_name_cannot_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

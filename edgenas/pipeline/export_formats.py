@@ -54,8 +54,8 @@ def make_for(purpose: str, formats: Sequence[ExportFormat]) -> list[ExportFormat
     variants = variants_by_purpose()
     if purpose not in variants:
         raise UsageError(f"unknown target {purpose!r}; known: {', '.join(variants)}")
-    chosen = [export_format.made_for(purpose) or export_format for export_format in formats]
-    if chosen == list(formats):
+    chosen = list(dict.fromkeys(each.made_for(purpose) or each for each in formats))
+    if variants[purpose] not in chosen:
         name, precision = variants[purpose].format, variants[purpose].stored.precision
         raise UsageError(
             f"target {purpose} is for {precision} {name.upper()}; give --format {name} --precision {precision}"

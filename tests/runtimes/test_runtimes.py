@@ -7,10 +7,12 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgenas.bundle import open_bundle, write_bundle
 from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, UsageError
@@ -37,6 +39,7 @@ every_runtime = pytest.mark.parametrize("runtime", all_runtimes(), ids=lambda ru
 AVERAGES = """
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +54,7 @@ class Averages(Runtime):
     version_program = "import numpy; print(numpy.__version__)"
     card_packages = ("edgenas", "numpy")
     script_import = "import numpy"
-    script_body = "logits = np.zeros(3)"
+    script_body = 'logits = (preprocess(image).mean((2, 3)) * np.load(HERE / "model.npz")["factor"])[0]'
 
     @property
     def device_module(self):
@@ -211,6 +214,25 @@ def test_an_added_runtime_is_measured(
     images = np.random.default_rng(0).random((2, 3, 24, 24), dtype=np.float32)
     (there,) = run_on_device(path, [images], target)
     np.testing.assert_array_equal(there, averages.run(path.read_bytes(), images))
+
+
+def test_an_added_runtimes_bundle_is_complete(
+    averages: Runtime, bundle_arguments: dict[str, Any], small_space: MobileNetV3, tmp_path: Path
+) -> None:
+    """A bundle of its format is written, verified and archived, and its script runs."""
+    model, entry = write_random_file(small_space.smallest, ExportFormat("npz")), bundle_arguments["sample_input"]
+    logits = averages.run(model, entry)
+    facts: dict[str, Any] = {"labels": ["red", "green", "blue"], "expected": logits, "reference": logits}
+    bundle = write_bundle(
+        tmp_path / "ship", **{**bundle_arguments, **facts, "export_format": ExportFormat("npz"), "model": model}
+    )
+    assert bundle.model.name == "model.npz"
+    assert bundle.verify().export_format == ExportFormat("npz")
+    command = [sys.executable, str(bundle.path / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == bundle.verify().label
+    with open_bundle(bundle.archive()) as opened:
+        assert opened.verify().label == bundle.verify().label
 
 
 def test_the_suffix_of_an_added_runtime_finds_it(averages: Runtime, profile: DeviceProfile, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from edgenas.profilers.measure.batch import Batch
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.result import MeasurementResult
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.runtimes import runtime_of_suffix
+from edgenas.runtimes import is_runtime, load_runtime
 
 Outcome = MeasurementResult | ModelError | DeviceError | None
 
@@ -172,9 +172,9 @@ def _choose_target(
             )
         return device
     target = Target(device, runtime, precision, threads)
-    fitting = runtime_of_suffix(model.suffix)
-    if runtime is None and fitting is not None and fitting.name in device.runtimes:
-        return Target(device, fitting.name, precision, threads)
+    fitting = [name for name in device.runtimes if is_runtime(name) and load_runtime(name).suffix == model.suffix]
+    if runtime is None and fitting and target.runtime not in fitting:
+        return Target(device, fitting[0], precision, threads)
     return target
 
 
