@@ -20,10 +20,11 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, connect_device, load_profile
-from edgenas.pipeline.export_formats import format_of, write_random_file
+from edgenas.pipeline.export_formats import format_of
 from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
 from edgenas.profilers.latency.prior import fit_non_negative
+from edgenas.runtimes.building import write_random_file
 from edgenas.space import Architecture, MobileNetV3, SearchSpace
 
 SPACES: dict[str, SearchSpace] = {

@@ -48,15 +48,17 @@ from edgenas.accuracy.released import ReleasedPredictor
 from edgenas.costs import Genes
 from edgenas.devices import Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
-from edgenas.export import ExportFormat, build_onnx, random_weights
+from edgenas.export import build_onnx, random_weights
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.on_device.speed_probe import EXPONENT
-from edgenas.pipeline.export_formats import build_file, format_of
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
+from edgenas.runtimes import ExportFormat, SourceModel
+from edgenas.runtimes.building import build_file
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
 
@@ -329,7 +331,7 @@ class Measuring:
 
 def file_of(kind: ExportFormat, model: bytes) -> bytes:
     """Return an ONNX model as a file of a format."""
-    return build_file(model, kind, calibration(model) if kind.precision == "int8" else None)[0]
+    return build_file(SourceModel(model), kind, calibration(model) if kind.is_calibrated else None)[0]
 
 
 def calibration(model: bytes) -> Calibration:

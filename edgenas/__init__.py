@@ -24,7 +24,7 @@ _MODULES = {
     "EdgeNASError": "edgenas.errors",
     "ErrorMetrics": "edgenas.profilers.latency.agreement",
     "Explanation": "edgenas.pipeline.explain",
-    "ExportFormat": "edgenas.export",
+    "ExportFormat": "edgenas.runtimes",
     "ExportSettings": "edgenas.pipeline.prepared_model",
     "ExportedBundle": "edgenas.pipeline.export",
     "Front": "edgenas.search",
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
     from edgenas.devices import connect_device as connect_device
     from edgenas.devices import load_profile as load_profile
     from edgenas.errors import EdgeNASError as EdgeNASError
-    from edgenas.export import ExportFormat as ExportFormat
     from edgenas.ofa import Schedule as Schedule
     from edgenas.ofa import Supernet as Supernet
     from edgenas.ofa import load_released as load_released
@@ -123,6 +122,7 @@ if TYPE_CHECKING:
     from edgenas.regression import LatencyCheck as LatencyCheck
     from edgenas.regression import check_latency as check_latency
     from edgenas.regression import record_baseline as record_baseline
+    from edgenas.runtimes import ExportFormat as ExportFormat
     from edgenas.search import Front as Front
     from edgenas.space import Architecture as Architecture
     from edgenas.space import MobileNetV3 as MobileNetV3

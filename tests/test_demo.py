@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgenas.bundle import Bundle
-from edgenas.export import ExportFormat
+from edgenas.runtimes import ExportFormat
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

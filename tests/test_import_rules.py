@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "edgenas"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "units", "files", "version"}
+FOUNDATION = {"errors", "units", "files", "version", "registry"}
 PACKAGES = {
-    "errors", "units", "files", "version", "costs", "graph", "data", "on_device", "devices", "space", "ofa", "accuracy",
-    "export", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
+    "errors", "units", "files", "version", "registry", "costs", "graph", "data", "on_device", "devices", "space", "ofa",
+    "accuracy", "export", "runtimes", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,16 +21,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "on_device": FOUNDATION,
     "units": {"errors"},
     "files": {"errors"},
+    "registry": {"errors", "files"},
     "costs": FOUNDATION,
     "graph": FOUNDATION,
     "data": FOUNDATION,
-    "devices": FOUNDATION | {"on_device"},
+    "devices": FOUNDATION | {"on_device", "runtimes"},
     "space": FOUNDATION | {"costs"},
     "ofa": FOUNDATION | {"space", "costs", "data"},
     "accuracy": FOUNDATION | {"space", "ofa", "data", "costs"},
     "export": FOUNDATION | {"space", "graph"},
-    "bundle": FOUNDATION | {"data", "export"},
-    "profilers": FOUNDATION | {"on_device", "devices", "space", "export", "graph", "costs"},
+    "runtimes": FOUNDATION | {"on_device", "space", "graph", "export"},
+    "bundle": FOUNDATION | {"data", "export", "runtimes"},
+    "profilers": FOUNDATION | {"on_device", "devices", "space", "export", "runtimes", "graph", "costs"},
     "search": FOUNDATION | {"space", "costs"},
     "regression": FOUNDATION | {"profilers", "devices"},
     "report": PACKAGES - {"pipeline", "cli"},

@@ -24,13 +24,14 @@ from edgenas.bundle.check import (
     VerifiedBundle,
     bundle_file_names,
     compute_sha256sums,
+    find_file_format,
     verify_bundle_folder,
     verify_contents,
 )
 from edgenas.bundle.texts import bundle_scripts, render_model_card
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
-from edgenas.export.formats import FORMATS, ExportFormat
 from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, parse_dataclass, write_bytes, write_document
+from edgenas.runtimes import ExportFormat, file_formats
 
 _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
@@ -63,8 +64,7 @@ class Bundle:
     @property
     def model_path(self) -> Path:
         """The model file."""
-        tflite = self.path / "model.tflite"
-        return tflite if tflite.exists() else self.path / "model.onnx"
+        return self.path / f"model.{find_file_format(self.path)}"
 
     @property
     def card(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     if path.is_dir() or not path.exists():
         yield Bundle(path)
         return
-    with open_unpacked_archive(path, *map(bundle_file_names, FORMATS)) as folder:
+    with open_unpacked_archive(path, *map(bundle_file_names, file_formats())) as folder:
         try:
             yield Bundle(folder)
         except VerificationError as error:
@@ -150,7 +150,7 @@ def write_bundle(
     if any(set(label) & {"\n", "\r"} for label in labels):
         raise UsageError("a label must be one line: labels.txt has one a line")
     settings = asdict(parse_dataclass(PreprocessingSettings, dict(preprocessing), "preprocessing"))
-    facts = {"kind": str(export_format), **card}
+    facts = {"kind": str(export_format.stored), **card}
     try:
         canonical_json_bytes(facts)
     except (TypeError, ValueError) as error:
@@ -182,7 +182,7 @@ def check_replaceable(folder: Path) -> None:
     if not target.exists():
         return
     names = {entry.name for entry in target.iterdir()} if target.is_dir() else {target.name}
-    allowed = {*(name for file_format in FORMATS for name in bundle_file_names(file_format)), "__pycache__"}
+    allowed = {*(name for file_format in file_formats() for name in bundle_file_names(file_format)), "__pycache__"}
     foreign = sorted(names - allowed)
     remedy = "move it away or choose another folder"
     if foreign:

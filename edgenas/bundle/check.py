@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.bundle.archive import read_npz_arrays
-from edgenas.bundle.model_file import ModelInterface, parse_model_interface, run_model
 from edgenas.bundle.texts import bundle_scripts
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
-from edgenas.export.formats import ExportFormat
-from edgenas.export.parity import PARITY_LIMITS, check_onnx, compare_logits
-from edgenas.export.tflite.metadata import has_other_labels
+from edgenas.export.parity import PARITY_LIMITS, compare_logits
 from edgenas.files import Schema, parse_dataclass, read_bytes, read_document, rename_keys, sha256_hex
+from edgenas.runtimes import ExportFormat, ModelInterface, Runtime, file_formats, runtime_of_format
 from edgenas.version import __version__
 
 _KEYS_RENAMED_IN_3 = {"made_from": "inputs_digest", "verdict": "validity"}
@@ -145,6 +143,12 @@ def bundle_file_names(file_format: str) -> tuple[str, ...]:
     )
 
 
+def find_file_format(folder: Path) -> str:
+    """Return the format of a bundle's model file; where there is none or several, the one that messages name."""
+    formats = file_formats()
+    return next((each for each in reversed(formats) if (folder / f"model.{each}").exists()), formats[0])
+
+
 def compute_sha256sums(folder: Path, file_format: str) -> bytes:
     """Return the content of SHA256SUMS for a bundle's other files, as sha256sum writes it."""
     names = bundle_file_names(file_format)[:-1]
@@ -157,7 +161,7 @@ def verify_bundle_folder(folder: Path) -> VerifiedBundle:
     Raises:
         VerificationError: naming the file and the rule.
     """
-    file_format = "tflite" if (folder / "model.tflite").exists() else "onnx"
+    file_format = find_file_format(folder)
     _check_files_present(folder, file_format)
     _check_sha256sums(folder, file_format)
     try:
@@ -179,50 +183,48 @@ def verify_contents(folder: Path, file_format: str) -> VerifiedBundle:
     card = CARD_SCHEMA.read(folder / "card.json")
     document = read_document(folder / "preprocessing.json", "preprocessing", PreprocessingSettings.VERSION)
     settings = asdict(parse_dataclass(PreprocessingSettings, document, "preprocessing.json"))
-    model = read_bytes(folder / f"model.{file_format}")
-    interface = _read_checked_interface(model, file_format, card)
+    model, runtime = read_bytes(folder / f"model.{file_format}"), runtime_of_format(file_format)
+    interface = _read_checked_interface(model, runtime, card)
     foreign_scripts = _find_foreign_scripts_version(folder, file_format, card)
     sample = _read_checked_sample(folder / "sample.npz", settings)
-    labels = _read_checked_labels(folder / "labels.txt", sample, model if file_format == "tflite" else None)
-    limits = PARITY_LIMITS[interface.export_format.precision]
+    labels = _read_checked_labels(folder / "labels.txt", sample, model, runtime)
+    export_format = ExportFormat(file_format, interface.precision)
+    limits = PARITY_LIMITS[export_format.parity_precision]
     try:
         compare_logits(sample.reference, sample.expected, limits.largest)
     except VerificationError as error:
         raise VerificationError(f"sample.npz: is not what a network in float32 gives ({error})") from None
     try:
-        parity = compare_logits(sample.expected, run_model(model, file_format, sample.images), limits.again)
+        parity = compare_logits(sample.expected, runtime.run(model, sample.images), limits.again)
     except ModelError as error:
         raise VerificationError(f"model.{file_format}: {error}") from None
     except VerificationError as error:
         raise VerificationError(f"model.{file_format}: does not give the logits of sample.npz ({error})") from None
     allowed = limits.again * max(1.0, float(np.abs(sample.expected).max()))
     label = labels[int(sample.expected.argmax())]
-    return VerifiedBundle(
-        interface.export_format, label, parity.max_difference, allowed, sample, interface, foreign_scripts
-    )
+    return VerifiedBundle(export_format, label, parity.max_difference, allowed, sample, interface, foreign_scripts)
 
 
-def _read_checked_interface(model: bytes, file_format: str, card: Mapping[str, Any]) -> ModelInterface:
+def _read_checked_interface(model: bytes, runtime: Runtime, card: Mapping[str, Any]) -> ModelInterface:
     """Return the model's interface, read from the file and not from the card, which must agree with it."""
+    name = f"model{runtime.suffix}"
     try:
-        interface = parse_model_interface(model, file_format)
+        interface = runtime.read_interface(model)
     except ModelError as error:
-        raise VerificationError(f"model.{file_format}: {error}") from None
-    if file_format == "onnx":
-        check_onnx(model)
-    if card["kind"] != str(interface.export_format):
-        raise VerificationError(
-            f"card.json: says {card['kind']!r}, but model.{file_format} is {interface.export_format}"
-        )
+        raise VerificationError(f"{name}: {error}") from None
+    runtime.check_file(model)
+    kind = str(ExportFormat(runtime.file_format, interface.precision))
+    if card["kind"] != kind:
+        raise VerificationError(f"card.json: says {card['kind']!r}, but {name} is {kind}")
     actual = {
         "model_sha256": sha256_hex(model),
         "model_bytes": len(model),
         "input": interface.input.to_dict(),
         "output": interface.output.to_dict(),
     }
-    for name, value in actual.items():
-        if name in card and card[name] != value:
-            raise VerificationError(f"card.json: its {name!r} is not that of model.{file_format}, which is {value}")
+    for fact, value in actual.items():
+        if fact in card and card[fact] != value:
+            raise VerificationError(f"card.json: its {fact!r} is not that of {name}, which is {value}")
     return interface
 
 
@@ -242,8 +244,8 @@ def _find_foreign_scripts_version(folder: Path, file_format: str, card: Mapping[
     return None
 
 
-def _read_checked_labels(path: Path, sample: Sample, tflite: bytes | None) -> list[str]:
-    """Return the labels, one for each logit of the sample and the same as behind a TFLite file."""
+def _read_checked_labels(path: Path, sample: Sample, model: bytes, runtime: Runtime) -> list[str]:
+    """Return the labels, one for each logit of the sample and the same as in a model file that stores them."""
     try:
         labels = read_bytes(path).decode().split("\n")[:-1]
     except UnicodeDecodeError:
@@ -252,8 +254,8 @@ def _read_checked_labels(path: Path, sample: Sample, tflite: bytes | None) -> li
         raise VerificationError(
             f"labels.txt: has {len(labels)} labels, but sample.npz has logits of shape {sample.expected.shape}"
         )
-    if tflite is not None and has_other_labels(tflite, labels):
-        raise VerificationError("labels.txt: differs from the labels behind model.tflite")
+    if runtime.has_other_labels(model, labels):
+        raise VerificationError(f"labels.txt: differs from the labels behind model{runtime.suffix}")
     return labels
 
 

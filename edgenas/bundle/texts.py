@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgenas.data import preprocess
+from edgenas.runtimes import runtime_of_format
 
 _SCRIPT = '''"""Print the label of the sample image: python run.py. Needs numpy and {runtime} only."""
 
@@ -29,32 +30,6 @@ with np.load(HERE / "sample.npz", allow_pickle=False) as sample:
 labels = (HERE / "labels.txt").read_text(encoding="utf-8").split("\\n")
 print(labels[int(logits.argmax())])
 '''
-_ONNX = """\
-session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
-entry = session.get_inputs()[0]
-batch = entry.shape[0] if isinstance(entry.shape[0], int) else 1
-images = np.repeat(preprocess(image), batch, axis=0)
-logits = session.run(None, {entry.name: images})[0][0]"""
-_TFLITE = """\
-interpreter = Interpreter(model_path=str(HERE / "model.tflite"))
-interpreter.allocate_tensors()
-entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-images = np.repeat(preprocess(image), entry["shape"][0], axis=0)
-if entry["dtype"] == np.int8:  # images as integers: number = (integer - zero point) * scale
-    scale, zero_point = entry["quantization"]
-    images = np.clip(np.rint(images / scale) + zero_point, -128, 127).astype(np.int8)
-interpreter.set_tensor(entry["index"], images)
-interpreter.invoke()
-logits = interpreter.get_tensor(result["index"])[0]"""
-
-_RUN_SCRIPTS = {
-    "onnx": _SCRIPT.format(runtime="onnxruntime", imports="import onnxruntime", body=_ONNX),
-    "tflite": _SCRIPT.format(
-        runtime="ai-edge-litert", imports="from ai_edge_litert.interpreter import Interpreter", body=_TFLITE
-    ),
-}
-_RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
-
 _CARD = """# Model card
 
 Made by edgenas. `python run.py` runs the sample image with numpy and {runtime} alone;
@@ -89,7 +64,9 @@ _MAX_LABELS_SHOWN = 20
 
 def bundle_scripts(file_format: str) -> dict[str, bytes]:
     """Return the programs of a bundle by file name; ``verify`` compares them byte by byte."""
-    return {"preprocess.py": inspect.getsource(preprocess).encode(), "run.py": _RUN_SCRIPTS[file_format].encode()}
+    runtime = runtime_of_format(file_format)
+    script = _SCRIPT.format(runtime=runtime.package, imports=runtime.script_import, body=runtime.script_body)
+    return {"preprocess.py": inspect.getsource(preprocess).encode(), "run.py": script.encode()}
 
 
 def render_model_card(
@@ -104,7 +81,7 @@ def render_model_card(
     part = f"its middle square, {crop:.6g} of the shorter side," if crop else "the whole of it,"
     return _CARD.format(
         **preprocessing,
-        runtime=_RUNTIMES[file_format],
+        runtime=runtime_of_format(file_format).package,
         model=f"model.{file_format}",
         shape=shape,
         part=part,

@@ -75,8 +75,12 @@ def command(
 def _format_export_options(target: Target) -> str:
     """Return the options of export that name the target's file format, where they are not the defaults."""
     from edgenas.pipeline.export_formats import format_of
+    from edgenas.runtimes import ExportFormat
 
     export_format = format_of(target)
-    options = f" --format {export_format.format}" if export_format.format != "onnx" else ""
-    named = export_format.precision == "fp32" or export_format.precision != target.profile.default.precision
+    options = f" --format {export_format.format}" if export_format.format != ExportFormat().format else ""
+    named = (
+        export_format.precision == ExportFormat().precision
+        or export_format.precision != target.profile.default.precision
+    )
     return options if named else f"{options} --precision {export_format.precision}"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgenas.space import Architecture
 
 EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
-_TENSORRT = "tensorrt"
 _DYNAMIC = "dynamic"
 
 
@@ -55,17 +54,17 @@ def command(
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import FailedExportError
-    from edgenas.pipeline.export_formats import combine_formats
+    from edgenas.pipeline.export_formats import combine_formats, make_for
     from edgenas.pipeline.prepared_model import ExportSettings
+    from edgenas.runtimes import ExportFormat
 
-    if target not in (None, _TENSORRT):
-        raise UsageError(f"unknown target {target!r}; known: {_TENSORRT}")
-    formats, skipped = combine_formats(format or ["onnx"], precision or ["fp32"])
+    formats, skipped = combine_formats(format or [ExportFormat().format], precision or [ExportFormat().precision])
+    if target is not None:
+        formats = make_for(target, formats)
     settings = ExportSettings(
         calibration=calibration,
         method=calibration_method,
         keep_float=tuple(keep_float or ()),
-        symmetric=target == _TENSORRT,
         batch=_parse_batch(batch),
     )
     opened = Run(run)
@@ -105,7 +104,7 @@ def _load_architecture(run: Run, arch: str | None, device: str | None, target: T
 
 def _bundle_to_dict(exported: ExportedBundle) -> dict[str, Any]:
     return {
-        "format": str(exported.export_format),
+        "format": exported.card["kind"],
         "for": exported.card["for"],
         "bundle": str(exported.bundle.path),
         "model": str(exported.bundle.model_path),

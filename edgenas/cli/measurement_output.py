@@ -86,15 +86,11 @@ def _read_macs_text(path: Path) -> str:
 
 
 def _try_read_graph_summary(path: Path) -> GraphSummary | None:
-    """Return the costs of an ONNX file by its graph; None for another kind, or one that cannot be read."""
-    from edgenas.graph import summarise_model
+    """Return the costs of a file by its graph; None for a kind that cannot be read."""
+    from edgenas.runtimes import runtime_of_suffix
 
-    if path.suffix != ".onnx":
-        return None
-    try:
-        return summarise_model(path)
-    except ModelError:
-        return None
+    runtime = runtime_of_suffix(path.suffix)
+    return None if runtime is None else runtime.summarise_graph(path)
 
 
 def format_conditions(results: Sequence[MeasurementResult]) -> str:

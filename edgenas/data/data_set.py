@@ -7,15 +7,13 @@ The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import UsageError
-from edgenas.files import format_suggestion
+from edgenas.registry import DATA_SETS
 
 if TYPE_CHECKING:
     import torch
@@ -156,10 +154,11 @@ def _split_indices_by_class(
     return train, validation, test
 
 
-def _load_digits() -> DataSet:
-    from sklearn.datasets import load_digits
+def load_digits() -> DataSet:
+    """Return ``digits``, with a fixed split by class: 60% for training, 20% for validation, 20% for testing."""
+    from sklearn import datasets
 
-    digits = load_digits()
+    digits = datasets.load_digits()
     images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
     train, validation, test = (
         Split(images[indices], labels[indices], indices)
@@ -170,15 +169,11 @@ def _load_digits() -> DataSet:
     return DataSet("digits", tuple(str(digit) for digit in range(10)), preprocessing, train, validation, test)
 
 
-_DATA_SETS: dict[str, Callable[[], DataSet]] = {"digits": _load_digits}
-
-
 def load_data(name: str) -> DataSet:
     """Return a data set by name.
 
     Raises:
         UsageError: for an unknown name, with the nearest known ones.
     """
-    if name not in _DATA_SETS:
-        raise UsageError(f"unknown data set {name!r}{format_suggestion(name, sorted(_DATA_SETS))}")
-    return _DATA_SETS[name]()
+    data_set: DataSet = DATA_SETS.load(name)()
+    return data_set

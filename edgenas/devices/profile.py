@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
 from edgenas.files import StrictInt, format_suggestion
+from edgenas.runtimes import target_precisions
 
-PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
 ALL_CPUS = "all"  # the affinity of a target that may use every CPU
 _MOST_THREADS = 256
 _MOST_CPUS = 4096
@@ -177,7 +177,8 @@ def check_target(
         runtime in profile.runtimes,
         f"profile {profile.name} has no runtime {runtime!r}{format_suggestion(runtime, sorted(profile.runtimes))}",
     )
-    require(precision in PRECISIONS, f"unknown precision {precision!r}{format_suggestion(precision, list(PRECISIONS))}")
+    precisions = target_precisions()
+    require(precision in precisions, f"unknown precision {precision!r}{format_suggestion(precision, precisions)}")
     require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
     require(
         profile.cores is None or threads <= profile.cores,

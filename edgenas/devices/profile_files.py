@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
-from edgenas.devices.registry import load_device_class
 from edgenas.errors import UsageError
 from edgenas.files import format_suggestion, parse_dataclass, read_yaml
+from edgenas.registry import DEVICES
 
 LOCALHOST = "localhost"
 OWN_PROFILES = Path("device_profiles")  # in the working folder
@@ -88,7 +88,7 @@ def profile_from_dict(data: Any, where: str) -> DeviceProfile:
     connection = data.get("connection")
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):
         raise UsageError(f"{where}: key 'connection' must say its kind, for example 'connection: {{kind: local}}'")
-    connection_type = load_device_class(connection["kind"], where).connection_type
+    connection_type = DEVICES.load(connection["kind"], where).connection_type
     parsed: dict[str, Any] = {"connection": parse_dataclass(connection_type, connection, f"{where}: connection")}
     runtimes = data.get("runtimes")
     if isinstance(runtimes, dict):

@@ -24,7 +24,8 @@ from edgenas import on_device
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import format_suggestion, sha256_hex
+from edgenas.files import sha256_hex
+from edgenas.runtimes import Runtime, all_runtimes, load_runtime
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
 VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
@@ -32,14 +33,6 @@ _SCRIPT = Path(on_device.__file__).with_name("install.py")
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
 _OLDEST_GLIBC_MINOR = 17
-# The package of each runtime, and the packages of onnxruntime's builds with further providers.
-_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
-_PROVIDER_PACKAGES = {
-    "TensorrtExecutionProvider": "onnxruntime-gpu",
-    "CUDAExecutionProvider": "onnxruntime-gpu",
-    "QNNExecutionProvider": "onnxruntime-qnn",
-    "OpenVINOExecutionProvider": "onnxruntime-openvino",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ class ProbeResult:
 class _RuntimePackages:
     """A runtime to install: its packages, and the wheel files that the caller gave for some of them."""
 
-    runtime: str
+    runtime: Runtime
     packages: tuple[str, ...]
     wheels: tuple[Path, ...]
 
@@ -142,7 +135,7 @@ def install_runtimes(
     installer = _Installer(device, profile, python, deadline)
     probe = installer.probe()
     fingerprint = [each.fingerprint for each in runtimes]
-    is_complete = set(probe.note.get("versions", ())) == {each.runtime for each in runtimes}
+    is_complete = set(probe.note.get("versions", ())) == {each.runtime.name for each in runtimes}
     if probe.works and is_complete and probe.note["asked"] == fingerprint:
         answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
         return _checked_installed_runtimes(profile, answer, "already installed")
@@ -152,15 +145,16 @@ def install_runtimes(
             f" {_NEEDED_BYTES / 1e6:.0f} MB; free space there or set work_dir in the profile"
         )
     if not offline and not wheels:
-        say(f"{profile.name}: installing {', '.join(each.runtime for each in runtimes)} by pip there")
+        say(f"{profile.name}: installing {', '.join(each.runtime.name for each in runtimes)} by pip there")
         answer = installer.install_by_pip(runtimes, fingerprint)
         if "failed" not in answer:
             return _checked_installed_runtimes(profile, answer, "by pip on the device")
         say(f"{profile.name}: {answer['failed']}; fetching wheels here instead")
     if probe.bits == 32:
+        packages = " or ".join(sorted(each.package for each in all_runtimes()))
         raise DeviceError(
             f"{profile.name}: Python there is a 32-bit one ({probe.machine}), for which there are no wheels of"
-            f" {' or '.join(sorted(_PACKAGES.values()))}; install the 64-bit system, or tflite-runtime 2.14 yourself"
+            f" {packages}; install the 64-bit system, or tflite-runtime 2.14 yourself"
             " (Python 3.9 or 3.11) and name its interpreter as python in the profile"
         )
     answer = installer.install_wheels(runtimes, fingerprint, probe, say)
@@ -177,7 +171,9 @@ class _Installer:
 
     def probe(self) -> ProbeResult:
         """Return the device's platform and installation. Raise DeviceError for an unsupported Python."""
-        answer = self._run_script({"action": "probe"})
+        answer = self._run_script(
+            {"action": "probe", "checks": {each.name: each.version_program for each in all_runtimes()}}
+        )
         if "failed" in answer:
             raise DeviceError(f"{self._profile.name}: {answer['failed']}; set another work_dir in the profile")
         probe = ProbeResult(**{**answer, "libc": tuple(answer["libc"])})
@@ -190,7 +186,7 @@ class _Installer:
         return probe
 
     def install_by_pip(self, runtimes: Sequence[_RuntimePackages], fingerprint: Any) -> dict[str, Any]:
-        requests = [{"name": each.runtime, "requirements": each.requirements} for each in runtimes]
+        requests = [{**_describe_runtime(each), "requirements": each.requirements} for each in runtimes]
         return self._install(requests, {}, fingerprint)
 
     def install_wheels(
@@ -205,16 +201,16 @@ class _Installer:
         with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
             for each in runtimes:
                 try:
-                    files = _download_wheels(each, probe, Path(folder) / each.runtime, self._deadline)
+                    files = _download_wheels(each, probe, Path(folder) / each.runtime.name, self._deadline)
                 except EdgeNASError as error:
-                    if each.runtime == self._profile.default.runtime:
+                    if each.runtime.name == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None
-                    skipped[each.runtime] = str(error)
+                    skipped[each.runtime.name] = str(error)
                     continue
                 megabytes = sum(path.stat().st_size for path in files) / 1e6
-                say(f"{self._profile.name}: sending {each.runtime}, {megabytes:.0f} MB")
+                say(f"{self._profile.name}: sending {each.runtime.name}, {megabytes:.0f} MB")
                 pushed = [self._device.push(path, path.name) for path in files]
-                requests.append({"name": each.runtime, "wheels": pushed})
+                requests.append({**_describe_runtime(each), "wheels": pushed})
         return self._install(requests, skipped, fingerprint)
 
     def _install(self, requests: list[dict[str, Any]], skipped: dict[str, str], fingerprint: Any) -> dict[str, Any]:
@@ -255,21 +251,24 @@ def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_R
     """Return the packages of the profile's runtimes, the default runtime first."""
     wheel_of = {_package_of(path): path for path in wheels}
     runtimes = []
-    for runtime in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
-        if runtime not in _PACKAGES:
-            known = format_suggestion(runtime, sorted(_PACKAGES))
-            raise UsageError(f"{profile.name}: edgenas cannot install runtime {runtime!r}{known}")
-        builds = (_PROVIDER_PACKAGES.get(provider) for provider in profile.runtimes[runtime].providers)
-        package = next((name for name in builds if name), _PACKAGES[runtime])
+    for name in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
+        runtime = load_runtime(name, f"{profile.name}: edgenas cannot install runtime")
+        builds = (runtime.provider_packages.get(provider) for provider in profile.runtimes[name].providers)
+        package = next((build for build in builds if build), runtime.package)
         # A wheel of any build of the runtime replaces the index's build.
-        package = next((name for name in wheel_of if name.startswith(_PACKAGES[runtime])), package)
+        package = next((build for build in wheel_of if build.startswith(runtime.package)), package)
         packages = ("numpy", package)
-        given = tuple(wheel_of[name] for name in packages if name in wheel_of)
+        given = tuple(wheel_of[each] for each in packages if each in wheel_of)
         runtimes.append(_RuntimePackages(runtime, packages, given))
     unused = [str(path) for path in wheels if not any(path in each.wheels for each in runtimes)]
     if unused:
         raise UsageError(f"{', '.join(unused)}: is a wheel of no runtime of profile {profile.name}; leave it out")
     return runtimes
+
+
+def _describe_runtime(packages: _RuntimePackages) -> dict[str, str]:
+    """Return what the install script must know of a runtime, whatever installs it."""
+    return {"name": packages.runtime.name, "check": packages.runtime.version_program}
 
 
 def _package_of(wheel: Path) -> str:
@@ -288,7 +287,7 @@ def _pin_to_local_version(package: str) -> str:
 
 def _download_wheels(runtime: _RuntimePackages, probe: ProbeResult, folder: Path, deadline: Deadline) -> list[Path]:
     """Return the wheels of a runtime for a device, fetched into a folder by this machine's pip."""
-    what = f"fetching wheels of {runtime.runtime} by pip here"
+    what = f"fetching wheels of {runtime.runtime.name} by pip here"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--dest", str(folder), "--python-version", probe.python_minor]
     command += [part for tag in probe.platforms for part in ("--platform", tag)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgenas.export.formats import ExportFormat
 from edgenas.export.onnx.weights import random_weights
 from edgenas.export.onnx.writer import build_onnx
 from edgenas.export.parity import (
@@ -20,7 +19,6 @@ from edgenas.export.torch_module import onnx_from_module, tflite_from_module
 
 __all__ = [
     "PARITY_LIMITS",
-    "ExportFormat",
     "ParityLimits",
     "ParityResult",
     "build_onnx",

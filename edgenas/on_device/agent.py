@@ -23,6 +23,11 @@ runtime, providers, provider_options, threads, precision and affinity (numbers o
 - ``compute_outputs(session, inputs)`` returns the model's outputs for given arrays.
 - ``library_folder()`` returns the folder of the runtime's library.
 - ``count_provider_nodes(path, request)`` returns how many nodes each provider runs; only where there is a choice.
+
+and these names, where they differ from the defaults:
+
+- ``IN_PROCESS``: providers whose memory is the process's own and that run on the CPU; by default the CPU's.
+- ``TOO_OLD``: words, in lower case, of messages that say that a model needs a newer version; by default none.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,10 +56,6 @@ PAGE = 4096
 MAX_LIBRARY_BYTES = 1 << 26
 # A read-only or executable mapping of a file: first address, last address, file.
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p [0-9a-f]+ \S+ \d+ +(/.*)")
-# Providers whose memory is the process's own.
-IN_PROCESS = (CPU, "XnnpackExecutionProvider")
-# Messages of onnxruntime for a newer IR or operator set, of TensorFlow Lite for a newer operator.
-TOO_OLD = ("max supported ir version", "is under development and support", "old tflite binary")
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "cannot allocate memory")
 
 
@@ -81,7 +83,7 @@ def run_model_and_exit(
         answer = {"reason": "out of memory", "detail": shorten(error) or "MemoryError"}
     except Exception as error:
         message = str(error).replace(model["path"], Path(model["path"]).name)
-        answer = {"reason": classify_error(str(error)), "detail": shorten(message) or type(error).__name__}
+        answer = {"reason": classify_error(runtime, str(error)), "detail": shorten(message) or type(error).__name__}
     with open(result, "w") as file:
         json.dump(answer, file)
     os._exit(0)
@@ -97,12 +99,12 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def classify_error(message: str) -> str:
+def classify_error(runtime: Any, message: str) -> str:
     """Return the reason of a failure, by the runtime's message."""
     lower = message.lower()
     if any(words in lower for words in OUT_OF_MEMORY):
         return "out of memory"
-    return "too old" if any(words in lower for words in TOO_OLD) else "refused"
+    return "too old" if any(words in lower for words in getattr(runtime, "TOO_OLD", ())) else "refused"
 
 
 def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
         load_library_pages(runtime.library_folder())
     sampling.relative_half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
     speed_probe = importlib.import_module("speed_probe")
-    probe = speed_probe.SpeedProbe() if is_cpu_only(request) else None
+    probe = speed_probe.SpeedProbe() if is_cpu_only(runtime, request) else None
     reset_peak_memory()
     base = read_process_memory("VmHWM")
     before = time.perf_counter_ns()
@@ -137,7 +139,7 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     nodes = request["placed"].get(path) or try_count_provider_nodes(runtime, request, path)
     return {
         **answer,
-        **({} if nodes is None else {"placement": nodes, **unmeasured_memory_fields(nodes)}),
+        **({} if nodes is None else {"placement": nodes, **unmeasured_memory_fields(runtime, nodes)}),
         "window": window,
         "runs": runs.count,
         "probed_s": round(probe_samples.spent_ns / 1e9, 6) if probe_samples else 0.0,
@@ -161,9 +163,15 @@ def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str
     return {"outputs": len(outputs)}
 
 
-def is_cpu_only(request: dict[str, Any]) -> bool:
+def is_cpu_only(runtime: Any, request: dict[str, Any]) -> bool:
     """Return whether models run on the CPU alone, whose speed can be probed."""
-    return all(provider in IN_PROCESS for provider in request["providers"])
+    return set(request["providers"]) <= set(in_process_providers(runtime))
+
+
+def in_process_providers(runtime: Any) -> Sequence[str]:
+    """Return the providers whose memory is the process's own."""
+    providers: Sequence[str] = getattr(runtime, "IN_PROCESS", (CPU,))
+    return providers
 
 
 def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
@@ -180,9 +188,9 @@ def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -
     return nodes
 
 
-def unmeasured_memory_fields(nodes: dict[str, int]) -> dict[str, Any]:
+def unmeasured_memory_fields(runtime: Any, nodes: dict[str, int]) -> dict[str, Any]:
     """Return an unknown peak with the reason, where a provider has memory outside of the process; else nothing."""
-    others = sorted(set(nodes) - set(IN_PROCESS)) if nodes else ["providers that are not known"]
+    others = sorted(set(nodes) - set(in_process_providers(runtime))) if nodes else ["providers that are not known"]
     if not others:
         return {}
     return {"peak_bytes": None, "memory_reason": f"not measured: VmHWM does not see the memory of {', '.join(others)}"}

@@ -22,14 +22,6 @@ from typing import Any
 
 NOTE = "edgenas.json"
 PIP_SECONDS = "15"
-# Programs that import a runtime, which shows that its wheel fits, and print its version and providers.
-CHECKS = {
-    "onnxruntime": "import onnxruntime as it; print(it.__version__, *it.get_available_providers())",
-    "litert": (
-        "import importlib.metadata as m; from ai_edge_litert.interpreter import Interpreter; "
-        "print(m.version('ai-edge-litert'))"
-    ),
-}
 
 
 class RefusedError(Exception):
@@ -43,7 +35,8 @@ def clean_up_and_probe(request: dict[str, Any]) -> dict[str, Any]:
     venv = base / "venv"
     for leftover in ("venv.new", "venv.old"):
         shutil.rmtree(base / leftover, ignore_errors=True)
-    note = read_note(venv)
+    checks = request["checks"]
+    note = read_note(venv, checks)
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -53,12 +46,12 @@ def clean_up_and_probe(request: dict[str, Any]) -> dict[str, Any]:
         "free_bytes": shutil.disk_usage(base).free,
         "base": str(base),
         "note": note,
-        "works": bool(note) and not any(try_import_runtime(venv, name)[1] for name in note["versions"]),
+        "works": bool(note) and not any(try_import_runtime(venv, checks[name])[1] for name in note["versions"]),
     }
 
 
-def read_note(venv: Path) -> dict[str, Any]:
-    """Return what ``install_environment`` noted of the environment; empty where there is none, or none of ours."""
+def read_note(venv: Path, checks: dict[str, str]) -> dict[str, Any]:
+    """Return what ``install_environment`` noted of the environment; empty where there is none of these runtimes."""
     try:
         note = json.loads((venv / NOTE).read_text())
     except (OSError, ValueError, RecursionError):
@@ -67,7 +60,7 @@ def read_note(venv: Path) -> dict[str, Any]:
     if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in kinds.items()):
         return {}
     lists = all(isinstance(names, list) for names in note["providers"].values())
-    return note if lists and set(note["versions"]) <= set(CHECKS) else {}
+    return note if lists and set(note["versions"]) <= set(checks) else {}
 
 
 def install_environment(request: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +92,7 @@ def install_runtime_or_skip(
                 unpack_wheel(wheel, site)
         else:
             install_by_pip(runtime["requirements"], site)
-        output, problem = try_import_runtime(venv, name)
+        output, problem = try_import_runtime(venv, runtime["check"])
         if problem:
             raise RefusedError(f"{name} was installed and cannot be imported ({problem})")
     except RefusedError as error:
@@ -147,10 +140,13 @@ def unpack_wheel(wheel: str, site: Path) -> None:
         shutil.rmtree(data)
 
 
-def try_import_runtime(venv: Path, runtime: str) -> tuple[str, str]:
-    """Import the runtime in the environment; return its output and the problem, empty where there is none."""
+def try_import_runtime(venv: Path, program: str) -> tuple[str, str]:
+    """Run a program that imports a runtime in the environment and prints its version and providers.
+
+    That shows that its wheel fits. Return the output and the problem, empty where there is none.
+    """
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
-    command = [str(venv / "bin" / "python"), "-I", "-c", CHECKS[runtime]]
+    command = [str(venv / "bin" / "python"), "-I", "-c", program]
     try:
         done = subprocess.run(  # noqa: S603 - an argument list, no shell
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CPU = "CPUExecutionProvider"
+TOO_OLD = ("old tflite binary",)  # in messages about a newer operator
 LIBRARIES = {
     "ai_edge_litert": "ai_edge_litert.interpreter",
     "tflite_runtime": "tflite_runtime.interpreter",

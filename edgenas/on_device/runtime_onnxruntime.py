@@ -17,6 +17,10 @@ CPU = "CPUExecutionProvider"
 XNNPACK = "XnnpackExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+# Providers whose memory is the process's own.
+IN_PROCESS = (CPU, XNNPACK)
+# Messages about a newer IR or operator set.
+TOO_OLD = ("max supported ir version", "is under development and support")
 
 # y = Identity(x) of one float: ONNX IR 4, opset 9, which every onnxruntime since 1.0 reads.
 _EMPTY = (

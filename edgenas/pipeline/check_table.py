@@ -17,7 +17,7 @@ from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import parse_dataclass, read_bytes, sha256_hex
 from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
-from edgenas.pipeline.export_formats import format_of, write_random_file
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
@@ -28,6 +28,7 @@ from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
 from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms, scale_to_baseline
 from edgenas.profilers.measure.validity import MAX_DRIFT
+from edgenas.runtimes.building import write_random_file
 
 # So many processes of the reference model say how fast the device is now.
 _REFERENCES = 5

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.bundle import run_model
 from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
 from edgenas.errors import NoChoiceError, RunError, UsageError
@@ -182,7 +181,7 @@ def _measure_candidate(
     prepared, export_format = prepare(workspace, architecture), format_of(target)
     labels = workspace.data.validation.labels
     model, _ = prepared.build(export_format)
-    file_accuracy = top1_accuracy(run_model(model, export_format.format, prepared.parity_reference.inputs), labels)
+    file_accuracy = top1_accuracy(export_format.runtime.run(model, prepared.parity_reference.inputs), labels)
     result = store.measure_reliably(model)
     return MeasuredSubnet(
         subnet_accuracy=top1_accuracy(prepared.parity_reference.expected, labels),

@@ -9,7 +9,6 @@ from typing import Any
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import MissingExtraError, VerificationError
-from edgenas.export import ExportFormat
 from edgenas.pipeline.choose import Choice
 from edgenas.pipeline.export import export
 from edgenas.pipeline.export_formats import format_of
@@ -18,6 +17,7 @@ from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
 from edgenas.profilers import LatencyTable
+from edgenas.runtimes import ExportFormat
 from edgenas.search import Front
 from edgenas.space import MobileNetV3
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError
 from edgenas.profilers.measure.protocol import (
-    MODEL_SUFFIXES,
     Answer,
     End,
     Failed,
@@ -24,12 +23,14 @@ from edgenas.profilers.measure.protocol import (
     device_error,
     one_line,
     parse_answer,
+    push_agent_files,
     read_model_files,
     send_agent,
     target_request_fields,
 )
 from edgenas.profilers.measure.reference_model import SETTINGS, try_build_reference_model
 from edgenas.profilers.measure.validity import assess_validity
+from edgenas.runtimes import Runtime, load_runtime
 from edgenas.units import format_bytes
 
 _STEP_SECONDS = 30.0
@@ -102,7 +103,7 @@ def read_conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[s
     Raises:
         EdgeNASError: The device's Python cannot read them.
     """
-    send_agent(device, "onnxruntime")
+    push_agent_files(device)
     return _run_json_program(device, _CONDITIONS, json.dumps(None if cpus is None else list(cpus)))
 
 
@@ -229,7 +230,8 @@ def _clock_result(seconds_ahead: float) -> CheckResult:
 def _run_reference_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
     read_model_files([], target)
-    command, models = send_agent(device, target.runtime), _push_reference_model(device, target)
+    agent_runtime = load_runtime(target.runtime)
+    command, models = send_agent(device, agent_runtime), _push_reference_model(device, agent_runtime)
     request = {**target_request_fields(target), "settings": SETTINGS.to_dict(), "models": models}
     lines: list[str] = []
     data = json.dumps(request).encode() + b"\n"
@@ -248,14 +250,13 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
     return _runtime_result(runtime, answers[1], target)
 
 
-def _push_reference_model(device: Device, target: Target) -> list[dict[str, Any]]:
+def _push_reference_model(device: Device, runtime: Runtime) -> list[dict[str, Any]]:
     """Return the reference model as an agent's list of models, empty where the library that writes it is missing."""
-    (ending, *_) = MODEL_SUFFIXES[target.runtime]
-    data = try_build_reference_model(ending)
+    data = try_build_reference_model(runtime)
     if data is None:
         return []
     with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-        path = Path(folder, f"reference{ending}")
+        path = Path(folder, f"reference{runtime.suffix}")
         path.write_bytes(data)
         return [{"id": 0, "path": device.push(path, path.name)}]
 

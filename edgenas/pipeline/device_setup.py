@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
+from edgenas.devices.profile import RuntimeOptions
 from edgenas.devices.profile_files import OWN_PROFILES, check_not_localhost, profile_from_dict
 from edgenas.devices.setup import InstalledRuntimes, install_runtimes
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
 from edgenas.pipeline.device_check import read_conditions
+from edgenas.runtimes import FLOAT32, Runtime, all_runtimes, load_runtime
 
 if TYPE_CHECKING:
     from edgenas.devices.ssh.known_hosts import HostKey
@@ -20,15 +22,6 @@ _CONNECT_SECONDS = 30.0
 _SETUP_SECONDS = 1800.0
 _MOST_THREADS = 4
 _CLUSTER_NAMES = {2: ("little", "big"), 3: ("little", "middle", "big")}
-# The providers of onnxruntime builds made for a board, with options, in the order in which they are worth trying.
-_ACCELERATORS = {
-    "TensorrtExecutionProvider": {
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": "~/.cache/edgenas/tensorrt",
-    },
-    "CUDAExecutionProvider": {},
-}
-_PRINT_PROVIDERS = "import onnxruntime as it; print(*it.get_available_providers())"
 
 
 def read_device_facts(profile: DeviceProfile) -> dict[str, Any]:
@@ -107,14 +100,14 @@ def create_profile(
     draft: dict[str, Any] = {
         "name": name,
         "connection": connection,
-        "runtimes": {"onnxruntime": {}, "litert": {}},
-        "default": {"runtime": "onnxruntime"},
+        "runtimes": {runtime.name: {} for runtime in all_runtimes()},
+        "default": {"runtime": all_runtimes()[0].name},
     }
     profile = profile_from_dict(draft, str(path))
     if connection["kind"] == "ssh":
         trust_host_keys(profile, confirm)
     with connect_device(profile) as device:
-        data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _onnxruntime_providers(device))
+        data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _read_providers(device))
     profile_from_dict(data, str(path))
     write_bytes(path, profile_yaml(data).encode())
     return path
@@ -163,7 +156,7 @@ def complete_draft(draft: dict[str, Any], facts: dict[str, Any], providers: Sequ
     Args:
         draft: ``name``, ``connection``, ``runtimes`` and ``default`` of a profile.
         facts: The device's facts, and its ``power_mode`` where it has one.
-        providers: The providers of the onnxruntime on the device.
+        providers: The execution providers of the runtimes on the device.
 
     Returns:
         The profile as plain data, with cores, clusters of unequal cores, power
@@ -171,21 +164,17 @@ def complete_draft(draft: dict[str, Any], facts: dict[str, Any], providers: Sequ
         default affinity.
     """
     clusters = _unequal_clusters(facts["clusters"] or [])
-    default = {**draft["default"], "precision": "fp32", "threads": min(facts["cores"] or 1, _MOST_THREADS)}
+    default = {**draft["default"], "precision": FLOAT32, "threads": min(facts["cores"] or 1, _MOST_THREADS)}
     if clusters:
         fastest, cpus = list(clusters.items())[-1]
         default |= {"threads": min(len(cpus), _MOST_THREADS), "affinity": fastest}
-    accelerators = {provider: options for provider, options in _ACCELERATORS.items() if provider in providers}
-    onnxruntime: dict[str, Any] = {"providers": [*accelerators, "CPUExecutionProvider"]}
-    if any(accelerators.values()):
-        onnxruntime["options"] = {provider: dict(options) for provider, options in accelerators.items() if options}
     data = {
         "name": draft["name"],
         "connection": draft["connection"],
         "cores": facts["cores"],
         "clusters": clusters,
         "power_mode": facts.get("power_mode"),
-        "runtimes": {**draft["runtimes"], "onnxruntime": onnxruntime},
+        "runtimes": {name: _runtime_options(load_runtime(name), providers) for name in draft["runtimes"]},
         "default": default,
         "notes": f"Written by edgenas device new from what the board said: {facts['model'] or facts['cpu']}.",
     }
@@ -208,7 +197,21 @@ def _unequal_clusters(groups: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     return {name: group["cores"] for name, group in zip(_CLUSTER_NAMES[len(groups)], groups, strict=True)}
 
 
-def _onnxruntime_providers(device: Device) -> list[str]:
-    """Return the providers of the onnxruntime on the device, none without one."""
-    done = device.run([device.python, "-c", _PRINT_PROVIDERS], deadline=Deadline(_CONNECT_SECONDS))
-    return done.stdout.split() if done.exit_status == 0 else []
+def _runtime_options(runtime: Runtime, providers: Sequence[str]) -> dict[str, Any]:
+    """Return a runtime's part of a profile: the accelerators that it knows and the board has, then the processor."""
+    if not runtime.accelerators:
+        return {}
+    found = {provider: options for provider, options in runtime.accelerators.items() if provider in providers}
+    part: dict[str, Any] = {"providers": [*found, *RuntimeOptions().providers]}
+    if any(found.values()):
+        part["options"] = {provider: dict(options) for provider, options in found.items() if options}
+    return part
+
+
+def _read_providers(device: Device) -> list[str]:
+    """Return the execution providers of the runtimes that are on the device and may have any."""
+    providers: list[str] = []
+    for program in (runtime.version_program for runtime in all_runtimes() if runtime.accelerators):
+        done = device.run([device.python, "-c", program], deadline=Deadline(_CONNECT_SECONDS))
+        providers += done.stdout.split()[1:] if done.exit_status == 0 else []
+    return providers

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.bundle import Bundle, check_replaceable, open_bundle, parse_model_interface, run_model, write_bundle
+from edgenas.bundle import Bundle, check_replaceable, open_bundle, write_bundle
 from edgenas.data.preprocess import preprocess
 from edgenas.devices import Target
 from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export import ExportFormat, check_parity
-from edgenas.export.quantize.layer_errors import LayerError, layer_errors
-from edgenas.export.quantize.quantize import float_layers, is_kept_in_float
+from edgenas.export import check_parity
+from edgenas.export.quantize.layer_errors import LayerError
+from edgenas.export.quantize.layer_selection import is_kept_in_float
 from edgenas.files import read_bytes
 from edgenas.pipeline.export_formats import format_of, target_for
 from edgenas.pipeline.model_card import VerifiedFile, bundle_digest, describe_bundle, describe_measurement
 from edgenas.pipeline.precision_fallback import find_float_places
 from edgenas.pipeline.prepared_model import ExportSettings, Floats, PreparedModel, prepare
 from edgenas.pipeline.workspace import Workspace
+from edgenas.runtimes import FLOAT32, ExportFormat
+from edgenas.runtimes.building import float_layers, layer_errors
 from edgenas.space import Architecture
 
 _LAYER_IMAGES = 32
@@ -82,12 +84,12 @@ def export_all(
     its name is removed. Settings and ``out`` are checked before anything is written.
     """
     settings.check_effective(formats, has_data=workspace.has_data)
-    _check_out_folder(out, [settings.bundle_name(export_format) for export_format in formats])
+    _check_out_folder(out, [str(export_format) for export_format in formats])
     prepared = prepare(workspace, architecture, settings)
     prepared.check_settings(formats)
     done, failed = [], {}
     for export_format in formats:
-        name = settings.bundle_name(export_format)
+        name = str(export_format)
         try:
             done.append(_export_bundle(prepared, target, export_format, out / name, archive=True))
         except VerificationError as error:
@@ -124,7 +126,7 @@ def _export_bundle(
 ) -> ExportedBundle:
     """Write a bundle unless it is current; remove an older one of this name when its file fails verification."""
     folder, progress = prepared.workspace.folder, prepared.workspace.progress
-    file_target = _find_file_target(prepared, target, export_format)
+    file_target = target_for(target, export_format)
     inputs_digest = bundle_digest(prepared, export_format, file_target)
     bundle = _load_current_bundle(prepared, out, inputs_digest, file_target)
     if bundle is None:
@@ -143,15 +145,6 @@ def _export_bundle(
         return ExportedBundle(export_format, bundle, None, bundle.card)
     with folder.writing():
         return ExportedBundle(export_format, bundle, bundle.write_archive(), bundle.card)
-
-
-def _find_file_target(prepared: PreparedModel, target: Target, export_format: ExportFormat) -> Target | None:
-    """Return the target that runs files of a format; integers for TensorRT need its execution provider."""
-    found = target_for(target, export_format)
-    for_tensorrt = prepared.settings.is_for_tensorrt(export_format)
-    if found is not None and for_tensorrt and "TensorrtExecutionProvider" not in found.providers:
-        return None
-    return found
 
 
 def _remove_bundle(prepared: PreparedModel, out: Path, archive: bool) -> None:
@@ -187,32 +180,32 @@ def _make_verified_file(prepared: PreparedModel, export_format: ExportFormat) ->
     model, base = prepared.build(export_format)
     floats = _find_float_layers(prepared, export_format, model)
     try:
-        logits = run_model(model, export_format.format, reference.inputs)
+        logits = export_format.runtime.run(model, reference.inputs)
     except ModelError as error:
         raise VerificationError(str(error)) from None
     errors: tuple[LayerError, ...] = ()
-    if export_format.precision != "fp32":
+    if export_format.precision != FLOAT32:
         errors = layer_errors(base, model, export_format, reference.inputs[:_LAYER_IMAGES])
     try:
-        agreement = check_parity(reference.expected, logits, export_format.precision, real=reference.real)
+        agreement = check_parity(reference.expected, logits, export_format.parity_precision, real=reference.real)
     except VerificationError as error:
         raise VerificationError(f"{error}; {_suggest_remedy(prepared, export_format, logits, errors)}") from None
-    interface = parse_model_interface(model, export_format.format)
+    interface = export_format.runtime.read_interface(model)
     return VerifiedFile(export_format, model, logits, agreement, interface, floats, errors)
 
 
 def _find_float_layers(prepared: PreparedModel, export_format: ExportFormat, model: bytes) -> tuple[str, ...] | None:
-    """Return the layers of an int8 file that compute in float; None where TensorRT will choose them.
+    """Return the layers of an int8 file that compute in float; None where the provider it is made for chooses them.
 
-    Raises VerificationError for a layer of TFLite that nobody named; onnxruntime may leave layers in float.
+    Raises VerificationError for a layer that nobody named, where the runtime leaves none in float by itself.
     """
-    if prepared.settings.is_for_tensorrt(export_format):
+    if export_format.details.made_for is not None:
         return None
-    if export_format.precision != "int8":
+    if not export_format.is_calibrated:
         return ()
     layers = float_layers(model, export_format)
     unnamed = [layer for layer in layers if not is_kept_in_float(layer, prepared.float_places(export_format))]
-    if export_format.format == "tflite" and unnamed:
+    if unnamed and not export_format.runtime.leaves_layers_in_float:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers
 

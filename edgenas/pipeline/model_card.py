@@ -8,20 +8,16 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edgenas.bundle import ModelInterface, run_model
 from edgenas.devices import Target
-from edgenas.export import PARITY_LIMITS, ExportFormat, ParityResult, top1_accuracy
+from edgenas.export import PARITY_LIMITS, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest_of_inputs, sha256_hex
 from edgenas.graph import summarise_model
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
+from edgenas.runtimes import ExportFormat, ModelInterface
 
-_PACKAGES = {
-    "onnx": ("edgenas", "torch", "onnx", "onnxruntime", "numpy"),
-    "tflite": ("edgenas", "torch", "onnx", "ai-edge-litert", "ai-edge-quantizer", "numpy"),
-}
 _WORST = 10
 _NOT_MEASURED = "not measured"
 
@@ -32,7 +28,7 @@ class VerifiedFile:
 
     ``logits`` (N, classes) are of the inputs of the parity reference.
     ``float_layers`` compute in float although the file is int8; None where
-    TensorRT will choose them. ``layer_errors``: what each layer loses against
+    the provider that it is made for, TensorRT, will choose them. ``layer_errors``: what each layer loses against
     float32, those that add most first.
     """
 
@@ -50,13 +46,13 @@ def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: 
     return digest_of_inputs(
         sha256_hex(prepared.onnx),
         sha256_hex(prepared.parity_reference.expected.tobytes()),
-        str(export_format),
+        str(export_format.stored),
         [
             prepared.settings.method,
             list(prepared.float_places(export_format)),
-            prepared.settings.is_for_tensorrt(export_format),
+            export_format.details.made_for is not None,
         ],
-        sha256_hex(prepared.calibration.images.tobytes()) if export_format.precision == "int8" else None,
+        sha256_hex(prepared.calibration.images.tobytes()) if export_format.is_calibrated else None,
         prepared.preprocessing,
         list(prepared.labels),
         [prepared.batch_norm, prepared.parity_reference.source],
@@ -72,7 +68,7 @@ def describe_bundle(
     workspace, genes = prepared.workspace, prepared.workspace.space.encode([prepared.architecture])
     summary = summarise_model(prepared.onnx)
     return {
-        "for": "tensorrt" if prepared.settings.is_for_tensorrt(file.export_format) else None,
+        "for": file.export_format.details.made_for,
         "architecture": prepared.architecture.to_dict(),
         "inputs_digest": inputs_digest,
         "model_sha256": sha256_hex(file.model),
@@ -86,7 +82,7 @@ def describe_bundle(
         "output": file.interface.output.to_dict(),
         **_describe_accuracy(prepared, file),
         "agreement_with_pytorch": _describe_agreement(prepared, file),
-        "calibration": _describe_calibration(prepared.calibration) if file.export_format.precision == "int8" else None,
+        "calibration": _describe_calibration(prepared.calibration) if file.export_format.is_calibrated else None,
         "batch_norm": prepared.batch_norm,
         "keep_float": list(prepared.float_places(file.export_format)),
         "float_layers": None if file.float_layers is None else list(file.float_layers),
@@ -110,7 +106,7 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
         "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
             "validation": top1_accuracy(file.logits, labels),
-            "test": top1_accuracy(run_model(file.model, file.export_format.format, inputs), test.labels),
+            "test": top1_accuracy(file.export_format.runtime.run(file.model, inputs), test.labels),
             "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }
@@ -124,7 +120,7 @@ def _describe_agreement(prepared: PreparedModel, file: VerifiedFile) -> dict[str
         "mean_difference": file.agreement.mean_difference,
         "relative_error": file.agreement.relative_error,
         "top1": file.agreement.top1_agreement,
-        "limits": asdict(PARITY_LIMITS[file.export_format.precision]),
+        "limits": asdict(PARITY_LIMITS[file.export_format.parity_precision]),
     }
 
 
@@ -139,7 +135,7 @@ def _describe_calibration(calibration: Calibration) -> dict[str, Any]:
 
 def _list_versions(export_format: ExportFormat) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in _PACKAGES[export_format.format]:
+    for package in export_format.runtime.card_packages:
         with suppress(PackageNotFoundError):  # not every format needs all of them
             found[package] = version(package)
     return found

@@ -8,8 +8,9 @@ from pathlib import Path
 from edgenas.devices import Target, load_profile
 from edgenas.errors import UsageError
 from edgenas.files import read_yaml
-from edgenas.pipeline.export_formats import RUNTIMES, format_of
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.run_folder import RunFolder
+from edgenas.runtimes import is_runtime
 from edgenas.space import Architecture, SearchSpace
 
 
@@ -24,7 +25,7 @@ def resolve_target(
     imported = folder.device(str(device))
     is_imported = Path(device).name == str(device) and imported.exists()
     target = Target(load_profile(imported if is_imported else device, str(device)), runtime, precision, threads)
-    if target.runtime in RUNTIMES.values():
+    if is_runtime(target.runtime):
         format_of(target)
     return target
 

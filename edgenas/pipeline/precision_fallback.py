@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgenas.bundle import run_model
-from edgenas.export import ExportFormat
 from edgenas.export.quantize.layer_errors import LayerError
-from edgenas.export.quantize.quantize import belongs_to, is_kept_in_float
+from edgenas.export.quantize.layer_selection import belongs_to, is_kept_in_float
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
+from edgenas.runtimes import ExportFormat
 
 _IMAGES = 128
 _BLOCKS = 6
@@ -100,7 +99,7 @@ def _select_disjoint(places: Sequence[str]) -> tuple[str, ...]:
 def _error_with_float(prepared: PreparedModel, export_format: ExportFormat, places: tuple[str, ...]) -> float:
     """Make the file with these places in float and return the relative error of its logits."""
     model, _ = prepared.build(export_format, places)
-    return _relative_error(prepared, run_model(model, export_format.format, prepared.parity_reference.inputs[:_IMAGES]))
+    return _relative_error(prepared, export_format.runtime.run(model, prepared.parity_reference.inputs[:_IMAGES]))
 
 
 def _relative_error(prepared: PreparedModel, logits: Floats) -> float:

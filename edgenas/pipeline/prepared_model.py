@@ -14,13 +14,14 @@ import numpy.typing as npt
 from edgenas.accuracy.evaluate import compute_logits, extract_subnet
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
-from edgenas.export import ExportFormat, build_onnx, check_onnx
+from edgenas.export import build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
-from edgenas.export.quantize.quantize import belongs_to, quantizable_layers, select_layers
+from edgenas.export.quantize.layer_selection import belongs_to, select_layers
 from edgenas.files import format_suggestion
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
-from edgenas.pipeline.export_formats import build_file
 from edgenas.pipeline.workspace import Workspace
+from edgenas.runtimes import FLOAT32, ExportFormat, SourceModel
+from edgenas.runtimes.building import build_file
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _MOST_BATCH = 1024
 _RANDOM_IMAGES = 32
-_ONNX_INT8 = ExportFormat("onnx", "int8")
 # Preprocessing of the official checkpoints: the centre of the image, 0.875 of its shorter side.
 _IMAGENET = {
     "channels": 3,
@@ -51,7 +51,6 @@ class ExportSettings:
         calibration: A folder of images to calibrate on, instead of the run's training images.
         method: ``percentile`` or ``minmax``: how ranges of activations are chosen.
         keep_float: Names of layers, blocks or stages to keep in float32.
-        symmetric: Make int8 activations symmetric, as TensorRT wants them.
         batch: Images that a file takes at a time; None for any number.
 
     Raises:
@@ -61,7 +60,6 @@ class ExportSettings:
     calibration: Path | None = None
     method: str = METHODS[0]
     keep_float: tuple[str, ...] = ()
-    symmetric: bool = False
     batch: int | None = 1
 
     def __post_init__(self) -> None:
@@ -72,30 +70,19 @@ class ExportSettings:
         if self.batch is not None and not 1 <= self.batch <= _MOST_BATCH:
             raise UsageError(f"batch must be dynamic or from 1 to {_MOST_BATCH}, but got {self.batch}")
 
-    def bundle_name(self, export_format: ExportFormat) -> str:
-        """Return the folder name of a bundle of this format."""
-        return f"{export_format}-tensorrt" if self.is_for_tensorrt(export_format) else str(export_format)
-
-    def is_for_tensorrt(self, export_format: ExportFormat) -> bool:
-        """Return True when a file of this format gets the integers that TensorRT wants."""
-        return self.symmetric and export_format == _ONNX_INT8
-
     def check_effective(self, formats: Sequence[ExportFormat], *, has_data: bool) -> None:
         """Raise UsageError when a setting has no effect on any of these formats.
 
         ``has_data`` is False for imported weights: there a folder of images
         calibrates the batch norm in every format.
         """
-        precisions = {export_format.precision for export_format in formats}
-        if "int8" not in precisions:
+        if not any(export_format.is_calibrated for export_format in formats):
             if self.method != METHODS[0]:
                 raise UsageError("calibration-method is for int8; give --precision int8 or leave it out")
             if self.calibration is not None and has_data:
                 raise UsageError("calibration is for int8 where a run has data; give --precision int8 or leave it out")
-        if self.keep_float and precisions <= {"fp32"}:
+        if self.keep_float and all(export_format.precision == FLOAT32 for export_format in formats):
             raise UsageError("keep-float has no effect on float32; give another precision, for example int8")
-        if self.symmetric and _ONNX_INT8 not in formats:
-            raise UsageError("target tensorrt is for int8 ONNX; give --format onnx --precision int8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +116,13 @@ class PreparedModel:
     batch_norm_images: CalibrationImages | None = None  # of imported weights; integers are calibrated on them too
 
     @cached_property
+    def source(self) -> SourceModel:
+        """The model as runtimes make their files of it."""
+        scale = self.preprocessing["scale"]
+        mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
+        return SourceModel(self.onnx, self.labels, (mean, std))  # of pixels as they are in the image
+
+    @cached_property
     def calibration(self) -> Calibration:
         """The images that integers are calibrated on; UsageError when the run has none and no folder was given."""
         folder = self.settings.calibration
@@ -145,22 +139,21 @@ class PreparedModel:
 
     def float_places(self, export_format: ExportFormat) -> tuple[str, ...]:
         """Return the places that a file of this format keeps in float32, of those that its format has."""
-        if not self.settings.keep_float or export_format.precision == "fp32":
+        if not self.settings.keep_float or export_format.precision == FLOAT32:
             return ()
         layers = self._list_layers(export_format)
         return tuple(place for place in self.settings.keep_float if any(belongs_to(layer, place) for layer in layers))
 
     def _list_layers(self, export_format: ExportFormat) -> list[str]:
-        base, _ = build_file(self.onnx, ExportFormat(export_format.format))
-        return list(quantizable_layers(base, export_format))
+        return list(export_format.runtime.quantizable_layers(self.source.float_file(export_format.runtime)))
 
     def check_settings(self, formats: Sequence[ExportFormat]) -> None:
         """Raise UsageError when int8 has no images, or no format has a layer that is to be kept in float."""
         if self.settings.keep_float:
-            reduced = [export_format for export_format in formats if export_format.precision != "fp32"]
+            reduced = [export_format for export_format in formats if export_format.precision != FLOAT32]
             layers = [layer for export_format in reduced for layer in self._list_layers(export_format)]
             select_layers(layers, self.settings.keep_float)
-        if any(export_format.precision == "int8" for export_format in formats):
+        if any(export_format.is_calibrated for export_format in formats):
             _ = self.calibration
 
     def build(self, export_format: ExportFormat, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
@@ -168,17 +161,9 @@ class PreparedModel:
 
         ``also_float`` are places to keep in float beside those of the settings.
         """
-        scale = self.preprocessing["scale"]
-        mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
-        return build_file(
-            self.onnx,
-            export_format,
-            self.calibration if export_format.precision == "int8" else None,
-            labels=self.labels,
-            normalisation=(mean, std),  # of pixels as they are in the image
-            keep_float=[*self.float_places(export_format), *also_float],
-            symmetric=self.settings.is_for_tensorrt(export_format),
-        )
+        calibration = self.calibration if export_format.is_calibrated else None
+        keep_float = [*self.float_places(export_format), *also_float]
+        return build_file(self.source, export_format, calibration, keep_float=keep_float)
 
 
 def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:

@@ -13,7 +13,7 @@ from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, UsageError
 from edgenas.files import digest_of_inputs, sha256_hex
-from edgenas.pipeline.export_formats import format_of, write_random_file
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile_plan import PlannedBatch, ProfilePlan
 from edgenas.pipeline.progress import Bar
@@ -23,6 +23,7 @@ from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasureSettings
 from edgenas.profilers.latency.acquisition import sample_unmeasured, select_subnets
 from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
+from edgenas.runtimes.building import write_random_file
 from edgenas.units import format_ms
 
 # Many subnets measured briefly teach a table more than few measured long.

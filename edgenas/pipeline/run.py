@@ -17,7 +17,6 @@ from edgenas.space import Architecture, SearchSpace
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
-    from edgenas.export import ExportFormat
     from edgenas.ofa import Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from edgenas.pipeline.export import ExportedBundle
     from edgenas.pipeline.prepared_model import ExportSettings
     from edgenas.profilers import LatencyTable
+    from edgenas.runtimes import ExportFormat
     from edgenas.search import Front
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgenas.errors import EdgeNASError
-from edgenas.export.formats import FORMATS, PRECISIONS
 from edgenas.files import Schema
 from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.profilers.latency.table import TABLE_SCHEMA
+from edgenas.runtimes import all_formats
 from edgenas.search.pareto import FRONT_SCHEMA
 from edgenas.space import SearchSpace
 
@@ -100,8 +100,7 @@ class OldRunFolder:
 
     def bundles(self, new: RunFolder, space: SearchSpace) -> list[tuple[Path, Path]]:
         """Return the bundles of targets with their paths in ``new``; what the user exported there is not among them."""
-        formats = {f"{name}-{precision}" for name in FORMATS for precision in PRECISIONS[name]}
-        formats |= {f"{name}-tensorrt" for name in formats}
+        formats = set(map(str, all_formats()))
         cards = sorted(self.root.glob("bundles/*/*/card.json"))
         folders = [card.parent for card in cards if card.parents[1].name not in formats]
         return [(path, new.bundle(path.parent.name, path.name)) for path in folders if _is_id(path.name, space)]

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.bundle import Bundle, ModelInterface, TensorSpec, VerifiedBundle, open_bundle
+from edgenas.bundle import Bundle, VerifiedBundle, open_bundle
 from edgenas.devices import Target, check_present
 from edgenas.errors import VerificationError
 from edgenas.export import PARITY_LIMITS, compare_logits
 from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
 from edgenas.profilers.measure.outputs import compute_outputs_on_device
+from edgenas.runtimes import ModelInterface, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target)
     interface = verified.interface
     outputs = compute_outputs_on_device(bundle.model_path, [to_model_input(interface, verified.sample.images)], target)
     logits = to_logits(interface, outputs[0])[:1]
-    limits = PARITY_LIMITS[verified.export_format.precision]
+    limits = PARITY_LIMITS[verified.export_format.parity_precision]
     try:
         return compare_logits(verified.sample.expected, logits, limits.again).max_difference
     except VerificationError as error:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgenas.errors import UsageError
-from edgenas.files import format_suggestion
+from edgenas.registry import SPACES
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.inverted_residual import Stage
 from edgenas.space.mobilenet_v3 import MobileNetV3
 from edgenas.space.parts import Part
 from edgenas.space.proxyless import ProxylessNAS
 from edgenas.space.resnet import ResNet50D
-
-FAMILIES: dict[str, type[SearchSpace]] = {space.family: space for space in (MobileNetV3, ProxylessNAS, ResNet50D)}
 
 
 def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
@@ -28,9 +25,7 @@ def space_from_dict(data: Mapping[str, Any], where: str) -> SearchSpace:
         UsageError: The family or a field is unknown, or a value breaks a rule.
     """
     family = data.get("family", MobileNetV3.family)
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise UsageError(f"{where}: unknown family {family!r}{format_suggestion(str(family), sorted(FAMILIES))}")
-    space: SearchSpace = FAMILIES[family].from_dict(data, where)
+    space: SearchSpace = SPACES.load(family, where).from_dict(data, where)
     return space
 
 

@@ -17,12 +17,13 @@ import numpy as np
 import onnx
 import pytest
 
-from edgenas.bundle import Bundle, run_model, write_bundle
+from edgenas.bundle import Bundle, write_bundle
 from edgenas.bundle.archive import pack_npz_bytes, pack_zip_bytes, read_npz_arrays
 from edgenas.errors import EdgeNASError, FormatError, UsageError, VerificationError
-from edgenas.export import ExportFormat, build_onnx, random_weights
+from edgenas.export import build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.files import sha256_hex, write_document
+from edgenas.runtimes import ExportFormat, runtime_of_format
 from edgenas.space import MobileNetV3
 from edgenas.version import __version__
 
@@ -419,11 +420,11 @@ def make(tmp_path: Path, bundle_arguments: dict[str, Any], small_space: MobileNe
         network = small_space.smallest
         model = build_onnx(network, random_weights(network), batch=batch)
         entry = bundle_arguments["sample_input"]
-        reference = run_model(model, "onnx", entry)
+        reference = runtime_of_format("onnx").run(model, entry)
         if file_format == "tflite":
             model = build_tflite(model, labels=bundle_arguments["labels"])
         changed = {"export_format": ExportFormat(file_format), "model": model, "reference": reference}
-        changed["expected"] = run_model(model, file_format, entry)
+        changed["expected"] = runtime_of_format(file_format).run(model, entry)
         if file_format == "tflite":
             changed["preprocessing"] = {**bundle_arguments["preprocessing"], "layout": "NHWC"}
             changed["sample_input"] = np.moveaxis(entry, 1, -1)
@@ -563,7 +564,7 @@ def test_memory_that_does_not_suffice_is_one_line(bundle: Bundle, monkeypatch: p
     def full(*arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("edgenas.bundle.check.run_model", full)
+    monkeypatch.setattr("edgenas.runtimes.Runtime.run", full)
     assert "takes more memory than there is" in _refused(bundle)
 
 
@@ -579,7 +580,7 @@ from pathlib import Path
 import numpy as np
 from edgenas.errors import EdgeNASError
 from edgenas.bundle import Bundle, write_bundle
-from edgenas.export import ExportFormat
+from edgenas.runtimes import ExportFormat
 
 old = Bundle(Path(sys.argv[1]))
 settings = json.loads((old.path / "preprocessing.json").read_text())

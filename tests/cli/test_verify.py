@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.export import ExportFormat
 from edgenas.pipeline import Run
 from edgenas.pipeline.progress import Silent
+from edgenas.runtimes import ExportFormat
 
 Call = Callable[..., tuple[int, str, str]]
 KINDS = ("onnx-fp32", "onnx-int8", "tflite-int8")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from edgenas.devices import Target, connect_device, load_profile, registry, shipped_profile_files_by_name
+from edgenas.devices import Target, connect_device, load_profile, shipped_profile_files_by_name
 from edgenas.devices.fake import FakeDevice
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import FormatError, UsageError
+from tests.fixtures.installed_package import install_package
 
 
 def profile_data(**changes: Any) -> dict[str, Any]:
@@ -222,21 +223,10 @@ def test_a_profile_that_is_no_mapping_is_refused() -> None:
         profile_from_dict([], "board.yaml")
 
 
-class _Point:
-    """An installed package's entry point."""
-
-    def __init__(self, name: str, value: object) -> None:
-        self.name = name
-        self._value = value
-
-    def load(self) -> object:
-        return self._value
-
-
-def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_adds_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind of connection from an entry point is used like a built-in one; one that is no device is refused."""
-    points = [_Point("pretended", FakeDevice), _Point("wrong", dict)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    points = {"edgenas.devices": {"pretended": "edgenas.devices.fake:FakeDevice", "wrong": "builtins:dict"}}
+    install_package(tmp_path, monkeypatch, "pretended-devices", "", points)
     profile = profile_from_dict(profile_data(connection={"kind": "pretended"}), "board.yaml")
     assert isinstance(connect_device(profile), FakeDevice)
     with pytest.raises(UsageError, match="not an edgenas Device class"):

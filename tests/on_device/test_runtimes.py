@@ -244,8 +244,8 @@ def test_nodes_are_counted_once() -> None:
 
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:
     """The CPU's memory is the process's own; an accelerator's is not, and the answer says why."""
-    assert agent.unmeasured_memory_fields({CPU: 3, XNNPACK: 2}) == {}
-    assert agent.unmeasured_memory_fields({CPU: 3, CUDA: 2}) == {
+    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, XNNPACK: 2}) == {}
+    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, CUDA: 2}) == {
         "peak_bytes": None,
         "memory_reason": f"not measured: VmHWM does not see the memory of {CUDA}",
     }
@@ -260,7 +260,7 @@ def test_a_runtime_that_cannot_count_nodes_costs_no_measurement() -> None:
 
     assert agent.try_count_provider_nodes(Runtime(), {}, "a.onnx") == {}
     assert agent.try_count_provider_nodes(object(), {}, "a.onnx") is None
-    assert agent.unmeasured_memory_fields({})["peak_bytes"] is None
+    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {})["peak_bytes"] is None
 
 
 def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

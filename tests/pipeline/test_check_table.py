@@ -20,7 +20,7 @@ from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import read_document, sha256_hex
 from edgenas.pipeline import Run
-from edgenas.pipeline.export_formats import format_of, write_random_file
+from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.pipeline.progress import Silent
@@ -28,6 +28,8 @@ from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.drift import DRIFTS
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.measure.reference_model import try_build_reference_model
+from edgenas.runtimes import load_runtime
+from edgenas.runtimes.building import write_random_file
 from edgenas.space import MobileNetV3, Stage
 
 _SPACE = MobileNetV3(
@@ -84,7 +86,7 @@ class Board:
         paths = {model["id"]: model["path"] for model in json.loads(request.stdin)["models"]}
         data = request.files[Path(paths[answer["id"]]).name]
         factor = self.slower
-        is_reference = data == try_build_reference_model(".onnx")
+        is_reference = data == try_build_reference_model(load_runtime("onnxruntime"))
         if not is_reference and int(sha256_hex(data)[:4], 16) < self.crashing * 0x10000:
             kept = {key: answer[key] for key in answer if key not in ("samples_ms", "peak_bytes", "load_ms")}
             return {**kept, "kind": "failed", "reason": "crashed", "detail": "its process was killed by SIGSEGV"}

@@ -17,20 +17,19 @@ from edgenas.bundle import Bundle
 from edgenas.costs import Budget
 from edgenas.devices import Target, load_profile
 from edgenas.errors import MissingExtraError, RunError, UsageError, VerificationError
-from edgenas.export import ExportFormat
-from edgenas.export.formats import PRECISIONS
 from edgenas.pipeline import Run
 from edgenas.pipeline.calibration_images import split_folder
 from edgenas.pipeline.demo import try_export_int8_tflite
 from edgenas.pipeline.export import FailedExportError
-from edgenas.pipeline.export_formats import combine_formats, format_of, target_for
+from edgenas.pipeline.export_formats import combine_formats, format_of, make_for, target_for
 from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import ExportSettings, prepare
 from edgenas.pipeline.progress import Progress, Silent
+from edgenas.runtimes import ExportFormat, all_formats
 
 Write = Callable[..., Path]
-KINDS = [ExportFormat(file_format, precision) for file_format, having in PRECISIONS.items() for precision in having]
+KINDS = [kind for kind in all_formats() if kind.details.made_for is None]
 FLOATS = [kind for kind in KINDS if kind.precision != "int8"]
 INT8 = [kind for kind in KINDS if kind.precision == "int8"]
 
@@ -246,12 +245,19 @@ def test_settings_without_effect_are_refused(run: Run, target: Target, tmp_path:
     """Layers to keep in float and calibration mean nothing to float32, TensorRT's integers nothing to TFLite."""
     for settings, kind in (
         (ExportSettings(keep_float=("stem.conv",)), ExportFormat()),
-        (ExportSettings(symmetric=True), ExportFormat("tflite", "int8")),
         (ExportSettings(calibration=tmp_path), ExportFormat("onnx", "fp16")),
         (ExportSettings(method="minmax"), ExportFormat("tflite", "dynamic")),
     ):
         with pytest.raises(UsageError, match="give"):
             run.export_all(run.space.smallest, target, tmp_path, [kind], settings)
+    with pytest.raises(UsageError, match="target tensorrt is for int8 ONNX; give --format onnx --precision int8"):
+        make_for("tensorrt", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")])
+
+
+def test_only_the_format_with_a_variant_is_made_for_a_target() -> None:
+    """For TensorRT the integers of ONNX are replaced, others stay."""
+    formats = [ExportFormat(), ExportFormat("onnx", "int8"), ExportFormat("tflite", "int8")]
+    assert list(map(str, make_for("tensorrt", formats))) == ["onnx-fp32", "onnx-int8-tensorrt", "tflite-int8"]
 
 
 def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_path: Path) -> None:
@@ -259,7 +265,7 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
     import onnx
 
     (done,) = run.export_all(
-        run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8")], ExportSettings(symmetric=True)
+        run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8-tensorrt")], ExportSettings()
     )
     graph = onnx.load(done.bundle.model_path).graph
     points = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
@@ -269,7 +275,7 @@ def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_pa
             assert not onnx.numpy_helper.to_array(tensor).any(), tensor.name
     assert done.bundle.path.name == "onnx-int8-tensorrt"
     assert done.archive == tmp_path / "onnx-int8-tensorrt.zip"
-    done.bundle.verify()
+    assert done.bundle.verify().export_format == ExportFormat("onnx", "int8")
     # Which layers stay in float, and how fast it is, is for TensorRT to say, which localhost has not.
     assert [done.card[name] for name in ("for", "float_layers", "target", "measured")] == ["tensorrt", None, None, None]
 
@@ -492,7 +498,7 @@ def test_demo_goes_on_without_the_quantiser(
         raise MissingExtraError("needs ai-edge-quantizer; pip install 'edgenas[export]'")
 
     heard = Heard()
-    monkeypatch.setattr("edgenas.pipeline.export_formats.quantize", missing)
+    monkeypatch.setattr("edgenas.runtimes.building.quantize", missing)
     told = Run(run.folder.root, progress=heard)
     assert try_export_int8_tflite(prepare(told.workspace, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]

@@ -10,13 +10,13 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-from edgenas.bundle import run_model
-from edgenas.export import ExportFormat
-from edgenas.export.quantize.layer_errors import LayerError, layer_errors
+from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.pipeline import Run
 from edgenas.pipeline.precision_fallback import PrecisionFallback, find_float_places
 from edgenas.pipeline.prepared_model import ExportSettings, PreparedModel, prepare
 from edgenas.pipeline.progress import Silent
+from edgenas.runtimes import ExportFormat
+from edgenas.runtimes.building import layer_errors
 
 INT8 = [ExportFormat("onnx", "int8"), ExportFormat("tflite", "int8")]
 
@@ -40,7 +40,7 @@ def spoilt(trained: Path) -> PreparedModel:
 def _remedy(network: PreparedModel, kind: ExportFormat) -> tuple[PrecisionFallback | None, float]:
     """The remedy, and the relative error of the logits on all images."""
     model, base = network.build(kind)
-    found = run_model(model, kind.format, network.parity_reference.inputs)
+    found = kind.runtime.run(model, network.parity_reference.inputs)
     errors = layer_errors(base, model, kind, network.parity_reference.inputs[:16])
     expected = network.parity_reference.expected
     lost = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import UsageError
-from edgenas.export.formats import ExportFormat
 from edgenas.export.onnx.session import observe_onnx, parse_onnx
-from edgenas.export.quantize.calibration import check_images
 from edgenas.export.tflite.layers import observe_tflite, read_operations, whole_layer
 
 Floats = npt.NDArray[np.float32]
@@ -53,31 +50,15 @@ _Values = dict[str, Floats]
 _Pairs = Iterator[tuple[_Values, _Values]]
 
 
-def layer_errors(
-    reference: bytes, quantized: bytes, export_format: ExportFormat, images: Floats
-) -> tuple[LayerError, ...]:
-    """Measure the error of each layer of a quantized file, the largest ``added_error`` first.
+def onnx_layer_errors(reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
+    """Return the error of each layer of a quantized ONNX file against the float32 one, the most added error first."""
+    layers, pairs = _onnx_layers(reference, quantized, images)
+    return _separate_errors(layers, _relative_errors(layers, pairs))
 
-    A layer whose output is fused away in the quantized file is left out.
-    Operators that share the work of one node are one layer with its name.
 
-    Args:
-        reference: the float32 file.
-        quantized: the file in fewer bits.
-        export_format: format and precision of ``quantized``.
-        images: float32 (N, C, r, r).
-
-    Raises:
-        UsageError: when the images do not fit, or for fp32.
-        ModelError: for a damaged model.
-    """
-    check_images(images, "images")
-    if export_format.precision == "fp32":
-        raise UsageError("layers of a float32 file have no error to report; give a file of fewer bits")
-    if export_format.format == "onnx":
-        layers, pairs = _onnx_layers(reference, quantized, images)
-    else:
-        layers, pairs = _tflite_layers(reference, quantized, images)
+def tflite_layer_errors(reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
+    """Return the error of each layer of a quantized TFLite file against the float32 one, the most added error first."""
+    layers, pairs = _tflite_layers(reference, quantized, images)
     return _separate_errors(layers, _relative_errors(layers, pairs))
 
 

@@ -51,7 +51,7 @@ _TENSORRT_OPTIONS = {
 }
 
 
-def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], symmetric: bool) -> bytes:
+def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], *, symmetric: bool = False) -> bytes:
     """Convert a float32 model to int8; input and output stay float32.
 
     Args:

@@ -14,7 +14,7 @@ from edgenas.errors import DeviceError, ModelError
 from edgenas.files import sha256_hex
 from edgenas.profilers.measure.baseline_speed import find_baseline_probe_ms, scale_to_baseline
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import MODEL_SUFFIXES, read_model_files
+from edgenas.profilers.measure.protocol import read_model_files
 from edgenas.profilers.measure.reference_model import (
     INTERVAL,
     MIN_REFERENCES,
@@ -29,6 +29,7 @@ from edgenas.profilers.measure.session import iter_measurements
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.statistics import count_processes_needed
 from edgenas.profilers.measure.validity import format_drift_problem
+from edgenas.runtimes import load_runtime
 
 # A rejected process is replaced, until three times as many as are wanted have been tried.
 _MAX_TRIES = 3
@@ -195,13 +196,13 @@ class Batch:
     @contextlib.contextmanager
     def _hold_reference_file(self, processes: int) -> Iterator[Path | None]:
         """Write the reference model to a temporary file; None for few processes, or where it cannot be made."""
-        suffix = MODEL_SUFFIXES[self._target.runtime][0]
+        runtime = load_runtime(self._target.runtime)
         wanted = self._is_series or len(self._monitor) > 0 or processes > INTERVAL * (MIN_REFERENCES - 1)
-        model = try_build_reference_model(suffix) if wanted else None
+        model = try_build_reference_model(runtime) if wanted else None
         if model is None:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            path = Path(folder) / f"{sha256_hex(model)}{suffix}"
+            path = Path(folder) / f"{sha256_hex(model)}{runtime.suffix}"
             path.write_bytes(model)
             yield path

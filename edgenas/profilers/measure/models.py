@@ -10,9 +10,9 @@ from edgenas.devices import DeviceProfile, Target, connect_device
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.profilers.measure.batch import Batch
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import MODEL_SUFFIXES
 from edgenas.profilers.measure.result import MeasurementResult, compare_results
 from edgenas.profilers.measure.settings import MeasureSettings
+from edgenas.runtimes import is_runtime, load_runtime
 
 Outcome = MeasurementResult | ModelError | DeviceError | None
 
@@ -215,10 +215,9 @@ def _choose_target(
             )
         return device
     target = Target(device, runtime, precision, threads)
-    if runtime is None and model.suffix not in MODEL_SUFFIXES.get(target.runtime, ()):
-        for name in device.runtimes:
-            if model.suffix in MODEL_SUFFIXES.get(name, ()):
-                return Target(device, name, precision, threads)
+    fitting = [name for name in device.runtimes if is_runtime(name) and load_runtime(name).suffix == model.suffix]
+    if runtime is None and fitting and target.runtime not in fitting:
+        return Target(device, fitting[0], precision, threads)
     return target
 
 

@@ -31,6 +31,7 @@ from edgenas.profilers.measure.protocol import (
     send_agent,
     target_request_fields,
 )
+from edgenas.runtimes import load_runtime
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +71,7 @@ def _push_run_pull(file: ModelFile, inputs: Sequence[Array], target: Target, dev
     with tempfile.TemporaryDirectory() as folder:
         local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
         np.savez(local_inputs, *inputs)
-        command = send_agent(device, target.runtime)
+        command = send_agent(device, load_runtime(target.runtime))
         remote_model = device.push(file.path, file.remote_name)
         remote_inputs = device.push(local_inputs, _INPUTS)
         remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS

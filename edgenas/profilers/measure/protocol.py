@@ -15,11 +15,9 @@ from typing_extensions import TypedDict
 from edgenas import on_device
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.files import format_suggestion, read_bytes, sha256_hex
+from edgenas.files import read_bytes, sha256_hex
+from edgenas.runtimes import Runtime, is_runtime, load_runtime
 
-# The files that a runtime runs, and the package that brings it.
-MODEL_SUFFIXES = {"onnxruntime": (".onnx",), "litert": (".tflite",)}
-_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
 AGENT_FILES = (_AGENT, "board.py", "speed_probe.py", "sampling.py")
@@ -227,16 +225,11 @@ def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
         UsageError: for an unknown runtime, a file that the runtime does not run,
             an empty file, or a file that cannot be read.
     """
-    if target.runtime not in MODEL_SUFFIXES:
-        known = format_suggestion(target.runtime, sorted(MODEL_SUFFIXES))
-        raise UsageError(f"nothing is known about runtime {target.runtime!r}{known}")
-    suffixes = MODEL_SUFFIXES[target.runtime]
+    suffix = load_runtime(target.runtime, "nothing is known about runtime").suffix
     models = []
     for path in paths:
-        if path.suffix not in suffixes:
-            raise UsageError(
-                f"{path}: {target.runtime} runs files ending in {', '.join(suffixes)}; export the model as one"
-            )
+        if path.suffix != suffix:
+            raise UsageError(f"{path}: {target.runtime} runs files ending in {suffix}; export the model as one")
         data = read_bytes(path)
         if not data:
             raise UsageError(f"{path}: is empty; export the model again")
@@ -256,10 +249,16 @@ def target_request_fields(target: Target) -> dict[str, Any]:
     }
 
 
-def send_agent(device: Device, runtime: str) -> list[str]:
+def send_agent(device: Device, runtime: Runtime) -> list[str]:
     """Push the agent with the file of a runtime; return the command that starts it."""
-    paths = [device.push(_ON_DEVICE / name, name) for name in (*AGENT_FILES, f"runtime_{runtime}.py")]
+    paths = push_agent_files(device)
+    device.push(runtime.device_module, f"runtime_{runtime.name}.py")
     return [device.python, paths[AGENT_FILES.index(_AGENT)]]
+
+
+def push_agent_files(device: Device) -> list[str]:
+    """Push the agent's files, which serve every runtime; return their paths there."""
+    return [device.push(_ON_DEVICE / name, name) for name in AGENT_FILES]
 
 
 # -- errors ------------------------------------------------------------------------
@@ -278,7 +277,7 @@ def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], t
     runtime = target.runtime
     happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
-        checker=" with onnx.checker" if runtime == "onnxruntime" else "",
+        checker=load_runtime(runtime).checker,
         install=_install_remedy(target, target.profile.python or "python3", upgrade=True),
     )
     detail = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
@@ -298,7 +297,7 @@ def one_line(text: str) -> str:
 
 
 def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> str:
-    package = _PACKAGES.get(target.runtime, target.runtime)
+    package = load_runtime(target.runtime).package if is_runtime(target.runtime) else target.runtime
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
     if target.profile.connection.kind == "local":
         return f"install it: {pip}"

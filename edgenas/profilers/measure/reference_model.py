@@ -17,6 +17,7 @@ from edgenas.export import build_onnx, random_weights
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.validity import MAX_DRIFT, MAX_INTERRUPTED, assess_validity
+from edgenas.runtimes import Runtime, SourceModel
 from edgenas.space import MobileNetV3
 
 Turn = TypeVar("Turn")
@@ -40,17 +41,12 @@ _MIN_NOISE = 0.01
 
 
 @lru_cache(maxsize=2)
-def try_build_reference_model(suffix: str) -> bytes | None:
-    """Return the reference model as ``.onnx`` or ``.tflite``; None where the library that writes it is missing."""
+def try_build_reference_model(runtime: Runtime) -> bytes | None:
+    """Return the reference model's file for a runtime; None where the library that writes it is missing."""
     space = MobileNetV3(**_SPACE)  # type: ignore[arg-type] # one dict for arguments of several types
     architecture = space.from_id(f"{space.short_hash}-{_GENES}")
-    model = build_onnx(architecture, random_weights(architecture))
-    if suffix == ".onnx":
-        return model
     try:
-        from edgenas.export.tflite.writer import build_tflite
-
-        return build_tflite(model)
+        return runtime.make_float_file(SourceModel(build_onnx(architecture, random_weights(architecture))))
     except MissingExtraError:
         return None
 

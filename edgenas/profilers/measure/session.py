@@ -31,6 +31,7 @@ from edgenas.profilers.measure.protocol import (
 )
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.validity import assess_validity
+from edgenas.runtimes import load_runtime
 
 _START_SECONDS = 60.0
 _LOCK_SECONDS = 600.0
@@ -97,7 +98,7 @@ class _AgentRun:
 
     def _push_files_and_build_request(self) -> tuple[list[str], bytes]:
         """Push the agent and the models; return the agent's command and its standard input."""
-        command = send_agent(self.device, self.target.runtime)
+        command = send_agent(self.device, load_runtime(self.target.runtime))
         distinct = {model.remote_name: model for model in self.models}
         paths = {name: self.device.push(model.path, name, model.sha256) for name, model in distinct.items()}
         models: list[dict[str, Any]] = []

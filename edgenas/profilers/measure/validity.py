@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from edgenas.runtimes import all_runtimes
+
 # The facts without which nobody can say that the device ran at full, steady speed.
 REQUIRED_FACTS = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
@@ -13,7 +15,6 @@ _MAX_HEATING_C = 15.0
 MAX_INTERRUPTED = 0.5
 MAX_DRIFT = 0.1
 _MIN_FREQUENCY_SHARE = 0.9
-_GPU_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
 _UNDERVOLTAGE, _HOT = 0b0001, 0b1110
 
@@ -205,6 +206,7 @@ def _fallback_notes(placement: Mapping[str, int] | None, providers: Sequence[str
 
 
 def _gpu_clock_problems(after: Mapping[str, Any], placement: Mapping[str, int] | None) -> list[str]:
-    if after.get("gpu_fixed") is not False or not _GPU_PROVIDERS & set(placement or ()):
+    on_gpu = frozenset[str]().union(*(runtime.gpu_providers for runtime in all_runtimes()))
+    if after.get("gpu_fixed") is not False or not on_gpu & set(placement or ()):
         return []
     return ["the GPU's clock is not fixed: run sudo jetson_clocks"]

@@ -10,11 +10,10 @@ import pytest
 
 from edgenas.errors import ModelError, UsageError
 from edgenas.export import build_onnx
-from edgenas.export.formats import ExportFormat
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.export.quantize.layer_errors import layer_errors
-from edgenas.export.quantize.quantize import quantize
 from edgenas.export.tflite.writer import build_tflite
+from edgenas.runtimes import ExportFormat
+from edgenas.runtimes.building import layer_errors, quantize
 from edgenas.space import Architecture, MobileNetV3
 
 Make = Callable[[Architecture, int], dict[str, np.ndarray]]

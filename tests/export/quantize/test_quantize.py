@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from edgenas.errors import ModelError, UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, run_onnx
-from edgenas.export.formats import ExportFormat
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.export.quantize.quantize import float_layers, is_kept_in_float, quantize
+from edgenas.export.quantize.layer_selection import is_kept_in_float
 from edgenas.export.tflite.interpreter import open_interpreter, run_tflite
 from edgenas.export.tflite.writer import build_tflite
+from edgenas.runtimes import ExportFormat
+from edgenas.runtimes.building import float_layers, quantize
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 
 Make = Callable[[Architecture, int], dict[str, np.ndarray]]
@@ -205,7 +206,7 @@ def test_int8_needs_calibration(files: Files) -> None:
 
 def test_symmetric_integers_have_zero_points_of_zero(files: Files, calibration: Calibration) -> None:
     """For TensorRT, activations are signed, and every zero point of the file is 0."""
-    model = quantize(files["onnx"], INT8["onnx"], calibration, symmetric=True)
+    model = quantize(files["onnx"], ExportFormat("onnx", "int8-tensorrt"), calibration)
     graph = onnx.load_from_string(model).graph
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     points = [stored[node.input[2]] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
@@ -216,13 +217,12 @@ def test_symmetric_integers_have_zero_points_of_zero(files: Files, calibration: 
     assert _error(run_onnx(files["onnx"], calibration.images), actual) < LIMITS["int8"][0]
 
 
-@pytest.mark.parametrize("export_format", [ExportFormat("tflite", "int8"), ExportFormat("onnx", "fp16")], ids=str)
-def test_symmetric_integers_are_for_onnx_int8(
-    files: Files, calibration: Calibration, export_format: ExportFormat
-) -> None:
-    """Elsewhere the flag is refused and not ignored."""
-    with pytest.raises(UsageError, match="onnx int8 only"):
-        quantize(files[export_format.format], export_format, calibration, symmetric=True)
+def test_symmetric_integers_are_for_onnx_int8() -> None:
+    """Other formats have no such precision, which is refused and not ignored."""
+    with pytest.raises(UsageError, match="tflite has no precision 'int8-tensorrt'; it has fp32, fp16, dynamic, int8"):
+        ExportFormat("tflite", "int8-tensorrt")
+    with pytest.raises(UsageError, match="onnx has no precision 'fp16-tensorrt'"):
+        ExportFormat("onnx", "fp16-tensorrt")
 
 
 def test_only_int8_files_are_asked_for_float_layers(files: Files) -> None:

@@ -1,0 +1,124 @@
+"""LiteRT, which was TensorFlow Lite and runs its files."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgenas.errors import MissingExtraError, ModelError
+from edgenas.runtimes.contract import Precision, Runtime, SourceModel
+from edgenas.runtimes.interface import ModelInterface, TensorSpec
+
+if TYPE_CHECKING:
+    from edgenas.export.quantize.calibration import Calibration
+    from edgenas.export.quantize.layer_errors import LayerError
+    from edgenas.runtimes.contract import Floats
+
+
+class LiteRT(Runtime):
+    """LiteRT; final."""
+
+    name = "litert"
+    file_format = "tflite"
+    precisions = (Precision("fp32"), Precision("fp16"), Precision("dynamic"), Precision("int8", True))
+    package = "ai-edge-litert"
+    version_program = (
+        "import importlib.metadata as m; from ai_edge_litert.interpreter import Interpreter; "
+        "print(m.version('ai-edge-litert'))"
+    )
+    card_packages = ("edgenas", "torch", "onnx", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+    script_import = "from ai_edge_litert.interpreter import Interpreter"
+    script_body = """\
+interpreter = Interpreter(model_path=str(HERE / "model.tflite"))
+interpreter.allocate_tensors()
+entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+images = np.repeat(preprocess(image), entry["shape"][0], axis=0)
+if entry["dtype"] == np.int8:  # images as integers: number = (integer - zero point) * scale
+    scale, zero_point = entry["quantization"]
+    images = np.clip(np.rint(images / scale) + zero_point, -128, 127).astype(np.int8)
+interpreter.set_tensor(entry["index"], images)
+interpreter.invoke()
+logits = interpreter.get_tensor(result["index"])[0]"""
+
+    def make_float_file(self, source: SourceModel) -> bytes:
+        from edgenas.export.tflite.writer import build_tflite
+
+        return build_tflite(source.onnx, labels=source.labels, normalisation=source.normalisation)
+
+    def convert(self, model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
+        from edgenas.export.quantize.tflite import quantize_tflite
+
+        return quantize_tflite(model, precision, calibration, kept)
+
+    def quantizable_layers(self, model: bytes) -> dict[str, str]:
+        from edgenas.export.tflite.layers import read_operations
+
+        return {layer: operation.outputs[0] for operation in read_operations(model) for layer in operation.layers}
+
+    def float_layers(self, model: bytes) -> tuple[str, ...]:
+        from edgenas.export.quantize.tflite import float_operations
+
+        return float_operations(model)
+
+    def layer_errors(self, reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
+        from edgenas.export.quantize.layer_errors import tflite_layer_errors
+
+        return tflite_layer_errors(reference, quantized, images)
+
+    def run_batches(self, model: bytes, images: Floats) -> Floats:
+        from edgenas.export.tflite.interpreter import run_tflite
+
+        return run_tflite(model, images)
+
+    def has_other_labels(self, model: bytes, labels: Sequence[str]) -> bool:
+        from edgenas.export.tflite.metadata import has_other_labels
+
+        return has_other_labels(model, labels)
+
+    def parse_interface(self, model: bytes) -> ModelInterface:
+        try:
+            from ai_edge_litert import schema_py_generated as schema
+        except ImportError as error:
+            raise MissingExtraError(
+                f"TFLite files need LiteRT, which cannot be imported ({error}); pip install 'edgenas[litert]'"
+            ) from None
+        try:
+            file = schema.Model.GetRootAs(model, 0)
+            graph = file.Subgraphs(0)
+            if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
+                raise ModelError("the model must have one input and one output")
+            return ModelInterface(
+                _precision(file, graph, schema.TensorType),
+                _tensor_spec(graph.Tensors(graph.Inputs(0))),
+                _tensor_spec(graph.Tensors(graph.Outputs(0))),
+            )
+        except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
+            raise ModelError("the model is damaged or no TFLite file") from None
+
+
+def _precision(file: Any, graph: Any, types: Any) -> str:
+    """Return int8 if an activation holds integers, dynamic if only weights do, fp16 if weights are halves."""
+    activations: set[int] = set()
+    weights: set[int] = set()
+    for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+        buffer = file.Buffers(tensor.Buffer())
+        (weights if buffer.DataLength() or buffer.Size() > 1 else activations).add(tensor.Type())
+    if types.INT8 in activations:
+        return "int8"
+    if types.INT8 in weights:
+        return "dynamic"
+    return "fp16" if types.FLOAT16 in weights else "fp32"
+
+
+def _tensor_spec(tensor: Any) -> TensorSpec:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    sizes = tensor.ShapeAsNumpy() if tensor.ShapeSignatureIsNone() else tensor.ShapeSignatureAsNumpy()
+    shape = tuple(None if size < 0 else int(size) for size in sizes)
+    name, dtype, layout = tensor.Name().decode(), names[tensor.Type()], "NHWC" if len(shape) == 4 else "NC"
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ScaleLength() != 1:
+        return TensorSpec(name, shape, dtype, layout)
+    return TensorSpec(name, shape, dtype, layout, float(quantization.Scale(0)), int(quantization.ZeroPoint(0)))

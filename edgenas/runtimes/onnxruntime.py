@@ -1,0 +1,142 @@
+"""onnxruntime, which runs ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgenas.errors import ModelError
+from edgenas.runtimes.contract import Precision, Runtime, SourceModel
+from edgenas.runtimes.interface import ModelInterface, TensorSpec
+
+if TYPE_CHECKING:
+    from edgenas.export.quantize.calibration import Calibration
+    from edgenas.export.quantize.layer_errors import LayerError
+    from edgenas.graph import GraphSummary
+    from edgenas.runtimes.contract import Floats
+
+_TENSORRT = "TensorrtExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_FOR_TENSORRT = Precision("int8-tensorrt", True, variant_of="int8", made_for="tensorrt", provider=_TENSORRT)
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+
+
+class OnnxRuntime(Runtime):
+    """onnxruntime; final."""
+
+    name = "onnxruntime"
+    file_format = "onnx"
+    precisions = (Precision("fp32"), Precision("fp16"), Precision("int8", True), _FOR_TENSORRT)
+    package = "onnxruntime"
+    provider_packages = {  # noqa: RUF012 - never changed
+        _TENSORRT: "onnxruntime-gpu",
+        _CUDA: "onnxruntime-gpu",
+        "QNNExecutionProvider": "onnxruntime-qnn",
+        "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    }
+    accelerators = {  # noqa: RUF012 - never changed
+        _TENSORRT: {"trt_engine_cache_enable": True, "trt_engine_cache_path": "~/.cache/edgenas/tensorrt"},
+        _CUDA: {},
+    }
+    gpu_providers = frozenset({_CUDA, _TENSORRT})
+    version_program = "import onnxruntime as it; print(it.__version__, *it.get_available_providers())"
+    card_packages = ("edgenas", "torch", "onnx", "onnxruntime", "numpy")
+    script_import = "import onnxruntime"
+    script_body = """\
+session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+entry = session.get_inputs()[0]
+batch = entry.shape[0] if isinstance(entry.shape[0], int) else 1
+images = np.repeat(preprocess(image), batch, axis=0)
+logits = session.run(None, {entry.name: images})[0][0]"""
+    leaves_layers_in_float = True
+    checker = " with onnx.checker"
+
+    def make_float_file(self, source: SourceModel) -> bytes:
+        return source.onnx
+
+    def convert(self, model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
+        from edgenas.export.quantize.onnx_float16 import to_float16
+        from edgenas.export.quantize.onnx_int8 import quantize_onnx
+
+        if calibration is None or not self.precisions_by_name[precision].calibrated:
+            return to_float16(model, kept)
+        return quantize_onnx(model, calibration, kept, symmetric=precision == _FOR_TENSORRT.name)
+
+    def quantizable_layers(self, model: bytes) -> dict[str, str]:
+        from edgenas.export.onnx.session import parse_onnx
+
+        return {node.name: node.name for node in parse_onnx(model).graph.node}
+
+    def float_layers(self, model: bytes) -> tuple[str, ...]:
+        from edgenas.export.quantize.onnx_int8 import float_nodes
+
+        return float_nodes(model)
+
+    def layer_errors(self, reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
+        from edgenas.export.quantize.layer_errors import onnx_layer_errors
+
+        return onnx_layer_errors(reference, quantized, images)
+
+    def run_batches(self, model: bytes, images: Floats) -> Floats:
+        from edgenas.export.parity import run_onnx
+
+        return run_onnx(model, images)
+
+    def check_file(self, model: bytes) -> None:
+        from edgenas.export.parity import check_onnx
+
+        check_onnx(model)
+
+    def summarise_graph(self, path: Path) -> GraphSummary | None:
+        from edgenas.graph import summarise_model
+
+        try:
+            return summarise_model(path)
+        except ModelError:
+            return None
+
+    def parse_interface(self, model: bytes) -> ModelInterface:
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            proto = onnx.load_model_from_string(model)
+        except (DecodeError, ValueError):
+            raise ModelError("the model is damaged or no ONNX file") from None
+        graph = proto.graph
+        nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
+        if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph.initializer, nodes))):
+            raise ModelError("the model keeps weights in another file")
+        stored = {tensor.name for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in stored]
+        if len(inputs) != 1 or len(graph.output) != 1:
+            raise ModelError(
+                f"the model must have one input and one output, but has {len(inputs)}, {len(graph.output)}"
+            )
+        types = {tensor.data_type for tensor in graph.initializer}
+        precision = "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
+        if any(node.op_type in _CONVERSIONS for node in graph.node):
+            precision = "int8"
+        return ModelInterface(precision, _tensor_spec(inputs[0], "NCHW"), _tensor_spec(graph.output[0], "NC"))
+
+
+def _iter_stored_tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
+    """Yield every tensor that a graph stores, also in attributes and in their graphs."""
+    yield from initializers
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _iter_stored_tensors(graph.initializer, graph.node)
+
+
+def _tensor_spec(value: Any, layout: str) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(int(size.dim_value) or None for size in tensor.shape.dim)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except (KeyError, ValueError):  # an unknown type, or no tensor
+        raise ModelError(f"the model's {value.name!r} must be a tensor of numbers") from None
+    return TensorSpec(value.name, shape, str(dtype), layout)
