@@ -117,7 +117,8 @@ def test_damaged_file(
     if damage == "cut":
         data = data[: len(data) // 2]
     else:
-        data[len(data) * 2 // 3] ^= 1
+        # A letter: the last digit of a number may change without changing the number.
+        data[next(place for place in range(len(data) * 2 // 3, len(data)) if chr(data[place]).isalpha())] ^= 1
     path.write_bytes(data)
     answer = refused(command[0], "--run", copy, *command[1:])
     assert str(path) in answer
