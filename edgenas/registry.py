@@ -1,8 +1,8 @@
 """The one loader of what packages add by entry points: spaces, data sets, runtimes and kinds of devices.
 
 What edgenas brings itself is listed here in the form of entry points, so that
-it is found in a source checkout without installed metadata too, and goes the
-same way as what other packages add.
+it is found without installed metadata too, as in a source checkout, and is
+loaded like what other packages add.
 """
 
 from __future__ import annotations
@@ -123,10 +123,11 @@ def _entries_of(distribution: Distribution) -> list[_Entry]:
     """Return edgenas's entry points of a package, none where its metadata is damaged."""
     try:
         points = [point for point in distribution.entry_points if point.group.startswith(_GROUPS)]
+        return [_Entry(point.group, point.name, point.value, str(distribution.name)) for point in points]
     except Exception as error:  # its lines are parsed by the standard library, which raises what comes
-        _warn(f"package {distribution.name}: its entry points cannot be read ({error}); install it again")
+        where = getattr(distribution, "_path", "of unknown place")
+        _warn(f"package {where}: its entry points cannot be read ({error}); install it again")
         return []
-    return [_Entry(point.group, point.name, point.value, str(distribution.name)) for point in points]
 
 
 @functools.cache
@@ -143,7 +144,11 @@ def _load(entry: _Entry, kind: str | None, name_attribute: str | None) -> tuple[
         return loaded, "" if callable(loaded) else f"gives {loaded!r}, which is no function"
     if not (isinstance(loaded, type) and issubclass(loaded, _import(kind))):
         return loaded, f"gives {loaded!r}, not an edgenas {kind.partition(':')[2]} class"
-    own_name = entry.name if name_attribute is None else getattr(loaded, name_attribute, None)
+    if name_attribute is None:  # a kind of device, whose ``connect`` makes instances, may be abstract
+        return loaded, ""
+    if missing := sorted(getattr(loaded, "__abstractmethods__", ())):
+        return loaded, f"lacks {', '.join(missing)}"
+    own_name = getattr(loaded, name_attribute, None)
     return (
         loaded,
         "" if own_name == entry.name else f"has {name_attribute} {own_name!r}; give its entry point that name",

@@ -147,6 +147,20 @@ def test_a_thing_of_the_wrong_kind_is_refused(
         registry.load("wrong", "here")
 
 
+def test_a_runtime_without_a_method_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A class that lacks what its contract asks for is named in a warning, with what it lacks."""
+    source = "from edgenas.runtimes.contract import Runtime\nclass Bare(Runtime):\n    name = 'bare'\n"
+    points = {"edgenas.runtimes": {"bare": "registry_bare:Bare"}}
+    install_package(tmp_path, monkeypatch, "registry-bare", source, points)
+    with caplog.at_level(logging.WARNING):
+        assert list(RUNTIMES.load_all()) == ["onnxruntime", "litert"]
+    (record,) = caplog.records
+    lacks = "lacks make_float_file, parse_interface, run_batches; it is left out"
+    assert record.getMessage() == f"edgenas: package registry-bare: its runtime 'bare' {lacks}"
+
+
 def test_a_data_set_that_is_no_function_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set is a function that loads it."""
     points = {"edgenas.data_sets": {"wrong": "registry_value:load"}}
@@ -155,16 +169,20 @@ def test_a_data_set_that_is_no_function_is_refused(tmp_path: Path, monkeypatch: 
         load_data("wrong")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"), [("entry_points.txt", b"[edgenas.data_sets]\ndamaged\n"), ("METADATA", b"Name: \xff\n")]
+)
 def test_damaged_metadata_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    file: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A package whose list of entry points cannot be parsed is named once, and everything else is found."""
-    install_package(tmp_path, monkeypatch, "registry-damaged", "", {})
-    (tmp_path / "registry_damaged-1.0.dist-info" / "entry_points.txt").write_text("[edgenas.data_sets]\ndamaged\n")
+    """A package whose metadata cannot be parsed is named once, and everything else is found."""
+    points = {"edgenas.data_sets": {"lost": "registry_damaged:load"}}
+    install_package(tmp_path, monkeypatch, "registry-damaged", "", points)
+    (tmp_path / "registry_damaged-1.0.dist-info" / file).write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert [registry.names() == list(registry.load_all()) for registry in REGISTRIES] == [True] * len(REGISTRIES)
     (record,) = caplog.records
-    assert "package registry-damaged: its entry points cannot be read" in record.getMessage()
+    assert "registry_damaged-1.0.dist-info: its entry points cannot be read" in record.getMessage()
 
 
 def test_an_entry_point_is_called_as_what_it_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,9 @@ def run_graph(graph: LayerGraph, x: Tensor, run_weighted: Callable[[Layer, Tenso
         if function is None:
             values[number + 1] = run_weighted(layer, inputs[0])
         else:
-            # Only the layer right before may have made what is overwritten: then nobody else has read it.
-            values[number + 1] = function(layer, inputs, number > 0 and number in dying)
+            # Overwrite only the output of the layer right before, unless that is a view: no other layer has read it.
+            may_overwrite = number > 0 and number in dying and not isinstance(graph.layers[number - 1], Flatten)
+            values[number + 1] = function(layer, inputs, may_overwrite)
     return values[len(graph.layers)]
 
 

@@ -67,14 +67,14 @@ class KernelTransform(nn.Module):
             self.register_parameter(f"{large}to{small}_matrix", nn.Parameter(torch.eye(small * small)))
 
     def forward(self, weight: Tensor, kernel: int) -> Tensor:
-        """Return depthwise weights (C, 1, kernel, kernel) made from those of the largest kernel, (C, 1, K, K)."""
+        """Return weights (C, I, kernel, kernel) made from those of the largest kernel, (C, I, K, K)."""
         for large, small in itertools.pairwise(self.kernel_sizes):
             if large == kernel:
                 break
             margin = (large - small) // 2
             centre = weight[:, :, margin : margin + small, margin : margin + small]
             matrix = self.get_parameter(f"{large}to{small}_matrix")
-            weight = functional.linear(centre.reshape(-1, small * small), matrix).view(-1, 1, small, small)
+            weight = functional.linear(centre.reshape(-1, small * small), matrix).view(*weight.shape[:2], small, small)
         return weight
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -142,7 +143,9 @@ class RunFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("w")
+            # Without following a link, which somebody else's folder may have there.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.fdopen(os.open(self.root / ".lock", flags, 0o666), "w")
         except OSError as error:
             raise EdgeNASError(
                 f"{self.root}: cannot be written ({error.strerror}); choose another run folder"
@@ -156,5 +159,6 @@ class RunFolder:
                 ) from None
             for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
                 # The lock is held, so nobody is writing them.
-                shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
+                is_folder = remains.is_dir() and not remains.is_symlink()
+                shutil.rmtree(remains) if is_folder else remains.unlink(missing_ok=True)
             yield

@@ -51,7 +51,7 @@ _LOAD: dict[Schema, Callable[[Path, SearchSpace], object]] = {
     FRONT_SCHEMA: Front.load,
 }
 # What reading a document raises when its checksum is right and its content is not.
-_CONTENT_ERRORS = (EdgeNASError, AttributeError, LookupError, TypeError, ValueError)
+_CONTENT_ERRORS = (EdgeNASError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # The files that a conversion writes into the folder of a target.
 _WRITTEN = (
     "measurements.jsonl",
@@ -62,8 +62,8 @@ _WRITTEN = (
     "front.png",
     "choices/*.json",
 )
-# The defaults of a front's seed and a choice's largest drop of accuracy, which are not recorded: a front or choice
-# that was made with others is made again.
+# The defaults of a front's seed and of a choice's largest drop of accuracy. Neither is recorded, so a front or choice
+# made with other values counts as outdated.
 _SEED, _MAX_DROP = 0, 0.01
 
 
@@ -90,6 +90,7 @@ def upgrade_run(folder: RunFolder, say: Say) -> None:
         body, space = RUN.read(folder.run), read_space(folder.run)
         if UPGRADE_STEP not in body:
             return  # another process has upgraded it meanwhile
+        OldRunFolder(folder.root).check_no_links()
         run = {key: value for key, value in body.items() if key != UPGRADE_STEP}
         try:
             if body[UPGRADE_STEP] != _REMOVE:

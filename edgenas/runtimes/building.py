@@ -57,7 +57,7 @@ def quantize(
         export_format: format and precision of the result. ``fp32`` returns the file as it is.
         calibration: images for the ranges of activations, needed by int8.
         keep_float: layers that stay in float32, or places such as ``stage1.block2.se`` that stand for all layers
-            below them.
+            whose names begin with them.
 
     Returns:
         The file. ONNX keeps a float32 input and output in all precisions; in int8, TFLite's are integers.

@@ -37,10 +37,11 @@ class Precision:
     Attributes:
         name: its name, on the command line and in names of bundles.
         calibrated: its activations are integers, whose ranges come from images.
-        variant_of: the precision that such a file shows by its element types, and that a target names; itself for None.
+        variant_of: for a variant, the precision that its element types show and that a target names; else None.
         made_for: what a variant is made for, as the command line calls it: ``tensorrt``.
         provider: the execution provider that a variant is meant for; elsewhere it is not measured.
-        parity: the usual precision whose limits a file's difference to PyTorch must keep; its own name for None.
+        parity: the precision (fp32, fp16, dynamic or int8) whose limits a file's difference to PyTorch must keep;
+            needed where the name, or that of ``variant_of``, is none of these.
     """
 
     name: str
@@ -79,9 +80,8 @@ class Runtime(ABC):
     A subclass is one file, has no state, and imports libraries inside its
     methods only, because every command knows all runtimes. It is found by its
     entry point in group ``edgenas.runtimes``, whose name is its ``name``.
-    Beside it is its module for the device, ``device_module``, whose functions
-    ``edgenas/on_device/agent.py`` describes; its function ``placement`` says
-    which provider runs how many nodes, where there is a choice.
+    A second file, ``device_module``, is sent to the device;
+    ``edgenas/on_device/agent.py`` describes its functions.
 
     Methods raise ModelError for a file that is damaged or that the runtime
     refuses, and MissingExtraError, with the pip command, where a library is not

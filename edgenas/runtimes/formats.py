@@ -90,7 +90,7 @@ class ExportFormat:
     precision: str = FLOAT32
 
     def __post_init__(self) -> None:
-        if self.precision not in self.runtime.precisions_by_name:
+        if not isinstance(self.precision, str) or self.precision not in self.runtime.precisions_by_name:
             known = ", ".join(self.runtime.target_precisions)
             raise UsageError(f"{self.format} has no precision {self.precision!r}; it has {known}")
 
@@ -119,7 +119,7 @@ class ExportFormat:
 
     @property
     def stored(self) -> ExportFormat:
-        """The format that such a file shows by its element types: without what it is made for."""
+        """The format by the file's element types alone; for a variant, that of which it is one."""
         return ExportFormat(self.format, self.details.variant_of or self.precision)
 
     def made_for(self, purpose: str) -> ExportFormat | None:
@@ -140,5 +140,5 @@ def all_formats() -> list[ExportFormat]:
 
 
 def variants_by_purpose() -> dict[str, ExportFormat]:
-    """Return the formats that are made for something, by that: ``tensorrt``."""
+    """Return the formats that are made for a purpose, by its name, such as ``tensorrt``."""
     return {each.details.made_for: each for each in all_formats() if each.details.made_for is not None}

@@ -106,7 +106,7 @@ logits = session.run(None, {entry.name: images})[0][0]"""
             raise ModelError("the model is damaged or no ONNX file") from None
         graph = proto.graph
         nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
-        if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph.initializer, nodes))):
+        if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph, nodes))):
             raise ModelError("the model keeps weights in another file")
         stored = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in stored]
@@ -121,13 +121,18 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         return ModelInterface(precision, _tensor_spec(inputs[0], "NCHW"), _tensor_spec(graph.output[0], "NC"))
 
 
-def _iter_stored_tensors(initializers: Iterable[Any], nodes: Iterable[Any]) -> Iterator[Any]:
+def _iter_stored_tensors(graph: Any, nodes: Iterable[Any]) -> Iterator[Any]:
     """Yield every tensor that a graph stores, also in attributes and in their graphs."""
-    yield from initializers
-    for attribute in (attribute for node in nodes for attribute in node.attribute):
+    yield from graph.initializer
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    sparse = [*graph.sparse_initializer]
+    for attribute in attributes:
         yield from (attribute.t, *attribute.tensors)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _iter_stored_tensors(graph.initializer, graph.node)
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _iter_stored_tensors(inner, inner.node)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def _tensor_spec(value: Any, layout: str) -> TensorSpec:

@@ -19,7 +19,7 @@ class Layer:
 
     Args:
         name: The name of the layer and its tensors within the block, for example ``expand.conv``. Empty where the
-            layer is the whole block.
+            layer, without weights, is the whole block.
         inputs: The numbers of the values that it reads.
         in_shape: The shape of the first of them.
         shape: The shape of its output.
@@ -187,7 +187,7 @@ class LayerGraph:
 
     @property
     def branch_norms(self) -> tuple[BatchNorm, ...]:
-        """The batch norms that end a residual branch: the sum with the shortcut reads them."""
+        """The batch norms at the end of residual branches, whose output is added to the shortcut."""
         branches = {layer.inputs[0] for layer in self.layers if isinstance(layer, Add)}
         makers = ((number, layer) for number, layer in enumerate(self.layers, 1) if isinstance(layer, BatchNorm))
         return tuple(layer for number, layer in makers if number in branches)

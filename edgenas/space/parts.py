@@ -19,7 +19,7 @@ class Part(ABC):
     A subclass is a block: a frozen dataclass of the sizes that decide its
     computation, and ``build``, which writes its primitive layers. The network,
     its costs, the keys of its latency table and the exported graph all follow
-    from these, so that they cannot disagree.
+    from these two, so that they cannot disagree.
 
     Sizes are the height and width of square feature maps in pixels. A block of
     others overrides ``in_shape`` and ``out_shape``.

@@ -24,6 +24,12 @@ def test_a_fresh_transform_cuts_out_the_centre() -> None:
     assert small[1, 0].tolist() == [[31, 32, 33], [36, 37, 38], [41, 42, 43]]
 
 
+def test_a_full_convolution_has_a_smaller_kernel_too() -> None:
+    """The matrices are shared by all pairs of an output and an input channel."""
+    weight = torch.arange(2 * 3 * 25.0).view(2, 3, 5, 5)
+    assert torch.equal(KernelTransform((3, 5))(weight, 3), weight[:, :, 1:4, 1:4])
+
+
 def test_a_matrix_row_makes_one_number_of_the_smaller_kernel() -> None:
     """Number i of the smaller kernel is row i of the matrix times the flattened centre."""
     transform = KernelTransform((3, 5))

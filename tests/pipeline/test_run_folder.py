@@ -87,6 +87,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_lock_is_no_link(tmp_path: Path) -> None:
+    """A link at the lock's place is not followed: what it links to keeps its content."""
+    (tmp_path / "mine").write_text("text")
+    (tmp_path / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(EdgeNASError, match="cannot be written"), RunFolder(tmp_path).writing():
+        pass
+    assert (tmp_path / "mine").read_text() == "text"
+
+
 def test_everything_lies_below_the_root_and_apart(tmp_path: Path) -> None:
     """Each path is below the run folder, and no two are equal: not of two targets, nor of two budgets."""
     folder = RunFolder(tmp_path)

@@ -309,6 +309,17 @@ def test_search_and_choose_are_already_done(old: Path) -> None:
     assert [line.partition(" (")[0] for line in heard.said[1:]] == ["search    already done", "choose    already done"]
 
 
+@pytest.mark.parametrize("name", ["measurements/other", "targets"])
+def test_a_link_is_not_followed(old: Path, tmp_path: Path, name: str) -> None:
+    """A link among the folders is refused before anything is changed."""
+    (tmp_path / "elsewhere").mkdir()
+    (old / name).symlink_to(tmp_path / "elsewhere")
+    before = contents(old)
+    with pytest.raises(FormatError, match=f"{name}: is a link, which an upgrade does not follow"):
+        Run(old, progress=Silent())
+    assert contents(old) == before
+
+
 def test_results_that_were_not_current_stay_so(old: Path) -> None:
     """A front and a choice with other digests keep them."""
     for place in (f"fronts/{TARGET}.json", f"choices/{TARGET}/latency-50ms.json"):
