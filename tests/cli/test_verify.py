@@ -138,9 +138,15 @@ def test_nothing_there(refused: Callable[[Path], str], tmp_path: Path) -> None:
 
 
 def test_folder_that_is_no_bundle(refused: Callable[[Path], str], tmp_path: Path) -> None:
-    """A folder of something else lacks the bundle's files."""
+    """A folder of something else is called that."""
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is missing" in refused(tmp_path)
+    assert "is no bundle; give the folder or the zip of a bundle" in refused(tmp_path)
+
+
+def test_folder_around_bundles(refused: Callable[[Path], str], shipped: Path) -> None:
+    """The folder that holds bundles is refused with the first of them."""
+    first = min(path for path in shipped.iterdir() if path.is_dir())
+    assert f"is no bundle; did you mean {first}?" in refused(shipped)
 
 
 def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:
