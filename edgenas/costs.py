@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,22 @@ Vector = npt.NDArray[np.float64]
 _CHUNK_ROWS = 2048  # few enough that the intermediate arrays of a chunk stay in the CPU's cache
 
 
-def apply_in_chunks(function: Callable[[Genes], Vector], genes: Genes) -> Vector:
-    """Return ``function`` of a genes matrix, computed a few thousand rows at a time.
+def apply_in_chunks(
+    function: Callable[[Genes], npt.NDArray[np.floating[Any]]], genes: Genes, chunk_rows: int = _CHUNK_ROWS
+) -> Vector:
+    """Return ``function`` of a genes matrix, computed some rows at a time.
 
     Args:
         function: Maps genes (M, G) to one value a row, (M,). Each value must depend on its own row alone.
         genes: The genes matrix, (N, G).
+        chunk_rows: The rows of a chunk; a few thousand by default.
 
     Returns:
         The values, (N,).
     """
     values = np.empty(len(genes))
-    for start in range(0, len(genes), _CHUNK_ROWS):
-        chunk = slice(start, start + _CHUNK_ROWS)
+    for start in range(0, len(genes), chunk_rows):
+        chunk = slice(start, start + chunk_rows)
         values[chunk] = function(genes[chunk])
     return values
 

@@ -24,6 +24,8 @@ prints it on one line, without a traceback, and exits with ``exit_code``.
 
 from __future__ import annotations
 
+_MAX_MESSAGE_LENGTH = 200
+
 
 class EdgeNASError(Exception):
     """The base class of all errors that edgenas raises on purpose.
@@ -99,3 +101,8 @@ class InterruptedByUserError(EdgeNASError):
     """Ctrl-C ended a command that showed a part of its results."""
 
     exit_code = 130
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of any exception without line breaks, shortened."""
+    return " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]

@@ -118,6 +118,13 @@ class _Body(dict[str, Any]):
         raise FormatError(f"{self._path}: has no {key!r}, another edgenas wrote it; {_REMEDY}")
 
 
+def oldest_version(version: int, upgrades: Mapping[int, Upgrade]) -> int:
+    """Return the oldest version that upgrades lead from to ``version``."""
+    while version - 1 in upgrades:
+        version -= 1
+    return version
+
+
 def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Upgrade] | None = None) -> dict[str, Any]:
     """Read what ``write_document`` wrote, without its header.
 
@@ -131,16 +138,13 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
         FormatError: The file is damaged, of another kind, newer, or of an older version without an upgrade.
     """
     upgrades = upgrades or {}
-    oldest = version
-    while oldest - 1 in upgrades:
-        oldest -= 1
     try:
         document = json.loads(read_bytes(path))
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
     if not isinstance(document, dict):
         raise FormatError(f"{path}: is not an edgenas file; {_REMEDY}")
-    found = parse_header_version(document, path, kind, version, oldest)
+    found = parse_header_version(document, path, kind, version, oldest_version(version, upgrades))
     body = _Body(path, {key: value for key, value in document.items() if key not in ("format", "version", "sha256")})
     try:
         intact = document.get("sha256") == sha256_hex(canonical_json_bytes(body))

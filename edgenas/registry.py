@@ -63,12 +63,13 @@ class Registry:
         """Return the known names: the built-in ones in their order, then those of other packages, sorted."""
         return list(self._entries())
 
-    def load(self, name: object, where: str = "") -> Any:
+    def load(self, name: object, where: str = "", refusal: str = "") -> Any:
         """Import and return the thing of a name.
 
         Args:
             name: Its name; from a file it may be anything.
             where: The file or argument that names it; the message begins with it.
+            refusal: The words before an unknown name, by default ``unknown`` and the noun.
 
         Raises:
             UsageError: There is none of this name, with a list of those that exist, or it cannot be loaded.
@@ -77,7 +78,7 @@ class Registry:
         entry = entries.get(name) if isinstance(name, str) else None
         if entry is None:
             known = format_suggestion(str(name), sorted(self.load_all()))
-            raise UsageError(f"{prefix}unknown {self.noun} {name!r}{known}")
+            raise UsageError(f"{prefix}{refusal or f'unknown {self.noun}'} {name!r}{known}")
         loaded, problem = _load(entry, self._kind, self._name_attribute)
         if problem:
             raise UsageError(f"{prefix}{self.noun} {entry.name!r} of package {entry.package} {problem}")

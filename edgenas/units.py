@@ -73,6 +73,12 @@ def format_ms(value: float) -> str:
     return f"{value:.{digits}f} ms"
 
 
+def format_ms_interval(interval_ms: tuple[float, float]) -> str:
+    """Return an interval of milliseconds as text: ``0.500 ms to 0.600 ms``."""
+    low, high = interval_ms
+    return f"{format_ms(low)} to {format_ms(high)}"
+
+
 def format_ms_part(value: float, whole: float) -> str:
     """Return a part of ``whole`` milliseconds as text, to about a thousandth of the whole: 0.05 of 12 is ``0.05 ms``.
 

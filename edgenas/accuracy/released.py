@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.costs import Genes, Vector
+from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, MissingExtraError, UsageError
 from edgenas.files import read_tensors_and_body, write_tensors
 from edgenas.space import MobileNetV3, SearchSpace
@@ -63,11 +63,7 @@ class ReleasedPredictor:
 
     def __call__(self, genes: Genes) -> Vector:
         """Return the predicted top-1 accuracy (N,), 0 to 1, of genes (N, G)."""
-        accuracy = np.empty(len(genes))
-        for start in range(0, len(genes), _CHUNK_ROWS):
-            chunk = slice(start, start + _CHUNK_ROWS)
-            accuracy[chunk] = self._forward(self.one_hot_features(genes[chunk]))
-        return accuracy
+        return apply_in_chunks(lambda rows: self._forward(self.one_hot_features(rows)), genes, _CHUNK_ROWS)
 
     def one_hot_features(self, genes: Genes) -> npt.NDArray[np.float32]:
         """Return the network's inputs, (N, 128): one-hot kernel sizes, expand ratios and resolution."""

@@ -93,7 +93,7 @@ class Bundle:
             UsageError: when another file has that name.
         """
         path = self.path.with_name(f"{self.path.name}.zip")
-        write_archive(self.path, path, bundle_file_names(self.model_path.suffix.removeprefix(".")))
+        write_archive(self.path, path, bundle_file_names(find_file_format(self.path)))
         return path
 
 

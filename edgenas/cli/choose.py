@@ -13,10 +13,11 @@ from edgenas.cli.common import (
     RunOption,
     RuntimeOption,
     ThreadsOption,
+    format_peak_bytes,
     print_json,
     print_table,
 )
-from edgenas.units import format_bytes, format_ms
+from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
@@ -46,8 +47,6 @@ def command(
     if json:
         print_json({"run": str(run), **choice.to_dict()})
         return
-    low, high = choice.measured.interval_ms
-    measured_peak = choice.measured.peak_bytes
     rows = [
         (
             "predicted",
@@ -60,8 +59,8 @@ def command(
             "measured",
             f"{choice.measured.accuracy:.2%}",
             format_ms(choice.measured.latency_ms),
-            f"{format_ms(low)} to {format_ms(high)}",
-            "not measured" if measured_peak is None else format_bytes(measured_peak),
+            format_ms_interval(choice.measured.interval_ms),
+            format_peak_bytes(choice.measured.peak_bytes),
         ),
     ]
     made_up = " SYNTHETIC" if choice.measured.synthetic else ""

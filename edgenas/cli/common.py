@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgenas.units import format_bytes
+
 if TYPE_CHECKING:
     from edgenas.devices import Target
 
@@ -36,6 +38,11 @@ def print_json(document: Any) -> None:
     """Print the command's one JSON document."""
     json.dump(document, sys.stdout, indent=1, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def format_peak_bytes(peak_bytes: int | None) -> str:
+    """Return the cell of a measured peak memory."""
+    return "not measured" if peak_bytes is None else format_bytes(peak_bytes)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", texts: int = 1) -> None:

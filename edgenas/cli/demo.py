@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgenas.cli.common import DeviceOption, JsonOption, RunOption, load_target, print_json, print_table
-from edgenas.units import format_bytes, format_ms
+from edgenas.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RunOption,
+    format_peak_bytes,
+    load_target,
+    print_json,
+    print_table,
+)
+from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
     from edgenas.pipeline.demo import DemoResult
@@ -43,8 +51,8 @@ def _print_result(result: DemoResult, picture: Path) -> None:
             f"{row.test_accuracy:.2%}",
             format_ms(row.predicted_ms),
             format_ms(row.measured_ms),
-            f"{format_ms(row.interval_ms[0])} to {format_ms(row.interval_ms[1])}",
-            "not measured" if row.peak_bytes is None else format_bytes(row.peak_bytes),
+            format_ms_interval(row.interval_ms),
+            format_peak_bytes(row.peak_bytes),
             format_bytes(row.activation_bytes),
             row.architecture,
         )
@@ -60,7 +68,7 @@ def _print_result(result: DemoResult, picture: Path) -> None:
         print(f"int8      {result.int8 / 'model.tflite'}")
     print(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
-    print("\nNext, after . .venv/bin/activate where make installed it:")
+    print("\nNext (first run . .venv/bin/activate if edgenas is not found):")
     print(f"  python {Path(chosen.model).parent / 'run.py'}")
     print(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
     device = "" if result.target.cli_name == "localhost" else f" --device {result.target.cli_name}"

@@ -84,11 +84,10 @@ def _import_tables(
     run: Path, tables: Path, device: str | None, space: str | None, width: float | None, predictor: Path | None
 ) -> Run:
     from edgenas.pipeline.import_tables import import_tables
-    from edgenas.pipeline.progress import Progress
 
     if device is None or space is None:
         raise UsageError("--tables needs --device NAME and --space FAMILY, for example --space mobilenet_v3")
-    return import_tables(run, tables, device, _make_space(space, width), predictor, Progress())
+    return import_tables(run, tables, device, _make_space(space, width), predictor)
 
 
 def _make_space(family: str, width: float | None) -> SearchSpace:

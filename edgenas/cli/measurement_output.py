@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgenas.cli.common import print_table
+from edgenas.cli.common import format_peak_bytes, print_table
 from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, rank_results
-from edgenas.units import format_bytes, format_ms
+from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
     from edgenas.devices import Target
@@ -64,14 +64,13 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
 def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
     if not isinstance(outcome, MeasurementResult):
         return [str(path), *[""] * (len(_COLUMNS) - 2), "failed" if isinstance(outcome, ModelError) else "not measured"]
-    low, high = outcome.interval_ms
     return [
         str(path),
         format_ms(outcome.median_ms),
-        f"{format_ms(low)} to {format_ms(high)}" if outcome.has_interval else "-",
+        format_ms_interval(outcome.interval_ms) if outcome.has_interval else "-",
         format_ms(outcome.p90_ms),
         str(len(outcome.measurements)),
-        "not measured" if outcome.peak_bytes is None else format_bytes(outcome.peak_bytes),
+        format_peak_bytes(outcome.peak_bytes),
         format_bytes(path.stat().st_size),
         _read_macs_text(path),
         outcome.validity.status,

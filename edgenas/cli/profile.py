@@ -85,7 +85,7 @@ def command(
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Raise UsageError for options that do not go together."""
     asked = [name for name, given in (("--check", check), ("--explain", explain is not None)) if given]
     if len(asked) == 2:
         raise UsageError("--check and --explain exclude each other; give one of them")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgenas.cli.common import print_table
-from edgenas.units import format_ms, format_ms_part
+from edgenas.units import format_ms, format_ms_interval, format_ms_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,8 @@ def format_bar(share: float, room: int) -> str:
 def _format_prediction(explanation: Explanation) -> str:
     if explanation.interval_ms is None:
         return f"{format_ms(explanation.latency_ms)} predicted, by a published table"
-    low, high = explanation.interval_ms
-    return f"{format_ms(explanation.latency_ms)} predicted, 95% interval {format_ms(low)} to {format_ms(high)}"
+    interval = format_ms_interval(explanation.interval_ms)
+    return f"{format_ms(explanation.latency_ms)} predicted, 95% interval {interval}"
 
 
 def _stage_lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float]]:
@@ -86,7 +86,7 @@ def _stage_lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float
 
 
 def print_check(check: TableCheck) -> None:
-    """The certificate beside what was found, the device then and now, the conclusion."""
+    """Print the holdout report beside what was found, the device then and now, and the conclusion."""
     columns = ["", "holdout", "fresh subnets"]
     cells = [_holdout_cells(check.holdout), _fresh_cells(check.found)]
     if not check.found.agrees_with_holdout:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from edgenas.on_device.board import int_or_none
+
 FACTS = ("model", "cpu", "cores", "clusters", "arch", "os", "kernel", "memory_bytes", "python")
 # All files that ``collect_facts`` may ask for, as shell patterns: a remote machine sends them all at once.
 FACT_PATTERNS = (
@@ -118,8 +120,8 @@ def collect_cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> lis
     groups: list[dict[str, Any]] = []
     for number, name in sorted(parse_arm_cores(cpuinfo).items()):
         folder = f"/sys/devices/system/cpu/cpu{number}"
-        capacity = _int_or_none(read(f"{folder}/cpu_capacity"))
-        frequency = _int_or_none(read(f"{folder}/cpufreq/cpuinfo_max_freq"))
+        capacity = int_or_none(read(f"{folder}/cpu_capacity"))
+        frequency = int_or_none(read(f"{folder}/cpufreq/cpuinfo_max_freq"))
         core = {"cores": [number], "cpu": name, "capacity": capacity, "max_frequency_khz": frequency}
         same = next((group for group in groups if _is_same_core_kind(group, core)), None)
         if same is None:
@@ -154,10 +156,3 @@ def parse_memory_bytes(meminfo: str) -> int | None:
     """Return the total memory from the text of /proc/meminfo."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else None
-
-
-def _int_or_none(text: str | None) -> int | None:
-    try:
-        return int(text or "")
-    except ValueError:
-        return None

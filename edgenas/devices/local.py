@@ -17,6 +17,7 @@ from edgenas.devices.facts import collect_facts
 from edgenas.devices.output import CommandOutput, CompletedCommand
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
+from edgenas.on_device.board import read_text_or_none
 from edgenas.on_device.process import Process
 from edgenas.on_device.work_folder import DeviceLock, WorkFolder
 
@@ -113,7 +114,10 @@ class LocalDevice(Device):
             command = [self._python, "-c", "import platform; print(platform.python_version())"]
             version = self.run(command, deadline=Deadline(_VERSION_SECONDS)).stdout.strip() or None
         return collect_facts(
-            _read_text_or_none, kernel=platform.release() or None, arch=platform.machine() or None, python=version
+            lambda path: read_text_or_none(Path(path)),
+            kernel=platform.release() or None,
+            arch=platform.machine() or None,
+            python=version,
         )
 
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
@@ -139,13 +143,6 @@ class LocalDevice(Device):
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("the device was closed; connect again")
-
-
-def _read_text_or_none(path: str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return None
 
 
 def _copy_file_atomically(source: Path, target: Path) -> None:

@@ -22,6 +22,11 @@ class CompletedCommand:
     stdout: str
     stderr: str
 
+    @property
+    def failure(self) -> str:
+        """Why the command failed: the last line of standard error, else the exit status."""
+        return self.stderr.strip().rpartition("\n")[2] or f"status {self.exit_status}"
+
 
 class LineSplitter:
     """Calls ``on_line`` with each line of a byte stream, decoded as UTF-8 with U+FFFD for invalid bytes."""

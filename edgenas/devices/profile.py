@@ -180,16 +180,18 @@ def check_target(
     precisions = target_precisions()
     require(precision in precisions, f"unknown precision {precision!r}{format_suggestion(precision, precisions)}")
     require(1 <= threads <= _MOST_THREADS, f"threads must be from 1 to {_MOST_THREADS}, but got {threads}")
-    require(
-        profile.cores is None or threads <= profile.cores,
-        f"threads must be at most {profile.name}'s {profile.cores} cores, but got {threads}",
-    )
+    check_cores(profile.name, threads, profile.cores)
     if affinity is not None:
         require(
             threads <= len(affinity),
             f"threads must be at most the {len(affinity)} CPUs {list(affinity)} that they are bound to,"
             f" but got {threads}",
         )
+
+
+def check_cores(name: str, threads: int, cores: int | None) -> None:
+    """Raise UsageError for more threads than a device has cores; None is an unknown number."""
+    require(cores is None or threads <= cores, f"threads must be at most {name}'s {cores} cores, but got {threads}")
 
 
 def check_python_path(python: str, where: str) -> None:

@@ -226,9 +226,8 @@ class _Installer:
         try:
             answer: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
-            reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
             raise DeviceError(
-                f"{self._profile.name}: {self._python} there cannot be used ({reason});"
+                f"{self._profile.name}: {self._python} there cannot be used ({done.failure});"
                 " install Python 3.8 or newer there (sudo apt-get install python3), or name one with --python"
             ) from None
         return answer

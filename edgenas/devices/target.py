@@ -94,7 +94,10 @@ class Target:
 
     @property
     def cli_name(self) -> str:
-        """The target after ``--device`` on a command line, quoted for a shell: its profile, and what is not default."""
+        """The target after ``--device`` on a command line, quoted for a shell: its profile, and what is not default.
+
+        An affinity has no option.
+        """
         default = self.profile.default
         options = {
             "--runtime": (self.runtime, default.runtime),

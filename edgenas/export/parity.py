@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import ModelError, UsageError, VerificationError
-from edgenas.export.onnx.session import check_shape, images_input, model_label, one_line, open_session, runtime_errors
+from edgenas.errors import ModelError, UsageError, VerificationError, one_line
+from edgenas.export.onnx.session import check_shape, images_input, model_label, open_session, runtime_errors
 
 Logits = npt.NDArray[np.floating[Any]]
 

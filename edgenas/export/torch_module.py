@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import MissingExtraError, UsageError, VerificationError
-from edgenas.export.onnx.session import one_line
+from edgenas.errors import MissingExtraError, UsageError, VerificationError, one_line
 from edgenas.export.parity import compare_logits, run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
 

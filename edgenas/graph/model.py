@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgenas.errors import ModelError
+from edgenas.errors import ModelError, one_line
 from edgenas.files import read_bytes
 
 if TYPE_CHECKING:
     import onnx
 
 _OFFICIAL_DOMAINS = ("", "ai.onnx")
-_MAX_REASON_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _parse_onnx(data: bytes, where: str) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise ModelError(f"{where}: is damaged or no ONNX file ({_one_line(error)}); export it again") from None
+        raise ModelError(f"{where}: is damaged or no ONNX file ({one_line(error)}); export it again") from None
     if not proto.graph.node or not proto.opset_import or not all(node.output for node in proto.graph.node):
         raise ModelError(
             f"{where}: is damaged or no ONNX file (operator set, nodes or outputs are missing); export it again"
@@ -136,12 +135,8 @@ def _infer_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         try:
             return onnx.shape_inference.infer_shapes(proto, check_type=strict, strict_mode=strict, data_prop=True)
         except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-            reason = _one_line(error)
+            reason = one_line(error)
     raise ModelError(f"{where}: its shapes cannot be inferred ({reason}); export it again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_MAX_REASON_LENGTH]
 
 
 def _parse_node(proto: onnx.NodeProto) -> Node:

@@ -3,9 +3,8 @@
 It is sent to the device as a file, beside one file for each runtime. Python 3.8, standard library,
 numpy and a runtime only; never imports edgenas.
 
-Standard input: one JSON line ``{"runtime", "providers", "threads", "settings",
-"remember_in", "models": [{"id", "path"}]}``, then nothing. When it ends, the
-host is gone, and the agent and its processes end. Standard output: JSON
+Standard input: one JSON line, made by ``encode_request`` in edgenas/profilers/measure/protocol.py,
+then nothing. When it ends, the host is gone, and the agent and its processes end. Standard output: JSON
 lines, each sent at once: ``hello``, for each model in order ``result`` or
 ``failed``, then ``end`` with the count; or ``unable`` for a device that
 cannot measure at all. Each model's process is forked after the runtime was
@@ -175,7 +174,7 @@ def in_process_providers(runtime: Any) -> Sequence[str]:
 
 
 def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
-    """Return how many nodes each provider runs; None for a single provider, empty where the runtime does not say.
+    """Return how many nodes each provider runs; None without a choice of providers, empty where counting failed.
 
     Done after the timing, which it would disturb.
     """

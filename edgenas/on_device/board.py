@@ -72,7 +72,8 @@ def cpu_folders(folder: Path, cores: Sequence[int] | None) -> list[Path]:
 
 def read_highest_frequency_khz(cpus: Sequence[Path], name: str) -> int | None:
     """Return the highest of a kind of frequency among some CPUs, kHz."""
-    return max((value for one in cpus for value in read_integers(one, f"cpufreq/{name}")), default=None)
+    values = (int_or_none(read_text_or_none(one / "cpufreq" / name)) for one in cpus)
+    return max((value for value in values if value is not None), default=None)
 
 
 def read_frequency_fixed(folders: Sequence[Path], least: str, most: str) -> bool | None:

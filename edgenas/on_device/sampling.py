@@ -20,7 +20,7 @@ MAX_LOST_SHARE = 0.02
 SWITCH_NS = 10_000_000
 # Runs of a model so slow that a single one takes longer than all of them should.
 MIN_SLOW_RUNS = 3
-# 97.5% quantiles of Student's t with 1 to 9 degrees of freedom.
+# 97.5% quantiles of Student's t with 1 to BLOCKS - 1 degrees of freedom.
 STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 
 

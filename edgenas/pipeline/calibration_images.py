@@ -18,6 +18,7 @@ from edgenas.pipeline.workspace import Workspace
 IMAGES = 200
 _SPLIT_FROM = 41
 _HELD_OUT = 5  # one image of so many
+_FOLDER_SEED = 0
 _STREAM = 3  # of the run's seed; training, evaluation and batch norm have others
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _MOST_PIXELS = 50_000_000
@@ -48,35 +49,35 @@ def draw_training_images(workspace: Workspace, resolution: int) -> CalibrationIm
     )
 
 
-def read_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> CalibrationImages:
-    """Read at most ``IMAGES`` PNG and JPEG images of a folder, drawn from ``seed``, and preprocess them.
+def read_folder(folder: Path, settings: dict[str, Any]) -> CalibrationImages:
+    """Read at most ``IMAGES`` PNG and JPEG images of a folder, drawn at random, and preprocess them.
 
     Raises UsageError when the folder or an image cannot be read, or holds no image.
     """
-    paths = _shuffle_paths(folder, seed)[:IMAGES]
-    return _preprocess_images(paths, settings, f"{len(paths)} images of folder {folder.name}", seed)
+    paths = _shuffle_paths(folder)[:IMAGES]
+    return _preprocess_images(paths, settings, f"{len(paths)} images of folder {folder.name}")
 
 
-def split_folder(folder: Path, settings: dict[str, Any], seed: int = 0) -> tuple[CalibrationImages, CalibrationImages]:
+def split_folder(folder: Path, settings: dict[str, Any]) -> tuple[CalibrationImages, CalibrationImages]:
     """Read images of a folder to calibrate on, and a held-out fifth to compare on, at most ``IMAGES`` each.
 
     A folder of 40 images or fewer is too small to divide: both are the same.
     Raises UsageError as ``read_folder``.
     """
-    paths = _shuffle_paths(folder, seed)
+    paths = _shuffle_paths(folder)
     if len(paths) < _SPLIT_FROM:
-        images = read_folder(folder, settings, seed)
+        images = _preprocess_images(paths, settings, f"{len(paths)} images of folder {folder.name}")
         return images, replace(images, source=f"{images.source}, the same as for calibration")
     held = min(IMAGES, len(paths) // _HELD_OUT)
     shown = paths[held : held + IMAGES]
     return (
-        _preprocess_images(shown, settings, f"{len(shown)} images of folder {folder.name}", seed),
-        _preprocess_images(paths[:held], settings, f"{held} other images of folder {folder.name}", seed),
+        _preprocess_images(shown, settings, f"{len(shown)} images of folder {folder.name}"),
+        _preprocess_images(paths[:held], settings, f"{held} other images of folder {folder.name}"),
     )
 
 
-def _shuffle_paths(folder: Path, seed: int) -> list[Path]:
-    """Return the paths of a folder's images in an order drawn from ``seed``."""
+def _shuffle_paths(folder: Path) -> list[Path]:
+    """Return the paths of a folder's images in a random order, always the same."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     except OSError as error:
@@ -85,13 +86,13 @@ def _shuffle_paths(folder: Path, seed: int) -> list[Path]:
         ) from None
     if not paths:
         raise UsageError(f"{folder}: holds no image (PNG or JPEG), and calibration needs some")
-    return [paths[index] for index in np.random.default_rng([seed, _STREAM]).permutation(len(paths))]
+    return [paths[index] for index in np.random.default_rng([_FOLDER_SEED, _STREAM]).permutation(len(paths))]
 
 
-def _preprocess_images(paths: Sequence[Path], settings: dict[str, Any], source: str, seed: int) -> CalibrationImages:
+def _preprocess_images(paths: Sequence[Path], settings: dict[str, Any], source: str) -> CalibrationImages:
     images = [_read_image(path, settings["channels"]) for path in sorted(paths)]
     inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
-    return CalibrationImages(inputs, images[0], source, seed)
+    return CalibrationImages(inputs, images[0], source, _FOLDER_SEED)
 
 
 def _read_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:

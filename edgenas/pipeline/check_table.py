@@ -25,7 +25,7 @@ from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
 from edgenas.profilers.latency.fit import part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport
+from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, count_validity
 from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms, scale_to_baseline
 from edgenas.profilers.measure.validity import MAX_DRIFT
 from edgenas.runtimes.building import write_random_file
@@ -242,7 +242,6 @@ def _compare(
     at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
     drift = process.estimate_drift_leave_one_out(part_count_matrix(workspace.space, genes), measured, at_s)
     references = store.reference_measurements()
-    statuses = [measurement.validity.status for measurement in taken]
     return TableCheck(
         number=number,
         target=target.name,
@@ -258,7 +257,7 @@ def _compare(
         reference_now_ms=store.reference_ms if len(references) >= _REFERENCES else None,
         probe_then_ms=then,
         probe_now_ms=probe_now_ms,
-        validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
+        validity_counts=count_validity(taken),
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),
         remedy=_remedy(workspace, target),

@@ -16,12 +16,11 @@ from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
+from edgenas.pipeline.training_config import DEFAULT
 from edgenas.profilers import LatencyTable
 from edgenas.runtimes import ExportFormat
 from edgenas.search import Front
-from edgenas.space import MobileNetV3
 
-SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 SUBNETS = 80
 MINUTES = 0.6
 
@@ -72,7 +71,7 @@ def run_demo(folder: str | Path, target: Target, progress: Progress | None = Non
     The latency budget is the middle between the fastest and the slowest subnet
     that were measured for the table.
     """
-    run = Run(folder, SPACE, progress=progress)
+    run = Run(folder, DEFAULT.make_space("the demo's config"), progress=progress)
     run.train()
     predictor = run.evaluate(SUBNETS)
     run.workspace.progress.say(f"predictor {predictor}")

@@ -21,12 +21,12 @@ from edgenas.profilers.measure.protocol import (
     Result,
     Unable,
     device_error,
+    encode_request,
     one_line,
     parse_answer,
     push_agent_files,
     read_model_files,
     send_agent,
-    target_request_fields,
 )
 from edgenas.profilers.measure.reference_model import SETTINGS, try_build_reference_model
 from edgenas.profilers.measure.validity import assess_validity
@@ -208,8 +208,7 @@ def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str
     try:
         printed: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        raise EdgeNASError(f"{device.python} cannot be used there ({reason}); {_INSTALL_PYTHON}") from None
+        raise EdgeNASError(f"{device.python} cannot be used there ({done.failure}); {_INSTALL_PYTHON}") from None
     return printed
 
 
@@ -232,11 +231,10 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
     read_model_files([], target)
     agent_runtime = load_runtime(target.runtime)
     command, models = send_agent(device, agent_runtime), _push_reference_model(device, agent_runtime)
-    request = {**target_request_fields(target), "settings": SETTINGS.to_dict(), "models": models}
+    request = encode_request(target, settings=SETTINGS.to_dict(), models=models)
     lines: list[str] = []
-    data = json.dumps(request).encode() + b"\n"
     deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
-    done = device.run(command, deadline=deadline, stdin=data, on_line=lines.append)
+    done = device.run(command, deadline=deadline, stdin=request, on_line=lines.append)
     where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
     answers = [parse_answer(line, Result, where) for line in lines]
     if answers and isinstance(answers[0], Unable):
@@ -244,8 +242,7 @@ def _run_reference_model(device: Device, target: Target) -> CheckResult:
         found, _, remedy = message.removeprefix(f"{where}: ").partition("; ")
         return CheckResult("runtime", "failed", found, remedy)
     if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
-        reason = done.stderr.strip().rpartition("\n")[2] or f"status {done.exit_status}"
-        return CheckResult("runtime", "failed", f"the agent ended too early ({reason})", setup)
+        return CheckResult("runtime", "failed", f"the agent ended too early ({done.failure})", setup)
     runtime = f"{target.runtime} {answers[0].versions.get(target.runtime, 'of unknown version')}"
     return _runtime_result(runtime, answers[1], target)
 

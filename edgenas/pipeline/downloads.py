@@ -53,7 +53,7 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
-        if _read_checksum(path) != sha256_hex(read_bytes(path)):
+        elif _read_checksum(path) != sha256_hex(read_bytes(path)):
             raise FormatError(
                 f"{path}: does not have the checksum that was recorded when it was first downloaded;"
                 f" delete it and import {name} again"

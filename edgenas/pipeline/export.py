@@ -204,7 +204,8 @@ def _find_float_layers(prepared: PreparedModel, export_format: ExportFormat, mod
     if not export_format.is_calibrated:
         return ()
     layers = float_layers(model, export_format)
-    unnamed = [layer for layer in layers if not is_kept_in_float(layer, prepared.float_places(export_format))]
+    kept = prepared.float_places(export_format)
+    unnamed = [layer for layer in layers if not is_kept_in_float(layer, kept)]
     if unnamed and not export_format.runtime.leaves_layers_in_float:
         raise VerificationError(f"layers stay in float that should be int8: {', '.join(unnamed[:_NAMED])}")
     return layers

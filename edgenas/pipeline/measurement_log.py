@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json_bytes, parse_header_version, sha256_hex, write_bytes
+from edgenas.files import canonical_json_bytes, oldest_version, parse_header_version, sha256_hex, write_bytes
 from edgenas.profilers import Measurement
-from edgenas.profilers.measure.measurement import UPGRADES, VERSION
+from edgenas.profilers.measure.measurement import MEASUREMENT_SCHEMA
 
-_KIND = "measurements"  # the version in the header is that of the measurements
+_KIND = "measurements"
+_VERSION, _UPGRADES = MEASUREMENT_SCHEMA.version, MEASUREMENT_SCHEMA.upgrades  # of the measurements in it
 # A line is {"sha256":"DIGITS",REST where DIGITS are those of {REST, which is canonical JSON.
 _START, _DIGITS, _MIDDLE = b'{"sha256":"', 64, b'",'
 _REMEDY = "remove that line; what it held is measured again when it is needed"
@@ -71,7 +72,7 @@ class MeasurementLog:
         self._entries: list[LogEntry] = []
         self._index: dict[tuple[str, str | None], list[LogEntry]] = {}
         # Of the file as it was read: its version, and the size of its complete lines in bytes.
-        self._version, self._end = VERSION, 0
+        self._version, self._end = _VERSION, 0
         self._state: tuple[int, int] | None = None  # of the file when it was read; None before
 
     @property
@@ -110,12 +111,12 @@ class MeasurementLog:
         """
         place = len(self.entries)
         content = _to_content(series, measurement.to_dict(), is_reference)
-        is_new_file = not self._end or self._version < VERSION
+        is_new_file = not self._end or self._version < _VERSION
         try:
-            if self._version < VERSION:
+            if self._version < _VERSION:
                 self._rewrite()
             line = _to_line(content)
-            data = line if self._end else _header(VERSION) + line
+            data = line if self._end else _header(_VERSION) + line
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _opened(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
                 _write_at(descriptor, self._end, data)
@@ -131,23 +132,25 @@ class MeasurementLog:
 
     def _rewrite(self) -> None:
         """Replace a file of an older version by one of this version with the same measurements."""
-        data = _header(VERSION) + b"".join(_to_line(entry.content) for entry in self._entries)
+        data = _header(_VERSION) + b"".join(_to_line(entry.content) for entry in self._entries)
         write_bytes(self.path, data)
-        self._version, self._end, self._state = VERSION, len(data), _file_state(self.path)
+        self._version, self._end, self._state = _VERSION, len(data), _file_state(self.path)
 
     def _find(self, series: str, model_sha256: str | None) -> list[LogEntry]:
         return self._index.get((series, model_sha256), []) if self.entries else []
 
     def _read(self) -> None:
         data = _read_file(self.path)
-        self._version, self._end = VERSION, data.rfind(b"\n") + 1
+        self._version, self._end = _VERSION, data.rfind(b"\n") + 1
         self._entries, self._index = [], {}
         header, *lines = data.split(b"\n")
         if self._end:
             self._version = _check_header(header, self.path)
             for place, line in enumerate(lines[:-1]):
                 self._read_line(line, place)
-        elif not any(_header(version).startswith(data) for version in range(_oldest_version(), VERSION + 1)):
+        elif not any(
+            _header(version).startswith(data) for version in range(oldest_version(_VERSION, _UPGRADES), _VERSION + 1)
+        ):
             raise FormatError(f"{self.path}: is no log of measurements; move it away and run the command again")
         if self._end < len(data) and not self._has_said:
             self._has_said = True
@@ -158,9 +161,9 @@ class MeasurementLog:
         content = _checked_content(line, self._where(place))
         try:
             record = json.loads(content)
-            if self._version < VERSION:
-                for version in range(self._version, VERSION):
-                    record["measurement"] = UPGRADES[version](record["measurement"])
+            if self._version < _VERSION:
+                for version in range(self._version, _VERSION):
+                    record["measurement"] = _UPGRADES[version](record["measurement"])
                 content = canonical_json_bytes(record)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             raise FormatError(f"{self._where(place)}: is no measurement; {_REMEDY}") from None
@@ -185,19 +188,11 @@ def log_bytes(records: Iterable[tuple[str, Mapping[str, Any], bool]]) -> bytes:
     Args:
         records: For each process the series, ``Measurement.to_dict()``, and True if it is of the reference model.
     """
-    return _header(VERSION) + b"".join(_to_line(_to_content(*record)) for record in records)
+    return _header(_VERSION) + b"".join(_to_line(_to_content(*record)) for record in records)
 
 
 def _header(version: int) -> bytes:
     return canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": version}) + b"\n"
-
-
-def _oldest_version() -> int:
-    """Return the oldest version whose measurements can be upgraded."""
-    oldest = VERSION
-    while oldest - 1 in UPGRADES:
-        oldest -= 1
-    return oldest
 
 
 def _to_content(series: str, measurement: Mapping[str, Any], is_reference: bool) -> bytes:
@@ -224,8 +219,8 @@ def _check_header(line: bytes, path: Path) -> int:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_header(VERSION).decode().strip()} there")
-    return parse_header_version(header, path, _KIND, VERSION, _oldest_version())
+        raise FormatError(f"{path}, line 1: is damaged (not JSON); write {_header(_VERSION).decode().strip()} there")
+    return parse_header_version(header, path, _KIND, _VERSION, oldest_version(_VERSION, _UPGRADES))
 
 
 @contextlib.contextmanager

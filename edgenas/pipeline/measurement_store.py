@@ -96,7 +96,7 @@ class MeasurementStore:
         """Return a model's result from as many processes as the settings say, rejected ones replaced.
 
         Raises:
-            MeasurementError: Too few processes could be trusted; it says the remedy. Called again, it tries anew.
+            MeasurementError: Too few processes are valid; it says the remedy. Called again, it tries anew.
             ModelError: The runtime refuses the model, or it kills its process.
         """
         result = self._measure_accepted(model)

@@ -117,13 +117,13 @@ class _Profiling:
         plan_digest: str,
         inputs_digest: str,
     ) -> None:
-        self._workspace, self._target, self._goal, self._inputs_digest = workspace, target, goal, inputs_digest
+        self._workspace, self._target, self._goal = workspace, target, goal
         self._path = workspace.folder.plan(target.name)
         self._plan = ProfilePlan.load(self._path, plan_digest)
         self._batch_size = _BATCH_WITH_SOURCES if sources else _BATCH
         self._random_batches = 1 if sources else _RANDOM_BATCHES
         self._store = MeasurementStore(workspace.measurement_log(target), target, SETTINGS)
-        self._samples = TableSamples(workspace.space, self._store, sources)
+        self._samples = TableSamples(workspace.space, self._store, target.name, inputs_digest, sources)
 
     def make_table(self) -> LatencyTable:
         """Measure until the goal is met, then fit the table."""
@@ -134,7 +134,7 @@ class _Profiling:
                 bar(self._progress_s(), self._describe_progress())
                 number += 1
             self._add_recorded_batches(number)
-            return self._samples.fit_table(self._target.name, self._inputs_digest)
+            return self._samples.table()
 
     def _is_goal_met(self) -> bool:
         samples, goal = self._samples, self._goal
@@ -143,7 +143,7 @@ class _Profiling:
         if goal.error is None or not len(samples) or not goal.is_precise(samples.holdout_errors()):
             return False
         # The fit of all subnets decides; the errors above are of a fit that is extended from batch to batch.
-        holdout = samples.fit_table(self._target.name, self._inputs_digest).holdout
+        holdout = samples.table().holdout
         return holdout is not None and goal.is_met_by(holdout)
 
     def _plan_batch(self, number: int) -> tuple[PlannedBatch, dict[str, bytes]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,9 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.profilers.latency.fit import (
-    fit_part_costs,
-    part_count_matrix,
-    part_process_from_dict,
-    part_process_to_dict,
-)
+from edgenas.profilers.latency.fit import fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
+from edgenas.profilers.latency.prior import Observations
 from edgenas.space import SearchSpace
 
 # Variances are estimated again when there are so many times as many subnets, because that takes seconds.
@@ -28,16 +25,32 @@ class TableSamples:
 
     All results depend only on the batches that were added and on the reference
     model's measurements until then, so that an interrupted step comes to the
-    same when it resumes. ``source_tables``: tables of other targets.
+    same when it resumes.
+
+    Args:
+        space: The search space.
+        store: The measurements of the target.
+        target: The target's name, for the table.
+        inputs_digest: The digest of the table's inputs.
+        source_tables: Tables of other targets.
     """
 
-    def __init__(self, space: SearchSpace, store: MeasurementStore, source_tables: Sequence[LatencyTable] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        store: MeasurementStore,
+        target: str,
+        inputs_digest: str,
+        source_tables: Sequence[LatencyTable] = (),
+    ) -> None:
         self._space, self._store, self._source_tables = space, store, source_tables
+        self._target, self._inputs_digest = target, inputs_digest
         self._costs = tuple(source.source_costs_for(space) for source in source_tables)
         self._measurements: list[Measurement] = []
         self._ends: list[int] = []
         self._fitted: tuple[int, PartProcess] | None = None
         self._process: PartProcess | None = None
+        self._table: LatencyTable | None = None
         self._corrections: dict[int, list[Measurement]] = {}
         self.genes: Genes = np.empty((0, len(space.genes)), dtype=np.int64)
         self.held_out: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
@@ -47,7 +60,7 @@ class TableSamples:
 
     def add(self, genes: Genes, held_out: Sequence[bool], measurements: Sequence[Measurement]) -> None:
         """Add a batch (N, G) with its raw measurements."""
-        self._process = None
+        self._process = self._table = None
         self._corrections.clear()
         self._measurements += measurements
         self._ends.append(len(self._measurements))
@@ -78,10 +91,9 @@ class TableSamples:
         if count == len(self):
             return fitted
         genes, latency, at_s = self._select_fitted(len(self))
-        known = part_process_to_dict(fitted)
-        weights = np.append(known["weights"], np.ones(len(genes) - len(known["weights"])))
-        data = {**known, "latency_ms": latency, "at_s": at_s, "weights": weights}
-        return part_process_from_dict(self._space, genes, data, self._costs)
+        known = fitted.observations.weights
+        weights = np.append(known, np.ones(len(genes) - len(known)))
+        return replace(fitted, observations=Observations(part_count_matrix(self._space, genes), latency, at_s, weights))
 
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""
@@ -90,13 +102,20 @@ class TableSamples:
         predicted = process.predict(part_count_matrix(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
-    def fit_table(self, target: str, inputs_digest: str) -> LatencyTable:
-        """Fit the table to all subnets but the held-out ones."""
-        references = self._store.reference_measurements(self._end_s(len(self)))
-        measurements = self._correct(len(self))
-        return LatencyTable.fit(
-            self._space, target, self.genes, measurements, self.held_out, inputs_digest, self._source_tables, references
-        )
+    def table(self) -> LatencyTable:
+        """Return the table that is fitted to all subnets but the held-out ones."""
+        if self._table is None:
+            self._table = LatencyTable.fit(
+                self._space,
+                self._target,
+                self.genes,
+                self._correct(len(self)),
+                self.held_out,
+                self._inputs_digest,
+                self._source_tables,
+                self._store.reference_measurements(self._end_s(len(self))),
+            )
+        return self._table
 
     def _variances_count(self) -> int:
         """Return the number of subnets that variances are estimated from: the end of a batch, renewed by growth."""

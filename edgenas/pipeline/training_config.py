@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ class TrainingConfig:
 
     space: dict[str, Any]
     data: str = "digits"
-    schedule: str | dict[str, Any] = field(default="shrink-small")
+    schedule: str | dict[str, Any] = "shrink-small"
     seed: int = 0
 
     @classmethod

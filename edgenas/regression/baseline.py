@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgenas.devices import Target
 from edgenas.errors import MeasurementError, UsageError
-from edgenas.files import parse_dataclass, read_document, write_document
+from edgenas.files import Schema, parse_dataclass
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, measure_model
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 
-KIND, VERSION = "baseline", 4
+_SCHEMA = Schema("baseline", 4, {3: upgrade_baseline_from_3})
 PROCESSES = 12
 SETTINGS = MeasureSettings()
 
@@ -65,13 +65,12 @@ class Baseline:
 
     def save(self, path: Path | str) -> None:
         """Write an ``edgenas.baseline`` file."""
-        body = {"measurements": [asdict(measurement) for measurement in self.measurements]}
-        write_document(Path(path), KIND, VERSION, body)
+        _SCHEMA.write(Path(path), {"measurements": [measurement.to_dict() for measurement in self.measurements]})
 
     @classmethod
     def load(cls, path: Path | str) -> Baseline:
         """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
-        return parse_dataclass(cls, read_document(Path(path), KIND, VERSION, {3: upgrade_baseline_from_3}), str(path))
+        return parse_dataclass(cls, _SCHEMA.read(Path(path)), str(path))
 
 
 def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 
 from edgenas.errors import UsageError
-from edgenas.files import format_suggestion
 from edgenas.registry import RUNTIMES
 from edgenas.runtimes.contract import FLOAT32, Precision, Runtime
 
@@ -24,19 +23,17 @@ def all_runtimes() -> list[Runtime]:
     return [_instance(runtime) for runtime in RUNTIMES.load_all().values()]
 
 
-def load_runtime(name: str, refusal: str = "unknown runtime") -> Runtime:
+def load_runtime(name: str, refusal: str = "") -> Runtime:
     """Return a runtime by name.
 
     Args:
         name: Its name in profiles.
-        refusal: The beginning of the message about an unknown name.
+        refusal: The words before an unknown name, by default ``unknown runtime``.
 
     Raises:
         UsageError: There is none, with a list of those that exist.
     """
-    if not is_runtime(name):
-        raise UsageError(f"{refusal} {name!r}{format_suggestion(name, sorted(RUNTIMES.load_all()))}")
-    return _instance(RUNTIMES.load(name))
+    return _instance(RUNTIMES.load(name, refusal=refusal))
 
 
 def is_runtime(name: str) -> bool:

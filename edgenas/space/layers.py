@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from edgenas.space.rules import strided_size
+
 Shape = tuple[int, int, int]  # channels, height, width
 TensorShapes = dict[str, tuple[int, ...]]
 
@@ -346,4 +348,4 @@ class GraphBuilder:
 
     def _strided(self, value: int, stride: int) -> tuple[int, int]:
         _, height, width = self._shapes[value]
-        return (height - 1) // stride + 1, (width - 1) // stride + 1
+        return strided_size(height, stride), strided_size(width, stride)

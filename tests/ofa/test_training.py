@@ -48,7 +48,7 @@ def _files(folder: Path) -> TrainingFiles:
     return TrainingFiles(folder / "checkpoint", folder / "teacher")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def train(tiny: MobileNetV3, digits: DataSet, brief: Schedule) -> Train:
     """Train in a folder and return what each step showed; by default the brief schedule with seed 0."""
 
@@ -70,7 +70,7 @@ def train(tiny: MobileNetV3, digits: DataSet, brief: Schedule) -> Train:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def unbroken(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nobody killed."""
     folder = tmp_path_factory.mktemp("unbroken")

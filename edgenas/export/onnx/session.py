@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import ModelError, UsageError
+from edgenas.errors import ModelError, UsageError, one_line
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
 Floats = npt.NDArray[np.float32]
-_MAX_MESSAGE_LENGTH = 200
 _FATAL_ONLY = 4  # onnxruntime raises its messages as exceptions and need not print them too
 
 
@@ -73,11 +72,6 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
     own = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
     return (*own, ValueError, RuntimeError)
-
-
-def one_line(error: Exception) -> str:
-    """Return an exception's message without line breaks, shortened."""
-    return " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
 
 
 def parse_onnx(model: bytes) -> onnx.ModelProto:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgenas.errors import ModelError, VerificationError
-from edgenas.export.onnx.session import one_line, parse_onnx
+from edgenas.errors import ModelError, VerificationError, one_line
+from edgenas.export.onnx.session import parse_onnx
 
 if TYPE_CHECKING:
     import onnx

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import MissingExtraError, ModelError, VerificationError
-from edgenas.export.onnx.session import one_line, split_batches
+from edgenas.errors import MissingExtraError, ModelError, VerificationError, one_line
+from edgenas.export.onnx.session import split_batches
 from edgenas.export.quantize.calibration import Calibration, Ranges
 from edgenas.export.quantize.tflite_rewrites import split_hard_swish
 from edgenas.export.tflite.interpreter import without_standard_error

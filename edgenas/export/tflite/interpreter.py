@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import MissingExtraError, ModelError, UsageError
-from edgenas.export.onnx.session import model_label, one_line
+from edgenas.errors import MissingExtraError, ModelError, UsageError, one_line
+from edgenas.export.onnx.session import model_label
 
 Floats = npt.NDArray[np.float32]
 _STANDARD_ERROR = 2

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import ModelError
-from edgenas.export.onnx.session import one_line, split_batches
+from edgenas.errors import ModelError, one_line
+from edgenas.export.onnx.session import split_batches
 from edgenas.export.tflite.file import schema
 from edgenas.export.tflite.interpreter import (
     dequantize_values,

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from edgenas.profilers.measure.measurement import Measurement
-
-# Bits of a Raspberry Pi's get_throttled for a capped or lowered frequency.
-_THROTTLED = 0b1110
+from edgenas.profilers.measure.validity import THROTTLED_FLAGS
 
 
 @dataclass(frozen=True)
@@ -67,4 +65,4 @@ def _lowest_and_highest(values: Sequence[Any]) -> tuple[Any, Any] | None:
 def _throttled_or_none(counts: Sequence[int], flags: Sequence[int]) -> bool | None:
     if not counts and not flags:
         return None
-    return (bool(counts) and counts[-1] > counts[0]) or any(each & _THROTTLED for each in flags)
+    return (bool(counts) and counts[-1] > counts[0]) or any(each & THROTTLED_FLAGS for each in flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -222,7 +223,6 @@ def evaluate_holdout(
     residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured, with_drift=True)
     at_s = np.array([measurement.taken_s for measurement in measurements])
     drift = process.estimate_drift(at_s[held_out], predicted)
-    statuses = [measurement.validity.status for measurement in measurements]
     fastest, slowest = int(latency.argmin()), int(latency.argmax())
     ids = [architecture.id for architecture in space.decode(genes[[fastest, slowest]])]
     return HoldoutReport(
@@ -245,13 +245,18 @@ def evaluate_holdout(
         reference_ms=DriftMonitor(reference).baseline_ms,
         probe_ms=find_common_baseline_ms(measurements),
         conditions=ConditionsSummary.from_measurements(measurements),
-        validity_counts={status: statuses.count(status) for status in sorted(set(statuses))},
+        validity_counts=count_validity(measurements),
         fastest=ids[0],
         fastest_ms=float(latency[fastest]),
         slowest=ids[1],
         slowest_ms=float(latency[slowest]),
         synthetic=any(measurement.synthetic for measurement in measurements),
     )
+
+
+def count_validity(measurements: Sequence[Measurement]) -> dict[str, int]:
+    """Return the number of measurements of each validity, sorted by it."""
+    return dict(sorted(Counter(measurement.validity.status for measurement in measurements).items()))
 
 
 def kendall_tau_or_none(pairs: Vector) -> float | None:

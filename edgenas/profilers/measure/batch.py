@@ -14,7 +14,7 @@ from edgenas.errors import DeviceError, ModelError
 from edgenas.files import sha256_hex
 from edgenas.profilers.measure.baseline_speed import find_baseline_probe_ms, scale_to_baseline
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import read_model_files
+from edgenas.profilers.measure.protocol import LOCK_SECONDS, read_model_files
 from edgenas.profilers.measure.reference_model import (
     INTERVAL,
     MIN_REFERENCES,
@@ -33,7 +33,6 @@ from edgenas.runtimes import load_runtime
 
 # A rejected process is replaced, until three times as many as are wanted have been tried.
 _MAX_TRIES = 3
-_LOCK_SECONDS = 600.0
 
 OnProcess = Callable[[int | None, Measurement], None]
 
@@ -90,7 +89,7 @@ class Batch:
         """
         if not self._is_series:
             self._monitor.forget_lasting_change()
-        with device.lock(Deadline(_LOCK_SECONDS)):
+        with device.lock(Deadline(LOCK_SECONDS)):
             while missing := self.missing_processes_by_model():
                 self._run_processes(device, missing)
 

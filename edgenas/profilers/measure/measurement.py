@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
-from edgenas.files import parse_dataclass, read_document, write_document
+from edgenas.files import Schema, parse_dataclass
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.measure.statistics import median_with_interval, percentile
 from edgenas.profilers.measure.validity import Validity
-from edgenas.units import format_ms
+from edgenas.units import format_ms, format_ms_interval
 
-KIND = "measurement"
-VERSION = 4
 # Facts that identify a device; its kernel or interpreter may be updated between two measurements.
 _IDENTIFYING_FACTS = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 
@@ -196,16 +194,15 @@ class Measurement:
 
     def save(self, path: Path | str) -> None:
         """Write an ``edgenas.measurement`` file."""
-        write_document(Path(path), KIND, VERSION, self.to_dict())
+        MEASUREMENT_SCHEMA.write(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> Measurement:
         """Read what ``save`` wrote; raise FormatError when the file is damaged or of another kind."""
-        return cls.from_dict(read_document(Path(path), KIND, VERSION, UPGRADES), str(path))
+        return cls.from_dict(MEASUREMENT_SCHEMA.read(Path(path)), str(path))
 
     def __str__(self) -> str:
-        low, high = self.interval_ms
-        interval = f"95% interval {format_ms(low)} to {format_ms(high)}"
+        interval = f"95% interval {format_ms_interval(self.interval_ms)}"
         return f"{format_ms(self.median_ms)} ({interval}, {'synthetic, ' if self.synthetic else ''}{self.validity})"
 
     def __repr__(self) -> str:
@@ -240,7 +237,7 @@ def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "measurements": [upgrade_from_3(each) for each in body["measurements"]]}
 
 
-UPGRADES = {3: upgrade_from_3}
+MEASUREMENT_SCHEMA = Schema("measurement", 4, {3: upgrade_from_3})
 
 
 def incomparable_facts(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import DeviceError
 from edgenas.profilers.measure.protocol import (
+    LOCK_SECONDS,
     End,
     Failed,
     Hello,
@@ -24,19 +24,18 @@ from edgenas.profilers.measure.protocol import (
     Stored,
     Unable,
     device_error,
+    encode_request,
     ended_early_error,
     model_error,
     parse_answer,
     read_model_files,
     send_agent,
-    target_request_fields,
 )
 from edgenas.runtimes import load_runtime
 
 Array = npt.NDArray[Any]
 
 _SECONDS = 300.0
-_LOCK_SECONDS = 600.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
 
 
@@ -59,11 +58,11 @@ def compute_outputs_on_device(
     Raises:
         UsageError: for a file that cannot be read or is of an unknown kind.
         ModelError: when the runtime refuses the file or its inputs, or the file kills its process.
-        DeviceError: when the device vanishes or answers nonsense.
+        DeviceError: when another edgenas measures there, or the device cannot run models, vanishes or answers nonsense.
     """
     (file,) = read_model_files([Path(model)], target)
     connection = nullcontext(device) if device is not None else connect_device(target.profile)
-    with connection as connected, connected.lock(Deadline(_LOCK_SECONDS)):
+    with connection as connected, connected.lock(Deadline(LOCK_SECONDS)):
         return _push_run_pull(file, inputs, target, connected)
 
 
@@ -75,13 +74,13 @@ def _push_run_pull(file: ModelFile, inputs: Sequence[Array], target: Target, dev
         remote_model = device.push(file.path, file.remote_name)
         remote_inputs = device.push(local_inputs, _INPUTS)
         remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
-        request = {
-            **target_request_fields(target),
-            "mode": "outputs",
-            "settings": {"model_timeout_seconds": _SECONDS},
-            "models": [{"id": 0, "path": remote_model, "inputs": remote_inputs, "outputs": remote_outputs}],
-        }
-        done = device.run(command, deadline=Deadline(_SECONDS + 60), stdin=json.dumps(request).encode() + b"\n")
+        request = encode_request(
+            target,
+            mode="outputs",
+            settings={"model_timeout_seconds": _SECONDS},
+            models=[{"id": 0, "path": remote_model, "inputs": remote_inputs, "outputs": remote_outputs}],
+        )
+        done = device.run(command, deadline=Deadline(_SECONDS + 60), stdin=request)
         count = _parse_output_count(done.stdout, done.stderr, file, target, device)
         device.pull(_OUTPUTS, local_outputs)
         return _load_outputs(local_outputs, count, target.profile.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _FAILURES = {
     "out of memory": ("needs too much memory for", "use a smaller model or free memory on the device"),
 }
 
+LOCK_SECONDS = 600.0  # to wait for another edgenas that measures on the device
 # Numbers are finite and of the right JSON type; an unknown key is an error.
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 _LARGEST = 1e15
@@ -237,16 +239,18 @@ def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     return models
 
 
-def target_request_fields(target: Target) -> dict[str, Any]:
-    """Return the part of a request that says how models are run."""
-    return {
+def encode_request(target: Target, **fields: Any) -> bytes:
+    """Return a request as the agent's standard input: how models are run on a target, and ``fields``."""
+    request = {
         "runtime": target.runtime,
         "providers": list(target.providers),
         "provider_options": {name: dict(options) for name, options in target.options.items()},
         "precision": target.precision,
         "threads": target.threads,
         "affinity": None if target.affinity is None else list(target.affinity),
+        **fields,
     }
+    return json.dumps(request).encode() + b"\n"
 
 
 def send_agent(device: Device, runtime: Runtime) -> list[str]:

@@ -18,7 +18,7 @@ from edgenas.profilers.measure.statistics import (
     ratio_interval,
 )
 from edgenas.profilers.measure.validity import Validity
-from edgenas.units import format_ms
+from edgenas.units import format_ms, format_ms_interval
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,7 @@ class MeasurementResult:
         }
 
     def __str__(self) -> str:
-        low, high = self.interval_ms
-        interval = f"95% interval {format_ms(low)} to {format_ms(high)}, " if self.has_interval else ""
+        interval = f"95% interval {format_ms_interval(self.interval_ms)}, " if self.has_interval else ""
         made_up = "synthetic, " if self.synthetic else ""
         return f"{format_ms(self.median_ms)} ({interval}{made_up}{self.validity})"
 

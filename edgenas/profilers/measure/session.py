@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
-from edgenas.errors import DeviceError, EdgeNASError, ModelError, UsageError
+from edgenas.devices.profile import check_cores
+from edgenas.errors import DeviceError, EdgeNASError, ModelError
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import (
+    LOCK_SECONDS,
     Answer,
     End,
     Failed,
@@ -22,19 +23,18 @@ from edgenas.profilers.measure.protocol import (
     Result,
     Unable,
     device_error,
+    encode_request,
     ended_early_error,
     model_error,
     parse_answer,
     read_model_files,
     send_agent,
-    target_request_fields,
 )
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.validity import assess_validity
 from edgenas.runtimes import load_runtime
 
 _START_SECONDS = 60.0
-_LOCK_SECONDS = 600.0
 
 
 def iter_measurements(
@@ -62,7 +62,8 @@ def iter_measurements(
         A Measurement, or the ModelError of a file that the runtime cannot run.
 
     Raises:
-        UsageError: before anything is run, for a file that cannot be read.
+        UsageError: before anything is run, for a file that cannot be read or run, and for more threads than the
+            device has cores.
         DeviceError: when another edgenas measures there, or when the device vanishes,
             after every earlier result has been yielded.
     """
@@ -90,9 +91,10 @@ class _AgentRun:
     stderr: str = ""
 
     def iter_results(self) -> Generator[Measurement | ModelError, None, None]:
-        with self.device.lock(Deadline(_LOCK_SECONDS)):
+        with self.device.lock(Deadline(LOCK_SECONDS)):
             facts = self.device.facts()
-            _check_threads(self.target, facts.get("cores"))
+            # The profile may not say how many cores there are.
+            check_cores(self.target.profile.name, self.target.threads, facts.get("cores"))
             command, request = self._push_files_and_build_request()
             yield from self._iter_agent_results(command, request, facts)
 
@@ -106,13 +108,9 @@ class _AgentRun:
             models.append({"id": number, "path": paths[model.remote_name]})
             if model.sha256 in self.exceptions:
                 models[-1]["settings"] = self.exceptions[model.sha256].to_dict()
-        request = {
-            **target_request_fields(self.target),
-            "settings": self.settings.to_dict(),
-            "remember_in": str(PurePosixPath(command[-1]).parent.parent),
-            "models": models,
-        }
-        return command, json.dumps(request).encode() + b"\n"
+        remember_in = str(PurePosixPath(command[-1]).parent.parent)
+        settings = self.settings.to_dict()
+        return command, encode_request(self.target, settings=settings, remember_in=remember_in, models=models)
 
     def _iter_agent_results(
         self, command: list[str], request: bytes, facts: dict[str, Any]
@@ -195,9 +193,3 @@ class _AgentRun:
             synthetic=facts["synthetic"],
             settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
         )
-
-
-def _check_threads(target: Target, cores: int | None) -> None:
-    """Raise UsageError for more threads than the device has cores, where it says how many: its profile may not."""
-    if cores is not None and target.threads > cores:
-        raise UsageError(f"threads must be at most {target.profile.name}'s {cores} cores, but got {target.threads}")

@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import MeasurementError
-
-BLOCKS = 10
-# 97.5% quantiles of Student's t with 1 to BLOCKS - 1 degrees of freedom.
-_STUDENT_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+from edgenas.on_device.sampling import BLOCKS, STUDENT_T
 
 # The fewest values whose extremes bound their median at 95%.
 MIN_PROCESSES = 6
@@ -51,7 +48,7 @@ def median_with_interval(samples: Sequence[float] | npt.NDArray[np.float64]) -> 
     median = float(np.median(values))
     medians = np.array([np.median(block) for block in np.array_split(values, blocks)])
     variance = float(((medians - median) ** 2).sum()) / (blocks - 1)
-    half = _STUDENT_T[blocks - 2] * math.sqrt(variance / blocks)
+    half = STUDENT_T[blocks - 2] * math.sqrt(variance / blocks)
     return median, median - half, median + half
 
 
@@ -85,7 +82,7 @@ def median_of_medians_with_interval(medians: Sequence[float]) -> tuple[float, fl
     if number >= MIN_PROCESSES:
         rank = _interval_rank(number)
         return median, values[rank - 1], values[-rank]
-    half = _STUDENT_T[number - 2] * statistics.stdev(values) * math.sqrt(_MEDIAN_VARIANCE[number])
+    half = STUDENT_T[number - 2] * statistics.stdev(values) * math.sqrt(_MEDIAN_VARIANCE[number])
     return median, median - half, median + half
 
 

@@ -16,7 +16,7 @@ MAX_INTERRUPTED = 0.5
 MAX_DRIFT = 0.1
 _MIN_FREQUENCY_SHARE = 0.9
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
-_UNDERVOLTAGE, _HOT = 0b0001, 0b1110
+_UNDERVOLTAGE, THROTTLED_FLAGS = 0b0001, 0b1110
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _throttled_flag_problems(before: Mapping[str, Any], after: Mapping[str, Any]
     problems = []
     if flags & _UNDERVOLTAGE:
         problems.append("its voltage is too low: use the board's own power supply and a short, thick cable")
-    if flags & _HOT:
+    if flags & THROTTLED_FLAGS:
         problems.append("the board throttled: cool it (a heat sink, a fan), then measure again")
     return problems
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 import zipfile
 from collections.abc import Callable
@@ -400,14 +399,11 @@ def test_int8_tflite_has_no_operator_that_xnnpack_lacks(
 
 @pytest.mark.parametrize(("name", "size", "scale"), [("resnet8", 32, 255), ("vww96", 96, 1)])
 def test_published_networks_are_no_farther_from_float_than_the_published_int8_files(
-    name: str, size: int, scale: int
+    name: str, size: int, scale: int, real_models: Path
 ) -> None:
     """MLPerf Tiny's float files in our int8 agree with themselves at least as well as its own int8 files do."""
-    folder = os.environ.get("EDGENAS_DATA")
-    if folder is None:
-        pytest.skip("EDGENAS_DATA does not name the folder with the published models")
     float_file, int8_file = (
-        (Path(folder) / "models" / f"mlperf_tiny_{name}_{kind}.tflite").read_bytes() for kind in ("float", "int8")
+        (real_models / f"mlperf_tiny_{name}_{kind}.tflite").read_bytes() for kind in ("float", "int8")
     )
     images = np.random.default_rng(0).random((32, 3, size, size), dtype=np.float32) * np.float32(scale)
     ours = quantize(float_file, INT8["tflite"], Calibration(images[:16]))

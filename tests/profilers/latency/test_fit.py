@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -257,13 +256,10 @@ def test_a_process_is_restored_to_the_same_bits() -> None:
     assert np.array_equal(again.predict_std(counts), process.predict_std(counts))
 
 
-def test_resolutions_in_between_are_interpolated() -> None:
+def test_resolutions_in_between_are_interpolated(data_folder: Path) -> None:
     """From 160, 192 and 224 pixels the published tables of 176 and 208 are predicted within 2% on average."""
-    folder = os.environ.get("EDGENAS_DATA")
-    if folder is None:
-        pytest.skip("EDGENAS_DATA does not name the folder of published data")
     space = MobileNetV3(width=1.2, resolutions=(160, 176, 192, 208, 224))
-    table = PublishedTables.load(Path(folder) / "ofa" / "note10").to_latency_table(space, "note10")
+    table = PublishedTables.load(data_folder / "ofa" / "note10").to_latency_table(space, "note10")
     genes = space.sample(1000, np.random.default_rng(0))
     measured = genes[np.isin(genes[:, 0], (0, 2, 4))][:120]
     between = genes[np.isin(genes[:, 0], (1, 3))]

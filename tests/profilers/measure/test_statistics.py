@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import MeasurementError
+from edgenas.on_device.sampling import BLOCKS, STUDENT_T
 from edgenas.profilers.measure import statistics
 from edgenas.profilers.measure.statistics import (
     count_processes_needed,
@@ -52,8 +53,8 @@ def test_student_quantiles_are_right() -> None:
     """The table of quantiles is that of Student's t."""
     from scipy.stats import t
 
-    expected = t.ppf(0.975, range(1, statistics.BLOCKS))
-    assert list(statistics._STUDENT_T) == pytest.approx(expected, abs=1e-6)
+    expected = t.ppf(0.975, range(1, BLOCKS))
+    assert list(STUDENT_T) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
