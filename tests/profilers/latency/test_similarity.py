@@ -12,7 +12,7 @@ from edgenas.profilers.latency.similarity import part_similarities
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.blocks.inverted_residual import InvertedResidual
 
-_BLOCK = InvertedResidual(28, 40, 28, 40, 5, activation="relu", mid_channels=120, se_channels=32, expand=True)
+_BLOCK = InvertedResidual((40, 28, 28), 40, 5, activation="relu", mid_channels=120, se_channels=32, expand=True)
 
 
 @pytest.mark.parametrize("space", [MobileNetV3(), ProxylessNAS(), ResNet50D()])
@@ -24,9 +24,9 @@ def test_every_operator_of_every_family_has_features(space: SearchSpace) -> None
 
 
 def test_plain_features_by_hand() -> None:
-    """One call; MACs of 1x1, depthwise, gate and 1x1; values of the maps between them, each side once."""
+    """One call; MACs of 1x1, depthwise, gate and 1x1; values of the maps and of the gate's vectors, each once."""
     work = 28**2 * (40 * 120 + 120 * 25 + 120 * 40) + 2 * 120 * 32
-    traffic = 28**2 * (40 + 120 + 120 + 40)
+    traffic = 28**2 * (40 + 120 + 120 + 40) + 120 + 32 + 120
     assert plain_features([_BLOCK]).tolist() == [[1, work, traffic]]
 
 
@@ -41,7 +41,7 @@ def test_similarities_are_covariances(space: SearchSpace) -> None:
 
 def test_the_same_block_at_another_resolution_is_alike() -> None:
     """Blocks that differ in the resolution alone are similar, and more so when nearer."""
-    others = [dataclasses.replace(_BLOCK, in_size=size, out_size=size) for size in (24, 14)]
+    others = [dataclasses.replace(_BLOCK, in_shape=(40, size, size)) for size in (24, 14)]
     different = dataclasses.replace(_BLOCK, kernel=3)
     first = part_similarities([_BLOCK, *others, different])["other resolutions"][0]
     assert first[0] == 1 > first[1] > first[2] > 0
