@@ -46,7 +46,11 @@ class Shell:
 
     def python(self, *arguments: str, folder: Path | None = None) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=folder or self.folder, env=self._environment, capture_output=True, text=True
+            [sys.executable, *arguments],
+            cwd=folder or self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -15,7 +15,7 @@ def preprocess(image: np.ndarray, settings: dict[str, Any] | None = None) -> np.
     In layout NHWC (1, height, width, channels). ``size`` is the height and the width, one number if they are equal.
     ``crop`` takes the middle square, that share of the shorter side; without it the whole image is resized. Resizing is
     bilinear with half-pixel centres; ``antialias`` averages over what becomes one pixel, as Pillow does. One grey
-    channel is repeated. ``settings`` takes the place of preprocessing.json. Raises ValueError for another type or shape.
+    channel is repeated. ``settings`` takes the place of preprocessing.json. Another type or shape raises ValueError.
     """
     if settings is None:
         settings = json.loads(Path(__file__).with_name("preprocessing.json").read_text(encoding="utf-8"))

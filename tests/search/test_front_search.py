@@ -17,7 +17,7 @@ from tests.fixtures.installed_package import install_package
 Models = tuple[CostModel, CostModel, CostModel]
 Search = Callable[..., Front]
 
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "extend_edgenas.md"
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: MobileNetV3, m
 
 
 def test_a_strategy_of_a_package_searches(search: Search, tiny: MobileNetV3, every: Genes, models: Models) -> None:
-    """The strategy that CONTRIBUTING.md shows meets all 320 networks, finds the true front, and is named in it."""
-    body = CONTRIBUTING.read_text().partition("def search_randomly(space, evaluate, *, budget, seed, progress):\n")[2]
+    """The strategy that the guide shows meets all 320 networks, finds the true front, and is named in it."""
+    body = GUIDE.read_text().partition("def search_randomly(space, evaluate, *, budget, seed, progress):\n")[2]
     seen: list[tuple[int, int]] = []
     front = search("random", body.partition("```")[0], on_progress=lambda done, total: seen.append((done, total)))
     accuracy, latency_ms, peak_bytes = models

@@ -29,7 +29,7 @@ def part_similarities(parts: Sequence[Part]) -> dict[str, Vector]:
         sizes = np.log2([_sizes(parts[row]) for row in rows])
         squared_distance = np.square(sizes[:, None] - sizes).sum(axis=2)
         shape[np.ix_(rows, rows)] = np.exp(-0.5 * squared_distance)
-    return {"own": np.eye(len(parts)), "shape": shape}
+    return {"all": np.ones((len(parts), len(parts))), "own": np.eye(len(parts)), "shape": shape}
 
 
 def _layers(part: Part) -> Hashable:

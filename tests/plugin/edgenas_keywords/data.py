@@ -17,7 +17,7 @@ def spectrogram(sound: np.ndarray) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW))[:, 1 : 1 + 6 * BANDS]) ** 2
     decibels = 10 * np.log10(power.reshape(FRAMES, BANDS, 6).sum(2) + 1e-3)
-    return np.clip(4 * (decibels + 30), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(4 * (decibels + 30), 0, 255), dtype=np.uint8)
 
 
 def make_sound(label: int, rng: np.random.Generator) -> np.ndarray:
@@ -35,7 +35,7 @@ def load_sweeps() -> DataSet:
     """Return 160 spectrograms of four classes: of each, 24 to train on, 8 for validation, 8 for testing."""
     rng = np.random.default_rng(0)
     labels = np.arange(EACH * len(CLASSES)) % len(CLASSES)
-    images = np.stack([spectrogram(make_sound(label, rng)) for label in labels])
+    images = np.stack([spectrogram(make_sound(label, rng)) for label in labels.tolist()])
     ends = np.cumsum([24, 8, 8]) * len(CLASSES)
     train, validation, test = (
         Split(images[start:end], labels[start:end], np.arange(start, end))

@@ -42,7 +42,7 @@ logits = runtime_numpy.compute_outputs(session, [preprocess(image)])[0][0]"""
         nodes = [describe_node(node) for node in graph.node]
         shape = [axis.dim_value or 1 for axis in graph.input[0].type.tensor_type.shape.dim]
         program = {"shape": shape, "classes": graph.output[0].type.tensor_type.shape.dim[1].dim_value, "nodes": nodes}
-        arrays = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+        arrays: dict[str, Any] = {tensor.name: to_array(tensor) for tensor in graph.initializer}
         file = io.BytesIO()
         np.savez(file, program=np.array(json.dumps(program)), **arrays)
         return file.getvalue()
@@ -54,9 +54,9 @@ logits = runtime_numpy.compute_outputs(session, [preprocess(image)])[0][0]"""
         return ModelInterface("fp32", entry, result)
 
     def run_batches(self, model: bytes, images: np.ndarray) -> np.ndarray:
-        return runtime_numpy.compute_outputs(self._load(model), [images])[0]
+        return np.asarray(runtime_numpy.compute_outputs(self._load(model), [images])[0])
 
-    def _load(self, model: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _load(self, model: bytes) -> runtime_numpy.Session:
         try:
             return runtime_numpy.load_session(io.BytesIO(model), {})
         except (OSError, ValueError, KeyError) as error:

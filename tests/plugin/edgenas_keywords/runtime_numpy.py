@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+Session = Any  # the program of a file, and its weights by name
 
-def import_runtime(request):
+
+def import_runtime(request: Mapping[str, Any]) -> str:
     """Return the version of numpy."""
     return "numpy " + np.__version__
 
 
-def library_folder():
+def library_folder() -> str:
     """Return the folder of numpy."""
-    return np.__path__[0]
+    return str(np.__path__[0])
 
 
-def make_empty_session(request):
+def make_empty_session(request: Mapping[str, Any]) -> None:
     """Return nothing: numpy is loaded, and a session is the arrays of a file."""
 
 
-def load_session(path, request):
+def load_session(path: Any, request: Mapping[str, Any]) -> Session:
     """Return the program and the weights of a file."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     return json.loads(str(arrays.pop("program"))), arrays
 
 
-def prepare_run(session, seed):
+def prepare_run(session: Session, seed: int) -> Callable[[], Any]:
     """Return a function that runs the session once, on the same random input each time."""
     images = np.random.default_rng(seed).random(session[0]["shape"], dtype=np.float32)
     return lambda: compute_outputs(session, [images])
 
 
-def compute_outputs(session, inputs):
+def compute_outputs(session: Session, inputs: Sequence[Any]) -> list[Any]:
     """Return the logits of images."""
     program, weights = session
     values = dict(weights, input=np.asarray(inputs[0], np.float32))
@@ -44,7 +48,7 @@ def compute_outputs(session, inputs):
     return [values["logits"]]
 
 
-def convolve(node, x, kernel, bias=0.0):
+def convolve(node: Mapping[str, Any], x: Any, kernel: Any, bias: Any = 0.0) -> Any:
     """Return a convolution, plain or depthwise, padded by half its kernel."""
     reach, stride = kernel.shape[2] // 2, node["strides"][0]
     padded = np.pad(x, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
@@ -56,7 +60,7 @@ def convolve(node, x, kernel, bias=0.0):
     return np.ascontiguousarray(y + np.reshape(bias, (1, -1, 1, 1)), np.float32)
 
 
-COMPUTE = {
+COMPUTE: Mapping[str, Callable[..., Any]] = {
     "Conv": convolve,
     "Relu": lambda node, x: np.maximum(x, 0),
     "GlobalAveragePool": lambda node, x: x.mean((2, 3), keepdims=True),

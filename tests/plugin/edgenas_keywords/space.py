@@ -73,7 +73,7 @@ class KeywordSpace(SearchSpace):
 
     @property
     def size(self) -> int:
-        return len(self.resolutions) * sum(len(self.kernel_sizes) ** depth for depth in self.depths)
+        return len(self.resolutions) * int(sum(len(self.kernel_sizes) ** depth for depth in self.depths))
 
     def dead_genes(self, genes: Genes) -> np.ndarray[Any, np.dtype[np.bool_]]:
         dead = np.zeros(genes.shape, dtype=bool)
