@@ -25,6 +25,7 @@ evaluate source tables of other targets (``transferring``).
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -184,13 +185,14 @@ def device_s(rows: Sequence[dict[str, Any]]) -> float:
 
 
 class Record:
-    """A file of JSON lines, one per process: ``way`` (the method), ``name``, ``turn`` and the results."""
+    """A file of JSON lines, one per process: ``way`` (the method), ``name``, ``turn`` and the results; or gzipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows: list[dict[str, Any]] = []
         if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
+            self.rows = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
     def add(self, **row: Any) -> None:
         self.rows.append(row)

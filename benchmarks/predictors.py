@@ -1,6 +1,10 @@
 """Evaluate latency tables and other prediction methods on the recordings of benchmarks/predicting.py.
 
-EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT
+python -m benchmarks.predictors benchmarks/recordings
+EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT [--keep FOLDER]
+
+The first command needs no device: it reads medians that are kept in the repository.
+The second reads a recording of your own; ``--keep`` writes its medians to a folder.
 
 The ground truth of each target is 200 held-out subnets, each measured several
 times, freed from the machine's drift. The methods: a latency table from all its
@@ -15,6 +19,7 @@ the others. The ground truth's own error bounds what can be shown of any method.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -47,6 +52,7 @@ from edgenas.profilers.latency.variance_components import estimate_variances, in
 Rows = Sequence[dict[str, Any]]
 SHARES = (0.25, 0.5, 1.0)
 DRAWS = 50
+KEPT_WAYS = ("subnets", "held out", "parts", "kernels", "reference")
 BIASES = slice(4, 6)  # of ``HeldOutSubnets._errors``
 COLUMNS = (
     "method", "device s", "MAPE", "p95", "within 5%", "within 10%", "bias", "bias near the front",
@@ -268,15 +274,44 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
         yield from held_out.noise_floor()
 
 
+def subnets_near_front(record: Record) -> set[str]:
+    """Return the held-out subnets near the front of a search: those marked so, or those of the generator."""
+    held_out = record.of("held out")
+    if any("near" in row for row in held_out):
+        return {row["name"] for row in held_out if row["near"]}
+    genes = held_out_subnets(Path(os.environ["EDGENAS_DATA"]) / "ofa" / "acc_predictor.pth")
+    return {architecture.id for architecture in SPACE.decode(genes[HELD_OUT // 2 :])}
+
+
+def keep(record: Record, near: set[str], path: Path) -> None:
+    """Write the medians of a record, gzipped: without the operators, times from zero, rounded."""
+    kept = [row for row in record.rows if row["way"] in KEPT_WAYS]
+    start_s = min(row["taken_s"] for row in kept)
+    rows = [
+        {
+            **{name: row[name] for name in ("way", "name", "turn", "validity")},
+            **{name: float(f"{row[name]:.6g}") for name in ("unscaled_ms", "probe_ms", "device_s")},
+            "taken_s": round(row["taken_s"] - start_s, 3),
+            **({"near": row["name"] in near} if row["way"] == "held out" else {}),
+        }
+        for row in kept
+    ]
+    path.write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode(), mtime=0))
+
+
 def main() -> None:
     """Print a table for each target."""
-    genes = held_out_subnets(Path(os.environ["EDGENAS_DATA"]) / "ofa" / "acc_predictor.pth")
-    near = {architecture.id for architecture in SPACE.decode(genes[HELD_OUT // 2 :])}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    for path in sorted(parser.parse_args().out.glob("*.jsonl")):
-        print(f"\n{path.stem}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-        for row in compared(calm(Record(path)), near):
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    for path in sorted([*options.out.glob("*.jsonl"), *options.out.glob("*.jsonl.gz")]):
+        target, record = path.name.partition(".")[0], Record(path)
+        near = subnets_near_front(record)
+        if options.keep:
+            keep(record, near, options.keep / f"{target}.jsonl.gz")
+        print(f"\n{target}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+        for row in compared(calm(record), near):
             print(row, flush=True)
 
 
