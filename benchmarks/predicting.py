@@ -49,6 +49,7 @@ from edgenas.costs import Genes
 from edgenas.devices import Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.pipeline.export_formats import format_of
@@ -331,7 +332,7 @@ class Measuring:
 
 def file_of(kind: ExportFormat, model: bytes) -> bytes:
     """Return an ONNX model as a file of a format."""
-    return build_file(SourceModel(model), kind, calibration(model) if kind.is_calibrated else None)[0]
+    return build_file(SourceModel(OnnxFile(model)), kind, calibration(model) if kind.is_calibrated else None)
 
 
 def calibration(model: bytes) -> Calibration:

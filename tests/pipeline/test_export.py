@@ -136,7 +136,8 @@ def _places(run: Run) -> list[str]:
     import onnx
 
     return [
-        node.name for node in onnx.load_model_from_string(prepare(run.workspace, run.space.smallest).onnx).graph.node
+        node.name
+        for node in onnx.load_model_from_string(prepare(run.workspace, run.space.smallest).source.onnx).graph.node
     ]
 
 
