@@ -99,11 +99,11 @@ def _parse_onnx(model: bytes | onnx.ModelProto, where: str) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    proto = onnx.ModelProto()
     try:
         if isinstance(model, bytes):
-            proto.ParseFromString(model)
+            proto = onnx.load_model_from_string(model)
         else:
+            proto = onnx.ModelProto()
             proto.CopyFrom(model)
     except DecodeError as error:
         raise ModelError(f"{where}: is damaged or no ONNX file ({one_line(error)}); export it again") from None

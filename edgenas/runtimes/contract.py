@@ -58,7 +58,7 @@ class SourceModel:
     """A subnet in float32 that the files of all runtimes are made from.
 
     Attributes:
-        onnx: the bytes of its float32 ONNX file, batch norm folded, which keep the parsed model as ``proto``.
+        onnx: the bytes of its float32 ONNX file, batch norm folded. ``onnx.proto`` is the parsed model: read only.
         labels: the name of each class, for formats that store them.
         normalisation: mean and deviation of each channel's pixels, for formats that store them.
     """
@@ -147,10 +147,12 @@ class Runtime(ABC):
         return Path(on_device.__file__).with_name(f"runtime_{self.name}.py")
 
     def load(self, model: bytes) -> bytes:
-        """Return a file as a subclass of bytes that keeps what the methods read of it; by default as it is.
+        """Return a file as bytes that keep what the methods read of it; by default as it is.
 
-        Whoever calls several methods loads a file first. A loaded file is returned as it is. Parsed graphs and sessions
-        that it keeps are not changed by any method.
+        A runtime whose files take long to parse or to open returns its subclass
+        of ``edgenas.export.model_file.ModelFile``. Export loads each file once
+        and calls all methods with it. A method that is called with plain bytes
+        loads them itself.
         """
         return model
 

@@ -48,7 +48,7 @@ class OnnxFile(ModelFile):
     @cached_property
     def session(self) -> onnxruntime.InferenceSession:
         """The session that computes its logits. Raises what ``open_session`` raises."""
-        return open_session(self)
+        return open_session(self.plain)
 
 
 def load_runtime() -> Any:

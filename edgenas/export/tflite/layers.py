@@ -55,7 +55,7 @@ class TFLiteFile(ModelFile):
     @cached_property
     def root(self) -> Any:
         """The Model table of the schema. Damage shows where it is read, as one of ``DAMAGE``."""
-        return schema().Model.GetRootAs(self, 0)
+        return schema().Model.GetRootAs(self.plain, 0)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -68,7 +68,7 @@ class TFLiteFile(ModelFile):
     @cached_property
     def interpreter(self) -> Any:
         """The interpreter that computes its logits. Raises what ``open_interpreter`` raises."""
-        return open_interpreter(self)
+        return open_interpreter(self.plain)
 
 
 def _read_operations(root: Any) -> Iterator[Operation]:
