@@ -540,6 +540,6 @@ def test_whole_road_in_int8_on_litert(finished: Path, tmp_path: Path, target: Ta
     run.search([litert])
     choice = run.choose({litert: Budget(latency="50ms")}, max_drop=0.2)
     # What was measured is the very file that would be exported.
-    model, _ = prepare(run.workspace, choice.arch).build(format_of(litert))
+    model = prepare(run.workspace, choice.arch).build(format_of(litert))
     with MeasurementStore(run.workspace.measurement_log(litert), litert, SETTINGS) as measurer:
         assert measurer.measure_reliably(model).median_ms == choice.measured.latency_ms

@@ -206,7 +206,8 @@ def test_an_added_runtime_may_read_a_file_once(
 
     def run_batches(self: Runtime, model: bytes, images: np.ndarray) -> np.ndarray:
         seen.append(model)
-        return images.mean((2, 3))
+        means: np.ndarray = images.mean((2, 3))
+        return means
 
     monkeypatch.setattr(type(averages), "load", lambda self, model: Averaging(model))
     monkeypatch.setattr(type(averages), "run_batches", run_batches)
