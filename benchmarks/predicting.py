@@ -59,7 +59,7 @@ from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.runtimes import ExportFormat, SourceModel
-from edgenas.runtimes.building import build_file
+from edgenas.runtimes.building import quantize
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
 
@@ -332,7 +332,8 @@ class Measuring:
 
 def file_of(kind: ExportFormat, model: bytes) -> bytes:
     """Return an ONNX model as a file of a format."""
-    return build_file(SourceModel(OnnxFile(model)), kind, calibration(model) if kind.is_calibrated else None)
+    base = SourceModel(OnnxFile(model)).float_file(kind.runtime)
+    return quantize(base, kind, calibration(model) if kind.is_calibrated else None)
 
 
 def calibration(model: bytes) -> Calibration:

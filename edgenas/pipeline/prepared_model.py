@@ -22,7 +22,7 @@ from edgenas.graph import GraphSummary, summarise_model
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.workspace import Workspace
 from edgenas.runtimes import FLOAT32, ExportFormat, SourceModel
-from edgenas.runtimes.building import build_file
+from edgenas.runtimes.building import quantize
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class PreparedModel:
         """
         calibration = self.calibration if export_format.is_calibrated else None
         keep_float = [*self.float_places(export_format), *also_float]
-        return build_file(self.source, export_format, calibration, keep_float=keep_float)
+        base = self.source.float_file(export_format.runtime)
+        return quantize(base, export_format, calibration, keep_float=keep_float)
 
 
 def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from edgenas.space import Architecture
 
 
-def build_file(
-    source: SourceModel,
-    export_format: ExportFormat,
-    calibration: Calibration | None = None,
-    *,
-    keep_float: Sequence[str] = (),
-) -> bytes:
-    """Return a subnet's file of a format, loaded by its runtime. Raises what ``quantize`` raises."""
-    base = source.float_file(export_format.runtime)
-    return quantize(base, export_format, calibration, keep_float=keep_float)
-
-
 def write_random_file(architecture: Architecture, export_format: ExportFormat) -> bytes:
     """Return a subnet's file with random weights: latency depends neither on their values nor on the noise."""
     import numpy as np
@@ -39,7 +27,7 @@ def write_random_file(architecture: Architecture, export_format: ExportFormat) -
     noise = np.random.default_rng(0).standard_normal((1, *in_shape), np.float32)
     calibration = Calibration(noise, "minmax") if export_format.is_calibrated else None
     source = SourceModel(build_onnx(architecture, random_weights(architecture)))
-    return build_file(source, export_format, calibration)
+    return quantize(source.float_file(export_format.runtime), export_format, calibration)
 
 
 def quantize(

@@ -32,7 +32,7 @@ from edgenas.runtimes import (
     runtime_of_format,
     runtime_of_suffix,
 )
-from edgenas.runtimes.building import build_file, write_random_file
+from edgenas.runtimes.building import quantize, write_random_file
 from edgenas.space import MobileNetV3
 from tests.fixtures.installed_package import install_package
 
@@ -183,7 +183,7 @@ def test_the_float_file_of_a_runtime_is_made_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(litert), "make_float_file", count)
     source = SourceModel(build_onnx(small_space.smallest, random_weights(small_space.smallest)))
     for _ in range(3):
-        build_file(source, ExportFormat("tflite"))
+        quantize(source.float_file(litert), ExportFormat("tflite"))
     assert made == [source]
 
 

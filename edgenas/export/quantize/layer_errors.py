@@ -56,18 +56,6 @@ _Pairs = Iterator[tuple[_Values, _Values]]
 
 def onnx_layer_errors(reference: onnx.ModelProto, quantized: onnx.ModelProto, images: Floats) -> tuple[LayerError, ...]:
     """Return the error of each layer of a quantized ONNX model against the float32 one, the most added error first."""
-    layers, pairs = _onnx_layers(reference, quantized, images)
-    return _separate_errors(layers, _relative_errors(layers, pairs))
-
-
-def tflite_layer_errors(reference: TFLiteFile, quantized: TFLiteFile, images: Floats) -> tuple[LayerError, ...]:
-    """Return the error of each layer of a quantized TFLite file against the float32 one, the most added error first."""
-    layers, pairs = _tflite_layers(reference, quantized, images)
-    return _separate_errors(layers, _relative_errors(layers, pairs))
-
-
-def _onnx_layers(reference: onnx.ModelProto, quantized: onnx.ModelProto, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    """Return the layers and, batch by batch, the values of both models."""
     outputs = {name for node in quantized.graph.node for name in node.output}
     layers = []
     for node in reference.graph.node:
@@ -77,18 +65,19 @@ def _onnx_layers(reference: onnx.ModelProto, quantized: onnx.ModelProto, images:
     shared = [layer for layer in layers if layer.counterpart]
     float_values = observe_onnx(reference, [layer.output for layer in shared], images)
     quantized_values = observe_onnx(quantized, [str(layer.counterpart) for layer in shared], images)
-    return layers, zip(float_values, quantized_values, strict=True)
+    return _separate_errors(layers, zip(float_values, quantized_values, strict=True))
 
 
-def _tflite_layers(reference: TFLiteFile, quantized: TFLiteFile, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    """Return the layers and, batch by batch, the values of both files."""
+def tflite_layer_errors(reference: TFLiteFile, quantized: TFLiteFile, images: Floats) -> tuple[LayerError, ...]:
+    """Return the error of each layer of a quantized TFLite file against the float32 one, the most added error first."""
     outputs = {name for operation in quantized.operations for name in operation.outputs}
     layers = []
     for operation in reference.operations:
         output, layer = operation.outputs[0], operation.layers[0]
         comparable = output in outputs and operation.builtin not in _MOVES and layer == whole_layer(layer)
         layers.append(_Layer(layer, operation.inputs, output, output if comparable else None))
-    return layers, zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
+    pairs = zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
+    return _separate_errors(layers, pairs)
 
 
 def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
@@ -107,8 +96,12 @@ def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
     }
 
 
-def _separate_errors(layers: list[_Layer], errors: dict[str, float]) -> tuple[LayerError, ...]:
-    """Separate the error that each layer adds from that of its inputs; fused layers only pass theirs on."""
+def _separate_errors(layers: list[_Layer], pairs: _Pairs) -> tuple[LayerError, ...]:
+    """Separate the error that each layer adds from that of its inputs; fused layers only pass theirs on.
+
+    ``pairs`` are the values of the float32 file and of the quantized one, batch by batch.
+    """
+    errors = _relative_errors(layers, pairs)
     output_errors = dict(errors)
     separated = []
     for layer in layers:
