@@ -17,6 +17,10 @@ class ModelFile(bytes):
     def __new__(cls, model: bytes) -> Self:
         return model if isinstance(model, cls) else super().__new__(cls, model)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[bytes]]:
+        """Send another process the bytes alone."""
+        return type(self), (self.plain,)
+
     @cached_property
     def plain(self) -> bytes:
         """A copy without what is kept: sessions hold the bytes that they were made of, and a cycle is freed late."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -31,6 +32,15 @@ def test_what_was_read_is_kept(small_space: MobileNetV3) -> None:
     assert onnx_file.session is onnx_file.session
     assert tflite_file.operations is tflite_file.operations
     assert tflite_file.interpreter is tflite_file.interpreter
+
+
+def test_another_process_gets_the_bytes(small_space: MobileNetV3) -> None:
+    """A file can be sent to a worker after it was run, though its session cannot."""
+    file = build_onnx(small_space.smallest, random_weights(small_space.smallest))
+    assert file.session
+    received = pickle.loads(pickle.dumps(file))  # noqa: S301 - written in the same line
+    assert (type(received), received) == (OnnxFile, file)
+    assert "session" not in vars(received)
 
 
 def test_sessions_are_freed_with_their_file(small_space: MobileNetV3) -> None:
