@@ -525,7 +525,7 @@ def test_demo_goes_on_without_the_quantiser(
         raise MissingExtraError("needs ai-edge-quantizer; pip install 'edgenas[export]'")
 
     heard = Heard()
-    monkeypatch.setattr("edgenas.runtimes.building.quantize", missing)
+    monkeypatch.setattr("edgenas.pipeline.prepared_model.quantize", missing)
     told = Run(run.folder.root, progress=heard)
     assert try_export_int8_tflite(prepare(told.workspace, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]
