@@ -30,7 +30,7 @@ def measure_seed(seed: int, folder: Path) -> str:
 
     def accuracy(architecture: en.Architecture) -> float:
         subnet = run.workspace.evaluator.calibrated_subnet(architecture)
-        return 100 * run.workspace.evaluator.accuracy(subnet, run.workspace.data.test, architecture.resolution)
+        return 100 * run.workspace.evaluator.accuracy(subnet, run.workspace.data.test, architecture.image_size)
 
     sampled = space.decode(space.sample(RANDOM_SUBNETS, np.random.default_rng(100)))
     random = [accuracy(architecture) for architecture in sampled]

@@ -62,6 +62,7 @@ from edgenas.runtimes import ExportFormat, SourceModel
 from edgenas.runtimes.building import quantize
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
+from edgenas.space.blocks.inverted_residual import InvertedResidual
 
 SPACE = MobileNetV3(width=1.0, resolutions=(128, 160, 192, 224), classes=1000)
 TARGETS = {
@@ -139,17 +140,19 @@ def architectures_by_part() -> dict[Part, tuple[str, Architecture]]:
 
 def kernel_keys(part: Part) -> dict[str, tuple[Any, ...]]:
     """Return the kernels of a part: by name, the key that identifies each."""
-    if part.operator != "mbconv":
-        sizes = (part.in_size, part.in_channels, part.out_channels, part.kernel, part.stride, part.activation)
-        return {"all": (part.operator, *sizes)}
-    middle, after = part.mid_channels, part.out_size
+    entry, size, _ = part.in_shape
+    out, after, _ = part.out_shape
+    if not isinstance(part, InvertedResidual):
+        kernel, activation = getattr(part, "kernel", 1), getattr(part, "activation", "none")
+        return {"all": (part.operator, size, entry, out, kernel, getattr(part, "stride", 1), activation)}
+    middle = part.mid_channels
     keys: dict[str, tuple[Any, ...]] = {}
     if part.expand:
-        keys["expand"] = ("expand", part.in_size, part.in_channels, middle, 1, 1, part.activation)
-    keys["depthwise"] = ("depthwise", part.in_size, middle, middle, part.kernel, part.stride, part.activation)
+        keys["expand"] = ("expand", size, entry, middle, 1, 1, part.activation)
+    keys["depthwise"] = ("depthwise", size, middle, middle, part.kernel, part.stride, part.activation)
     if part.se_channels:
         keys["se"] = ("se", after, middle, part.se_channels, 1, 1, "")
-    keys["project"] = ("project", after, middle, part.out_channels, 1, 1, "add" if part.shortcut else "")
+    keys["project"] = ("project", after, middle, out, 1, 1, "add" if part.shortcut else "")
     return keys
 
 

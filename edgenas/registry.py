@@ -1,4 +1,4 @@
-"""The one loader of what packages add by entry points: spaces, data sets, runtimes and kinds of devices.
+"""The one loader of what packages add by entry points: spaces, data sets, runtimes, devices and search strategies.
 
 What edgenas brings itself is listed here in the form of entry points, so that
 it is found without installed metadata too, as in a source checkout, and is
@@ -199,4 +199,7 @@ RUNTIMES = Registry(
     "edgenas.runtimes.contract:Runtime",
     {"onnxruntime": "edgenas.runtimes.onnxruntime:OnnxRuntime", "litert": "edgenas.runtimes.litert:LiteRT"},
     name_attribute="name",
+)
+STRATEGIES = Registry(
+    "edgenas.strategies", "search strategy", None, {"nsga2": "edgenas.search.strategies.nsga2:search"}
 )

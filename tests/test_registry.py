@@ -13,11 +13,11 @@ from edgenas.data import load_data
 from edgenas.devices import connect_device
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import UsageError
-from edgenas.registry import DATA_SETS, DEVICES, RUNTIMES, SPACES, Registry
+from edgenas.registry import DATA_SETS, DEVICES, RUNTIMES, SPACES, STRATEGIES, Registry
 from edgenas.space import space_from_dict
 from tests.fixtures.installed_package import install_package
 
-REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES]
+REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES, STRATEGIES]
 EXTENSION = """
 from dataclasses import dataclass
 from typing import ClassVar

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgenas.data.data_set import DataSet, Images, Inputs, Split
+from edgenas.data.data_set import DataSet, Images, ImageSize, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
@@ -36,20 +36,20 @@ class Evaluator:
 
     def calibrated_subnet(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone, calibrated module of an architecture, in eval mode."""
-        inputs = self._data.to_inputs(self._calibration, architecture.resolution)
+        inputs = self._data.to_inputs(self._calibration, architecture.image_size)
         return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
-    def logits(self, subnet: Subnet, images: Images, resolution: int) -> np.ndarray:
-        """Return the logits (N, classes) of images (N, H, W) at a resolution."""
-        return compute_logits(subnet, self._data.to_inputs(images, resolution), self._threads)
+    def logits(self, subnet: Subnet, images: Images, size: ImageSize) -> np.ndarray:
+        """Return the logits (N, classes) of images (N, H, W), resized to ``size``."""
+        return compute_logits(subnet, self._data.to_inputs(images, size), self._threads)
 
-    def accuracy(self, subnet: Subnet, split: Split, resolution: int) -> float:
-        """Return the share of a split's images that the subnet classifies correctly, 0 to 1."""
-        return float((self.logits(subnet, split.images, resolution).argmax(1) == split.labels).mean())
+    def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:
+        """Return the share of a split's images, resized to ``size``, that the subnet classifies correctly, 0 to 1."""
+        return float((self.logits(subnet, split.images, size).argmax(1) == split.labels).mean())
 
     def __call__(self, architecture: Architecture) -> float:
         """Return the accuracy of an architecture on the validation split, 0 to 1."""
-        return self.accuracy(self.calibrated_subnet(architecture), self._data.validation, architecture.resolution)
+        return self.accuracy(self.calibrated_subnet(architecture), self._data.validation, architecture.image_size)
 
 
 def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:

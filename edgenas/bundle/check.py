@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgenas.bundle.archive import read_npz_arrays
 from edgenas.bundle.texts import bundle_scripts
+from edgenas.data import to_image_size
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
 from edgenas.export.parity import PARITY_LIMITS, compare_logits
@@ -40,7 +41,7 @@ class PreprocessingSettings:
     scaling of its data set (``edgenas.data.DataSetPreprocessing``).
 
     Args:
-        size: height and width of the network's input, in pixels.
+        size: height and width of the network's input, in pixels; one number for both.
         channels: channels of the network's input; a grey image is repeated.
         scale: factor of every pixel value.
         mean: subtracted from each channel after scaling.
@@ -56,7 +57,7 @@ class PreprocessingSettings:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     VERSION: ClassVar[int] = 2
 
-    size: int
+    size: int | tuple[int, int]
     channels: int
     scale: float
     mean: tuple[float, ...]
@@ -66,12 +67,14 @@ class PreprocessingSettings:
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _MAX_RESOLUTION or not 1 <= self.channels <= _MAX_CHANNELS:
+        height, width = to_image_size(self.size)
+        sizes_fit = all(1 <= side <= _MAX_RESOLUTION for side in (height, width))
+        if not sizes_fit or not 1 <= self.channels <= _MAX_CHANNELS:
             raise UsageError(
                 f"preprocessing: size must be from 1 to {_MAX_RESOLUTION} and channels to {_MAX_CHANNELS},"
                 f" but got {self.size}, {self.channels}"
             )
-        if self.channels * self.size**2 > _MAX_NUMBERS:
+        if self.channels * height * width > _MAX_NUMBERS:
             raise UsageError(f"preprocessing: {self.channels} channels of size {self.size} are too many numbers")
         if not np.isfinite([self.scale, *self.mean, *self.std]).all():
             raise UsageError("preprocessing: scale, mean and std must be finite numbers")
@@ -267,7 +270,8 @@ def _read_checked_sample(path: Path, settings: dict[str, Any]) -> Sample:
     if image.dtype != np.uint8 or any(array.dtype != np.float32 for array in arrays[1:]):
         raise VerificationError("sample.npz: image must be uint8 and input, expected and reference float32")
     side = max(image.shape[:2], default=0)
-    if side > _MAX_IMAGE_SIDE or side * settings["size"] > _MAX_RESIZE_WEIGHTS or image.size > _MAX_NUMBERS:
+    resize_weights = side * max(to_image_size(settings["size"]))
+    if side > _MAX_IMAGE_SIDE or resize_weights > _MAX_RESIZE_WEIGHTS or image.size > _MAX_NUMBERS:
         raise VerificationError(f"sample.npz: its image {image.shape} is too large to be prepared")
     try:
         prepared = preprocess(image, settings)

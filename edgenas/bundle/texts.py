@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgenas.data import preprocess
+from edgenas.data import preprocess, to_image_size
 from edgenas.runtimes import runtime_of_format
 
 _SCRIPT = '''"""Print the label of the sample image: python run.py. Needs numpy and {runtime} only."""
@@ -42,7 +42,7 @@ Made by edgenas. `python run.py` runs the sample image with numpy and {runtime} 
 ## Input
 
 An image (H, W) or (H, W, C) of bytes; `preprocess.py` turns it into float32 {shape} ({layout}):
-{part} bilinear to {size} x {size}, times {scale:.6g}, minus {mean}, divided by {std}.
+{part} bilinear to {height} x {width}, times {scale:.6g}, minus {mean}, divided by {std}.
 
 ## Output
 
@@ -76,13 +76,16 @@ def render_model_card(
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
     rows = [f"| {_escape_table_cell(name)} | {_escape_table_cell(text)} |" for name, text in texts.items()]
     more = f" and {len(labels) - _MAX_LABELS_SHOWN} more" if len(labels) > _MAX_LABELS_SHOWN else ""
-    size, channels, crop = preprocessing["size"], preprocessing["channels"], preprocessing["crop"]
-    shape = (1, size, size, channels) if preprocessing["layout"] == "NHWC" else (1, channels, size, size)
+    channels, crop = preprocessing["channels"], preprocessing["crop"]
+    height, width = to_image_size(preprocessing["size"])
+    shape = (1, height, width, channels) if preprocessing["layout"] == "NHWC" else (1, channels, height, width)
     part = f"its middle square, {crop:.6g} of the shorter side," if crop else "the whole of it,"
     return _CARD.format(
         **preprocessing,
         runtime=runtime_of_format(file_format).package,
         model=f"model.{file_format}",
+        height=height,
+        width=width,
         shape=shape,
         part=part,
         facts="\n".join(["| fact | value |", "|---|---|", *rows]),

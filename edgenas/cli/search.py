@@ -32,6 +32,7 @@ def command(
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    strategy: Annotated[str, typer.Option(help="nsga2, or a search strategy that a package adds.")] = "nsga2",
     json: JsonOption = False,
 ) -> None:
     """Search a device's accuracy-latency-memory front."""
@@ -40,7 +41,7 @@ def command(
 
     opened = Run(run)
     target = opened.target(device, runtime, threads, precision)
-    front = opened.search([target], seed)
+    front = opened.search([target], seed, strategy)
     if json:
         print_json(
             {"run": str(run), "target": target.to_dict(), "source": front.source, "front": _front_to_dicts(front)}

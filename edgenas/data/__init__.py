@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from edgenas.data.data_set import DataSet, DataSetPreprocessing, Split, load_data, resize_matrix
+from edgenas.data.data_set import (
+    DataSet,
+    DataSetPreprocessing,
+    ImageSize,
+    Split,
+    load_data,
+    resize_matrix,
+    to_image_size,
+)
 
-__all__ = ["DataSet", "DataSetPreprocessing", "Split", "load_data", "resize_matrix"]
+__all__ = ["DataSet", "DataSetPreprocessing", "ImageSize", "Split", "load_data", "resize_matrix", "to_image_size"]

@@ -7,6 +7,7 @@ The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Inputs = npt.NDArray[np.float32]
+ImageSize = tuple[int, int]  # height and width, pixels
+
+
+def to_image_size(size: int | Sequence[int]) -> ImageSize:
+    """Return the ``size`` of a bundle's preprocessing, one number for both or two, as height and width."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 @dataclass(frozen=True)
 class DataSetPreprocessing:
-    """The scaling of pixel values that a data set prescribes, the same at every resolution.
+    """The scaling of pixel values that a data set prescribes, the same at every size.
 
-    An image is resized to the network's resolution (bilinear, half-pixel
+    An image is resized to that of the network's input (bilinear, half-pixel
     centres, no antialiasing), multiplied by ``scale``, repeated to
     ``channels``, reduced by ``mean`` and divided by ``std``. A bundle stores
-    it complete, with one resolution and layout, as
+    it complete, with one size and layout, as
     ``edgenas.bundle.check.PreprocessingSettings``.
     """
 
@@ -39,9 +47,10 @@ class DataSetPreprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def to_settings(self, resolution: int) -> dict[str, Any]:
-        """Return the ``settings`` of ``edgenas.data.preprocess`` for a network of this resolution."""
-        return {"size": resolution, **asdict(self)}
+    def to_settings(self, size: ImageSize) -> dict[str, Any]:
+        """Return the ``settings`` of ``edgenas.data.preprocess`` for a network with inputs of this size."""
+        height, width = size
+        return {"size": height if height == width else [height, width], **asdict(self)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +96,21 @@ class DataSet:
         """The number of classes."""
         return len(self.labels)
 
-    def to_inputs(self, images: Images, resolution: int) -> Inputs:
-        """Return images (N, H, W) as network inputs (N, C, resolution, resolution)."""
-        rows = resize_matrix(images.shape[1], resolution)
-        columns = resize_matrix(images.shape[2], resolution)
+    def to_inputs(self, images: Images, size: ImageSize) -> Inputs:
+        """Return images (N, H, W) as network inputs (N, C, *size)."""
+        rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:], size, strict=True))
         resized = np.einsum("rh,nhw,cw->nrc", rows, images.astype(np.float32), columns, optimize=True)
         return self._normalise(resized)
 
     def _normalise(self, resized: Inputs) -> Inputs:
-        """Scale grey images (N, r, r) and repeat them to (N, C, r, r)."""
+        """Scale grey images (N, h, w) and repeat them to (N, C, h, w)."""
         mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
         std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
         scaled = (resized * np.float32(self.preprocessing.scale))[:, None]
         normalised: Inputs = ((np.repeat(scaled, self.preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
         return normalised
 
-    def to_augmented_inputs(self, images: Images, resolution: int, rng: np.random.Generator) -> torch.Tensor:
+    def to_augmented_inputs(self, images: Images, size: ImageSize, rng: np.random.Generator) -> torch.Tensor:
         """Return ``to_inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
         import torch
         from torch.nn import functional
@@ -113,7 +121,7 @@ class DataSet:
         shift = rng.uniform(-0.15, 0.15, (count, 2))
         turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
         theta = np.concatenate([turn * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
-        grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, resolution, resolution], align_corners=False)
+        grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, *size], align_corners=False)
         pixels = torch.from_numpy(images.astype(np.float32))[:, None]
         warped = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
         return torch.from_numpy(self._normalise(warped[:, 0].numpy()))
@@ -129,14 +137,14 @@ class DataSet:
         }
 
 
-def resize_matrix(size: int, resolution: int) -> Inputs:
-    """Return the matrix (resolution, size) that resizes one axis: bilinear, half-pixel centres, edges clamped."""
-    centres = np.clip((np.arange(resolution) + 0.5) * size / resolution - 0.5, 0, size - 1)
+def resize_matrix(size: int, target: int) -> Inputs:
+    """Return the matrix (target, size) that resizes one axis: bilinear, half-pixel centres, edges clamped."""
+    centres = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
     low = np.minimum(centres.astype(np.int64), max(size - 2, 0))
     weight = centres - low
-    matrix = np.zeros((resolution, size), dtype=np.float32)
-    matrix[np.arange(resolution), low] = 1 - weight
-    matrix[np.arange(resolution), np.minimum(low + 1, size - 1)] += weight
+    matrix = np.zeros((target, size), dtype=np.float32)
+    matrix[np.arange(target), low] = 1 - weight
+    matrix[np.arange(target), np.minimum(low + 1, size - 1)] += weight
     return matrix
 
 

@@ -6,12 +6,13 @@ from edgenas.devices.absent import absent_profile, check_present, is_absent
 from edgenas.devices.connect import connect_device
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.output import CompletedCommand
-from edgenas.devices.profile import DeviceProfile
+from edgenas.devices.profile import Connection, DeviceProfile
 from edgenas.devices.profile_files import load_profile, shipped_profile_files_by_name
 from edgenas.devices.target import Target
 
 __all__ = [
     "CompletedCommand",
+    "Connection",
     "Deadline",
     "Device",
     "DeviceProfile",

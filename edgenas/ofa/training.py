@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgenas.data import DataSet
+from edgenas.data import DataSet, ImageSize
 from edgenas.errors import RunError, TrainingError, UsageError
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.layers import to_channels_last
@@ -182,7 +182,7 @@ class Trainer:
         phase = self._schedule.phases[number]
         rng = np.random.default_rng([self._seed, number, step])
         subnets = self._space.decode(phase.sample(self._space, rng))
-        batch, labels = self._make_batch(number, step, subnets[0].resolution, rng)
+        batch, labels = self._make_batch(number, step, subnets[0].image_size, rng)
         soft_labels = None if teacher is None else self._soft_labels(teacher, batch, subnets[0].resolution)
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
@@ -216,13 +216,13 @@ class Trainer:
         epochs = sum(phase.epochs for phase in self._schedule.phases[:phases])
         return (epochs * self._steps_per_epoch + steps) * self._schedule.batch_size
 
-    def _make_batch(self, number: int, step: int, resolution: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _make_batch(self, number: int, step: int, size: ImageSize, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return the augmented images and the labels of a step. Each epoch is a new permutation."""
         epoch, epoch_step = divmod(step, self._steps_per_epoch)
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
-        size = self._schedule.batch_size
-        chosen = order[epoch_step * size : (epoch_step + 1) * size]
-        images = self._data.to_augmented_inputs(self._data.train.images[chosen], resolution, rng)
+        count = self._schedule.batch_size
+        chosen = order[epoch_step * count : (epoch_step + 1) * count]
+        images = self._data.to_augmented_inputs(self._data.train.images[chosen], size, rng)
         return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.train.labels[chosen])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgenas.data import ImageSize
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 from edgenas.pipeline.workspace import Workspace
@@ -39,11 +40,11 @@ class CalibrationImages:
     seed: int
 
 
-def draw_training_images(workspace: Workspace, resolution: int) -> CalibrationImages:
+def draw_training_images(workspace: Workspace, size: ImageSize) -> CalibrationImages:
     """Draw ``IMAGES`` training images of the run's data set from its seed."""
     train, seed = workspace.data.train, int(workspace.recipe["seed"])
     chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
-    inputs = workspace.data.to_inputs(train.images[chosen], resolution)
+    inputs = workspace.data.to_inputs(train.images[chosen], size)
     return CalibrationImages(
         inputs, train.images[chosen[0]], f"{len(chosen)} training images of {workspace.data.name}", seed
     )

@@ -98,7 +98,7 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
     if labels is None:
         return {"data": f"imported from {workspace.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
     test = workspace.data.test
-    inputs = workspace.data.to_inputs(test.images, prepared.architecture.resolution)
+    inputs = workspace.data.to_inputs(test.images, prepared.architecture.image_size)
     return {
         "data": workspace.data.name,
         "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},

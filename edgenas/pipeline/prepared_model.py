@@ -129,7 +129,7 @@ class PreparedModel:
         elif folder is not None:
             images = read_folder(folder, self.preprocessing)
         elif self.workspace.has_data:
-            images = draw_training_images(self.workspace, self.architecture.resolution)
+            images = draw_training_images(self.workspace, self.architecture.image_size)
         else:
             root = self.workspace.folder.root
             raise UsageError(f"{root}: was imported and has no images, and int8 needs some: --calibration FOLDER")
@@ -181,18 +181,18 @@ def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSe
 
 def _prepare_trained(workspace: Workspace, architecture: Architecture, settings: ExportSettings) -> PreparedModel:
     """Prepare a subnet of weights that were trained here, with the run's data set."""
-    data, split, resolution = workspace.data, workspace.data.validation, architecture.resolution
+    data, split, size = workspace.data, workspace.data.validation, architecture.image_size
     subnet = workspace.evaluator.calibrated_subnet(architecture)
-    expected = workspace.evaluator.logits(subnet, split.images, resolution)
+    expected = workspace.evaluator.logits(subnet, split.images, size)
     source = f"{len(split)} validation images of {data.name}"
-    preprocessing = data.preprocessing.to_settings(resolution)
+    preprocessing = data.preprocessing.to_settings(size)
     return PreparedModel(
         workspace,
         architecture,
         _make_source(architecture, subnet, settings.batch, data.labels, preprocessing),
         preprocessing,
         split.images[0],
-        ParityReference(data.to_inputs(split.images, resolution), expected, source, True, split.labels),
+        ParityReference(data.to_inputs(split.images, size), expected, source, True, split.labels),
         f"calibrated on training images of {data.name}",
         settings,
     )

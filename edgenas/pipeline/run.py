@@ -168,20 +168,21 @@ class Run:
 
         return check_table(self.workspace, target, subnets)
 
-    def search(self, targets: Sequence[Target], seed: int = 0) -> Front:
+    def search(self, targets: Sequence[Target], seed: int = 0, strategy: str = "nsga2") -> Front:
         """Search the accuracy-latency-memory front of a target.
 
         Args:
             targets: One target; several are not supported yet.
             seed: Seed of the search.
+            strategy: The search strategy: ``nsga2``, or one that an installed package adds.
 
         Raises:
             RunError: The accuracy predictor or the latency table is missing.
-            UsageError: ``targets`` is not one target.
+            UsageError: ``targets`` is not one target, the strategy is unknown, or it breaks its contract.
         """
         from edgenas.pipeline.search import search
 
-        return search(self.workspace, _require_one(targets, "search"), seed)
+        return search(self.workspace, _require_one(targets, "search"), seed, strategy)
 
     def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01) -> Choice:
         """Choose the most accurate subnet whose exported file keeps a budget when it is measured on the target.

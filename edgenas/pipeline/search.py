@@ -12,13 +12,14 @@ from edgenas.profilers import LatencyTable
 from edgenas.search import Front, search_front
 
 
-def search(workspace: Workspace, target: Target, seed: int) -> Front:
-    """Search the front from predictor and table; skipped while both and the seed are the same."""
+def search(workspace: Workspace, target: Target, seed: int, strategy: str) -> Front:
+    """Search the front from predictor and table; skipped while these, the seed and the strategy are the same."""
     folder, progress = workspace.folder, workspace.progress
     predictor, table = load_predictor(workspace), workspace.table(target)
     path = folder.front(target.name)
     predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
-    inputs_digest = front_inputs_digest(predictor_sha256, sha256_hex(read_bytes(folder.table(target.name))), seed)
+    table_sha256 = sha256_hex(read_bytes(folder.table(target.name)))
+    inputs_digest = front_inputs_digest(predictor_sha256, table_sha256, seed, strategy)
     source = _describe_imported(predictor, table)
     if source:
         progress.say(f"search    {source}")
@@ -36,9 +37,10 @@ def search(workspace: Workspace, target: Target, seed: int) -> Front:
                 table.peak_bytes,
                 target=target.name,
                 seed=seed,
+                strategy=strategy,
                 inputs_digest=inputs_digest,
                 source=source,
-                on_generation=lambda done, total: bar(done / total),
+                on_progress=lambda done, total: bar(done / total),
             )
         front.save(path)
     return front

@@ -23,8 +23,7 @@ def write_random_file(architecture: Architecture, export_format: ExportFormat) -
     from edgenas.export import build_onnx, random_weights
     from edgenas.export.quantize.calibration import Calibration
 
-    in_shape = next(iter(architecture.parts.values())).in_shape
-    noise = np.random.default_rng(0).standard_normal((1, *in_shape), np.float32)
+    noise = np.random.default_rng(0).standard_normal((1, *architecture.input_shape), np.float32)
     calibration = Calibration(noise, "minmax") if export_format.is_calibrated else None
     source = SourceModel(build_onnx(architecture, random_weights(architecture)))
     return quantize(source.float_file(export_format.runtime), export_format, calibration)

@@ -160,7 +160,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def make_float_file(self, source: SourceModel) -> bytes:
-        """Return a subnet's float32 file."""
+        """Return a subnet's float32 file. Raises ModelError for an operator that the runtime does not have."""
 
     def convert(self, model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
         """Return a float32 file in another of the precisions. Needed with more than one.

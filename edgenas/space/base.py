@@ -16,6 +16,7 @@ from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import SpaceError, UsageError
 from edgenas.files import canonical_json_bytes, parse_dataclass, read_yaml, sha256_hex
 from edgenas.space import parts as part_functions
+from edgenas.space.layers import Shape
 from edgenas.space.parts import Part
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to misread
@@ -363,9 +364,19 @@ class Architecture:
         width = math.ceil(math.log2(math.prod(self.space.radices.tolist())) / 5)
         return f"{self.space.short_hash}-{_to_base32(value).rjust(width, '0')}"
 
+    @cached_property
+    def input_shape(self) -> Shape:
+        """Channels, height and width of the input."""
+        return next(iter(self.parts.values())).in_shape
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.input_shape[1:]
+
     @property
     def resolution(self) -> int:
-        """The height and width of the input in pixels."""
+        """The value of the resolution gene: height and width of a square input, in pixels."""
         return self.space.resolutions[self.genes[0]]
 
     def at_resolution(self, resolution: int) -> Architecture:

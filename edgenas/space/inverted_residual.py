@@ -16,7 +16,7 @@ from edgenas.errors import SpaceError
 from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.blocks.inverted_residual import InvertedResidual
-from edgenas.space.blocks.plain import ConvPart
+from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart
 from edgenas.space.parts import Part
 from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
@@ -174,14 +174,19 @@ class InvertedResidualSpace(SearchSpace):
     def _conv_part(self, size: int, entry: int, out: int, kernel: int = 1, stride: int = 1) -> Part:
         """Return a convolution outside of the blocks."""
         activation, eps = self._activation, self._bn_eps
-        return ConvPart(size, entry, strided_size(size, stride), out, kernel, stride, activation, bn_eps=eps)
+        return ConvPart((entry, size, size), out, kernel, stride, activation, bn_eps=eps)
 
     def _first_block(self, size: int, entry: int, out: int) -> Part:
         """Return the fixed block after the stem, which has no expansion."""
         activation, shortcut, eps = self._first_activation, self._first_shortcut, self._bn_eps
         return InvertedResidual(
-            size, entry, size, out, 3, 1, activation, mid_channels=entry, shortcut=shortcut, bn_eps=eps
+            (entry, size, size), out, 3, 1, activation, mid_channels=entry, shortcut=shortcut, bn_eps=eps
         )
+
+    def _pool(self, resolution: int, channels: int) -> Part:
+        """Return the mean over the feature map after the last stage."""
+        size = self._size_after(resolution, len(self.stages))
+        return GlobalPoolPart((channels, size, size))
 
     def _fixed_slot(self, name: str, part: Callable[[int], Part]) -> Slot:
         """Return a slot whose part depends on the resolution alone."""
@@ -210,9 +215,7 @@ class InvertedResidualSpace(SearchSpace):
             size = self._size_after(resolution, stage if place == 0 else stage + 1)
             mid = make_divisible(entry * ratio)
             part = InvertedResidual(
-                size,
-                entry,
-                strided_size(size, stride),
+                (entry, size, size),
                 out,
                 kernel,
                 stride,

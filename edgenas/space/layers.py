@@ -35,6 +35,11 @@ class Layer:
     shape: Shape
 
     @property
+    def kind(self) -> str:
+        """What runs, for costs: layers of one kind take time alike. Empty for a layer that takes none once exported."""
+        return type(self).__name__
+
+    @property
     def weight_shapes(self) -> TensorShapes:
         """The shapes of the layer's tensors by name, in PyTorch's layout."""
         return {}
@@ -70,6 +75,12 @@ class Conv(Layer):
     transform: str = ""
 
     @property
+    def kind(self) -> str:
+        kind = "Conv" if self.groups == 1 else "DepthwiseConv" if self.groups == self.in_shape[0] else "GroupedConv"
+        on_vector = self.in_shape[1:] == (1, 1)
+        return f"{kind} {self.kernel}x{self.kernel}" + (" on a vector" if on_vector else "")
+
+    @property
     def weight_shapes(self) -> TensorShapes:
         channels = self.shape[0]
         kernel = (channels, self.in_shape[0] // self.groups, self.kernel, self.kernel)
@@ -87,6 +98,10 @@ class BatchNorm(Layer):
     elementwise: ClassVar[bool] = True
 
     eps: float
+
+    @property
+    def kind(self) -> str:
+        return ""
 
     @property
     def weight_shapes(self) -> TensorShapes:
@@ -109,6 +124,10 @@ class Activation(Layer):
     elementwise: ClassVar[bool] = True
 
     function: str
+
+    @property
+    def kind(self) -> str:
+        return self.function
 
 
 @dataclass(frozen=True)
@@ -150,6 +169,10 @@ class Flatten(Layer):
     """A feature map as one vector."""
 
     elementwise: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgenas.space.base import Slot
-from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart
+from edgenas.space.blocks.plain import ConvPart, LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
 from edgenas.space.rules import require
 
@@ -82,9 +82,9 @@ class MobileNetV3(InvertedResidualSpace):
         end = len(self.stages)
         return (
             self._fixed_slot("final_expand", lambda size: self._conv_part(self._size_after(size, end), entry, final)),
-            self._fixed_slot("pool", lambda size: GlobalPoolPart(self._size_after(size, end), final, 1, final)),
+            self._fixed_slot("pool", lambda size: self._pool(size, final)),
             self._fixed_slot(
-                "feature_mix", lambda _: ConvPart(1, final, 1, mix, activation="hswish", batch_norm=False)
+                "feature_mix", lambda _: ConvPart((final, 1, 1), mix, activation="hswish", batch_norm=False)
             ),
-            self._fixed_slot("classifier", lambda _: LinearPart(1, mix, 1, self.classes)),
+            self._fixed_slot("classifier", lambda _: LinearPart((mix, 1, 1), self.classes)),
         )

@@ -10,6 +10,14 @@ from typing import ClassVar
 from edgenas.space.layers import BYTES_PER_FLOAT, GraphBuilder, LayerGraph, Shape, TensorShapes
 
 _KEY_PREFIXES = {"kernel": "k", "stride": "s", "mid_channels": "mid", "se_channels": "se"}
+_IN_SHAPES = ("in_shape", "out_channels")  # what the shapes in a key say already
+# By field, its words and the value that needs none.
+_WORDS = {
+    "kernel": (" {0}x{0}", 0),
+    "stride": (" /{}", 1),
+    "mid_channels": (", {} inside", 0),
+    "se_channels": (", SE", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -18,46 +26,31 @@ class Part(ABC):
 
     A subclass is a block: a frozen dataclass of the sizes that decide its
     computation, and ``build``, which writes its primitive layers. The network,
-    its costs, the keys of its latency table and the exported graph all follow
-    from these two, so that they cannot disagree.
+    its costs, the features and keys of its latency table and the exported graph
+    all follow from these two, so that they cannot disagree.
 
-    Sizes are the height and width of square feature maps in pixels. A block of
-    others overrides ``in_shape`` and ``out_shape``.
+    Args:
+        in_shape: Channels, height and width of the input.
     """
 
     operator: ClassVar[str]  # the block's name in the keys of latency tables
     label: ClassVar[str]  # its name for people
 
-    in_size: int
-    in_channels: int
-    out_size: int
-    out_channels: int
-
-    # What latency features compare. A block has fields of these names where they can differ.
-    kernel = 1
-    stride = 1
-    activation = "none"
-    mid_channels = 0
-    se_channels = 0
-    expand = False
-    shortcut = False
-    projected = False
-    batch_norm = True
-    bn_eps = 1e-5
+    in_shape: Shape
 
     @abstractmethod
     def build(self, b: GraphBuilder) -> None:
         """Add the block's layers; its input is value 0."""
 
     @property
-    def in_shape(self) -> Shape:
-        """Channels, height and width of the input."""
-        return (self.in_channels, self.in_size, self.in_size)
+    def in_channels(self) -> int:
+        """The channels of the input."""
+        return self.in_shape[0]
 
     @property
     def out_shape(self) -> Shape:
         """Channels, height and width of the output."""
-        return (self.out_channels, self.out_size, self.out_size)
+        return self.graph.out_shape
 
     @cached_property
     def graph(self) -> LayerGraph:
@@ -70,17 +63,18 @@ class Part(ABC):
     def key(self) -> str:
         """The part's name in a latency table. Parts of one name cost the same."""
         shapes = f"in{format_shape(self.in_shape)}", f"out{format_shape(self.out_shape)}"
-        words = (_key_word(field.name, getattr(self, field.name)) for field in fields(self)[len(fields(Part)) :])
+        sizes = (field.name for field in fields(self) if field.name not in _IN_SHAPES)
+        words = (_key_word(name, getattr(self, name)) for name in sizes)
         return "-".join([self.operator, *shapes, *filter(None, words)])
 
     @property
     def what(self) -> str:
-        """The block in words: its label, kernel, stride, inner channels, squeeze-excite."""
-        names = {field.name for field in fields(self)}
-        words = self.label + (f" {self.kernel}x{self.kernel}" if "kernel" in names else "")
-        words += f" /{self.stride}" if self.stride > 1 else ""
-        words += f", {self.mid_channels} inside" if self.mid_channels else ""
-        return words + (", SE" if self.se_channels else "")
+        """The block in words: its label and those of its kernel, stride, inner channels, squeeze-excite that it has."""
+        words = [self.label]
+        for name, (text, absent) in _WORDS.items():
+            value = getattr(self, name, absent)
+            words += [text.format(value)] if value != absent else []
+        return "".join(words)
 
 
 def format_shape(shape: Shape) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgenas.space.base import Slot
-from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
+from edgenas.space.blocks.plain import LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
 from edgenas.space.rules import require
 
@@ -82,6 +82,6 @@ class ProxylessNAS(InvertedResidualSpace):
         mix, end = self._channels(self.head), len(self.stages)
         return (
             self._fixed_slot("feature_mix", lambda size: self._conv_part(self._size_after(size, end), entry, mix)),
-            self._fixed_slot("pool", lambda size: GlobalPoolPart(self._size_after(size, end), mix, 1, mix)),
-            self._fixed_slot("classifier", lambda _: LinearPart(1, mix, 1, self.classes)),
+            self._fixed_slot("pool", lambda size: self._pool(size, mix)),
+            self._fixed_slot("classifier", lambda _: LinearPart((mix, 1, 1), self.classes)),
         )

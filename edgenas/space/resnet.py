@@ -164,15 +164,13 @@ class ResNet50D(SearchSpace):
         """Return a convolution with stride 2, an optional residual one, a convolution, a max-pool with stride 2."""
         mids, stems = self._channels[:2]
         halves = [strided_size(size, 2) for size in self.resolutions]
-        first = [
-            ConvPart(size, 3, strided_size(size, 2), mid, 3, 2, "relu") for size, mid in product(self.resolutions, mids)
-        ]
+        first = [ConvPart((3, size, size), mid, 3, 2, "relu") for size, mid in product(self.resolutions, mids)]
         residual = [
-            ConvPart(half, mid, half, mid, 3, 1, "relu", shortcut=True) if depth else None
+            ConvPart((mid, half, half), mid, 3, 1, "relu", shortcut=True) if depth else None
             for half, depth, mid in product(halves, self.genes[1].values, mids)
         ]
-        last = [ConvPart(half, mid, half, stem, 3, 1, "relu") for half, mid, stem in product(halves, mids, stems)]
-        pool = [MaxPoolPart(half, stem, strided_size(half, 2), stem, 3, 2) for half, stem in product(halves, stems)]
+        last = [ConvPart((mid, half, half), stem, 3, 1, "relu") for half, mid, stem in product(halves, mids, stems)]
+        pool = [MaxPoolPart((stem, half, half), 3, 2) for half, stem in product(halves, stems)]
         return (
             Slot("stem.conv1", (0, 6), tuple(first)),
             Slot("stem.residual", (0, 1, 6), tuple(residual)),
@@ -194,9 +192,7 @@ class ResNet50D(SearchSpace):
             size = self._entry_size(resolution, stage if place == 0 else stage + 1)
             stride = _STRIDES[stage] if place == 0 else 1
             part = Bottleneck(
-                size,
-                entry or out,
-                strided_size(size, stride),
+                (entry or out, size, size),
                 out,
                 3,
                 stride,
@@ -219,8 +215,8 @@ class ResNet50D(SearchSpace):
     def _head_slots(self) -> tuple[Slot, ...]:
         last, width = self._channels[-1], _WIDTH_COLUMN + len(_WIDTHS) - 1
         sizes = [self._entry_size(resolution, len(_WIDTHS)) for resolution in self.resolutions]
-        pool = [GlobalPoolPart(size, channels, 1, channels) for size, channels in product(sizes, last)]
-        linear = [LinearPart(1, channels, 1, self.classes) for channels in last]
+        pool = [GlobalPoolPart((channels, size, size)) for size, channels in product(sizes, last)]
+        linear = [LinearPart((channels, 1, 1), self.classes) for channels in last]
         return (Slot("pool", (0, width), tuple(pool)), Slot("classifier", (width,), tuple(linear)))
 
     # -- readable forms ---------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_statistics_are_those_of_training_images(evaluator: Evaluator, tiny: Mob
     """The stem's running mean is near the mean of its convolution over all training images."""
     subnet = evaluator.calibrated_subnet(tiny.largest)
     stem = subnet.get_submodule("stem")
-    inputs = torch.from_numpy(digits.to_inputs(digits.train.images, 8))
+    inputs = torch.from_numpy(digits.to_inputs(digits.train.images, (8, 8)))
     with torch.no_grad():
         features = nn.functional.conv2d(inputs, stem.get_parameter("conv.weight"), padding=1)
     mean = stem.get_buffer("bn.running_mean")
@@ -72,9 +72,9 @@ def test_the_supernet_is_left_as_it_was(evaluator: Evaluator, tiny: MobileNetV3,
 def test_accuracy_is_the_share_of_right_answers(evaluator: Evaluator, tiny: MobileNetV3, digits: DataSet) -> None:
     """Over the validation split, at the architecture's resolution: as counted from the logits."""
     subnet = evaluator.calibrated_subnet(tiny.smallest)
-    logits = evaluator.logits(subnet, digits.validation.images, 6)
+    logits = evaluator.logits(subnet, digits.validation.images, (6, 6))
     assert logits.shape == (360, 10)
     right = sum(int(np.argmax(row)) == label for row, label in zip(logits, digits.validation.labels, strict=True))
     assert evaluator(tiny.smallest) == right / 360
     relabelled = dataclasses.replace(digits.validation, labels=logits.argmax(1))
-    assert evaluator.accuracy(subnet, relabelled, 6) == 1.0
+    assert evaluator.accuracy(subnet, relabelled, (6, 6)) == 1.0

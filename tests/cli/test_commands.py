@@ -19,7 +19,7 @@ def test_every_command_has_help_with_an_example(call: Call) -> None:
 
 def test_version(call: Call) -> None:
     """--version prints the version."""
-    assert call("--version") == (0, "edgenas 0.1.0\n", "")
+    assert call("--version") == (0, "edgenas 0.2.0\n", "")
 
 
 def test_an_interrupted_command_says_that_it_resumes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

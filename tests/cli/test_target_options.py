@@ -44,7 +44,7 @@ def _board(folder: Path, runtime: str = "onnxruntime", precision: str = "fp32") 
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let searching and choosing find something at once."""
 
-    def search(self: Run, targets: list[Target], seed: int) -> Front:
+    def search(self: Run, targets: list[Target], seed: int, strategy: str) -> Front:
         genes = _SPACE.encode([_SPACE.smallest])
         return Front(_SPACE, targets[0].name, genes, np.ones(1), np.ones(1), np.ones(1), 1, "test")
 

@@ -70,7 +70,7 @@ def test_images_and_labels_are_those_of_the_original(digits: DataSet) -> None:
 
 def test_training_inputs_are_about_standard(digits: DataSet) -> None:
     """Mean 0 and deviation 1 over the training images, to the rounding of the constants."""
-    inputs = digits.to_inputs(digits.train.images, 8)
+    inputs = digits.to_inputs(digits.train.images, (8, 8))
     assert abs(inputs.mean()) < 2e-3
     assert abs(inputs.std() - 1) < 2e-3
 
@@ -81,7 +81,7 @@ def test_inputs_are_resized_as_torch_does(digits: DataSet, resolution: int) -> N
     images = digits.validation.images[:20]
     tensor = (torch.from_numpy(images.astype(np.float32))[:, None] / 16 - 0.306) / 0.376
     expected = functional.interpolate(tensor, (resolution, resolution), mode="bilinear", align_corners=False)
-    inputs = digits.to_inputs(images, resolution)
+    inputs = digits.to_inputs(images, (resolution, resolution))
     assert inputs.shape == (20, 3, resolution, resolution)
     assert inputs.dtype == np.float32
     np.testing.assert_allclose(inputs, expected.expand(-1, 3, -1, -1).numpy(), atol=1e-5)
@@ -90,11 +90,24 @@ def test_inputs_are_resized_as_torch_does(digits: DataSet, resolution: int) -> N
 @pytest.mark.parametrize("resolution", [8, 24, 32])
 def test_inputs_are_those_of_a_bundle(digits: DataSet, resolution: int) -> None:
     """The preprocessing that ships with a model gives what the network was trained on."""
-    settings = digits.preprocessing.to_settings(resolution)
+    settings = digits.preprocessing.to_settings((resolution, resolution))
     for image, expected in zip(
-        digits.test.images[:5], digits.to_inputs(digits.test.images[:5], resolution), strict=True
+        digits.test.images[:5], digits.to_inputs(digits.test.images[:5], (resolution, resolution)), strict=True
     ):
         np.testing.assert_allclose(preprocess(image, settings)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 9), (10, 3)])
+def test_inputs_need_not_be_square(digits: DataSet, size: tuple[int, int]) -> None:
+    """Height and width are resized on their own, by the data set as by what ships with a model."""
+    images = digits.test.images[:5]
+    inputs = digits.to_inputs(images, size)
+    assert inputs.shape == (5, 3, *size)
+    settings = digits.preprocessing.to_settings(size)
+    assert settings["size"] == list(size)
+    for image, expected in zip(images, inputs, strict=True):
+        np.testing.assert_allclose(preprocess(image, settings)[0], expected, atol=1e-5)
+    assert digits.to_augmented_inputs(images, size, np.random.default_rng(0)).shape == (5, 3, *size)
 
 
 def test_resizing_by_hand() -> None:
@@ -110,25 +123,25 @@ def test_one_pixel_fills_any_size() -> None:
 def test_augmentation_follows_from_its_generator(digits: DataSet) -> None:
     """Equal generators give equal bits, independent of the global ones; others give others."""
     images = digits.train.images[:8]
-    one = digits.to_augmented_inputs(images, 24, np.random.default_rng(1))
+    one = digits.to_augmented_inputs(images, (24, 24), np.random.default_rng(1))
     np.random.seed(5)
     torch.manual_seed(5)
-    assert torch.equal(digits.to_augmented_inputs(images, 24, np.random.default_rng(1)), one)
-    assert not torch.equal(digits.to_augmented_inputs(images, 24, np.random.default_rng(2)), one)
+    assert torch.equal(digits.to_augmented_inputs(images, (24, 24), np.random.default_rng(1)), one)
+    assert not torch.equal(digits.to_augmented_inputs(images, (24, 24), np.random.default_rng(2)), one)
 
 
 def test_augmentation_that_does_nothing_is_plain_preprocessing(digits: DataSet) -> None:
     """Without turn, scale and shift the augmented images are the inputs themselves."""
     images = digits.train.images[:8]
-    still = digits.to_augmented_inputs(images, 24, _Still(np.random.PCG64(0)))
-    np.testing.assert_allclose(still.numpy(), digits.to_inputs(images, 24), atol=1e-4)
+    still = digits.to_augmented_inputs(images, (24, 24), _Still(np.random.PCG64(0)))
+    np.testing.assert_allclose(still.numpy(), digits.to_inputs(images, (24, 24)), atol=1e-4)
 
 
 def test_augmentation_moves_images_a_little(digits: DataSet) -> None:
     """Augmented images are others, but on average near the originals."""
     images = digits.train.images
-    moved = digits.to_augmented_inputs(images, 8, np.random.default_rng(0)).numpy()
-    plain = digits.to_inputs(images, 8)
+    moved = digits.to_augmented_inputs(images, (8, 8), np.random.default_rng(0)).numpy()
+    plain = digits.to_inputs(images, (8, 8))
     assert moved.dtype == np.float32
     correlations = [np.corrcoef(one.ravel(), two.ravel())[0, 1] for one, two in zip(moved, plain, strict=True)]
     assert 0.7 < np.median(correlations) < 0.99

@@ -171,9 +171,7 @@ def test_a_subnet_can_be_exported_by_torch(name: str, supernets: Get) -> None:
 def test_bottleneck_by_pytorchs_functions(size: int, stride: int, projected: bool) -> None:
     """Three convolutions with the stride in the second, plus the input, pooled to rounded-up size and projected."""
     part = Bottleneck(
-        size,
-        4,
-        (size - 1) // stride + 1,
+        (4, size, size),
         6 if projected else 4,
         3,
         stride,
@@ -232,7 +230,7 @@ def test_a_step_on_digits_moves_the_active_numbers_only(name: str, lively: Livel
     """One step of SGD with one subnet changes every slice that it uses, leaves the rest bit for bit, makes no NaN."""
     space, supernet = SPACES[name], lively(SPACES[name]).train()
     architecture = space.smallest
-    images = digits.to_augmented_inputs(digits.train.images[:32], architecture.resolution, np.random.default_rng(0))
+    images = digits.to_augmented_inputs(digits.train.images[:32], architecture.image_size, np.random.default_rng(0))
     before = {key: tensor.clone() for key, tensor in supernet.state_dict().items()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.01)
     logits = supernet(images, architecture)
@@ -286,7 +284,7 @@ def test_training_can_lower_the_loss(name: str, digits: DataSet) -> None:
     """Ten steps with one batch make the largest network fit it better."""
     supernet = Supernet(SPACES[name]).train()
     architecture = SPACES[name].largest
-    images = digits.to_augmented_inputs(digits.train.images[:64], architecture.resolution, np.random.default_rng(0))
+    images = digits.to_augmented_inputs(digits.train.images[:64], architecture.image_size, np.random.default_rng(0))
     labels = torch.from_numpy(digits.train.labels[:64])
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.2, momentum=0.9)
     losses = []

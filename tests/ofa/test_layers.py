@@ -82,6 +82,6 @@ def test_batch_norm_in_training_moves_only_the_statistics_it_used() -> None:
 
 def test_kernels_of_several_sizes_need_matrices() -> None:
     """A convolution that is elastic in its kernel, but names no matrices, is refused by name."""
-    parts = tuple(ConvPart(8, 3, 8, 4, kernel) for kernel in (5, 3))
+    parts = tuple(ConvPart((3, 8, 8), 4, kernel) for kernel in (5, 3))
     with pytest.raises(SpaceError, match="conv has kernels of 5 and 3; name its matrices with transform"):
         ElasticBlock(parts)

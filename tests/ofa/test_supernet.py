@@ -167,7 +167,7 @@ def test_a_fresh_residual_block_is_the_identity(tiny: MobileNetV3) -> None:
     """Blocks with a shortcut begin as the identity, so that deep networks train as easily as shallow ones."""
     supernet = Supernet(tiny).eval()
     part = tiny.largest.parts["stage1.block2"]
-    x = torch.randn(1, part.in_channels, part.in_size, part.in_size)
+    x = torch.randn(1, *part.in_shape)
     assert torch.equal(supernet.get_submodule("stage1.block2")(x, part), x)
 
 

@@ -38,7 +38,7 @@ def widths(space: MobileNetV3) -> list[int]:
     """Output channels of stem, first block, the last block of each stage, and the head."""
     parts = space.smallest.parts
     names = ["stem", "block0", *(f"stage{number}.block2" for number in range(1, 6)), "final_expand", "feature_mix"]
-    return [parts[name].out_channels for name in names]
+    return [parts[name].out_shape[0] for name in names]
 
 
 def ofa_genes(space: MobileNetV3, config: dict[str, Any], resolution: int) -> list[int]:
@@ -99,7 +99,7 @@ def test_counts_of_the_reference_implementation(data_folder: Path) -> None:
 
 def test_block_structure_of_the_paper() -> None:
     """Strides, activations, squeeze-excite and shortcuts are those of the paper's five stages."""
-    parts = MobileNetV3().largest.parts
+    parts: dict[str, Any] = MobileNetV3().largest.parts
     first = [parts[f"stage{number}.block1"] for number in range(1, 6)]
     assert [part.stride for part in first] == [2, 2, 2, 1, 2]
     assert [part.activation for part in first] == ["relu", "relu", "hswish", "hswish", "hswish"]
@@ -210,9 +210,9 @@ def test_space_from_yaml_has_its_own_stages(tmp_path: Path) -> None:
     assert space.size == 2 * (6 + 6**2) * (6**2 + 6**3 + 6**4)
     parts = space.largest.parts
     assert [name for name in parts if name.startswith("stage1")] == ["stage1.block1", "stage1.block2"]
-    assert [parts[name].out_size for name in ("stem", "stage1.block1", "stage2.block1")] == [32, 16, 8]
+    assert [parts[name].out_shape[1] for name in ("stem", "stage1.block1", "stage2.block1")] == [32, 16, 8]
     # 24 * 0.5 = 12 rounds up to 16; 40 * 0.5 = 20 to 24; 128 and 256 are halved.
-    assert [parts[name].out_channels for name in ("stage1.block1", "stage2.block4", "final_expand", "feature_mix")] == [
+    assert [parts[name].out_shape[0] for name in ("stage1.block1", "stage2.block4", "final_expand", "feature_mix")] == [
         16,
         24,
         64,

@@ -25,7 +25,7 @@ from edgenas.ofa import Supernet
 from edgenas.space import Architecture, Gene, SearchSpace, Slot
 from edgenas.space import parts as costs
 from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
-from edgenas.space.layers import GraphBuilder, Shape
+from edgenas.space.layers import GraphBuilder
 from edgenas.space.parts import Part
 
 BANDS = 10
@@ -38,17 +38,10 @@ class UniversalInvertedBottleneck(Part):
     operator: ClassVar[str] = "uib"
     label: ClassVar[str] = "universal inverted bottleneck"
 
+    out_channels: int
     start: int = 0  # kernel of the depthwise convolution before the expansion; 0 for none
     middle: int = 0  # kernel of the one after it
     mid_channels: int = 0
-
-    @property
-    def in_shape(self) -> Shape:
-        return (self.in_channels, self.in_size, BANDS)
-
-    @property
-    def out_shape(self) -> Shape:
-        return (self.out_channels, self.out_size, BANDS)
 
     def build(self, b: GraphBuilder) -> None:
         y, eps = 0, 1e-5
@@ -60,15 +53,6 @@ class UniversalInvertedBottleneck(Part):
         y = b.conv_bn("project", y, self.out_channels, bn_eps=eps)
         if self.in_channels == self.out_channels:
             b.add("add", y, 0)
-
-
-@dataclass(frozen=True)
-class BandPool(GlobalPoolPart):
-    """The mean over moments and bands."""
-
-    @property
-    def in_shape(self) -> Shape:
-        return (self.in_channels, self.in_size, BANDS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,12 +77,12 @@ class Spectrograms(SearchSpace):
             columns = (0, *range(3 * number - 2, 3 * number + 1))
             choices = product(*(self.genes[column].values for column in columns))
             parts = (
-                UniversalInvertedBottleneck(int(size), entry, int(size), 16, int(start), int(middle), int(mid))
+                UniversalInvertedBottleneck((entry, int(size), BANDS), 16, int(start), int(middle), int(mid))
                 for size, start, middle, mid in choices
             )
             blocks.append(Slot(f"stage1.block{number}", columns, tuple(parts)))
-        pool = tuple(BandPool(size, 16, 1, 16) for size in self.resolutions)
-        linear = LinearPart(1, 16, 1, self.classes)
+        pool = tuple(GlobalPoolPart((16, size, BANDS)) for size in self.resolutions)
+        linear = LinearPart((16, 1, 1), self.classes)
         return (*blocks, Slot("pool", (0,), pool), Slot("classifier", (), (linear,)))
 
     @property
@@ -120,7 +104,7 @@ SPACE = Spectrograms()
 
 def test_costs_by_hand() -> None:
     """Weights, parameters, MACs and peak activations follow from the layers."""
-    part = UniversalInvertedBottleneck(7, 16, 7, 16, start=3, middle=5, mid_channels=64)
+    part = UniversalInvertedBottleneck((16, 7, BANDS), 16, start=3, middle=5, mid_channels=64)
     weights = 16 * 9 + 16 * 64 + 64 * 25 + 64 * 16
     assert costs.macs(part) == 7 * BANDS * weights
     assert costs.params(part) == weights + 2 * (16 + 64 + 64 + 16)
@@ -131,18 +115,17 @@ def test_costs_by_hand() -> None:
 
 def test_key_and_words_name_every_size() -> None:
     """The key of a latency table is made of the block's fields."""
-    part = UniversalInvertedBottleneck(7, 16, 7, 24, start=0, middle=5, mid_channels=64)
+    part = UniversalInvertedBottleneck((16, 7, BANDS), 24, start=0, middle=5, mid_channels=64)
     assert part.key == "uib-in7x10x16-out7x10x24-start0-middle5-mid64"
     assert part.what == "universal inverted bottleneck, 64 inside"
     assert len({part.key for part in SPACE.distinct_parts}) == 2 * (2 * 2 * 3 * 2 + 1) + 1
 
 
 def test_shapes_of_layers_are_those_of_the_parts() -> None:
-    """Each part's layers end in the shape that the part declares, and the next part begins with it."""
+    """Each part begins with the shape in which the one before ends."""
     for architecture in SPACE.decode(SPACE.sample_distinct(8, np.random.default_rng(1))):
         parts = list(architecture.parts.values())
         assert parts[0].in_shape == (1, architecture.resolution, BANDS)
-        assert [part.graph.out_shape for part in parts] == [part.out_shape for part in parts]
         assert [part.in_shape for part in parts[1:]] == [part.out_shape for part in parts[:-1]]
 
 

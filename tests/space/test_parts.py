@@ -10,11 +10,9 @@ from edgenas.space import parts as costs
 from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart
 
-CONV = ConvPart(8, 3, 4, 16, kernel=3, stride=2, activation="hswish")
+CONV = ConvPart((3, 8, 8), 16, kernel=3, stride=2, activation="hswish")
 MBCONV = InvertedResidual(
-    in_size=10,
-    in_channels=8,
-    out_size=5,
+    in_shape=(8, 10, 10),
     out_channels=16,
     kernel=5,
     stride=2,
@@ -23,7 +21,7 @@ MBCONV = InvertedResidual(
     se_channels=8,
     expand=True,
 )
-SHORTCUT = InvertedResidual(6, 8, 6, 8, kernel=3, activation="hswish", mid_channels=32, expand=True, shortcut=True)
+SHORTCUT = InvertedResidual((8, 6, 6), 8, kernel=3, activation="hswish", mid_channels=32, expand=True, shortcut=True)
 
 
 def test_conv_by_hand() -> None:
@@ -52,7 +50,7 @@ def test_shortcut_keeps_the_input_alive() -> None:
 
 def test_block_without_expansion_by_hand() -> None:
     """The fixed first block has no expansion: its depthwise convolution reads the block's input."""
-    part = InvertedResidual(6, 8, 6, 8, kernel=3, activation="relu", mid_channels=8, shortcut=True)
+    part = InvertedResidual((8, 6, 6), 8, kernel=3, activation="relu", mid_channels=8, shortcut=True)
     assert costs.macs(part) == 36 * 8 * 9 + 36 * 8 * 8
     assert costs.params(part) == 8 * 9 + 8 * 8 + 2 * (8 + 8)
     # Input kept, filtered map, projected map.
@@ -61,7 +59,7 @@ def test_block_without_expansion_by_hand() -> None:
 
 def test_linear_and_pool_by_hand() -> None:
     """The classifier has a bias; pooling has neither weights nor multiplications."""
-    linear, pool = LinearPart(1, 32, 1, 10), GlobalPoolPart(7, 32, 1, 32)
+    linear, pool = LinearPart((32, 1, 1), 10), GlobalPoolPart((32, 7, 7))
     assert (costs.macs(linear), costs.params(linear), costs.weight_bytes(linear)) == (320, 330, 1320)
     assert (costs.macs(pool), costs.params(pool), costs.weight_bytes(pool)) == (0, 0, 0)
     assert costs.activation_bytes(pool) == 4 * (49 * 32 + 32)
@@ -118,10 +116,10 @@ def test_parts_fit_together(digits: MobileNetV3) -> None:
     """Each part's input has the shape of the previous part's output, from the image to the classes."""
     for architecture in digits.decode(digits.sample(30, np.random.default_rng(1))):
         chain = list(architecture.parts.values())
-        assert (chain[0].in_size, chain[0].in_channels) == (architecture.resolution, 3)
-        assert (chain[-1].out_size, chain[-1].out_channels) == (1, 10)
+        assert chain[0].in_shape == (3, architecture.resolution, architecture.resolution)
+        assert chain[-1].out_shape == (10, 1, 1)
         for before, after in itertools.pairwise(chain):
-            assert (before.out_size, before.out_channels) == (after.in_size, after.in_channels)
+            assert before.out_shape == after.in_shape
 
 
 def test_skipped_blocks_have_no_parts(digits: MobileNetV3) -> None:

@@ -20,7 +20,7 @@ def widths(space: ProxylessNAS) -> list[int]:
     """Output channels of stem, first block, the first block of each stage, and the feature mix."""
     parts = space.smallest.parts
     names = ["stem", "block0", *(f"stage{number}.block1" for number in range(1, 7)), "feature_mix"]
-    return [parts[name].out_channels for name in names]
+    return [parts[name].out_shape[0] for name in names]
 
 
 def lists(**change: Any) -> dict[str, Any]:
@@ -44,13 +44,14 @@ def test_channels_at_several_widths(width: float, expected: list[int]) -> None:
 
 def test_structure_of_the_published_network() -> None:
     """Strides 2 2 2 1 2 1, ReLU6 throughout, no squeeze-excite, an epsilon of 1e-3, a first block without shortcut."""
-    parts = ProxylessNAS().largest.parts
+    parts: dict[str, Any] = ProxylessNAS().largest.parts
     first = [parts[f"stage{number}.block1"] for number in range(1, 7)]
     assert [part.stride for part in first] == [2, 2, 2, 1, 2, 1]
     assert not any(part.shortcut for part in first)
     assert all(parts[f"stage{number}.block4"].shortcut for number in range(1, 6))
     convolutions = [part for part in parts.values() if part.operator in ("conv", "mbconv")]
-    assert {(part.activation, part.se_channels, part.bn_eps) for part in convolutions} == {("relu6", 0, 1e-3)}
+    assert {(part.activation, part.bn_eps) for part in convolutions} == {("relu6", 1e-3)}
+    assert {part.se_channels for part in convolutions if part.operator == "mbconv"} == {0}
     block0 = parts["block0"]
     assert (block0.expand, block0.shortcut, block0.stride, block0.kernel) == (False, False, 1, 3)
     assert list(parts)[-3:] == ["feature_mix", "pool", "classifier"]
@@ -73,7 +74,7 @@ def test_sizes_of_feature_maps_at_an_odd_resolution() -> None:
     """Each stride of two halves and rounds up: 65, 33, 17, 9, 5, 5, 3, 3."""
     parts = THIN.smallest.at_resolution(65).parts
     names = ["stem", *(f"stage{number}.block2" for number in range(1, 6)), "stage6.block1", "pool"]
-    assert [parts[name].out_size for name in names] == [33, 17, 9, 5, 5, 3, 3, 1]
+    assert [parts[name].out_shape[1] for name in names] == [33, 17, 9, 5, 5, 3, 3, 1]
 
 
 def test_counts_of_the_reference_implementation(data_folder: Path) -> None:
@@ -90,7 +91,7 @@ def test_counts_of_the_reference_implementation(data_folder: Path) -> None:
 def test_first_block_by_hand() -> None:
     """Depthwise 3x3 and projection, no expansion; without a shortcut the input dies in the depthwise convolution."""
     part = THIN.smallest.parts["block0"]
-    assert (part.in_size, part.in_channels, part.out_channels) == (32, 16, 8)
+    assert (part.in_shape, part.out_shape[0]) == ((16, 32, 32), 8)
     assert costs.macs(part) == 32 * 32 * (16 * 9 + 16 * 8)
     assert costs.params(part) == 16 * 9 + 16 * 8 + 2 * (16 + 8)
     assert costs.activation_bytes(part) == 4 * 32 * 32 * (16 + 16)
@@ -164,8 +165,8 @@ def test_space_from_yaml_has_its_own_stages(tmp_path: Path) -> None:
     assert space.stages == (Stage(48, 2, "relu6", False),)
     parts = space.smallest.parts
     # 24 / 2 = 12 rounds up to 16, 40 / 2 = 20 to 24.
-    assert [part.out_channels for part in parts.values()] == [16, 24, 24, 104, 104, 4]
-    assert [part.out_size for part in parts.values()] == [15, 15, 8, 8, 1, 1]
+    assert [part.out_shape[0] for part in parts.values()] == [16, 24, 24, 104, 104, 4]
+    assert [part.out_shape[1] for part in parts.values()] == [15, 15, 8, 8, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -46,20 +46,23 @@ def test_channels_of_the_published_widths() -> None:
     ]
 
 
+def bottlenecks(architecture: Architecture) -> dict[str, Bottleneck]:
+    """The bottleneck blocks by place."""
+    return {name: part for name, part in architecture.parts.items() if isinstance(part, Bottleneck)}
+
+
 def test_middle_channels_by_hand() -> None:
     """The ratio times the block's output, rounded first to a whole number, then to eight."""
-    parts = {
-        ratio: ResNet50D().from_ofa(lists(e=[ratio] * BLOCKS, w=[1] * 6), 224).parts for ratio in (0.2, 0.25, 0.35)
-    }
+    subnets = [ResNet50D().from_ofa(lists(e=[ratio] * BLOCKS, w=[1] * 6), 224) for ratio in (0.2, 0.25, 0.35)]
     # 208 * 0.2 = 41.6, 208 * 0.25 = 52 and 208 * 0.35 = 72.8; 1640 gives 328, 410 and 574.
-    assert [each["stage1.block1"].mid_channels for each in parts.values()] == [40, 56, 72]
-    assert [each["stage4.block1"].mid_channels for each in parts.values()] == [328, 408, 576]
+    assert [bottlenecks(each)["stage1.block1"].mid_channels for each in subnets] == [40, 56, 72]
+    assert [bottlenecks(each)["stage4.block1"].mid_channels for each in subnets] == [328, 408, 576]
 
 
 def test_middle_channels_are_whole_before_they_are_multiples_of_eight() -> None:
     """216 channels at ratio 0.35 are 75.6, hence 76, halfway from 72 to 80: 80; unrounded they would be 72."""
     space = ResNet50D(resolutions=(32,), depths=(0,), expand_ratios=(0.35,), width_mults=(0.84375,))
-    part = space.smallest.parts["stage1.block1"]
+    part = bottlenecks(space.smallest)["stage1.block1"]
     assert (part.out_channels, part.mid_channels) == (216, 80)
 
 
@@ -98,11 +101,10 @@ def test_structure_of_the_published_network() -> None:
     """Strides 1 2 2 2, a projection in the first block of a stage only, 4 to 18 blocks, ReLU."""
     space = ResNet50D()
     for architecture, depths in ((space.smallest, (2, 2, 4, 2)), (space.largest, (4, 4, 6, 4))):
-        parts = architecture.parts
-        blocks = {name: part for name, part in parts.items() if part.operator == "bottleneck"}
+        blocks = bottlenecks(architecture)
         stages = range(1, 5)
         assert tuple(sum(name.startswith(f"stage{stage}.") for name in blocks) for stage in stages) == depths
-        assert [parts[f"stage{stage}.block1"].stride for stage in stages] == [1, 2, 2, 2]
+        assert [blocks[f"stage{stage}.block1"].stride for stage in stages] == [1, 2, 2, 2]
         assert {part.stride for name, part in blocks.items() if not name.endswith("block1")} == {1}
         assert {name for name, part in blocks.items() if part.projected} == {f"stage{n}.block1" for n in stages}
         assert {(part.activation, part.shortcut, part.kernel) for part in blocks.values()} == {("relu", True, 3)}
@@ -112,7 +114,7 @@ def test_sizes_of_feature_maps_at_an_odd_resolution() -> None:
     """Stem and max-pooling halve and round up, then all stages but the first: 65, 33, 17, 17, 9, 5, 3."""
     parts = THIN.largest.at_resolution(65).parts
     names = ["stem.conv1", "stem.residual", "stem.conv2", "stem.pool", *(f"stage{n}.block2" for n in range(1, 5))]
-    assert [parts[name].out_size for name in names] == [33, 33, 33, 17, 17, 9, 5, 3]
+    assert [parts[name].out_shape[1] for name in names] == [33, 33, 33, 17, 17, 9, 5, 3]
 
 
 # -- equal networks ----------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def test_each_width_index_has_its_place() -> None:
     """The width indices are those of the stem's middle, the stem, then the four stages."""
     parts = ResNet50D().from_ofa(lists(w=[2, 1, 0, 1, 2, 0]), 224).parts
     names = ("stem.conv1", "stem.conv2", *(f"stage{number}.block1" for number in range(1, 5)))
-    assert [parts[name].out_channels for name in names] == [32, 48, 168, 408, 1024, 1328]
+    assert [parts[name].out_shape[0] for name in names] == [32, 48, 168, 408, 1024, 1328]
 
 
 def test_entries_of_skipped_blocks_may_be_anything() -> None:
@@ -332,9 +334,8 @@ def test_whole_numbers_are_the_same_choices() -> None:
 
 def bottleneck(stride: int, projected: bool) -> Part:
     """From 9 pixels a side and 16 channels over 8 to 32, or to 16 where the shortcut is the input itself."""
-    out = (9 - 1) // stride + 1
     channels = 32 if projected else 16
-    return Bottleneck(9, 16, out, channels, 3, stride, "relu", mid_channels=8, shortcut=True, projected=projected)
+    return Bottleneck((16, 9, 9), channels, 3, stride, "relu", mid_channels=8, shortcut=True, projected=projected)
 
 
 def test_bottleneck_without_projection_by_hand() -> None:
@@ -362,7 +363,7 @@ def test_bottleneck_with_projection_by_hand() -> None:
 def test_strided_bottleneck_by_hand() -> None:
     """The first 1x1 sees 9x9, all else 5x5: the stride is in the 3x3, and the shortcut pools first, rounding up."""
     part = bottleneck(2, projected=True)
-    assert part.out_size == 5
+    assert part.out_shape == (32, 5, 5)
     assert costs.macs(part) == 81 * 16 * 8 + 25 * (8 * 8 * 9 + 8 * 32 + 16 * 32)
     assert costs.params(part) == costs.params(bottleneck(1, projected=True))
     moments = {

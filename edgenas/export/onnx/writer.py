@@ -57,12 +57,11 @@ def build_onnx(architecture: Architecture, weights: Weights, batch: int | None =
     name = "input"
     for place, part in architecture.parts.items():
         name = writer.add_graph(place, part.graph, name)
-    in_shape = next(iter(architecture.parts.values())).in_shape
     batch_size = "batch" if batch is None else batch
     graph, model = writer.model.graph, writer.model
     graph.name = "edgenas"
     graph.node[-1].output[0] = "logits"
-    graph.input.append(_float_tensor("input", (batch_size, *in_shape)))
+    graph.input.append(_float_tensor("input", (batch_size, *architecture.input_shape)))
     graph.output.append(_float_tensor("logits", (batch_size, architecture.space.classes)))
     model.ir_version, model.producer_name = _IR_VERSION, "edgenas"
     model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))

@@ -22,6 +22,9 @@ from edgenas.files import canonical_json_bytes, read_yaml, sha256_hex, write_byt
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.latency.table import LatencyTable
 from edgenas.space import MobileNetV3, Part, ProxylessNAS, SearchSpace
+from edgenas.space.blocks.inverted_residual import InvertedResidual
+from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
+from edgenas.space.parts import format_shape
 
 _FILE_NAME = re.compile(r"([1-9]\d*)_lookup_table\.yaml")
 _FIELDS = ("count", "mean", "std")
@@ -227,7 +230,7 @@ def published_keys_by_resolution(space: SearchSpace) -> list[dict[str, str | Non
         )
     older, count = isinstance(space, ProxylessNAS), len(space.resolutions)
     pools = next(slot.parts for slot in space.slots if slot.name == "pool")
-    last_sizes = [part.in_size for part in pools if part is not None]
+    last_sizes = [part.in_shape[1] for part in pools if part is not None]
     keys: list[dict[str, str | None]] = [{} for _ in space.resolutions]
     for slot in space.slots:
         choices = len(slot.parts) // count  # the resolution is the first gene of every place and varies slowest
@@ -240,20 +243,15 @@ def published_keys_by_resolution(space: SearchSpace) -> list[dict[str, str | Non
 
 def _published_key_or_none(place: str, part: Part, last_size: int, *, older: bool) -> str | None:
     """Return the key of the part at a place; ``last_size`` is that of the feature map before the pooling, pixels."""
-    in_shape, out_shape = _format_shape(part.in_size, part.in_channels), _format_shape(part.out_size, part.out_channels)
-    shapes = f"input:{in_shape}-output:{out_shape}"
-    if part.operator == "mbconv":
+    shapes = f"input:{format_shape(part.in_shape)}-output:{format_shape(part.out_shape)}"
+    if isinstance(part, InvertedResidual):
         expand = part.mid_channels // part.in_channels if older else part.mid_channels
         key = f"expanded_conv-{shapes}-expand:{expand}-kernel:{part.kernel}-stride:{part.stride}"
         key += f"-idskip:{part.shortcut:d}"
         return key if older else f"{key}-se:{part.se_channels > 0:d}-hs:{part.activation == 'hswish':d}"
-    if part.operator == "linear":
-        in_shape = _format_shape(last_size if older else 1, part.in_channels)
-        return f"Logits-input:{in_shape}-output:{part.out_channels}"
-    if older and part.operator == "pool":
+    if isinstance(part, LinearPart):
+        size = last_size if older else 1
+        return f"Logits-input:{format_shape((part.in_channels, size, size))}-output:{part.out_channels}"
+    if older and isinstance(part, GlobalPoolPart):
         return None
     return f"{(_OLDER_NAMES if older else _NAMES)[place]}-{shapes}"
-
-
-def _format_shape(size: int, channels: int) -> str:
-    return f"{size}x{size}x{channels}"

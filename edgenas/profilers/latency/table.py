@@ -43,7 +43,19 @@ def _upgrade_from_6(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**rename_keys(body, {**KEYS_RENAMED_IN_TABLE_7, **names})}
 
 
-TABLE_SCHEMA = Schema("latency_table", 7, {6: _upgrade_from_6})
+def _upgrade_from_7(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the variances of version 7, which had other covariances: the costs are fitted to the same values anew.
+
+    The holdout report is still that of the older fit. Without the digest the next ``edgenas profile`` makes the
+    table again, from recorded measurements.
+    """
+    posterior = body["posterior"]
+    if posterior is None:
+        return dict(body)
+    return {**body, "inputs_digest": "", "posterior": {**posterior, "variances": {}}}
+
+
+TABLE_SCHEMA = Schema("latency_table", 8, {6: _upgrade_from_6, 7: _upgrade_from_7})
 _MIN_FITTED, _MIN_FITTED_WITH_SOURCES = 20, 5
 
 
@@ -298,11 +310,15 @@ class LatencyTable:
         process, fitted_genes, source_costs = (
             (None, None, ()) if data.posterior is None else posterior_from_dict(space, data.posterior)
         )
+        overhead_ms, part_ms = data.overhead_ms, costs_from_dict(space, data.parts_ms)
+        curve = None if data.curve is None else Curve.from_dict(data.curve)
+        if process is not None and not data.inputs_digest:  # fitted anew just now
+            overhead_ms, part_ms, curve = process.overhead, process.costs, process.curve
         return cls(
             space,
             data.target,
-            data.overhead_ms,
-            costs_from_dict(space, data.parts_ms),
+            overhead_ms,
+            part_ms,
             MemoryModel.from_dict(space, data.memory, "memory"),
             data.holdout,
             data.inputs_digest,
@@ -310,7 +326,7 @@ class LatencyTable:
             process,
             fitted_genes,
             source_costs,
-            None if data.curve is None else Curve.from_dict(data.curve),
+            curve,
         )
 
 

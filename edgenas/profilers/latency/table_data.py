@@ -12,7 +12,7 @@ from annotated_types import Ge, Interval, MinLen
 from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError
 from edgenas.files import parse_dataclass
-from edgenas.profilers.latency.fit import PartCosts, part_process_from_dict, part_process_to_dict
+from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_process_from_dict, part_process_to_dict
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.measure.protocol import Amount, Number
@@ -112,6 +112,9 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
     source_costs = tuple(
         PartCosts(costs.overhead_ms, np.array(costs.parts_ms, dtype=np.float64)) for costs in parsed.others
     )
+    if not parsed.variances:  # of an earlier version
+        latency_ms, at_s = np.array(parsed.latency_ms), np.array(parsed.at_s)
+        return fit_part_costs(space, genes, latency_ms, at_s, source_costs), genes, source_costs
     process = part_process_from_dict(space, genes, asdict(parsed), source_costs)
     if wrong := sorted(set(process.variances) ^ set(process.term_names)):
         raise FormatError(

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from edgenas.devices import Target
-from edgenas.errors import MissingExtraError
+from edgenas.errors import MissingExtraError, ModelError
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.settings import MeasureSettings
@@ -42,12 +42,12 @@ _MIN_NOISE = 0.01
 
 @lru_cache(maxsize=2)
 def try_build_reference_model(runtime: Runtime) -> bytes | None:
-    """Return the reference model's file for a runtime; None where the library that writes it is missing."""
+    """Return the reference model's file for a runtime; None where the runtime or this machine cannot make it."""
     space = MobileNetV3(**_SPACE)  # type: ignore[arg-type] # one dict for arguments of several types
     architecture = space.from_id(f"{space.short_hash}-{_GENES}")
     try:
         return runtime.make_float_file(SourceModel(build_onnx(architecture, random_weights(architecture))))
-    except MissingExtraError:
+    except (MissingExtraError, ModelError):
         return None
 
 

@@ -19,6 +19,7 @@ class Bottleneck(Part):
     operator: ClassVar[str] = "bottleneck"
     label: ClassVar[str] = "bottleneck"
 
+    out_channels: int
     kernel: int = 3
     stride: int = 1
     activation: str = "relu"

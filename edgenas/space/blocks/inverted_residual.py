@@ -19,6 +19,7 @@ class InvertedResidual(Part):
     operator: ClassVar[str] = "mbconv"
     label: ClassVar[str] = "mbconv"
 
+    out_channels: int
     kernel: int = 3
     stride: int = 1
     activation: str = "relu"

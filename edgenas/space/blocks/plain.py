@@ -16,6 +16,7 @@ class ConvPart(Part):
     operator: ClassVar[str] = "conv"
     label: ClassVar[str] = "conv"
 
+    out_channels: int
     kernel: int = 1
     stride: int = 1
     activation: str = "none"
@@ -65,6 +66,8 @@ class LinearPart(Part):
 
     operator: ClassVar[str] = "linear"
     label: ClassVar[str] = "linear"
+
+    out_channels: int
 
     def build(self, b: GraphBuilder) -> None:
         b.linear("linear", b.flatten("flatten", 0), self.out_channels)

@@ -13,6 +13,8 @@ from torch.nn import functional
 from edgenas.errors import UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, random_weights, run_onnx
 from edgenas.space import Architecture, MobileNetV3, Part, Stage
+from edgenas.space.blocks.inverted_residual import InvertedResidual
+from edgenas.space.blocks.plain import ConvPart
 
 Weights = dict[str, np.ndarray]
 Make = Callable[[Architecture, int], Weights]
@@ -40,7 +42,7 @@ class _Reference:
         )
         return functional.batch_norm(x, mean, variance, weight, bias, eps=1e-5)
 
-    def block(self, place: str, part: Part, x: torch.Tensor) -> torch.Tensor:
+    def block(self, place: str, part: InvertedResidual, x: torch.Tensor) -> torch.Tensor:
         y, activate = x, _ACTIVATE[part.activation]
         if part.expand:
             y = activate(self.norm(f"{place}.expand.bn", self.conv(f"{place}.expand.conv", y)))
@@ -53,7 +55,7 @@ class _Reference:
         return x + y if part.shortcut else y
 
     def part(self, place: str, part: Part, x: torch.Tensor) -> torch.Tensor:
-        if part.operator == "mbconv":
+        if isinstance(part, InvertedResidual):
             return self.block(place, part, x)
         if part.operator == "pool":
             return x.mean((2, 3), keepdim=True)
@@ -61,6 +63,7 @@ class _Reference:
             return functional.linear(
                 x.flatten(1), self.weights[f"{place}.linear.weight"], self.weights[f"{place}.linear.bias"]
             )
+        assert isinstance(part, ConvPart)
         y = self.conv(f"{place}.conv", x, part.stride)
         return _ACTIVATE[part.activation](self.norm(f"{place}.bn", y) if part.batch_norm else y)
 

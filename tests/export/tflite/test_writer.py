@@ -122,7 +122,7 @@ def test_nothing_is_transposed_reshaped_or_scaled(
         line.split()[0] for line in operators_of(build_tflite(build_onnx(architecture, random_weights(architecture))))
     ]
     assert not {"TRANSPOSE", "RESHAPE", "RELU", "RELU6"} & set(kinds)
-    assert kinds.count("MUL") == sum(part.se_channels > 0 for part in architecture.parts.values())
+    assert kinds.count("MUL") == sum(", SE" in part.what for part in architecture.parts.values())
 
 
 def test_equal_models_give_equal_bytes(space: SearchSpace) -> None:

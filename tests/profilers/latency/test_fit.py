@@ -203,9 +203,9 @@ def test_another_targets_costs_save_measurements() -> None:
     assert _errors(informed, mine).mean() < _errors(plain, mine).mean()
 
 
-@pytest.mark.parametrize(("count", "apart"), [(20, 0.01), (60, 0.0)])
+@pytest.mark.parametrize(("count", "apart"), [(20, 0.02), (60, 0.0)])
 def test_another_targets_costs_that_mislead_do_no_harm(count: int, apart: float) -> None:
-    """Costs that have nothing to do with these parts leave predictions as without: to 1%, then to the same bits."""
+    """Costs that have nothing to do with these parts leave predictions as without: to 2%, then to the same bits."""
     strange = np.random.default_rng(8).permutation(_own(0.5))
     genes, mine = _subnets(count), _own(0.05)
     latency = _latency(genes, mine) * np.random.default_rng(3).lognormal(0, 0.02, count)

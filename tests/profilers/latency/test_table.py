@@ -202,11 +202,11 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     table.save(path)
-    body = read_document(path, "latency_table", 7)
+    body = read_document(path, "latency_table", 8)
     costs = dict(body["parts_ms"])
     del costs[keys[3]]
     costs[keys[5]] = -0.1
-    write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 8, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
         LatencyTable.load(path, _SPACE)
 
@@ -242,8 +242,8 @@ def test_a_value_of_a_wrong_kind_is_refused(
     """A table that another program wrote, with a right checksum, is refused naming the key and the rule."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 7)
-    write_document(path, "latency_table", 7, {**body, name: value})
+    body = read_document(path, "latency_table", 8)
+    write_document(path, "latency_table", 8, {**body, name: value})
     with pytest.raises(UsageError, match=rf"table\.json: .*{message}"):
         LatencyTable.load(path, _SPACE)
 
@@ -255,11 +255,11 @@ def test_costs_that_are_not_for_each_resolution_are_refused(
     """The space has three resolutions: lists of three numbers for all parts, or one number for all."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 7)
+    body = read_document(path, "latency_table", 8)
     first, *rest = body["parts_ms"]
     regular, odd = ([0.1] * length if length else 0.1 for length in lengths)
     costs = {first: odd, **dict.fromkeys(rest, regular)}
-    write_document(path, "latency_table", 7, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 8, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="parts_ms must have a number a part, or one for each resolution"):
         LatencyTable.load(path, _SPACE)
 
@@ -279,3 +279,19 @@ def test_a_table_of_another_space_is_refused(table: LatencyTable, tmp_path: Path
     table.save(path)
     with pytest.raises(RunError, match=f"is of space {_SPACE.short_hash}, not of"):
         LatencyTable.load(path, dataclasses.replace(_SPACE, classes=11))
+
+
+def test_a_table_of_other_covariances_is_fitted_anew(table: LatencyTable, tmp_path: Path) -> None:
+    """The costs and intervals of a table of version 7 are those of a fit to its samples; it has no digest."""
+    path = tmp_path / "table.json"
+    table.save(path)
+    body = read_document(path, "latency_table", 8)
+    older = dict.fromkeys(("own", "place", "detail", "overhead", "curve", "noise"), 0.01)
+    posterior = {**body["posterior"], "variances": older}
+    parts = dict.fromkeys(body["parts_ms"], 1.0)
+    write_document(path, "latency_table", 7, {**body, "posterior": posterior, "parts_ms": parts, "overhead_ms": 9.0})
+    upgraded = LatencyTable.load(path, _SPACE)
+    genes = _SPACE.sample(200, np.random.default_rng(9))
+    np.testing.assert_allclose(upgraded.latency_ms(genes), table.latency_ms(genes), rtol=1e-6)
+    np.testing.assert_allclose(upgraded.latency_std_ms(genes), table.latency_std_ms(genes), rtol=1e-3)
+    assert (upgraded.inputs_digest, upgraded.holdout) == ("", table.holdout)

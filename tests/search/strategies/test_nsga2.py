@@ -1,4 +1,4 @@
-"""The search on spaces that are small enough to list."""
+"""NSGA-II on spaces that are small enough to list."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgenas.costs import CostModel, Genes, Vector
-from edgenas.errors import UsageError
 from edgenas.search import Front, nondominated_mask, search_front
+from edgenas.search.strategies import Strategy, nsga2
 from edgenas.space import MobileNetV3
 
 Models = tuple[CostModel, CostModel, CostModel]
@@ -76,7 +76,7 @@ def test_a_seed_gives_one_front(front: Front, tiny: MobileNetV3, models: Models)
 def test_progress_reaches_its_end(tiny: MobileNetV3, models: Models) -> None:
     """Generations are reported one by one, the last as the last of all."""
     seen: list[tuple[int, int]] = []
-    search_front(tiny, *models, target="t", seed=0, on_generation=lambda done, total: seen.append((done, total)))
+    search_front(tiny, *models, target="t", seed=0, on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(number, len(seen)) for number in range(1, len(seen) + 1)]
 
 
@@ -97,7 +97,16 @@ def test_a_space_smaller_than_the_population_is_searched_whole(
     assert len(front) == len(resolutions)
 
 
-def test_a_negative_seed_is_refused(tiny: MobileNetV3, models: Models) -> None:
-    """A seed that no generator takes is refused on one line."""
-    with pytest.raises(UsageError, match="seed must be"):
-        search_front(tiny, *models, target="t", seed=-1)
+def test_it_evaluates_at_most_its_budget(tiny: MobileNetV3, models: Models) -> None:
+    """A budget of 250 is two generations of a population of 100."""
+    asked: list[int] = []
+    steps: list[tuple[int, int]] = []
+
+    def evaluate(genes: Genes) -> Vector:
+        asked.append(len(genes))
+        return _costs(genes, models)
+
+    search: Strategy = nsga2.search
+    search(tiny, evaluate, budget=250, seed=0, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 2), (2, 2)]
+    assert 100 < sum(asked) <= 200

@@ -1,0 +1,5 @@
+"""``python -m edgenas``: the command line."""
+
+from edgenas.cli import main
+
+main()

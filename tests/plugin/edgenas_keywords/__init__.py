@@ -1,0 +1,1 @@
+"""Keyword spotting for edgenas: a space, a data set, a runtime, a kind of device and a search strategy."""
