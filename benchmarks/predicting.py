@@ -50,6 +50,7 @@ from edgenas.costs import Genes
 from edgenas.devices import Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.pipeline.export_formats import format_of
@@ -59,7 +60,7 @@ from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.runtimes import ExportFormat, SourceModel
-from edgenas.runtimes.building import build_file
+from edgenas.runtimes.building import quantize
 from edgenas.search import nondominated_mask
 from edgenas.space import Architecture, MobileNetV3, Part
 from edgenas.space.blocks.inverted_residual import InvertedResidual
@@ -336,7 +337,8 @@ class Measuring:
 
 def file_of(kind: ExportFormat, model: bytes) -> bytes:
     """Return an ONNX model as a file of a format."""
-    return build_file(SourceModel(model), kind, calibration(model) if kind.is_calibrated else None)[0]
+    base = SourceModel(OnnxFile(model)).float_file(kind.runtime)
+    return quantize(base, kind, calibration(model) if kind.is_calibrated else None)
 
 
 def calibration(model: bytes) -> Calibration:

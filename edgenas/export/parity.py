@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,10 @@ import numpy.typing as npt
 from edgenas.errors import ModelError, UsageError, VerificationError, one_line
 from edgenas.export.onnx.session import check_shape, images_input, model_label, open_session, runtime_errors
 
+if TYPE_CHECKING:
+    import onnxruntime
+
+Floats = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.floating[Any]]
 
 
@@ -60,7 +64,7 @@ PARITY_LIMITS = {
 }
 
 
-def run_onnx(model: Path | bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def run_onnx(model: Path | bytes, images: Floats) -> Floats:
     """Run an ONNX model in onnxruntime on one CPU thread.
 
     Args:
@@ -74,8 +78,12 @@ def run_onnx(model: Path | bytes, images: npt.NDArray[np.float32]) -> npt.NDArra
         ModelError: when the runtime refuses the model.
         UsageError: when the images do not fit the model.
     """
-    session = open_session(model)
-    info = images_input(session, model)
+    return run_session(open_session(model), images, model_label(model))
+
+
+def run_session(session: onnxruntime.InferenceSession, images: Floats, label: str = "the model") -> Floats:
+    """Run a session of an ONNX model, as ``run_onnx`` does; ``label`` names the model in messages."""
+    info = images_input(session, label)
     if images.dtype != np.float32:
         raise UsageError(f"images must be float32, prepared as the model wants them, but are {images.dtype}")
     check_shape(images, info.shape)
@@ -86,7 +94,7 @@ def run_onnx(model: Path | bytes, images: npt.NDArray[np.float32]) -> npt.NDArra
     try:
         return np.concatenate([session.run(None, {info.name: part})[0] for part in parts])
     except runtime_errors() as error:
-        raise ModelError(f"{model_label(model)}: onnxruntime cannot run it ({one_line(error)})") from None
+        raise ModelError(f"{label}: onnxruntime cannot run it ({one_line(error)})") from None
 
 
 def check_onnx(model: bytes) -> None:

@@ -60,8 +60,8 @@ class Graph:
     outputs: tuple[str, ...]
 
 
-def read_graph(model: Path | bytes) -> Graph:
-    """Read an ONNX file, or its bytes, and infer the shapes of its tensors by onnx.
+def read_graph(model: Path | bytes | onnx.ModelProto) -> Graph:
+    """Read an ONNX file, its bytes, or a parsed model, which is not changed, and infer the shapes of its tensors.
 
     A symbolic first dimension of an input is taken as 1.
 
@@ -94,12 +94,17 @@ def read_graph(model: Path | bytes) -> Graph:
     return graph
 
 
-def _parse_onnx(data: bytes, where: str) -> onnx.ModelProto:
+def _parse_onnx(model: bytes | onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """Return a model of its own: the bytes parsed, or a copy of what was parsed."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        proto = onnx.load_model_from_string(data)
+        if isinstance(model, bytes):
+            proto = onnx.load_model_from_string(model)
+        else:
+            proto = onnx.ModelProto()
+            proto.CopyFrom(model)
     except DecodeError as error:
         raise ModelError(f"{where}: is damaged or no ONNX file ({one_line(error)}); export it again") from None
     if not proto.graph.node or not proto.opset_import or not all(node.output for node in proto.graph.node):

@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgenas.graph.memory import peak_memory_and_node
 from edgenas.graph.model import Graph, Node, read_graph
 from edgenas.graph.operators import count_macs
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class GraphSummary:
     outputs: dict[str, tuple[int, ...] | None]
 
 
-def summarise_model(model: Path | bytes) -> GraphSummary:
-    """Count operators, MACs, weights and peak activation memory of an ONNX file, or of its bytes.
+def summarise_model(model: Path | bytes | onnx.ModelProto) -> GraphSummary:
+    """Count operators, MACs, weights and peak activation memory of an ONNX file, its bytes, or a parsed model.
 
     Raises:
         ModelError: as ``read_graph``.

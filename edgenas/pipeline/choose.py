@@ -180,7 +180,7 @@ def _measure_candidate(
     """Make a candidate's file, run it on the validation images here, and measure it on the device."""
     prepared, export_format = prepare(workspace, architecture), format_of(target)
     labels = workspace.data.validation.labels
-    model, _ = prepared.build(export_format)
+    model = prepared.build(export_format)
     file_accuracy = top1_accuracy(export_format.runtime.run(model, prepared.parity_reference.inputs), labels)
     result = store.measure_reliably(model)
     return MeasuredSubnet(

@@ -104,7 +104,7 @@ def _measure_subnet(
 ) -> DemoSubnet:
     """Measure a model's file on the target and export its bundle."""
     workspace, architecture = prepared.workspace, prepared.architecture
-    model, _ = prepared.build(format_of(target))
+    model = prepared.build(format_of(target))
     with workspace.folder.writing():
         result = store.measure_reliably(model)
     out = workspace.folder.bundle(target.name, architecture.id)

@@ -176,22 +176,22 @@ def _load_current_bundle(
 
 def _make_verified_file(prepared: PreparedModel, export_format: ExportFormat) -> VerifiedFile:
     """Make a file and compare it with PyTorch; raise VerificationError naming what to keep in float."""
-    reference = prepared.parity_reference
-    model, base = prepared.build(export_format)
+    reference, runtime = prepared.parity_reference, export_format.runtime
+    model = prepared.build(export_format)
     floats = _find_float_layers(prepared, export_format, model)
     try:
-        logits = export_format.runtime.run(model, reference.inputs)
+        logits = runtime.run(model, reference.inputs)
     except ModelError as error:
         raise VerificationError(str(error)) from None
     errors: tuple[LayerError, ...] = ()
     if export_format.precision != FLOAT32:
+        base = prepared.source.float_file(runtime)
         errors = layer_errors(base, model, export_format, reference.inputs[:_LAYER_IMAGES])
     try:
         agreement = check_parity(reference.expected, logits, export_format.parity_precision, real=reference.real)
     except VerificationError as error:
         raise VerificationError(f"{error}; {_suggest_remedy(prepared, export_format, logits, errors)}") from None
-    interface = export_format.runtime.read_interface(model)
-    return VerifiedFile(export_format, model, logits, agreement, interface, floats, errors)
+    return VerifiedFile(export_format, model, logits, agreement, runtime.read_interface(model), floats, errors)
 
 
 def _find_float_layers(prepared: PreparedModel, export_format: ExportFormat, model: bytes) -> tuple[str, ...] | None:
@@ -229,7 +229,7 @@ def _write_bundle(prepared: PreparedModel, file: VerifiedFile, out: Path, card: 
         export_format=file.export_format,
         model=file.model,
         preprocessing=settings,
-        labels=prepared.labels,
+        labels=prepared.source.labels,
         sample_image=prepared.sample,
         sample_input=preprocess(prepared.sample, settings),
         expected=file.logits[:1],

@@ -13,7 +13,6 @@ from edgenas.export import PARITY_LIMITS, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest_of_inputs, sha256_hex
-from edgenas.graph import summarise_model
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 from edgenas.runtimes import ExportFormat, ModelInterface
@@ -44,7 +43,7 @@ class VerifiedFile:
 def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: Target | None) -> str:
     """Return a digest of a bundle's inputs, except for what was measured of its file."""
     return digest_of_inputs(
-        sha256_hex(prepared.onnx),
+        sha256_hex(prepared.source.onnx),
         sha256_hex(prepared.parity_reference.expected.tobytes()),
         str(export_format.stored),
         [
@@ -54,7 +53,7 @@ def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: 
         ],
         sha256_hex(prepared.calibration.images.tobytes()) if export_format.is_calibrated else None,
         prepared.preprocessing,
-        list(prepared.labels),
+        list(prepared.source.labels),
         [prepared.batch_norm, prepared.parity_reference.source],
         None if target is None else target.to_dict(),
         _list_versions(export_format),
@@ -66,7 +65,6 @@ def describe_bundle(
 ) -> dict[str, Any]:
     """Return the card of a bundle with this file."""
     workspace, genes = prepared.workspace, prepared.workspace.space.encode([prepared.architecture])
-    summary = summarise_model(prepared.onnx)
     return {
         "for": file.export_format.details.made_for,
         "architecture": prepared.architecture.to_dict(),
@@ -75,8 +73,8 @@ def describe_bundle(
         "model_bytes": len(file.model),
         "params": int(workspace.space.params(genes)[0]),
         "macs": int(workspace.space.macs(genes)[0]),
-        "activation_bytes": summary.activation_bytes,
-        "activation_peak_at": summary.peak_at,
+        "activation_bytes": prepared.graph.activation_bytes,
+        "activation_peak_at": prepared.graph.peak_at,
         "activation_of": "the float32 graph, its nodes in file order",
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),

@@ -98,7 +98,7 @@ def _select_disjoint(places: Sequence[str]) -> tuple[str, ...]:
 
 def _error_with_float(prepared: PreparedModel, export_format: ExportFormat, places: tuple[str, ...]) -> float:
     """Make the file with these places in float and return the relative error of its logits."""
-    model, _ = prepared.build(export_format, places)
+    model = prepared.build(export_format, places)
     return _relative_error(prepared, export_format.runtime.run(model, prepared.parity_reference.inputs[:_IMAGES]))
 
 

@@ -1,4 +1,4 @@
-"""A subnet prepared for export: its float32 ONNX file and the reference outputs that its files are compared with."""
+"""A subnet prepared for export: its float32 model and the reference outputs that its files are compared with."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from edgenas.export import build_onnx, check_onnx
 from edgenas.export.quantize.calibration import METHODS, Calibration
 from edgenas.export.quantize.layer_selection import belongs_to, select_layers
 from edgenas.files import format_suggestion
+from edgenas.graph import GraphSummary, summarise_model
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
 from edgenas.pipeline.workspace import Workspace
 from edgenas.runtimes import FLOAT32, ExportFormat, SourceModel
-from edgenas.runtimes.building import build_file
+from edgenas.runtimes.building import quantize
 from edgenas.space import Architecture
 
 if TYPE_CHECKING:
@@ -102,13 +103,12 @@ class ParityReference:
 
 @dataclass(frozen=True, eq=False)
 class PreparedModel:
-    """An architecture with its own weights as a float32 ONNX file, and what its files are compared with."""
+    """An architecture with its own weights in float32, and what its files are compared with."""
 
     workspace: Workspace
     architecture: Architecture
-    onnx: bytes
+    source: SourceModel
     preprocessing: dict[str, Any]
-    labels: tuple[str, ...]
     sample: npt.NDArray[np.uint8]
     parity_reference: ParityReference
     batch_norm: str
@@ -116,11 +116,9 @@ class PreparedModel:
     batch_norm_images: CalibrationImages | None = None  # of imported weights; integers are calibrated on them too
 
     @cached_property
-    def source(self) -> SourceModel:
-        """The model as runtimes make their files of it."""
-        scale = self.preprocessing["scale"]
-        mean, std = ([value / scale for value in self.preprocessing[name]] for name in ("mean", "std"))
-        return SourceModel(self.onnx, self.labels, (mean, std))  # of pixels as they are in the image
+    def graph(self) -> GraphSummary:
+        """What its float32 graph costs."""
+        return summarise_model(self.source.onnx.proto)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -156,14 +154,15 @@ class PreparedModel:
         if any(export_format.is_calibrated for export_format in formats):
             _ = self.calibration
 
-    def build(self, export_format: ExportFormat, also_float: Sequence[str] = ()) -> tuple[bytes, bytes]:
-        """Return a file of a format, and the float32 file of the same format; equal models give equal bytes.
+    def build(self, export_format: ExportFormat, also_float: Sequence[str] = ()) -> bytes:
+        """Return a file of a format, loaded by its runtime; equal models give equal bytes.
 
         ``also_float`` are places to keep in float beside those of the settings.
         """
         calibration = self.calibration if export_format.is_calibrated else None
         keep_float = [*self.float_places(export_format), *also_float]
-        return build_file(self.source, export_format, calibration, keep_float=keep_float)
+        base = self.source.float_file(export_format.runtime)
+        return quantize(base, export_format, calibration, keep_float=keep_float)
 
 
 def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:
@@ -186,12 +185,12 @@ def _prepare_trained(workspace: Workspace, architecture: Architecture, settings:
     subnet = workspace.evaluator.calibrated_subnet(architecture)
     expected = workspace.evaluator.logits(subnet, split.images, size)
     source = f"{len(split)} validation images of {data.name}"
+    preprocessing = data.preprocessing.to_settings(size)
     return PreparedModel(
         workspace,
         architecture,
-        _write_onnx(architecture, subnet, settings.batch),
-        data.preprocessing.to_settings(size),
-        data.labels,
+        _make_source(architecture, subnet, settings.batch, data.labels, preprocessing),
+        preprocessing,
         split.images[0],
         ParityReference(data.to_inputs(split.images, size), expected, source, True, split.labels),
         f"calibrated on training images of {data.name}",
@@ -210,12 +209,12 @@ def _prepare_imported(workspace: Workspace, architecture: Architecture, settings
         batch_norm = f"calibrated on {calibrating.source}"
     subnet = extract_subnet(workspace.supernet, architecture, None if calibrating is None else calibrating.inputs)
     expected = compute_logits(subnet, held_out.inputs)
+    labels = tuple(f"class {number}" for number in range(workspace.space.classes))
     return PreparedModel(
         workspace,
         architecture,
-        _write_onnx(architecture, subnet, settings.batch),
+        _make_source(architecture, subnet, settings.batch, labels, preprocessing),
         preprocessing,
-        tuple(f"class {number}" for number in range(workspace.space.classes)),
         held_out.sample,
         ParityReference(held_out.inputs, expected, held_out.source, real=calibrating is not None),
         batch_norm,
@@ -224,10 +223,19 @@ def _prepare_imported(workspace: Workspace, architecture: Architecture, settings
     )
 
 
-def _write_onnx(architecture: Architecture, subnet: Subnet, batch: int | None) -> bytes:
+def _make_source(
+    architecture: Architecture,
+    subnet: Subnet,
+    batch: int | None,
+    labels: tuple[str, ...],
+    preprocessing: dict[str, Any],
+) -> SourceModel:
+    """Write the subnet's ONNX file and check it."""
     onnx = build_onnx(architecture, subnet.weights(), batch=batch)
     check_onnx(onnx)
-    return onnx
+    scale = preprocessing["scale"]
+    mean, std = ([value / scale for value in preprocessing[name]] for name in ("mean", "std"))
+    return SourceModel(onnx, labels, (mean, std))  # of pixels as they are in the image
 
 
 def _draw_noise(settings: dict[str, Any]) -> CalibrationImages:

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from edgenas.space import Architecture
 
 
-def build_file(
-    source: SourceModel,
-    export_format: ExportFormat,
-    calibration: Calibration | None = None,
-    *,
-    keep_float: Sequence[str] = (),
-) -> tuple[bytes, bytes]:
-    """Return a subnet's file of a format, and the float32 file of the same format. Raises what ``quantize`` raises."""
-    base = source.float_file(export_format.runtime)
-    return quantize(base, export_format, calibration, keep_float=keep_float), base
-
-
 def write_random_file(architecture: Architecture, export_format: ExportFormat) -> bytes:
     """Return a subnet's file with random weights: latency depends neither on their values nor on the noise."""
     import numpy as np
@@ -37,9 +25,8 @@ def write_random_file(architecture: Architecture, export_format: ExportFormat) -
 
     noise = np.random.default_rng(0).standard_normal((1, *architecture.input_shape), np.float32)
     calibration = Calibration(noise, "minmax") if export_format.is_calibrated else None
-    return build_file(SourceModel(build_onnx(architecture, random_weights(architecture))), export_format, calibration)[
-        0
-    ]
+    source = SourceModel(build_onnx(architecture, random_weights(architecture)))
+    return quantize(source.float_file(export_format.runtime), export_format, calibration)
 
 
 def quantize(
@@ -59,7 +46,8 @@ def quantize(
             whose names begin with them.
 
     Returns:
-        The file. ONNX keeps a float32 input and output in all precisions; in int8, TFLite's are integers.
+        The file, loaded by its runtime. ONNX keeps a float32 input and output in all precisions; in int8, TFLite's are
+        integers.
 
     Raises:
         UsageError: for int8 without calibration, or an unknown layer.
@@ -69,13 +57,15 @@ def quantize(
     """
     from edgenas.export.quantize.layer_selection import select_layers
 
+    runtime = export_format.runtime
+    model = runtime.load(model)
     if export_format.precision == FLOAT32:
         return model
     if export_format.is_calibrated and calibration is None:
         raise UsageError(f"{export_format} needs images that show how large activations get: give a calibration")
-    layers = export_format.runtime.quantizable_layers(model)
+    layers = runtime.quantizable_layers(model)
     kept = frozenset(layers[layer] for layer in select_layers(layers, keep_float))
-    return export_format.runtime.convert(model, export_format.precision, calibration, kept)
+    return runtime.load(runtime.convert(model, export_format.precision, calibration, kept))
 
 
 def float_layers(model: bytes, export_format: ExportFormat) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgenas.export.onnx.session import OnnxFile
     from edgenas.export.quantize.calibration import Calibration
     from edgenas.export.quantize.layer_errors import LayerError
     from edgenas.graph import GraphSummary
@@ -57,20 +58,20 @@ class SourceModel:
     """A subnet in float32 that the files of all runtimes are made from.
 
     Attributes:
-        onnx: its float32 ONNX file, batch norm folded.
+        onnx: the bytes of its float32 ONNX file, batch norm folded. ``onnx.proto`` is the parsed model: read only.
         labels: the name of each class, for formats that store them.
         normalisation: mean and deviation of each channel's pixels, for formats that store them.
     """
 
-    onnx: bytes
+    onnx: OnnxFile
     labels: tuple[str, ...] = ()
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
     _float_files: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def float_file(self, runtime: Runtime) -> bytes:
-        """Return the float32 file for a runtime; it is made once."""
+        """Return the float32 file for a runtime; it is made and loaded once."""
         if runtime.name not in self._float_files:
-            self._float_files[runtime.name] = runtime.make_float_file(self)
+            self._float_files[runtime.name] = runtime.load(runtime.make_float_file(self))
         return self._float_files[runtime.name]
 
 
@@ -144,6 +145,16 @@ class Runtime(ABC):
     def device_module(self) -> Path:
         """The file that is sent to a device as ``runtime_<name>.py``."""
         return Path(on_device.__file__).with_name(f"runtime_{self.name}.py")
+
+    def load(self, model: bytes) -> bytes:
+        """Return a file as bytes that keep what the methods read of it; by default as it is.
+
+        A runtime whose files take long to parse or to open returns its subclass
+        of ``edgenas.export.model_file.ModelFile``. Export loads each file once
+        and calls all methods with it. A method that is called with plain bytes
+        loads them itself.
+        """
+        return model
 
     # -- making files ----------------------------------------------------------------
 
@@ -225,6 +236,7 @@ class Runtime(ABC):
         """
         import numpy as np
 
+        model = self.load(model)
         batch = self.read_interface(model).batch or 1
         missing = -len(images) % batch
         padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images

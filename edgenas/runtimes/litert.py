@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgenas.errors import MissingExtraError, ModelError
+from edgenas.errors import ModelError
 from edgenas.runtimes.contract import Precision, Runtime, SourceModel
 from edgenas.runtimes.interface import ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
     from edgenas.export.quantize.calibration import Calibration
     from edgenas.export.quantize.layer_errors import LayerError
+    from edgenas.export.tflite.layers import TFLiteFile
     from edgenas.runtimes.contract import Floats
 
 
@@ -41,6 +41,11 @@ interpreter.set_tensor(entry["index"], images)
 interpreter.invoke()
 logits = interpreter.get_tensor(result["index"])[0]"""
 
+    def load(self, model: bytes) -> TFLiteFile:
+        from edgenas.export.tflite.layers import TFLiteFile
+
+        return TFLiteFile(model)
+
     def make_float_file(self, source: SourceModel) -> bytes:
         from edgenas.export.tflite.writer import build_tflite
 
@@ -49,27 +54,25 @@ logits = interpreter.get_tensor(result["index"])[0]"""
     def convert(self, model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
         from edgenas.export.quantize.tflite import quantize_tflite
 
-        return quantize_tflite(model, precision, calibration, kept)
+        return quantize_tflite(self.load(model), precision, calibration, kept)
 
     def quantizable_layers(self, model: bytes) -> dict[str, str]:
-        from edgenas.export.tflite.layers import read_operations
-
-        return {layer: operation.outputs[0] for operation in read_operations(model) for layer in operation.layers}
+        return {layer: each.outputs[0] for each in self.load(model).operations for layer in each.layers}
 
     def float_layers(self, model: bytes) -> tuple[str, ...]:
         from edgenas.export.quantize.tflite import float_operations
 
-        return float_operations(model)
+        return float_operations(self.load(model))
 
     def layer_errors(self, reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
         from edgenas.export.quantize.layer_errors import tflite_layer_errors
 
-        return tflite_layer_errors(reference, quantized, images)
+        return tflite_layer_errors(self.load(reference), self.load(quantized), images)
 
     def run_batches(self, model: bytes, images: Floats) -> Floats:
-        from edgenas.export.tflite.interpreter import run_tflite
+        from edgenas.export.tflite.interpreter import run_interpreter
 
-        return run_tflite(model, images)
+        return run_interpreter(self.load(model).interpreter, images)
 
     def has_other_labels(self, model: bytes, labels: Sequence[str]) -> bool:
         from edgenas.export.tflite.metadata import has_other_labels
@@ -77,28 +80,27 @@ logits = interpreter.get_tensor(result["index"])[0]"""
         return has_other_labels(model, labels)
 
     def parse_interface(self, model: bytes) -> ModelInterface:
+        from edgenas.export.tflite.layers import DAMAGE
+
         try:
-            from ai_edge_litert import schema_py_generated as schema
-        except ImportError as error:
-            raise MissingExtraError(
-                f"TFLite files need LiteRT, which cannot be imported ({error}); pip install 'edgenas[litert]'"
-            ) from None
-        try:
-            file = schema.Model.GetRootAs(model, 0)
+            file = self.load(model).root
             graph = file.Subgraphs(0)
             if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
                 raise ModelError("the model must have one input and one output")
             return ModelInterface(
-                _precision(file, graph, schema.TensorType),
+                _precision(file, graph),
                 _tensor_spec(graph.Tensors(graph.Inputs(0))),
                 _tensor_spec(graph.Tensors(graph.Outputs(0))),
             )
-        except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError):
+        except DAMAGE:
             raise ModelError("the model is damaged or no TFLite file") from None
 
 
-def _precision(file: Any, graph: Any, types: Any) -> str:
+def _precision(file: Any, graph: Any) -> str:
     """Return int8 if an activation holds integers, dynamic if only weights do, fp16 if weights are halves."""
+    from edgenas.export.tflite.file import schema
+
+    types = schema().TensorType
     activations: set[int] = set()
     weights: set[int] = set()
     for tensor in map(graph.Tensors, range(graph.TensorsLength())):
@@ -112,11 +114,11 @@ def _precision(file: Any, graph: Any, types: Any) -> str:
 
 
 def _tensor_spec(tensor: Any) -> TensorSpec:
-    from ai_edge_litert import schema_py_generated as schema
+    from edgenas.export.tflite.file import schema
+    from edgenas.export.tflite.layers import shape_of
 
-    names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    sizes = tensor.ShapeAsNumpy() if tensor.ShapeSignatureIsNone() else tensor.ShapeSignatureAsNumpy()
-    shape = tuple(None if size < 0 else int(size) for size in sizes)
+    names = {value: name.lower() for name, value in vars(schema().TensorType).items() if not name.startswith("_")}
+    shape = tuple(None if size < 0 else size for size in shape_of(tensor))
     name, dtype, layout = tensor.Name().decode(), names[tensor.Type()], "NHWC" if len(shape) == 4 else "NC"
     quantization = tensor.Quantization()
     if quantization is None or quantization.ScaleLength() != 1:

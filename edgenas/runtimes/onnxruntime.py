@@ -11,6 +11,7 @@ from edgenas.runtimes.contract import Precision, Runtime, SourceModel
 from edgenas.runtimes.interface import ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
+    from edgenas.export.onnx.session import OnnxFile
     from edgenas.export.quantize.calibration import Calibration
     from edgenas.export.quantize.layer_errors import LayerError
     from edgenas.graph import GraphSummary
@@ -52,6 +53,11 @@ logits = session.run(None, {entry.name: images})[0][0]"""
     leaves_layers_in_float = True
     checker = " with onnx.checker"
 
+    def load(self, model: bytes) -> OnnxFile:
+        from edgenas.export.onnx.session import OnnxFile
+
+        return OnnxFile(model)
+
     def make_float_file(self, source: SourceModel) -> bytes:
         return source.onnx
 
@@ -60,28 +66,26 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         from edgenas.export.quantize.onnx_int8 import quantize_onnx
 
         if calibration is None or not self.precisions_by_name[precision].calibrated:
-            return to_float16(model, kept)
-        return quantize_onnx(model, calibration, kept, symmetric=precision == _FOR_TENSORRT.name)
+            return to_float16(self.load(model).proto, kept)
+        return quantize_onnx(self.load(model).proto, calibration, kept, symmetric=precision == _FOR_TENSORRT.name)
 
     def quantizable_layers(self, model: bytes) -> dict[str, str]:
-        from edgenas.export.onnx.session import parse_onnx
-
-        return {node.name: node.name for node in parse_onnx(model).graph.node}
+        return {node.name: node.name for node in self.load(model).proto.graph.node}
 
     def float_layers(self, model: bytes) -> tuple[str, ...]:
         from edgenas.export.quantize.onnx_int8 import float_nodes
 
-        return float_nodes(model)
+        return float_nodes(self.load(model))
 
     def layer_errors(self, reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
         from edgenas.export.quantize.layer_errors import onnx_layer_errors
 
-        return onnx_layer_errors(reference, quantized, images)
+        return onnx_layer_errors(self.load(reference).proto, self.load(quantized).proto, images)
 
     def run_batches(self, model: bytes, images: Floats) -> Floats:
-        from edgenas.export.parity import run_onnx
+        from edgenas.export.parity import run_session
 
-        return run_onnx(model, images)
+        return run_session(self.load(model).session, images)
 
     def check_file(self, model: bytes) -> None:
         from edgenas.export.parity import check_onnx
@@ -98,12 +102,8 @@ logits = session.run(None, {entry.name: images})[0][0]"""
 
     def parse_interface(self, model: bytes) -> ModelInterface:
         import onnx
-        from google.protobuf.message import DecodeError
 
-        try:
-            proto = onnx.load_model_from_string(model)
-        except (DecodeError, ValueError):
-            raise ModelError("the model is damaged or no ONNX file") from None
+        proto = self.load(model).proto
         graph = proto.graph
         nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
         if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph, nodes))):

@@ -418,7 +418,7 @@ def make(tmp_path: Path, bundle_arguments: dict[str, Any], small_space: MobileNe
 
     def bundle(file_format: str, batch: int | None = 1) -> Bundle:
         network = small_space.smallest
-        model = build_onnx(network, random_weights(network), batch=batch)
+        model: bytes = build_onnx(network, random_weights(network), batch=batch)
         entry = bundle_arguments["sample_input"]
         reference = runtime_of_format("onnx").run(model, entry)
         if file_format == "tflite":

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 
@@ -17,6 +21,8 @@ from edgenas.bundle import Bundle
 from edgenas.costs import Budget
 from edgenas.devices import Target, load_profile
 from edgenas.errors import MissingExtraError, RunError, UsageError, VerificationError
+from edgenas.export.tflite.file import schema
+from edgenas.files import sha256_hex
 from edgenas.pipeline import Run
 from edgenas.pipeline.calibration_images import split_folder
 from edgenas.pipeline.demo import try_export_int8_tflite
@@ -88,6 +94,30 @@ def test_every_kind_is_a_bundle_that_verifies(shipped: Path, kind: ExportFormat)
     assert bundle.card["agreement_with_pytorch"]["images"] == bundle.card["images"]["validation"]
 
 
+def test_a_file_is_parsed_once(run: Run, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """edgenas parses each file once to convert, run and describe it, and once more where it verifies the bundle."""
+    parsed: Counter[str] = Counter()
+
+    def counting(parse: Callable[..., Any]) -> Callable[..., Any]:
+        def count(model: bytes, *arguments: Any, **options: Any) -> Any:
+            if sys._getframe(1).f_globals["__name__"].startswith("edgenas."):  # the quantizers parse for themselves
+                parsed[sha256_hex(model)] += 1
+            return parse(model, *arguments, **options)
+
+        return count
+
+    for name in ("load_from_string", "load_model_from_string"):
+        monkeypatch.setattr(onnx, name, counting(getattr(onnx, name)))
+    for table in (schema().Model, schema().ModelT):
+        for name in ("GetRootAs", "InitFromPackedBuf"):
+            if hasattr(table, name):
+                monkeypatch.setattr(table, name, counting(getattr(table, name)))
+    done = run.export_all(run.space.smallest, target, tmp_path, all_formats())
+    exported = {sha256_hex(each.bundle.model_path.read_bytes()) for each in done}
+    assert len(exported) == len(done)
+    assert {digest: count for digest, count in parsed.items() if count != 1} == dict.fromkeys(exported, 2)
+
+
 def test_archives_lie_beside_the_folders(shipped: Path) -> None:
     """There is a folder and a zip for each kind, and nothing else."""
     assert sorted(entry.name for entry in shipped.iterdir()) == sorted(
@@ -133,10 +163,9 @@ def test_card_counts(shipped: Path, run: Run) -> None:
 
 
 def _places(run: Run) -> list[str]:
-    import onnx
-
     return [
-        node.name for node in onnx.load_model_from_string(prepare(run.workspace, run.space.smallest).onnx).graph.node
+        node.name
+        for node in onnx.load_model_from_string(prepare(run.workspace, run.space.smallest).source.onnx).graph.node
     ]
 
 
@@ -262,8 +291,6 @@ def test_only_the_format_with_a_variant_is_made_for_a_target() -> None:
 
 def test_symmetric_integers_have_no_zero_points(run: Run, target: Target, tmp_path: Path) -> None:
     """For TensorRT every zero point in the file is 0."""
-    import onnx
-
     (done,) = run.export_all(
         run.space.smallest, target, tmp_path, [ExportFormat("onnx", "int8-tensorrt")], ExportSettings()
     )
@@ -498,7 +525,7 @@ def test_demo_goes_on_without_the_quantiser(
         raise MissingExtraError("needs ai-edge-quantizer; pip install 'edgenas[export]'")
 
     heard = Heard()
-    monkeypatch.setattr("edgenas.runtimes.building.quantize", missing)
+    monkeypatch.setattr("edgenas.pipeline.prepared_model.quantize", missing)
     told = Run(run.folder.root, progress=heard)
     assert try_export_int8_tflite(prepare(told.workspace, run.space.smallest), target) is None
     assert heard.lines == ["export    no tflite-int8: needs ai-edge-quantizer; pip install 'edgenas[export]'"]
@@ -513,6 +540,6 @@ def test_whole_road_in_int8_on_litert(finished: Path, tmp_path: Path, target: Ta
     run.search([litert])
     choice = run.choose({litert: Budget(latency="50ms")}, max_drop=0.2)
     # What was measured is the very file that would be exported.
-    model, _ = prepare(run.workspace, choice.arch).build(format_of(litert))
+    model = prepare(run.workspace, choice.arch).build(format_of(litert))
     with MeasurementStore(run.workspace.measurement_log(litert), litert, SETTINGS) as measurer:
         assert measurer.measure_reliably(model).median_ms == choice.measured.latency_ms

@@ -10,6 +10,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.pipeline import Run
 from edgenas.pipeline.precision_fallback import PrecisionFallback, find_float_places
@@ -26,7 +27,7 @@ def spoilt(trained: Path) -> PreparedModel:
     """A network that computes the same with one channel before a ReLU a thousand times as large: too wide for int8."""
     run = Run(trained, progress=Silent())
     network = prepare(run.workspace, run.space.smallest)
-    model = onnx.load_model_from_string(network.onnx)
+    model = onnx.load_model_from_string(network.source.onnx)
     for tensor in model.graph.initializer:
         place, _, part = tensor.name.partition("stage1.block1.")
         factor = {"expand.conv.weight": 1000, "expand.conv.bias": 1000, "depthwise.conv.weight": 0.001}.get(part)
@@ -34,12 +35,12 @@ def spoilt(trained: Path) -> PreparedModel:
             values = onnx.numpy_helper.to_array(tensor).copy()
             values[0] *= factor
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    return replace(network, onnx=model.SerializeToString())
+    return replace(network, source=replace(network.source, onnx=OnnxFile(model.SerializeToString())))
 
 
 def _remedy(network: PreparedModel, kind: ExportFormat) -> tuple[PrecisionFallback | None, float]:
     """The remedy, and the relative error of the logits on all images."""
-    model, base = network.build(kind)
+    model, base = network.build(kind), network.source.float_file(kind.runtime)
     found = kind.runtime.run(model, network.parity_reference.inputs)
     errors = layer_errors(base, model, kind, network.parity_reference.inputs[:16])
     expected = network.parity_reference.expected

@@ -17,6 +17,7 @@ from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, UsageError
 from edgenas.export import build_onnx, random_weights
+from edgenas.export.model_file import ModelFile
 from edgenas.pipeline.export_formats import combine_formats, format_of, make_for, target_for
 from edgenas.profilers import MeasureSettings, measure_model, measure_models
 from edgenas.profilers.measure.outputs import compute_outputs_on_device
@@ -31,7 +32,7 @@ from edgenas.runtimes import (
     runtime_of_format,
     runtime_of_suffix,
 )
-from edgenas.runtimes.building import build_file, write_random_file
+from edgenas.runtimes.building import quantize, write_random_file
 from edgenas.space import MobileNetV3
 from tests.fixtures.installed_package import install_package
 
@@ -182,8 +183,40 @@ def test_the_float_file_of_a_runtime_is_made_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(litert), "make_float_file", count)
     source = SourceModel(build_onnx(small_space.smallest, random_weights(small_space.smallest)))
     for _ in range(3):
-        build_file(source, ExportFormat("tflite"))
+        quantize(source.float_file(litert), ExportFormat("tflite"))
     assert made == [source]
+
+
+@every_runtime
+def test_a_loaded_file_is_loaded(runtime: Runtime) -> None:
+    """Loading keeps the bytes, and a loaded file is not loaded again."""
+    file = runtime.load(b"bytes")
+    assert file == b"bytes"
+    assert runtime.load(file) is file
+
+
+def test_an_added_runtime_may_read_a_file_once(
+    averages: Runtime, monkeypatch: pytest.MonkeyPatch, small_space: MobileNetV3
+) -> None:
+    """It loads files as its own subclass of bytes, and its methods get that, for each run of a file of a subnet."""
+    seen = []
+
+    class Averaging(ModelFile):
+        pass
+
+    def run_batches(self: Runtime, model: bytes, images: np.ndarray) -> np.ndarray:
+        seen.append(model)
+        means: np.ndarray = images.mean((2, 3))
+        return means
+
+    monkeypatch.setattr(type(averages), "load", lambda self, model: Averaging(model))
+    monkeypatch.setattr(type(averages), "run_batches", run_batches)
+    model = write_random_file(small_space.smallest, ExportFormat("npz"))
+    for _ in range(2):
+        averages.run(model, np.zeros((1, 3, 24, 24), np.float32))
+    assert isinstance(model, Averaging)
+    assert all(each is model for each in seen)
+    assert len(seen) == 2
 
 
 def test_an_added_runtime_writes_its_format(averages: Runtime, small_space: MobileNetV3) -> None:

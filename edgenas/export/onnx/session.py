@@ -1,9 +1,10 @@
-"""ONNX models in onnxruntime, silent and on one CPU thread: sessions, and the values of inner tensors."""
+"""ONNX files in memory, and in onnxruntime, silent and on one CPU thread: sessions, and the values of inner tensors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.errors import ModelError, UsageError, one_line
+from edgenas.export.model_file import ModelFile
 
 if TYPE_CHECKING:
     import onnx
@@ -18,6 +20,35 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 _FATAL_ONLY = 4  # onnxruntime raises its messages as exceptions and need not print them too
+
+
+class OnnxFile(ModelFile):
+    """An ONNX file; final. Copy ``proto`` before changing it."""
+
+    @cached_property
+    def proto(self) -> onnx.ModelProto:
+        """The parsed model, with each nameless node named after its first output.
+
+        Raises:
+            ModelError: when the bytes are no ONNX file, or an empty one.
+        """
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            proto = onnx.load_model_from_string(self)
+        except (DecodeError, ValueError):
+            proto = onnx.ModelProto()
+        if not proto.graph.node or not proto.graph.input:
+            raise ModelError("the model is damaged or no ONNX file; export it again")
+        for node in proto.graph.node:
+            node.name = node.name or node.output[0]
+        return proto
+
+    @cached_property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session that computes its logits. Raises what ``open_session`` raises."""
+        return open_session(self.plain)
 
 
 def load_runtime() -> Any:
@@ -74,32 +105,29 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, ValueError, RuntimeError)
 
 
-def parse_onnx(model: bytes) -> onnx.ModelProto:
-    """Parse an ONNX file and name each nameless node after its first output.
-
-    Raises:
-        ModelError: when the bytes are no ONNX file, or an empty one.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        parsed = onnx.load_from_string(model)
-    except (DecodeError, ValueError) as error:
-        raise ModelError(f"the model: is no ONNX file ({one_line(error)})") from None
-    if not parsed.graph.node or not parsed.graph.input:
-        raise ModelError("the model: is no ONNX file, or an empty one")
-    for node in parsed.graph.node:
-        node.name = node.name or node.output[0]
-    return parsed
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model, which may be changed."""
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
 
 
-def images_input(session: onnxruntime.InferenceSession, model: Path | bytes) -> Any:
-    """Return the description of a session's only input. Raise ModelError when it has several."""
-    inputs = session.get_inputs()
+def input_shape(model: onnx.ModelProto) -> list[int | str]:
+    """Return the shape of a model's only input; open sizes are names. Raise ModelError when it has several inputs."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    info = _only_input([info for info in model.graph.input if info.name not in stored], "the model")
+    return [size.dim_value or size.dim_param for size in info.type.tensor_type.shape.dim]
+
+
+def images_input(session: onnxruntime.InferenceSession, label: str) -> Any:
+    """Return the description of a session's only input. Raise ModelError, naming the model, when it has several."""
+    return _only_input(session.get_inputs(), label)
+
+
+def _only_input(inputs: Sequence[Any], label: str) -> Any:
     if len(inputs) != 1:
         names = ", ".join(repr(info.name) for info in inputs)
-        raise ModelError(f"{model_label(model)}: must have one input, the images, but has {names or 'none'}")
+        raise ModelError(f"{label}: must have one input, the images, but has {names or 'none'}")
     return inputs[0]
 
 
@@ -109,7 +137,7 @@ def observe_onnx(
     """Yield the float values of the input and of ``tensors``, batch by batch.
 
     Args:
-        model: the model.
+        model: the model, which stays as it is.
         tensors: names of the tensors to observe.
         images: (N, C, r, r), run as ``split_batches`` divides them.
         optimise: let the runtime fuse nodes around the other tensors.
@@ -120,13 +148,11 @@ def observe_onnx(
     """
     import onnx
 
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
+    observed = copy_model(model)
     own = {output.name for output in observed.graph.output}
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)
-    data = observed.SerializeToString()
-    session = open_session(data, optimise=optimise)
-    info = images_input(session, data)
+    session = open_session(observed.SerializeToString(), optimise=optimise)
+    info = images_input(session, "the model")
     names = [output.name for output in session.get_outputs()]
     for batch in split_batches(images, info.shape):
         try:

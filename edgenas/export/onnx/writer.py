@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgenas.errors import UsageError, VerificationError
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.onnx.weights import Floats, Weights, check_weights, fold_batch_norm
 from edgenas.space import Architecture
 from edgenas.space.layers import (
@@ -33,7 +34,7 @@ _IR_VERSION = 8  # the newest that onnxruntime 1.14 reads
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def build_onnx(architecture: Architecture, weights: Weights, batch: int | None = 1) -> bytes:
+def build_onnx(architecture: Architecture, weights: Weights, batch: int | None = 1) -> OnnxFile:
     """Write an architecture as a float32 ONNX file; equal arguments give equal bytes.
 
     Args:
@@ -65,8 +66,7 @@ def build_onnx(architecture: Architecture, weights: Weights, batch: int | None =
     model.ir_version, model.producer_name = _IR_VERSION, "edgenas"
     model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
     onnx.helper.set_model_props(model, {"edgenas.architecture": architecture.id})
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return OnnxFile(model.SerializeToString(deterministic=True))
 
 
 def _float_tensor(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.export.onnx.session import observe_onnx, parse_onnx
-from edgenas.export.tflite.layers import observe_tflite, read_operations, whole_layer
+from edgenas.export.onnx.session import observe_onnx
+from edgenas.export.tflite.layers import TFLiteFile, observe_tflite, whole_layer
+
+if TYPE_CHECKING:
+    import onnx
 
 Floats = npt.NDArray[np.float32]
 _DEQUANTIZED_SUFFIX = "_DequantizeLinear_Output"
@@ -50,42 +54,30 @@ _Values = dict[str, Floats]
 _Pairs = Iterator[tuple[_Values, _Values]]
 
 
-def onnx_layer_errors(reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
-    """Return the error of each layer of a quantized ONNX file against the float32 one, the most added error first."""
-    layers, pairs = _onnx_layers(reference, quantized, images)
-    return _separate_errors(layers, _relative_errors(layers, pairs))
-
-
-def tflite_layer_errors(reference: bytes, quantized: bytes, images: Floats) -> tuple[LayerError, ...]:
-    """Return the error of each layer of a quantized TFLite file against the float32 one, the most added error first."""
-    layers, pairs = _tflite_layers(reference, quantized, images)
-    return _separate_errors(layers, _relative_errors(layers, pairs))
-
-
-def _onnx_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    """Return the layers and, batch by batch, the values of both files."""
-    float_model, quantized_model = parse_onnx(reference), parse_onnx(quantized)
-    outputs = {name for node in quantized_model.graph.node for name in node.output}
+def onnx_layer_errors(reference: onnx.ModelProto, quantized: onnx.ModelProto, images: Floats) -> tuple[LayerError, ...]:
+    """Return the error of each layer of a quantized ONNX model against the float32 one, the most added error first."""
+    outputs = {name for node in quantized.graph.node for name in node.output}
     layers = []
-    for node in float_model.graph.node:
+    for node in reference.graph.node:
         names = [name for name in (node.output[0] + _DEQUANTIZED_SUFFIX, node.output[0]) if name in outputs]
         counterpart = names[0] if names and node.op_type not in _MOVES else None
         layers.append(_Layer(node.name, tuple(node.input), node.output[0], counterpart))
     shared = [layer for layer in layers if layer.counterpart]
-    float_values = observe_onnx(float_model, [layer.output for layer in shared], images)
-    quantized_values = observe_onnx(quantized_model, [str(layer.counterpart) for layer in shared], images)
-    return layers, zip(float_values, quantized_values, strict=True)
+    float_values = observe_onnx(reference, [layer.output for layer in shared], images)
+    quantized_values = observe_onnx(quantized, [str(layer.counterpart) for layer in shared], images)
+    return _separate_errors(layers, zip(float_values, quantized_values, strict=True))
 
 
-def _tflite_layers(reference: bytes, quantized: bytes, images: Floats) -> tuple[list[_Layer], _Pairs]:
-    """Return the layers and, batch by batch, the values of both files."""
-    outputs = {name for operation in read_operations(quantized) for name in operation.outputs}
+def tflite_layer_errors(reference: TFLiteFile, quantized: TFLiteFile, images: Floats) -> tuple[LayerError, ...]:
+    """Return the error of each layer of a quantized TFLite file against the float32 one, the most added error first."""
+    outputs = {name for operation in quantized.operations for name in operation.outputs}
     layers = []
-    for operation in read_operations(reference):
+    for operation in reference.operations:
         output, layer = operation.outputs[0], operation.layers[0]
         comparable = output in outputs and operation.builtin not in _MOVES and layer == whole_layer(layer)
         layers.append(_Layer(layer, operation.inputs, output, output if comparable else None))
-    return layers, zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
+    pairs = zip(observe_tflite(reference, images), observe_tflite(quantized, images), strict=True)
+    return _separate_errors(layers, pairs)
 
 
 def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
@@ -104,8 +96,12 @@ def _relative_errors(layers: list[_Layer], pairs: _Pairs) -> dict[str, float]:
     }
 
 
-def _separate_errors(layers: list[_Layer], errors: dict[str, float]) -> tuple[LayerError, ...]:
-    """Separate the error that each layer adds from that of its inputs; fused layers only pass theirs on."""
+def _separate_errors(layers: list[_Layer], pairs: _Pairs) -> tuple[LayerError, ...]:
+    """Separate the error that each layer adds from that of its inputs; fused layers only pass theirs on.
+
+    ``pairs`` are the values of the float32 file and of the quantized one, batch by batch.
+    """
+    errors = _relative_errors(layers, pairs)
     output_errors = dict(errors)
     separated = []
     for layer in layers:

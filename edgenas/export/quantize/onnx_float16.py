@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgenas.errors import ModelError, VerificationError, one_line
-from edgenas.export.onnx.session import parse_onnx
+from edgenas.export.onnx.session import copy_model
 
 if TYPE_CHECKING:
     import onnx
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _SUFFIXES = {np.dtype(np.float16): ".half", np.dtype(np.float32): ".float"}
 
 
-def to_float16(model: bytes, kept: frozenset[str]) -> bytes:
+def to_float16(model: onnx.ModelProto, kept: frozenset[str]) -> bytes:
     """Convert a float32 model to float16.
 
     Args:
-        model: the ONNX file.
+        model: the model, which stays as it is.
         kept: nodes that compute in float32, between casts.
 
     Raises:
@@ -28,15 +28,15 @@ def to_float16(model: bytes, kept: frozenset[str]) -> bytes:
     """
     import onnx
 
-    parsed = parse_onnx(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"the model: onnx cannot infer its types ({one_line(error)})") from None
     values = (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info)
     floats = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
-    _Converter(parsed, floats).convert(kept)
-    data: bytes = parsed.SerializeToString(deterministic=True)
+    converted = copy_model(model)
+    _Converter(converted, floats).convert(kept)
+    data: bytes = converted.SerializeToString(deterministic=True)
     return data
 
 

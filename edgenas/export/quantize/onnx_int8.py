@@ -10,11 +10,12 @@ import numpy as np
 
 from edgenas.errors import ModelError, VerificationError
 from edgenas.export.onnx.session import (
-    images_input,
+    OnnxFile,
+    copy_model,
+    input_shape,
     load_runtime,
     observe_onnx,
     open_session,
-    parse_onnx,
     split_batches,
 )
 from edgenas.export.quantize.calibration import Calibration, Ranges
@@ -51,11 +52,13 @@ _TENSORRT_OPTIONS = {
 }
 
 
-def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], *, symmetric: bool = False) -> bytes:
+def quantize_onnx(
+    model: onnx.ModelProto, calibration: Calibration, kept: frozenset[str], *, symmetric: bool = False
+) -> bytes:
     """Convert a float32 model to int8; input and output stay float32.
 
     Args:
-        model: the ONNX file.
+        model: the model, which stays as it is.
         calibration: images for the ranges of activations.
         kept: nodes that stay in float.
         symmetric: signed activations with all zero points 0, for TensorRT.
@@ -64,13 +67,12 @@ def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], 
         ModelError: for a model older than opset 13.
         VerificationError: when ``symmetric`` and a zero point is not 0.
     """
-    original = parse_onnx(model)
-    versions = [entry.version for entry in original.opset_import if entry.domain in ("", "ai.onnx")]
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions or max(versions) < _MIN_OPSET:
         raise ModelError(
             f"the model: int8 needs opset {_MIN_OPSET} or newer, but it has {versions or 'none'}; export it again"
         )
-    prepared = parse_onnx(model)
+    prepared = copy_model(model)
     split_hard_swish(prepared)
     if not symmetric:
         fold_gates(prepared, kept)
@@ -83,15 +85,13 @@ def quantize_onnx(model: bytes, calibration: Calibration, kept: frozenset[str], 
     else:
         saturate_gates(quantized, kept)
         _isolate_kept_layers(quantized, kept)
-    _restore_metadata(quantized, original)
+    _restore_metadata(quantized, model)
     data: bytes = quantized.SerializeToString(deterministic=True)
     return data
 
 
 def _preprocess(model: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants and batch norms and infer shapes, by onnxruntime's own tool."""
-    import onnx
-
     load_runtime()
     from onnxruntime.quantization import quant_pre_process
 
@@ -99,14 +99,12 @@ def _preprocess(model: onnx.ModelProto) -> onnx.ModelProto:
         source, output = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         source.write_bytes(model.SerializeToString())
         quant_pre_process(str(source), str(output), skip_symbolic_shape=True)
-        return parse_onnx(onnx.load(output).SerializeToString())
+        return OnnxFile(output.read_bytes()).proto
 
 
 def _calibrate(model: onnx.ModelProto, calibration: Calibration) -> dict[str, tuple[float, float]]:
     """Return the range of each float activation over the calibration images."""
-    data = model.SerializeToString()
-    shape = images_input(open_session(data, optimise=False), data).shape
-    ranges = Ranges(calibration.method, len(split_batches(calibration.images, shape)))
+    ranges = Ranges(calibration.method, len(split_batches(calibration.images, input_shape(model))))
     tensors = [name for node in model.graph.node for name in node.output]
     for values in observe_onnx(model, tensors, calibration.images, optimise=True):
         for name, tensor in values.items():
@@ -207,7 +205,7 @@ def _restore_metadata(model: onnx.ModelProto, original: onnx.ModelProto) -> None
     del model.graph.value_info[:]
 
 
-def float_nodes(model: bytes) -> tuple[str, ...]:
+def float_nodes(model: OnnxFile) -> tuple[str, ...]:
     """Return the nodes that still compute in float after onnxruntime's optimisation, in order.
 
     Operators that only move data do not count, and an activation counts with
@@ -215,7 +213,7 @@ def float_nodes(model: bytes) -> tuple[str, ...]:
     """
     import onnx
 
-    names = {output: node.name for node in parse_onnx(model).graph.node for output in node.output}
+    names = {output: node.name for node in model.proto.graph.node for output in node.output}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         open_session(model, save_optimised=path)

@@ -18,7 +18,7 @@ from edgenas.export.onnx.session import split_batches
 from edgenas.export.quantize.calibration import Calibration, Ranges
 from edgenas.export.quantize.tflite_rewrites import split_hard_swish
 from edgenas.export.tflite.interpreter import without_standard_error
-from edgenas.export.tflite.layers import half_weights, input_shape, observe_tflite, read_operations, whole_layer
+from edgenas.export.tflite.layers import TFLiteFile, half_weights, input_shape, observe_tflite, whole_layer
 from edgenas.export.tflite.metadata import LABELS_FILE, with_labels
 
 Floats = npt.NDArray[np.float32]
@@ -26,7 +26,9 @@ _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _INT8_BITS = 8
 
 
-def quantize_tflite(model: bytes, precision: str, calibration: Calibration | None, kept: frozenset[str]) -> bytes:
+def quantize_tflite(
+    model: TFLiteFile, precision: str, calibration: Calibration | None, kept: frozenset[str]
+) -> TFLiteFile:
     """Convert a float32 file to another precision.
 
     ``fp16`` stores weights in float16 and computes in float32. ``dynamic``
@@ -55,7 +57,7 @@ def quantize_tflite(model: bytes, precision: str, calibration: Calibration | Non
             result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"the model: ai-edge-quantizer refuses it ({one_line(error)})") from None
-    quantized = bytes(result.quantized_model)
+    quantized = TFLiteFile(result.quantized_model)
     for name, weight in half_weights(quantized):
         if not np.isfinite(weight).all():
             raise VerificationError(
@@ -64,7 +66,7 @@ def quantize_tflite(model: bytes, precision: str, calibration: Calibration | Non
     if not zipfile.is_zipfile(io.BytesIO(model)):
         return quantized
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
-        return with_labels(quantized, archive.read(LABELS_FILE).decode().splitlines())
+        return TFLiteFile(with_labels(quantized, archive.read(LABELS_FILE).decode().splitlines()))
 
 
 @contextlib.contextmanager
@@ -115,7 +117,7 @@ def _store_float16(quantizer: Any, operator: str) -> None:
     quantizer.update_quantization_recipe(".*", operator, config, "float_casting")
 
 
-def _calibrate(model: bytes, calibration: Calibration) -> dict[str, dict[str, Floats]]:
+def _calibrate(model: TFLiteFile, calibration: Calibration) -> dict[str, dict[str, Floats]]:
     """Return the range of each float activation over the calibration images, as ai-edge-quantizer takes it."""
     images = calibration.images
     ranges = Ranges(calibration.method, len(split_batches(images, input_shape(model))))
@@ -130,12 +132,12 @@ def _calibrate(model: bytes, calibration: Calibration) -> dict[str, dict[str, Fl
     }
 
 
-def float_operations(model: bytes) -> tuple[str, ...]:
+def float_operations(model: TFLiteFile) -> tuple[str, ...]:
     """Return the nodes whose operators have float tensors, in order; several nodes of one are joined by ``;``.
 
     Conversions do not count, except those of the model's own input and output.
     """
-    operations = read_operations(model)
+    operations = model.operations
     read = {name for operation in operations for name in operation.inputs}
     written = {name for operation in operations for name in operation.outputs}
     layers = (

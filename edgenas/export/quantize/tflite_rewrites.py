@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from edgenas.export.tflite.file import schema
+from edgenas.export.tflite.layers import TFLiteFile
 
 
-def split_hard_swish(model: bytes, kept: frozenset[str]) -> bytes:
+def split_hard_swish(model: TFLiteFile, kept: frozenset[str]) -> TFLiteFile:
     """Replace each HARD_SWISH of a float32 file by x * relu6(x + 3) * 1/6, whose output has its name.
 
     In int8 a HARD_SWISH ends the part of the graph that XNNPACK runs, and
@@ -19,7 +20,7 @@ def split_hard_swish(model: bytes, kept: frozenset[str]) -> bytes:
     import flatbuffers
 
     types = schema()
-    tree = types.ModelT.InitFromPackedBuf(model, 0)
+    tree = types.ModelT.InitFromObj(model.root)
     codes = _builtin_codes(tree)
     if types.BuiltinOperator.HARD_SWISH not in codes:
         return model
@@ -41,7 +42,7 @@ def split_hard_swish(model: bytes, kept: frozenset[str]) -> bytes:
     graph.operators = operators
     builder = flatbuffers.Builder(len(model) + 4096)
     builder.Finish(tree.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return TFLiteFile(builder.Output())
 
 
 def _builtin_codes(tree: Any) -> list[int]:

@@ -55,7 +55,7 @@ def schema() -> Any:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
         raise MissingExtraError(
-            f"writing TFLite needs LiteRT's schema, which cannot be imported ({error}); pip install 'edgenas[litert]'"
+            f"TFLite files need LiteRT, which cannot be imported ({error}); pip install 'edgenas[litert]'"
         ) from None
     return schema_py_generated
 

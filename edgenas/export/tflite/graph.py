@@ -61,22 +61,15 @@ class OnnxGraph:
         return readers[0] if len(readers) == 1 and name != self.output else None
 
 
-def read_onnx_graph(model: bytes) -> OnnxGraph:
-    """Read an ONNX file.
+def read_onnx_graph(model: onnx.ModelProto) -> OnnxGraph:
+    """Read an ONNX model.
 
     Raises:
-        ModelError: when it is damaged or has not one input and one output.
+        ModelError: when it has not one input and one output, or a weight cannot be read.
         UsageError: when the input is not float32 (N, C, H, W) of fixed size, or a weight is in another file.
         VerificationError: when a weight is not finite.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        proto = onnx.load_model_from_string(model)
-    except DecodeError:
-        raise ModelError("the model is damaged or no ONNX file; export it again") from None
-    graph = proto.graph
+    graph = model.graph
     constants = {tensor.name: _read_tensor(tensor) for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:

@@ -36,9 +36,13 @@ def run_tflite(model: Path | bytes, images: Floats) -> Floats:
         UsageError: when the images do not fit the model.
         MissingExtraError: when LiteRT is not installed.
     """
+    return run_interpreter(open_interpreter(model), images, model_label(model))
+
+
+def run_interpreter(interpreter: Any, images: Floats, label: str = "the model") -> Floats:
+    """Run an interpreter of a TFLite model, as ``run_tflite`` does; ``label`` names the model in messages."""
     if images.dtype != np.float32:
         raise UsageError(f"images must be float32, prepared as the model wants them, but are {images.dtype}")
-    interpreter = open_interpreter(model)
     try:
         source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
         inputs = quantize_values(_to_layout(source, images), source)
@@ -58,7 +62,7 @@ def run_tflite(model: Path | bytes, images: Floats) -> Floats:
             outputs.append(dequantize_values(interpreter.get_tensor(result["index"]), result))
         return np.concatenate(outputs)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{model_label(model)}: LiteRT cannot run it ({one_line(error)})") from None
+        raise ModelError(f"{label}: LiteRT cannot run it ({one_line(error)})") from None
 
 
 def open_interpreter(model: Path | bytes, *, observed: bool = False) -> Any:

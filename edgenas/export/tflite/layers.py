@@ -1,4 +1,4 @@
-"""The contents of a TFLite file: operators with the names of their layers, weights, and values of tensors."""
+"""A TFLite file in memory: operators with the names of their layers, weights, and values of tensors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import ModelError, one_line
+from edgenas.errors import ModelError
+from edgenas.export.model_file import ModelFile
 from edgenas.export.onnx.session import split_batches
 from edgenas.export.tflite.file import schema
 from edgenas.export.tflite.interpreter import (
@@ -22,6 +24,8 @@ from edgenas.export.tflite.interpreter import (
 )
 
 Floats = npt.NDArray[np.float32]
+# What reading a damaged flatbuffer raises.
+DAMAGE = (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError, MemoryError)
 _WEIGHT_SUFFIX = ".weight"
 _PART_SUFFIX = re.compile(r"(/(rows\d*|sum\d+|pad|scaled|gained|channels_first|shifted|sixfold))+$")
 
@@ -45,17 +49,30 @@ class Operation:
     is_float: bool
 
 
-def read_operations(model: bytes) -> tuple[Operation, ...]:
-    """Return the operators of a file, in order. Raise ModelError when it is no TFLite file."""
-    try:
-        return tuple(_read_operations(model))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise ModelError(f"the model: is no TFLite file ({one_line(error)})") from None
+class TFLiteFile(ModelFile):
+    """A TFLite file; final."""
+
+    @cached_property
+    def root(self) -> Any:
+        """The Model table of the schema. Damage shows where it is read, as one of ``DAMAGE``."""
+        return schema().Model.GetRootAs(self.plain, 0)
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operators, in order. Raises ModelError when it is no TFLite file."""
+        try:
+            return tuple(_read_operations(self.root))
+        except DAMAGE:
+            raise ModelError("the model is damaged or no TFLite file; export it again") from None
+
+    @cached_property
+    def interpreter(self) -> Any:
+        """The interpreter that computes its logits. Raises what ``open_interpreter`` raises."""
+        return open_interpreter(self.plain)
 
 
-def _read_operations(model: bytes) -> Iterator[Operation]:
+def _read_operations(root: Any) -> Iterator[Operation]:
     types = schema()
-    root = types.Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
     builtins = {code: name for name, code in vars(types.BuiltinOperator).items() if isinstance(code, int)}
     tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
@@ -88,13 +105,12 @@ def whole_layer(layer: str) -> str:
     return _PART_SUFFIX.sub("", layer)
 
 
-def half_weights(model: bytes) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
+def half_weights(model: TFLiteFile) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
     """Yield the name and the values of each float16 weight of a file."""
-    root = schema().Model.GetRootAs(model, 0)
-    graph = root.Subgraphs(0)
+    graph = model.root.Subgraphs(0)
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
-        buffer = root.Buffers(tensor.Buffer())
+        buffer = model.root.Buffers(tensor.Buffer())
         if tensor.Type() != schema().TensorType.FLOAT16:
             continue
         if buffer.Size():  # ai-edge-quantizer stores weights behind the tables, and their offsets in the buffers
@@ -103,20 +119,27 @@ def half_weights(model: bytes) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
             yield tensor.Name().decode(), buffer.DataAsNumpy().view(np.float16)
 
 
-def input_shape(model: bytes) -> list[Any]:
+def shape_of(tensor: Any) -> list[int]:
+    """Return the shape of a Tensor table, with -1 for an open size."""
+    sizes = tensor.ShapeAsNumpy() if tensor.ShapeSignatureIsNone() else tensor.ShapeSignatureAsNumpy()
+    return [int(size) for size in sizes]
+
+
+def input_shape(model: TFLiteFile) -> list[Any]:
     """Return the shape (N, C, H, W) of the images that a file takes; N is a name where it is open.
 
     Raises:
         ModelError: for a file whose input is no image.
     """
-    signature = [int(size) for size in open_interpreter(model).get_input_details()[0]["shape_signature"]]
+    graph = model.root.Subgraphs(0)
+    signature = shape_of(graph.Tensors(graph.Inputs(0)))
     if len(signature) != 4:
         raise ModelError(f"the model: its input must be images (N, H, W, C), but has shape {signature}")
     batch, height, width, channels = signature
     return ["N" if batch < 0 else batch, channels, height, width]
 
 
-def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
+def observe_tflite(model: TFLiteFile, images: Floats) -> Iterator[dict[str, Floats]]:
     """Yield the float values of the input and of all tensors that operators write, batch by batch.
 
     Args:
@@ -129,7 +152,7 @@ def observe_tflite(model: bytes, images: Floats) -> Iterator[dict[str, Floats]]:
     parts = split_batches(images, input_shape(model))
     interpreter = open_interpreter(model, observed=True)
     source = interpreter.get_input_details()[0]
-    names = {name for operation in read_operations(model) for name in operation.outputs} | {source["name"]}
+    names = {name for operation in model.operations for name in operation.outputs} | {source["name"]}
     interpreter.resize_tensor_input(source["index"], [len(parts[0]), *source["shape"][1:]])
     with without_standard_error():
         interpreter.allocate_tensors()

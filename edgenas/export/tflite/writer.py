@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgenas.errors import UncoveredOperatorError, UsageError
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.tflite.converter import Converter, NotCoveredError
 from edgenas.export.tflite.file import write_file
 from edgenas.export.tflite.graph import Node, OnnxGraph, read_onnx_graph
@@ -42,7 +43,7 @@ def build_tflite(
         VerificationError: when a weight is not finite.
         MissingExtraError: when LiteRT is not installed.
     """
-    graph = split_depthwise(read_onnx_graph(model))
+    graph = split_depthwise(read_onnx_graph(OnnxFile(model).proto))
     converter = _convert_graph(graph)
     result = converter.finish_output()
     _check_labels(labels, converter.tensors[result].shape)

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from edgenas.errors import ModelError, UsageError, VerificationError
 from edgenas.export import build_onnx, check_onnx, run_onnx
+from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_selection import is_kept_in_float
 from edgenas.export.tflite.interpreter import open_interpreter, run_tflite
 from edgenas.export.tflite.writer import build_tflite
+from edgenas.graph import summarise_model
 from edgenas.runtimes import ExportFormat
-from edgenas.runtimes.building import float_layers, quantize
+from edgenas.runtimes.building import float_layers, layer_errors, quantize
 from edgenas.space import Architecture, MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 
 Make = Callable[[Architecture, int], dict[str, np.ndarray]]
@@ -99,6 +101,21 @@ def test_equal_arguments_give_equal_bytes(files: Files, calibration: Calibration
     """Quantising twice writes the same file, and does not change what it reads."""
     first = quantize(files[export_format.format], export_format, calibration, keep_float=["stem"])
     assert quantize(files[export_format.format], export_format, calibration, keep_float=["stem"]) == first
+
+
+@pytest.mark.parametrize("keep_float", [[], ["stem", "stage2.block1"]])
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-tensorrt"])
+def test_the_float_model_stays_as_it_is(
+    files: Files, calibration: Calibration, precision: str, keep_float: list[str]
+) -> None:
+    """Converting and comparing read the parsed float32 model that all files of a subnet share, and change nothing."""
+    base, export_format = OnnxFile(files["onnx"]), ExportFormat("onnx", precision)
+    before = base.proto.SerializeToString(deterministic=True)
+    quantized = quantize(base, export_format, calibration, keep_float=keep_float)
+    layer_errors(base, quantized, export_format, calibration.images)
+    build_tflite(base)
+    summarise_model(base.proto)
+    assert base.proto.SerializeToString(deterministic=True) == before
 
 
 @every_format

@@ -35,10 +35,9 @@ logits = runtime_numpy.compute_outputs(session, [preprocess(image)])[0][0]"""
         return Path(runtime_numpy.__file__)
 
     def make_float_file(self, source: SourceModel) -> bytes:
-        import onnx
         from onnx.numpy_helper import to_array
 
-        graph = onnx.load_from_string(source.onnx).graph
+        graph = source.onnx.proto.graph
         nodes = [describe_node(node) for node in graph.node]
         shape = [axis.dim_value or 1 for axis in graph.input[0].type.tensor_type.shape.dim]
         program = {"shape": shape, "classes": graph.output[0].type.tensor_type.shape.dim[1].dim_value, "nodes": nodes}
