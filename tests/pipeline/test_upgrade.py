@@ -598,7 +598,7 @@ def test_a_table_that_cannot_be_used_is_fitted_again(old: Path) -> None:
     edit(old / "tables" / f"{TARGET}.json", lambda body: body["inferred"]["latency_ms"].pop())
     heard = Recorder()
     run = Run(old, progress=heard)
-    assert f"skipped {old / 'tables' / TARGET}.json (posterior: latency_ms must have a number for each of" in heard.said[0]
+    assert f"skipped {old / 'tables' / TARGET}.json (posterior: latency_ms must have a number for each" in heard.said[0]
     assert heard.said[0].endswith("kept in not_upgraded; repeat it with: edgenas profile")
     assert run.folder.targets_with_table() == []
     assert run.profile(run.target("localhost"), minutes=0.01).holdout is not None

@@ -1,4 +1,4 @@
-"""Features that explain the cost of a part, derived from its primitive layers."""
+"""What is known of the costs of parts before measuring, derived from their primitive layers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,23 @@ def part_features(parts: Sequence[Part]) -> Vector:
 def plain_features(parts: Sequence[Part]) -> Vector:
     """Return calls, multiply-accumulates and values read or written (P, 3), the same for all kinds of layers."""
     return np.array([[1.0, macs(part), _values_moved(part)] for part in parts])
+
+
+def part_similarities(parts: Sequence[Part]) -> dict[str, Vector]:
+    """Return covariances (P, P) of the costs of parts, by name, with ones on their diagonals.
+
+    ``all`` is common to all parts, ``own`` is each part's alone. ``channels`` is of blocks of one kind whose first
+    layer makes equally many channels: how these fit the processor's vectors changes the time of several layers.
+    Others were tried and gained nothing: equal places, kernels, sizes, other resolutions, nearness of all sizes.
+    """
+    keys = [(part.operator, part.graph.layers[0].shape[0]) for part in parts]
+    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    codes = np.array([number[key] for key in keys])
+    return {
+        "all": np.ones((len(parts), len(parts))),
+        "own": np.eye(len(parts)),
+        "channels": np.asarray(codes[:, None] == codes, dtype=np.float64),
+    }
 
 
 def _features_by_name(part: Part) -> Counter[str]:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.profilers.latency.features import part_features, plain_features
+from edgenas.profilers.latency.features import part_features, part_similarities, plain_features
 from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
 from edgenas.profilers.latency.prior import Features, Observations, PartBasis
-from edgenas.profilers.latency.similarity import part_similarities
 from edgenas.space import SearchSpace
 
 # The share of a latency that a plain feature is likely to explain if costs on a source target are known.

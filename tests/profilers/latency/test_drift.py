@@ -34,9 +34,9 @@ def test_added_drift_is_a_larger_share_of_small_values() -> None:
     """The same amount is twice the share of half the value, and shares of two values vary as their product."""
     at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
     found = drift_covariances(at_s, units)
-    np.testing.assert_allclose(found["drift 40 s"], [[0.5, -0.5], [-0.5, 0.5]])
-    np.testing.assert_allclose(found["drift 40 s added"], [[0.5, -1.0], [-1.0, 2.0]])
-    alone = {**dict.fromkeys(DRIFTS, 0.0), "drift 5 s": 0.01, "drift 40 s added": 0.04}
+    np.testing.assert_allclose(found["drift"], [[0.5, -0.5], [-0.5, 0.5]])
+    np.testing.assert_allclose(found["drift added"], [[0.5, -1.0], [-1.0, 2.0]])
+    alone = {**dict.fromkeys(DRIFTS, 0.0), "drift": 0.01, "drift added": 0.04}
     np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
 
 

@@ -109,7 +109,7 @@ def test_equal_candidates_are_not_selected_twice() -> None:
 
 def test_drift_std_by_hand() -> None:
     """Of values of 1 and 3, whose base values have the median 2, half as much is added to 4 as to 2."""
-    process = _process([[1, 0], [0, 3]], [1.0, 3.0], **{"drift 5 s added": 0.04})
+    process = _process([[1, 0], [0, 3]], [1.0, 3.0], **{"drift added": 0.04})
     assert process.drift_std(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
 
 
@@ -160,14 +160,14 @@ def test_added_and_relative_drift_are_separated() -> None:
     at_s = np.arange(200.0)
     values = counts.sum(axis=1) + np.sin(at_s / 30)  # sums of 2 to 38
     process = fit_part_process(_BASIS, counts, values, at_s)
-    assert process.variances["drift 40 s added"] > 10 * process.variances["drift 40 s"]
+    assert process.variances["drift added"] > 10 * process.variances["drift"]
     assert process.costs == pytest.approx([1, 1], rel=0.02)
 
 
 def test_the_mean_drift_is_uncertain() -> None:
     """Values of one moment leave the mean speed open; the standard deviation includes that, the costs do not."""
     counts, values = [[1.0, 1.0]] * 50, [2.0] * 50
-    quiet, drifting = _process(counts, values), _process(counts, values, **{"drift 5 s": 0.01})
+    quiet, drifting = _process(counts, values), _process(counts, values, **{"drift": 0.01})
     together = np.array([[1.0, 1.0]])
     np.testing.assert_allclose(drifting.costs, quiet.costs)
     assert (drifting.predict_std(together) ** 2 - quiet.predict_std(together) ** 2) / 4 == pytest.approx(0.01, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Features of parts, and how alike two parts are."""
+"""Features and similarities of parts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgenas.profilers.latency.features import part_features, plain_features
-from edgenas.profilers.latency.similarity import part_similarities
+from edgenas.profilers.latency.features import part_features, part_similarities, plain_features
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart
@@ -40,16 +39,14 @@ def test_similarities_are_covariances(space: SearchSpace) -> None:
         assert np.linalg.eigvalsh(similarity).min() > -1e-9, name
 
 
-def test_parts_of_equal_layers_are_alike_by_their_sizes() -> None:
-    """A similarity of exp(-d^2 / 2), where d is the distance in octaves over all sizes."""
-    half = dataclasses.replace(_BLOCK, in_shape=(40, 14, 14))
-    small = dataclasses.replace(_BLOCK, kernel=3)
-    without_gate = dataclasses.replace(_BLOCK, se_channels=0)
-    strided = dataclasses.replace(_BLOCK, stride=2)
-    shape = part_similarities([_BLOCK, half, small, without_gate, strided])["shape"][0]
-    # One octave of the side; the depthwise kernel's height and width, and nothing else, are 3 instead of 5.
-    assert shape[:3] == pytest.approx([1, np.exp(-1 / 2), np.exp(-(np.log2(5 / 3) ** 2))])
-    assert shape[3:].tolist() == [0, 0]
+def test_blocks_of_equal_channels_inside_are_alike() -> None:
+    """At any size and kernel, blocks of one kind share a deviation where their first layer makes equal channels."""
+    smaller = dataclasses.replace(_BLOCK, in_shape=(40, 14, 14), kernel=3)
+    wider = dataclasses.replace(_BLOCK, mid_channels=160)
+    conv = ConvPart((40, 28, 28), 120)
+    similarity = part_similarities([_BLOCK, smaller, wider, conv])
+    assert similarity["channels"][0].tolist() == [1, 1, 0, 0]
+    assert similarity["own"].tolist() == np.eye(4).tolist()
 
 
 def test_features_of_a_block_by_hand() -> None:
