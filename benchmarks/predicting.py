@@ -46,17 +46,17 @@ import numpy as np
 import onnx
 
 from edgenas.accuracy.released import ReleasedPredictor
-from edgenas.costs import Genes
+from edgenas.costs import Genes, Vector
 from edgenas.devices import Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
 from edgenas.profilers.latency.acquisition import select_subnets
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import fit_part_costs
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.runtimes import ExportFormat, SourceModel
@@ -175,9 +175,14 @@ def fragments(adds: bool = True) -> tuple[list[Fragment], list[Fragment]]:
 # -- measuring ---------------------------------------------------------------------
 
 
-def at_a_millisecond(row: dict[str, Any]) -> float:
-    """Return a process's median, corrected to a speed probe of one millisecond."""
-    return float(row["unscaled_ms"] / row["probe_ms"] ** EXPONENT)
+def column(rows: Sequence[dict[str, Any]], name: str) -> Vector:
+    """Return a value of processes as a vector."""
+    return np.array([row[name] for row in rows], dtype=np.float64)
+
+
+def moments(rows: Sequence[dict[str, Any]]) -> Moments:
+    """Return when processes ran, and how slow the CPU was then."""
+    return Moments(column(rows, "taken_s"), column(rows, "probe_ms"))
 
 
 def device_s(rows: Sequence[dict[str, Any]]) -> float:
@@ -268,8 +273,7 @@ class Measuring:
         genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
         known = None
         if len(rows) >= 2 * SUBNETS:
-            latency = np.array([at_a_millisecond(row) for row in rows])
-            known = fit_part_costs(SPACE, genes, latency, np.array([row["taken_s"] for row in rows]))
+            known = fit_part_costs(SPACE, genes, column(rows, "median_ms"), moments(rows))
         return select_subnets(SPACE, known, genes if len(rows) else np.empty((0, len(SPACE.genes)), int), SUBNETS, rng)
 
     def _left(self) -> bool:
@@ -301,7 +305,7 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_median_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, median_ms=found.median_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip

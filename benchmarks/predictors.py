@@ -1,6 +1,6 @@
 """Evaluate latency tables and other prediction methods on the recordings of benchmarks/predicting.py.
 
-python -m benchmarks.predictors benchmarks/recordings
+python -m benchmarks.predictors benchmarks/recordings [--ablate]
 EDGENAS_DATA=FOLDER python -m benchmarks.predictors OUT [--keep FOLDER]
 
 The first command needs no device: it reads medians that are kept in the repository.
@@ -24,6 +24,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,16 @@ from benchmarks.predicting import (
     HELD_OUT,
     SPACE,
     Record,
-    at_a_millisecond,
+    column,
     device_s,
     held_out_subnets,
     kernel_keys,
+    moments,
 )
 from edgenas.costs import Genes, Vector
-from edgenas.on_device.speed_probe import EXPONENT
-from edgenas.profilers.latency.drift import drift_covariances
-from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
-from edgenas.profilers.latency.gaussian_process import PartProcess
+from edgenas.profilers.latency.drift import Moments, drift_covariances
+from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_basis, part_count_matrix
+from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
 from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.profilers.latency.variance_components import estimate_variances, initial_variance, noise_variance
 
@@ -61,15 +62,12 @@ COLUMNS = (
 
 
 def calm(record: Record) -> Record:
-    """Return a record corrected to the CPU's median speed, without rejected measurements."""
-    usual = float(np.median([row["probe_ms"] for row in record.rows if "probe_ms" in row])) ** EXPONENT
+    """Return a record without rejected measurements."""
     kept: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     for row in record.rows:
         of_a_model = "probe_ms" in row
-        (rejected if of_a_model and row["validity"] == "rejected" else kept).append(
-            {**row, "median_ms": usual * at_a_millisecond(row)} if of_a_model else row
-        )
+        (rejected if of_a_model and row["validity"] == "rejected" else kept).append(row)
     known = {row["name"] for row in kept}
     # The other methods need every part and kernel: better a rejected one than none.
     record.rows = kept + [row for row in rejected if row["way"] in ("parts", "kernels") and row["name"] not in known]
@@ -79,10 +77,6 @@ def calm(record: Record) -> Record:
 def genes_of(rows: Rows) -> Genes:
     genes: Genes = SPACE.encode([SPACE.from_id(row["name"]) for row in rows])
     return genes
-
-
-def column(rows: Rows, name: str) -> Vector:
-    return np.array([row[name] for row in rows], dtype=np.float64)
 
 
 class HeldOutSubnets:
@@ -164,9 +158,9 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
     time distinguish a drift of a tenth from an outlier.
     """
     subnet = np.array([names.index(row["name"]) for row in rows])
-    logs, at_s = np.log(column(rows, "median_ms")), column(rows, "taken_s")
+    logs = np.log(column(rows, "median_ms"))
     medians = np.array([np.median(logs[subnet == number]) for number in range(len(names))])
-    shared = drift_covariances(at_s, np.exp(np.median(medians) - medians[subnet]))
+    shared = drift_covariances(moments(rows), np.exp(np.median(medians) - medians[subnet]))
     design = np.eye(len(names))[subnet]
     within = null_space(design.T)  # what does not depend on the subnets
     if not within.size:
@@ -183,7 +177,25 @@ def settled(rows: Rows, names: Sequence[str]) -> tuple[Vector, Vector]:
 
 def table(rows: Rows, others: Sequence[PartCosts] = ()) -> PartProcess:
     """Fit edgenas's latency table to measured subnets, with source tables."""
-    return fit_part_costs(SPACE, genes_of(rows), column(rows, "median_ms"), column(rows, "taken_s"), others)
+    return fit_part_costs(SPACE, genes_of(rows), column(rows, "median_ms"), moments(rows), others)
+
+
+def ablated_tables(rows: Rows) -> Iterator[tuple[str, PartProcess]]:
+    """Yield the fit without each of its terms in turn, by the name of the term."""
+    basis, counts, values = part_basis(SPACE), part_count_matrix(SPACE, genes_of(rows)), column(rows, "median_ms")
+    when, unknown = moments(rows), np.full(len(rows), np.nan)
+    bases = {
+        name: replace(basis, similarities={each: matrix for each, matrix in basis.similarities.items() if each != name})
+        for name in basis.similarities
+    }
+    bases["detail"] = replace(basis, detail_features=np.zeros_like(basis.detail_features))
+    times = {
+        "drift and drift added": Moments(np.zeros(len(rows)), when.probe_ms),
+        "probe": Moments(when.at_s, unknown),
+        "drift, drift added and probe": Moments(np.zeros(len(rows)), unknown),
+    }
+    yield from ((name, fit_part_process(one, counts, values, when)) for name, one in bases.items())
+    yield from ((name, fit_part_process(basis, counts, values, one)) for name, one in times.items())
 
 
 def first_of_each(rows: Rows) -> list[dict[str, Any]]:
@@ -243,8 +255,8 @@ def operators(rows: Rows) -> Vector:
     return np.array([np.mean(each) if each else 0.0 for each in found])
 
 
-def compared(record: Record, near: set[str]) -> Iterator[str]:
-    """Yield the rows of a target."""
+def compared(record: Record, near: set[str], *, ablate: bool) -> Iterator[str]:
+    """Yield the rows of a target; to ``ablate``, those of the table without each of its terms."""
     held_out = HeldOutSubnets(record.of("held out"), near)
     subnets = record.of("subnets")
     for share in SHARES:
@@ -252,6 +264,10 @@ def compared(record: Record, near: set[str]) -> Iterator[str]:
         process = table(part)
         way = f"latency table, {len(part)} subnets"
         yield held_out.row(way, device_s(part), process.predict(held_out.counts), coverage=held_out.coverage(process))
+    if ablate:
+        for name, process in ablated_tables(subnets):
+            yield held_out.row(f"without {name}", device_s(subnets), process.predict(held_out.counts))
+        return
     if parts := first_of_each(record.of("parts")):
         half = subnets[: len(subnets) // 2]
         process = table(half, [PartCosts(0.0, isolated(parts))])
@@ -290,7 +306,7 @@ def keep(record: Record, near: set[str], path: Path) -> None:
     rows = [
         {
             **{name: row[name] for name in ("way", "name", "turn", "validity")},
-            **{name: float(f"{row[name]:.6g}") for name in ("unscaled_ms", "probe_ms", "device_s")},
+            **{name: float(f"{row[name]:.6g}") for name in ("median_ms", "probe_ms", "device_s")},
             "taken_s": round(row["taken_s"] - start_s, 3),
             **({"near": row["name"] in near} if row["way"] == "held out" else {}),
         }
@@ -304,6 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--ablate", action="store_true", help="take away each term of the fit in turn")
     options = parser.parse_args()
     for path in sorted([*options.out.glob("*.jsonl"), *options.out.glob("*.jsonl.gz")]):
         target, record = path.name.partition(".")[0], Record(path)
@@ -311,7 +328,7 @@ def main() -> None:
         if options.keep:
             keep(record, near, options.keep / f"{target}.jsonl.gz")
         print(f"\n{target}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-        for row in compared(calm(record), near):
+        for row in compared(calm(record), near, ablate=options.ablate):
             print(row, flush=True)
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks.predicting import SPACE, Record
-from benchmarks.predictors import HeldOutSubnets, Rows, calm, column, genes_of, table
+from benchmarks.predicting import SPACE, Record, column, moments
+from benchmarks.predictors import HeldOutSubnets, Rows, calm, genes_of, table
 from edgenas.costs import Vector
 from edgenas.profilers.latency.fit import PartCosts, part_basis, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
@@ -85,7 +85,7 @@ class Measured:
     @cached_property
     def _plain(self) -> Prior:
         seen, ones = part_count_matrix(SPACE, genes_of(self.rows)), np.ones(len(self.rows))
-        observations = Observations(seen, column(self.rows, "median_ms"), column(self.rows, "taken_s"), ones)
+        observations = Observations(seen, column(self.rows, "median_ms"), moments(self.rows), ones)
         return Prior.fit(part_basis(SPACE), observations)
 
     def beyond_plain(self, counts: Vector, latency: Vector) -> Vector:

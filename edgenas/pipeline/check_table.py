@@ -23,6 +23,7 @@ from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, count_validity
@@ -239,8 +240,9 @@ def _compare(
     if then is not None and probe_now_ms is not None and is_same_speed(probe_now_ms, then):
         measurements = {name: [scale_to_baseline(one, then) for one in each] for name, each in measurements.items()}
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
-    at_s = np.array([np.mean([one.taken_s for one in each]) for each in measurements.values()])
-    drift = process.estimate_drift_leave_one_out(part_count_matrix(workspace.space, genes), measured, at_s)
+    taken_at = [Moments.of(each) for each in measurements.values()]
+    moments = Moments(*(np.array([getattr(one, name).mean() for one in taken_at]) for name in ("at_s", "probe_ms")))
+    drift = process.estimate_drift_leave_one_out(part_count_matrix(workspace.space, genes), measured, moments)
     references = store.reference_measurements()
     return TableCheck(
         number=number,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.prior import Observations
@@ -90,10 +91,11 @@ class TableSamples:
         count, fitted = self._fitted
         if count == len(self):
             return fitted
-        genes, latency, at_s = self._select_fitted(len(self))
+        genes, latency, moments = self._select_fitted(len(self))
         known = fitted.observations.weights
         weights = np.append(known, np.ones(len(genes) - len(known)))
-        return replace(fitted, observations=Observations(part_count_matrix(self._space, genes), latency, at_s, weights))
+        observations = Observations(part_count_matrix(self._space, genes), latency, moments, weights)
+        return replace(fitted, observations=observations)
 
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""
@@ -127,13 +129,13 @@ class TableSamples:
     def _fit_first(self, count: int) -> PartProcess:
         return fit_part_costs(self._space, *self._select_fitted(count), self._costs)
 
-    def _select_fitted(self, count: int) -> tuple[Genes, Vector, Vector]:
-        """Return genes, latencies in ms and times of the first ``count`` subnets that are not held out."""
+    def _select_fitted(self, count: int) -> tuple[Genes, Vector, Moments]:
+        """Return genes, latencies in ms and moments of the first ``count`` subnets that are not held out."""
         seen = np.flatnonzero(~self.held_out[:count])
         measurements = self._correct(count)
         kept = [measurements[place] for place in seen]
         latency = np.array([each.median_ms for each in kept])
-        return self.genes[seen], latency, np.array([each.taken_s for each in kept])
+        return self.genes[seen], latency, Moments.of(kept)
 
     def _correct(self, count: int) -> list[Measurement]:
         """Return the first ``count`` measurements, corrected for the drift that the reference had shown by then."""

@@ -1,51 +1,110 @@
-"""Covariances of measured values by drift of the device's speed over time."""
+"""Drift of measured values: what the device's speed at their moments does to them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from edgenas.costs import Vector
+from edgenas.profilers.measure.measurement import Measurement
 
 # A drift is relative, or an equal amount for all. A slower clock is relative. Other programs in a shared cache, through
-# which all networks read their weights, add the same amount to small networks as to large ones.
-RELATIVE, ADDED = DRIFTS = ("drift", "drift added")
+# which all networks read their weights, add the same amount to small networks as to large ones. What the speed probe
+# shows is a factor: a power of the probe's time, whose exponent is fitted.
+RELATIVE, ADDED, PROBE = DRIFTS = ("drift", "drift added", "probe")
 _CORRELATION_S = 40.0
 
 
-def drift_covariances(at_s: Vector, units: Vector, *, around_mean: bool = True) -> dict[str, Vector]:
-    """Return the covariance (N, N) of values measured at times (N,), for each drift term at a variance of one.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """When values were measured, and how slow the CPU was then.
+
+    Attributes:
+        at_s: Seconds (N,).
+        probe_ms: The median time of the speed probe (N,), ms; NaN where it was not run.
+    """
+
+    at_s: Vector
+    probe_ms: Vector
+
+    @classmethod
+    def at(cls, at_s: Vector) -> Self:
+        """Return moments without the speed probe."""
+        return cls(at_s, np.full(len(at_s), np.nan))
+
+    @classmethod
+    def of(cls, measurements: Sequence[Measurement]) -> Self:
+        """Return the moments of measurements."""
+        probes = [each.median_probe_ms for each in measurements]
+        return cls(
+            np.array([each.taken_s for each in measurements], dtype=np.float64),
+            np.array([np.nan if each is None else each for each in probes], dtype=np.float64),
+        )
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Moments:
+        return Moments(self.at_s[rows], self.probe_ms[rows])
+
+    @property
+    def usual_probe_ms(self) -> float:
+        """The median time of the speed probe, ms; 1 where it was not run."""
+        known = self.probe_ms[~np.isnan(self.probe_ms)]
+        return float(np.median(known)) if len(known) else 1.0
+
+    def slowness(self, usual_probe_ms: float) -> Vector:
+        """Return the logarithm (N,) of the probe's time over the usual one; 0 where it was not run."""
+        return np.nan_to_num(np.log(self.probe_ms / usual_probe_ms))
+
+
+def drift_covariances(
+    moments: Moments, units: Vector, usual_probe_ms: float | None = None, *, around_mean: bool = True
+) -> dict[str, Vector]:
+    """Return the covariance (N, N) of values measured at moments (N,), for each drift term at a variance of one.
 
     Args:
-        at_s: When each value was measured, seconds.
+        moments: When each value was measured.
         units: The amount that an added drift of one adds, as a share of each value (N,).
+        usual_probe_ms: The speed probe's time at which values are as they are; by default the median of these.
         around_mean: Remove the mean drift of the values: the part costs explain the mean speed.
     """
-    kernel = _exponential_kernel(at_s, at_s)
+    kernel = _exponential_kernel(moments.at_s, moments.at_s)
     if around_mean:
         kernel = _center_covariance(kernel, kernel.mean(axis=0), kernel.mean(axis=0))
-    return {RELATIVE: kernel, ADDED: units[:, None] * kernel * units}
+    slowness = moments.slowness(usual_probe_ms or moments.usual_probe_ms)
+    return {RELATIVE: kernel, ADDED: units[:, None] * kernel * units, PROBE: np.outer(slowness, slowness)}
 
 
-def cross_drift_covariances(at_s: Vector, units: Vector, other_s: Vector, other_units: Vector) -> dict[str, Vector]:
-    """Return the covariance (M, N) of values at other times (M,) and these (N,), around the mean over these.
+def cross_drift_covariances(moments: Moments, units: Vector, others: Moments, other_units: Vector) -> dict[str, Vector]:
+    """Return the covariance (M, N) of values at other moments (M,) and these (N,), around the mean over these.
 
     See ``drift_covariances``.
     """
-    cross, own = _exponential_kernel(other_s, at_s), _exponential_kernel(at_s, at_s)
+    cross, own = _exponential_kernel(others.at_s, moments.at_s), _exponential_kernel(moments.at_s, moments.at_s)
     kernel = _center_covariance(cross, cross.mean(axis=1), own.mean(axis=0))
-    return {RELATIVE: kernel, ADDED: other_units[:, None] * kernel * units}
+    slowness, other_slowness = (each.slowness(moments.usual_probe_ms) for each in (moments, others))
+    return {
+        RELATIVE: kernel,
+        ADDED: other_units[:, None] * kernel * units,
+        PROBE: np.outer(other_slowness, slowness),
+    }
 
 
-def mean_drift_variances(at_s: Vector) -> dict[str, float]:
-    """Return the variance of the mean drift over times (N,), for each drift term at a variance of one."""
-    return dict.fromkeys(DRIFTS, float(_exponential_kernel(at_s, at_s).mean()))
+def mean_drift_variances(moments: Moments) -> dict[str, float]:
+    """Return the variance of the mean drift over moments (N,), for each drift term at a variance of one."""
+    mean = float(_exponential_kernel(moments.at_s, moments.at_s).mean())
+    return {RELATIVE: mean, ADDED: mean, PROBE: float(moments.slowness(moments.usual_probe_ms).mean()) ** 2}
 
 
-def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
-    """Return the relative variance (M,) of values by both drift terms; ``units`` (M,) as in ``drift_covariances``."""
-    return np.asarray(variances[RELATIVE] + variances[ADDED] * np.square(units), dtype=np.float64)
+def drift_variance(variances: Mapping[str, float], units: Vector, moments: Moments) -> Vector:
+    """Return the relative variance (M,) of values by all drift terms, at a moment such as ``moments`` (N,).
+
+    ``units`` (M,) are as in ``drift_covariances``.
+    """
+    speed = variances[PROBE] * float(np.square(moments.slowness(moments.usual_probe_ms)).mean())
+    return np.asarray(variances[RELATIVE] + variances[ADDED] * np.square(units) + speed, dtype=np.float64)
 
 
 def _exponential_kernel(first_s: Vector, second_s: Vector) -> Vector:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgenas.costs import Genes, Vector
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.features import part_features, part_similarities, plain_features
 from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
 from edgenas.profilers.latency.prior import Features, Observations, PartBasis
@@ -32,7 +33,7 @@ def fit_part_costs(
     space: SearchSpace,
     genes: Genes,
     latency_ms: Vector,
-    at_s: Vector | None = None,
+    moments: Moments | None = None,
     source_costs: Sequence[PartCosts] = (),
 ) -> PartProcess:
     """Fit the costs of ``space.distinct_parts`` to latencies of whole subnets.
@@ -41,13 +42,13 @@ def fit_part_costs(
         space: The search space.
         genes: The measured subnets (N, G).
         latency_ms: Their latencies (N,), ms.
-        at_s: When each was measured, seconds (N,); None allows for no drift.
+        moments: When each was measured (N,); None allows for no drift.
         source_costs: The costs of the same parts on other targets.
     """
-    return fit_with_transfer(part_basis(space, source_costs), part_count_matrix(space, genes), latency_ms, at_s)
+    return fit_with_transfer(part_basis(space, source_costs), part_count_matrix(space, genes), latency_ms, moments)
 
 
-def fit_with_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
+def fit_with_transfer(basis: PartBasis, counts: Vector, values: Vector, moments: Moments | None = None) -> PartProcess:
     """Fit as ``fit_part_process`` does, with a transfer weight that is estimated from the values (N,).
 
     Costs on another runtime can mislead, and a few values cannot tell. So the transfer weight is the mean of some,
@@ -55,10 +56,10 @@ def fit_with_transfer(basis: PartBasis, counts: Vector, values: Vector, at_s: Ve
     et al., Statistical Science 14, 1999, which would average the predictions).
     """
     if basis.source_features is None:
-        return fit_part_process(basis, counts, values, at_s)
+        return fit_part_process(basis, counts, values, moments)
 
     def fit_at(transfer_weight: float) -> PartProcess:
-        return fit_part_process(replace(basis, transfer_weight=transfer_weight), counts, values, at_s)
+        return fit_part_process(replace(basis, transfer_weight=transfer_weight), counts, values, moments)
 
     fits = {transfer_weight: fit_at(transfer_weight) for transfer_weight in _TRANSFER_WEIGHTS}
     log_likelihoods = np.array([process.log_marginal_likelihood() for process in fits.values()])
@@ -72,7 +73,8 @@ def part_process_to_dict(process: PartProcess) -> dict[str, Any]:
     observations = process.observations
     return {
         "latency_ms": observations.values.tolist(),
-        "at_s": observations.at_s.tolist(),
+        "at_s": observations.moments.at_s.tolist(),
+        "probe_ms": [None if np.isnan(each) else each for each in observations.moments.probe_ms.tolist()],
         "weights": observations.weights.tolist(),
         "variances": dict(process.variances),
         "transfer_weight": process.basis.transfer_weight,
@@ -83,8 +85,10 @@ def part_process_from_dict(
     space: SearchSpace, genes: Genes, state: Mapping[str, Any], source_costs: Sequence[PartCosts] = ()
 ) -> PartProcess:
     """Return the process of a ``part_process_to_dict``."""
-    vectors = (np.array(state[name], dtype=np.float64) for name in ("latency_ms", "at_s", "weights"))
-    observations = Observations(part_count_matrix(space, genes), *vectors)
+    latency_ms, at_s, probe_ms, weights = (
+        np.array(state[name], dtype=np.float64) for name in ("latency_ms", "at_s", "probe_ms", "weights")
+    )
+    observations = Observations(part_count_matrix(space, genes), latency_ms, Moments(at_s, probe_ms), weights)
     basis = replace(part_basis(space, source_costs), transfer_weight=state["transfer_weight"])
     return PartProcess(basis, observations, state["variances"])
 

@@ -13,7 +13,11 @@ from edgenas.costs import Vector
 from edgenas.errors import UsageError
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.drift import (
+    ADDED,
     DRIFTS,
+    PROBE,
+    RELATIVE,
+    Moments,
     cross_drift_covariances,
     drift_covariances,
     drift_variance,
@@ -49,7 +53,8 @@ class PartProcess:
     The cost of part p is ``base[p] * (1 + deviation[p])``. The deviations are jointly normal with mean zero, and
     similar parts deviate alike. A measured value is the overhead plus its parts' costs, times
     exp(curve + drift + noise): the curve is a smooth function of that sum, and drift is a slow process in time that
-    all values share, relative or added, as on a machine that others use as well. Sums of normals are normal, so the
+    all values share, relative or added, as on a machine that others use as well, and a power of the speed probe's
+    time. Sums of normals are normal, so the
     posterior of the costs is exact (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning,
     2006, chapters 2 and 5) except for the logarithm, which is linearized at the posterior mean (Laplace's
     approximation, section 3.4 there). The mean is a table of costs that are added up. Variance components maximize
@@ -123,33 +128,40 @@ class PartProcess:
         projected = jacobian @ posterior.covariance
         cross = projected @ posterior.jacobian.T
         variance = np.einsum("ij,ij->i", projected, jacobian) - np.einsum("ij,ij->i", cross @ posterior.inverse, cross)
-        mean_drift = drift_variance(self._mean_drift_variances, posterior.prior.unit / values)
+        mean_drift = self._mean_drift_variance(posterior.prior.unit / values)
         std: Vector = values * np.sqrt(np.maximum(variance, 1e-12) + mean_drift)
         return std
 
+    def _mean_drift_variance(self, units: Vector) -> Vector:
+        """Return the relative variance (M,) of values by the mean drift over all measured values."""
+        means = {name: self.variances[name] * mean for name, mean in self._mean_drift_variances.items()}
+        return means[RELATIVE] + means[ADDED] * np.square(units) + means[PROBE]
+
     @cached_property
     def _mean_drift_variances(self) -> dict[str, float]:
-        means = mean_drift_variances(self.observations.at_s)
-        return {name: self.variances[name] * mean for name, mean in means.items()}
+        return mean_drift_variances(self.observations.moments)
 
     def drift_std(self, values: Vector) -> Vector:
         """Return the relative standard deviation (M,) of values (M,) by drift at one moment."""
-        return np.asarray(np.sqrt(drift_variance(self.variances, self._posterior.prior.unit / values)))
+        units = self._posterior.prior.unit / values
+        return np.asarray(np.sqrt(drift_variance(self.variances, units, self.observations.moments)))
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def estimate_drift(self, at_s: Vector, values: Vector) -> Vector:
-        """Return the drift (M,) of values (M,) at times (M,), as logarithms, from the fitted values around these times.
+    def estimate_drift(self, moments: Moments, values: Vector) -> Vector:
+        """Return the drift (M,) of values (M,) at moments (M,), as logarithms, from the fitted values around these.
 
         Above zero the device was slower than on average.
         """
         posterior, unit = self._posterior, self._posterior.prior.unit
         linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
-        cross = cross_drift_covariances(self.observations.at_s, unit / linearization.expected, at_s, unit / values)
+        cross = cross_drift_covariances(
+            self.observations.moments, unit / linearization.expected, moments, unit / values
+        )
         total = sum(self.variances[name] * covariance for name, covariance in cross.items())
         return np.asarray(total @ (posterior.inverse @ linearization.response), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def estimate_drift_leave_one_out(self, counts: Vector, measured: Vector, at_s: Vector) -> Vector:
+    def estimate_drift_leave_one_out(self, counts: Vector, measured: Vector, moments: Moments) -> Vector:
         """Return the drift (M,) of each new value, as a logarithm, estimated from the other new values.
 
         The model is a common level of any size and drifts around it with the fitted variances (leave-one-out
@@ -158,11 +170,11 @@ class PartProcess:
         Args:
             counts: The sums (M, P).
             measured: Their measured values (M,).
-            at_s: When each was measured, seconds (M,).
+            moments: When each was measured (M,).
         """
         expected = self.predict(counts)
         units = self._posterior.prior.unit / expected
-        drifts = drift_covariances(at_s, units, around_mean=False)
+        drifts = drift_covariances(moments, units, self.observations.moments.usual_probe_ms, around_mean=False)
         total = _UNKNOWN_SPEED_VARIANCE + sum(self.variances[name] * drift for name, drift in drifts.items())
         total = total + np.diag(self.noise_std**2 + MIN_NOISE**2 + (self.predict_std(counts) / expected) ** 2)
         inverse, residual = np.linalg.inv(total), np.log(measured / expected)
@@ -226,7 +238,7 @@ class _Posterior:
         cross = covariance @ linearization.jacobian.T
         total = linearization.jacobian @ cross + np.diag(noise_variance(variances, observations.weights))
         if any(variances[name] > 0 for name in DRIFTS):
-            drifts = drift_covariances(observations.at_s, prior.unit / linearization.expected)
+            drifts = drift_covariances(observations.moments, prior.unit / linearization.expected)
             total += sum(variances[name] * drift for name, drift in drifts.items())
         inverse = np.asarray(np.linalg.inv(total), dtype=np.float64)
         mean = cross @ (inverse @ linearization.response)
@@ -251,7 +263,7 @@ def _enforce_lower_bounds(free_mean: Vector, covariance: Vector, lower_bounds: V
     return mean
 
 
-def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vector | None = None) -> PartProcess:
+def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, moments: Moments | None = None) -> PartProcess:
     """Fit a process to measured values of sums.
 
     One thread is used: the matrices are small, several threads that wait for each other on busy cores took 40 times
@@ -261,31 +273,32 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, at_s: Vec
         basis: Everything known before measuring.
         counts: How often each part occurs in each value (N, P).
         values: The values (N,).
-        at_s: When each was measured, seconds (N,). If they are equal or None, no drift is fitted.
+        moments: When each was measured (N,). Where times are equal, no drift over time is fitted.
 
     Raises:
         UsageError: Without values, for values that are not above zero, and for times that are not finite.
     """
-    times = np.zeros(len(values)) if at_s is None else at_s
-    if not (len(values) and (values > 0).all() and np.isfinite(values).all() and np.isfinite(times).all()):
+    moments = Moments.at(np.zeros(len(values))) if moments is None else moments
+    if not (len(values) and (values > 0).all() and np.isfinite(values).all() and np.isfinite(moments.at_s).all()):
         raise UsageError("at least one value is needed to fit, all above 0 and finite, and finite times; measure again")
-    observations = Observations(counts, values, times, np.ones(len(values)))
     with threadpool_limits(1):
-        return _fit_reweighted(basis, observations, with_drift=bool(np.ptp(times)))
+        return _fit_reweighted(basis, Observations(counts, values, moments, np.ones(len(values))))
 
 
-def _fit_reweighted(basis: PartBasis, observations: Observations, *, with_drift: bool) -> PartProcess:
+def _fit_reweighted(basis: PartBasis, observations: Observations) -> PartProcess:
     """Estimate variances and sample weights in turn."""
-    prior = Prior.fit(basis, observations)
-    variances = {name: initial_variance(name) for name in [*basis.term_names, *(DRIFTS if with_drift else ()), "noise"]}
-    absent = {name: 0.0 for name in DRIFTS if not with_drift}
+    prior, moments = Prior.fit(basis, observations), observations.moments
+    shown = {PROBE: np.ptp(moments.slowness(1.0)), RELATIVE: np.ptp(moments.at_s), ADDED: np.ptp(moments.at_s)}
+    drifts = [name for name in DRIFTS if shown[name]]
+    variances = {name: initial_variance(name) for name in [*basis.term_names, *drifts, "noise"]}
+    absent = {name: 0.0 for name in DRIFTS if name not in drifts}
     deviations = np.zeros(len(prior.lower_bounds))
     rows = np.unique(np.linspace(0, len(observations.values) - 1, _MAX_FOR_VARIANCES).astype(int))
     for _ in range(_ITERATIONS):
         linearization = Linearization.at(deviations, prior, observations)
         sample = linearization.select_rows(rows)
-        drifts = drift_covariances(observations.at_s[rows], prior.unit / sample.expected) if with_drift else {}
-        terms = {**sample.term_covariances(prior), **drifts}
+        covariances = drift_covariances(moments[rows], prior.unit / sample.expected, moments.usual_probe_ms)
+        terms = {**sample.term_covariances(prior), **{name: covariances[name] for name in drifts}}
         variances = estimate_variances(terms, sample.response, observations.weights[rows], variances)
         covariance = prior.covariance(variances)
         posterior = _Posterior.condition(prior, covariance, linearization, observations, {**variances, **absent})

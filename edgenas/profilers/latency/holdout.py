@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.latency.conditions import ConditionsSummary
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
 from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms
@@ -221,8 +222,7 @@ def evaluate_holdout(
     errors = predicted / measured - 1
     absolute, pairs = np.abs(errors), np.column_stack([predicted, measured])
     residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured, with_drift=True)
-    at_s = np.array([measurement.taken_s for measurement in measurements])
-    drift = process.estimate_drift(at_s[held_out], predicted)
+    drift = process.estimate_drift(Moments.of(measurements)[held_out], predicted)
     fastest, slowest = int(latency.argmin()), int(latency.argmax())
     ids = [architecture.id for architecture in space.decode(genes[[fastest, slowest]])]
     return HoldoutReport(

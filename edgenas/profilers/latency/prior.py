@@ -9,6 +9,7 @@ import numpy as np
 
 from edgenas.costs import Vector
 from edgenas.profilers.latency.curve import CURVE_KNOTS, interpolation_weights
+from edgenas.profilers.latency.drift import Moments
 
 MIN_NOISE = 0.002
 OUTLIER_DEVIATIONS = 2.5  # a value further off, in standard deviations, loses weight
@@ -27,13 +28,13 @@ class Observations:
     Attributes:
         counts: How often each part occurs in each value (N, P).
         values: The values (N,).
-        at_s: When each was measured, seconds (N,).
+        moments: When each was measured (N,).
         weights: Sample weights (N,), at most 1, less for outliers.
     """
 
     counts: Vector
     values: Vector
-    at_s: Vector
+    moments: Moments
     weights: Vector
 
 

@@ -15,6 +15,7 @@ from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import Schema, parse_dataclass, rename_keys
 from edgenas.profilers.latency.curve import Curve
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import (
@@ -46,13 +47,16 @@ def _upgrade_from_6(body: Mapping[str, Any]) -> dict[str, Any]:
 def _upgrade_from_7(body: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the variances of version 7, which had other covariances: the costs are fitted to the same values anew.
 
+    These were scaled to one speed of the CPU, so they have no speed probe.
+
     The holdout report is still that of the older fit. Without the digest the next ``edgenas profile`` makes the
     table again, from recorded measurements.
     """
     posterior = body["posterior"]
     if posterior is None:
         return dict(body)
-    return {**body, "inputs_digest": "", "posterior": {**posterior, "variances": {}}}
+    probe_ms = [None] * len(posterior["at_s"])
+    return {**body, "inputs_digest": "", "posterior": {**posterior, "probe_ms": probe_ms, "variances": {}}}
 
 
 TABLE_SCHEMA = Schema("latency_table", 8, {6: _upgrade_from_6, 7: _upgrade_from_7})
@@ -234,10 +238,10 @@ class LatencyTable:
         """
         _check_enough_subnets(held_out, _MIN_FITTED_WITH_SOURCES if source_tables else _MIN_FITTED)
         latency, memory = latencies_and_peaks(measurements)
-        at_s = np.array([measurement.taken_s for measurement in measurements])
+        moments = Moments.of(measurements)
         source_costs = tuple(table.source_costs_for(space) for table in source_tables)
         fitted = ~held_out
-        process = fit_part_costs(space, genes[fitted], latency[fitted], at_s[fitted], source_costs)
+        process = fit_part_costs(space, genes[fitted], latency[fitted], moments[fitted], source_costs)
         has_memory = memory[fitted].any()
         table = cls(
             space,

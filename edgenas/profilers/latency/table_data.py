@@ -12,10 +12,11 @@ from annotated_types import Ge, Interval, MinLen
 from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError
 from edgenas.files import parse_dataclass
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_process_from_dict, part_process_to_dict
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
-from edgenas.profilers.measure.protocol import Amount, Number
+from edgenas.profilers.measure.protocol import Amount, Milliseconds, Number
 from edgenas.space import SearchSpace
 
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
@@ -82,6 +83,7 @@ class _PosteriorData:
     others: list[_SourceCostsData]
     latency_ms: list[_Latency]
     at_s: list[Number]
+    probe_ms: list[Milliseconds | None]
     weights: list[_Weight]
     variances: dict[str, Amount]
     transfer_weight: Annotated[float, Interval(ge=0, le=1)]
@@ -104,7 +106,7 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
     """
     parsed = parse_dataclass(_PosteriorData, data, "posterior")
     count = len(parsed.architectures)
-    for name in ("latency_ms", "at_s", "weights"):
+    for name in ("latency_ms", "at_s", "probe_ms", "weights"):
         _check_length(name, len(getattr(parsed, name)), count, "subnets")
     for costs in parsed.others:
         _check_length("parts_ms of others", len(costs.parts_ms), len(space.distinct_parts), "parts")
@@ -113,8 +115,8 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
         PartCosts(costs.overhead_ms, np.array(costs.parts_ms, dtype=np.float64)) for costs in parsed.others
     )
     if not parsed.variances:  # of an earlier version
-        latency_ms, at_s = np.array(parsed.latency_ms), np.array(parsed.at_s)
-        return fit_part_costs(space, genes, latency_ms, at_s, source_costs), genes, source_costs
+        moments = Moments.at(np.array(parsed.at_s))
+        return fit_part_costs(space, genes, np.array(parsed.latency_ms), moments, source_costs), genes, source_costs
     process = part_process_from_dict(space, genes, asdict(parsed), source_costs)
     if wrong := sorted(set(process.variances) ^ set(process.term_names)):
         raise FormatError(

@@ -10,7 +10,7 @@ from edgenas.costs import Vector
 from edgenas.profilers.latency.prior import MIN_NOISE
 
 # Prior medians of the variances; a factor of 7 is one standard deviation.
-_PRIOR_MEDIANS = {"overhead": 1e-4, "curve": 1e-3, "drift": 3e-4, "noise": 1e-3}
+_PRIOR_MEDIANS = {"overhead": 1e-4, "curve": 1e-3, "drift": 3e-4, "probe": 0.25, "noise": 1e-3}
 _DEVIATION_MEDIAN, _LOG_DEVIATION = 6e-3, 2.0
 _MIN_VARIANCE, _MAX_VARIANCE = 1e-7, 1.0
 # Base costs are fitted to the same values, and a device is refused that drifts by more than a tenth, which is both

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from edgenas.profilers.latency.drift import (
+    ADDED,
     DRIFTS,
+    PROBE,
+    RELATIVE,
+    Moments,
     cross_drift_covariances,
     drift_covariances,
     drift_variance,
@@ -17,40 +21,56 @@ from edgenas.profilers.latency.drift import (
 def test_drift_by_hand() -> None:
     """Two moments that are far apart share nothing: each is half a unit off their mean, which is half as uncertain."""
     at_s = np.array([0.0, 1e6])
-    for name, drift in drift_covariances(at_s, np.ones(len(at_s))).items():
-        np.testing.assert_allclose(drift, [[0.5, -0.5], [-0.5, 0.5]])
-        assert mean_drift_variances(at_s)[name] == pytest.approx(0.5)
+    found = drift_covariances(Moments.at(at_s), np.ones(len(at_s)))
+    for name in (RELATIVE, ADDED):
+        np.testing.assert_allclose(found[name], [[0.5, -0.5], [-0.5, 0.5]])
+        assert mean_drift_variances(Moments.at(at_s))[name] == pytest.approx(0.5)
+
+
+def test_the_speed_probe_by_hand() -> None:
+    """Twice and half as slow as usual are one log 2 above and below; unknown speed is the usual one."""
+    moments = Moments(np.zeros(4), np.array([4.0, 2.0, 1.0, np.nan]))
+    two = np.log(2)
+    expected = [[two**2, 0, -(two**2), 0], [0] * 4, [-(two**2), 0, two**2, 0], [0] * 4]
+    np.testing.assert_allclose(drift_covariances(moments, np.ones(4))[PROBE], expected, atol=1e-12)
+    later = Moments(np.zeros(1), np.array([8.0]))
+    cross = cross_drift_covariances(moments, np.ones(4), later, np.ones(1))[PROBE]
+    np.testing.assert_allclose(cross, [[2 * two**2, 0, -2 * two**2, 0]], atol=1e-12)
+    variances = {**dict.fromkeys(DRIFTS, 0.0), PROBE: 0.25}
+    assert drift_variance(variances, np.ones(1), moments) == pytest.approx([0.25 * two**2 / 2])
 
 
 def test_drift_is_the_mean_plus_drift_around_it() -> None:
     """The variances of both add up to one at each moment, and drift around the mean sums to zero."""
     at_s = np.array([0.0, 1.0, 3.0, 20.0, 20.5, 90.0])
-    for name, drift in drift_covariances(at_s, np.ones(len(at_s))).items():
-        np.testing.assert_allclose(drift.sum(axis=0), 0, atol=1e-12)
-        assert np.trace(drift) + 6 * mean_drift_variances(at_s)[name] == pytest.approx(6)
+    found = drift_covariances(Moments.at(at_s), np.ones(len(at_s)))
+    for name in (RELATIVE, ADDED):
+        np.testing.assert_allclose(found[name].sum(axis=0), 0, atol=1e-12)
+        assert np.trace(found[name]) + 6 * mean_drift_variances(Moments.at(at_s))[name] == pytest.approx(6)
 
 
 def test_added_drift_is_a_larger_share_of_small_values() -> None:
     """The same amount is twice the share of half the value, and shares of two values vary as their product."""
     at_s, units = np.array([0.0, 1e6]), np.array([1.0, 2.0])
-    found = drift_covariances(at_s, units)
+    found = drift_covariances(Moments.at(at_s), units)
     np.testing.assert_allclose(found["drift"], [[0.5, -0.5], [-0.5, 0.5]])
     np.testing.assert_allclose(found["drift added"], [[0.5, -1.0], [-1.0, 2.0]])
     alone = {**dict.fromkeys(DRIFTS, 0.0), "drift": 0.01, "drift added": 0.04}
-    np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
+    np.testing.assert_allclose(drift_variance(alone, units, Moments.at(at_s)), [0.01 + 0.04, 0.01 + 4 * 0.04])
 
 
 def test_cross_covariances_of_equal_times_are_covariances() -> None:
     """Between the same values, cross-covariances equal covariances."""
     at_s, units = np.array([0.0, 1.0, 3.0, 20.0]), np.array([1.0, 2.0, 0.5, 1.0])
-    among = drift_covariances(at_s, units)
-    for name, cross in cross_drift_covariances(at_s, units, at_s, units).items():
+    among = drift_covariances(Moments.at(at_s), units)
+    for name, cross in cross_drift_covariances(Moments.at(at_s), units, Moments.at(at_s), units).items():
         np.testing.assert_allclose(cross, among[name], atol=1e-12)
 
 
 def test_distant_times_share_only_the_mean() -> None:
     """A day later, the covariance with these values is only that of their own mean."""
     at_s, units = np.array([0.0, 1.0, 3.0]), np.ones(3)
-    for name, cross in cross_drift_covariances(at_s, units, np.array([86400.0]), np.ones(1)).items():
-        among = drift_covariances(at_s, units, around_mean=False)[name]
-        np.testing.assert_allclose(cross[0], mean_drift_variances(at_s)[name] - among.mean(axis=0), atol=1e-12)
+    moments, day_later = Moments.at(at_s), Moments.at(np.array([86400.0]))
+    for name, cross in cross_drift_covariances(moments, units, day_later, np.ones(1)).items():
+        among = drift_covariances(moments, units, around_mean=False)[name]
+        np.testing.assert_allclose(cross[0], mean_drift_variances(moments)[name] - among.mean(axis=0), atol=1e-12)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgenas.costs import Genes, Vector
 from edgenas.errors import UsageError
 from edgenas.profilers import PublishedTables
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import (
     PartCosts,
     fit_part_costs,
@@ -107,7 +108,9 @@ def test_a_temporary_slowdown_is_compensated() -> None:
         return float(np.std(np.log(ratio)))
 
     quiet = log_error_std(fit_part_costs(_SPACE, genes, latency / slow))
-    without, aware = (log_error_std(fit_part_costs(_SPACE, genes, latency, times)) for times in (None, at_s))
+    without, aware = (
+        log_error_std(fit_part_costs(_SPACE, genes, latency, times)) for times in (None, Moments.at(at_s))
+    )
     assert aware - quiet < (without - quiet) / 2
 
 
@@ -128,7 +131,8 @@ def test_a_value_wrong_by_a_thousand_is_harmless(factor: float) -> None:
     genes, costs = _subnets(60), _by_work()
     latency = _latency(genes, costs) * np.random.default_rng(3).lognormal(0, 0.02, 60)
     latency[5] *= factor
-    assert _errors(fit_part_costs(_SPACE, genes, latency, np.linspace(0.0, 29.5, 60)), costs).mean() < 0.02
+    moments = Moments.at(np.linspace(0.0, 29.5, 60))
+    assert _errors(fit_part_costs(_SPACE, genes, latency, moments), costs).mean() < 0.02
 
 
 @settings(max_examples=15, deadline=None)
@@ -159,7 +163,7 @@ def test_any_measured_values_give_a_fit(count: int, scale: float, damage: str, t
         "half unknown": np.where(half, steady, 0.0),
     }[times]
     source_costs = [PartCosts(0.1, _own(0.3))] if informed else []
-    process = fit_part_costs(_SPACE, genes, latency, at_s, source_costs)
+    process = fit_part_costs(_SPACE, genes, latency, None if at_s is None else Moments.at(at_s), source_costs)
     counts = part_count_matrix(_SPACE, _HELD_OUT)
     predicted = process.predict(counts)
     assert latency.min() / 20 < predicted.min()
@@ -173,7 +177,7 @@ def test_any_measured_values_give_a_fit(count: int, scale: float, damage: str, t
 def test_invalid_latencies_and_times_are_refused(latency: float, at_s: float) -> None:
     """Zero, infinity and not a number are refused."""
     with pytest.raises(UsageError, match="above 0 and finite"):
-        fit_part_costs(_SPACE, _subnets(2), np.array([1.0, latency]), np.array([0.0, at_s]))
+        fit_part_costs(_SPACE, _subnets(2), np.array([1.0, latency]), Moments.at(np.array([0.0, at_s])))
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.04])
@@ -241,7 +245,7 @@ def test_very_few_subnets_are_enough(count: int) -> None:
     genes = _subnets(count)
     for source_costs in ((), [PartCosts(0.1, _own(0.3))]):
         process = fit_part_costs(
-            _SPACE, genes, _latency(genes, _own(0.1)), np.linspace(0.0, count / 2, count), source_costs
+            _SPACE, genes, _latency(genes, _own(0.1)), Moments.at(np.linspace(0.0, count / 2, count)), source_costs
         )
         assert _errors(process, _own(0.1)).mean() < 0.2
 

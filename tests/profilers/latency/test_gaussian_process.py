@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgenas.costs import Vector
-from edgenas.profilers.latency.drift import DRIFTS
+from edgenas.profilers.latency.drift import DRIFTS, Moments
 from edgenas.profilers.latency.gaussian_process import PartProcess, fit_part_process
 from edgenas.profilers.latency.prior import Features, Observations, PartBasis
 
@@ -30,7 +30,7 @@ _VARIANCES = {
 
 def _process(counts: list[list[float]], values: list[float], **changed: float) -> PartProcess:
     count = len(values)
-    observations = Observations(np.array(counts), np.array(values), np.zeros(count), np.ones(count))
+    observations = Observations(np.array(counts), np.array(values), Moments.at(np.zeros(count)), np.ones(count))
     return PartProcess(_BASIS, observations, {**_VARIANCES, **changed})
 
 
@@ -67,7 +67,7 @@ def test_similar_parts_learn_from_each_other() -> None:
     """An unmeasured part with a similarity of one half to a measured one becomes more certain."""
     basis = _basis(np.array([[1.0, 0.5], [0.5, 1.0]]))
     counts, values = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 1.0])
-    process = PartProcess(basis, Observations(counts, values, np.zeros(2), np.ones(2)), _VARIANCES)
+    process = PartProcess(basis, Observations(counts, values, Moments.at(np.zeros(2)), np.ones(2)), _VARIANCES)
     measured, alike = process.predict_std(np.eye(2))
     assert measured < alike < 0.2
 
@@ -77,7 +77,7 @@ def test_values_without_weight_count_less() -> None:
     counts, values = np.eye(2), np.array([0.9, 1.1])
 
     def difference(weights: Vector) -> float:
-        costs = PartProcess(_BASIS, Observations(counts, values, np.zeros(2), weights), _VARIANCES).costs
+        costs = PartProcess(_BASIS, Observations(counts, values, Moments.at(np.zeros(2)), weights), _VARIANCES).costs
         return float(costs[1] - costs[0])
 
     assert 0 < difference(np.array([0.1, 0.1])) < difference(np.ones(2))
@@ -101,7 +101,7 @@ def test_the_most_uncertain_sum_is_selected() -> None:
 def test_equal_candidates_are_not_selected_twice() -> None:
     """Once one of two equal candidates is chosen, the other is certain to its noise, and a third comes first."""
     basis = _basis(np.diag([1.0, 1.0, 0.5]))
-    observations = Observations(np.array([[1.0, 0.0, 0.0]]), np.ones(1), np.zeros(1), np.ones(1))
+    observations = Observations(np.array([[1.0, 0.0, 0.0]]), np.ones(1), Moments.at(np.zeros(1)), np.ones(1))
     process = PartProcess(basis, observations, _VARIANCES)
     candidates = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     assert process.select_most_uncertain(candidates, 2) == [0, 2]
@@ -117,8 +117,8 @@ def test_drift_is_estimated_around_fitted_values() -> None:
     """Among equal values nearly all of a later excess is drift; an hour later, drift is unknown."""
     counts, values = np.ones((40, 2)), np.full(40, 2.0)
     values[20:] *= 1.1
-    process = fit_part_process(_BASIS, counts, values, np.arange(40.0) * 3)
-    before, after, later = process.estimate_drift(np.array([30.0, 90.0, 4000.0]), np.full(3, 2.0))
+    process = fit_part_process(_BASIS, counts, values, Moments.at(np.arange(40.0) * 3))
+    before, after, later = process.estimate_drift(Moments.at(np.array([30.0, 90.0, 4000.0])), np.full(3, 2.0))
     assert after - before == pytest.approx(np.log(1.1), rel=0.15)
     assert abs(later) < 0.02
 
@@ -126,12 +126,12 @@ def test_drift_is_estimated_around_fitted_values() -> None:
 def test_deviations_shared_by_all_values_are_drift() -> None:
     """Values that all are a fifth longer than predicted are from a slow moment; a single one is an outlier."""
     process = _process([[1, 0], [0, 1]] * 50, [1.0, 1.0] * 50)
-    counts, at_s = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 5), np.zeros(15)
+    counts, moments = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 5), Moments.at(np.zeros(15))
     expected = process.predict(counts)
     np.testing.assert_allclose(
-        process.estimate_drift_leave_one_out(counts, 1.2 * expected, at_s), np.log(1.2), rtol=0.02
+        process.estimate_drift_leave_one_out(counts, 1.2 * expected, moments), np.log(1.2), rtol=0.02
     )
-    alone = process.estimate_drift_leave_one_out(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, at_s)
+    alone = process.estimate_drift_leave_one_out(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, moments)
     assert alone[4] == pytest.approx(0, abs=1e-9)
     assert 0 < alone[5] < np.log(1.2) / 10
 
@@ -139,8 +139,8 @@ def test_deviations_shared_by_all_values_are_drift() -> None:
 def test_values_of_one_moment_do_not_drift() -> None:
     """Values of equal or unknown times have no drift."""
     counts, values = np.ones((10, 2)), np.full(10, 2.0)
-    for at_s in (None, np.full(10, 7.0)):
-        process = fit_part_process(_BASIS, counts, values, at_s)
+    for moments in (None, Moments.at(np.full(10, 7.0))):
+        process = fit_part_process(_BASIS, counts, values, moments)
         assert process.drift_std(values).max() == 0
 
 
@@ -150,7 +150,7 @@ def test_quiet_batches_show_little_drift() -> None:
     counts = rng.integers(1, 20, (32, 2)).astype(float)
     values = counts.sum(axis=1) * np.exp(rng.normal(0, 0.01, 32))
     at_s = np.concatenate([np.arange(16) * 0.4, 12 + np.arange(16) * 0.4])
-    process = fit_part_process(_BASIS, counts, values, at_s)
+    process = fit_part_process(_BASIS, counts, values, Moments.at(at_s))
     assert np.median(process.drift_std(values)) < 0.025
 
 
@@ -159,9 +159,25 @@ def test_added_and_relative_drift_are_separated() -> None:
     counts = np.random.default_rng(0).integers(1, 20, (200, 2)).astype(float)
     at_s = np.arange(200.0)
     values = counts.sum(axis=1) + np.sin(at_s / 30)  # sums of 2 to 38
-    process = fit_part_process(_BASIS, counts, values, at_s)
+    process = fit_part_process(_BASIS, counts, values, Moments.at(at_s))
     assert process.variances["drift added"] > 10 * process.variances["drift"]
     assert process.costs == pytest.approx([1, 1], rel=0.02)
+
+
+def test_the_speed_probe_explains_slow_values_by_a_fitted_power() -> None:
+    """Values that grow with the 0.7th power of the probe's time give that exponent, and the costs at its median."""
+    rng = np.random.default_rng(0)
+    counts, probe_ms = rng.integers(1, 20, (200, 2)).astype(float), np.exp(rng.normal(0, 0.2, 200)) / 500
+    slowness = probe_ms / np.median(probe_ms)
+    values = counts.sum(axis=1) * slowness**0.7
+    process = fit_part_process(_BASIS, counts, values, Moments(np.zeros(200), probe_ms))
+    assert process.costs == pytest.approx([1, 1], rel=0.01)
+    np.testing.assert_allclose(
+        process.estimate_drift(Moments(np.zeros(200), probe_ms), values), 0.7 * np.log(slowness), atol=0.01
+    )
+    # The exponent is one value of a normal distribution with this variance.
+    assert 0.2 < process.variances["probe"] ** 0.5 < 2
+    assert process.drift_std(values)[0] == pytest.approx(process.variances["probe"] ** 0.5 * 0.2, rel=0.15)
 
 
 def test_the_mean_drift_is_uncertain() -> None:
@@ -183,7 +199,7 @@ def test_log_marginal_likelihood_by_hand() -> None:
 def test_the_likelihood_is_largest_at_the_true_variance() -> None:
     """Values of parts that deviate by 20% are likelier with deviations of 20% than with 2% or 200%."""
     costs = np.exp(np.random.default_rng(1).normal(0, 0.2, 40))
-    basis, observations = _basis(np.eye(40)), Observations(np.eye(40), costs, np.zeros(40), np.ones(40))
+    basis, observations = _basis(np.eye(40)), Observations(np.eye(40), costs, Moments.at(np.zeros(40)), np.ones(40))
     found = [PartProcess(basis, observations, {**_VARIANCES, "own": own, "noise": 1e-3}) for own in (4e-4, 0.04, 4.0)]
     few, right, many = (process.log_marginal_likelihood() for process in found)
     assert right > max(few, many)

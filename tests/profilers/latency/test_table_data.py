@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgenas.errors import UsageError
+from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.table_data import posterior_from_dict, posterior_to_dict
 from edgenas.space import MobileNetV3
@@ -19,7 +20,7 @@ _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28), classes=10)
 _GENES = _SPACE.sample_distinct(12, np.random.default_rng(0))
 _SOURCE_COSTS = (PartCosts(0.1, 0.02 + _SPACE.part_costs(macs) / 1e7),)
 _LATENCY = 0.05 + _SPACE.sum_over_parts(_GENES, 0.01 + _SPACE.part_costs(macs) / 1e7)
-_PROCESS = fit_part_costs(_SPACE, _GENES, _LATENCY, np.linspace(0.0, 5.5, 12), _SOURCE_COSTS)
+_PROCESS = fit_part_costs(_SPACE, _GENES, _LATENCY, Moments.at(np.linspace(0.0, 5.5, 12)), _SOURCE_COSTS)
 
 
 def _plain() -> dict[str, Any]:
