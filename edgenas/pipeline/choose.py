@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from edgenas.costs import Budget
@@ -135,7 +137,8 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    order = rank_candidates(front, budget)[:_MOST_TRIES].tolist()
+    candidates = rank_candidates(front, budget).tolist()
+    most = min(len(candidates), _MOST_TRIES)
     front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
     inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
@@ -146,16 +149,21 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
                 progress.say(f"choose    already done ({choice.arch})")
                 return choice
         rejected: list[RejectedCandidate] = []
+        memory_ratios: list[float] = []
         with (
             MeasurementStore(workspace.measurement_log(target), target, SETTINGS) as store,
-            progress.step("choose", len(order)) as bar,
+            progress.step("choose", most) as bar,
         ):
-            for index in order:
+            while len(rejected) < most:
+                index = _next_candidate(front, candidates, budget, memory_ratios)
+                candidates.remove(index)
                 architecture = workspace.space.decode(front.genes[index : index + 1])[0]
                 predicted = _read_prediction(front, index)
                 bar(len(rejected), f"trying {architecture}")
                 measured = _measure_candidate(workspace, architecture, target, store)
                 _warn_of_misfit(workspace, predicted, measured)
+                if measured.peak_bytes is not None and predicted.peak_bytes > 0:
+                    memory_ratios.append(measured.peak_bytes / predicted.peak_bytes)
                 reason = find_shortfall(measured, budget, max_drop)
                 if reason is None:
                     found = (predicted, measured, tuple(rejected), inputs_digest)
@@ -168,6 +176,16 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
         f"none of the {len(rejected)} best candidates kept the budget ({budget}) on {target.name} when measured; the"
         f" last, {rejected[-1].architecture}: {rejected[-1].reason}; raise the budget or profile longer"
     )
+
+
+def _next_candidate(front: Front, candidates: Sequence[int], budget: Budget, memory_ratios: Sequence[float]) -> int:
+    """Return the best candidate that keeps the memory budget if it is off its prediction as those tried are.
+
+    Predictions of memory are off by nearly the same factor for all, so that the first candidate tells of the others.
+    Where none keeps it, the best candidate is next.
+    """
+    factor = median(memory_ratios) if memory_ratios else 1.0
+    return next((each for each in candidates if factor * front.peak_bytes[each] <= budget.memory_bytes), candidates[0])
 
 
 def _read_prediction(front: Front, index: int) -> Prediction:

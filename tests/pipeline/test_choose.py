@@ -106,6 +106,19 @@ def test_a_candidate_that_falls_short_makes_room_for_the_next(
     assert any("trying the next candidate" in line for line in run.workspace.progress.lines)
 
 
+def test_memory_that_is_predicted_too_low_is_learned_from_the_first_candidate(
+    run: en.Run, set_measured: SetMeasured
+) -> None:
+    """Of predictions of 1.98, 1.96, 1.9 and 1.5 MB for a budget of 2 MB, the first proves 3% low: 1.9 is next."""
+    front = run.front(target())
+    peaks = np.array([1.5e6, 1.9e6, 1.96e6, 1.98e6])
+    dataclasses.replace(front, peak_bytes=peaks).save(run.folder.front(target().name))
+    set_measured([dataclasses.replace(FITS, peak_bytes=2_039_400), FITS])
+    choice = choose(run)
+    assert choice.arch == front.architectures()[1]
+    assert [each.architecture for each in choice.rejected] == [front.architectures()[3].id]
+
+
 def test_a_larger_loss_of_accuracy_can_be_allowed(run: en.Run, set_measured: SetMeasured) -> None:
     """With two points allowed, a file that loses one and a half is kept."""
     set_measured([TOO_WRONG])
