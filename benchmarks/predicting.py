@@ -52,7 +52,6 @@ from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
-from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.profilers import Batch, Measurement
@@ -72,6 +71,8 @@ TARGETS = {
     "litert-fp32": ("litert", "fp32", 1),
     "onnxruntime-fp32-2-threads": ("onnxruntime", "fp32", 2),
 }
+# The recording's medians are brought to one speed of the CPU: latency changes by this power of the speed probe's time.
+EXPONENT = 0.5
 HELD_OUT = 200
 MOST = 60  # of a way in a turn
 SUBNETS, HELD_OUT_OF_TURN = 16, 4  # of a turn; the latter are held out by the table itself
@@ -301,7 +302,7 @@ class Measuring:
             def keep(number: int | None, found: Measurement) -> None:
                 way, name = ("reference", "") if number is None else items[number][:2]
                 self.record.add(
-                    way=way, name=name, turn=turn, unscaled_ms=found.unscaled_median_ms, device_s=found.device_s,
+                    way=way, name=name, turn=turn, unscaled_ms=found.median_ms, device_s=found.device_s,
                     taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip

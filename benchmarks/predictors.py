@@ -33,6 +33,7 @@ from scipy.stats import kendalltau
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.predicting import (
+    EXPONENT,
     HELD_OUT,
     SPACE,
     Record,
@@ -42,7 +43,6 @@ from benchmarks.predicting import (
     kernel_keys,
 )
 from edgenas.costs import Genes, Vector
-from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.latency.drift import drift_covariances
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess

@@ -38,6 +38,8 @@ _RANDOM_BATCHES = 2  # before the table chooses what to measure
 _LEAST_HELD_OUT = 20  # for a target error
 _MOST = 4000  # more subnets teach nothing
 _MOST_MINUTES = 1440
+# Part of a table's digest: earlier tables were fitted to medians scaled to one speed, and are made again from the log.
+_FITTED_TO = "raw medians"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def profile(
     sources = [load_source_table(workspace, target, source) for source in source_tables]
     plan_digest = digest_of_inputs(space.short_hash, target.to_dict(), SETTINGS.to_dict())
     costs = [[source.overhead_ms, source.source_costs_for(space).part_ms.tolist()] for source in sources]
-    inputs_digest = digest_of_inputs(plan_digest, costs)
+    inputs_digest = digest_of_inputs(plan_digest, costs, _FITTED_TO)
     path = folder.table(target.name)
     with folder.writing():
         if path.exists():

@@ -138,7 +138,7 @@ class TableSamples:
     def _correct(self, count: int) -> list[Measurement]:
         """Return the first ``count`` measurements, corrected for the drift that the reference had shown by then."""
         if count not in self._corrections:
-            found = self._store.correct_drift(self._measurements[:count], self._end_s(count))
+            found = self._store.with_drift(self._measurements[:count], self._end_s(count))
             self._corrections[count] = found
         return self._corrections[count]
 
