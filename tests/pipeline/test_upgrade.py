@@ -182,13 +182,17 @@ def test_nothing_is_measured_again(old: Path) -> None:
 
 @pytest.mark.usefixtures("no_work")
 def test_a_table_is_fitted_again_without_the_device(old: Path) -> None:
-    """Without its table the run has the same one again from the upgraded plan and measurements."""
+    """Without its table the run has one of the same subnets again, from the upgraded plan and measurements.
+
+    Its costs are others, because version 1 scaled the medians that it was fitted to.
+    """
     run = Run(old, progress=Silent())
     target = run.target("localhost")
     upgraded = run.table(target)
     run.folder.table(TARGET).unlink()
     again = run.profile(target, minutes=0.01)
-    assert np.allclose(again.part_ms, upgraded.part_ms, rtol=1e-3)
+    assert np.array_equal(again.fitted_genes, upgraded.fitted_genes)
+    assert np.corrcoef(again.part_ms, upgraded.part_ms)[0, 1] > 0.99
     assert again.holdout is not None
     assert upgraded.holdout is not None
     assert again.holdout.device_s == pytest.approx(upgraded.holdout.device_s)
