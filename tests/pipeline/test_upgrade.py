@@ -191,6 +191,8 @@ def test_a_table_is_fitted_again_without_the_device(old: Path) -> None:
     upgraded = run.table(target)
     run.folder.table(TARGET).unlink()
     again = run.profile(target, minutes=0.01)
+    assert again.fitted_genes is not None
+    assert upgraded.fitted_genes is not None
     assert np.array_equal(again.fitted_genes, upgraded.fitted_genes)
     assert np.corrcoef(again.part_ms, upgraded.part_ms)[0, 1] > 0.99
     assert again.holdout is not None
