@@ -8,9 +8,7 @@ others. First the same model is measured many times:
 - 10 + 50: ten warm-up runs and the mean of 50 runs in one process, nn-Meter's
   method (L. Zhang et al., nn-Meter, MobiSys 2021);
 - one process: the median of the uninterrupted runs, after three warm-up runs,
-  in the same device time, corrected by the speed probe around each run:
-  edgenas's method for the subnets of a table;
-- one process, not scaled: the same without the correction;
+  in the same device time: edgenas's method for the subnets of a table;
 - two processes, four processes: the median of their medians in the same time;
   rejected processes are not repeated;
 - default: ``edgenas measure`` of a single model, with its default settings.
@@ -51,7 +49,6 @@ from edgenas.devices import Device, Target, connect_device
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, iter_measurements
-from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -60,8 +57,7 @@ NN_METER = MeasureSettings(
 )
 PROCESSES = 4
 FIXED, DEFAULT, TOGETHER, WITHIN = "10 + 50", "default", "mean of all methods", "within one batch"
-UNSCALED = "one process, not scaled"
-WAYS = (FIXED, "four processes", "two processes", "one process", UNSCALED, DEFAULT)
+WAYS = (FIXED, "four processes", "two processes", "one process", DEFAULT)
 LEAST_MACS, MOST_MACS = 170e6, 340e6
 
 
@@ -110,7 +106,7 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
 def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
     """So many processes of a file by one agent, with none tried again."""
     found = iter_measurements([model] * count, target, device=device, settings=settings)
-    return MeasurementResult(tuple(scale_to_common_baseline([each for each in found if isinstance(each, Measurement)])))
+    return MeasurementResult(tuple(each for each in found if isinstance(each, Measurement)))
 
 
 def of_rounds(rounds: MeasurementResult) -> Found:
@@ -147,12 +143,6 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
     )  # fmt: skip
 
 
-def unscaled(model: Path, target: Target, device: Device, settings: MeasureSettings) -> Found:
-    """Measure the median of one process without correction."""
-    (one,) = processes(model, target, device, settings, 1).measurements
-    return Found(one.unscaled_median_ms, None, one.device_s, 1, int(one.is_rejected))
-
-
 def print_spread(
     models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool, wanted: Sequence[str]
 ) -> None:
@@ -168,7 +158,6 @@ def print_spread(
             "four processes": median_of(PROCESSES),
             "two processes": median_of(2),
             "one process": median_of(1),
-            UNSCALED: lambda model: unscaled(model, target, device, equal[1]),
         }
         print_ways({name: way for name, way in ways.items() if name in wanted}, models, blocks, busy)
         if DEFAULT not in wanted:

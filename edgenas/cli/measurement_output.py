@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgenas.cli.common import format_peak_bytes, print_table
 from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, rank_results
+from edgenas.profilers.measure.cpu_speed import speed_variation
+from edgenas.profilers.measure.measurement import MAX_PROBE_DEVIATION
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from edgenas.profilers import RankedModel
     from edgenas.profilers.measure.models import Outcome
 
-_NO_CHANGE = 0.0005  # as a share of the latency
 _COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "validity")
 
 
@@ -108,19 +109,18 @@ def format_conditions(results: Sequence[MeasurementResult]) -> str:
     ]
     rejected = sum(len(result.rejected) for result in results)
     parts += [_format_speed([measurement for result in results for measurement in result.measurements])]
-    parts += [f"{rejected} disturbed processes rejected"] if rejected else []
+    parts += [f"{rejected} rejected process{'es' * (rejected > 1)}"] if rejected else []
     return ", ".join(part for part in parts if part)
 
 
 def _format_speed(measurements: Sequence[Measurement]) -> str:
-    """Return how far the device was from its baseline speed, which measurements were corrected for."""
-    probed = [measurement for measurement in measurements if measurement.probe_ms or measurement.drift is not None]
-    if not probed:
+    """Return how steady the CPU was."""
+    variation, disturbed = speed_variation(measurements), sum(one.is_disturbed for one in measurements)
+    if variation is None:
         return "speed not probed"
-    slowdown = max((measurement.slowdown for measurement in probed), key=abs)
-    if abs(slowdown) < _NO_CHANGE:
-        return "at its baseline speed"
-    return f"up to {abs(slowdown):.1%} {'slower' if slowdown > 0 else 'faster'} than its baseline speed, corrected for"
+    text = f"the CPU's speed varied by {variation:.1%} between runs"
+    off = f" and was over {MAX_PROBE_DEVIATION:.0%} off in {disturbed} of {len(measurements)} processes"
+    return text + off if disturbed else text
 
 
 def _format_range(name: str, values: Sequence[Any]) -> str:

@@ -229,7 +229,7 @@ def load_library_pages(folder: str) -> None:
 
 
 def measure_in_child_process(
-    runtime: Any, request: dict[str, Any], model: dict[str, Any], board: Any, baseline_probe_ms: float | None
+    runtime: Any, request: dict[str, Any], model: dict[str, Any], board: Any
 ) -> dict[str, Any]:
     """Measure one model in a process of its own; return its answer, or its failure."""
     seconds, started = request["settings"]["model_timeout_seconds"], time.monotonic()
@@ -240,7 +240,6 @@ def measure_in_child_process(
     if "window" in answer:
         window, runs, probed_s = (answer.pop(key) for key in ("window", "runs", "probed_s"))
         after["lowest_frequency_khz"] = board.lowest_frequency_khz(window)
-        after["baseline_probe_ms"] = baseline_probe_ms if answer["probe_ms"] else None
         answer.update(board.energy_fields(window, runs, probed_s))
     if "placement" in answer:
         request["placed"][model["path"]] = answer["placement"]
@@ -374,19 +373,13 @@ def answer_request(answers: TextIO) -> int:
     board.measure_idle_power()
     move_off_cpus(cpus)
     importlib.import_module("sampling").relative_half_width([1.0, 2.0])  # before the forks, which share what that loads
-    baselines = importlib.import_module("speed_probe").BaselineSpeeds(request, version)
-    baseline_ms = baselines.baseline_ms
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}
-    try:
-        for model in request["models"]:
-            answer = failed.get(model["path"]) or measure_in_child_process(runtime, request, model, board, baseline_ms)
-            if answer["kind"] == "failed":
-                failed[model["path"]] = answer
-            send(**{**answer, "id": model["id"]})
-            baselines.add(answer.get("probe_ms"))
-    finally:
-        baselines.write()
+    for model in request["models"]:
+        answer = failed.get(model["path"]) or measure_in_child_process(runtime, request, model, board)
+        if answer["kind"] == "failed":
+            failed[model["path"]] = answer
+        send(**{**answer, "id": model["id"]})
     send(kind="end", count=len(request["models"]))
     return 0
 

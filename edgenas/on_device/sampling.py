@@ -95,11 +95,9 @@ class Runs:
         return len(self.samples) - len(self.interrupted)
 
     def measure_relative_half_width(self) -> float:
-        """Return half the relative 95% interval of the median of the uninterrupted runs, scaled by the speed probe."""
-        self.probe()
+        """Return half the relative 95% interval of the median of the uninterrupted runs."""
         interrupted = set(self.interrupted)
-        scale_factors = self._probe_samples.scale_factors if self._probe_samples else [1.0] * len(self.samples)
-        return relative_half_width([ns / scale_factors[i] for i, ns in enumerate(self.samples) if i not in interrupted])
+        return relative_half_width([ns for index, ns in enumerate(self.samples) if index not in interrupted])
 
 
 def sample_runs(

@@ -15,7 +15,6 @@ from edgenas.costs import Genes
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import parse_dataclass, read_bytes, sha256_hex
-from edgenas.on_device.speed_probe import is_same_speed
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
@@ -27,7 +26,7 @@ from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import part_count_matrix
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, count_validity
-from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms, scale_to_baseline
+from edgenas.profilers.measure.cpu_speed import median_probe_ms
 from edgenas.profilers.measure.validity import MAX_DRIFT
 from edgenas.runtimes.building import write_random_file
 
@@ -52,7 +51,7 @@ class TableCheck:
     drift-corrected errors of the holdout report. ``reference_then_ms``,
     ``reference_now_ms``: latency of the reference model when the table was made
     and now; None where it ran too few times. ``probe_then_ms``,
-    ``probe_now_ms``: the baseline of the speed probe then and now; None where
+    ``probe_now_ms``: the median time of the speed probe then and now; None where
     models do not run on the CPU alone. ``remedy``: how to profile again.
     """
 
@@ -139,6 +138,11 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
         raise UsageError(
             f"the table of {target.name} is published ({table.source}), not measured here: there is nothing to check"
         )
+    if not table.inputs_digest:
+        raise UsageError(
+            f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU; run"
+            f" edgenas profile --run {folder.root} --device {target.cli_name} first: it uses what is recorded"
+        )
     check_present(target.profile)
     with folder.writing():
         number = 1 + max(folder.check_numbers(target.name), default=0)
@@ -213,8 +217,8 @@ def _measure_subnets(
         workspace, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried)
     )
     taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
-    corrected = iter(store.correct_drift([one for each in taken.values() for one in each]))
-    measured = {name: [next(corrected) for _ in each] for name, each in taken.items()}
+    assessed = iter(store.with_drift([one for each in taken.values() for one in each]))
+    measured = {name: [next(assessed) for _ in each] for name, each in taken.items()}
     rejected = [one for each in measured.values() for one in each if one.is_rejected]
     if rejected:
         reason = "; ".join(rejected[0].validity.reasons)
@@ -235,10 +239,7 @@ def _compare(
     assert holdout is not None  # check_table has looked
     assert process is not None  # a holdout report is of measured subnets
     genes = workspace.space.encode([workspace.space.from_id(text) for text in measurements])
-    taken, then = [one for each in measurements.values() for one in each], holdout.probe_ms
-    probe_now_ms = find_common_baseline_ms(taken)
-    if then is not None and probe_now_ms is not None and is_same_speed(probe_now_ms, then):
-        measurements = {name: [scale_to_baseline(one, then) for one in each] for name, each in measurements.items()}
+    taken = [one for each in measurements.values() for one in each]
     measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
     taken_at = [Moments.of(each) for each in measurements.values()]
     moments = Moments(*(np.array([getattr(one, name).mean() for one in taken_at]) for name in ("at_s", "probe_ms")))
@@ -257,8 +258,8 @@ def _compare(
         tolerance=_drift_tolerance(table, process, genes),
         reference_then_ms=holdout.reference_ms,
         reference_now_ms=store.reference_ms if len(references) >= _REFERENCES else None,
-        probe_then_ms=then,
-        probe_now_ms=probe_now_ms,
+        probe_then_ms=holdout.probe_ms,
+        probe_now_ms=median_probe_ms(taken),
         validity_counts=count_validity(taken),
         device_s=float(sum(measurement.device_s for measurement in taken)),
         synthetic=any(measurement.synthetic for measurement in taken),

@@ -15,7 +15,6 @@ from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.profilers import MIN_PROCESSES, Batch, Measurement, MeasurementResult, MeasureSettings
-from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
 from edgenas.profilers.measure.measurement import incomparable_facts
 from edgenas.profilers.measure.reference_model import DriftMonitor, measurement_with_drift
 
@@ -67,7 +66,7 @@ class MeasurementStore:
         """Measure what is not recorded of models, and return all processes of each that the settings ask for.
 
         Call it for a series of many models: the reference model runs between
-        them, and ``correct_drift`` uses what it showed.
+        them, and ``with_drift`` uses what it showed.
 
         Args:
             models: The contents of the model files. Equal ones are measured once.
@@ -120,7 +119,7 @@ class MeasurementStore:
         recorded = _current(self._log.of_model(self._series, sha256_hex(model)), MIN_PROCESSES)
         if sum(not process.is_rejected for process in recorded) < MIN_PROCESSES:
             return None
-        return MeasurementResult.from_measurements(scale_to_common_baseline(recorded))
+        return MeasurementResult.from_measurements(recorded)
 
     def first_accepted(self, model_sha256: str) -> Measurement | None:
         """Return the first recorded process of a model that was not rejected."""
@@ -131,17 +130,15 @@ class MeasurementStore:
         """Return True when a process of a model is recorded, rejected or not."""
         return self._log.has_model(self._series, sha256_hex(model))
 
-    def correct_drift(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
-        """Return measurements at one speed, with the drift that the reference model showed around their time.
+    def with_drift(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
+        """Return measurements with the drift that the reference model showed around their time, which may reject them.
 
         Args:
             measurements: Measurements of this target.
             until_s: Measurements of the reference model after this time (seconds since 1970) are ignored.
         """
         monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
-        return scale_to_common_baseline(
-            [measurement_with_drift(measurement, monitor, self._target) for measurement in measurements]
-        )
+        return [measurement_with_drift(measurement, monitor, self._target) for measurement in measurements]
 
     def reference_measurements(self, until_s: float = math.inf) -> list[Measurement]:
         """Return the reference model's processes up to a time (seconds since 1970)."""
@@ -149,7 +146,7 @@ class MeasurementStore:
 
     @property
     def reference_ms(self) -> float | None:
-        """The reference model's usual latency, to which ``correct_drift`` brings measurements; None if never run."""
+        """The reference model's usual latency; None if it was never run."""
         return self._drift_monitor.baseline_ms
 
     @cached_property

@@ -52,7 +52,7 @@ class TableSamples:
         self._fitted: tuple[int, PartProcess] | None = None
         self._process: PartProcess | None = None
         self._table: LatencyTable | None = None
-        self._corrections: dict[int, list[Measurement]] = {}
+        self._assessed: dict[int, list[Measurement]] = {}
         self.genes: Genes = np.empty((0, len(space.genes)), dtype=np.int64)
         self.held_out: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 
@@ -62,7 +62,7 @@ class TableSamples:
     def add(self, genes: Genes, held_out: Sequence[bool], measurements: Sequence[Measurement]) -> None:
         """Add a batch (N, G) with its raw measurements."""
         self._process = self._table = None
-        self._corrections.clear()
+        self._assessed.clear()
         self._measurements += measurements
         self._ends.append(len(self._measurements))
         self.genes = np.vstack([self.genes, genes])
@@ -77,7 +77,7 @@ class TableSamples:
     @property
     def rejected(self) -> list[Measurement]:
         """The measurements that are rejected."""
-        return [each for each in self._correct(len(self)) if each.is_rejected]
+        return [each for each in self._assess(len(self)) if each.is_rejected]
 
     def process(self) -> PartProcess:
         """Return the Gaussian process of all but the held-out subnets; variances were estimated from most of them."""
@@ -100,7 +100,7 @@ class TableSamples:
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""
         process, genes = self.process(), self.genes[self.held_out]
-        measured = np.array([each.median_ms for each in self._correct(len(self))])[self.held_out]
+        measured = np.array([each.median_ms for each in self._assess(len(self))])[self.held_out]
         predicted = process.predict(part_count_matrix(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
@@ -111,7 +111,7 @@ class TableSamples:
                 self._space,
                 self._target,
                 self.genes,
-                self._correct(len(self)),
+                self._assess(len(self)),
                 self.held_out,
                 self._inputs_digest,
                 self._source_tables,
@@ -132,17 +132,16 @@ class TableSamples:
     def _select_fitted(self, count: int) -> tuple[Genes, Vector, Moments]:
         """Return genes, latencies in ms and moments of the first ``count`` subnets that are not held out."""
         seen = np.flatnonzero(~self.held_out[:count])
-        measurements = self._correct(count)
+        measurements = self._assess(count)
         kept = [measurements[place] for place in seen]
         latency = np.array([each.median_ms for each in kept])
         return self.genes[seen], latency, Moments.of(kept)
 
-    def _correct(self, count: int) -> list[Measurement]:
-        """Return the first ``count`` measurements, corrected for the drift that the reference had shown by then."""
-        if count not in self._corrections:
-            found = self._store.correct_drift(self._measurements[:count], self._end_s(count))
-            self._corrections[count] = found
-        return self._corrections[count]
+    def _assess(self, count: int) -> list[Measurement]:
+        """Return the first ``count`` measurements, with the drift that the reference model had shown by then."""
+        if count not in self._assessed:
+            self._assessed[count] = self._store.with_drift(self._measurements[:count], self._end_s(count))
+        return self._assessed[count]
 
     def _end_s(self, count: int) -> float:
         """Return the time of the last of the first ``count`` measurements, seconds since 1970."""

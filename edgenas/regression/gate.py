@@ -10,7 +10,6 @@ from typing import Literal
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings
-from edgenas.profilers.measure.baseline_speed import scale_to_common_baseline
 from edgenas.profilers.measure.measurement import incomparable_facts
 from edgenas.profilers.measure.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, measure_processes
@@ -130,12 +129,10 @@ def compare_with_baseline(baseline: Baseline, taken: Sequence[Measurement], allo
     )
     if changed:
         return LatencyCheck("incomparable", reasons=tuple(changed), measurements=taken)
-    scaled = scale_to_common_baseline([*taken, *baseline.measurements])
-    result = MeasurementResult.from_measurements(scaled[: len(taken)], MIN_PROCESSES)
-    earlier = MeasurementResult(tuple(scaled[len(taken) :]))
+    result = MeasurementResult.from_measurements(taken, MIN_PROCESSES)
     if result.rejection_reasons:
         return LatencyCheck("not measurable", reasons=result.rejection_reasons, measurements=taken)
-    now, then = ((one.median_ms, *one.interval_ms) for one in (result, earlier))
+    now, then = ((one.median_ms, *one.interval_ms) for one in (result, baseline.result))
     ratio, interval = now[0] / then[0], ratio_interval(now, then)
     outcome, reason = _decide_outcome_and_reason(ratio, interval, allowed)
     medians = f"the median is {format_ms(now[0])}, it was {format_ms(then[0])}"

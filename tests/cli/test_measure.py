@@ -204,21 +204,24 @@ def test_models_within_the_noise_are_not_significantly_different() -> None:
     assert [row.slower for row in found] == [None, False, None]
 
 
-@pytest.mark.parametrize(
-    ("after", "said"),
-    [
-        ({}, "speed not probed"),
-        ({"drift": 0.0}, "at its baseline speed"),
-        ({"drift": 0.034}, "up to 3.4% slower than its baseline speed, corrected for"),
-    ],
-)
-def test_the_baseline_speed_is_told_from_no_probe(after: dict[str, float], said: str) -> None:
-    """No change is only said where there was a reference model or a speed probe."""
-    assert format_conditions([result_of([1.0] * 6, conditions_after=after)]) == said
+def test_a_speed_that_was_not_probed_is_told() -> None:
+    """A reference model does not say how steady the CPU was between runs."""
+    assert format_conditions([result_of([1.0] * 6, conditions_after={"drift": 0.0})]) == "speed not probed"
 
 
-def test_the_speed_is_that_of_the_probe_where_there_is_one() -> None:
-    """The effect of a CPU a fifth faster than its baseline is told, whatever a reference model says."""
-    after = {"drift": 0.03, "baseline_probe_ms": 0.003}
-    found = result_of([1.0] * 6, probe_ms=(0.00243,) * 5, conditions_after=after)
-    assert format_conditions([found]) == "up to 10.0% faster than its baseline speed, corrected for"
+def test_the_variation_of_the_speed_is_told() -> None:
+    """Of five runs in each process, the 10th and 90th percentile of the probe's times are 100 and 107.2."""
+    found = result_of([1.0] * 6, probe_ms=(0.001, 0.001, 0.00105, 0.001072, 0.001072))
+    assert format_conditions([found]) == "the CPU's speed varied by 7.2% between runs"
+    assert found.to_dict()["speed_variation"] == pytest.approx(0.072)
+
+
+def test_disturbed_processes_are_counted() -> None:
+    """Two of six on a slower CPU; they count, and the JSON document says how many they are."""
+    steady = result_of([1.0] * 4, probe_ms=(0.001,) * 5, conditions_after={"probe_deviation": 0.02})
+    slow = result_of([1.1] * 2, probe_ms=(0.0012,) * 5, conditions_after={"probe_deviation": 0.2})
+    found = MeasurementResult(steady.measurements + slow.measurements)
+    assert format_conditions([found]) == (
+        "the CPU's speed varied by 20.0% between runs and was over 10% off in 2 of 6 processes"
+    )
+    assert (found.to_dict()["disturbed"], found.validity) == (2, Validity("valid"))

@@ -137,10 +137,6 @@ class ProbeSamples:
         self._left = itertools.chain(probe_times, itertools.repeat(probe_times[-1]))
         self.probe_times: list[float] = []
 
-    @property
-    def scale_factors(self) -> list[float]:
-        return [probe**0.5 for probe in self.probe_times]
-
     def take_sample(self, runs: int) -> None:
         self.probe_times += [next(self._left)] * (runs - len(self.probe_times))
 
@@ -153,13 +149,14 @@ def test_a_probe_is_due_now_and_then_and_at_the_end(scripted: Script) -> None:
     assert timed.probe_times == [110] * 3 + [130] * 3 + [150]
 
 
-def test_runs_that_slow_down_with_the_probe_are_known_well(scripted: Script) -> None:
-    """Probe times that become four times as long half-way double runs: the least number of runs is enough."""
+def test_the_probe_does_not_decide_how_many_runs_are_enough(scripted: Script) -> None:
+    """Runs that double half-way with the probe's time are as little known as without a probe."""
     settings = {**QUICK, "min_runs": 10, "max_runs": 100, "max_seconds": 10}
     runs = [(length, length, 0) for length in [12_000_000] * 5 + [24_000_000] * 95]
     probed = sampling.sample_runs(scripted(*runs), 12_000_000, settings, True, ProbeSamples(*[100.0] * 5, 400.0))
-    assert len(probed.samples) == 10
-    assert len(sampling.sample_runs(scripted(*runs), 12_000_000, settings, True).samples) > 10
+    assert len(probed.probe_times) == len(probed.samples)
+    assert probed.samples == sampling.sample_runs(scripted(*runs), 12_000_000, settings, True).samples
+    assert len(probed.samples) > 10
 
 
 def test_without_a_probe_there_are_no_probe_times(scripted: Script) -> None:

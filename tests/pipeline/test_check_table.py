@@ -27,6 +27,7 @@ from edgenas.pipeline.progress import Silent
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.drift import DRIFTS
 from edgenas.profilers.latency.memory import MemoryModel
+from edgenas.profilers.latency.table import TABLE_SCHEMA
 from edgenas.profilers.measure.reference_model import try_build_reference_model
 from edgenas.runtimes import load_runtime
 from edgenas.runtimes.building import write_random_file
@@ -62,7 +63,7 @@ class Board:
     """Its models take the time that their size says, with ``noise``; ``slower``: all of them by a factor; ``added_ms``:
     that much longer. ``left``: how many lines it answers before it is gone.
     ``crashing``: the shares of models, by their bytes, whose process crashes.
-    ``probe_ms``: that of its CPU, where it gives one, and the ``usual_ms`` that it remembers.
+    ``probe_ms``: the time of its CPU's speed probe, where it has one.
     """
 
     slower: float = 1.0
@@ -71,7 +72,6 @@ class Board:
     left: int = 10_000
     crashing: float = 0.0
     probe_ms: float | None = None
-    usual_ms: float | None = None
     measured: int = 0
 
     def answer(self, request: Request) -> Reply:
@@ -95,12 +95,8 @@ class Board:
             noise = np.random.default_rng(int(sha256_hex(data)[:8], 16)).normal(0, self.noise)
             factor *= 1 + noise
         samples = [sample * factor + self.added_ms for sample in answer["samples_ms"]]
-        if self.probe_ms is None:
-            return {**answer, "samples_ms": samples}
-        after = {**answer["conditions_after"], "baseline_probe_ms": self.usual_ms}
-        return {
-            **answer, "samples_ms": samples, "probe_ms": [self.probe_ms] * len(samples), "conditions_after": after
-        }  # fmt: skip
+        probed = {} if self.probe_ms is None else {"probe_ms": [self.probe_ms] * len(samples)}
+        return {**answer, "samples_ms": samples, **probed}
 
 
 def _connecting(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
@@ -133,7 +129,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         genes = _SPACE.sample_distinct(_SUBNETS, np.random.default_rng(0))
         files = [write_random_file(architecture, format_of(_TARGET)) for architecture in _SPACE.decode(genes)]
         with MeasurementStore(run.workspace.measurement_log(_TARGET), _TARGET, SETTINGS) as measurer:
-            taken = measurer.correct_drift([_measured(measurer.measure_first([file])) for file in files])
+            taken = measurer.with_drift([_measured(measurer.measure_first([file])) for file in files])
             held_out = np.arange(_SUBNETS) % 3 == 2
             reference = measurer.reference_measurements()
         taken = [replace(each, taken_s=1e9 + 10 * place) for place, each in enumerate(taken)]  # as on a real board
@@ -160,6 +156,15 @@ def test_a_device_as_it_was_agrees(run: Run, board: Board) -> None:
     assert 1 + check.slower == pytest.approx(float(np.median(ratios)), abs=0.01)
     assert check.found.mape == pytest.approx(np.abs(check.found.errors).mean())
     np.testing.assert_allclose(check.found.errors, 1 / ratios - 1)
+
+
+def test_a_table_of_scaled_latencies_is_made_anew_first(run: Run, board: Board) -> None:
+    """A table of an earlier version has no digest; checking it would compare scaled with raw latencies."""
+    path = run.folder.table(_TARGET.name)
+    document = TABLE_SCHEMA.read(path)
+    TABLE_SCHEMA.write(path, {**document, "inputs_digest": ""})
+    with pytest.raises(UsageError, match=r"run edgenas profile --run .* first: it uses what is recorded"):
+        run.check_table(_TARGET)
 
 
 def test_every_check_takes_subnets_that_were_never_measured(run: Run, board: Board) -> None:
@@ -232,27 +237,7 @@ def test_a_moment_may_add_to_all(run: Run, board: Board) -> None:
     assert check.agrees, check.conclusion
 
 
-def test_a_slow_moment_does_not_make_a_table_worse(run: Run, board: Board) -> None:
-    """Where the CPU is 8% slower than the device remembers, and models half of that, it is taken out."""
-    _change_holdout(run, probe_ms=0.003)
-    board.slower, board.probe_ms, board.usual_ms = 1.08**0.5, 0.00324, 0.003
-    check = run.check_table(_TARGET)
-    assert check.agrees, check.conclusion
-    assert check.probe_now_ms == check.probe_then_ms == 0.003
-    assert abs(check.slower) < 0.03
-
-
-def test_a_check_is_at_the_baseline_speed_of_its_table(run: Run, board: Board) -> None:
-    """The device remembers another baseline speed by now, but fresh subnets are scaled to that of the table."""
-    _change_holdout(run, probe_ms=0.003)
-    board.slower, board.probe_ms, board.usual_ms = 1.1**0.5, 0.0033, 0.0033
-    check = run.check_table(_TARGET)
-    assert check.agrees, check.conclusion
-    assert (check.probe_then_ms, check.probe_now_ms) == (0.003, 0.0033)
-    assert abs(check.slower) < 0.03
-
-
-def test_a_device_of_another_baseline_speed_is_slower(run: Run, board: Board) -> None:
+def test_a_device_of_another_speed_is_slower(run: Run, board: Board) -> None:
     """A CPU whose models are a fifth slower for good is not the one that was profiled, and its speed probe says so."""
     _change_holdout(run, probe_ms=0.003)
     board.slower, board.probe_ms = 1.2, 0.0042

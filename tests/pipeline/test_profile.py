@@ -23,9 +23,10 @@ from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.files import read_document, write_document
+from edgenas.files import digest_of_inputs, read_document, write_document
 from edgenas.pipeline import Run
 from edgenas.pipeline.measurement_log import MeasurementLog
+from edgenas.pipeline.profile import SETTINGS
 from edgenas.pipeline.progress import Bar, Progress, Silent
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.space import MobileNetV3, Stage
@@ -300,6 +301,15 @@ def test_a_killed_profile_ends_as_if_it_had_never_been(profiled: Path, tmp_path:
     again.profile(board(), LONGER)
     assert contents(unbroken, "targets/**/*") == contents(folder, "targets/**/*")
     assert len(contents(unbroken, "targets/**/*")) == 3  # the table, its plan, and the log
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_table_of_scaled_medians_is_made_again_from_what_is_recorded(run: Run) -> None:
+    """A table whose digest is from before medians were raw is not kept, and nothing is measured for the new one."""
+    table = run.table(board())
+    plan = digest_of_inputs(run.space.short_hash, board().to_dict(), SETTINGS.to_dict())
+    replace(table, inputs_digest=digest_of_inputs(plan, [])).save(run.folder.table(board().name))
+    assert run.profile(board(), BRIEFLY).inputs_digest == table.inputs_digest
 
 
 @pytest.mark.usefixtures("no_work")

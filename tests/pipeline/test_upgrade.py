@@ -182,7 +182,7 @@ def test_nothing_is_measured_again(old: Path) -> None:
 
 @pytest.mark.usefixtures("no_work")
 def test_a_table_is_fitted_again_without_the_device(old: Path) -> None:
-    """Without its table the run has the same one again from the upgraded plan and measurements."""
+    """Without its table the run has the same one again, from the upgraded plan and measurements."""
     run = Run(old, progress=Silent())
     target = run.target("localhost")
     upgraded = run.table(target).holdout

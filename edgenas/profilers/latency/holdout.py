@@ -16,7 +16,7 @@ from edgenas.profilers.latency.conditions import ConditionsSummary
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
-from edgenas.profilers.measure.baseline_speed import find_common_baseline_ms
+from edgenas.profilers.measure.cpu_speed import median_probe_ms
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.space import SearchSpace
@@ -58,8 +58,8 @@ class HoldoutReport:
         held_out: The number of held-out subnets.
         device_s: The device time of all these subnets and of the reference model, seconds.
         reference_ms: The usual latency of the reference model; None if it was not run.
-        probe_ms: The speed probe's time on the device's CPU that latencies refer to; None for models that do not
-            run on the CPU alone.
+        probe_ms: The median time of the speed probe on the device's CPU; None for models that do not run on the CPU
+            alone.
         conditions: The state of the device.
         validity_counts: The number of measurements by validity.
         fastest: The id of the fastest of all measured subnets.
@@ -243,7 +243,7 @@ def evaluate_holdout(
         held_out=int(held_out.sum()),
         device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
         reference_ms=DriftMonitor(reference).baseline_ms,
-        probe_ms=find_common_baseline_ms(measurements),
+        probe_ms=median_probe_ms(measurements),
         conditions=ConditionsSummary.from_measurements(measurements),
         validity_counts=count_validity(measurements),
         fastest=ids[0],

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgenas.devices import Deadline, Device, Target
 from edgenas.errors import DeviceError, ModelError
 from edgenas.files import sha256_hex
-from edgenas.profilers.measure.baseline_speed import find_baseline_probe_ms, scale_to_baseline
+from edgenas.profilers.measure.cpu_speed import measurement_with_probe_deviation, median_probe_ms
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import LOCK_SECONDS, read_model_files
 from edgenas.profilers.measure.reference_model import (
@@ -41,12 +41,11 @@ class Batch:
     """Models that are measured together, in rounds: in each round every model gets one process.
 
     Models whose interval is still too wide after ``settings.processes`` get more
-    processes; the others do not. Rejected processes are repeated later. Results are
-    scaled to one baseline speed (``baseline_speed``).
+    processes; the others do not. Rejected processes are repeated later.
 
     Where a reference model would run ten times or more, it runs before the first
-    process and after every tenth. Processes that drifted far from it are rejected, and
-    smaller drift is corrected for where there is no speed probe (``reference_model``).
+    process and after every tenth. Processes are rejected while it is far off its
+    usual latency (``reference_model``).
 
     Args:
         models: ONNX or TFLite files.
@@ -55,8 +54,8 @@ class Batch:
         recorded: earlier measurements of each model. Rejected ones among them do not count.
         monitor: the drift monitor of a longer series that this batch belongs to. With
             it, the reference model always runs.
-        on_process: called with every new measurement as soon as it is there, before any
-            correction, and the index of its model, None for the reference model.
+        on_process: called with every new measurement as soon as it is there, and the index of its
+            model, None for the reference model.
 
     Raises:
         UsageError: for a file that cannot be read or that the target's runtime does not run.
@@ -95,8 +94,8 @@ class Batch:
 
     def missing_processes_by_model(self) -> dict[int, int]:
         """Return how many more processes each model needs now, by its index; models that need none are absent."""
-        corrected = self._corrected_measurements()
-        pending = {number: taken for number, taken in enumerate(corrected) if number not in self._failed}
+        assessed = enumerate(self._assess_measurements())
+        pending = {number: taken for number, taken in assessed if number not in self._failed}
         enough = all(len(taken) >= self._settings.processes for taken in pending.values())
         if enough and all(measurement.is_rejected for taken in pending.values() for measurement in taken):
             return {}  # the governor rejects all, for example: more processes would be rejected too
@@ -112,20 +111,20 @@ class Batch:
         return [
             self._failed.get(number)
             or (MeasurementResult.from_measurements(taken, self._settings.processes) if taken else None)
-            for number, taken in enumerate(self._corrected_measurements())
+            for number, taken in enumerate(self._assess_measurements())
         ]
 
-    def _corrected_measurements(self) -> list[list[Measurement]]:
-        """Return each model's measurements with drift, at one baseline speed, without recorded ones that are rejected.
-
-        Drift may reject a measurement, so it is added first.
-        """
+    def _assess_measurements(self) -> list[list[Measurement]]:
+        """Return each model's measurements with drift and probe deviation, without recorded ones that are rejected."""
+        usual_ms = median_probe_ms([measurement for taken in self._taken for measurement in taken])
         kept = []
         for taken, recorded in zip(self._taken, self._recorded_counts, strict=True):
-            drifted = [measurement_with_drift(measurement, self._monitor, self._target) for measurement in taken]
-            kept.append([one for index, one in enumerate(drifted) if index >= recorded or not one.is_rejected])
-        base_ms = find_baseline_probe_ms([measurement for taken in kept for measurement in taken])
-        return [[scale_to_baseline(measurement, base_ms) for measurement in taken] for taken in kept]
+            assessed = [
+                measurement_with_probe_deviation(measurement_with_drift(one, self._monitor, self._target), usual_ms)
+                for one in taken
+            ]
+            kept.append([one for index, one in enumerate(assessed) if index >= recorded or not one.is_rejected])
+        return kept
 
     def _count_missing(self, taken: Sequence[Measurement]) -> int:
         settings = self._settings

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
 from edgenas.files import Schema, parse_dataclass
-from edgenas.on_device.speed_probe import EXPONENT
 from edgenas.profilers.measure.statistics import median_with_interval, percentile
 from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms, format_ms_interval
 
 # Facts that identify a device; its kernel or interpreter may be updated between two measurements.
 _IDENTIFYING_FACTS = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
+MAX_PROBE_DEVIATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,35 +106,14 @@ class Measurement:
         return self.validity.status == "rejected"
 
     @cached_property
-    def _counted_indices(self) -> list[int]:
-        """Indices of the samples that were not interrupted; all where fewer than five, or a tenth, would be left."""
-        interrupted = set(self.interrupted)
-        calm = [index for index in range(len(self.samples_ms)) if index not in interrupted]
-        return calm if len(calm) >= max(5, len(self.samples_ms) / 10) else list(range(len(self.samples_ms)))
-
-    @cached_property
     def runs_ms(self) -> tuple[float, ...]:
-        """Times of the samples that count, scaled to the baseline speed of the device.
+        """The samples that count, as they were timed: those that no other program interrupted.
 
-        Each is divided by the square root of its speed probe over the baseline's (see
-        ``speed_probe.EXPONENT``); where that is unknown, all are divided by 1 + drift.
+        All of them where fewer than five, or a tenth, would be left.
         """
-        base = self.reference_probe_ms
-        if self.probe_ms and base is not None:
-            return tuple(
-                self.samples_ms[index] * (base / self.probe_ms[index]) ** EXPONENT for index in self._counted_indices
-            )
-        return tuple(self.samples_ms[index] / (1 + (self.drift or 0.0)) for index in self._counted_indices)
-
-    @cached_property
-    def unscaled_median_ms(self) -> float:
-        """The median of the samples that count, not scaled."""
-        return statistics.median(self.samples_ms[index] for index in self._counted_indices)
-
-    @property
-    def slowdown(self) -> float:
-        """The slowdown that the runs are corrected for, relative to the baseline: 0.03 for 3% slower."""
-        return self.unscaled_median_ms / self.median_ms - 1
+        interrupted = set(self.interrupted)
+        calm = tuple(ms for index, ms in enumerate(self.samples_ms) if index not in interrupted)
+        return calm if len(calm) >= max(5, len(self.samples_ms) / 10) else self.samples_ms
 
     @cached_property
     def median_probe_ms(self) -> float | None:
@@ -142,18 +121,10 @@ class Measurement:
         return statistics.median(self.probe_ms) if self.probe_ms else None
 
     @property
-    def baseline_probe_ms(self) -> float | None:
-        """The speed probe's baseline that the device remembered at the time, ms; None where it remembered none."""
-        return self._find_number_after("baseline_probe_ms")
-
-    @property
-    def reference_probe_ms(self) -> float | None:
-        """The time of the speed probe that runs are scaled to: one chosen for a comparison, else the device's baseline.
-
-        See ``edgenas.profilers.measure.baseline_speed``.
-        """
-        chosen = self._find_number_after("reference_probe_ms")
-        return self.baseline_probe_ms if chosen is None else chosen
+    def is_disturbed(self) -> bool:
+        """True where the speed probe was more than a tenth off the median of the batch's processes; it counts still."""
+        deviation = self._find_number_after("probe_deviation")
+        return deviation is not None and abs(deviation) > MAX_PROBE_DEVIATION
 
     @property
     def drift(self) -> float | None:
@@ -170,7 +141,7 @@ class Measurement:
 
     @property
     def median_ms(self) -> float:
-        """The median latency of one run at the baseline speed of the device."""
+        """The median latency of one run."""
         return self._median_with_interval[0]
 
     @property

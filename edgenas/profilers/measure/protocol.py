@@ -69,7 +69,6 @@ class Conditions(TypedDict, total=False):
     gpu_limit_khz: Count | None
     gpu_fixed: bool | None
     interrupted_share: Fraction | None
-    baseline_probe_ms: Milliseconds | None
     lowest_frequency_khz: Count | None
 
 

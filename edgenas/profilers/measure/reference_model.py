@@ -69,7 +69,7 @@ class DriftMonitor:
     """
 
     def __init__(self, earlier: Sequence[Measurement] = ()) -> None:
-        self._references = sorted((one.taken_s, one.unscaled_median_ms) for one in earlier if not _is_disturbed(one))
+        self._references = sorted((one.taken_s, one.median_ms) for one in earlier if not _is_interrupted(one))
         self._new = 0  # since the last restart
 
     def __len__(self) -> int:
@@ -77,8 +77,8 @@ class DriftMonitor:
 
     def add(self, reference: Measurement) -> None:
         """Add a process of the reference model."""
-        if not _is_disturbed(reference):
-            self._references.append((reference.taken_s, reference.unscaled_median_ms))
+        if not _is_interrupted(reference):
+            self._references.append((reference.taken_s, reference.median_ms))
             self._new += 1
 
     @property
@@ -119,7 +119,7 @@ def measurement_with_drift(measurement: Measurement, monitor: DriftMonitor, targ
     return replace(measurement, conditions_after=after, validity=validity)
 
 
-def _is_disturbed(reference: Measurement) -> bool:
+def _is_interrupted(reference: Measurement) -> bool:
     share = reference.conditions_after.get("interrupted_share")
     return share is not None and share > MAX_INTERRUPTED
 
@@ -143,11 +143,7 @@ def find_drift(moment_s: float, references: Sequence[tuple[float, float]]) -> fl
     The noise is the deviation from one process of the reference to the next, which
     does not grow when the device changes its speed now and then.
 
-    Simulated with 40 equal models in six rounds on a device that becomes 8%
-    slower half-way, corrected medians differ half as much as raw ones. After a
-    quarter or three quarters they differ as much: the rounds alone balance that. Of single
-    processes of 240 models they differ by 1.4% instead of 4%. A disturbance of fewer than 50
-    processes is not seen.
+    A disturbance of fewer than 50 processes is not seen.
 
     Args:
         moment_s: seconds since 1970; 0 for unknown.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
+from edgenas.profilers.measure.cpu_speed import speed_variation
 from edgenas.profilers.measure.measurement import Measurement, format_median_with_interval, incomparable_facts
 from edgenas.profilers.measure.statistics import (
     MIN_PROCESSES,
@@ -62,10 +63,7 @@ class MeasurementResult:
 
     @classmethod
     def from_measurements(cls, measurements: Sequence[Measurement], processes: int = 1) -> MeasurementResult:
-        """Return the result of measurements at one baseline speed.
-
-        Rejected ones count only where fewer than ``processes`` others are left.
-        """
+        """Return the result; rejected measurements count only where fewer than ``processes`` others are left."""
         usable = tuple(measurement for measurement in measurements if not measurement.is_rejected)
         if len(usable) < processes:
             return cls(tuple(measurements))
@@ -119,6 +117,19 @@ class MeasurementResult:
         return sum(len(measurement.samples_ms) for measurement in self.measurements)
 
     @property
+    def speed_variation(self) -> float | None:
+        """How much the CPU's speed varied between the runs that count, 0.07 for 7%; None without a speed probe.
+
+        The 90th percentile of the speed probe's times by the 10th, minus 1.
+        """
+        return speed_variation(self.measurements)
+
+    @property
+    def disturbed_count(self) -> int:
+        """The number of processes that count although the CPU's speed was more than a tenth off the batch's."""
+        return sum(measurement.is_disturbed for measurement in self.measurements)
+
+    @property
     def peak_bytes(self) -> int | None:
         """The most memory that any process held above one without a model; None where the device does not say."""
         peaks = [measurement.peak_bytes for measurement in self.measurements]
@@ -162,6 +173,8 @@ class MeasurementResult:
             "processes": len(self.measurements),
             "runs": self.run_count,
             "device_s": self.device_s,
+            "speed_variation": self.speed_variation,
+            "disturbed": self.disturbed_count,
             "validity": {"status": self.validity.status, "reasons": list(self.validity.reasons)},
             "synthetic": self.synthetic,
             "measurements": [measurement.to_dict() for measurement in self.measurements],

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from edgenas.devices import Deadline, Device, Target
@@ -108,9 +108,7 @@ class _AgentRun:
             models.append({"id": number, "path": paths[model.remote_name]})
             if model.sha256 in self.exceptions:
                 models[-1]["settings"] = self.exceptions[model.sha256].to_dict()
-        remember_in = str(PurePosixPath(command[-1]).parent.parent)
-        settings = self.settings.to_dict()
-        return command, encode_request(self.target, settings=settings, remember_in=remember_in, models=models)
+        return command, encode_request(self.target, settings=self.settings.to_dict(), models=models)
 
     def _iter_agent_results(
         self, command: list[str], request: bytes, facts: dict[str, Any]

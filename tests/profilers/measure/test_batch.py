@@ -26,11 +26,12 @@ class Board:
 
     Above 1000 ms the process was disturbed, below 0 the model is refused. It
     vanishes after ``vanishes_after`` answers. ``ran`` has all models in order,
-    the reference as "reference", and ``settings`` what each ran by.
+    the reference as "reference", and ``settings`` what each ran by. Its CPU's speed probe takes what
+    ``probe`` says; without it there is none.
     """
 
-    def __init__(self, speed: Speed, vanishes_after: int | None = None) -> None:
-        self.speed, self.vanishes_after = speed, vanishes_after
+    def __init__(self, speed: Speed, vanishes_after: int | None = None, probe: Speed | None = None) -> None:
+        self.speed, self.vanishes_after, self.probe = speed, vanishes_after, probe
         self.ran: list[str] = []
         self.settings: list[dict[str, Any]] = []
         self.requests = 0
@@ -50,7 +51,8 @@ class Board:
         return Reply(lines([*answers, {"kind": "end", "count": len(asked["models"])}]))
 
     def answer(self, number: int, name: str) -> dict[str, Any]:
-        median = self.speed(name, self.ran.count(name))
+        before = self.ran.count(name)
+        median = self.speed(name, before)
         self.ran.append(name)
         if median < 0:
             return {"kind": "failed", "id": number, "reason": "refused", "detail": "no"}
@@ -58,6 +60,7 @@ class Board:
         return {
             "kind": "result", "id": number, "samples_ms": [median] * 5, "peak_bytes": 1, "load_ms": 1.0,
             "device_s": 0.1, "conditions_before": {}, "conditions_after": after,
+            "probe_ms": [self.probe(name, before)] * 5 if self.probe else [],
         }  # fmt: skip
 
 
@@ -153,8 +156,8 @@ def test_a_series_always_has_it(models: Make, target: Target) -> None:
     assert len(monitor) == 1
 
 
-def test_drift_is_corrected_after_the_batch(make_many: Many, target: Target) -> None:
-    """Of 40 equal models on a device that becomes 8% slower half-way, corrected medians differ less; files are raw."""
+def test_drift_is_known_after_the_batch_and_corrects_nothing(make_many: Many, target: Target) -> None:
+    """Of 40 equal models on a device that becomes 8% slower half-way, drift is told and medians are raw."""
     kept: list[Measurement] = []
     batch = Batch(
         make_many(40),
@@ -163,14 +166,31 @@ def test_drift_is_corrected_after_the_batch(make_many: Many, target: Target) -> 
         on_process=lambda number, measurement: kept.append(measurement),
     )
     batch.measure_missing(changing(1.08, 130).device)
-    corrected = [found(batch, number).median_ms for number in range(40)]
-    raw = [
-        statistics.median(statistics.median(each.samples_ms) for each in found(batch, number).measurements)
-        for number in range(40)
-    ]
-    assert max(corrected) / min(corrected) - 1 < 0.03 < max(raw) / min(raw) - 1
-    assert statistics.stdev(corrected) < statistics.stdev(raw) / 2
+    taken = [each for number in range(40) for each in found(batch, number).measurements]
+    assert {each.drift for each in taken} > {0.0}
+    assert all(each.median_ms == statistics.median(each.samples_ms) for each in taken)
     assert all(each.drift is None for each in kept)
+
+
+def test_a_process_on_a_slower_cpu_is_disturbed_and_counts(models: Make, target: Target) -> None:
+    """The probe is a fifth slower in the third process of the second model: of twelve only that is off the median."""
+    kept: list[Measurement] = []
+    board = Board(lambda name, before: 1.0, probe=lambda name, before: 0.0036 if (name, before) == ("b", 2) else 0.003)
+    batch = Batch(models("ab"), target, on_process=lambda number, measurement: kept.append(measurement))
+    batch.measure_missing(board.device)
+    assert [found(batch, number).disturbed_count for number in (0, 1)] == [0, 1]
+    assert [each.is_disturbed for each in found(batch, 1).measurements] == [False, False, True, False, False, False]
+    assert found(batch, 1).measurements[2].conditions_after["probe_deviation"] == pytest.approx(0.2)
+    assert (len(board.ran), found(batch, 1).rejected) == (12, ())
+    assert not any("probe_deviation" in each.conditions_after for each in kept)
+
+
+def test_the_batch_decides_what_is_usual(models: Make, target: Target) -> None:
+    """Of one process of each of five models, the one on a faster CPU is disturbed."""
+    board = Board(lambda name, before: 1.0, probe=lambda name, before: 0.002 if name == "c" else 0.003)
+    batch = Batch(models("abcde"), target, ONCE)
+    batch.measure_missing(board.device)
+    assert [found(batch, number).disturbed_count for number in range(5)] == [0, 0, 1, 0, 0]
 
 
 def test_a_device_that_becomes_slower_for_good_is_not_hidden(make_many: Many, target: Target) -> None:

@@ -84,29 +84,21 @@ def test_where_all_runs_are_interrupted_all_count() -> None:
     assert made(interrupted=tuple(range(5, 11))).median_ms == 3.0
 
 
-def test_drift_is_corrected_for() -> None:
-    """Where the reference ran 20% slower than its baseline, 6 ms are 5; unknown drift changes nothing."""
-    assert made(conditions_after={"drift": 0.2}).median_ms == pytest.approx(5.0)
-    assert made(conditions_after={"drift": None}).median_ms == 6.0
-
-
-def test_runs_are_scaled_to_the_baseline_speed() -> None:
-    """By the root of the speed probe, 4, 8 and 16 ms at 1, 4 and 16 us are 6 ms each at a baseline of 2.25.
-
-    Drift is in that.
-    """
-    after = {"baseline_probe_ms": 0.00225, "drift": 0.05}
+def test_runs_are_raw() -> None:
+    """The speed probe, drift, and what measurements of earlier versions were scaled to change no value."""
+    after = {"baseline_probe_ms": 0.00225, "reference_probe_ms": 0.003, "drift": 0.05, "probe_deviation": 0.3}
     measurement = made(samples_ms=(4.0, 8.0, 16.0), probe_ms=(0.001, 0.004, 0.016), conditions_after=after)
-    assert measurement.runs_ms == pytest.approx((6.0, 6.0, 6.0))
-    assert (measurement.unscaled_median_ms, measurement.median_probe_ms) == (8.0, 0.004)
-    assert measurement.slowdown == pytest.approx(1 / 3)
-
-
-def test_without_a_baseline_runs_are_not_scaled() -> None:
-    """A device that remembers no baseline, or has no speed probe, changes no number."""
-    assert made(probe_ms=(0.002,) * 11).median_ms == 6.0
-    assert made(conditions_after={"baseline_probe_ms": 0.002}).median_ms == 6.0
+    assert measurement.runs_ms == (4.0, 8.0, 16.0)
+    assert (measurement.median_ms, measurement.median_probe_ms, measurement.drift) == (8.0, 0.004, 0.05)
     assert made().median_probe_ms is None
+
+
+def test_a_process_is_disturbed_by_its_probe_only() -> None:
+    """More than a tenth off the batch's median, slower or faster; it is not rejected."""
+    found = [made(conditions_after={"probe_deviation": deviation}) for deviation in (0.1, 0.11, -0.1, -0.11)]
+    assert [each.is_disturbed for each in found] == [False, True, False, True]
+    assert not any(each.is_rejected for each in found)
+    assert not made().is_disturbed
 
 
 @pytest.mark.parametrize("probe_times", [(0.002,), (0.0,) * 11, (float("inf"),) * 11])
