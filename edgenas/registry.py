@@ -200,6 +200,7 @@ RUNTIMES = Registry(
     {"onnxruntime": "edgenas.runtimes.onnxruntime:OnnxRuntime", "litert": "edgenas.runtimes.litert:LiteRT"},
     name_attribute="name",
 )
+DEFAULT_STRATEGY = "nsga2"
 STRATEGIES = Registry(
-    "edgenas.strategies", "search strategy", None, {"nsga2": "edgenas.search.strategies.nsga2:search"}
+    "edgenas.strategies", "search strategy", None, {DEFAULT_STRATEGY: "edgenas.search.strategies.nsga2:search"}
 )

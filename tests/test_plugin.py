@@ -90,9 +90,12 @@ def test_its_runtime_is_profiled_searched_and_chosen_on_its_device(shell: Shell)
 
 
 def test_its_files_and_onnx_are_exported_and_measured(shell: Shell) -> None:
-    """A bundle in its format and one in ONNX are verified, give the same logits, and are measured on its device."""
-    shell.edgenas("export", "--run", "run", "--arch", "max", "--format", "npz", "--format", "onnx", "--out", "ship")
-    bundles = [shell.folder / "ship" / name for name in ("npz-fp32", "onnx-fp32")]
+    """Bundles in its format, ONNX and TFLite are verified, give the same logits, and are measured on its device."""
+    export = ["export", "--run", "run", "--arch", "max", "--out", "ship"]
+    shell.edgenas(*export, "--format", "npz", "--format", "onnx", "--precision", "fp32")
+    shell.edgenas(*export, "--format", "onnx", "--format", "tflite", "--precision", "fp16", "--precision", "int8")
+    reduced = ("onnx-fp16", "onnx-int8", "tflite-fp16", "tflite-int8")
+    bundles = [shell.folder / "ship" / name for name in ("npz-fp32", "onnx-fp32", *reduced)]
     for bundle in bundles:
         assert "intact" in shell.edgenas("verify", str(bundle))
         assert shell.python("run.py", folder=bundle).strip() in ("up", "down", "steady", "clicks")

@@ -58,7 +58,7 @@ def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Input
     Args:
         supernet: The supernet that holds the weights.
         architecture: The architecture to extract.
-        inputs: Prepared images (N, C, r, r) that batch norm is calibrated on. With None the subnet keeps the
+        inputs: Prepared images (N, C, H, W) that batch norm is calibrated on. With None the subnet keeps the
             supernet's statistics, which do not fit it.
         threads: The number of threads that torch computes with.
     """
@@ -71,7 +71,7 @@ def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Input
 
 
 def compute_logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
-    """Return the logits (N, classes) of prepared inputs (N, C, r, r)."""
+    """Return the logits (N, classes) of prepared inputs (N, C, H, W)."""
     with torch.inference_mode(), torch_threads(threads):
         return torch.cat([subnet(batch) for batch in _split_batches(inputs)]).numpy()
 

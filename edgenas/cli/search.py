@@ -16,6 +16,7 @@ from edgenas.cli.common import (
     print_json,
     print_table,
 )
+from edgenas.registry import DEFAULT_STRATEGY
 from edgenas.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command(
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
-    strategy: Annotated[str, typer.Option(help="nsga2, or a search strategy that a package adds.")] = "nsga2",
+    strategy: Annotated[str, typer.Option(help="nsga2, or a search strategy that a package adds.")] = DEFAULT_STRATEGY,
     json: JsonOption = False,
 ) -> None:
     """Search a device's accuracy-latency-memory front."""
@@ -43,9 +44,8 @@ def command(
     target = opened.target(device, runtime, threads, precision)
     front = opened.search([target], seed, strategy)
     if json:
-        print_json(
-            {"run": str(run), "target": target.to_dict(), "source": front.source, "front": _front_to_dicts(front)}
-        )
+        known = {"target": target.to_dict(), "source": front.source, "strategy": front.strategy}
+        print_json({"run": str(run), **known, "front": _front_to_dicts(front)})
         return
     _print_front(front)
     middle = front.latency_ms[len(front) // 2]

@@ -120,6 +120,7 @@ class DataSet:
         scale = rng.uniform(0.9, 1.1, count)
         shift = rng.uniform(-0.15, 0.15, (count, 2))
         turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
+        turn = turn * [[1.0, size[0] / size[1]], [size[1] / size[0], 1.0]]  # coordinates are from -1 to 1 on both sides
         theta = np.concatenate([turn * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
         grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, *size], align_corners=False)
         pixels = torch.from_numpy(images.astype(np.float32))[:, None]

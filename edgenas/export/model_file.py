@@ -10,7 +10,8 @@ class ModelFile(bytes):
     """The bytes of a model file, which keep what was read of them: a parsed graph, a session; abstract.
 
     A subclass reads ``plain`` in cached properties, so that whoever is handed
-    the file reads nothing twice. All share what it keeps, and nobody changes it.
+    the file reads nothing twice. All share what it keeps, and nobody changes it;
+    one thread at a time, because sessions are kept too.
     A file of a file is itself, as ``bytes`` of bytes are.
     """
 

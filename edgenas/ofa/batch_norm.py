@@ -17,7 +17,7 @@ def calibrate_batch_norm(subnet: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Args:
         subnet: The network to calibrate, in place.
-        batches: Inputs (N, C, r, r); about 2,000 images suffice.
+        batches: Inputs (N, C, H, W); about 2,000 images suffice.
     """
     subnet.eval()
     norms = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]

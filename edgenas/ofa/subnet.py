@@ -55,7 +55,7 @@ def _make_module(layer: Layer) -> nn.Module:
 
 
 class Subnet(nn.Module):
-    """The plain PyTorch module of one architecture: inputs (N, 3, r, r), logits (N, classes).
+    """The plain PyTorch module of one architecture: inputs (N, C, H, W), logits (N, classes).
 
     Its tensors are named ``<place>.<tensor>`` as in ``edgenas.space.parts.weight_shapes``.
     """

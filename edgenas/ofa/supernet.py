@@ -49,7 +49,7 @@ class Supernet(nn.Module):
         return f"Supernet({parameters:,} parameters, {self.space!r})"
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
-        """Return the logits (N, classes) of ``architecture`` for inputs (N, 3, r, r)."""
+        """Return the logits (N, classes) of ``architecture`` for inputs (N, C, H, W)."""
         self._check_space(architecture)
         for name, part in architecture.parts.items():
             x = self.get_submodule(name)(x, part)

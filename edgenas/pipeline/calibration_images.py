@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class CalibrationImages:
-    """Images as a model's inputs (N, C, r, r), a description of them, and the seed that drew them.
+    """Images as a model's inputs (N, C, H, W), a description of them, and the seed that drew them.
 
     ``sample`` is the first image, before preprocessing.
     """

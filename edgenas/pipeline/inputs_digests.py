@@ -8,14 +8,15 @@ from typing import Any
 from edgenas.costs import Budget
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS
+from edgenas.registry import DEFAULT_STRATEGY
 
 
-def front_inputs_digest(predictor_sha256: str, table_sha256: str, seed: int, strategy: str = "nsga2") -> str:
+def front_inputs_digest(predictor_sha256: str, table_sha256: str, seed: int, strategy: str = DEFAULT_STRATEGY) -> str:
     """Return the digest of a front's inputs, from the SHA-256 of its accuracy predictor's and latency table's files.
 
     NSGA-II's name is left out, as before there were other strategies, so that its older fronts stay current.
     """
-    return digest_of_inputs(predictor_sha256, table_sha256, seed, *([] if strategy == "nsga2" else [strategy]))
+    return digest_of_inputs(predictor_sha256, table_sha256, seed, *([] if strategy == DEFAULT_STRATEGY else [strategy]))
 
 
 def choice_inputs_digest(

@@ -88,7 +88,7 @@ class ExportSettings:
 
 @dataclass(frozen=True, eq=False)
 class ParityReference:
-    """Inputs (N, C, r, r) and the logits (N, classes) that PyTorch computes from them.
+    """Inputs (N, C, H, W) and the logits (N, classes) that PyTorch computes from them.
 
     ``source`` describes the inputs; ``real`` is True for images and False for
     noise; ``labels`` are those of a data set, None for other inputs.

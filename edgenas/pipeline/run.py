@@ -12,6 +12,7 @@ from edgenas.errors import UsageError
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.workspace import Workspace
+from edgenas.registry import DEFAULT_STRATEGY
 from edgenas.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Run:
 
         return check_table(self.workspace, target, subnets)
 
-    def search(self, targets: Sequence[Target], seed: int = 0, strategy: str = "nsga2") -> Front:
+    def search(self, targets: Sequence[Target], seed: int = 0, strategy: str = DEFAULT_STRATEGY) -> Front:
         """Search the accuracy-latency-memory front of a target.
 
         Args:

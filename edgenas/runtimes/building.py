@@ -96,7 +96,7 @@ def layer_errors(
         reference: the float32 file.
         quantized: the file in fewer bits.
         export_format: format and precision of ``quantized``.
-        images: float32 (N, C, r, r).
+        images: float32 (N, C, H, W).
 
     Raises:
         UsageError: when the images do not fit, or for fp32.

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgenas.costs import CostModel, Genes, Vector
 from edgenas.errors import SpaceError, UsageError
-from edgenas.registry import STRATEGIES
+from edgenas.registry import DEFAULT_STRATEGY, STRATEGIES
 from edgenas.search.pareto import Front, nondominated_mask
 from edgenas.search.strategies.contract import Strategy
 from edgenas.space import SearchSpace
@@ -24,7 +24,7 @@ def search_front(
     *,
     target: str,
     seed: int,
-    strategy: str = "nsga2",
+    strategy: str = DEFAULT_STRATEGY,
     inputs_digest: str = "",
     source: str = "",
     on_progress: Callable[[int, int], None] = lambda done, total: None,

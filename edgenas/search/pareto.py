@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgenas.costs import Genes, Vector
 from edgenas.errors import RunError
 from edgenas.files import Schema, rename_keys
+from edgenas.registry import DEFAULT_STRATEGY
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_ms
 
@@ -67,7 +68,7 @@ class Front:
     evaluations: int
     inputs_digest: str
     source: str = ""
-    strategy: str = "nsga2"
+    strategy: str = DEFAULT_STRATEGY
 
     def __len__(self) -> int:
         return len(self.genes)
@@ -91,7 +92,7 @@ class Front:
             "evaluations": self.evaluations,
             "source": self.source,
             # Without NSGA-II's name, as before there were others: a choice holds the digest of this file.
-            **({} if self.strategy == "nsga2" else {"strategy": self.strategy}),
+            **({} if self.strategy == DEFAULT_STRATEGY else {"strategy": self.strategy}),
             "architectures": [architecture.id for architecture in self.architectures()],
             "accuracy": self.accuracy.tolist(),
             "latency_ms": self.latency_ms.tolist(),
@@ -118,5 +119,5 @@ class Front:
             body["evaluations"],
             body["inputs_digest"],
             body["source"],
-            body.get("strategy", "nsga2"),
+            body.get("strategy", DEFAULT_STRATEGY),
         )

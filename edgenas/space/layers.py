@@ -142,6 +142,10 @@ class MaxPool(Layer):
     kernel: int
     stride: int
 
+    @property
+    def kind(self) -> str:
+        return f"{type(self).__name__} {self.kernel}x{self.kernel}"
+
 
 @dataclass(frozen=True)
 class AveragePool(Layer):

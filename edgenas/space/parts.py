@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import ClassVar
 
 from edgenas.space.layers import BYTES_PER_FLOAT, GraphBuilder, LayerGraph, Shape, TensorShapes
+from edgenas.space.rules import require
 
 _KEY_PREFIXES = {"kernel": "k", "stride": "s", "mid_channels": "mid", "se_channels": "se"}
-_IN_SHAPES = ("in_shape", "out_channels")  # what the shapes in a key say already
+# Not in a key: its shapes say two of them, and batch norm's epsilon costs no time.
+_FIELDS_WITHOUT_WORD = ("in_shape", "out_channels", "bn_eps")
 # By field, its words and the value that needs none.
 _WORDS = {
     "kernel": (" {0}x{0}", 0),
@@ -57,13 +59,14 @@ class Part(ABC):
         """The block's primitive layers."""
         builder = GraphBuilder(self.in_shape)
         self.build(builder)
+        require(bool(builder.graph.layers), f"{type(self).__name__}.build must add at least one layer")
         return builder.graph
 
     @cached_property
     def key(self) -> str:
         """The part's name in a latency table. Parts of one name cost the same."""
         shapes = f"in{format_shape(self.in_shape)}", f"out{format_shape(self.out_shape)}"
-        sizes = (field.name for field in fields(self) if field.name not in _IN_SHAPES)
+        sizes = (field.name for field in fields(self) if field.name not in _FIELDS_WITHOUT_WORD)
         words = (_key_word(name, getattr(self, name)) for name in sizes)
         return "-".join([self.operator, *shapes, *filter(None, words)])
 
@@ -84,13 +87,11 @@ def format_shape(shape: Shape) -> str:
 
 
 def _key_word(name: str, value: int | float | str) -> str:
-    """Return what a field adds to a key; nothing for an absent feature and for numbers that cost no time."""
+    """Return what a field adds to a key; nothing for an absent feature."""
     if name == "batch_norm":
         return "" if value else "plain"
     if isinstance(value, bool):
         return name if value else ""
-    if isinstance(value, float):
-        return ""
     return value if isinstance(value, str) else f"{_KEY_PREFIXES.get(name, name)}{value}"
 
 

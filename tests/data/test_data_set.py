@@ -24,6 +24,13 @@ def _splits(data: DataSet) -> dict[str, Split]:
     return {"train": data.train, "validation": data.validation, "test": data.test}
 
 
+class _Turning(np.random.Generator):
+    """Draws the greatest turn, and neither scale nor shift."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return np.full(size, high if high == np.pi / 12 else 1.0 if high == 1.1 else 0.0)
+
+
 class _Still(np.random.Generator):
     """A generator that always draws the middle of the range."""
 
@@ -145,6 +152,15 @@ def test_augmentation_moves_images_a_little(digits: DataSet) -> None:
     assert moved.dtype == np.float32
     correlations = [np.corrcoef(one.ravel(), two.ravel())[0, 1] for one, two in zip(moved, plain, strict=True)]
     assert 0.7 < np.median(correlations) < 0.99
+
+
+def test_augmentation_turns_in_pixels(digits: DataSet) -> None:
+    """On an input three times as high as wide, a horizontal line rises as far as the turn says, not three times so."""
+    line = np.zeros((1, 60, 20), np.uint8)
+    line[0, 29:31] = 16
+    turned = digits.to_augmented_inputs(line, (60, 20), _Turning(np.random.PCG64(0))).numpy()[0, 0]
+    left, right = turned[:, 1].argmax(), turned[:, 18].argmax()
+    assert abs(abs(int(right) - int(left)) - 17 * np.tan(np.pi / 12)) < 1.5
 
 
 def test_the_summary_names_every_image(digits: DataSet) -> None:

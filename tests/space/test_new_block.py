@@ -129,6 +129,33 @@ def test_shapes_of_layers_are_those_of_the_parts() -> None:
         assert [part.in_shape for part in parts[1:]] == [part.out_shape for part in parts[:-1]]
 
 
+@dataclass(frozen=True)
+class _Narrowing(Part):
+    """A convolution to a share of the channels."""
+
+    operator: ClassVar[str] = "narrowing"
+    label: ClassVar[str] = "narrowing"
+
+    ratio: float = 0.5
+    empty: bool = False
+
+    def build(self, b: GraphBuilder) -> None:
+        if not self.empty:
+            b.conv("conv", 0, round(self.ratio * self.in_channels))
+
+
+def test_every_number_of_a_block_is_in_its_key() -> None:
+    """Blocks that differ in a fraction alone are two parts."""
+    halved, kept = _Narrowing((16, 4, 4), 0.5), _Narrowing((16, 4, 4), 1.0)
+    assert (halved.key, kept.key) == ("narrowing-in4x4x16-out4x4x8-ratio0.5", "narrowing-in4x4x16-out4x4x16-ratio1.0")
+
+
+def test_a_block_without_layers_is_refused() -> None:
+    """It has no output; the message names the block."""
+    with pytest.raises(SpaceError, match=r"_Narrowing\.build must add at least one layer"):
+        _ = _Narrowing((16, 4, 4), empty=True).out_shape
+
+
 def _lively_supernet() -> Supernet:
     """Return a supernet in eval mode in which every batch norm and kernel matrix does something."""
     supernet, generator = Supernet(SPACE), torch.Generator().manual_seed(1)

@@ -139,7 +139,7 @@ def observe_onnx(
     Args:
         model: the model, which stays as it is.
         tensors: names of the tensors to observe.
-        images: (N, C, r, r), run as ``split_batches`` divides them.
+        images: (N, C, H, W), run as ``split_batches`` divides them.
         optimise: let the runtime fuse nodes around the other tensors.
 
     Raises:
@@ -167,7 +167,7 @@ def observe_onnx(
 
 
 def split_batches(images: Floats, shape: Sequence[Any]) -> list[Floats]:
-    """Split images (N, C, r, r) into batches of the size that an input of ``shape`` has, or 1 where it is open.
+    """Split images (N, C, H, W) into batches of the size that an input of ``shape`` has, or 1 where it is open.
 
     The last batch is filled up with the first images.
 

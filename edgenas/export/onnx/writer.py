@@ -43,7 +43,7 @@ def build_onnx(architecture: Architecture, weights: Weights, batch: int | None =
         batch: images of one call; None leaves it open under the name ``batch``.
 
     Returns:
-        The file, with the input ``input`` (batch, 3, r, r) and the output ``logits`` (batch, classes).
+        The file, with the input ``input`` (batch, C, H, W) and the output ``logits`` (batch, classes).
 
     Raises:
         UsageError: for a batch below 1, or a missing, extra or misshapen tensor.

@@ -23,7 +23,7 @@ class Calibration:
     """The images of static quantization and the method that takes ranges from them.
 
     Args:
-        images: float32 (N, C, r, r), preprocessed.
+        images: float32 (N, C, H, W), preprocessed.
         method: ``percentile`` ignores the outermost 1 / 100000 of a tensor's values at either end; ``minmax`` does not.
         seed: seed that drew the images, for the model card.
         source: description of the images, for the model card.
@@ -46,12 +46,12 @@ class Calibration:
 
 
 def check_images(images: Any, name: str) -> None:
-    """Raise UsageError unless ``images`` are finite float32 of shape (N, C, r, r), N and all others above 0."""
+    """Raise UsageError unless ``images`` are finite float32 of shape (N, C, H, W), all above 0."""
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         dtype = getattr(images, "dtype", type(images).__name__)
         raise UsageError(f"{name} must be a float32 array, prepared as the model wants them, but are {dtype}")
-    if images.ndim != 4 or not images.size or images.shape[2] != images.shape[3]:
-        raise UsageError(f"{name} must have shape (N, C, r, r), N above 0, but have {images.shape}")
+    if images.ndim != 4 or not images.size:
+        raise UsageError(f"{name} must have shape (N, C, H, W), all above 0, but have {images.shape}")
     if not np.isfinite(images).all():
         raise UsageError(f"{name} hold NaN or infinity; prepare them again")
 

@@ -144,7 +144,7 @@ def observe_tflite(model: TFLiteFile, images: Floats) -> Iterator[dict[str, Floa
 
     Args:
         model: the file.
-        images: (N, C, r, r), run as ``split_batches`` divides them.
+        images: (N, C, H, W), run as ``split_batches`` divides them.
 
     Raises:
         UsageError: when the images do not fit the model.

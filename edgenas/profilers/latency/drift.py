@@ -15,7 +15,8 @@ from edgenas.profilers.measure.measurement import Measurement
 # A drift is relative, or an equal amount for all. A slower clock is relative. Other programs in a shared cache, through
 # which all networks read their weights, add the same amount to small networks as to large ones. What the speed probe
 # shows is a factor: a power of the probe's time, whose exponent is fitted.
-RELATIVE, ADDED, PROBE = DRIFTS = ("drift", "drift added", "probe")
+RELATIVE, ADDED, PROBE = "drift", "drift added", "probe"
+DRIFTS = (RELATIVE, ADDED, PROBE)
 _CORRELATION_S = 40.0
 
 
@@ -49,31 +50,31 @@ class Moments:
         return Moments(self.at_s[rows], self.probe_ms[rows])
 
     @property
-    def usual_probe_ms(self) -> float:
+    def median_probe_ms(self) -> float:
         """The median time of the speed probe, ms; 1 where it was not run."""
         known = self.probe_ms[~np.isnan(self.probe_ms)]
         return float(np.median(known)) if len(known) else 1.0
 
-    def slowness(self, usual_probe_ms: float) -> Vector:
+    def slowness(self, median_probe_ms: float) -> Vector:
         """Return the logarithm (N,) of the probe's time over the usual one; 0 where it was not run."""
-        return np.nan_to_num(np.log(self.probe_ms / usual_probe_ms))
+        return np.nan_to_num(np.log(self.probe_ms / median_probe_ms))
 
 
 def drift_covariances(
-    moments: Moments, units: Vector, usual_probe_ms: float | None = None, *, around_mean: bool = True
+    moments: Moments, units: Vector, median_probe_ms: float | None = None, *, around_mean: bool = True
 ) -> dict[str, Vector]:
     """Return the covariance (N, N) of values measured at moments (N,), for each drift term at a variance of one.
 
     Args:
         moments: When each value was measured.
         units: The amount that an added drift of one adds, as a share of each value (N,).
-        usual_probe_ms: The speed probe's time at which values are as they are; by default the median of these.
+        median_probe_ms: The speed probe's time at which values are as they are; by default the median of these.
         around_mean: Remove the mean drift of the values: the part costs explain the mean speed.
     """
     kernel = _exponential_kernel(moments.at_s, moments.at_s)
     if around_mean:
         kernel = _center_covariance(kernel, kernel.mean(axis=0), kernel.mean(axis=0))
-    slowness = moments.slowness(usual_probe_ms or moments.usual_probe_ms)
+    slowness = moments.slowness(median_probe_ms or moments.median_probe_ms)
     return {RELATIVE: kernel, ADDED: units[:, None] * kernel * units, PROBE: np.outer(slowness, slowness)}
 
 
@@ -84,7 +85,7 @@ def cross_drift_covariances(moments: Moments, units: Vector, others: Moments, ot
     """
     cross, own = _exponential_kernel(others.at_s, moments.at_s), _exponential_kernel(moments.at_s, moments.at_s)
     kernel = _center_covariance(cross, cross.mean(axis=1), own.mean(axis=0))
-    slowness, other_slowness = (each.slowness(moments.usual_probe_ms) for each in (moments, others))
+    slowness, other_slowness = (each.slowness(moments.median_probe_ms) for each in (moments, others))
     return {
         RELATIVE: kernel,
         ADDED: other_units[:, None] * kernel * units,
@@ -93,18 +94,16 @@ def cross_drift_covariances(moments: Moments, units: Vector, others: Moments, ot
 
 
 def mean_drift_variances(moments: Moments) -> dict[str, float]:
-    """Return the variance of the mean drift over moments (N,), for each drift term at a variance of one."""
-    mean = float(_exponential_kernel(moments.at_s, moments.at_s).mean())
-    return {RELATIVE: mean, ADDED: mean, PROBE: float(moments.slowness(moments.usual_probe_ms).mean()) ** 2}
+    """Return the variance of the mean drift over moments (N,), for each term of drift over time at a variance of one.
 
-
-def drift_variance(variances: Mapping[str, float], units: Vector, moments: Moments) -> Vector:
-    """Return the relative variance (M,) of values by all drift terms, at a moment such as ``moments`` (N,).
-
-    ``units`` (M,) are as in ``drift_covariances``.
+    There is none of the speed probe: values refer to its median time.
     """
-    speed = variances[PROBE] * float(np.square(moments.slowness(moments.usual_probe_ms)).mean())
-    return np.asarray(variances[RELATIVE] + variances[ADDED] * np.square(units) + speed, dtype=np.float64)
+    return dict.fromkeys((RELATIVE, ADDED), float(_exponential_kernel(moments.at_s, moments.at_s).mean()))
+
+
+def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
+    """Return the relative variance (M,) of values by drift over time; ``units`` (M,) as in ``drift_covariances``."""
+    return np.asarray(variances[RELATIVE] + variances[ADDED] * np.square(units), dtype=np.float64)
 
 
 def _exponential_kernel(first_s: Vector, second_s: Vector) -> Vector:

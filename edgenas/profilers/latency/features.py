@@ -51,7 +51,7 @@ def _features_by_name(part: Part) -> Counter[str]:
         if layer.kind:
             features[f"{layer.kind} calls"] += 1
             features[f"{layer.kind} work"] += layer.macs
-            features[f"{layer.kind} traffic"] += math.prod(layer.in_shape) + math.prod(layer.shape)
+            features[f"{layer.kind} traffic"] += math.prod(layer.in_shape) + math.prod(layer.shape)  # the first input's
             features[f"{layer.kind} weights"] += layer.params
     return features
 

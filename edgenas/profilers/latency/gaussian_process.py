@@ -128,23 +128,30 @@ class PartProcess:
         projected = jacobian @ posterior.covariance
         cross = projected @ posterior.jacobian.T
         variance = np.einsum("ij,ij->i", projected, jacobian) - np.einsum("ij,ij->i", cross @ posterior.inverse, cross)
-        mean_drift = self._mean_drift_variance(posterior.prior.unit / values)
+        mean_drift = drift_variance(self._mean_drift_variances, posterior.prior.unit / values)
         std: Vector = values * np.sqrt(np.maximum(variance, 1e-12) + mean_drift)
         return std
 
-    def _mean_drift_variance(self, units: Vector) -> Vector:
-        """Return the relative variance (M,) of values by the mean drift over all measured values."""
-        means = {name: self.variances[name] * mean for name, mean in self._mean_drift_variances.items()}
-        return means[RELATIVE] + means[ADDED] * np.square(units) + means[PROBE]
-
     @cached_property
     def _mean_drift_variances(self) -> dict[str, float]:
-        return mean_drift_variances(self.observations.moments)
+        means = mean_drift_variances(self.observations.moments)
+        return {name: self.variances[name] * mean for name, mean in means.items()}
+
+    @cached_property
+    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
+    def probe_exponent(self) -> tuple[float, float]:
+        """The mean and the variance of the power of the speed probe's time by which values grow; 0 without a probe."""
+        posterior, moments, variance = self._posterior, self.observations.moments, self.variances[PROBE]
+        linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
+        weighed = posterior.inverse @ moments.slowness(moments.median_probe_ms)
+        shown = variance * float(weighed @ moments.slowness(moments.median_probe_ms))
+        return variance * float(weighed @ linearization.response), variance * (1 - shown)
 
     def drift_std(self, values: Vector) -> Vector:
-        """Return the relative standard deviation (M,) of values (M,) by drift at one moment."""
-        units = self._posterior.prior.unit / values
-        return np.asarray(np.sqrt(drift_variance(self.variances, units, self.observations.moments)))
+        """Return the relative standard deviation (M,) of values (M,) by drift and the CPU's speed at one moment."""
+        moments, (exponent, variance) = self.observations.moments, self.probe_exponent
+        speed = float(np.square(moments.slowness(moments.median_probe_ms)).mean()) * (exponent**2 + variance)
+        return np.asarray(np.sqrt(drift_variance(self.variances, self._posterior.prior.unit / values) + speed))
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def estimate_drift(self, moments: Moments, values: Vector) -> Vector:
@@ -174,7 +181,7 @@ class PartProcess:
         """
         expected = self.predict(counts)
         units = self._posterior.prior.unit / expected
-        drifts = drift_covariances(moments, units, self.observations.moments.usual_probe_ms, around_mean=False)
+        drifts = drift_covariances(moments, units, self.observations.moments.median_probe_ms, around_mean=False)
         total = _UNKNOWN_SPEED_VARIANCE + sum(self.variances[name] * drift for name, drift in drifts.items())
         total = total + np.diag(self.noise_std**2 + MIN_NOISE**2 + (self.predict_std(counts) / expected) ** 2)
         inverse, residual = np.linalg.inv(total), np.log(measured / expected)
@@ -288,7 +295,11 @@ def fit_part_process(basis: PartBasis, counts: Vector, values: Vector, moments: 
 def _fit_reweighted(basis: PartBasis, observations: Observations) -> PartProcess:
     """Estimate variances and sample weights in turn."""
     prior, moments = Prior.fit(basis, observations), observations.moments
-    shown = {PROBE: np.ptp(moments.slowness(1.0)), RELATIVE: np.ptp(moments.at_s), ADDED: np.ptp(moments.at_s)}
+    shown = {
+        PROBE: np.ptp(moments.slowness(moments.median_probe_ms)),
+        RELATIVE: np.ptp(moments.at_s),
+        ADDED: np.ptp(moments.at_s),
+    }
     drifts = [name for name in DRIFTS if shown[name]]
     variances = {name: initial_variance(name) for name in [*basis.term_names, *drifts, "noise"]}
     absent = {name: 0.0 for name in DRIFTS if name not in drifts}
@@ -297,7 +308,7 @@ def _fit_reweighted(basis: PartBasis, observations: Observations) -> PartProcess
     for _ in range(_ITERATIONS):
         linearization = Linearization.at(deviations, prior, observations)
         sample = linearization.select_rows(rows)
-        covariances = drift_covariances(moments[rows], prior.unit / sample.expected, moments.usual_probe_ms)
+        covariances = drift_covariances(moments[rows], prior.unit / sample.expected, moments.median_probe_ms)
         terms = {**sample.term_covariances(prior), **{name: covariances[name] for name in drifts}}
         variances = estimate_variances(terms, sample.response, observations.weights[rows], variances)
         covariance = prior.covariance(variances)

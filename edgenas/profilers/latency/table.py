@@ -56,7 +56,7 @@ def _upgrade_from_7(body: Mapping[str, Any]) -> dict[str, Any]:
     if posterior is None:
         return dict(body)
     probe_ms = [None] * len(posterior["at_s"])
-    return {**body, "inputs_digest": "", "posterior": {**posterior, "probe_ms": probe_ms, "variances": {}}}
+    return {**body, "inputs_digest": "", "posterior": {**posterior, "probe_ms": probe_ms, "variances": None}}
 
 
 TABLE_SCHEMA = Schema("latency_table", 8, {6: _upgrade_from_6, 7: _upgrade_from_7})
@@ -316,7 +316,7 @@ class LatencyTable:
         )
         overhead_ms, part_ms = data.overhead_ms, costs_from_dict(space, data.parts_ms)
         curve = None if data.curve is None else Curve.from_dict(data.curve)
-        if process is not None and not data.inputs_digest:  # fitted anew just now
+        if process is not None and data.posterior is not None and data.posterior["variances"] is None:  # fitted anew
             overhead_ms, part_ms, curve = process.overhead, process.costs, process.curve
         return cls(
             space,

@@ -85,7 +85,7 @@ class _PosteriorData:
     at_s: list[Number]
     probe_ms: list[Milliseconds | None]
     weights: list[_Weight]
-    variances: dict[str, Amount]
+    variances: dict[str, Amount] | None
     transfer_weight: Annotated[float, Interval(ge=0, le=1)]
 
 
@@ -114,7 +114,7 @@ def posterior_from_dict(space: SearchSpace, data: Any) -> tuple[PartProcess, Gen
     source_costs = tuple(
         PartCosts(costs.overhead_ms, np.array(costs.parts_ms, dtype=np.float64)) for costs in parsed.others
     )
-    if not parsed.variances:  # of an earlier version
+    if parsed.variances is None:  # of an earlier version
         moments = Moments.at(np.array(parsed.at_s))
         return fit_part_costs(space, genes, np.array(parsed.latency_ms), moments, source_costs), genes, source_costs
     process = part_process_from_dict(space, genes, asdict(parsed), source_costs)

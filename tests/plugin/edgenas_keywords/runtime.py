@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -58,7 +59,7 @@ logits = runtime_numpy.compute_outputs(session, [preprocess(image)])[0][0]"""
     def _load(self, model: bytes) -> runtime_numpy.Session:
         try:
             return runtime_numpy.load_session(io.BytesIO(model), {})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
             raise ModelError(f"the model is damaged or no .npz file ({error})") from None
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgenas.costs import Genes
+from edgenas.errors import SpaceError
 from edgenas.space import Architecture, Gene, Part, SearchSpace, Slot
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart
 from edgenas.space.layers import GraphBuilder
@@ -86,4 +87,9 @@ class KeywordSpace(SearchSpace):
         return {gene.name: values[gene.name] for gene, skipped in zip(self.genes, dead, strict=True) if not skipped}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        return self._from_gene_values(data, where)
+        values = {key: value for key, value in data.items() if key != "id"}
+        if unknown := sorted(values.keys() - {gene.name for gene in self.genes}):
+            raise SpaceError(
+                f"{where}: unknown key {unknown[0]!r}; known: {', '.join(gene.name for gene in self.genes)}"
+            )
+        return self._check_id(self._from_gene_values(values, where), data, where)

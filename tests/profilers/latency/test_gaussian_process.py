@@ -175,9 +175,28 @@ def test_the_speed_probe_explains_slow_values_by_a_fitted_power() -> None:
     np.testing.assert_allclose(
         process.estimate_drift(Moments(np.zeros(200), probe_ms), values), 0.7 * np.log(slowness), atol=0.01
     )
-    # The exponent is one value of a normal distribution with this variance.
-    assert 0.2 < process.variances["probe"] ** 0.5 < 2
-    assert process.drift_std(values)[0] == pytest.approx(process.variances["probe"] ** 0.5 * 0.2, rel=0.15)
+    exponent, variance = process.probe_exponent
+    assert exponent == pytest.approx(0.7, abs=0.01)
+    assert 0 < variance < 0.01**2
+    assert process.drift_std(values)[0] == pytest.approx(0.7 * np.log(slowness).std(), rel=0.05)
+
+
+def test_two_speeds_of_the_cpu_do_not_widen_intervals() -> None:
+    """Where a third of all values is from a CPU twice as slow, costs refer to the usual speed and are known as well."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 20, (120, 2)).astype(float)
+    probe_ms = np.where(np.arange(120) % 3 == 0, 2.0, 1.0)
+    values = counts.sum(axis=1) * probe_ms * rng.lognormal(0, 0.01, 120)
+    process = fit_part_process(_BASIS, counts, values, Moments(np.zeros(120), probe_ms))
+    assert np.abs(process.predict(counts) / counts.sum(axis=1) - 1).max() < 0.02
+    assert (process.predict_std(counts) / counts.sum(axis=1)).max() < 0.02
+
+
+def test_an_unknown_speed_beside_a_constant_one_shows_nothing() -> None:
+    """Half of the values without the probe, and the same time for the others, is no term of the fit."""
+    counts, probe_ms = np.ones((10, 2)), np.where(np.arange(10) < 5, np.nan, 0.002)
+    process = fit_part_process(_BASIS, counts, np.full(10, 2.0), Moments(np.zeros(10), probe_ms))
+    assert process.variances["probe"] == 0
 
 
 def test_the_mean_drift_is_uncertain() -> None:
