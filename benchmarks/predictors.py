@@ -265,6 +265,8 @@ def compared(record: Record, near: set[str], *, ablate: bool) -> Iterator[str]:
         way = f"latency table, {len(part)} subnets"
         yield held_out.row(way, device_s(part), process.predict(held_out.counts), coverage=held_out.coverage(process))
     if ablate:
+        exponent, variance = process.probe_exponent
+        yield f"exponent of the speed probe: {exponent:.2f}, standard deviation {variance**0.5:.2f}"
         for name, process in ablated_tables(subnets):
             yield held_out.row(f"without {name}", device_s(subnets), process.predict(held_out.counts))
         return

@@ -20,7 +20,7 @@ data: sweeps
 schedule:
   name: short
   batch_size: 48
-  phases: [{name: all, epochs: 15, learning_rate: 0.05, kernel_sizes: 3, depths: 3, subnets: 2, distill: false}]
+  phases: [{name: all, epochs: 40, learning_rate: 0.1, kernel_sizes: 3, depths: 3, subnets: 2, distill: false}]
 """
 BOARD = """\
 name: board
