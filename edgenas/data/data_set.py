@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgenas.errors import EdgeNASError, UsageError
 from edgenas.registry import DATA_SETS
 
 if TYPE_CHECKING:
@@ -184,5 +185,41 @@ def load_data(name: str) -> DataSet:
     Raises:
         UsageError: for an unknown name, with the nearest known ones.
     """
-    data_set: DataSet = DATA_SETS.load(name)()
+    load = DATA_SETS.load(name)
+    try:
+        data_set: DataSet = load()
+        check_data_set(data_set, name)
+    except EdgeNASError:
+        raise
+    except Exception as error:  # whatever another package's function raises
+        raise UsageError(f"data set {name!r} cannot be made ({type(error).__name__}: {error})") from error
     return data_set
+
+
+def check_data_set(data: DataSet, name: str) -> None:
+    """Raise UsageError, naming the rule, for a data set that nothing can be trained on.
+
+    Args:
+        data: The data set, which may be of another package.
+        name: The name that it was found by.
+    """
+
+    def require(condition: object, rule: str) -> None:
+        if not condition:
+            raise UsageError(f"data set {name!r}: {rule}")
+
+    require(data.name == name, f"its name is {data.name!r}; give its entry point that name")
+    require(len(set(data.labels)) == len(data.labels) > 1, "labels must be at least two different names")
+    scaling, channels = data.preprocessing, data.preprocessing.channels
+    lengths = {len(scaling.mean), len(scaling.std)}
+    require(lengths == {channels}, f"mean and std need a value for each of {channels} channels")
+    require(min(scaling.std) > 0, "std must be above 0")
+    for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        images, labels = split.images, split.labels
+        require(images.dtype == np.uint8 and images.ndim == 3, f"{part} images must be uint8 of shape (N, H, W)")
+        require(len(images) == len(labels) > 0, f"{part} must have a label for each image, and at least one image")
+        require(labels.dtype.kind in "iu", f"{part} labels must be integers")
+        last = data.class_count - 1
+        require(0 <= labels.min() <= labels.max() <= last, f"{part} labels must be from 0 to {last}")
+    missing = sorted(set(range(data.class_count)) - set(data.train.labels.tolist()))
+    require(not missing, f"train has no image of class {', '.join(data.labels[each] for each in missing[:1])}")

@@ -48,6 +48,9 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
     """Raise UsageError unless the space can be trained on the data by the schedule."""
     if data.class_count != space.classes:
         raise UsageError(f"data {data.name} has {data.class_count} classes, the space {space.classes}; they must agree")
+    channels = space.largest.input_shape[0]
+    if data.preprocessing.channels != channels:
+        raise UsageError(f"data {data.name} has {data.preprocessing.channels} channels, the space {channels}")
     if len(data.train) < schedule.batch_size:
         raise UsageError(
             f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"

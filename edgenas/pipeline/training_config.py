@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
 from edgenas.files import parse_dataclass, read_yaml
-from edgenas.space import SearchSpace, space_from_dict
+from edgenas.space import SearchSpace, check_space, space_from_dict
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class TrainingConfig:
         from edgenas.ofa import check_recipe, load_schedule
 
         space = self.make_space(where)
+        check_space(space)
         check_recipe(space, load_data(self.data), load_schedule(self.schedule, f"{where}: schedule"), self.seed)
         return space
 

@@ -14,7 +14,7 @@ from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.upgrade import upgrade_run
-from edgenas.space import SearchSpace
+from edgenas.space import SearchSpace, check_space
 
 if TYPE_CHECKING:
     from edgenas.accuracy import Evaluator
@@ -44,6 +44,7 @@ class Workspace:
         if not path.exists():
             if space is None:
                 raise RunError(f"{folder}: is no run folder; make one with: edgenas train --run {folder}")
+            check_space(space)
             with self.folder.writing():
                 if not path.exists():  # another process may have created the run meanwhile
                     RUN.write(path, {"space": space.to_dict()})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgenas.costs import CostModel, Genes, Vector
-from edgenas.errors import SpaceError, UsageError
+from edgenas.errors import EdgeNASError, SpaceError, UsageError
 from edgenas.registry import DEFAULT_STRATEGY, STRATEGIES
 from edgenas.search.pareto import Front, nondominated_mask
 from edgenas.search.strategies.contract import Strategy
@@ -54,7 +54,12 @@ def search_front(
         raise UsageError(f"seed must be 0 or more, but got {seed}")
     search: Strategy = STRATEGIES.load(strategy)
     evaluator = _Evaluator(space, [lambda genes: -accuracy(genes), latency_ms, peak_bytes], strategy)
-    search(space, evaluator.evaluate, budget=EVALUATIONS, seed=seed, progress=on_progress)
+    try:
+        search(space, evaluator.evaluate, budget=EVALUATIONS, seed=seed, progress=on_progress)
+    except (EdgeNASError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever another package's function raises
+        raise UsageError(f"search strategy {strategy!r} failed ({type(error).__name__}: {error})") from error
     genes, costs = evaluator.finish()
     best = np.flatnonzero(nondominated_mask(costs))
     best = best[np.lexsort((costs[best, 0], costs[best, 1]))]

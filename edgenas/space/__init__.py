@@ -7,6 +7,7 @@ from typing import Any
 
 from edgenas.registry import SPACES
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
+from edgenas.space.check import check_space
 from edgenas.space.inverted_residual import Stage
 from edgenas.space.mobilenet_v3 import MobileNetV3
 from edgenas.space.parts import Part
@@ -39,5 +40,6 @@ __all__ = [
     "SearchSpace",
     "Slot",
     "Stage",
+    "check_space",
     "space_from_dict",
 ]

@@ -18,6 +18,7 @@ from edgenas.files import canonical_json_bytes, parse_dataclass, read_yaml, sha2
 from edgenas.space import parts as part_functions
 from edgenas.space.layers import Shape
 from edgenas.space.parts import Part
+from edgenas.space.rules import FORBID_UNKNOWN
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to misread
 
@@ -63,6 +64,8 @@ class SearchSpace(ABC):
     define ``genes``, ``slots``, ``dead_genes``, ``size`` and the readable
     forms; everything else follows from these.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
     family: ClassVar[str]
     resolutions: tuple[int, ...]

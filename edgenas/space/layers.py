@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from edgenas.space.rules import strided_size
+from edgenas.space.rules import require, strided_size
 
 Shape = tuple[int, int, int]  # channels, height, width
 TensorShapes = dict[str, tuple[int, ...]]
 
 BYTES_PER_FLOAT = 4
+ACTIVATIONS = ("relu", "relu6", "hswish", "hsigmoid")
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,11 @@ class GraphBuilder:
         transform: str = "",
     ) -> int:
         """Add a convolution named ``name``."""
+        entry = self.channels(value)
+        _require_whole(name, (channels,))
+        fits = groups > 0 and entry % groups == channels % groups == 0
+        require(fits, f"layer {name!r}: groups ({groups}) must divide the channels, {entry} and {channels}")
+        require(kernel % 2 == 1, f"layer {name!r}: kernels must be odd, but got {kernel}")
         shape = (channels, *self._strided(value, stride))
         return self._add(Conv(name, (value,), self._shapes[value], shape, kernel, stride, groups, bias, transform))
 
@@ -329,8 +335,12 @@ class GraphBuilder:
 
     def activation(self, name: str, value: int, function: str) -> int:
         """Add an activation; nothing for ``none``."""
+        if function == "none":
+            return value
+        known = ", ".join(ACTIVATIONS)
+        require(function in ACTIVATIONS, f"layer {name!r}: unknown activation {function!r}; known: {known}")
         shape = self._shapes[value]
-        return value if function == "none" else self._add(Activation(name, (value,), shape, shape, function))
+        return self._add(Activation(name, (value,), shape, shape, function))
 
     def squeeze_excite(self, name: str, value: int, channels: int) -> int:
         """Scale each channel by a gate computed from the means of all channels (arXiv 1709.01507)."""
@@ -343,7 +353,8 @@ class GraphBuilder:
 
     def add(self, name: str, branch: int, shortcut: int) -> int:
         """Add the sum of a residual branch and its shortcut."""
-        shape = self._shapes[branch]
+        shape, other = self._shapes[branch], self._shapes[shortcut]
+        require(shape == other, f"layer {name!r}: a sum needs values of one shape, but got {shape} and {other}")
         return self._add(Add(name, (branch, shortcut), shape, shape))
 
     def global_pool(self, name: str, value: int) -> int:
@@ -369,6 +380,7 @@ class GraphBuilder:
         return self._add(Linear(name, (value,), self._shapes[value], (channels, 1, 1)))
 
     def _add(self, layer: Layer) -> int:
+        _require_whole(layer.name, layer.shape)
         self._layers.append(layer)
         self._shapes.append(layer.shape)
         return len(self._layers)
@@ -376,3 +388,8 @@ class GraphBuilder:
     def _strided(self, value: int, stride: int) -> tuple[int, int]:
         _, height, width = self._shapes[value]
         return strided_size(height, stride), strided_size(width, stride)
+
+
+def _require_whole(name: str, sizes: tuple[int, ...]) -> None:
+    whole = all(isinstance(size, int) and size > 0 for size in sizes)
+    require(whole, f"layer {name!r}: sizes must be integers above 0, but are {sizes}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import ClassVar
 
+from edgenas.errors import SpaceError
 from edgenas.space.layers import BYTES_PER_FLOAT, GraphBuilder, LayerGraph, Shape, TensorShapes
 from edgenas.space.rules import require
 
@@ -58,8 +59,12 @@ class Part(ABC):
     def graph(self) -> LayerGraph:
         """The block's primitive layers."""
         builder = GraphBuilder(self.in_shape)
-        self.build(builder)
-        require(bool(builder.graph.layers), f"{type(self).__name__}.build must add at least one layer")
+        block = type(self).__name__
+        try:
+            self.build(builder)
+        except SpaceError as error:
+            raise SpaceError(f"block {block}, {error}") from error
+        require(bool(builder.graph.layers), f"block {block}: build must add at least one layer")
         return builder.graph
 
     @cached_property

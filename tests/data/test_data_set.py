@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edgenas.data import DataSet, Split, load_data, resize_matrix
+from edgenas.data import DataSet, DataSetPreprocessing, Split, load_data, resize_matrix
+from edgenas.data.data_set import check_data_set
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 
@@ -175,3 +177,34 @@ def test_an_unknown_data_set_lists_the_known() -> None:
     """A wrong name is refused with the nearest known one."""
     with pytest.raises(UsageError, match="unknown data set 'digit'; did you mean 'digits'"):
         load_data("digit")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"name": "other"}, "its name is 'other'; give its entry point that name"),
+        ({"labels": ("0",) * 10}, "labels must be at least two different names"),
+        ({"preprocessing": DataSetPreprocessing(3, 1 / 16, (0.3,), (0.4,))}, "mean and std need a value for each of 3"),
+        ({"preprocessing": DataSetPreprocessing(1, 1 / 16, (0.3,), (0.0,))}, "std must be above 0"),
+        ({"images": np.float32}, "test images must be uint8 of shape"),
+        ({"labels of": -1}, "test labels must be from 0 to 9"),
+        ({"short": True}, "test must have a label for each image"),
+        ({"without": 7}, "train has no image of class 7"),
+    ],
+)
+def test_a_data_set_that_nothing_can_be_trained_on_is_refused(
+    digits: DataSet, change: dict[str, Any], rule: str
+) -> None:
+    """Before training, on one line that names the data set and the rule."""
+    test, train = digits.test, digits.train
+    splits = {
+        "images": lambda value: {"test": replace(test, images=test.images.astype(value))},
+        "labels of": lambda value: {"test": replace(test, labels=np.full_like(test.labels, value))},
+        "short": lambda value: {"test": replace(test, labels=test.labels[:-1])},
+        "without": lambda value: {"train": replace(train, labels=np.where(train.labels == value, 0, train.labels))},
+    }
+    (key,) = change
+    changed = replace(digits, **(splits[key](change[key]) if key in splits else change))
+    check_data_set(digits, "digits")
+    with pytest.raises(UsageError, match=f"^data set 'digits': {rule}"):
+        check_data_set(changed, "digits")

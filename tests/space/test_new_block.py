@@ -152,7 +152,7 @@ def test_every_number_of_a_block_is_in_its_key() -> None:
 
 def test_a_block_without_layers_is_refused() -> None:
     """It has no output; the message names the block."""
-    with pytest.raises(SpaceError, match=r"_Narrowing\.build must add at least one layer"):
+    with pytest.raises(SpaceError, match="block _Narrowing: build must add at least one layer"):
         _ = _Narrowing((16, 4, 4), empty=True).out_shape
 
 
