@@ -19,7 +19,7 @@ from tests.fixtures.installed_package import install_package
 
 REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES, STRATEGIES]
 EXTENSION = """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from edgenas.data import load_data
@@ -37,7 +37,7 @@ class ToyDevice(FakeDevice):
 
 
 def load_keywords():
-    return load_data("digits")
+    return replace(load_data("digits"), name="keywords")
 """
 
 

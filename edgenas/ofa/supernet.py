@@ -40,7 +40,8 @@ class Supernet(nn.Module):
         self.space = space
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for slot in space.slots:  # the largest choices are the last
-                parts = {part.key: part for part in reversed(slot.parts) if part is not None}
+                unequal = dict.fromkeys(part for part in reversed(slot.parts) if part is not None)
+                parts = {part.key: part for part in unequal}
                 attach_module(self, slot.name, ElasticBlock(tuple(parts.values())))
         self._initialise_weights(torch.Generator().manual_seed(seed))
 

@@ -252,17 +252,21 @@ class SearchSpace(ABC):
     def distinct_parts(self) -> tuple[Part, ...]:
         """The parts of all architectures, each once by its key."""
         parts: dict[str, Part] = {}
-        for slot in self.slots:
-            for part in slot.parts:
-                if part is not None:
-                    parts.setdefault(part.key, part)
+        for part in self._unequal_parts:
+            parts.setdefault(part.key, part)
         return tuple(parts.values())
+
+    @cached_property
+    def _unequal_parts(self) -> tuple[Part, ...]:
+        """The parts of all slots, of equal ones the first: only these build their layers."""
+        return tuple(dict.fromkeys(part for slot in self.slots for part in slot.parts if part is not None))
 
     @cached_property
     def _part_numbers(self) -> tuple[np.ndarray[Any, np.dtype[np.int64]], ...]:
         """For each slot, the index of each of its parts in ``distinct_parts``; -1 where it is empty."""
-        number = {part.key: index for index, part in enumerate(self.distinct_parts)}
-        return tuple(np.array([-1 if part is None else number[part.key] for part in slot.parts]) for slot in self.slots)
+        by_key = {part.key: index for index, part in enumerate(self.distinct_parts)}
+        number: dict[Part | None, int] = {None: -1, **{part: by_key[part.key] for part in self._unequal_parts}}
+        return tuple(np.array([number[part] for part in slot.parts]) for slot in self.slots)
 
     def part_indices(self, genes: Genes) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
         """Yield for each slot the index (N,) in ``distinct_parts`` of each architecture's part; -1 for none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from edgenas.errors import SpaceError
 from edgenas.space.rules import require, strided_size
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -391,5 +392,6 @@ class GraphBuilder:
 
 
 def _require_whole(name: str, sizes: tuple[int, ...]) -> None:
-    whole = all(isinstance(size, int) and size > 0 for size in sizes)
-    require(whole, f"layer {name!r}: sizes must be integers above 0, but are {sizes}")
+    for size in sizes:
+        if not isinstance(size, int) or size <= 0:
+            raise SpaceError(f"layer {name!r}: sizes must be integers above 0, but are {sizes}")

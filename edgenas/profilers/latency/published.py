@@ -234,9 +234,8 @@ def published_keys_by_resolution(space: SearchSpace) -> list[dict[str, str | Non
     keys: list[dict[str, str | None]] = [{} for _ in space.resolutions]
     for slot in space.slots:
         choices = len(slot.parts) // count  # the resolution is the first gene of every place and varies slowest
-        for index, part in enumerate(slot.parts):
+        for row, part in dict.fromkeys((index // choices, part) for index, part in enumerate(slot.parts)):
             if part is not None:
-                row = index // choices
                 keys[row][part.key] = _published_key_or_none(slot.name, part, last_sizes[row], older=older)
     return keys
 
