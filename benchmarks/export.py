@@ -35,13 +35,12 @@ from ai_edge_litert import schema_py_generated as schema
 from safetensors.numpy import save_file
 
 import edgenas as en
-from edgenas.devices import connect_device
 from edgenas.errors import ModelError
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.tflite.writer import build_tflite
 from edgenas.ofa import Subnet, Supernet
+from edgenas.profilers import MeasuringSession
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.session import iter_measurements
 
 ROOT = Path(__file__).parents[1]
 SIZE = 224
@@ -129,8 +128,8 @@ def measured(paths: Iterable[Path], kind: str) -> list[Measurement]:
     """Measure each file once, in its own process, on one thread of this machine."""
     target = en.Target(en.load_profile("localhost"), runtime=TARGETS[kind])
     found = []
-    with connect_device(target.profile) as device:
-        for answer in iter_measurements(list(paths), target, device=device):
+    with MeasuringSession(target) as session:
+        for answer in session.iter_measurements(list(paths)):
             if isinstance(answer, ModelError):
                 raise answer
             found.append(answer)

@@ -45,10 +45,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgenas.devices import Device, Target, connect_device
+from edgenas.devices import Target
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
-from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, iter_measurements
+from edgenas.profilers import Measurement, MeasurementResult, MeasureSettings, MeasuringRounds, MeasuringSession
 from edgenas.space import MobileNetV3
 
 # Warm-up ends after exactly ten runs where it may take no time.
@@ -103,9 +103,9 @@ def busy_core(wanted: bool, measured: int | None) -> Iterator[None]:
             process.kill()
 
 
-def processes(model: Path, target: Target, device: Device, settings: MeasureSettings, count: int) -> MeasurementResult:
+def processes(model: Path, session: MeasuringSession, settings: MeasureSettings, count: int) -> MeasurementResult:
     """So many processes of a file by one agent, with none tried again."""
-    found = iter_measurements([model] * count, target, device=device, settings=settings)
+    found = session.iter_measurements([model] * count, settings)
     return MeasurementResult(tuple(each for each in found if isinstance(each, Measurement)))
 
 
@@ -117,25 +117,27 @@ def of_rounds(rounds: MeasurementResult) -> Found:
     return Found(rounds.median_ms, interval, rounds.device_s, len(taken), refused)
 
 
-def fixed(model: Path, target: Target, device: Device) -> Found:
+def fixed(model: Path, session: MeasuringSession) -> Found:
     """Measure the mean of 50 runs in one process."""
-    (one,) = processes(model, target, device, NN_METER, 1).measurements
+    (one,) = processes(model, session, NN_METER, 1).measurements
     mean = statistics.fmean(one.samples_ms)
     return Found(mean, None, one.device_s, 1, int(one.validity.status == "rejected"))
 
 
-def batch(models: Sequence[Path], target: Target, device: Device, settings: MeasureSettings) -> list[Found]:
+def rounds_of(
+    models: Sequence[Path], target: Target, session: MeasuringSession, settings: MeasureSettings
+) -> list[Found]:
     """Measure files together in rounds, as edgenas does."""
-    together = Batch(models, target, settings)
-    together.measure_missing(device)
+    together = MeasuringRounds(models, target, settings)
+    session.measure(together)
     return [of_rounds(each) for each in together.outcomes() if isinstance(each, MeasurementResult)]
 
 
-def equal_time(model: Path, target: Target, device: Device, count: int) -> MeasureSettings:
+def equal_time(model: Path, session: MeasuringSession, count: int) -> MeasureSettings:
     """Return settings with which ``count`` processes take as long together as one process of 10 + 50 runs."""
-    seconds = statistics.fmean(fixed(model, target, device).device_s for _ in range(5))
+    seconds = statistics.fmean(fixed(model, session).device_s for _ in range(5))
     brief = MeasureSettings(warmup_runs=3, warmup_seconds=0, min_runs=2, max_runs=2, min_seconds=0)
-    start = processes(model, target, device, brief, 5).device_s / 5
+    start = processes(model, session, brief, 5).device_s / 5
     sampling = max(0.005, seconds / count - start)
     return MeasureSettings(
         processes=count, max_processes=count, warmup_runs=3, warmup_seconds=0, min_runs=3,
@@ -144,17 +146,17 @@ def equal_time(model: Path, target: Target, device: Device, count: int) -> Measu
 
 
 def print_spread(
-    models: Sequence[Path], target: Target, device: Device, blocks: int, busy: bool, wanted: Sequence[str]
+    models: Sequence[Path], target: Target, session: MeasuringSession, blocks: int, busy: bool, wanted: Sequence[str]
 ) -> None:
     """Measure with all methods, and print a row for each."""
     with busy_core(busy, None if target.affinity is None else target.affinity[0]):
-        equal = {count: equal_time(models[0], target, device, count) for count in (1, 2, PROCESSES)}
+        equal = {count: equal_time(models[0], session, count) for count in (1, 2, PROCESSES)}
 
         def median_of(count: int) -> Callable[[Path], Found]:
-            return lambda model: of_rounds(processes(model, target, device, equal[count], count))
+            return lambda model: of_rounds(processes(model, session, equal[count], count))
 
         ways: dict[str, Callable[[Path], Found]] = {
-            FIXED: lambda model: fixed(model, target, device),
+            FIXED: lambda model: fixed(model, session),
             "four processes": median_of(PROCESSES),
             "two processes": median_of(2),
             "one process": median_of(1),
@@ -162,9 +164,9 @@ def print_spread(
         print_ways({name: way for name, way in ways.items() if name in wanted}, models, blocks, busy)
         if DEFAULT not in wanted:
             return
-        default = {DEFAULT: lambda model: batch([model], target, device, MeasureSettings())[0]}
+        default = {DEFAULT: lambda model: rounds_of([model], target, session, MeasureSettings())[0]}
         print_ways({FIXED: ways[FIXED], **default}, models, blocks, busy)
-        print_rows({WITHIN: [batch(models, target, device, equal[PROCESSES]) for _ in range(blocks)]}, busy)
+        print_rows({WITHIN: [rounds_of(models, target, session, equal[PROCESSES]) for _ in range(blocks)]}, busy)
 
 
 def print_ways(ways: dict[str, Callable[[Path], Found]], models: Sequence[Path], blocks: int, busy: bool) -> None:
@@ -213,21 +215,20 @@ def row(name: str, blocks: Sequence[Sequence[Found]], theirs: float) -> tuple[st
     )
 
 
-def print_overhead(models: list[Path], target: Target, device: Device) -> None:
+def print_overhead(models: list[Path], target: Target, session: MeasuringSession) -> None:
     """Measure every model in one process, and print the overhead per model."""
     running = 0.0
     medians = []
 
-    def keep(number: int | None, measurement: Measurement) -> None:
+    def keep(number: int, measurement: Measurement) -> None:
         nonlocal running
-        if number is not None:
-            running += measurement.running_s
-            medians.append(measurement.median_ms)
+        running += measurement.running_s
+        medians.append(measurement.median_ms)
 
     settings = MeasureSettings(processes=1, max_processes=1)
-    together = Batch(models, target, settings, on_process=keep)
+    together = MeasuringRounds(models, target, settings, on_process=keep)
     began = time.monotonic()
-    together.measure_missing(device)
+    session.measure(together)
     seconds = time.monotonic() - began
     row = (
         f"{min(medians):.1f} to {max(medians):.1f}", f"{seconds:.1f}", f"{running:.1f}",
@@ -248,7 +249,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Sshd(Path(folder) / "sshd") as sshd:
         clusters = {} if options.core is None else {"clusters": {"measured": [options.core]}}
         target = Target(sshd.profile(**clusters), affinity=None if options.core is None else "measured")
-        with connect_device(target.profile) as device:
+        with MeasuringSession(target) as session:
             (model,) = make_models(Path(folder), 1, seed=1)
             copies = [Path(shutil.copy(model, Path(folder) / f"copy{n}.onnx")) for n in range(options.repetitions)]
             print(
@@ -257,11 +258,11 @@ def main() -> None:
             )
             print("|---|---|---|---|---|---|---|---|---|---|")
             for busy in (False, True):
-                print_spread(copies, target, device, options.blocks, busy, options.ways)
+                print_spread(copies, target, session, options.blocks, busy, options.ways)
             if DEFAULT not in options.ways:
                 return
             print("\n| models | median, ms | total, s | running, s | overhead per model, ms |\n|---|---|---|---|---|")
-            print_overhead(make_models(Path(folder), options.models, seed=2), target, device)
+            print_overhead(make_models(Path(folder), options.models, seed=2), target, session)
 
 
 if __name__ == "__main__":

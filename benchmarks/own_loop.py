@@ -1,4 +1,4 @@
-"""Compare ``edgenas measure`` with a loop of one's own, and its interval with later calls.
+"""Compare ``edgenas measure`` with a loop of one's own, and its range with later calls.
 
 python -m benchmarks.own_loop [--pairs 20] [--calls 40] [--core 1]
 
@@ -6,8 +6,8 @@ For onnxruntime and LiteRT, one thread: ``measure_model`` and a plain loop (one
 process, 10 warm-up runs, the median of 200) of the same file alternate. The
 ratio of each pair is printed as median, least and greatest. Then the same file
 is measured many times: how many of the later medians lie within the first
-call's 95% interval, and how far all medians spread; with the other core idle
-and busy.
+call's 95% range and within its 95% interval, and how far all medians spread;
+with the other core idle and busy.
 """
 
 from __future__ import annotations
@@ -99,21 +99,23 @@ def main() -> None:
             numbers = (statistics.median(loops), statistics.median(ratios), min(ratios), max(ratios))
             cells = " | ".join(f"{each:.3f}" for each in numbers)
             print(f"| {runtime} | {cells} |", flush=True)
-        print("\n| runtime | other core | first call, ms | its interval | later medians within | spread |")
-        print("|---|---|---|---|---|---|")
+        columns = ("runtime", "other core", "first call, ms", "its range", "later medians within", "its interval",
+                   "within", "spread")  # fmt: skip
+        print(f"\n| {' | '.join(columns)} |")
+        print("|---|---|---|---|---|---|---|---|")
         for runtime, path in models.items():
             for busy in (False, True):
                 with busy_core(busy, options.core):
                     target = make_target(runtime, options.core)
                     first, *later = [measure_model(path, target) for _ in range(options.calls + 1)]
-                low, high = first.interval_ms
                 medians = [each.median_ms for each in later]
-                within = sum(low <= each <= high for each in medians)
-                print(
-                    f"| {runtime} | {'busy' if busy else 'idle'} | {first.median_ms:.3f} | {low:.3f} to {high:.3f}"
-                    f" | {within} of {len(medians)} | {spread(medians):.1%} |",
-                    flush=True,
-                )
+                counts = [
+                    f"{low:.3f} to {high:.3f} | {sum(low <= each <= high for each in medians)} of {len(medians)}"
+                    for low, high in (first.range_ms, first.interval_ms)
+                ]
+                kind = "busy" if busy else "idle"
+                row = (runtime, kind, f"{first.median_ms:.3f}", *counts, f"{spread(medians):.1%}")
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from edgenas.costs import Genes, Vector
-from edgenas.devices import Target, connect_device, load_profile
+from edgenas.devices import Target, load_profile
 from edgenas.pipeline.export_formats import format_of
-from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
+from edgenas.profilers import Measurement, MeasureSettings, MeasuringSession
 from edgenas.profilers.latency.memory import MemoryModel, memory_mape
 from edgenas.profilers.latency.prior import fit_non_negative
 from edgenas.runtimes.building import write_random_file
@@ -53,8 +53,8 @@ def peaks(models: list[Path], target: Target) -> Vector:
     """Measure the peak memory (N,) of each model above an empty session, bytes."""
     found: list[float] = []
     for first in range(0, len(models), BATCH):
-        with connect_device(target.profile) as device:
-            for each in iter_measurements(models[first : first + BATCH], target, device=device, settings=SETTINGS):
+        with MeasuringSession(target) as session:
+            for each in session.iter_measurements(models[first : first + BATCH], SETTINGS):
                 assert isinstance(each, Measurement), each
                 assert each.peak_bytes is not None
                 found.append(each.peak_bytes)

@@ -47,18 +47,17 @@ import onnx
 
 from edgenas.accuracy.released import ReleasedPredictor
 from edgenas.costs import Genes, Vector
-from edgenas.devices import Target, connect_device
+from edgenas.devices import Target
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.onnx.session import OnnxFile
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.profile import SETTINGS
-from edgenas.profilers import Batch, Measurement
+from edgenas.profilers import Measurement, MeasuringRounds, MeasuringSession
 from edgenas.profilers.latency.acquisition import select_subnets
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import fit_part_costs
-from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.runtimes import ExportFormat, SourceModel
 from edgenas.runtimes.building import quantize
 from edgenas.search import nondominated_mask
@@ -217,7 +216,7 @@ class Measuring:
     """The measurements of one target: in each turn a few models of each method, mixed."""
 
     target: Target
-    device: Any
+    session: MeasuringSession
     makers: ProcessPoolExecutor
     record: Record
     held_out: Genes
@@ -232,13 +231,12 @@ class Measuring:
 
     def run(self) -> None:
         """Measure until every method has spent its time."""
-        watch = DriftMonitor()
         turn = 1 + max((row["turn"] for row in self.record.rows), default=-1)
         while self.record.spent("subnets") < self.seconds or self._left():
             rng = np.random.default_rng(turn)
             items = [item for way in self._ways() for item in way]
             items = [items[place] for place in rng.permutation(len(items))]
-            self._measure(items, watch, turn)
+            self._measure(items, turn)
             if format_of(self.target) == ExportFormat("onnx", "fp32") and not self._brief:
                 self._profile_operators(turn)
             spent = {way: round(self.record.spent(way)) for way in ("subnets", "parts", "kernels", "held out")}
@@ -296,23 +294,23 @@ class Measuring:
     def _times(self) -> int:
         return 1 if self._brief else self.times
 
-    def _measure(self, items: Sequence[tuple[str, str, bytes]], watch: DriftMonitor, turn: int) -> None:
+    def _measure(self, items: Sequence[tuple[str, str, bytes]], turn: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder) / f"{number}.{format_of(self.target).format}" for number in range(len(items))]
             for path, file in zip(paths, self._files(items), strict=True):
                 path.write_bytes(file)
 
-            def keep(number: int | None, found: Measurement) -> None:
-                way, name = ("reference", "") if number is None else items[number][:2]
+            def keep(number: int, found: Measurement) -> None:
                 self.record.add(
-                    way=way, name=name, turn=turn, median_ms=found.median_ms, device_s=found.device_s,
-                    taken_s=found.taken_s, peak_bytes=found.peak_bytes, validity=found.validity.status,
+                    way=items[number][0], name=items[number][1], turn=turn, median_ms=found.median_ms,
+                    device_s=found.device_s, taken_s=found.taken_s, peak_bytes=found.peak_bytes,
+                    validity=found.validity.status,
                     probe_ms=found.median_probe_ms, runs=len(found.samples_ms),
                 )  # fmt: skip
 
-            batch = Batch(paths, self.target, SETTINGS, monitor=watch, on_process=keep)
-            batch.measure_missing(self.device)
-            for item, result in zip(items, batch.outcomes(), strict=True):
+            rounds = MeasuringRounds(paths, self.target, SETTINGS, on_process=keep)
+            self.session.measure(rounds)
+            for item, result in zip(items, rounds.outcomes(), strict=True):
                 if isinstance(result, Exception):
                     self.record.add(way="failed", name=item[1], of=item[0], turn=turn, error=str(result), device_s=0.0)
 
@@ -391,8 +389,8 @@ def measure(out: Path, seconds: float, times: int, core: int | None, names: Sequ
             runtime, precision, threads = TARGETS[name]
             pinned = core is not None and threads == 1
             target = Target(profile, runtime, precision, threads, affinity="measured" if pinned else None)
-            with connect_device(profile) as device, ProcessPoolExecutor(2, get_context("spawn")) as makers:
-                Measuring(target, device, makers, Record(out / f"{name}.jsonl"), held_out, seconds, times).run()
+            with MeasuringSession(target) as session, ProcessPoolExecutor(2, get_context("spawn")) as makers:
+                Measuring(target, session, makers, Record(out / f"{name}.jsonl"), held_out, seconds, times).run()
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ _MODULES = {
     "Device": "edgenas.devices",
     "DeviceProfile": "edgenas.devices",
     "EdgeNASError": "edgenas.errors",
-    "ErrorMetrics": "edgenas.profilers.latency.agreement",
     "Explanation": "edgenas.pipeline.explain",
     "ExportFormat": "edgenas.runtimes",
     "ExportSettings": "edgenas.pipeline.prepared_model",
@@ -36,6 +35,8 @@ _MODULES = {
     "MeasuredSubnet": "edgenas.pipeline.choose",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
+    "MeasuringRounds": "edgenas.profilers",
+    "MeasuringSession": "edgenas.profilers",
     "MobileNetV3": "edgenas.space",
     "PartLatency": "edgenas.pipeline.explain",
     "Prediction": "edgenas.pipeline.choose",
@@ -112,12 +113,13 @@ if TYPE_CHECKING:
     from edgenas.profilers import Measurement as Measurement
     from edgenas.profilers import MeasurementResult as MeasurementResult
     from edgenas.profilers import MeasureSettings as MeasureSettings
+    from edgenas.profilers import MeasuringRounds as MeasuringRounds
+    from edgenas.profilers import MeasuringSession as MeasuringSession
     from edgenas.profilers import RankedModel as RankedModel
     from edgenas.profilers import Validity as Validity
     from edgenas.profilers import compare_results as compare_results
     from edgenas.profilers import measure_model as measure_model
     from edgenas.profilers import measure_models as measure_models
-    from edgenas.profilers.latency.agreement import ErrorMetrics as ErrorMetrics
     from edgenas.regression import Baseline as Baseline
     from edgenas.regression import LatencyCheck as LatencyCheck
     from edgenas.regression import check_latency as check_latency

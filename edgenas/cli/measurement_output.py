@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import RankedModel
     from edgenas.profilers.measure.models import Outcome
 
-_COLUMNS = ("model", "median", "95% interval", "p90", "processes", "peak memory", "file", "MACs", "validity")
+_COLUMNS = ("model", "median", "95% range", "p90", "processes", "peak memory", "file", "MACs", "validity")
 
 
 def build_document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Target], compare: bool) -> dict[str, Any]:
@@ -54,6 +54,10 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         for path, result in results.items()
     ):
         print(line)
+    for path, result in results.items():
+        if result.modes:
+            speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)
+            print(f"{path}: runs at two speeds, {speeds}: compare models in one call")
     print(f"conditions: {format_conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
@@ -68,7 +72,7 @@ def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
     return [
         str(path),
         format_ms(outcome.median_ms),
-        format_ms_interval(outcome.interval_ms) if outcome.has_interval else "-",
+        format_ms_interval(outcome.range_ms) if outcome.has_interval else "-",
         format_ms(outcome.p90_ms),
         str(len(outcome.measurements)),
         format_peak_bytes(outcome.peak_bytes),

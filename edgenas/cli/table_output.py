@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.explain import Explanation, PartLatency
-    from edgenas.profilers.latency.agreement import ErrorMetrics
     from edgenas.profilers.latency.holdout import HoldoutReport
 
 _COLUMNS = ("part", "what", "output", "", "time", "share")
@@ -86,53 +85,30 @@ def _stage_lines(rows: Sequence[PartLatency]) -> list[tuple[str, str, str, float
 
 
 def print_check(check: TableCheck) -> None:
-    """Print the holdout report beside what was found, the device then and now, and the conclusion."""
-    columns = ["", "holdout", "fresh subnets"]
-    cells = [_holdout_cells(check.holdout), _fresh_cells(check.found)]
-    if not check.found.agrees_with_holdout:
-        columns.append("drift-corrected")
-        cells.append(_fresh_cells(check.drift_corrected))
+    """Print the holdout report beside that of the fresh subnets, and the conclusion."""
     names = ("subnets", "MAPE", "p95 of errors", "within 10%", "95% interval coverage", "bias", "Kendall tau",
-             "tau at one resolution")  # fmt: skip
-    made_up = " SYNTHETIC" if check.synthetic else ""
-    print_table(columns, list(zip(names, *cells, strict=True)), f"check {check.number} of {check.target}{made_up}")
-    validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.validity_counts.items())
-    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time; {_format_speed_change(check)}")
+             "tau at equal resolution")  # fmt: skip
+    rows = list(zip(names, _report_cells(check.then), _report_cells(check.now), strict=True))
+    made_up = " SYNTHETIC" if check.now.synthetic else ""
+    title = f"check {check.number} of {check.target}{made_up}"
+    print_table(["", "holdout", "fresh subnets"], rows, title)
+    validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.now.validity_counts.items())
+    print(f"measured: {validity_counts}, {check.now.device_s:.0f} s of device time")
     print(check.conclusion)
+    if check.then.coarseness:
+        print(f"too coarse: {check.then.coarseness}")
     if not check.agrees:
         print(f"to profile again: {check.remedy}")
 
 
-def _holdout_cells(holdout: HoldoutReport) -> list[str]:
-    taus = list(holdout.kendall_tau_at.values())
-    tau = sum(taus) / len(taus) if taus else None
-    return [str(holdout.held_out), *_shared_cells(holdout), _format_tau(tau)]
-
-
-def _fresh_cells(found: ErrorMetrics) -> list[str]:
-    return [str(len(found.errors)), *_shared_cells(found), _format_tau(found.tau_within)]
-
-
-def _shared_cells(found: HoldoutReport | ErrorMetrics) -> list[str]:
+def _report_cells(report: HoldoutReport) -> list[str]:
     return [
-        f"{found.mape:.1%}",
-        f"{found.p95:.1%}",
-        f"{found.within_10_percent:.0%}",
-        f"{found.within_interval:.0%}",
-        f"{found.bias:+.1%}",
-        f"{found.kendall_tau:.2f}",
+        str(report.held_out),
+        f"{report.mape:.1%}",
+        f"{report.p95:.1%}",
+        f"{report.within_10_percent:.0%}",
+        f"{report.within_interval:.0%}",
+        f"{report.bias:+.1%}",
+        f"{report.kendall_tau:.2f}",
+        "-" if report.kendall_tau_within is None else f"{report.kendall_tau_within:.2f}",
     ]
-
-
-def _format_tau(tau: float | None) -> str:
-    return "-" if tau is None else f"{tau:.2f}"
-
-
-def _format_speed_change(check: TableCheck) -> str:
-    """Return how the device's speed changed since, by the speed probe or else by the reference model."""
-    if check.probe_then_ms is not None and check.probe_now_ms is not None:
-        return f"speed probe {check.probe_now_ms / check.probe_then_ms - 1:+.1%} since then"
-    then, now = check.reference_then_ms, check.reference_now_ms
-    if then is None or now is None:
-        return "the reference model ran too few times to compare its speed"
-    return f"reference model {format_ms(then)} then, {format_ms(now)} now ({now / then - 1:+.1%})"

@@ -108,7 +108,7 @@ def classify_error(runtime: Any, message: str) -> str:
 
 def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Load and run one model. Its memory is the peak above a process with an empty session and the runtime's code."""
-    settings, path = model.get("settings") or request["settings"], model["path"]
+    settings, path = request["settings"], model["path"]
     sampling = importlib.import_module("sampling")
     session = runtime.make_empty_session(request)
     if hasattr(runtime, "library_folder"):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Genes
+from edgenas.costs import Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
 from edgenas.files import parse_dataclass, read_bytes, sha256_hex
@@ -21,107 +21,124 @@ from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.pipeline.profile import SETTINGS, report_failed_subnets
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
-from edgenas.profilers.latency.agreement import ErrorMetrics, compute_error_metrics
-from edgenas.profilers.latency.drift import Moments
-from edgenas.profilers.latency.fit import part_count_matrix
-from edgenas.profilers.latency.gaussian_process import PartProcess
-from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, count_validity
-from edgenas.profilers.measure.cpu_speed import median_probe_ms
-from edgenas.profilers.measure.validity import MAX_DRIFT
+from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, MeasuredSubnets
+from edgenas.profilers.measure.statistics import median_ratio_with_interval
 from edgenas.runtimes.building import write_random_file
 
-# So many processes of the reference model say how fast the device is now.
-_REFERENCES = 5
 # One process of each would make a table look worse than it is while other programs run.
 _SETTINGS = replace(SETTINGS, processes=3, max_processes=3)
-_FEWEST, _MOST = 10, 1000
+_ANCHORS = 10  # subnets of the table that are measured again
+_FEWEST, _MOST = 10, 1000  # fresh subnets
+_PERMUTATIONS = 10_000
+_SIGNIFICANCE_LEVEL = 0.05
+_MAX_TOLERANCE = 0.1
 _DRAWS = 64  # subnets at a time; most of the first such draw are fresh
 _MOST_DRAWS = 200
 
 
 @dataclass(frozen=True)
 class TableCheck:
-    """The holdout report of a table beside the errors on fresh random subnets.
+    """A table's holdout report beside the same report of fresh random subnets, and the device's speed then and now.
 
-    ``measured_ms``, ``predicted_ms``: medians by ``architectures``.
-    ``slower``: how much slower than predicted all fresh subnets are in common,
-    0.03 for 3%; ``tolerance``: the drift at one moment that 95% of checks stay
-    below, because the subnets are measured within a minute and the device
-    drifts. ``drift_corrected``: the errors without that, compared with the
-    drift-corrected errors of the holdout report. ``reference_then_ms``,
-    ``reference_now_ms``: latency of the reference model when the table was made
-    and now; None where it ran too few times. ``probe_then_ms``,
-    ``probe_now_ms``: the median time of the speed probe then and now; None where
-    models do not run on the CPU alone. ``remedy``: how to profile again.
+    The speed is compared by anchors: subnets that the table was fitted to, measured again in the same rounds as the
+    fresh ones.
+
+    Attributes:
+        number: The number of this check of the table.
+        target: The name of the target.
+        then: The holdout report of the table.
+        now: The report of the fresh subnets.
+        p_value: The probability of a mean absolute error this much above that of the holdout report, if both
+            samples are from one distribution.
+        corrected_mape: The mean absolute error of the fresh subnets without the change of the device's speed.
+        corrected_p_value: ``p_value`` for that.
+        anchors: The ids of the anchors.
+        anchors_then_ms: Their latencies when the table was made.
+        anchors_now_ms: Their latencies now.
+        remedy: How to profile again.
     """
 
     number: int
     target: str
-    holdout: HoldoutReport
-    architectures: tuple[str, ...]
-    measured_ms: tuple[float, ...]
-    predicted_ms: tuple[float, ...]
-    found: ErrorMetrics
-    drift_corrected: ErrorMetrics
-    slower: float
-    tolerance: float
-    reference_then_ms: float | None
-    reference_now_ms: float | None
-    probe_then_ms: float | None
-    probe_now_ms: float | None
-    validity_counts: dict[str, int]
-    device_s: float
-    synthetic: bool
+    then: HoldoutReport
+    now: HoldoutReport
+    p_value: float
+    corrected_mape: float
+    corrected_p_value: float
+    anchors: tuple[str, ...]
+    anchors_then_ms: tuple[float, ...]
+    anchors_now_ms: tuple[float, ...]
     remedy: str
 
     def __repr__(self) -> str:
         result = "agrees" if self.agrees else "disagrees"
-        return f"TableCheck({self.number} of {self.target}, {result}, MAPE {self.found.mape:.1%})"
+        return f"TableCheck({self.number} of {self.target}, {result}, MAPE {self.now.mape:.1%})"
+
+    @cached_property
+    def slower_with_interval(self) -> tuple[float, float, float]:
+        """How much slower the device is than when it was profiled, 0.03 for 3%, and the ends of the 95% interval."""
+        pairs = list(zip(self.anchors_now_ms, self.anchors_then_ms, strict=True))
+        ratio, low, high = median_ratio_with_interval(pairs)
+        return ratio - 1, low - 1, high - 1
+
+    @property
+    def tolerance(self) -> float:
+        """The change of speed that is drift as in profiling: 95% of moments then were within it; at most a tenth."""
+        return min(_MAX_TOLERANCE, TWO_SIDED_95 * self.then.drift)
 
     @property
     def agrees(self) -> bool:
-        """True when the errors are those of the holdout report, apart from drift within the tolerance."""
-        return self.found.agrees_with_holdout or (
-            self.drift_corrected.agrees_with_holdout and abs(self.slower) <= self.tolerance
-        )
+        """True when the errors are those of the holdout report, apart from a change of speed within the tolerance."""
+        if self.p_value >= _SIGNIFICANCE_LEVEL:
+            return True
+        return self.corrected_p_value >= _SIGNIFICANCE_LEVEL and abs(self.slower_with_interval[0]) <= self.tolerance
 
     @property
     def conclusion(self) -> str:
         """The result on one line, with what to do."""
-        errors = f"MAPE is {self.found.mape:.1%}, {self.holdout.mape:.1%} in the holdout report"
-        if self.found.agrees_with_holdout:
-            return f"agrees: {errors}"
-        if not self.drift_corrected.agrees_with_holdout:
-            return f"disagrees: {errors}, and the device's speed does not explain the difference; profile again"
-        changed = f"{abs(self.slower):.1%} {'slower' if self.slower > 0 else 'faster'}"
-        corrected = f"corrected for that, MAPE is {self.drift_corrected.mape:.1%}"
+        slower, low, high = self.slower_with_interval
+        errors = f"MAPE is {self.now.mape:.1%}, {self.then.mape:.1%} in the holdout report"
+        speed = (
+            f"the device is {abs(slower):.1%} {'slower' if slower > 0 else 'faster'} than when it was profiled"
+            f" (by {len(self.anchors)} subnets measured then and now; 95% interval {low:+.1%} to {high:+.1%})"
+        )
+        corrected = f"corrected for that, MAPE is {self.corrected_mape:.1%}"
+        if self.p_value >= _SIGNIFICANCE_LEVEL:
+            return f"agrees: {errors}; {speed}"
+        if self.corrected_p_value < _SIGNIFICANCE_LEVEL:
+            return f"disagrees: {errors}; {speed}, which does not explain the difference; profile again"
         if self.agrees:
-            return (
-                f"agrees: {errors}; the device is {changed} than when it was profiled, within its drift then"
-                f" (up to {self.tolerance:.1%}); {corrected}"
-            )
+            return f"agrees: {errors}; {speed}, within its drift then (up to {self.tolerance:.1%}); {corrected}"
         return (
-            f"disagrees: the device is {changed} than when it was profiled, and its drift then was up to"
-            f" {self.tolerance:.1%}; {corrected}; cool the device, end other programs, restore its power mode,"
-            " or profile again"
+            f"disagrees: {speed}, and its drift then was up to {self.tolerance:.1%}; {errors}; {corrected};"
+            " cool the device, end other programs, restore its power mode, or profile again"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as plain data."""
+        slower, *interval = self.slower_with_interval
         described = asdict(self)
         del described["remedy"]
-        return {"agrees": self.agrees, "conclusion": self.conclusion, **described}
+        return {
+            "agrees": self.agrees,
+            "conclusion": self.conclusion,
+            "slower": slower,
+            "slower_interval_95": interval,
+            "tolerance": self.tolerance,
+            **described,
+        }
 
 
 @dataclass(frozen=True)
 class _CheckPlan:
-    """The subnets that a check will measure, for the table with this SHA-256; begun at this time."""
+    """The fresh subnets and the anchors that a check will measure, for the table with this SHA-256."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     table_sha256: str
     begun_s: float
     architectures: tuple[str, ...]
+    anchors: tuple[str, ...]
 
 
 def check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
@@ -147,10 +164,9 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
     with folder.writing():
         number = 1 + max(folder.check_numbers(target.name), default=0)
         plan, files = _plan_check(workspace, target, table, number, subnets)
-        log = workspace.measurement_log(target)
-        with MeasurementStore(log, target, _SETTINGS, since_s=plan.begun_s) as store:
+        with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
             measured = _measure_subnets(workspace, target, store, plan, files)
-            check = _compare(workspace, target, table, number, measured, store)
+        check = _compare(workspace, target, table, number, plan, measured)
         TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
         folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
@@ -167,7 +183,7 @@ def _plan_check(
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)
-    plan = _CheckPlan(current, time.time(), tuple(files))
+    plan = _CheckPlan(current, time.time(), tuple(files), _select_anchors(workspace, table))
     TABLE_CHECK_PLAN.write(path, asdict(plan))
     return plan, files
 
@@ -197,11 +213,18 @@ def _draw_fresh_subnets(
     )
 
 
+def _select_anchors(workspace: Workspace, table: LatencyTable) -> tuple[str, ...]:
+    """Return ids of subnets that the table was fitted to, evenly over the time of profiling."""
+    assert table.fitted_genes is not None  # check_table has looked
+    rows = np.unique(np.linspace(0, len(table.fitted_genes) - 1, _ANCHORS).round().astype(int))
+    return tuple(each.id for each in workspace.space.decode(table.fitted_genes[rows]))
+
+
 def _measure_subnets(
     workspace: Workspace, target: Target, store: MeasurementStore, plan: _CheckPlan, files: Mapping[str, bytes]
-) -> dict[str, list[Measurement]]:
+) -> dict[str, Sequence[Measurement]]:
     """Return the measurements of each subnet that the device can run, by id; make the files that are missing."""
-    names, export_format, done = plan.architectures, format_of(target), 0
+    names, export_format, done = (*plan.architectures, *plan.anchors), format_of(target), 0
 
     def show(measurement: Measurement) -> None:
         nonlocal done
@@ -216,14 +239,12 @@ def _measure_subnets(
     report_failed_subnets(
         workspace, "check", {name: each for name, each in tried.items() if isinstance(each, ModelError)}, len(tried)
     )
-    taken = {name: each.measurements for name, each in tried.items() if isinstance(each, MeasurementResult)}
-    assessed = iter(store.with_drift([one for each in taken.values() for one in each]))
-    measured = {name: [next(assessed) for _ in each] for name, each in taken.items()}
-    rejected = [one for each in measured.values() for one in each if one.is_rejected]
+    measured = {name: each for name, each in tried.items() if isinstance(each, MeasurementResult)}
+    rejected = [each for each in measured.values() if each.rejection_reasons]
     if rejected:
-        reason = "; ".join(rejected[0].validity.reasons)
-        workspace.progress.say(f"check     {len(rejected)} measurements are rejected: {reason}")
-    return measured
+        reason = "; ".join(rejected[0].rejection_reasons)
+        workspace.progress.say(f"check     {len(rejected)} of {len(measured)} subnets are rejected: {reason}")
+    return {name: each.measurements for name, each in measured.items()}
 
 
 def _compare(
@@ -231,51 +252,49 @@ def _compare(
     target: Target,
     table: LatencyTable,
     number: int,
-    measurements: Mapping[str, Sequence[Measurement]],
-    store: MeasurementStore,
+    plan: _CheckPlan,
+    measured: Mapping[str, Sequence[Measurement]],
 ) -> TableCheck:
-    holdout = table.holdout
-    process = table.process
-    assert holdout is not None  # check_table has looked
-    assert process is not None  # a holdout report is of measured subnets
-    genes = workspace.space.encode([workspace.space.from_id(text) for text in measurements])
-    taken = [one for each in measurements.values() for one in each]
-    measured = np.array([np.median([one.median_ms for one in each]) for each in measurements.values()])
-    taken_at = [Moments.of(each) for each in measurements.values()]
-    moments = Moments(*(np.array([getattr(one, name).mean() for one in taken_at]) for name in ("at_s", "probe_ms")))
-    drift = process.estimate_drift_leave_one_out(part_count_matrix(workspace.space, genes), measured, moments)
-    references = store.reference_measurements()
+    space, then = workspace.space, table.holdout
+    assert then is not None  # check_table has looked
+    fresh, anchors = ([each for each in names if each in measured] for names in (plan.architectures, plan.anchors))
+    if len(fresh) < 2 or len(anchors) < 2:
+        raise RunError(f"{target.name}: cannot run enough of the subnets to check its table; see the lines above")
+    subnets, again = (
+        MeasuredSubnets.of(space.encode([space.from_id(each) for each in names]), [measured[each] for each in names])
+        for names in (fresh, anchors)
+    )
+    now = table.evaluate(subnets, np.ones(len(subnets), dtype=np.bool_))
+    then_ms = table.fitted_latencies_ms(again.genes)
+    errors, known = np.array(now.errors), np.array(then.errors)
+    corrected = (1 + errors) * float(np.median(again.latency_ms / then_ms)) - 1
     return TableCheck(
         number=number,
         target=target.name,
-        holdout=holdout,
-        architectures=tuple(measurements),
-        measured_ms=tuple(measured.tolist()),
-        predicted_ms=tuple(table.latency_ms(genes).tolist()),
-        found=compute_error_metrics(table, genes, measured, number),
-        drift_corrected=compute_error_metrics(table, genes, measured / np.exp(drift), number, drift_corrected=True),
-        slower=math.expm1(float(np.median(drift))),
-        tolerance=_drift_tolerance(table, process, genes),
-        reference_then_ms=holdout.reference_ms,
-        reference_now_ms=store.reference_ms if len(references) >= _REFERENCES else None,
-        probe_then_ms=holdout.probe_ms,
-        probe_now_ms=median_probe_ms(taken),
-        validity_counts=count_validity(taken),
-        device_s=float(sum(measurement.device_s for measurement in taken)),
-        synthetic=any(measurement.synthetic for measurement in taken),
+        then=then,
+        now=now,
+        p_value=permutation_p_value(errors, known, number),
+        corrected_mape=float(np.abs(corrected).mean()),
+        corrected_p_value=permutation_p_value(corrected, known, number),
+        anchors=tuple(anchors),
+        anchors_then_ms=tuple(then_ms.tolist()),
+        anchors_now_ms=tuple(again.latency_ms.tolist()),
         remedy=_remedy(workspace, target),
     )
 
 
-def _drift_tolerance(table: LatencyTable, process: PartProcess, genes: Genes) -> float:
-    """Return the common error of genes (N, G) at one moment that 95% of checks stay below, as a fraction.
+def permutation_p_value(fresh: Vector, known: Vector, seed: int = 0) -> float:
+    """Return the one-sided p-value of the hypothesis that fresh errors (N,) are no larger than known ones (M,).
 
-    It comes from drift, the table's own uncertainty and noise; at most a tenth,
-    from where on measurements are rejected for drift.
+    The statistic is the mean absolute error of the N. The value is the share, among 10,000 random divisions of all
+    errors into N and M and the actual one, of divisions with an equal or larger statistic (R. A. Fisher, The
+    Design of Experiments, 1935, section 21). The actual division counts, so the value is never 0.
     """
-    predicted = table.latency_ms(genes)
-    shared = process.drift_std(predicted) ** 2 + (table.latency_std_ms(genes) / predicted) ** 2
-    return min(MAX_DRIFT, TWO_SIDED_95 * math.sqrt(float(np.median(shared)) + process.noise_std**2 / len(genes)))
+    pool = np.abs(np.concatenate([fresh, known]))
+    orders = np.random.default_rng(seed).permuted(np.tile(pool, (_PERMUTATIONS, 1)), axis=1)
+    # The mean of the N is enough: the sum of all is constant. Equal divisions may differ by rounding.
+    as_large = orders[:, : len(fresh)].mean(axis=1) >= np.abs(fresh).mean() * (1 - 1e-9)
+    return float((1 + as_large.sum()) / (1 + _PERMUTATIONS))
 
 
 def _remedy(workspace: Workspace, target: Target) -> str:

@@ -12,34 +12,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
-from edgenas.errors import EdgeNASError
+from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
+from edgenas.export import build_onnx, random_weights
+from edgenas.profilers import MeasureSettings
+from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.protocol import (
     Answer,
-    End,
     Failed,
     Hello,
     Result,
-    Unable,
-    device_error,
-    encode_request,
     one_line,
-    parse_answer,
     push_agent_files,
-    read_model_files,
     send_agent,
 )
-from edgenas.profilers.measure.reference_model import SETTINGS, try_build_reference_model
 from edgenas.profilers.measure.validity import assess_validity
-from edgenas.runtimes import Runtime, load_runtime
+from edgenas.runtimes import Runtime, SourceModel, load_runtime
+from edgenas.space import MobileNetV3
 from edgenas.units import format_bytes
 
 _STEP_SECONDS = 30.0
-_START_SECONDS = 180.0  # TensorRT's libraries on a slow card
 _LOCK_SECONDS = 10.0
 _FREE_BYTES = 100_000_000
 _CLOCK_SECONDS = 60.0
 _OLDEST_PYTHON = (3, 8)
 _STEPS_ON_DEVICE = ("python", "work folder", "clock", "lock", "runtime", "conditions")
+# Of the small model that shows whether a runtime works: one process of a few runs.
+_SETTINGS = MeasureSettings(
+    processes=1, max_processes=1, max_runs=10, min_seconds=0, max_seconds=0.05, warmup_runs=1, warmup_seconds=0
+)
 _KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
 _INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
 _WORK_FOLDER = (
@@ -69,7 +69,7 @@ def check_device(target: Target) -> list[CheckResult]:
     """Try each step that measuring on a target needs.
 
     Args:
-        target: The device is reached, and its runtime runs the reference model
+        target: The device is reached, and its runtime runs a small model
             with the target's providers, threads and affinity.
 
     Returns:
@@ -184,7 +184,7 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
         yield CheckResult("lock", "ok", "free")
         with _step("runtime"):
-            runtime = _run_reference_model(device, target)
+            runtime = _run_small_model(device, target)
         yield runtime
         with _step("conditions"):
             conditions = read_conditions(device, target.affinity)
@@ -226,40 +226,35 @@ def _clock_result(seconds_ahead: float) -> CheckResult:
     return CheckResult("clock", "warning", found, "set it there: sudo timedatectl set-ntp true")
 
 
-def _run_reference_model(device: Device, target: Target) -> CheckResult:
-    """Let the agent import the runtime, look for the providers, and run the reference model once and briefly."""
-    read_model_files([], target)
-    agent_runtime = load_runtime(target.runtime)
-    command, models = send_agent(device, agent_runtime), _push_reference_model(device, agent_runtime)
-    request = encode_request(target, settings=SETTINGS.to_dict(), models=models)
-    lines: list[str] = []
-    deadline = Deadline(_START_SECONDS + SETTINGS.model_timeout_seconds)
-    done = device.run(command, deadline=deadline, stdin=request, on_line=lines.append)
-    where, setup = target.profile.name, f"run: edgenas device setup {target.profile.cli_name}"
-    answers = [parse_answer(line, Result, where) for line in lines]
-    if answers and isinstance(answers[0], Unable):
-        message = str(device_error(answers[0], where, target, device.python))
-        found, _, remedy = message.removeprefix(f"{where}: ").partition("; ")
-        return CheckResult("runtime", "failed", found, remedy)
-    if not answers or not isinstance(answers[0], Hello) or not isinstance(answers[-1], End):
-        return CheckResult("runtime", "failed", f"the agent ended too early ({done.failure})", setup)
-    runtime = f"{target.runtime} {answers[0].versions.get(target.runtime, 'of unknown version')}"
-    return _runtime_result(runtime, answers[1], target)
-
-
-def _push_reference_model(device: Device, runtime: Runtime) -> list[dict[str, Any]]:
-    """Return the reference model as an agent's list of models, empty where the library that writes it is missing."""
-    data = try_build_reference_model(runtime)
-    if data is None:
-        return []
+def _run_small_model(device: Device, target: Target) -> CheckResult:
+    """Let the agent import the runtime, look for the providers, and run a small model once and briefly."""
+    runtime = load_runtime(target.runtime, "nothing is known about runtime")
+    command = send_agent(device, runtime)
     with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-        path = Path(folder, f"reference{runtime.suffix}")
-        path.write_bytes(data)
-        return [{"id": 0, "path": device.push(path, path.name)}]
+        models = []
+        if (data := _try_build_small_model(runtime)) is not None:
+            path = Path(folder, f"small{runtime.suffix}")
+            path.write_bytes(data)
+            models.append({"id": 0, "path": device.push(path, path.name)})
+        request = {"settings": _SETTINGS.to_dict()}
+        run = AgentRun(device, target, command, models, _SETTINGS.model_timeout_seconds, request=request)
+        hello, *answers = run.iter_answers()
+    assert isinstance(hello, Hello)
+    name = f"{target.runtime} {hello.versions.get(target.runtime, 'of unknown version')}"
+    return _runtime_result(name, answers[0] if answers else None, target)
 
 
-def _runtime_result(runtime: str, answer: Answer, target: Target) -> CheckResult:
-    """Return whether the reference model ran, and on which providers, where these are known."""
+def _try_build_small_model(runtime: Runtime) -> bytes | None:
+    """Return a file for a runtime; None where the libraries that write it are missing."""
+    architecture = MobileNetV3(width=0.35, resolutions=(224,), classes=10).smallest
+    try:
+        return runtime.make_float_file(SourceModel(build_onnx(architecture, random_weights(architecture))))
+    except (MissingExtraError, ModelError):
+        return None
+
+
+def _runtime_result(runtime: str, answer: Answer | None, target: Target) -> CheckResult:
+    """Return whether the small model ran, and on which providers, where these are known."""
     if isinstance(answer, Failed):
         found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
         remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgenas.errors import FormatError
 from edgenas.files import Schema, rename_keys
-from edgenas.profilers.latency.holdout import KEYS_RENAMED_IN_TABLE_7
 from edgenas.space import SearchSpace, space_from_dict
 
 # The key of run.json that says which step of an upgrade from version 1 is next.
@@ -24,17 +23,6 @@ def _rename_digest(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**rename_keys(body, {"made_from": "inputs_digest"})}
 
 
-def _upgrade_check_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
-    names = {
-        **KEYS_RENAMED_IN_TABLE_7,
-        "verdict": "conclusion",
-        "usual": "tolerance",
-        "pace_then_ms": "probe_then_ms",
-        "pace_now_ms": "probe_now_ms",
-    }
-    return {**rename_keys(body, names)}
-
-
 def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = {**rename_keys(body, {"made_from": "inputs_digest", "verdict": "validity"})}
     validity = upgraded["measured"]["validity"]
@@ -46,8 +34,8 @@ def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
 RUN = Schema("run", 2, {1: _begin_upgrade})
 EVALUATED = Schema("evaluated", 2, {1: _rename_digest})
 PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})
-TABLE_CHECK = Schema("table_check", 4, {3: _upgrade_check_from_3})
-TABLE_CHECK_PLAN = Schema("table_check_plan", 2)
+TABLE_CHECK = Schema("table_check", 5)
+TABLE_CHECK_PLAN = Schema("table_check_plan", 3)
 CHOICE = Schema("choice", 2, {1: _upgrade_choice_from_1})
 
 

@@ -31,13 +31,13 @@ class LogEntry:
 
     Attributes:
         series: The key of the target, connection and settings that it was measured with.
-        model_sha256: The SHA-256 of the model file; None for the reference model, which runs between the others.
+        model_sha256: The SHA-256 of the model file.
         content: Canonical JSON of the line in this version, without the checksum.
         where: File and line number, for messages.
     """
 
     series: str
-    model_sha256: str | None
+    model_sha256: str
     content: bytes
     where: str
 
@@ -70,7 +70,7 @@ class MeasurementLog:
         self._say = say
         self._has_said = False
         self._entries: list[LogEntry] = []
-        self._index: dict[tuple[str, str | None], list[LogEntry]] = {}
+        self._index: dict[tuple[str, str], list[LogEntry]] = {}
         # Of the file as it was read: its version, and the size of its complete lines in bytes.
         self._version, self._end = _VERSION, 0
         self._state: tuple[int, int] | None = None  # of the file when it was read; None before
@@ -95,22 +95,18 @@ class MeasurementLog:
         """Return the processes of a model in a series, in the order of writing."""
         return [entry.measurement for entry in self._find(series, model_sha256)]
 
-    def of_reference(self, series: str) -> list[Measurement]:
-        """Return the processes of the reference model in a series, in the order of writing."""
-        return [entry.measurement for entry in self._find(series, None)]
-
     def has_model(self, series: str, model_sha256: str) -> bool:
         """Return True when a process of a model is recorded in a series."""
         return bool(self._find(series, model_sha256))
 
-    def append(self, series: str, measurement: Measurement, *, is_reference: bool = False) -> None:
+    def append(self, series: str, measurement: Measurement) -> None:
         """Append a process; its line and the file's name are on the disk when this returns.
 
         Raises:
             EdgeNASError: It cannot be written. The file holds what it held before.
         """
         place = len(self.entries)
-        content = _to_content(series, measurement.to_dict(), is_reference)
+        content = _to_content(series, measurement.to_dict())
         is_new_file = not self._end or self._version < _VERSION
         try:
             if self._version < _VERSION:
@@ -136,7 +132,7 @@ class MeasurementLog:
         write_bytes(self.path, data)
         self._version, self._end, self._state = _VERSION, len(data), _file_state(self.path)
 
-    def _find(self, series: str, model_sha256: str | None) -> list[LogEntry]:
+    def _find(self, series: str, model_sha256: str) -> list[LogEntry]:
         return self._index.get((series, model_sha256), []) if self.entries else []
 
     def _read(self) -> None:
@@ -171,9 +167,11 @@ class MeasurementLog:
 
     def _add(self, record: Any, content: bytes, place: int) -> None:
         try:
-            model = None if record["reference"] else str(record["measurement"]["model_sha256"])
+            if record.get("reference"):
+                return  # of a model that earlier versions ran between the others
+            model = str(record["measurement"]["model_sha256"])
             entry = LogEntry(str(record["series"]), model, content, self._where(place))
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise FormatError(f"{self._where(place)}: is no measurement; {_REMEDY}") from None
         self._entries.append(entry)
         self._index.setdefault((entry.series, entry.model_sha256), []).append(entry)
@@ -182,12 +180,8 @@ class MeasurementLog:
         return f"{self.path}, line {place + 2}"  # the header is line 1
 
 
-def log_bytes(records: Iterable[tuple[str, Mapping[str, Any], bool]]) -> bytes:
-    """Return the bytes of a log.
-
-    Args:
-        records: For each process the series, ``Measurement.to_dict()``, and True if it is of the reference model.
-    """
+def log_bytes(records: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
+    """Return the bytes of a log; ``records`` are the series and ``Measurement.to_dict()`` of each process."""
     return _header(_VERSION) + b"".join(_to_line(_to_content(*record)) for record in records)
 
 
@@ -195,8 +189,8 @@ def _header(version: int) -> bytes:
     return canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": version}) + b"\n"
 
 
-def _to_content(series: str, measurement: Mapping[str, Any], is_reference: bool) -> bytes:
-    return canonical_json_bytes({"measurement": measurement, "reference": is_reference, "series": series})
+def _to_content(series: str, measurement: Mapping[str, Any]) -> bytes:
+    return canonical_json_bytes({"measurement": measurement, "series": series})
 
 
 def _to_line(content: bytes) -> bytes:

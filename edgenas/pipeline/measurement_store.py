@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from edgenas.devices import Device, Target, connect_device
+from edgenas.devices import Target
 from edgenas.errors import MeasurementError, ModelError
 from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_log import MeasurementLog
-from edgenas.profilers import MIN_PROCESSES, Batch, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers import (
+    MIN_PROCESSES,
+    Measurement,
+    MeasurementResult,
+    MeasureSettings,
+    MeasuringRounds,
+    MeasuringSession,
+)
 from edgenas.profilers.measure.measurement import incomparable_facts
-from edgenas.profilers.measure.reference_model import DriftMonitor, measurement_with_drift
 
 # How chosen and exported files are measured: in six processes.
 SETTINGS = MeasureSettings(max_processes=MIN_PROCESSES, max_seconds=1.0, max_runs=500)
@@ -35,19 +39,12 @@ class MeasurementStore:
         target: The device, runtime and precision.
         settings: How to measure. Measurements with other settings, another target, connection or interpreter
             are another series, which is neither read nor changed.
-        since_s: Processes of the reference model from before this time (seconds since 1970) do not count.
+        since_s: What was recorded before this time (seconds since 1970) is measured again.
     """
 
-    def __init__(
-        self,
-        log: MeasurementLog,
-        target: Target,
-        settings: MeasureSettings,
-        *,
-        since_s: float = 0.0,
-    ) -> None:
+    def __init__(self, log: MeasurementLog, target: Target, settings: MeasureSettings, *, since_s: float = 0.0) -> None:
         self._log, self._target, self._settings, self._since_s = log, target, settings, since_s
-        self._device: Device | None = None
+        self._session = MeasuringSession(target)
         described = [target.to_dict(), target.profile.connection.kind, target.profile.python, settings.to_dict()]
         self._series = sha256_hex(canonical_json_bytes(described))[:8]
 
@@ -57,29 +54,46 @@ class MeasurementStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._device is not None:
-            self._device.close()
+        self._session.__exit__(kind, error, traceback)
 
     def measure(
         self, models: Sequence[bytes], on_measurement: OnMeasurement = lambda measurement: None
     ) -> list[MeasurementResult | ModelError]:
-        """Measure what is not recorded of models, and return all processes of each that the settings ask for.
-
-        Call it for a series of many models: the reference model runs between
-        them, and ``with_drift`` uses what it showed.
+        """Measure what is not recorded of models in rounds, and store each process as soon as it has ended.
 
         Args:
             models: The contents of the model files. Equal ones are measured once.
             on_measurement: Is given each new measurement as soon as it is stored.
 
         Returns:
-            For each model its result, or the error of one that the runtime refuses or that kills its process.
+            For each model the result of all processes that the settings ask for, or the error of one that the
+            runtime refuses or that kills its process.
 
         Raises:
             MeasurementError: The device or its runtime is not the recorded ones' any more.
-            DeviceError: The device vanished, or changed its speed for good.
+            DeviceError: The device vanished.
         """
-        return self._measure_missing(models, on_measurement, self._drift_monitor)
+        distinct = list(dict.fromkeys(models))
+
+        def store(number: int, measurement: Measurement) -> None:
+            self._check_comparable(measurement)
+            self._log.append(self._series, measurement)
+            on_measurement(measurement)
+
+        folder = self._log.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=folder) as temporary:
+            files = [Path(temporary) / f"{sha256_hex(model)}.{format_of(self._target).format}" for model in distinct]
+            for file, model in zip(files, distinct, strict=True):
+                file.write_bytes(model)
+            recorded = [self._log.of_model(self._series, sha256_hex(model)) for model in distinct]
+            recent = [[one for one in processes if one.taken_s >= self._since_s] for processes in recorded]
+            current = [_current(processes, self._settings.processes) for processes in recent]
+            rounds = MeasuringRounds(files, self._target, self._settings, recorded=current, on_process=store)
+            self._session.measure(rounds)
+        results = dict(zip(distinct, rounds.outcomes(), strict=True))
+        measured = [results[model] for model in models]
+        return [result for result in measured if result is not None]  # none is: a device that vanished has raised
 
     def measure_first(
         self, models: Sequence[bytes], on_measurement: OnMeasurement = lambda measurement: None
@@ -105,7 +119,7 @@ class MeasurementStore:
         return result
 
     def _measure_accepted(self, model: bytes) -> MeasurementResult:
-        (result,) = self._measure_missing([model], lambda measurement: None)
+        (result,) = self.measure([model])
         if isinstance(result, ModelError):
             raise result
         if result.rejection_reasons:
@@ -129,65 +143,6 @@ class MeasurementStore:
     def has_measured(self, model: bytes) -> bool:
         """Return True when a process of a model is recorded, rejected or not."""
         return self._log.has_model(self._series, sha256_hex(model))
-
-    def with_drift(self, measurements: Sequence[Measurement], until_s: float = math.inf) -> list[Measurement]:
-        """Return measurements with the drift that the reference model showed around their time, which may reject them.
-
-        Args:
-            measurements: Measurements of this target.
-            until_s: Measurements of the reference model after this time (seconds since 1970) are ignored.
-        """
-        monitor = self._drift_monitor if until_s == math.inf else DriftMonitor(self.reference_measurements(until_s))
-        return [measurement_with_drift(measurement, monitor, self._target) for measurement in measurements]
-
-    def reference_measurements(self, until_s: float = math.inf) -> list[Measurement]:
-        """Return the reference model's processes up to a time (seconds since 1970)."""
-        return [process for process in self._references if process.taken_s <= until_s]
-
-    @property
-    def reference_ms(self) -> float | None:
-        """The reference model's usual latency; None if it was never run."""
-        return self._drift_monitor.baseline_ms
-
-    @cached_property
-    def _references(self) -> list[Measurement]:
-        """The reference model's processes since ``since_s``; new ones are added."""
-        return [process for process in self._log.of_reference(self._series) if process.taken_s >= self._since_s]
-
-    @cached_property
-    def _drift_monitor(self) -> DriftMonitor:
-        return DriftMonitor(self._references)
-
-    def _measure_missing(
-        self, models: Sequence[bytes], on_measurement: OnMeasurement, monitor: DriftMonitor | None = None
-    ) -> list[MeasurementResult | ModelError]:
-        """Measure what is not recorded, and store each process as soon as it has ended."""
-        distinct = list(dict.fromkeys(models))
-        recorded = [self._log.of_model(self._series, sha256_hex(model)) for model in distinct]
-
-        def store(number: int | None, measurement: Measurement) -> None:
-            self._check_comparable(measurement)
-            self._log.append(self._series, measurement, is_reference=number is None)
-            if number is None:
-                self._references.append(measurement)
-            else:
-                on_measurement(measurement)
-
-        folder = self._log.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=folder) as temporary:
-            files = [Path(temporary) / f"{sha256_hex(model)}.{format_of(self._target).format}" for model in distinct]
-            for file, model in zip(files, distinct, strict=True):
-                file.write_bytes(model)
-            current = [_current(processes, self._settings.processes) for processes in recorded]
-            batch = Batch(files, self._target, self._settings, recorded=current, monitor=monitor, on_process=store)
-            if batch.missing_processes_by_model():
-                if self._device is None:
-                    self._device = connect_device(self._target.profile)
-                batch.measure_missing(self._device)
-        results = dict(zip(distinct, batch.outcomes(), strict=True))
-        measured = [results[model] for model in models]
-        return [result for result in measured if result is not None]  # none is: a device that vanished has raised
 
     def _check_comparable(self, measurement: Measurement) -> None:
         """Raise MeasurementError where the log's measurements are of another device or version of the runtime."""

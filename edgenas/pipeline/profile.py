@@ -123,7 +123,7 @@ class _Profiling:
         self._batch_size = _BATCH_WITH_SOURCES if sources else _BATCH
         self._random_batches = 1 if sources else _RANDOM_BATCHES
         self._store = MeasurementStore(workspace.measurement_log(target), target, SETTINGS)
-        self._samples = TableSamples(workspace.space, self._store, target.name, inputs_digest, sources)
+        self._samples = TableSamples(workspace.space, target.name, inputs_digest, sources)
 
     def make_table(self) -> LatencyTable:
         """Measure until the goal is met, then fit the table."""

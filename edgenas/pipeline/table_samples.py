@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
-from edgenas.pipeline.measurement_store import MeasurementStore
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import fit_part_costs, part_count_matrix
@@ -24,13 +23,11 @@ _GROWTH = 1.25
 class TableSamples:
     """Measured subnets, batch by batch in the order of measuring; some are held out and never fitted.
 
-    All results depend only on the batches that were added and on the reference
-    model's measurements until then, so that an interrupted step comes to the
-    same when it resumes.
+    All results depend only on the batches that were added, so that an interrupted step comes to the same when it
+    resumes.
 
     Args:
         space: The search space.
-        store: The measurements of the target.
         target: The target's name, for the table.
         inputs_digest: The digest of the table's inputs.
         source_tables: Tables of other targets.
@@ -39,12 +36,11 @@ class TableSamples:
     def __init__(
         self,
         space: SearchSpace,
-        store: MeasurementStore,
         target: str,
         inputs_digest: str,
         source_tables: Sequence[LatencyTable] = (),
     ) -> None:
-        self._space, self._store, self._source_tables = space, store, source_tables
+        self._space, self._source_tables = space, source_tables
         self._target, self._inputs_digest = target, inputs_digest
         self._costs = tuple(source.source_costs_for(space) for source in source_tables)
         self._measurements: list[Measurement] = []
@@ -52,7 +48,6 @@ class TableSamples:
         self._fitted: tuple[int, PartProcess] | None = None
         self._process: PartProcess | None = None
         self._table: LatencyTable | None = None
-        self._assessed: dict[int, list[Measurement]] = {}
         self.genes: Genes = np.empty((0, len(space.genes)), dtype=np.int64)
         self.held_out: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 
@@ -62,7 +57,6 @@ class TableSamples:
     def add(self, genes: Genes, held_out: Sequence[bool], measurements: Sequence[Measurement]) -> None:
         """Add a batch (N, G) with its raw measurements."""
         self._process = self._table = None
-        self._assessed.clear()
         self._measurements += measurements
         self._ends.append(len(self._measurements))
         self.genes = np.vstack([self.genes, genes])
@@ -70,14 +64,13 @@ class TableSamples:
 
     @property
     def device_s(self) -> float:
-        """Device time of all measurements, those of the reference model included, seconds."""
-        references = self._store.reference_measurements(self._end_s(len(self)))
-        return sum(each.device_s for each in (*self._measurements, *references))
+        """Device time of all measurements, seconds."""
+        return sum(each.device_s for each in self._measurements)
 
     @property
     def rejected(self) -> list[Measurement]:
         """The measurements that are rejected."""
-        return [each for each in self._assess(len(self)) if each.is_rejected]
+        return [each for each in self._measurements if each.is_rejected]
 
     def process(self) -> PartProcess:
         """Return the Gaussian process of all but the held-out subnets; variances were estimated from most of them."""
@@ -100,7 +93,7 @@ class TableSamples:
     def holdout_errors(self) -> Vector:
         """Return the errors of the held-out subnets, predicted / measured - 1."""
         process, genes = self.process(), self.genes[self.held_out]
-        measured = np.array([each.median_ms for each in self._assess(len(self))])[self.held_out]
+        measured = np.array([each.median_ms for each in self._measurements])[self.held_out]
         predicted = process.predict(part_count_matrix(self._space, genes))
         return np.asarray(predicted / measured - 1)
 
@@ -111,11 +104,10 @@ class TableSamples:
                 self._space,
                 self._target,
                 self.genes,
-                self._assess(len(self)),
+                self._measurements,
                 self.held_out,
                 self._inputs_digest,
                 self._source_tables,
-                self._store.reference_measurements(self._end_s(len(self))),
             )
         return self._table
 
@@ -132,17 +124,6 @@ class TableSamples:
     def _select_fitted(self, count: int) -> tuple[Genes, Vector, Moments]:
         """Return genes, latencies in ms and moments of the first ``count`` subnets that are not held out."""
         seen = np.flatnonzero(~self.held_out[:count])
-        measurements = self._assess(count)
-        kept = [measurements[place] for place in seen]
+        kept = [self._measurements[place] for place in seen]
         latency = np.array([each.median_ms for each in kept])
         return self.genes[seen], latency, Moments.of(kept)
-
-    def _assess(self, count: int) -> list[Measurement]:
-        """Return the first ``count`` measurements, with the drift that the reference model had shown by then."""
-        if count not in self._assessed:
-            self._assessed[count] = self._store.with_drift(self._measurements[:count], self._end_s(count))
-        return self._assessed[count]
-
-    def _end_s(self, count: int) -> float:
-        """Return the time of the last of the first ``count`` measurements, seconds since 1970."""
-        return max((each.taken_s for each in self._measurements[:count]), default=0.0)

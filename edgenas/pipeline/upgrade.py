@@ -33,7 +33,7 @@ from edgenas.search.pareto import FRONT_SCHEMA
 from edgenas.space import SearchSpace
 
 Say = Callable[[str], None]
-_Record = tuple[str, dict[str, Any], bool]  # of log_bytes
+_Record = tuple[str, dict[str, Any]]  # of log_bytes
 
 _REMOVE = "remove"  # the last step: everything is at its new place, and old files are left
 # Without these the trained supernet or a device would have to run again: they are never skipped.
@@ -158,8 +158,9 @@ class _Conversion:
         """Read the measurements of a target, sorted by time; those of one model keep their order."""
         latest: defaultdict[str, float] = defaultdict(float)
         rows = []
-        files = self._old.measurement_files(folder)
-        for file in sorted(files, key=lambda file: (file.is_reference, file.sequence, file.number)):
+        # The reference model, which earlier versions ran between the others, serves nothing now.
+        files = [file for file in self._old.measurement_files(folder) if not file.is_reference]
+        for file in sorted(files, key=lambda file: (file.sequence, file.number)):
             try:
                 measurement = Measurement.load(file.path)
             except EdgeNASError as error:
@@ -168,7 +169,7 @@ class _Conversion:
                     f" (if others of {folder} are like it, move that folder away)"
                 ) from None
             latest[file.sequence] = max(latest[file.sequence], measurement.taken_s)
-            record = (file.series, measurement.to_dict(), file.is_reference)
+            record = (file.series, measurement.to_dict())
             rows.append((latest[file.sequence], file.sequence, file.number, record))
         return [row[3] for row in sorted(rows, key=lambda row: row[:3])]
 

@@ -15,7 +15,7 @@ from edgenas.errors import VerificationError
 from edgenas.export import PARITY_LIMITS, compare_logits
 from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
-from edgenas.profilers.measure.outputs import compute_outputs_on_device
+from edgenas.profilers import MeasuringSession
 from edgenas.runtimes import ModelInterface, TensorSpec
 
 
@@ -89,7 +89,8 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
 def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target) -> float:
     """Run the sample on a device; return the largest difference to the recorded logits."""
     interface = verified.interface
-    outputs = compute_outputs_on_device(bundle.model_path, [to_model_input(interface, verified.sample.images)], target)
+    with MeasuringSession(target) as session:
+        outputs = session.compute_outputs(bundle.model_path, [to_model_input(interface, verified.sample.images)])
     logits = to_logits(interface, outputs[0])[:1]
     limits = PARITY_LIMITS[verified.export_format.parity_precision]
     try:

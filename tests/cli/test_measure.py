@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgenas.cli.measurement_output import format_conditions
+from edgenas.cli.measurement_output import format_conditions, print_outcomes
+from edgenas.devices import Target, load_profile
 from edgenas.errors import DeviceError
-from edgenas.profilers import Measurement, MeasurementResult, iter_measurements, rank_results
+from edgenas.profilers import Measurement, MeasurementResult, MeasuringRounds, MeasuringSession, rank_results
 from edgenas.profilers.measure.validity import Validity
 
 Call = Callable[..., tuple[int, str, str]]
@@ -65,7 +66,7 @@ def conv(tmp_path: Path) -> Path:
 
 
 def test_every_model_has_a_line(call: Call, board: Path, make: Make) -> None:
-    """Files of both kinds in one call, each with its median, its interval and the validity; made-up ones say so."""
+    """Files of both kinds in one call, each with its median, its range and the validity; made-up ones say so."""
     code, out, _ = call("measure", make("a.onnx", 1000), make("b.tflite", 3000), "--device", board)
     assert code == 0
     lines = out.splitlines()
@@ -115,17 +116,28 @@ def test_several_bad_models_are_counted(call: Call, conv: Path, make: Make) -> N
     assert "2 of 3 models failed; the first: " in err.splitlines()[-1]
 
 
+@pytest.fixture
+def stop_at_tflite(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Let the measuring of TFLite files end with an error."""
+
+    def install(error: BaseException) -> None:
+        measure = MeasuringSession.measure
+
+        def run(session: MeasuringSession, rounds: MeasuringRounds) -> None:
+            if rounds.files[0].path.suffix == ".tflite":
+                raise error
+            measure(session, rounds)
+
+        monkeypatch.setattr(MeasuringSession, "measure", run)
+
+    return install
+
+
 def test_a_lost_device_shows_what_was_measured(
-    call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+    call: Call, board: Path, make: Make, stop_at_tflite: Callable[[BaseException], None]
 ) -> None:
     """When the device vanishes between two runtimes' models, the first are shown, and the error has exit code 1."""
-
-    def vanish(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
-        if models[0].suffix == ".tflite":
-            raise DeviceError("board: the connection was lost")
-        return iter_measurements(models, *arguments, **options)
-
-    monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", vanish)
+    stop_at_tflite(DeviceError("board: the connection was lost"))
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 1
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
@@ -138,25 +150,17 @@ def test_a_file_that_cannot_be_measured_is_refused_first(
     call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second runtime's file that is not there costs no measurement of the first's."""
-    monkeypatch.setattr(
-        "edgenas.profilers.measure.batch.iter_measurements", lambda *arguments, **options: pytest.fail("measured")
-    )
+    monkeypatch.setattr(MeasuringSession, "measure", lambda session, rounds: pytest.fail("measured"))
     code, out, err = call("measure", make("a.onnx", 1000), board.with_name("absent.tflite"), "--device", board)
     assert (code, out) == (2, "")
     assert "absent.tflite: cannot be read" in err
 
 
 def test_an_interrupt_shows_what_was_measured(
-    call: Call, board: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+    call: Call, board: Path, make: Make, stop_at_tflite: Callable[[BaseException], None]
 ) -> None:
     """What there is until Ctrl-C is printed; the exit code is 130, and nobody is told that the rest can go on."""
-
-    def interrupt(models: Sequence[Path], *arguments: Any, **options: Any) -> Any:
-        if models[0].suffix == ".tflite":
-            raise KeyboardInterrupt
-        return iter_measurements(models, *arguments, **options)
-
-    monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", interrupt)
+    stop_at_tflite(KeyboardInterrupt())
     code, out, err = call("measure", make("a.onnx", 1000), make("b.tflite", 1000), "--device", board)
     assert code == 130
     assert [line.rpartition("  ")[2] for line in out.splitlines()[2:4]] == ["unverified", "not measured"]
@@ -196,6 +200,37 @@ def result_of(medians: Sequence[float], **fields: Any) -> MeasurementResult:
     )
 
 
+@pytest.fixture
+def show(board: Path, make: Make, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Print the table of one file with these medians, ms; return the file and the lines."""
+
+    def printed(medians: Sequence[float]) -> list[str]:
+        path = make("a.onnx", 1000)
+        print_outcomes({path: result_of(medians)}, {path: Target(load_profile(board))}, compare=False)
+        return [str(path), *capsys.readouterr().out.splitlines()]
+
+    return printed
+
+
+def test_the_table_has_the_range_of_a_later_call(show: Callable[..., list[str]]) -> None:
+    """Of six processes of five equal runs each, places 0.725 and 28.275 of the 30 are 1.00 and 1.05 ms."""
+    _, _, columns, row, *_ = show([1.0, 1.01, 1.02, 1.03, 1.04, 1.05])
+    assert "  95% range  " in columns
+    assert "  1.00 ms to 1.05 ms  " in row
+
+
+def test_two_speeds_are_told(show: Callable[..., list[str]]) -> None:
+    """A file that settles at one of two speeds has a line with the median and the processes of each."""
+    path, *lines = show([1.0, 1.2, 1.01, 1.0, 1.21, 1.2])
+    told = "runs at two speeds, 1.00 ms in 3 processes and 1.20 ms in 3 processes: compare models in one call"
+    assert f"{path}: {told}" in lines
+
+
+def test_one_speed_is_not_told(show: Callable[..., list[str]]) -> None:
+    """Processes that differ by up to 5%, evenly, have no such line."""
+    assert not any("two speeds" in line for line in show([1.0, 1.01, 1.02, 1.03, 1.04, 1.05]))
+
+
 def test_models_within_the_noise_are_not_significantly_different() -> None:
     """Medians that lie now above, now below each other are no ranking; too few processes are no comparison."""
     noisy, steady, brief = result_of([1.0, 1.2] * 3), result_of([1.11] * 6), result_of([2.0] * 2)
@@ -205,8 +240,8 @@ def test_models_within_the_noise_are_not_significantly_different() -> None:
 
 
 def test_a_speed_that_was_not_probed_is_told() -> None:
-    """A reference model does not say how steady the CPU was between runs."""
-    assert format_conditions([result_of([1.0] * 6, conditions_after={"drift": 0.0})]) == "speed not probed"
+    """Without the speed probe nobody knows how steady the CPU was between runs."""
+    assert format_conditions([result_of([1.0] * 6)]) == "speed not probed"
 
 
 def test_the_variation_of_the_speed_is_told() -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import edgenas.on_device
-from edgenas.devices import DeviceProfile, Target, connect_device
+from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.on_device import agent, runtime_litert, runtime_onnxruntime
-from edgenas.profilers import Measurement, MeasureSettings, iter_measurements
+from edgenas.profilers import Measurement, MeasureSettings, MeasuringSession
 
 FOLDER = Path(edgenas.on_device.__file__).parent
 QUICK = MeasureSettings(max_runs=20, min_seconds=0, max_seconds=0.2, warmup_seconds=0.1)
@@ -214,8 +214,8 @@ def test_a_fallback_reaches_the_validity(conv: Path, profile: DeviceProfile) -> 
         pytest.skip("this build of onnxruntime has no second provider")
     runtimes = {"onnxruntime": {"providers": [AZURE, CPU]}}
     target = Target(profile_from_dict({**profile.to_dict(), "runtimes": runtimes}, "test"))
-    with connect_device(target.profile) as device:
-        (found,) = iter_measurements([conv], target, device=device, settings=QUICK)
+    with MeasuringSession(target) as session:
+        (found,) = session.iter_measurements([conv], QUICK)
     assert isinstance(found, Measurement)
     assert found.placement is not None
     assert set(found.placement) == {CPU}

@@ -19,8 +19,7 @@ from edgenas.errors import ModelError, UsageError
 from edgenas.export import build_onnx, random_weights
 from edgenas.export.model_file import ModelFile
 from edgenas.pipeline.export_formats import combine_formats, format_of, make_for, target_for
-from edgenas.profilers import MeasureSettings, measure_model, measure_models
-from edgenas.profilers.measure.outputs import compute_outputs_on_device
+from edgenas.profilers import MeasureSettings, MeasuringSession, measure_model, measure_models
 from edgenas.runtimes import (
     FLOAT32,
     ExportFormat,
@@ -246,7 +245,8 @@ def test_an_added_runtime_is_measured(
     assert result.median_ms > 0
     assert result.measurements[0].versions["averages"] == np.__version__
     images = np.random.default_rng(0).random((2, 3, 24, 24), dtype=np.float32)
-    (there,) = compute_outputs_on_device(path, [images], target)
+    with MeasuringSession(target) as session:
+        (there,) = session.compute_outputs(path, [images])
     np.testing.assert_array_equal(there, averages.run(path.read_bytes(), images))
 
 

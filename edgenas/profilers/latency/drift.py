@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -49,48 +50,26 @@ class Moments:
     def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Moments:
         return Moments(self.at_s[rows], self.probe_ms[rows])
 
-    @property
-    def median_probe_ms(self) -> float:
-        """The median time of the speed probe, ms; 1 where it was not run."""
+    @cached_property
+    def slowness(self) -> Vector:
+        """The logarithm (N,) of the speed probe's time over its median; 0 where it was not run."""
         known = self.probe_ms[~np.isnan(self.probe_ms)]
-        return float(np.median(known)) if len(known) else 1.0
-
-    def slowness(self, median_probe_ms: float) -> Vector:
-        """Return the logarithm (N,) of the probe's time over the usual one; 0 where it was not run."""
-        return np.nan_to_num(np.log(self.probe_ms / median_probe_ms))
+        return np.nan_to_num(np.log(self.probe_ms / np.median(known))) if len(known) else np.zeros(len(self.at_s))
 
 
-def drift_covariances(
-    moments: Moments, units: Vector, median_probe_ms: float | None = None, *, around_mean: bool = True
-) -> dict[str, Vector]:
+def drift_covariances(moments: Moments, units: Vector) -> dict[str, Vector]:
     """Return the covariance (N, N) of values measured at moments (N,), for each drift term at a variance of one.
+
+    It is around the mean over the values: the part costs explain the mean speed.
 
     Args:
         moments: When each value was measured.
         units: The amount that an added drift of one adds, as a share of each value (N,).
-        median_probe_ms: The speed probe's time at which values are as they are; by default the median of these.
-        around_mean: Remove the mean drift of the values: the part costs explain the mean speed.
     """
-    kernel = _exponential_kernel(moments.at_s, moments.at_s)
-    if around_mean:
-        kernel = _center_covariance(kernel, kernel.mean(axis=0), kernel.mean(axis=0))
-    slowness = moments.slowness(median_probe_ms or moments.median_probe_ms)
-    return {RELATIVE: kernel, ADDED: units[:, None] * kernel * units, PROBE: np.outer(slowness, slowness)}
-
-
-def cross_drift_covariances(moments: Moments, units: Vector, others: Moments, other_units: Vector) -> dict[str, Vector]:
-    """Return the covariance (M, N) of values at other moments (M,) and these (N,), around the mean over these.
-
-    See ``drift_covariances``.
-    """
-    cross, own = _exponential_kernel(others.at_s, moments.at_s), _exponential_kernel(moments.at_s, moments.at_s)
-    kernel = _center_covariance(cross, cross.mean(axis=1), own.mean(axis=0))
-    slowness, other_slowness = (each.slowness(moments.median_probe_ms) for each in (moments, others))
-    return {
-        RELATIVE: kernel,
-        ADDED: other_units[:, None] * kernel * units,
-        PROBE: np.outer(other_slowness, slowness),
-    }
+    kernel = _exponential_kernel(moments.at_s)
+    kernel = kernel - kernel.mean(axis=0)[:, None] - kernel.mean(axis=0) + kernel.mean()
+    probe = np.outer(moments.slowness, moments.slowness)
+    return {RELATIVE: kernel, ADDED: units[:, None] * kernel * units, PROBE: probe}
 
 
 def mean_drift_variances(moments: Moments) -> dict[str, float]:
@@ -98,7 +77,7 @@ def mean_drift_variances(moments: Moments) -> dict[str, float]:
 
     There is none of the speed probe: values refer to its median time.
     """
-    return dict.fromkeys((RELATIVE, ADDED), float(_exponential_kernel(moments.at_s, moments.at_s).mean()))
+    return dict.fromkeys((RELATIVE, ADDED), float(_exponential_kernel(moments.at_s).mean()))
 
 
 def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
@@ -106,10 +85,5 @@ def drift_variance(variances: Mapping[str, float], units: Vector) -> Vector:
     return np.asarray(variances[RELATIVE] + variances[ADDED] * np.square(units), dtype=np.float64)
 
 
-def _exponential_kernel(first_s: Vector, second_s: Vector) -> Vector:
-    return np.asarray(np.exp(-np.abs(first_s[:, None] - second_s) / _CORRELATION_S), dtype=np.float64)
-
-
-def _center_covariance(kernel: Vector, row_means: Vector, column_means: Vector) -> Vector:
-    """Remove the mean over the columns' values from a covariance."""
-    return np.asarray(kernel - row_means[:, None] - column_means + column_means.mean(), dtype=np.float64)
+def _exponential_kernel(at_s: Vector) -> Vector:
+    return np.asarray(np.exp(-np.abs(at_s[:, None] - at_s) / _CORRELATION_S), dtype=np.float64)

@@ -18,7 +18,6 @@ from edgenas.profilers.latency.drift import (
     PROBE,
     RELATIVE,
     Moments,
-    cross_drift_covariances,
     drift_covariances,
     drift_variance,
     mean_drift_variances,
@@ -42,7 +41,6 @@ _ITERATIONS = 4  # of reweighting
 _MIN_SQUARED_ERROR = 1e-12  # a single value has an error of zero
 _MAX_STEPS, _STEP_TOLERANCE = 8, 1e-5  # of Laplace's approximation, in deviations
 _MAX_BOUND_STEPS, _BOUND_NOISE, _BOUND_TOLERANCE = 20, 1e-6, 1e-3
-_UNKNOWN_SPEED_VARIANCE = 1.0  # of the logarithm of a device's speed
 _MAX_FOR_VARIANCES = 400  # values that variances are estimated from; more add time, not knowledge
 
 
@@ -54,11 +52,10 @@ class PartProcess:
     similar parts deviate alike. A measured value is the overhead plus its parts' costs, times
     exp(curve + drift + noise): the curve is a smooth function of that sum, and drift is a slow process in time that
     all values share, relative or added, as on a machine that others use as well, and a power of the speed probe's
-    time. Sums of normals are normal, so the
-    posterior of the costs is exact (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning,
-    2006, chapters 2 and 5) except for the logarithm, which is linearized at the posterior mean (Laplace's
-    approximation, section 3.4 there). The mean is a table of costs that are added up. Variance components maximize
-    the marginal likelihood; outliers lose weight.
+    time. Sums of normals are normal, so the posterior of the costs is exact (C. E. Rasmussen, C. K. I. Williams,
+    Gaussian Processes for Machine Learning, 2006, chapters 2 and 5) except for the logarithm, which is linearized at
+    the posterior mean (Laplace's approximation, section 3.4 there). The mean is a table of costs that are added up.
+    Variance components maximize the marginal likelihood; outliers lose weight.
 
     Attributes:
         basis: Everything known before measuring.
@@ -143,49 +140,15 @@ class PartProcess:
         """The mean and the variance of the power of the speed probe's time by which values grow; 0 without a probe."""
         posterior, moments, variance = self._posterior, self.observations.moments, self.variances[PROBE]
         linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
-        weighed = posterior.inverse @ moments.slowness(moments.median_probe_ms)
-        shown = variance * float(weighed @ moments.slowness(moments.median_probe_ms))
+        weighed = posterior.inverse @ moments.slowness
+        shown = variance * float(weighed @ moments.slowness)
         return variance * float(weighed @ linearization.response), variance * (1 - shown)
 
     def drift_std(self, values: Vector) -> Vector:
         """Return the relative standard deviation (M,) of values (M,) by drift and the CPU's speed at one moment."""
         moments, (exponent, variance) = self.observations.moments, self.probe_exponent
-        speed = float(np.square(moments.slowness(moments.median_probe_ms)).mean()) * (exponent**2 + variance)
+        speed = float(np.square(moments.slowness).mean()) * (exponent**2 + variance)
         return np.asarray(np.sqrt(drift_variance(self.variances, self._posterior.prior.unit / values) + speed))
-
-    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def estimate_drift(self, moments: Moments, values: Vector) -> Vector:
-        """Return the drift (M,) of values (M,) at moments (M,), as logarithms, from the fitted values around these.
-
-        Above zero the device was slower than on average.
-        """
-        posterior, unit = self._posterior, self._posterior.prior.unit
-        linearization = Linearization.at(posterior.deviations, posterior.prior, self.observations)
-        cross = cross_drift_covariances(
-            self.observations.moments, unit / linearization.expected, moments, unit / values
-        )
-        total = sum(self.variances[name] * covariance for name, covariance in cross.items())
-        return np.asarray(total @ (posterior.inverse @ linearization.response), dtype=np.float64)
-
-    @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
-    def estimate_drift_leave_one_out(self, counts: Vector, measured: Vector, moments: Moments) -> Vector:
-        """Return the drift (M,) of each new value, as a logarithm, estimated from the other new values.
-
-        The model is a common level of any size and drifts around it with the fitted variances (leave-one-out
-        prediction, Rasmussen and Williams, section 5.4.2).
-
-        Args:
-            counts: The sums (M, P).
-            measured: Their measured values (M,).
-            moments: When each was measured (M,).
-        """
-        expected = self.predict(counts)
-        units = self._posterior.prior.unit / expected
-        drifts = drift_covariances(moments, units, self.observations.moments.median_probe_ms, around_mean=False)
-        total = _UNKNOWN_SPEED_VARIANCE + sum(self.variances[name] * drift for name, drift in drifts.items())
-        total = total + np.diag(self.noise_std**2 + MIN_NOISE**2 + (self.predict_std(counts) / expected) ** 2)
-        inverse, residual = np.linalg.inv(total), np.log(measured / expected)
-        return np.asarray(residual - (inverse @ residual) / np.diag(inverse), dtype=np.float64)
 
     @threadpool_limits.wrap(1)  # type: ignore[untyped-decorator]
     def log_marginal_likelihood(self) -> float:
@@ -296,7 +259,7 @@ def _fit_reweighted(basis: PartBasis, observations: Observations) -> PartProcess
     """Estimate variances and sample weights in turn."""
     prior, moments = Prior.fit(basis, observations), observations.moments
     shown = {
-        PROBE: np.ptp(moments.slowness(moments.median_probe_ms)),
+        PROBE: np.ptp(moments.slowness),
         RELATIVE: np.ptp(moments.at_s),
         ADDED: np.ptp(moments.at_s),
     }
@@ -308,7 +271,7 @@ def _fit_reweighted(basis: PartBasis, observations: Observations) -> PartProcess
     for _ in range(_ITERATIONS):
         linearization = Linearization.at(deviations, prior, observations)
         sample = linearization.select_rows(rows)
-        covariances = drift_covariances(moments[rows], prior.unit / sample.expected, moments.median_probe_ms)
+        covariances = drift_covariances(moments[rows], prior.unit / sample.expected)
         terms = {**sample.term_covariances(prior), **{name: covariances[name] for name in drifts}}
         variances = estimate_variances(terms, sample.response, observations.weights[rows], variances)
         covariance = prior.covariance(variances)

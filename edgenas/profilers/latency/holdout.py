@@ -13,16 +13,15 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector
 from edgenas.profilers.latency.conditions import ConditionsSummary
-from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
-from edgenas.profilers.measure.cpu_speed import median_probe_ms
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.reference_model import DriftMonitor
 from edgenas.space import SearchSpace
 from edgenas.units import format_ms
 
 TWO_SIDED_95 = 1.959964
+# A table that orders fewer than three quarters of pairs is too coarse; fewer pairs say nothing.
+_MIN_TAU, _MIN_PAIRS = 0.5, 10
 # New names of keys in version 7 of tables, which hold a report.
 KEYS_RENAMED_IN_TABLE_7 = {
     "certificate": "holdout",
@@ -48,18 +47,15 @@ class HoldoutReport:
         noise: The standard deviation of one measurement without drift, as the fit estimates it.
         drift: The standard deviation by drift at one moment, of the median held-out subnet.
         bias: The mean error.
-        kendall_tau: Kendall's tau, pooled over all resolutions; sizes alone make it high.
-        kendall_tau_at: Kendall's tau by resolution in pixels.
+        kendall_tau: Kendall's tau over all pairs; sizes alone make it high.
+        kendall_tau_within: Kendall's tau over the pairs of equal resolution; None without such a pair.
+        compared_pairs: The number of these pairs.
         memory_mape: The mean absolute error of peak memory; None if the device does not report it, as with an
             accelerator.
         errors: Predicted / measured - 1 of each held-out subnet, in the order of measuring.
-        drift_corrected: The same without the drift that the fitted subnets measured around it show.
-        fitted: The number of fitted subnets.
+        fitted: The number of subnets that the table was fitted to.
         held_out: The number of held-out subnets.
-        device_s: The device time of all these subnets and of the reference model, seconds.
-        reference_ms: The usual latency of the reference model; None if it was not run.
-        probe_ms: The median time of the speed probe on the device's CPU; None for models that do not run on the CPU
-            alone.
+        device_s: The device time of all these subnets, seconds.
         conditions: The state of the device.
         validity_counts: The number of measurements by validity.
         fastest: The id of the fastest of all measured subnets.
@@ -80,15 +76,13 @@ class HoldoutReport:
     drift: float
     bias: float
     kendall_tau: float
-    kendall_tau_at: dict[str, float]
+    kendall_tau_within: float | None
+    compared_pairs: int
     memory_mape: float | None
     errors: tuple[float, ...]
-    drift_corrected: tuple[float, ...]
     fitted: int
     held_out: int
     device_s: float
-    reference_ms: float | None
-    probe_ms: float | None
     conditions: ConditionsSummary
     validity_counts: dict[str, int]
     fastest: str
@@ -106,11 +100,23 @@ class HoldoutReport:
         return mape_upper_bound(np.array(self.errors))
 
     @property
+    def coarseness(self) -> str:
+        """What is wrong with a table that can hardly tell subnets of one resolution apart; empty for others."""
+        tau = self.kendall_tau_within
+        if tau is None or self.compared_pairs < _MIN_PAIRS or tau >= _MIN_TAU:
+            return ""
+        return (
+            f"of two subnets of equal resolution, it names the faster one in {(1 + tau) / 2:.0%} of"
+            f" {self.compared_pairs} pairs: profile with more --minutes"
+        )
+
+    @property
     def headline(self) -> str:
         """The most important figures on one line."""
+        tau = self.kendall_tau if self.kendall_tau_within is None else self.kendall_tau_within
         return (
             f"MAPE {self.mape:.1%}, within 10% {self.within_10_percent:.0%},"
-            f" Kendall tau {_format_taus(self.kendall_tau_at)} on {self.held_out} held-out subnets;"
+            f" Kendall tau {tau:.2f} on {self.held_out} held-out subnets;"
             f" {self.fitted} fitted, {_format_duration(self.device_s)} of device time"
             + (" SYNTHETIC" if self.synthetic else "")
         )
@@ -125,8 +131,7 @@ class HoldoutReport:
         bound = self.mape_upper_bound
         bound_text = "" if math.isinf(bound) else f", at most {bound:.1%} at 95% confidence"
         validity = ", ".join(f"{count} {status}" for status, count in self.validity_counts.items())
-        taus = _format_taus(self.kendall_tau_at, "{} px: {:.2f}")
-        drift_corrected = np.abs(self.drift_corrected).mean()
+        within = "" if self.kendall_tau_within is None else f"; {self.kendall_tau_within:.2f} at equal resolution"
         if self.memory_mape is None:
             memory = "-", "the device does not say; activations and weights are counted once each"
         else:
@@ -134,12 +139,12 @@ class HoldoutReport:
         return [
             *([("SYNTHETIC", "", "these numbers are made up")] if self.synthetic else []),
             ("MAPE", f"{self.mape:.1%}", f"of {self.held_out} random held-out subnets{bound_text}"),
-            ("drift-corrected MAPE", f"{drift_corrected:.1%}", "without drift of the device's speed"),
             ("p95 of errors", f"{self.p95:.1%}", ""),
             ("within 5%", f"{self.within_5_percent:.0%}", ""),
             ("within 10%", f"{self.within_10_percent:.0%}", ""),
             ("bias", f"{self.bias:+.1%}", "above zero: predictions are too high"),
-            ("Kendall tau", f"{self.kendall_tau:.2f}", f"pooled; {taus}" if taus else "pooled"),
+            ("Kendall tau", f"{self.kendall_tau:.2f}", f"over all pairs{within}"),
+            *([("TOO COARSE", "", self.coarseness)] if self.coarseness else []),
             ("95% interval coverage", f"{self.within_interval:.0%}", "of prediction, noise and drift together"),
             ("noise", f"{self.noise:.1%}", "standard deviation of one measurement"),
             ("drift", f"{self.drift:.1%}", "standard deviation of the device's speed"),
@@ -149,10 +154,6 @@ class HoldoutReport:
             ("validity", "", validity),
             ("conditions", "", str(self.conditions)),
         ]
-
-
-def _format_taus(taus: dict[str, float], form: str = "{}: {:.2f}") -> str:
-    return ", ".join(form.format(resolution, tau) for resolution, tau in taus.items())
 
 
 def _format_duration(seconds: float) -> str:
@@ -170,10 +171,32 @@ def mape_upper_bound(errors: Vector) -> float:
     return float(absolute.mean() + quantile * absolute.std(ddof=1) / math.sqrt(len(absolute)))
 
 
-def latencies_and_peaks(measurements: Sequence[Measurement]) -> tuple[Vector, Vector]:
-    """Return median latencies (N,), ms, and peak memory (N,), bytes, 0 if the device does not report it."""
-    peaks = [measurement.peak_bytes or 0 for measurement in measurements]
-    return np.array([each.median_ms for each in measurements]), np.array(peaks, dtype=np.float64)
+@dataclass(frozen=True, eq=False)
+class MeasuredSubnets:
+    """Measured subnets in the order of measuring.
+
+    Attributes:
+        genes: Their genes (N, G).
+        latency_ms: Their median latencies (N,).
+        peak_bytes: Their peak memory (N,); 0 if the device does not report it.
+        processes: All their measurements.
+    """
+
+    genes: Genes
+    latency_ms: Vector
+    peak_bytes: Vector
+    processes: tuple[Measurement, ...]
+
+    @classmethod
+    def of(cls, genes: Genes, processes: Sequence[Sequence[Measurement]]) -> MeasuredSubnets:
+        """Return subnets (N, G) with the median over the processes of each."""
+        latencies = [float(np.median([one.median_ms for one in each])) for each in processes]
+        peaks = [max(one.peak_bytes or 0 for one in each) for each in processes]
+        flat = tuple(one for each in processes for one in each)
+        return cls(genes, np.array(latencies), np.array(peaks, dtype=np.float64), flat)
+
+    def __len__(self) -> int:
+        return len(self.genes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,15 +208,12 @@ class Predictions:
     peak_bytes: Vector
 
 
-def standardize_residuals(
-    process: PartProcess, predicted_ms: Vector, std_ms: Vector, measured_ms: Vector, *, with_drift: bool
-) -> Vector:
+def standardize_residuals(process: PartProcess, predicted_ms: Vector, std_ms: Vector, measured_ms: Vector) -> Vector:
     """Return residuals (N,) of measured medians in half widths of the 95% interval.
 
-    The interval is that of the prediction and one measurement's noise, and of drift at its moment ``with_drift``.
+    The interval is that of the prediction, one measurement's noise, and drift at its moment.
     """
-    drift = process.drift_std(predicted_ms) if with_drift else 0.0
-    combined = np.hypot(std_ms / predicted_ms, np.hypot(process.noise_std, drift))
+    combined = np.hypot(std_ms / predicted_ms, np.hypot(process.noise_std, process.drift_std(predicted_ms)))
     return np.asarray(np.abs(predicted_ms / measured_ms - 1) / (TWO_SIDED_95 * combined))
 
 
@@ -201,30 +221,25 @@ def evaluate_holdout(
     space: SearchSpace,
     process: PartProcess,
     predictions: Predictions,
-    genes: Genes,
-    measurements: Sequence[Measurement],
+    subnets: MeasuredSubnets,
     held_out: npt.NDArray[np.bool_],
-    reference: Sequence[Measurement] = (),
 ) -> HoldoutReport:
     """Compare predictions with the measurements of held-out subnets.
 
     Args:
         space: The search space.
-        process: The fit to the other subnets.
+        process: The fit to other subnets.
         predictions: Predictions for the H held-out subnets.
-        genes: All measured subnets (N, G).
-        measurements: Their measurements, in the order of measuring.
+        subnets: The N measured subnets.
         held_out: The mask (N,) of the held-out subnets, at least one.
-        reference: The measurements of the reference model between them.
     """
-    latency, memory = latencies_and_peaks(measurements)
-    predicted, measured, peaks = predictions.latency_ms, latency[held_out], memory[held_out]
+    predicted, measured, peaks = predictions.latency_ms, subnets.latency_ms[held_out], subnets.peak_bytes[held_out]
     errors = predicted / measured - 1
-    absolute, pairs = np.abs(errors), np.column_stack([predicted, measured])
-    residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured, with_drift=True)
-    drift = process.estimate_drift(Moments.of(measurements)[held_out], predicted)
-    fastest, slowest = int(latency.argmin()), int(latency.argmax())
-    ids = [architecture.id for architecture in space.decode(genes[[fastest, slowest]])]
+    absolute = np.abs(errors)
+    residuals = standardize_residuals(process, predicted, predictions.latency_std_ms, measured)
+    tau_within, pairs = kendall_tau_at_equal_resolution(subnets.genes[held_out], predicted, measured)
+    fastest, slowest = int(subnets.latency_ms.argmin()), int(subnets.latency_ms.argmax())
+    ids = [architecture.id for architecture in space.decode(subnets.genes[[fastest, slowest]])]
     return HoldoutReport(
         mape=float(absolute.mean()),
         p95=float(np.quantile(absolute, 0.95)),
@@ -234,43 +249,39 @@ def evaluate_holdout(
         noise=process.noise_std,
         drift=float(np.median(process.drift_std(predicted))),
         bias=float(errors.mean()),
-        kendall_tau=kendall_tau_or_none(pairs) or 0.0,
-        kendall_tau_at=_kendall_tau_by_resolution(space.resolutions, genes[held_out, 0], pairs),
+        kendall_tau=kendall_tau(predicted, measured),
+        kendall_tau_within=tau_within,
+        compared_pairs=pairs,
         memory_mape=memory_mape(predictions.peak_bytes, peaks) if peaks.any() else None,
         errors=tuple(errors.tolist()),
-        drift_corrected=tuple(((1 + errors) * np.exp(drift) - 1).tolist()),
-        fitted=int((~held_out).sum()),
+        fitted=len(process.observations.values),
         held_out=int(held_out.sum()),
-        device_s=float(sum(measurement.device_s for measurement in (*measurements, *reference))),
-        reference_ms=DriftMonitor(reference).baseline_ms,
-        probe_ms=median_probe_ms(measurements),
-        conditions=ConditionsSummary.from_measurements(measurements),
-        validity_counts=count_validity(measurements),
+        device_s=float(sum(measurement.device_s for measurement in subnets.processes)),
+        conditions=ConditionsSummary.from_measurements(subnets.processes),
+        validity_counts=dict(sorted(Counter(one.validity.status for one in subnets.processes).items())),
         fastest=ids[0],
-        fastest_ms=float(latency[fastest]),
+        fastest_ms=float(subnets.latency_ms[fastest]),
         slowest=ids[1],
-        slowest_ms=float(latency[slowest]),
-        synthetic=any(measurement.synthetic for measurement in measurements),
+        slowest_ms=float(subnets.latency_ms[slowest]),
+        synthetic=any(measurement.synthetic for measurement in subnets.processes),
     )
 
 
-def count_validity(measurements: Sequence[Measurement]) -> dict[str, int]:
-    """Return the number of measurements of each validity, sorted by it."""
-    return dict(sorted(Counter(measurement.validity.status for measurement in measurements).items()))
-
-
-def kendall_tau_or_none(pairs: Vector) -> float | None:
-    """Return Kendall's tau of predicted and measured values (N, 2); None if it is undefined."""
+def kendall_tau(predicted: Vector, measured: Vector) -> float:
+    """Return Kendall's tau-b of predicted and measured values (N,); 0 if it is undefined."""
     from scipy.stats import kendalltau
 
-    if len(pairs) < 2:
-        return None
-    tau = float(kendalltau(*pairs.T).statistic)
-    return None if math.isnan(tau) else tau
+    tau = float(kendalltau(predicted, measured).statistic) if len(predicted) > 1 else 0.0
+    return 0.0 if math.isnan(tau) else tau
 
 
-def _kendall_tau_by_resolution(
-    resolutions: Sequence[int], indices: npt.NDArray[np.int64], pairs: Vector
-) -> dict[str, float]:
-    taus = {str(size): kendall_tau_or_none(pairs[indices == index]) for index, size in enumerate(resolutions)}
-    return {size: tau for size, tau in taus.items() if tau is not None}
+def kendall_tau_at_equal_resolution(genes: Genes, predicted: Vector, measured: Vector) -> tuple[float | None, int]:
+    """Return Kendall's tau-a over the pairs of subnets (N, G) of equal resolution, and their number; None without any.
+
+    Pairs of unequal resolution are left out: their size alone ranks them.
+    """
+    first, second = np.triu_indices(len(genes), k=1)
+    equal = genes[first, 0] == genes[second, 0]
+    first, second = first[equal], second[equal]
+    signs = np.sign(predicted[first] - predicted[second]) * np.sign(measured[first] - measured[second])
+    return (float(signs.mean()), len(signs)) if len(signs) else (None, 0)

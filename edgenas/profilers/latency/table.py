@@ -22,10 +22,9 @@ from edgenas.profilers.latency.holdout import (
     KEYS_RENAMED_IN_TABLE_7,
     TWO_SIDED_95,
     HoldoutReport,
+    MeasuredSubnets,
     Predictions,
     evaluate_holdout,
-    latencies_and_peaks,
-    standardize_residuals,
 )
 from edgenas.profilers.latency.memory import MemoryModel
 from edgenas.profilers.latency.table_data import (
@@ -59,7 +58,17 @@ def _upgrade_from_7(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "inputs_digest": "", "posterior": {**posterior, "probe_ms": probe_ms, "variances": None}}
 
 
-TABLE_SCHEMA = Schema("latency_table", 8, {6: _upgrade_from_6, 7: _upgrade_from_7})
+def _upgrade_from_8(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of the holdout report what is not computed any more."""
+    holdout = body["holdout"]
+    if holdout is None:
+        return dict(body)
+    gone = ("kendall_tau_at", "drift_corrected", "reference_ms", "probe_ms")
+    kept = {key: value for key, value in holdout.items() if key not in gone}
+    return {**body, "holdout": {**kept, "kendall_tau_within": None, "compared_pairs": 0}}
+
+
+TABLE_SCHEMA = Schema("latency_table", 9, {6: _upgrade_from_6, 7: _upgrade_from_7, 8: _upgrade_from_8})
 _MIN_FITTED, _MIN_FITTED_WITH_SOURCES = 20, 5
 
 
@@ -179,19 +188,6 @@ class LatencyTable:
             raise UsageError(f"the table of {self.target} is not from measured subnets, so it has no intervals")
         return apply_in_chunks(lambda rows: process.predict_std(part_count_matrix(self.space, rows)), genes)
 
-    def standardized_residuals(self, genes: Genes, measured_ms: Vector, *, with_drift: bool = True) -> Vector:
-        """Return residuals (N,) of measured medians (N,) of genes (N, G), in half widths of the 95% interval.
-
-        The interval is that of the prediction and one measurement's noise, and of drift at its moment
-        ``with_drift``.
-
-        Raises:
-            UsageError: For a published table, which has no intervals.
-        """
-        std_ms = self.latency_std_ms(genes)
-        assert self.process is not None  # checked by latency_std_ms
-        return standardize_residuals(self.process, self.latency_ms(genes), std_ms, measured_ms, with_drift=with_drift)
-
     def interval_ms(self, genes: Genes) -> Vector:
         """Return the ends (N, 2) of the 95% interval of each true median latency, milliseconds."""
         mean, half_width = self.latency_ms(genes), TWO_SIDED_95 * self.latency_std_ms(genes)
@@ -218,7 +214,6 @@ class LatencyTable:
         held_out: npt.NDArray[np.bool_],
         inputs_digest: str,
         source_tables: Sequence[LatencyTable] = (),
-        reference: Sequence[Measurement] = (),
     ) -> LatencyTable:
         """Fit a table to measured subnets.
 
@@ -230,15 +225,14 @@ class LatencyTable:
             held_out: The mask (N,) of subnets that are not fitted, for the holdout report.
             inputs_digest: A digest of everything that the table is made from.
             source_tables: Tables of the same space on other targets; with them, few subnets are enough.
-            reference: The measurements of the reference model between the subnets.
 
         Raises:
             UsageError: For fewer than 20 subnets to fit (5 with source tables), for none held out, and for a source
                 table of another space.
         """
         _check_enough_subnets(held_out, _MIN_FITTED_WITH_SOURCES if source_tables else _MIN_FITTED)
-        latency, memory = latencies_and_peaks(measurements)
-        moments = Moments.of(measurements)
+        subnets = MeasuredSubnets.of(genes, [[each] for each in measurements])
+        latency, memory, moments = subnets.latency_ms, subnets.peak_bytes, Moments.of(measurements)
         source_costs = tuple(table.source_costs_for(space) for table in source_tables)
         fitted = ~held_out
         process = fit_part_costs(space, genes[fitted], latency[fitted], moments[fitted], source_costs)
@@ -257,20 +251,21 @@ class LatencyTable:
             source_costs,
             process.curve,
         )
-        return replace(table, holdout=table.evaluate(genes, measurements, held_out, reference))
+        return replace(table, holdout=table.evaluate(subnets, held_out))
 
-    def evaluate(
-        self,
-        genes: Genes,
-        measurements: Sequence[Measurement],
-        held_out: npt.NDArray[np.bool_],
-        reference: Sequence[Measurement] = (),
-    ) -> HoldoutReport:
-        """Return the errors on held-out subnets; arguments as in ``fit``."""
+    def evaluate(self, subnets: MeasuredSubnets, held_out: npt.NDArray[np.bool_]) -> HoldoutReport:
+        """Return the errors on measured subnets (N) that the table was not fitted to, those in the mask (N,)."""
         assert self.process is not None
-        rows = genes[held_out]
+        rows = subnets.genes[held_out]
         predictions = Predictions(self.latency_ms(rows), self.latency_std_ms(rows), self.peak_bytes(rows))
-        return evaluate_holdout(self.space, self.process, predictions, genes, measurements, held_out, reference)
+        return evaluate_holdout(self.space, self.process, predictions, subnets, held_out)
+
+    def fitted_latencies_ms(self, genes: Genes) -> Vector:
+        """Return the measured latencies (N,), ms, of subnets (N, G) that the table was fitted to."""
+        assert self.process is not None
+        assert self.fitted_genes is not None
+        measured = dict(zip(map(tuple, self.fitted_genes.tolist()), self.process.observations.values, strict=True))
+        return np.array([measured[tuple(row)] for row in genes.tolist()])
 
     def save(self, path: Path) -> None:
         """Write the table as a JSON document."""

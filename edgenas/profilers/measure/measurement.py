@@ -123,17 +123,8 @@ class Measurement:
     @property
     def is_disturbed(self) -> bool:
         """True where the speed probe was more than a tenth off the median of the batch's processes; it counts still."""
-        deviation = self._find_number_after("probe_deviation")
+        deviation: float | None = self.conditions_after.get("probe_deviation")
         return deviation is not None and abs(deviation) > MAX_PROBE_DEVIATION
-
-    @property
-    def drift(self) -> float | None:
-        """The slowdown of a reference model around that time, 0.03 for 3% slower than its baseline; None if unknown."""
-        return self._find_number_after("drift")
-
-    def _find_number_after(self, condition: str) -> float | None:
-        value = self.conditions_after.get(condition)
-        return None if value is None else float(value)
 
     @cached_property
     def _median_with_interval(self) -> tuple[float, float, float]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgenas.devices import DeviceProfile, Target, connect_device
+from edgenas.devices import DeviceProfile, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers.measure.batch import Batch
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.result import MeasurementResult, compare_results
+from edgenas.profilers.measure.rounds import MeasuringRounds
+from edgenas.profilers.measure.session import MeasuringSession
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.runtimes import is_runtime, load_runtime
 
@@ -44,10 +45,10 @@ def measure_model(model: Path | str, target: Target, settings: MeasureSettings |
         >>> measure_model(folder / "model.onnx", Target(load_profile(folder / "toy.yaml")))
         MeasurementResult(0.321 ms, 95% interval 0.321 to 0.321 ms, 6 processes, synthetic, unverified)
     """
-    batch = Batch([Path(model)], target, settings)
-    with connect_device(target.profile) as device:
-        batch.measure_missing(device)
-    (outcome,) = batch.outcomes()
+    rounds = MeasuringRounds([Path(model)], target, settings)
+    with MeasuringSession(target) as session:
+        session.measure(rounds)
+    (outcome,) = rounds.outcomes()
     if isinstance(outcome, ModelError):
         raise outcome
     assert outcome is not None  # a device that vanished has raised
@@ -182,23 +183,23 @@ def measure_models(
     targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
     groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
     # All files are checked before the first is measured.
-    batches = {target: _make_batch(group, target, settings, on_process) for target, group in groups.items()}
-    on_start(sum(sum(batch.missing_processes_by_model().values()) for batch in batches.values()))
-    stopped_by = _run_until_error(batches)
+    rounds = {target: _make_rounds(group, target, settings, on_process) for target, group in groups.items()}
+    on_start(sum(len(each.next_turns()) for each in rounds.values()))
+    stopped_by = _measure_until_error(rounds)
     outcomes: dict[Path, Outcome] = dict.fromkeys(paths)
-    for target, batch in batches.items():
-        outcomes.update(zip(groups[target], batch.outcomes(), strict=True))
+    for target, each in rounds.items():
+        outcomes.update(zip(groups[target], each.outcomes(), strict=True))
     if isinstance(stopped_by, DeviceError):
         outcomes = {path: stopped_by if outcome is None else outcome for path, outcome in outcomes.items()}
     return MeasuredModels(outcomes, targets, stopped_by)
 
 
-def _run_until_error(batches: Mapping[Target, Batch]) -> DeviceError | KeyboardInterrupt | None:
-    """Run each batch on its device; return what ended that early."""
+def _measure_until_error(rounds: Mapping[Target, MeasuringRounds]) -> DeviceError | KeyboardInterrupt | None:
+    """Measure each target's rounds in a session; return what ended that early."""
     try:
-        for target, batch in batches.items():
-            with connect_device(target.profile) as device:
-                batch.measure_missing(device)
+        for target, each in rounds.items():
+            with MeasuringSession(target) as session:
+                session.measure(each)
     except (DeviceError, KeyboardInterrupt) as error:
         return error
     return None
@@ -221,14 +222,10 @@ def _choose_target(
     return target
 
 
-def _make_batch(
+def _make_rounds(
     models: Sequence[Path],
     target: Target,
     settings: MeasureSettings | None,
     on_process: Callable[[Path, Measurement], None],
-) -> Batch:
-    def report_process(number: int | None, measurement: Measurement) -> None:
-        if number is not None:
-            on_process(models[number], measurement)
-
-    return Batch(models, target, settings, on_process=report_process)
+) -> MeasuringRounds:
+    return MeasuringRounds(models, target, settings, on_process=lambda number, one: on_process(models[number], one))

@@ -13,9 +13,11 @@ from edgenas.profilers.measure.cpu_speed import speed_variation
 from edgenas.profilers.measure.measurement import Measurement, format_median_with_interval, incomparable_facts
 from edgenas.profilers.measure.statistics import (
     MIN_PROCESSES,
+    find_modes,
     median_of_medians_with_interval,
     median_ratio_with_interval,
     percentile,
+    range_of_block_medians,
     ratio_interval,
 )
 from edgenas.profilers.measure.validity import Validity
@@ -95,11 +97,21 @@ class MeasurementResult:
 
     @property
     def interval_ms(self) -> tuple[float, float]:
-        """The ends of the 95% confidence interval of ``median_ms``; shown only from six processes on.
+        """The ends of the 95% confidence interval of ``median_ms`` in this session; later sessions differ by more.
 
         That of one process is known to be too narrow; those of two to five say little more than how far they differ.
         """
         return self._median_with_interval[1:]
+
+    @cached_property
+    def range_ms(self) -> tuple[float, float]:
+        """The range in which the median of a later session is expected: 95% of the medians of tenths of processes."""
+        return range_of_block_medians([measurement.runs_ms for measurement in self.measurements])
+
+    @cached_property
+    def modes(self) -> list[tuple[float, int]]:
+        """The median, ms, and the number of processes of each of two speeds; empty where processes have one speed."""
+        return find_modes([measurement.median_ms for measurement in self.measurements])
 
     @property
     def has_interval(self) -> bool:
@@ -168,6 +180,8 @@ class MeasurementResult:
         return {
             "median_ms": self.median_ms,
             "interval_95_ms": list(self.interval_ms) if self.has_interval else None,
+            "range_95_ms": list(self.range_ms) if self.has_interval else None,
+            "modes": [{"median_ms": median, "processes": count} for median, count in self.modes],
             "p90_ms": self.p90_ms,
             "peak_bytes": self.peak_bytes,
             "processes": len(self.measurements),

@@ -1,193 +1,223 @@
-"""One run of the agent on a device: each model file in a process of its own, each result yielded as it comes."""
+"""Measuring sessions: a device that is connected to and locked while models run on it."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import contextlib
+import io
+import tempfile
+import zipfile
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from edgenas.devices import Deadline, Device, Target
+import numpy as np
+import numpy.typing as npt
+
+from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
-from edgenas.errors import DeviceError, EdgeNASError, ModelError
+from edgenas.errors import DeviceError, ModelError
+from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import (
     LOCK_SECONDS,
-    Answer,
-    End,
     Failed,
     Hello,
     ModelFile,
     Result,
-    Unable,
-    device_error,
-    encode_request,
-    ended_early_error,
+    Stored,
     model_error,
-    parse_answer,
     read_model_files,
     send_agent,
 )
+from edgenas.profilers.measure.rounds import MeasuringRounds
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.validity import assess_validity
 from edgenas.runtimes import load_runtime
 
-_START_SECONDS = 60.0
+Array = npt.NDArray[Any]
+
+_OUTPUTS_SECONDS = 300.0
+_INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
 
 
-def iter_measurements(
-    models: Sequence[Path],
-    target: Target,
-    *,
-    device: Device,
-    settings: MeasureSettings | None = None,
-    exceptions: Mapping[Path, MeasureSettings] | None = None,
-    checked: Mapping[Path, ModelFile] | None = None,
-) -> Generator[Measurement | ModelError, None, None]:
-    """Measure model files in order, each in a process of its own, and yield each result as soon as it is there.
+class MeasuringSession:
+    """A target's device on which models are run, one at a time, while nobody else measures there.
 
-    The device is locked meanwhile and stays open. Closing the iterator ends the agent.
+    Everything that runs models on a device goes through a session: ``edgenas measure``, profiling, choosing,
+    latency checks and benchmarks. The device is connected to, locked and sent the agent when the first model is
+    run. Leaving the session unlocks and closes it.
 
     Args:
-        models: paths; a path may occur several times. A file that failed is not run again, but fails again.
-        target: how the models are run.
-        device: an open connection to the target's device.
-        settings: how long and how often each model is run.
-        exceptions: settings for single files, instead of ``settings``.
-        checked: files that ``read_model_files`` has read before.
+        target: The device and how models are run there.
+        device: An open connection to use, which stays open; by default the session opens its own.
 
-    Yields:
-        A Measurement, or the ModelError of a file that the runtime cannot run.
-
-    Raises:
-        UsageError: before anything is run, for a file that cannot be read or run, and for more threads than the
-            device has cores.
-        DeviceError: when another edgenas measures there, or when the device vanishes,
-            after every earlier result has been yielded.
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import MeasuringSession, MeasuringRounds, Target, load_profile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> for name, size in (("small", 320_000), ("large", 640_000)):
+        ...     _ = (folder / f"{name}.onnx").write_bytes(bytes(size))
+        >>> target = Target(load_profile(folder / "toy.yaml"))
+        >>> rounds = MeasuringRounds([folder / "small.onnx", folder / "large.onnx"], target)
+        >>> with MeasuringSession(target) as session:
+        ...     session.measure(rounds)
+        >>> [round(result.median_ms, 1) for result in rounds.outcomes()]
+        [0.3, 0.6]
     """
-    paths = [Path(model) for model in models]
-    unread = [path for path in dict.fromkeys(paths) if path not in (checked or {})]
-    files = {**(checked or {}), **dict(zip(unread, read_model_files(unread, target), strict=True))}
-    if not paths:
-        nothing: tuple[ModelError, ...] = ()
-        return (outcome for outcome in nothing)
-    by_digest = {files[path].sha256: own for path, own in (exceptions or {}).items()}
-    run = _AgentRun([files[path] for path in paths], target, settings or MeasureSettings(), by_digest, device)
-    return run.iter_results()
 
+    def __init__(self, target: Target, device: Device | None = None) -> None:
+        self._target, self._given = target, device
+        self._device: Device | None = None
+        self._facts: dict[str, Any] = {}
+        self._command: list[str] = []
+        self._stack = contextlib.ExitStack()
 
-@dataclass
-class _AgentRun:
-    """One run of the agent: a thread waits for the device and queues its lines, which become measurements."""
+    def __enter__(self) -> MeasuringSession:
+        return self
 
-    models: Sequence[ModelFile]
-    target: Target
-    settings: MeasureSettings
-    exceptions: Mapping[str, MeasureSettings]  # by the model's SHA-256
-    device: Device
-    lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue)
-    stderr: str = ""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._device = None
+        self._stack.close()
 
-    def iter_results(self) -> Generator[Measurement | ModelError, None, None]:
-        with self.device.lock(Deadline(LOCK_SECONDS)):
-            facts = self.device.facts()
-            # The profile may not say how many cores there are.
-            check_cores(self.target.profile.name, self.target.threads, facts.get("cores"))
-            command, request = self._push_files_and_build_request()
-            yield from self._iter_agent_results(command, request, facts)
+    def measure(self, rounds: MeasuringRounds) -> None:
+        """Measure what ``rounds`` lack, one process of each model in turn. Called again after an error, it continues.
 
-    def _push_files_and_build_request(self) -> tuple[list[str], bytes]:
-        """Push the agent and the models; return the agent's command and its standard input."""
-        command = send_agent(self.device, load_runtime(self.target.runtime))
-        distinct = {model.remote_name: model for model in self.models}
-        paths = {name: self.device.push(model.path, name, model.sha256) for name, model in distinct.items()}
-        models: list[dict[str, Any]] = []
-        for number, model in enumerate(self.models):
-            models.append({"id": number, "path": paths[model.remote_name]})
-            if model.sha256 in self.exceptions:
-                models[-1]["settings"] = self.exceptions[model.sha256].to_dict()
-        return command, encode_request(self.target, settings=self.settings.to_dict(), models=models)
+        Raises:
+            DeviceError: The device cannot be reached, another edgenas measures there, or the device vanishes; what
+                was measured until then is in ``rounds``.
+            UsageError: The target has more threads than the device has cores.
+        """
+        while turns := rounds.next_turns():
+            files = [rounds.files[turn.number] for turn in turns]
+            with contextlib.closing(self._iter_outcomes(files, rounds.settings)) as found:
+                for turn, outcome in zip(turns, found, strict=True):
+                    rounds.add(turn, outcome)
 
-    def _iter_agent_results(
-        self, command: list[str], request: bytes, facts: dict[str, Any]
-    ) -> Iterator[Measurement | ModelError]:
-        seconds = self.settings.model_timeout_seconds
-        deadline = Deadline(_START_SECONDS + len(self.models) * (seconds + 1))
-        thread = threading.Thread(target=self._run_agent_in_thread, args=(command, request, deadline), daemon=True)
-        thread.start()
-        try:
-            hello = self._wait_for_answer((Hello,), _START_SECONDS, 0)
+    def iter_measurements(
+        self, models: Sequence[Path], settings: MeasureSettings | None = None
+    ) -> Generator[Measurement | ModelError, None, None]:
+        """Measure model files in order, each in one process, and yield each result as soon as it is there.
+
+        Closing the iterator ends the agent.
+
+        Args:
+            models: Paths; a path may occur several times. A file that failed is not run again, but fails again.
+            settings: How long each model is run in its process.
+
+        Raises:
+            UsageError: A file cannot be read or the target's runtime does not run it; nothing was run.
+            DeviceError: As ``measure``, after every earlier result has been yielded.
+        """
+        return self._iter_outcomes(read_model_files(models, self._target), settings or MeasureSettings())
+
+    def _iter_outcomes(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Generator[Measurement | ModelError, None, None]:
+        if not models:
+            return
+        device = self._open()
+        distinct = {model.remote_name: model for model in models}
+        paths = {name: device.push(model.path, name, model.sha256) for name, model in distinct.items()}
+        run = AgentRun(
+            device,
+            self._target,
+            self._command,
+            [{"id": number, "path": paths[model.remote_name]} for number, model in enumerate(models)],
+            settings.model_timeout_seconds,
+            request={"settings": settings.to_dict()},
+        )
+        with contextlib.closing(run.iter_answers()) as answers:
+            hello = next(answers)
             assert isinstance(hello, Hello)
-            for number, model in enumerate(self.models):
-                answer = self._wait_for_answer((Result, Failed), seconds + _START_SECONDS, number)
+            for model, answer in zip(models, answers, strict=True):
                 if isinstance(answer, Failed):
-                    yield model_error(model, answer, hello.versions, self.target)
+                    yield model_error(model, answer, hello.versions, self._target)
                 else:
                     assert isinstance(answer, Result)
-                    yield self._make_measurement(model, answer, hello, facts)
-            self._wait_for_answer((End,), _START_SECONDS, len(self.models))
-        finally:
-            deadline.expire_now()
-            thread.join()
+                    yield self._make_measurement(model, answer, hello, settings)
 
-    def _run_agent_in_thread(self, command: list[str], request: bytes, deadline: Deadline) -> None:
-        try:
-            done = self.device.run(command, deadline=deadline, stdin=request, on_line=self._queue_line)
-            self.stderr = done.stderr
-            self.lines.put(None)
-        except BaseException as error:
-            self.lines.put(error)
+    def compute_outputs(self, model: Path, inputs: Sequence[Array]) -> list[Array]:
+        """Run a model once and return its outputs.
 
-    def _queue_line(self, line: str) -> None:
-        """Queue a line; raise DeviceError for more lines than the agent has to send."""
-        if self.lines.qsize() > len(self.models) + 2:
-            raise DeviceError("answered more than it was asked for; try again")
-        self.lines.put(line)
+        Args:
+            model: An ONNX or TFLite file.
+            inputs: One array for each input, in the order, layout and type that the file declares.
 
-    def _wait_for_answer(self, kinds: tuple[type[Answer], ...], seconds: float, done: int) -> Answer:
-        """Return the next answer, which must be of one of these kinds; raise DeviceError for anything else."""
-        where = f"{self.target.profile.name}, after {done} of {len(self.models)} processes"
-        try:
-            line = self.lines.get(timeout=seconds)
-        except queue.Empty:
-            raise DeviceError(f"{where}: said nothing for {seconds:g} s; check the device and try again") from None
-        if isinstance(line, EdgeNASError):
-            raise DeviceError(f"{where}: {line}") from line
-        if isinstance(line, BaseException):
-            raise line
-        if line is None:
-            raise ended_early_error(self.stderr, where)
-        return self._parse_due_answer(line, kinds, done, where)
+        Returns:
+            One array for each output that the file declares.
 
-    def _parse_due_answer(self, line: str, kinds: tuple[type[Answer], ...], done: int, where: str) -> Answer:
-        answer = parse_answer(line, Result, where)
-        if isinstance(answer, Unable):
-            raise device_error(answer, where, self.target, self.device.python)
-        number = answer.count if isinstance(answer, End) else done if isinstance(answer, Hello) else answer.id
-        if not isinstance(answer, kinds) or number != done:
-            due = " or ".join(kind.__name__.lower() for kind in kinds)
-            raise DeviceError(f"{where}: answered {line[:80]!r} where {due} was due; try again")
-        return answer
+        Raises:
+            UsageError: The file cannot be read or the target's runtime does not run it.
+            ModelError: The runtime refuses the file or its inputs, or the file kills its process.
+            DeviceError: As ``measure``.
+        """
+        (file,) = read_model_files([Path(model)], self._target)
+        device = self._open()
+        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
+            local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
+            np.savez(local_inputs, *inputs)
+            path = device.push(file.path, file.remote_name, file.sha256)
+            remote_inputs = device.push(local_inputs, _INPUTS)
+            remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
+            models = [{"id": 0, "path": path, "inputs": remote_inputs, "outputs": remote_outputs}]
+            request = {"mode": "outputs"}
+            run = AgentRun(device, self._target, self._command, models, _OUTPUTS_SECONDS, Stored, request)
+            hello, answer = run.iter_answers()
+            assert isinstance(hello, Hello)
+            if isinstance(answer, Failed):
+                raise model_error(file, answer, hello.versions, self._target)
+            assert isinstance(answer, Stored)
+            device.pull(_OUTPUTS, local_outputs)
+            return _load_outputs(local_outputs, answer.outputs, self._target.profile.name)
 
-    def _make_measurement(self, model: ModelFile, answer: Result, hello: Hello, facts: dict[str, Any]) -> Measurement:
+    def _open(self) -> Device:
+        """Return the device: connected to, locked, and with the agent on it."""
+        if self._device is None:
+            with contextlib.ExitStack() as stack:
+                device = self._given or stack.enter_context(connect_device(self._target.profile))
+                stack.enter_context(device.lock(Deadline(LOCK_SECONDS)))
+                self._facts = device.facts()
+                # The profile may not say how many cores there are.
+                check_cores(self._target.profile.name, self._target.threads, self._facts.get("cores"))
+                self._command = send_agent(device, load_runtime(self._target.runtime))
+                self._stack, self._device = stack.pop_all(), device
+        return self._device
+
+    def _make_measurement(
+        self, model: ModelFile, answer: Result, hello: Hello, settings: MeasureSettings
+    ) -> Measurement:
         fields = asdict(answer)
         del fields["kind"], fields["id"]
         validity = assess_validity(
             answer.conditions_before,
             answer.conditions_after,
             placement=answer.placement,
-            providers=self.target.providers,
-            power_mode=self.target.profile.power_mode,
+            providers=self._target.providers,
+            power_mode=self._target.profile.power_mode,
         )
         return Measurement(
             **fields,
             model_sha256=model.sha256,
-            target=self.target.to_dict(),
-            facts={**facts, **hello.facts},
+            target=self._target.to_dict(),
+            facts={**self._facts, **hello.facts},
             versions=hello.versions,
             validity=validity,
-            synthetic=facts["synthetic"],
-            settings=self.exceptions.get(model.sha256, self.settings).to_dict(),
+            synthetic=self._facts["synthetic"],
+            settings=settings.to_dict(),
         )
+
+
+def _load_outputs(path: Path, count: int, where: str) -> list[Array]:
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = [archive.read(f"arr_{number}.npy") for number in range(count)]
+        return [np.load(io.BytesIO(member), allow_pickle=False) for member in members]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DeviceError(f"{where}: the stored outputs cannot be read ({error}); try again") from None

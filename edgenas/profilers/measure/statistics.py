@@ -14,6 +14,7 @@ from edgenas.on_device.sampling import BLOCKS, STUDENT_T
 
 # The fewest values whose extremes bound their median at 95%.
 MIN_PROCESSES = 6
+_MIN_GAP = 0.05  # between two modes
 # Variance of the median of 2 to 5 values from a normal distribution, by its own: D. Teichroew, Tables of expected
 # values of order statistics, Annals of Mathematical Statistics 27 (1956) 410.
 _MEDIAN_VARIANCE = {2: 0.5, 3: 0.448671, 4: 0.298191, 5: 0.286833}
@@ -93,6 +94,37 @@ def _interval_rank(number: int) -> int:
         rank += 1
         tail += math.comb(number, rank)
     return rank
+
+
+def range_of_block_medians(processes: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the range that holds 95% of the medians of tenths of processes: where a later call's median may lie.
+
+    A machine's speed also changes more slowly than one call can see, by other programs and by heat, so the interval
+    of a call's median rarely holds the medians of later calls. What a tenth of a process, some milliseconds, differs
+    by is faster noise, but wide enough to stand for it: measured in ``benchmarks/measuring.md``.
+
+    Args:
+        processes: The single runs of each process in the order taken, in any unit.
+    """
+    medians = [float(np.median(block)) for runs in processes for block in np.array_split(runs, min(BLOCKS, len(runs)))]
+    return percentile(medians, 2.5), percentile(medians, 97.5)
+
+
+def find_modes(medians: Sequence[float]) -> list[tuple[float, int]]:
+    """Return the median and the number of processes of each of two speeds that a file settles at; empty for one speed.
+
+    Two groups of two or more processes count as modes when the gap between them is at least 5% and twice what either
+    spans.
+    """
+    values = sorted(medians)
+    cuts = range(2, len(values) - 1)
+    cut = max(cuts, key=lambda place: values[place] / values[place - 1], default=0)
+    groups = values[:cut], values[cut:]
+    if not cut or values[cut] / values[cut - 1] < 1 + _MIN_GAP:
+        return []
+    if values[cut] - values[cut - 1] < 2 * max(group[-1] - group[0] for group in groups):
+        return []
+    return [(statistics.median(group), len(group)) for group in groups]
 
 
 def count_processes_needed(medians: Sequence[float], relative_half_width: float) -> int:

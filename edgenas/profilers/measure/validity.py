@@ -13,7 +13,6 @@ REQUIRED_FACTS = ("governor", "frequency_khz", "temperature_c", "interrupted_sha
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
 _MAX_HEATING_C = 15.0
 MAX_INTERRUPTED = 0.5
-MAX_DRIFT = 0.1
 _MIN_FREQUENCY_SHARE = 0.9
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
 _UNDERVOLTAGE, THROTTLED_FLAGS = 0b0001, 0b1110
@@ -51,14 +50,13 @@ def assess_validity(
     It is rejected for: a governor that is free to change the frequency; a frequency more than a
     tenth below its bound; throttling, under-voltage, battery power, or heating
     up by more than 15 °C; other programs that interrupted more
-    than half of the timed runs (the others make the median); a reference model
-    that drifted by more than a tenth; another power mode than ``power_mode``; a free clock of a GPU that
-    ran nodes; and no node on the first of ``providers``. Some nodes
-    elsewhere are a fallback, which is noted in the reasons.
+    than half of the timed runs (the others make the median); another power mode than ``power_mode``; a free
+    clock of a GPU that ran nodes; and no node on the first of ``providers``. Some nodes elsewhere are a fallback,
+    which is noted in the reasons.
 
     Args:
         before: conditions before the runs.
-        after: conditions after the runs, with ``interrupted_share``, ``lowest_frequency_khz`` and ``drift``.
+        after: conditions after the runs, with ``interrupted_share`` and ``lowest_frequency_khz``.
         placement: number of nodes by provider; None where the CPU runs all, empty where the runtime does not say.
         providers: the providers that the profile names, in order.
         power_mode: the power mode that the profile names.
@@ -70,7 +68,6 @@ def assess_validity(
         *_throttled_flag_problems(before, after),
         *_power_problems(after, power_mode),
         *_interruption_problems(after),
-        *_drift_problems(after),
         *_first_provider_problems(placement, providers),
         *_gpu_clock_problems(after, placement),
     ]
@@ -171,21 +168,6 @@ def _power_problems(after: Mapping[str, Any], wanted: str | None) -> list[str]:
             " (grep POWER_MODEL /etc/nvpmodel.conf), then sudo jetson_clocks"
         )
     return problems
-
-
-def _drift_problems(after: Mapping[str, Any]) -> list[str]:
-    drift = after.get("drift")
-    if drift is None or abs(drift) <= MAX_DRIFT:
-        return []
-    return [format_drift_problem(drift)]
-
-
-def format_drift_problem(drift: float) -> str:
-    """Return the reason for rejection, with the remedy, where a device drifted this far within a batch."""
-    return (
-        f"the device {'slowed down' if drift > 0 else 'sped up'} by {abs(drift):.0%} meanwhile:"
-        " let it run as before (cool it, end other programs), or measure everything again"
-    )
 
 
 def _first_provider_problems(placement: Mapping[str, int] | None, providers: Sequence[str]) -> list[str]:

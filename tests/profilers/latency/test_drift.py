@@ -11,7 +11,6 @@ from edgenas.profilers.latency.drift import (
     PROBE,
     RELATIVE,
     Moments,
-    cross_drift_covariances,
     drift_covariances,
     drift_variance,
     mean_drift_variances,
@@ -28,14 +27,12 @@ def test_drift_by_hand() -> None:
 
 
 def test_the_speed_probe_by_hand() -> None:
-    """Twice and half as slow as usual are one log 2 above and below; unknown speed is the usual one."""
+    """Twice and half as slow as the median are one log 2 above and below; an unknown speed is the median one."""
     moments = Moments(np.zeros(4), np.array([4.0, 2.0, 1.0, np.nan]))
     two = np.log(2)
+    np.testing.assert_allclose(moments.slowness, [two, 0, -two, 0], atol=1e-12)
     expected = [[two**2, 0, -(two**2), 0], [0] * 4, [-(two**2), 0, two**2, 0], [0] * 4]
     np.testing.assert_allclose(drift_covariances(moments, np.ones(4))[PROBE], expected, atol=1e-12)
-    later = Moments(np.zeros(1), np.array([8.0]))
-    cross = cross_drift_covariances(moments, np.ones(4), later, np.ones(1))[PROBE]
-    np.testing.assert_allclose(cross, [[2 * two**2, 0, -2 * two**2, 0]], atol=1e-12)
     assert PROBE not in mean_drift_variances(moments)
 
 
@@ -58,19 +55,8 @@ def test_added_drift_is_a_larger_share_of_small_values() -> None:
     np.testing.assert_allclose(drift_variance(alone, units), [0.01 + 0.04, 0.01 + 4 * 0.04])
 
 
-def test_cross_covariances_of_equal_times_are_covariances() -> None:
-    """Between the same values, cross-covariances equal covariances."""
-    at_s, units = np.array([0.0, 1.0, 3.0, 20.0]), np.array([1.0, 2.0, 0.5, 1.0])
-    among = drift_covariances(Moments.at(at_s), units)
-    for name, cross in cross_drift_covariances(Moments.at(at_s), units, Moments.at(at_s), units).items():
-        np.testing.assert_allclose(cross, among[name], atol=1e-12)
-
-
-def test_distant_times_share_only_the_mean() -> None:
-    """A day later, the covariance with these values is only that of their own mean."""
-    at_s, units = np.array([0.0, 1.0, 3.0]), np.ones(3)
-    moments, day_later = Moments.at(at_s), Moments.at(np.array([86400.0]))
-    cross = cross_drift_covariances(moments, units, day_later, np.ones(1))
-    for name, mean in mean_drift_variances(moments).items():
-        among = drift_covariances(moments, units, around_mean=False)[name]
-        np.testing.assert_allclose(cross[name][0], mean - among.mean(axis=0), atol=1e-12)
+def test_moments_without_the_speed_probe_are_equally_slow() -> None:
+    """Where the probe was not run, nothing is known of the CPU's speed, and it explains nothing."""
+    moments = Moments.at(np.array([0.0, 1.0, 3.0]))
+    assert moments.slowness.tolist() == [0, 0, 0]
+    assert not drift_covariances(moments, np.ones(3))[PROBE].any()

@@ -113,29 +113,6 @@ def test_drift_std_by_hand() -> None:
     assert process.drift_std(np.array([2.0, 4.0])) == pytest.approx([0.2, 0.1], rel=1e-6)
 
 
-def test_drift_is_estimated_around_fitted_values() -> None:
-    """Among equal values nearly all of a later excess is drift; an hour later, drift is unknown."""
-    counts, values = np.ones((40, 2)), np.full(40, 2.0)
-    values[20:] *= 1.1
-    process = fit_part_process(_BASIS, counts, values, Moments.at(np.arange(40.0) * 3))
-    before, after, later = process.estimate_drift(Moments.at(np.array([30.0, 90.0, 4000.0])), np.full(3, 2.0))
-    assert after - before == pytest.approx(np.log(1.1), rel=0.15)
-    assert abs(later) < 0.02
-
-
-def test_deviations_shared_by_all_values_are_drift() -> None:
-    """Values that all are a fifth longer than predicted are from a slow moment; a single one is an outlier."""
-    process = _process([[1, 0], [0, 1]] * 50, [1.0, 1.0] * 50)
-    counts, moments = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 5), Moments.at(np.zeros(15))
-    expected = process.predict(counts)
-    np.testing.assert_allclose(
-        process.estimate_drift_leave_one_out(counts, 1.2 * expected, moments), np.log(1.2), rtol=0.02
-    )
-    alone = process.estimate_drift_leave_one_out(counts, np.where(np.arange(15) == 4, 1.2, 1.0) * expected, moments)
-    assert alone[4] == pytest.approx(0, abs=1e-9)
-    assert 0 < alone[5] < np.log(1.2) / 10
-
-
 def test_values_of_one_moment_do_not_drift() -> None:
     """Values of equal or unknown times have no drift."""
     counts, values = np.ones((10, 2)), np.full(10, 2.0)
@@ -172,9 +149,6 @@ def test_the_speed_probe_explains_slow_values_by_a_fitted_power() -> None:
     values = counts.sum(axis=1) * slowness**0.7
     process = fit_part_process(_BASIS, counts, values, Moments(np.zeros(200), probe_ms))
     assert process.costs == pytest.approx([1, 1], rel=0.01)
-    np.testing.assert_allclose(
-        process.estimate_drift(Moments(np.zeros(200), probe_ms), values), 0.7 * np.log(slowness), atol=0.01
-    )
     exponent, variance = process.probe_exponent
     assert exponent == pytest.approx(0.7, abs=0.01)
     assert 0 < variance < 0.01**2

@@ -14,7 +14,12 @@ from edgenas.costs import Genes, Vector
 from edgenas.files import parse_dataclass
 from edgenas.profilers import LatencyTable, Measurement
 from edgenas.profilers.latency.conditions import ConditionsSummary
-from edgenas.profilers.latency.holdout import HoldoutReport, mape_upper_bound
+from edgenas.profilers.latency.holdout import (
+    HoldoutReport,
+    MeasuredSubnets,
+    kendall_tau_at_equal_resolution,
+    mape_upper_bound,
+)
 from edgenas.profilers.measure.validity import Validity
 from edgenas.space import MobileNetV3
 from edgenas.space.parts import macs
@@ -74,7 +79,7 @@ def _report(table: LatencyTable, held_out_ms: Vector, held_out: Any = _HELD_OUT,
     measurements = _measurements()
     for place, median_ms in zip(np.flatnonzero(held_out).tolist(), held_out_ms.tolist(), strict=True):
         measurements[place] = _measured(median_ms, **changes)
-    return table.evaluate(_GENES, measurements, held_out)
+    return table.evaluate(MeasuredSubnets.of(_GENES, [[each] for each in measurements]), held_out)
 
 
 def test_the_report_by_hand(table: LatencyTable) -> None:
@@ -91,7 +96,6 @@ def test_the_report_by_hand(table: LatencyTable) -> None:
     assert (holdout.fitted, holdout.held_out) == (60, 4)
     assert holdout.device_s == 32.0
     assert holdout.validity_counts == {"valid": 50, "unverified": 14}
-    assert holdout.reference_ms is None
 
 
 def test_rank_correlation_by_hand(table: LatencyTable) -> None:
@@ -101,26 +105,94 @@ def test_rank_correlation_by_hand(table: LatencyTable) -> None:
     assert _report(table, medians).kendall_tau == pytest.approx(4 / 6)
 
 
-def test_rank_correlation_is_reported_by_resolution(table: LatencyTable) -> None:
-    """Within each resolution the order is reversed: pooled tau hides it, those by resolution are -1."""
+def test_rank_correlation_is_reported_at_equal_resolution(table: LatencyTable) -> None:
+    """Within each resolution the order is reversed: tau over all pairs hides it, tau at equal resolution is -1."""
     rows = [np.flatnonzero(_GENES[:, 0] == place)[:2] for place in range(3)]
     held_out = np.isin(np.arange(64), np.concatenate(rows))
     medians = np.zeros(64)
     for place, pair in enumerate(rows):
         medians[pair[np.argsort(table.latency_ms(_GENES[pair]))]] = np.array([2.0, 1.0]) * 10.0**place
     holdout = _report(table, medians[held_out], held_out)
-    assert holdout.kendall_tau_at == {"24": -1.0, "28": -1.0, "32": -1.0}
+    assert (holdout.kendall_tau_within, holdout.compared_pairs) == (-1.0, 3)
     assert holdout.kendall_tau > -1
-    assert "24 px: -1.00, 28 px: -1.00, 32 px: -1.00" in str(holdout)
+    assert "over all pairs; -1.00 at equal resolution" in str(holdout)
+    assert "Kendall tau -1.00 on 6 held-out subnets" in holdout.headline
 
 
-def test_a_resolution_with_one_held_out_subnet_has_no_rank_correlation(table: LatencyTable) -> None:
-    """Of one subnet there is no order; its resolution is left out instead of being called 0 or 1."""
+def test_one_held_out_subnet_has_no_rank_correlation(table: LatencyTable) -> None:
+    """Of one subnet there is no order: there is no pair to report, and no confidence in the error."""
     only = int(np.flatnonzero(_GENES[:, 0] == 1)[0])
     holdout = _report(table, np.array([1.0]), np.arange(64) == only)
-    assert holdout.kendall_tau_at == {}
+    assert (holdout.kendall_tau, holdout.kendall_tau_within, holdout.compared_pairs) == (0.0, None, 0)
     assert holdout.mape_upper_bound == math.inf
     assert "confidence" not in str(holdout)
+    assert "at equal resolution" not in str(holdout)
+
+
+def test_pairs_of_other_resolutions_do_not_count() -> None:
+    """At each of two resolutions one pair: one is ranked as measured and one the wrong way round."""
+    genes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    predicted, measured = np.array([1.0, 2.0, 10.0, 11.0]), np.array([1.0, 2.0, 11.0, 10.0])
+    assert kendall_tau_at_equal_resolution(genes, predicted, measured) == (0.0, 2)
+    assert kendall_tau_at_equal_resolution(genes[:2], predicted[:2], measured[:2]) == (1.0, 1)
+
+
+def test_an_equal_prediction_is_neither_right_nor_wrong() -> None:
+    """Of three pairs two are ranked as measured, and one is predicted to be equally fast: tau is 2 / 3."""
+    genes, measured = np.zeros((3, 2), dtype=np.int64), np.array([1.0, 2.0, 3.0])
+    tau, pairs = kendall_tau_at_equal_resolution(genes, np.array([5.0, 5.0, 7.0]), measured)
+    assert (tau, pairs) == (2 / 3, 3)
+
+
+def test_without_a_pair_there_is_no_tau() -> None:
+    """Subnets that all differ in resolution cannot be ranked at any."""
+    found = kendall_tau_at_equal_resolution(np.array([[0, 0], [1, 0]]), np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    assert found == (None, 0)
+
+
+def _with_ranks(table: LatencyTable, tau: float | None, pairs: int) -> HoldoutReport:
+    assert table.holdout is not None
+    return dataclasses.replace(table.holdout, kendall_tau_within=tau, compared_pairs=pairs)
+
+
+def test_a_table_that_hardly_tells_subnets_apart_is_too_coarse(table: LatencyTable) -> None:
+    """Tau of 0.4 means that 7 of 10 pairs are in order; the listing says so, with what to do."""
+    coarse = _with_ranks(table, 0.4, 10)
+    assert coarse.coarseness == (
+        "of two subnets of equal resolution, it names the faster one in 70% of 10 pairs: profile with more --minutes"
+    )
+    (line,) = (line for line in str(coarse).splitlines() if line.startswith("TOO COARSE"))
+    assert line.endswith(coarse.coarseness)
+
+
+@pytest.mark.parametrize(("tau", "pairs"), [(0.5, 10), (0.4, 9), (None, 0)])
+def test_a_table_is_not_called_too_coarse_without_reason(table: LatencyTable, tau: float | None, pairs: int) -> None:
+    """Three of four pairs in order are enough, and fewer than ten pairs say nothing."""
+    report = _with_ranks(table, tau, pairs)
+    assert report.coarseness == ""
+    assert "TOO COARSE" not in str(report)
+
+
+def test_subnets_of_several_processes_by_hand() -> None:
+    """The latency is the median over a subnet's processes, the peak their largest, and 0 where it is not known."""
+    slow = [_measured(3.0, 2e6), _measured(1.0, 3e6), _measured(7.0, 1e6)]
+    fast = dataclasses.replace(_measured(2.0), peak_bytes=None)
+    subnets = MeasuredSubnets.of(_GENES[:2], [slow, [fast]])
+    assert len(subnets) == 2
+    assert subnets.latency_ms.tolist() == [3.0, 2.0]
+    assert subnets.peak_bytes.tolist() == [3e6, 0.0]
+    assert subnets.processes == (*slow, fast)
+
+
+def test_a_report_of_fresh_subnets_by_hand(table: LatencyTable) -> None:
+    """Two subnets of three processes each, measured 25% above the prediction: the device's time is that of all six."""
+    fresh = _SPACE.sample(2, np.random.default_rng(3))
+    processes = [[_measured(1.25 * float(ms)) for _ in range(3)] for ms in table.latency_ms(fresh)]
+    report = table.evaluate(MeasuredSubnets.of(fresh, processes), np.ones(2, dtype=np.bool_))
+    assert report.errors == pytest.approx((-0.2, -0.2))  # 1 / 1.25 - 1
+    assert report.device_s == 3.0
+    assert report.validity_counts == {"valid": 6}
+    assert (report.fitted, report.held_out) == (60, 2)
 
 
 def test_the_upper_end_of_the_error_by_hand() -> None:
@@ -136,14 +208,6 @@ def test_the_report_names_the_extremes(table: LatencyTable) -> None:
     assert holdout is not None
     assert (holdout.fastest, holdout.fastest_ms) == (ids[measured.argmin()], measured.min())
     assert (holdout.slowest, holdout.slowest_ms) == (ids[measured.argmax()], measured.max())
-
-
-def test_the_reference_model_is_reported(table: LatencyTable) -> None:
-    """The report has its median time, 2 ms of 1.9, 2 and 2.1, and counts its device time."""
-    references = [_measured(median_ms, device_s=0.1) for median_ms in (1.9, 2.0, 2.1)]
-    holdout = table.evaluate(_GENES, _measurements(), _HELD_OUT, references)
-    assert holdout.reference_ms == 2.0
-    assert holdout.device_s == pytest.approx(32.3)
 
 
 def test_one_made_up_measurement_makes_a_synthetic_report(table: LatencyTable) -> None:

@@ -329,9 +329,9 @@ def test_a_published_table_without_a_cost_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     _tables().to_latency_table(_SPACE, "t").save(path)
-    body = read_document(path, "latency_table", 8)
+    body = read_document(path, "latency_table", 9)
     costs = {**body["parts_ms"], keys[2]: [None, None], keys[3]: [-1.0, 1.0]}
-    write_document(path, "latency_table", 8, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 9, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[2]):
         LatencyTable.load(path, _SPACE)
 

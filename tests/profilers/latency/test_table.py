@@ -98,6 +98,14 @@ def test_held_out_subnets_are_not_fitted(table: LatencyTable) -> None:
     assert _report(other).mape > 0.9
 
 
+def test_a_table_has_the_latencies_that_it_was_fitted_to(table: LatencyTable, tmp_path: Path) -> None:
+    """They are the measured medians, in whatever order they are asked for, also after it was saved."""
+    table.save(tmp_path / "table.json")
+    for each in (table, LatencyTable.load(tmp_path / "table.json", _SPACE)):
+        found = each.fitted_latencies_ms(_GENES[[59, 0, 7]])
+        np.testing.assert_allclose(found, _latency_ms(_GENES[[59, 0, 7]]), rtol=1e-12)
+
+
 def test_a_matrix_costs_what_its_parts_cost_one_by_one(table: LatencyTable) -> None:
     """The vector of a genes matrix is the overhead plus the cost of each part of each architecture."""
     cost = {part.key: ms for part, ms in zip(_SPACE.distinct_parts, table.part_ms.tolist(), strict=True)}
@@ -202,11 +210,11 @@ def test_parts_without_a_cost_are_counted(table: LatencyTable, tmp_path: Path) -
     path = tmp_path / "table.json"
     keys = [part.key for part in _SPACE.distinct_parts]
     table.save(path)
-    body = read_document(path, "latency_table", 8)
+    body = read_document(path, "latency_table", 9)
     costs = dict(body["parts_ms"])
     del costs[keys[3]]
     costs[keys[5]] = -0.1
-    write_document(path, "latency_table", 8, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 9, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="has no cost for 2 parts, the first is " + keys[3]):
         LatencyTable.load(path, _SPACE)
 
@@ -242,8 +250,8 @@ def test_a_value_of_a_wrong_kind_is_refused(
     """A table that another program wrote, with a right checksum, is refused naming the key and the rule."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 8)
-    write_document(path, "latency_table", 8, {**body, name: value})
+    body = read_document(path, "latency_table", 9)
+    write_document(path, "latency_table", 9, {**body, name: value})
     with pytest.raises(UsageError, match=rf"table\.json: .*{message}"):
         LatencyTable.load(path, _SPACE)
 
@@ -255,11 +263,11 @@ def test_costs_that_are_not_for_each_resolution_are_refused(
     """The space has three resolutions: lists of three numbers for all parts, or one number for all."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 8)
+    body = read_document(path, "latency_table", 9)
     first, *rest = body["parts_ms"]
     regular, odd = ([0.1] * length if length else 0.1 for length in lengths)
     costs = {first: odd, **dict.fromkeys(rest, regular)}
-    write_document(path, "latency_table", 8, {**body, "parts_ms": costs})
+    write_document(path, "latency_table", 9, {**body, "parts_ms": costs})
     with pytest.raises(FormatError, match="parts_ms must have a number a part, or one for each resolution"):
         LatencyTable.load(path, _SPACE)
 
@@ -281,17 +289,49 @@ def test_a_table_of_another_space_is_refused(table: LatencyTable, tmp_path: Path
         LatencyTable.load(path, dataclasses.replace(_SPACE, classes=11))
 
 
+def _write_older(table: LatencyTable, path: Path, version: int, **changes: Any) -> None:
+    """Write the table as version 8 had it, with changes for an earlier version."""
+    table.save(path)
+    body = read_document(path, "latency_table", 9)
+    holdout = {**body["holdout"], "kendall_tau_at": {"24": 0.8}, "drift_corrected": [0.01], "probe_ms": 0.003}
+    for key in ("kendall_tau_within", "compared_pairs"):
+        del holdout[key]
+    body = {**body, "holdout": {**holdout, "reference_ms": 2.0}}
+    write_document(path, "latency_table", version, {**body, **changes})
+
+
+def test_a_table_of_version_8_loads(table: LatencyTable, tmp_path: Path) -> None:
+    """Its costs and its report stay, without what is not computed any more; pairs were not counted then."""
+    path = tmp_path / "table.json"
+    _write_older(table, path, 8)
+    upgraded = LatencyTable.load(path, _SPACE)
+    assert np.array_equal(upgraded.interval_ms(_GENES), table.interval_ms(_GENES))
+    assert upgraded.inputs_digest == "inputs"
+    assert upgraded.holdout == dataclasses.replace(_report(table), kendall_tau_within=None, compared_pairs=0)
+
+
+def test_a_published_table_of_version_8_loads(table: LatencyTable, tmp_path: Path) -> None:
+    """A table without a report has none after the upgrade."""
+    path = tmp_path / "table.json"
+    dataclasses.replace(table, holdout=None, process=None, fitted_genes=None).save(path)
+    write_document(path, "latency_table", 8, read_document(path, "latency_table", 9))
+    upgraded = LatencyTable.load(path, _SPACE)
+    assert upgraded.holdout is None
+    assert np.array_equal(upgraded.latency_ms(_GENES), table.latency_ms(_GENES))
+
+
 def test_a_table_of_other_covariances_is_fitted_anew(table: LatencyTable, tmp_path: Path) -> None:
     """The costs and intervals of a table of version 7 are those of a fit to its samples; it has no digest."""
     path = tmp_path / "table.json"
     table.save(path)
-    body = read_document(path, "latency_table", 8)
+    body = read_document(path, "latency_table", 9)
     older = dict.fromkeys(("own", "place", "detail", "overhead", "curve", "noise"), 0.01)
     posterior = {**body["posterior"], "variances": older}
     parts = dict.fromkeys(body["parts_ms"], 1.0)
-    write_document(path, "latency_table", 7, {**body, "posterior": posterior, "parts_ms": parts, "overhead_ms": 9.0})
+    _write_older(table, path, 7, posterior=posterior, parts_ms=parts, overhead_ms=9.0)
     upgraded = LatencyTable.load(path, _SPACE)
     genes = _SPACE.sample(200, np.random.default_rng(9))
     np.testing.assert_allclose(upgraded.latency_ms(genes), table.latency_ms(genes), rtol=1e-6)
     np.testing.assert_allclose(upgraded.latency_std_ms(genes), table.latency_std_ms(genes), rtol=1e-3)
-    assert (upgraded.inputs_digest, upgraded.holdout) == ("", table.holdout)
+    assert upgraded.inputs_digest == ""
+    assert upgraded.holdout == dataclasses.replace(_report(table), kendall_tau_within=None, compared_pairs=0)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings, compare_results, iter_measurements, measure_models
+from edgenas.profilers import (
+    Measurement,
+    MeasureSettings,
+    MeasuringRounds,
+    MeasuringSession,
+    compare_results,
+    measure_models,
+)
 
 SIX = MeasureSettings(max_processes=6)
 
@@ -42,12 +48,14 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Let the measuring of TFLite files end with an error."""
 
     def install(error: BaseException) -> None:
-        def run(models: Any, *arguments: Any, **options: Any) -> Any:
-            if models[0].suffix == ".tflite":
-                raise error
-            return iter_measurements(models, *arguments, **options)
+        measure = MeasuringSession.measure
 
-        monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", run)
+        def run(session: MeasuringSession, rounds: MeasuringRounds) -> None:
+            if rounds.files[0].path.suffix == ".tflite":
+                raise error
+            measure(session, rounds)
+
+        monkeypatch.setattr(MeasuringSession, "measure", run)
 
     return install
 
@@ -141,10 +149,11 @@ def test_a_result_of_several_files_is_one_line(board: DeviceProfile, files: list
 def test_failed_files_are_counted(board: DeviceProfile, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One failed file is raised as it is, of several the first with their number."""
 
-    def run(models: list[Path], *arguments: Any, **options: Any) -> Any:
-        return (ModelError(f"{model.name}: is refused") for model in models)
+    def run(session: MeasuringSession, rounds: MeasuringRounds) -> None:
+        for turn in rounds.next_turns():
+            rounds.add(turn, ModelError(f"{rounds.files[turn.number].path.name}: is refused"))
 
-    monkeypatch.setattr("edgenas.profilers.measure.batch.iter_measurements", run)
+    monkeypatch.setattr(MeasuringSession, "measure", run)
     measured = measure_models(files, board, SIX)
     assert list(measured.errors) == files
     with pytest.raises(ModelError, match=r"^3 of 3 models failed; the first: a\.onnx: is refused$"):

@@ -46,6 +46,26 @@ def test_the_median_is_that_of_the_processes() -> None:
     assert result.p90_ms == 6.0
 
 
+def test_the_range_is_that_of_the_blocks() -> None:
+    """Of 60 runs two take 0.5 ms and two 2 ms, the others 1 ms: places 1.475 and 57.525 are 0.7375 and 1.525 ms."""
+    runs = (1.0,) * 10
+    usual = processes([1.0] * 4, samples_ms=runs)
+    result = MeasurementResult(
+        usual + processes([1.0], samples_ms=(0.5,) * 2 + runs[2:]) + processes([1.0], samples_ms=(2.0,) * 2 + runs[2:])
+    )
+    assert result.median_ms == 1.0
+    assert result.range_ms == pytest.approx((0.7375, 1.525))
+    assert result.to_dict()["range_95_ms"] == list(result.range_ms)
+
+
+def test_two_speeds_are_told() -> None:
+    """Processes settle at 1.0 ms or 1.2 ms: the document has the median and the number of each."""
+    result = MeasurementResult(processes([1.0, 1.2, 1.01, 1.0, 1.21, 1.2]))
+    assert result.modes == [(1.0, 3), (1.2, 3)]
+    assert result.to_dict()["modes"] == [{"median_ms": 1.0, "processes": 3}, {"median_ms": 1.2, "processes": 3}]
+    assert MeasurementResult(processes([1.0] * 6)).to_dict()["modes"] == []
+
+
 def test_rejected_processes_do_not_count_where_others_suffice() -> None:
     """Two disturbed processes of eight do not count, but their time does."""
     result = MeasurementResult.from_measurements(processes([1.0] * 6) + processes([9.0] * 2, validity=REJECTED), 6)
@@ -138,7 +158,7 @@ def test_few_common_rounds_are_compared_by_their_medians() -> None:
 
 
 def test_rounds_of_two_targets_are_not_paired() -> None:
-    """Equal numbers of rounds of two batches mean nothing: what cancels within one is noise between two."""
+    """Equal numbers of rounds of two targets mean nothing: what cancels within one is noise between two."""
     level = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
     first = MeasurementResult(processes([1.1 * each for each in level]))
     found = compare_results(first, MeasurementResult(processes(level, target={"device": "board", "runtime": "litert"})))
@@ -156,8 +176,8 @@ def test_its_repr_is_one_line() -> None:
 
 
 def test_fewer_than_six_processes_have_no_interval_to_show() -> None:
-    """Of five the text and the document have none, and they are not compared."""
+    """Of five the text and the document have no interval and no range, and they are not compared."""
     five = MeasurementResult(processes([1.0] * 5))
     assert str(five) == "1.00 ms (valid)"
-    assert five.to_dict()["interval_95_ms"] is None
+    assert (five.to_dict()["interval_95_ms"], five.to_dict()["range_95_ms"]) == (None, None)
     assert compare_results(five, MeasurementResult(processes([1.0] * 6))) is None

@@ -1,28 +1,35 @@
-"""Measuring model files with the real agent and the real runtime."""
+"""Measuring sessions: with the real agent and the real runtime, and what they connect to, lock and close."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgenas.devices import CompletedCommand, Deadline, Device, DeviceProfile, Target, connect_device
-from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
+from edgenas.devices import DeviceProfile, Target
+from edgenas.devices.fake import FakeBoard, FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Batch, Measurement, MeasureSettings, iter_measurements, measure_model
+from edgenas.profilers import (
+    Measurement,
+    MeasurementResult,
+    MeasureSettings,
+    MeasuringRounds,
+    MeasuringSession,
+    measure_model,
+)
 
 QUICK = MeasureSettings(max_seconds=0.3, min_seconds=0, max_runs=50, warmup_seconds=0.05)
+# Every process takes 2 s, or a minute, however precise it is before.
+SECONDS = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=2)
 LONG = MeasureSettings(relative_half_width=1e-9, max_runs=10**9, max_seconds=60)
 
 
@@ -61,15 +68,23 @@ def message(error: BaseException) -> str:
 
 
 @pytest.fixture
-def other(make_conv: Callable[..., Path]) -> Path:
-    """A second file, for one that is being measured when the first is done."""
-    return make_conv("other.onnx", (1, 3, 24, 24))
+def session(target: Target) -> Iterator[MeasuringSession]:
+    """A session on this machine."""
+    with MeasuringSession(target) as session:
+        yield session
 
 
 @pytest.fixture
-def device(profile: DeviceProfile) -> Iterator[Device]:
-    with connect_device(profile) as device:
-        yield device
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[FakeDevice]:
+    """The fake devices that sessions have connected to."""
+    devices: list[FakeDevice] = []
+
+    def connect(profile: DeviceProfile) -> FakeDevice:
+        devices.append(FakeDevice())
+        return devices[-1]
+
+    monkeypatch.setattr("edgenas.profilers.measure.session.connect_device", connect)
+    return devices
 
 
 def test_a_model_is_measured(conv: Path, target: Target, work: Path) -> None:
@@ -89,10 +104,10 @@ def test_a_model_is_measured(conv: Path, target: Target, work: Path) -> None:
     assert folders(work) == []
 
 
-def test_peak_memory_grows_with_the_model(make_conv: Callable[..., Path], target: Target, device: Device) -> None:
+def test_peak_memory_grows_with_the_model(make_conv: Callable[..., Path], session: MeasuringSession) -> None:
     """A map of 8 x 1024 x 1024 floats takes at least its 33.5 MB and 12.6 MB of input, a small one less than 8 MB."""
     files = [make_conv("small.onnx"), make_conv("large.onnx", (1, 3, 1024, 1024))]
-    small, large = iter_measurements(files, target, device=device, settings=QUICK)
+    small, large = session.iter_measurements(files, QUICK)
     assert isinstance(small, Measurement)
     assert isinstance(large, Measurement)
     assert small.peak_bytes is not None
@@ -101,9 +116,9 @@ def test_peak_memory_grows_with_the_model(make_conv: Callable[..., Path], target
     assert 44e6 < large.peak_bytes < 200e6
 
 
-def test_bad_models_cost_nothing_but_themselves(conv: Path, garbage: Path, target: Target, device: Device) -> None:
+def test_bad_models_cost_nothing_but_themselves(conv: Path, garbage: Path, session: MeasuringSession) -> None:
     """A file that the runtime refuses is yielded as ModelError in its place, and the others are measured."""
-    first, second, third = iter_measurements([conv, garbage, conv], target, device=device, settings=QUICK)
+    first, second, third = session.iter_measurements([conv, garbage, conv], QUICK)
     assert isinstance(first, Measurement)
     assert isinstance(third, Measurement)
     assert isinstance(second, ModelError)
@@ -148,16 +163,103 @@ def test_an_unreadable_file_is_named(tmp_path: Path, target: Target, content: by
         measure_model(path, target)
 
 
-def test_no_models_need_no_device(target: Target) -> None:
-    """An empty batch is empty."""
-    assert list(iter_measurements([], target, device=FakeDevice())) == []
+def test_no_models_need_no_device(target: Target, connected: list[FakeDevice]) -> None:
+    """Of no files there are no measurements, and nothing is connected."""
+    with MeasuringSession(target) as session:
+        assert list(session.iter_measurements([])) == []
+    assert connected == []
 
 
-def test_real_models_are_measured(real_models: Path, target: Target, device: Device) -> None:
+def test_nothing_is_connected_when_all_is_recorded(conv: Path, target: Target, connected: list[FakeDevice]) -> None:
+    """MeasuringRounds that lack nothing are done without a device."""
+    with MeasuringSession(target, FakeDevice()) as session:
+        session.measure(rounds := MeasuringRounds([conv], target))
+    (result,) = rounds.outcomes()
+    assert isinstance(result, MeasurementResult)
+    with MeasuringSession(target) as session:
+        session.measure(MeasuringRounds([conv], target, recorded=[result.measurements]))
+    assert connected == []
+
+
+def test_a_session_connects_once_and_closes(conv: Path, target: Target, connected: list[FakeDevice]) -> None:
+    """Two calls use one connection, which is closed on leaving."""
+    with MeasuringSession(target) as session:
+        session.measure(MeasuringRounds([conv], target))
+        session.measure(MeasuringRounds([conv], target))
+        (device,) = connected
+        assert device.facts()["synthetic"]
+    with pytest.raises(DeviceError, match="the device was closed"):
+        device.facts()
+
+
+def test_a_given_device_stays_open(conv: Path, target: Target) -> None:
+    """Whoever has connected to the device goes on with it after the session."""
+    device = FakeDevice()
+    with MeasuringSession(target, device) as session:
+        session.measure(MeasuringRounds([conv], target))
+    assert device.facts()["synthetic"]
+
+
+def test_the_lock_is_held_from_the_first_model_to_the_end(
+    conv: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken once for several calls and released on leaving, and nobody waits for it before."""
+    board = FakeBoard()
+    device = FakeDevice(board=board)
+    take, taken, held = device._take_lock_or_get_holder, [], []
+
+    def count(holder: str) -> str | None:
+        taken.append(holder)
+        return take(holder)
+
+    monkeypatch.setattr(device, "_take_lock_or_get_holder", count)
+    with MeasuringSession(target, device) as session:
+        held.append(board.holder is not None)
+        for _ in range(2):
+            session.measure(MeasuringRounds([conv], target))
+            held.append(board.holder is not None)
+    assert held == [False, True, True]
+    assert len(taken) == 1
+    assert board.holder is None
+
+
+def test_a_device_that_cannot_be_used_is_free_again(
+    conv: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the device turns out to have too few cores, nobody waits until the session is left."""
+    board = FakeBoard()
+    device = FakeDevice(board=board)
+    facts = {**device.facts(), "cores": 2}
+    monkeypatch.setattr(device, "facts", lambda: facts)
+    with MeasuringSession(Target("localhost", threads=4), device) as session:
+        with pytest.raises(UsageError, match="at most localhost's 2 cores"):
+            session.measure(MeasuringRounds([conv], target))
+        assert board.holder is None
+
+
+def test_a_session_goes_on_after_an_error(conv: Path, target: Target) -> None:
+    """The agent ended after two of six processes: called again, the session measures the other four."""
+    asked: list[int] = []
+
+    def handler(request: Request) -> Reply:
+        asked.append(len(json.loads(request.stdin)["models"]))
+        lines = simulate_agent(request).stdout.splitlines(keepends=True)
+        return Reply("".join(lines[:3] if len(asked) == 1 else lines))
+
+    with MeasuringSession(target, FakeDevice(handler)) as session:
+        rounds = MeasuringRounds([conv], target)
+        with pytest.raises(DeviceError, match="after 2 of 6 processes: the agent ended too early"):
+            session.measure(rounds)
+        session.measure(rounds)
+    assert asked == [6, 4]
+    assert rounds.missing_processes_by_model() == {}
+
+
+def test_real_models_are_measured(real_models: Path, session: MeasuringSession) -> None:
     """Two published detectors run, until the interval meets the requested 5% or time or runs are used up."""
     settings = MeasureSettings(relative_half_width=0.05, max_seconds=5)
     files = [real_models / "yunet_n_320_320.onnx", real_models / "FastestDet.onnx"]
-    for got in iter_measurements(files, target, device=device, settings=settings):
+    for got in session.iter_measurements(files, settings):
         assert isinstance(got, Measurement)
         precise = got.interval_ms[1] - got.median_ms <= 0.05 * got.median_ms
         used_up = got.running_s >= settings.max_seconds or len(got.samples_ms) == settings.max_runs
@@ -166,11 +268,9 @@ def test_real_models_are_measured(real_models: Path, target: Target, device: Dev
         assert got.peak_bytes > 5e6
 
 
-def test_a_killed_agent_keeps_what_was_measured(
-    conv: Path, other: Path, target: Target, device: Device, work: Path
-) -> None:
+def test_a_killed_agent_keeps_what_was_measured(conv: Path, session: MeasuringSession, work: Path) -> None:
     """Results that came before the agent was killed are there; then a DeviceError says how far it got."""
-    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+    results = session.iter_measurements([conv, conv], SECONDS)
     assert isinstance(next(results), Measurement)
     os.kill(processes_of(work)[0], signal.SIGKILL)
     with pytest.raises(DeviceError, match="localhost, after 1 of 2 processes: the agent ended too early"):
@@ -178,26 +278,22 @@ def test_a_killed_agent_keeps_what_was_measured(
     assert wait_for(lambda: not processes_of(work))
 
 
-def test_the_agent_forks_from_a_single_thread(
-    conv: Path, other: Path, target: Target, device: Device, work: Path
-) -> None:
+def test_the_agent_forks_from_a_single_thread(conv: Path, session: MeasuringSession, work: Path) -> None:
     """No thread of the runtime runs in the agent: a forked process would inherit its locks, but not the thread."""
-    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+    results = session.iter_measurements([conv, conv], SECONDS)
     next(results)
     assert len(list(Path(f"/proc/{processes_of(work)[0]}/task").iterdir())) == 1
     del results
 
 
-def test_closing_the_iterator_ends_the_agent(
-    conv: Path, other: Path, target: Target, device: Device, work: Path
-) -> None:
-    """A caller who stops early leaves no agent running, and can go on with the device."""
-    results = iter_measurements([conv, other], target, device=device, settings=QUICK, exceptions={other: LONG})
+def test_closing_the_iterator_ends_the_agent(conv: Path, session: MeasuringSession, work: Path) -> None:
+    """A caller who stops early leaves no agent running, and can go on with the session."""
+    results = session.iter_measurements([conv, conv], SECONDS)
     next(results)
     assert processes_of(work)
     del results
     assert wait_for(lambda: not processes_of(work), 30)
-    assert len(list(iter_measurements([conv], target, device=device, settings=QUICK))) == 1
+    assert len(list(session.iter_measurements([conv], QUICK))) == 1
 
 
 def test_a_killed_host_leaves_no_agent(conv: Path, work: Path) -> None:
@@ -241,171 +337,27 @@ except KeyboardInterrupt:
 
 def test_a_fake_devices_measurements_are_synthetic(conv: Path, target: Target) -> None:
     """What a fake device answers is marked as made up."""
-    (got,) = iter_measurements([conv], target, device=FakeDevice())
+    with MeasuringSession(target, FakeDevice()) as session:
+        (got,) = session.iter_measurements([conv])
     assert isinstance(got, Measurement)
     assert got.synthetic
     assert got.validity.status == "unverified"
 
 
-def scripted(change: Callable[[list[str]], str], **ends: bool) -> FakeDevice:
-    """A fake device whose answer to a measuring request is changed line by line."""
-
-    def handler(request: Request) -> Reply:
-        return Reply(change(simulate_agent(request).stdout.splitlines(keepends=True)), stderr="last words\n", **ends)
-
-    return FakeDevice(handler)
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda lines: "".join(lines[:2]), r"after 1 of 2 processes: the agent ended too early \(last words\)"),
-        (lambda lines: "".join(lines[:-1]), "after 2 of 2 processes: the agent ended too early"),
-        (lambda lines: "".join([*lines[:2], "Segmentation fault\n"]), "answered nonsense \\('Segmentation fault': "),
-        (lambda lines: "".join([lines[0], lines[2]]), "where result or failed was due"),
-        (lambda lines: "".join([*lines[:2], lines[3]]), "where result or failed was due"),
-        (
-            lambda lines: "".join([lines[0], lines[1].replace('"load_ms"', '"x_ms"')]),
-            r"answered nonsense \(.*: result.load_ms: Field required\)",
-        ),
-        (lambda lines: '{"kind": "unable", "detail": "No module named x"}\n', "-m pip install onnxruntime"),
-        (lambda lines: "[]\n", "answered nonsense"),
-        (lambda lines: "", "after 0 of 2 processes: the agent ended too early"),
-    ],
-)
-def test_a_broken_answer_is_a_device_error(
-    conv: Path, target: Target, change: Callable[[list[str]], str], problem: str
-) -> None:
-    """A cut, shuffled or garbled answer raises DeviceError that says how far it got."""
-    with pytest.raises(DeviceError, match=problem) as error:
-        list(iter_measurements([conv, conv], target, device=scripted(change)))
-    message(error.value)
-
-
-def test_cpus_that_cannot_be_had_are_no_matter_of_installing(conv: Path, target: Target) -> None:
-    """What is wrong with the affinity is mended in the profile or by who owns the device."""
-    said = json.dumps({"kind": "unable", "reason": "affinity", "detail": "CPU 1 of the affinity cannot be used here"})
-    with pytest.raises(DeviceError) as error:
-        list(iter_measurements([conv], target, device=scripted(lambda lines: said)))
-    assert message(error.value) == (
-        "localhost, after 0 of 1 processes: CPU 1 of the affinity cannot be used here;"
-        " correct the CPUs of the profile's clusters, or let this user have those CPUs there"
-    )
-
-
-def test_more_threads_than_cores_are_refused(conv: Path, device: Device) -> None:
+def test_more_threads_than_cores_are_refused(conv: Path) -> None:
     """The profile of this machine gives no cores; the machine itself does."""
     with pytest.raises(UsageError, match=r"^threads must be at most localhost's \d+ cores, but got 256$"):
-        list(iter_measurements([conv], Target("localhost", threads=256), device=device))
+        measure_model(conv, Target("localhost", threads=256), QUICK)
 
 
-def test_a_file_that_was_changed_since_it_was_checked_is_refused(conv: Path, target: Target, device: Device) -> None:
-    """A batch measures what it has checked, or nothing: no other content is taken for it."""
-    batch = Batch([conv], target, QUICK)
+def test_a_file_that_was_changed_since_it_was_checked_is_refused(
+    conv: Path, target: Target, session: MeasuringSession
+) -> None:
+    """What was checked is measured, or nothing: no other content is taken for it."""
+    rounds = MeasuringRounds([conv], target, QUICK)
     conv.write_bytes(b"another model")
     with pytest.raises(UsageError, match=r"conv.onnx: has changed since its digest was taken"):
-        batch.measure_missing(device)
-
-
-def edited(number: int, **fields: Any) -> Callable[[list[str]], str]:
-    """A change of one line's fields."""
-
-    def change(lines: list[str]) -> str:
-        lines[number] = json.dumps(json.loads(lines[number]) | fields) + "\n"
-        return "".join(lines)
-
-    return change
-
-
-def conditions(**facts: Any) -> Callable[[list[str]], str]:
-    """A change of the conditions after the first model."""
-    return edited(1, conditions_after={"governor": "performance", **facts})
-
-
-HOSTILE: dict[str, Callable[[list[str]], str]] = {
-    "nested without end": lambda lines: lines[0] + "[" * 200_000 + "\n",
-    "a kind that is a list": lambda lines: '{"kind": []}\n',
-    "a kind that is a number": lambda lines: '{"kind": 3}\n',
-    "a list of facts": edited(0, facts=[1]),
-    "facts that are the device's": edited(0, facts={"synthetic": False}),
-    "versions that are none": edited(0, versions=None),
-    "a version of two lines": edited(0, versions={"onnxruntime": "1\n2"}),
-    "unable without a word": lambda lines: '{"kind": "unable"}\n',
-    "failed without a word": lambda lines: lines[0] + '{"kind": "failed", "id": 0, "reason": "refused"}\n',
-    "failed for an odd reason": lambda lines: lines[0] + '{"kind": "failed", "id": 0, "reason": "z", "detail": "x"}\n',
-    "a list of conditions": edited(1, conditions_after=[1]),
-    "no conditions": edited(1, conditions_before=None),
-    "a governor that is a number": conditions(governor=3),
-    "a frequency in words": conditions(lowest_frequency_khz="x"),
-    "a drift of its own": conditions(drift=-0.05),
-    "a temperature that is no number": conditions(temperature_c=math.nan),
-    "device time that is infinite": edited(1, device_s=math.inf),
-    "device time below zero": edited(1, device_s=-5),
-    "memory below zero": edited(1, peak_bytes=-5),
-    "placement in words": edited(1, placement={"CPUExecutionProvider": "x"}),
-    "samples without a size": edited(1, samples_ms=[1e308] * 12),
-    "samples of no time": edited(1, samples_ms=[1e-320] * 12),
-    "interrupted runs that there are not": edited(1, interrupted=[10**9]),
-    "a validity of its own": edited(1, validity={"status": "valid"}),
-    "an id that is true": edited(1, id=False),
-}
-
-
-@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_the_agent_never_says_is_a_device_error(
-    conv: Path, target: Target, change: Callable[[list[str]], str]
-) -> None:
-    """Fields that are missing, unknown, of another type or out of range are refused on one line."""
-    with pytest.raises(DeviceError, match="after 0 of 2 processes: answered nonsense") as error:
-        list(iter_measurements([conv, conv], target, device=scripted(change)))
-    message(error.value)
-
-
-def test_a_runtimes_words_may_hold_anything(conv: Path, target: Target) -> None:
-    """Colours and line feeds in what a runtime says of a model are taken out of the message."""
-    words = json.dumps({"kind": "failed", "id": 0, "reason": "refused", "detail": "\x1b[31mno such\noperator"})
-    (got,) = iter_measurements([conv], target, device=scripted(lambda lines: f"{lines[0]}{words}\n{lines[2]}"))
-    assert isinstance(got, ModelError)
-    assert "([31mno such operator)" in message(got)
-
-
-class Talker(FakeDevice):
-    """Answers the first model, and then says a million lines that nobody waits for."""
-
-    said = 0
-
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        deadline: Deadline,
-        stdin: bytes = b"",
-        on_line: Callable[[str], None] | None = None,
-    ) -> CompletedCommand:
-        assert on_line is not None
-        for line in simulate_agent(Request(tuple(command), stdin, dict(self._files))).stdout.splitlines()[:2]:
-            on_line(line)
-        for self.said in range(1_000_000):
-            on_line("again")
-        return CompletedCommand(0, "", "")
-
-
-def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) -> None:
-    """What nobody waits for does not fill the memory here: no more is kept than the answers that are due."""
-    device = Talker()
-    results = iter_measurements([conv, conv], target, device=device)
-    assert isinstance(next(results), Measurement)
-    with pytest.raises(DeviceError, match="answered nonsense \\('again'"):
-        next(results)
-    assert device.said < 10
-
-
-def test_a_lost_connection_keeps_what_came(conv: Path, target: Target) -> None:
-    """The results before the loss are yielded first."""
-    results = iter_measurements([conv, conv], target, device=scripted(lambda lines: "".join(lines[:2]), vanishes=True))
-    assert isinstance(next(results), Measurement)
-    with pytest.raises(DeviceError, match="after 1 of 2 processes: fake: the connection was lost"):
-        next(results)
+        session.measure(rounds)
 
 
 def test_an_agent_that_is_missing_its_runtime_says_so(conv: Path, profile: DeviceProfile) -> None:

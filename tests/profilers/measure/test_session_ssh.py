@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import DeviceProfile, Target, connect_device
+from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.errors import DeviceError
-from edgenas.profilers import Batch, Measurement, MeasurementResult, MeasureSettings, measure_model
+from edgenas.profilers import (
+    Measurement,
+    MeasurementResult,
+    MeasureSettings,
+    MeasuringRounds,
+    MeasuringSession,
+    measure_model,
+)
 
 BRIEF = MeasureSettings(max_processes=6, max_seconds=0.1, min_seconds=0, max_runs=20, warmup_seconds=0.05)
 
@@ -25,23 +32,24 @@ def test_a_model_is_measured_through_ssh(conv: Path, ssh_profile: DeviceProfile)
 def test_a_broken_connection_loses_nothing_and_the_next_call_goes_on(
     conv: Path, ssh_profile: DeviceProfile, sshd: Sshd
 ) -> None:
-    """The server's sessions are killed after three processes: those are kept, and a new connection takes the rest."""
+    """The server's sessions are killed after three processes: those are kept, and a new session measures the rest."""
     kept: list[Measurement] = []
 
-    def keep(number: int | None, measurement: Measurement) -> None:
+    def keep(number: int, measurement: Measurement) -> None:
         kept.append(measurement)
         if len(kept) == 3:
             sshd.kill_sessions()
 
-    batch = Batch([conv], Target(ssh_profile), BRIEF, on_process=keep)
-    with pytest.raises(DeviceError) as error, connect_device(ssh_profile) as device:
-        batch.measure_missing(device)
+    target = Target(ssh_profile)
+    rounds = MeasuringRounds([conv], target, BRIEF, on_process=keep)
+    with pytest.raises(DeviceError) as error, MeasuringSession(target) as session:
+        session.measure(rounds)
     assert "\n" not in str(error.value)
     first = list(kept)
     assert 3 <= len(first) < 6
-    with connect_device(ssh_profile) as device:
-        batch.measure_missing(device)
+    with MeasuringSession(target) as session:
+        session.measure(rounds)
     assert kept[: len(first)] == first
-    (result,) = batch.outcomes()
+    (result,) = rounds.outcomes()
     assert isinstance(result, MeasurementResult)
     assert len(result.measurements) + len(result.rejected) == len(kept) >= 6

@@ -14,10 +14,12 @@ from edgenas.on_device.sampling import BLOCKS, STUDENT_T
 from edgenas.profilers.measure import statistics
 from edgenas.profilers.measure.statistics import (
     count_processes_needed,
+    find_modes,
     median_of_medians_with_interval,
     median_ratio_with_interval,
     median_with_interval,
     percentile,
+    range_of_block_medians,
 )
 
 
@@ -164,3 +166,44 @@ def test_the_interval_of_medians_scales_and_holds_the_median(medians: list[float
     assert median_of_medians_with_interval(medians[::-1]) == (middle, low, high)
     scaled = median_of_medians_with_interval([value * scale for value in medians])
     assert scaled == pytest.approx((middle * scale, low * scale, high * scale), rel=1e-6, abs=1e-9)
+
+
+def test_the_range_by_hand() -> None:
+    """Twenty runs give block medians 0.5, 2.5, ... 18.5: places 0.225 and 8.775 of the ten are 0.95 and 18.05."""
+    assert range_of_block_medians([[float(run) for run in range(20)]]) == pytest.approx((0.95, 18.05))
+
+
+def test_the_range_is_over_the_blocks_of_all_processes() -> None:
+    """Single runs 1, 2, 2 and 3 of two processes: places 0.075 and 2.925 of the four are 1.075 and 2.925."""
+    assert range_of_block_medians([[3.0, 1.0], [2.0, 2.0]]) == pytest.approx((1.075, 2.925))
+
+
+@given(st.lists(st.lists(st.floats(0.001, 1000), min_size=2, max_size=60), min_size=6, max_size=12))
+def test_the_range_holds_the_median_of_the_processes(processes: list[list[float]]) -> None:
+    """From six processes on, their median is never outside of the range, however they differ."""
+    low, high = range_of_block_medians(processes)
+    median = median_of_medians_with_interval([float(np.median(runs)) for runs in processes])[0]
+    assert low <= median * (1 + 1e-9)
+    assert median <= high * (1 + 1e-9)
+
+
+def test_two_speeds_are_two_modes() -> None:
+    """Three medians around 1.0 and three around 1.2, 19% above the highest of those."""
+    assert find_modes([1.2, 1.0, 1.01, 1.21, 1.0, 1.2]) == [(1.0, 3), (1.2, 3)]
+
+
+@pytest.mark.parametrize(
+    "medians",
+    [
+        pytest.param([1.0, 1.06, 1.12, 1.18, 1.24, 1.3], id="an even spread"),
+        pytest.param([1.0, 1.0, 1.0, 1.0, 1.0, 1.5], id="one slow process"),
+        pytest.param([1.0, 1.5, 1.5, 1.5, 1.5, 1.5], id="one fast process"),
+        pytest.param([1.0, 1.0, 1.0, 1.04, 1.04, 1.04], id="a gap of 4%"),
+        pytest.param([1.0, 1.0, 1.06, 1.16, 1.16, 1.16], id="a gap of less than twice what a group spans"),
+        pytest.param([1.0, 1.0, 1.2], id="three processes"),
+        pytest.param([1.0], id="one process"),
+    ],
+)
+def test_anything_else_is_one_speed(medians: list[float]) -> None:
+    """What is spread evenly, too near or a single process's is no mode."""
+    assert find_modes(medians) == []

@@ -23,7 +23,6 @@ GOOD: dict[str, Any] = {
     "power_mode": None,
     "power": None,
     "interrupted_share": 0.01,
-    "drift": 0.0,
 }
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
@@ -45,7 +44,6 @@ CONDITIONS = st.fixed_dictionaries(
         "power": st.none() | st.sampled_from(["mains", "battery"]),
         "gpu_fixed": st.none() | st.booleans(),
         "interrupted_share": st.none() | st.floats(0, 1),
-        "drift": st.none() | st.floats(-2, 2),
     },
 )
 PLACEMENTS = st.none() | st.dictionaries(st.sampled_from([CPU, CUDA, XNNPACK]), st.integers(1, 99))
@@ -78,8 +76,6 @@ def test_missing_facts_are_named() -> None:
         ({"throttled_flags": 0}, {"throttled_flags": 0x80008}, "the board throttled: cool it"),
         ({"throttled_flags": 0x4}, {"throttled_flags": 0x40000}, "the board throttled: cool it"),
         ({}, {"power": "battery"}, "it runs on battery: connect its power supply"),
-        ({}, {"drift": 0.14}, "the device slowed down by 14% meanwhile: let it run as before"),
-        ({}, {"drift": -0.11}, "the device sped up by 11% meanwhile: let it run as before"),
     ],
 )
 def test_a_bad_condition_is_rejected(before: dict[str, Any], after: dict[str, Any], reason: str) -> None:
@@ -98,7 +94,7 @@ def test_all_reasons_are_given() -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        {"temperature_c": 65.0, "interrupted_share": 0.5, "drift": 0.1},
+        {"temperature_c": 65.0, "interrupted_share": 0.5},
         {"lowest_frequency_khz": 1_620_000},
         {"throttled_flags": 0x50000},
         {"lowest_frequency_khz": 2_100_000, "frequency_limit_khz": 4_000_000, "frequency_base_khz": 2_100_000},
