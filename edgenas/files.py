@@ -28,6 +28,7 @@ T = TypeVar("T")
 Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]  # a body of one schema version to that of the next
 TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
+_MISSING_KEY = ("missing", "missing_argument")
 _MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
 _MAX_INTEGER_BITS = 64
 _REMEDY = "move it away and run the command that made it again"
@@ -358,11 +359,11 @@ def _format_first_problem(cls: type[Any], error: Any) -> str:
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
     place = ".".join(str(step) for step in problem["loc"])
-    if problem["type"] in _UNKNOWN_KEY:
+    if problem["type"] in _UNKNOWN_KEY or problem["type"] in _MISSING_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
+        if problem["type"] in _MISSING_KEY:
+            return f"key {place!r} is missing; known: {', '.join(known)}"
         return f"unknown key {place!r}{format_suggestion(str(problem['loc'][-1]), known)}"
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"key {place!r} is missing"
     if problem["type"] == "dataclass_type":
         return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"

@@ -309,7 +309,7 @@ class Car:
             "car.yaml: unknown key 'wheels.0.diametre'; did you mean 'diameter'? known: diameter",
         ),
         ({"wheelz": []}, "car.yaml: unknown key 'wheelz'; did you mean 'wheels'?"),
-        ({}, "car.yaml: key 'wheels' is missing"),
+        ({}, "car.yaml: key 'wheels' is missing; known: colour, wheels"),
         ({"wheels": [{"diameter": "big"}]}, "car.yaml: wheels.0.diameter: input should be a valid integer"),
         ({"wheels": [3]}, "car.yaml: wheels.0: must be a mapping with keys, but got 3"),
         ([], "car.yaml: must be a mapping with keys, but got []"),
