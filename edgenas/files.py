@@ -247,8 +247,12 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
+    data = read_bytes(path)
     try:
-        value = yaml.load(read_bytes(path), _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
+        try:
+            value = _parse_json(data)
+        except (ValueError, RecursionError):  # YAML, or JSON that the YAML loader refuses with its line
+            value = yaml.load(data, _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
         if _has_huge_integer(value):
             raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
         return value
@@ -258,6 +262,24 @@ def read_yaml(path: Path) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
+
+
+def _parse_json(data: bytes) -> Any:
+    """Return the value of JSON text, which is not all YAML: PyYAML takes 1e-05 for text, and no tab as a blank.
+
+    Raises ValueError for other text, a repeated key, NaN and infinity.
+    """
+
+    def make_unique_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            raise ValueError("a key is repeated")
+        return mapping
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(data, object_pairs_hook=make_unique_mapping, parse_constant=refuse)
 
 
 def _make_yaml_loader_class(path: Path) -> Any:
