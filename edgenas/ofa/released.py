@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.files import parse_dataclass
 from edgenas.ofa.released_file import ReleasedCheckpoint, read_released_file
 from edgenas.ofa.released_keys import is_kernel_matrix, matrix_kernel_sizes, released_names
 from edgenas.ofa.supernet import Supernet
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, space_from_dict
+from edgenas.space.choices import parse_choices
 from edgenas.space.rules import make_divisible
 
 # Multipliers of the published networks, preferred where several give the same channels.
@@ -82,19 +81,6 @@ def _mismatch(released: ReleasedCheckpoint, name: str, shapes: str, space: Searc
     )
 
 
-@dataclass(frozen=True)
-class _Choices:
-    """Choices that tensors do not hold; None for those published for the family."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    kernel_sizes: tuple[int, ...] | None = None
-    expand_ratios: tuple[float, ...] | None = None
-    depths: tuple[int, ...] | None = None
-    width_mults: tuple[float, ...] | None = None
-    resolutions: tuple[int, ...] | None = None
-
-
 def infer_space(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> SearchSpace:
     """Return the search space whose largest network has the checkpoint's tensors.
 
@@ -105,10 +91,7 @@ def infer_space(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> Sea
         UsageError: A choice is unknown, impossible or not the family's.
     """
     family = _published_space(released)
-    if not isinstance(choices, Mapping):
-        raise UsageError(f"choices must be a mapping such as {{'depths': (2, 3, 4)}}, but got {choices!r}")
-    parsed = asdict(parse_dataclass(_Choices, dict(choices), "choices"))
-    chosen = {name: values for name, values in parsed.items() if values is not None}
+    chosen = parse_choices(choices, "choices")
     foreign = "kernel_sizes" if isinstance(family, ResNet50D) else "width_mults"
     if foreign in chosen:
         raise UsageError(f"choices: a checkpoint of family {family.family} has no {foreign} to choose; leave them out")

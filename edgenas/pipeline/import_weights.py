@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import format_suggestion, read_bytes, read_yaml, sha256_hex
+from edgenas.files import format_suggestion, read_bytes, sha256_hex
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
 from edgenas.pipeline.downloads import OFFICIAL, fetch, remove_download
 from edgenas.pipeline.progress import Progress
@@ -62,14 +62,6 @@ def _load_supernet(path: Path, choices: Mapping[str, Any], downloaded: bool) -> 
         if downloaded:
             remove_download(path)
         raise
-
-
-def load_choices(path: Path) -> dict[str, Any]:
-    """Read choices for ``load_released`` from a JSON or YAML file; raise UsageError naming it."""
-    data = read_yaml(path)
-    if not isinstance(data, Mapping):
-        raise UsageError(f'{path}: choices must be a mapping, for example {{"depths": [2, 3, 4]}}')
-    return dict(data)
 
 
 def _store_weights(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ def test_importing_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_space_that_it_does_not_know_is_refused(space: SearchSpace, what: str) -> None:
     """Another family, other stages, choices or resolutions are refused by name."""
-    with pytest.raises(UsageError, match=f"but the space has {what}; search without it"):
+    with pytest.raises(UsageError, match=f"but the space has {what}; leave it out"):
         ReleasedPredictor(space, _zeros())
 
 
