@@ -64,6 +64,15 @@ def test_recipe_says_where_the_weights_come_from(released: Write, folder: Path) 
     assert import_from(path, folder).workspace.recipe == {"imported": "some_net.pth", "sha256": checksum}
 
 
+def test_which_weights_were_taken_is_said(released: Write, folder: Path) -> None:
+    """Of a file with averaged and other weights the import says which it took, and what else there is."""
+    path, progress = released(), Lines()
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    torch.save({"state_dict": weights, "state_dict_ema": weights}, path)
+    import_weights(folder, str(path), progress=progress)
+    assert progress.said == [f"import    the weights are {path}: state_dict_ema; it also has state_dict"]
+
+
 def test_importing_again_does_nothing(released: Write, folder: Path) -> None:
     """The same file is not imported twice, whatever it is called by then."""
     path = released()
