@@ -116,7 +116,7 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
             path.replace(new)
     say(
         f"upgrade   {folder.root}: to the layout of this edgenas, {measurements} measurements in {logs}"
-        f" log{'s' * (logs != 1)}; nothing needs to be measured again"
+        f" log{'s' * (logs != 1)}; no measurement is lost"
     )
 
 
@@ -202,8 +202,6 @@ class _Conversion:
 
     def _renew_digest(self, document: OldDocument, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with the digest that belongs to the converted files, if it was that of the old ones."""
-        if document.schema is TABLE_CHECK_PLAN:
-            return {**body, "table_sha256": self._converted_digest(body["table_sha256"])}
         if document.schema is FRONT_SCHEMA:
             return {**body, "inputs_digest": self._renew_front_digest(document.target, body["inputs_digest"])}
         if document.schema is CHOICE:

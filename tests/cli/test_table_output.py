@@ -74,6 +74,8 @@ _CHECK = TableCheck(
     target="board-onnxruntime-fp32-1t",
     then=_HOLDOUT,
     now=_FRESH,
+    architectures=("abc-1", "abc-2"),
+    device_s=12.0,
     p_value=0.6,
     corrected_mape=0.02,
     corrected_p_value=0.6,
@@ -152,7 +154,7 @@ def test_a_check_stands_beside_the_holdout_report(capsys: pytest.CaptureFixture[
         "tau at equal resolution": ["0.85", "-"],
     }
     assert lines[10:] == [
-        "measured: 57 valid, 3 unverified, 18 s of device time",
+        "measured: 57 valid, 3 unverified, 12 s of device time",
         "agrees: MAPE is 2.0%, 2.1% in the holdout report; the device is 1.0% slower than when it was profiled"
         " (by 2 subnets measured then and now; 95% interval +1.0% to +1.0%)",
     ]
@@ -176,8 +178,7 @@ def test_a_check_of_a_too_coarse_table_says_so(capsys: pytest.CaptureFixture[str
     """Tau of 0.2 means that 6 of 10 pairs are in order; that the errors agree does not make the table useful."""
     print_check(replace(_CHECK, then=replace(_HOLDOUT, kendall_tau_within=0.2)))
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "too coarse: of two subnets of equal resolution, it names the faster one in 60% of 40 pairs:"
-        " profile with more --minutes"
+        "too coarse: orders 60% of 40 pairs at equal resolution: profile with more --minutes"
     )
 
 

@@ -127,9 +127,7 @@ def test_it_opens_and_says_so_once(old: Path) -> None:
     run = Run(old, progress=heard)
     check, line = heard.said
     assert check.startswith(f"upgrade   skipped {old / CHECK} (")
-    assert line == (
-        f"upgrade   {old}: to the layout of this edgenas, 76 measurements in 1 log; nothing needs to be measured again"
-    )
+    assert line == (f"upgrade   {old}: to the layout of this edgenas, 76 measurements in 1 log; no measurement is lost")
     before = contents(old)
     assert json.loads(before["run.json"])["version"] == 2
     assert Run(old, progress=heard).space == run.space
@@ -525,7 +523,7 @@ def test_what_can_be_made_again_is_skipped(old: Path, place: str, step: str) -> 
     assert heard.about(old / place) == (
         f"upgrade   skipped {old / place} (is damaged (not JSON)): kept in not_upgraded; repeat it with: {step}"
     )
-    assert heard.said[-1].endswith("76 measurements in 1 log; nothing needs to be measured again")
+    assert heard.said[-1].endswith("76 measurements in 1 log; no measurement is lost")
     assert not (old / place).exists()
     kept = contents(old / "not_upgraded")
     assert (set(kept), kept[place]) == ({place, CHECK}, b"{")

@@ -105,10 +105,8 @@ class HoldoutReport:
         tau = self.kendall_tau_within
         if tau is None or self.compared_pairs < _MIN_PAIRS or tau >= _MIN_TAU:
             return ""
-        return (
-            f"of two subnets of equal resolution, it names the faster one in {(1 + tau) / 2:.0%} of"
-            f" {self.compared_pairs} pairs: profile with more --minutes"
-        )
+        ordered = f"orders {(1 + tau) / 2:.0%} of {self.compared_pairs} pairs at equal resolution"
+        return f"{ordered}: profile with more --minutes"
 
     @property
     def headline(self) -> str:
