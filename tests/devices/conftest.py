@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from edgenas.devices import DeviceProfile
-from edgenas.devices.ssh.testing import Sshd
-
 Gone = Callable[[int], bool]
 OpenSsh = Callable[..., str]
-Mounted = Callable[[str], AbstractContextManager[DeviceProfile]]
 
 
 @pytest.fixture
@@ -37,30 +31,6 @@ def is_gone() -> Gone:
         return False
 
     return wait
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Mounted:
-    """Starts a server whose work_dir is a memory disk with these mount options, private to it; gives its profile."""
-    if os.environ.get("EDGENAS_REQUIRE_DEVICES") != "1":
-        pytest.skip("mounts a disk, which only EDGENAS_REQUIRE_DEVICES=1 asks for")
-    unshare = shutil.which("unshare")
-    if os.getuid() != 0 or unshare is None:
-        pytest.skip("mounting a disk needs root and unshare")
-    allowed = subprocess.run([unshare, "--mount", "true"], capture_output=True, text=True, check=False)
-    if allowed.returncode:
-        pytest.skip(f"mounting a disk is not permitted here ({allowed.stderr.strip()})")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    @contextmanager
-    def serve(options: str) -> Iterator[DeviceProfile]:
-        script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-        prefix = [unshare, "--mount", "--propagation", "private", "sh", "-c", script, str(folder)]
-        with Sshd(tmp_path / "sshd", prefix) as server:
-            yield server.profile(work_dir=str(folder))
-
-    return serve
 
 
 @pytest.fixture
