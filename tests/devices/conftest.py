@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 Gone = Callable[[int], bool]
 OpenSsh = Callable[..., str]
+StartAgent = Callable[[Path], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -44,18 +47,39 @@ def openssh() -> OpenSsh:
     return run
 
 
+@pytest.fixture(scope="session")
+def start_agent() -> StartAgent:
+    """Runs an ssh agent without keys at a socket's path, while the context lasts."""
+
+    @contextmanager
+    def run(path: Path) -> Iterator[None]:
+        command = [shutil.which("ssh-agent") or "ssh-agent", "-D", "-a", str(path)]
+        agent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while not is_listening(path):
+                assert agent.poll() is None
+                time.sleep(0.01)
+            yield
+        finally:
+            agent.kill()
+            agent.wait()
+
+    return run
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 @pytest.fixture
-def ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ssh_agent(start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A new agent without keys, named by SSH_AUTH_SOCK; gives its socket."""
-    socket = tmp_path / "agent.sock"
-    command = [shutil.which("ssh-agent") or "ssh-agent", "-D", "-a", str(socket)]
-    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        while not socket.exists():
-            assert agent.poll() is None
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        yield socket
-    finally:
-        agent.kill()
-        agent.wait()
+    path = tmp_path / "agent.sock"
+    with start_agent(path):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        yield path

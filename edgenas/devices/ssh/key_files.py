@@ -63,17 +63,15 @@ def public_key_of(public: bytes) -> bytes:
 
 
 def try_read_private_key(path: Path, problems: list[str]) -> PKey | None:
-    """Return the key of a file; None, with a note in ``problems``, when it cannot be read."""
+    """Return the key of a file; None, with a note in ``problems``, when it cannot be read or others may read it."""
     import paramiko
 
     try:
         status = path.stat()
-        if status.st_uid == os.getuid() and status.st_mode & 0o077:
-            problems.append(
-                f"{path} is open to others, so it is ignored, as by ssh: chmod 600 {shlex.quote(str(path))}"
-            )
-            return None
-        return _read_key_asking_passphrase(path, status.st_mtime_ns)
+        key = _read_key_asking_passphrase(path, status.st_mtime_ns)
+        if status.st_uid != os.getuid() or not status.st_mode & 0o077:
+            return key
+        problems.append(f"{path} is open to others, so it is ignored, as by ssh: chmod 600 {shlex.quote(str(path))}")
     except paramiko.PasswordRequiredException:
         problems.append(f"{path} is encrypted: set {PASSPHRASE}, or add it to the agent with ssh-add")
     except (OSError, ValueError, paramiko.SSHException) as error:

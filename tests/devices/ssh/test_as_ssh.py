@@ -6,9 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import DeviceError
 
 pytestmark = pytest.mark.slow
+StartAgent = Callable[[Path], AbstractContextManager[None]]
 MOST_TRIES = 3
 CONFIG = """
 Host board
@@ -39,22 +39,22 @@ Host *
 class Lab:
     """A board and a gate to it, each an SSH server, with keys, agents and files of host keys in one folder."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, start_agent: StartAgent, stack: ExitStack) -> None:
         self.folder = folder
-        self._stack = stack
+        self._start_agent, self._stack = start_agent, stack
         for name, kind in (("right", "ed25519"), ("right_rsa", "rsa"), ("right_ecdsa", "ecdsa"), ("ca", "ed25519")):
             write_key_pair(folder / name, kind=kind)
         self.board, self.gate = self._start("board"), self._start("gate")
         self._write_keys()
         self._write_known_hosts()
         wrong = [f"wrong{number}" for number in range(1, 5)]
-        self._start_agent("agent_of_wrong", *wrong)
-        self._start_agent("agent_of_many", *wrong, "right")
-        self._start_agent("agent_of_two", *wrong[:2])
-        self._start_agent("agent_of_right", "right")
-        self._start_agent("agent_of_certified", "apart")
-        self._start_agent("agent_of_key_without_certificate", "apart_without")
-        self._start_agent("agent_that_asks", "-c", "right")
+        self._add_agent("agent_of_wrong", *wrong)
+        self._add_agent("agent_of_many", *wrong, "right")
+        self._add_agent("agent_of_two", *wrong[:2])
+        self._add_agent("agent_of_right", "right")
+        self._add_agent("agent_of_certified", "apart")
+        self._add_agent("agent_of_key_without_certificate", "apart_without")
+        self._add_agent("agent_that_asks", "-c", "right")
 
     def _start(self, name: str) -> Sshd:
         server = Sshd(self.folder / name)
@@ -124,16 +124,10 @@ class Lab:
             self._run("ssh-keygen", "-q", "-H", "-f", hashed)
             hashed.with_name(f"{hashed.name}.old").unlink()
 
-    def _start_agent(self, name: str, *keys: str) -> None:
-        socket = self.folder / name
-        command = [shutil.which("ssh-agent") or "ssh-agent", "-D", "-a", str(socket)]
-        agent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self._stack.callback(agent.wait)
-        self._stack.callback(agent.kill)
-        while not socket.exists():
-            assert agent.poll() is None
-            time.sleep(0.01)
-        self._run("ssh-add", "-q", *(key if key.startswith("-") else self.folder / key for key in keys), agent=socket)
+    def _add_agent(self, name: str, *keys: str) -> None:
+        path = self.folder / name
+        self._stack.enter_context(self._start_agent(path))
+        self._run("ssh-add", "-q", *(key if key.startswith("-") else self.folder / key for key in keys), agent=path)
 
     def _run(self, name: str, *arguments: str | Path, agent: Path | None = None) -> None:
         command = [shutil.which(name) or name, *map(str, arguments)]
@@ -151,12 +145,12 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(loopback: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(loopback: Sshd, start_agent: StartAgent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The servers, keys and agents; ``loopback`` says what happens without sshd."""
     if shutil.which("ssh") is None:
         pytest.skip("no ssh client is installed here")
     with ExitStack() as stack:
-        yield Lab(tmp_path_factory.mktemp("lab"), stack)
+        yield Lab(tmp_path_factory.mktemp("lab"), start_agent, stack)
 
 
 @pytest.fixture(autouse=True)
