@@ -53,7 +53,10 @@ class InstalledRuntimes:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation."""
+    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation.
+
+    ``noexec``: no runtime can be loaded from the disk of ``base``, as it is mounted.
+    """
 
     python: str
     implementation: str
@@ -61,6 +64,7 @@ class ProbeResult:
     bits: int
     libc: tuple[str, str]
     free_bytes: int
+    noexec: bool
     base: str
     works: bool
     note: dict[str, Any] = field(default_factory=dict)
@@ -139,6 +143,11 @@ def install_runtimes(
     if probe.works and is_complete and probe.note["asked"] == fingerprint:
         answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
         return _checked_installed_runtimes(profile, answer, "already installed")
+    if probe.noexec:
+        raise DeviceError(
+            f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
+            " set work_dir in the profile to a folder on another disk, such as /opt/edgenas"
+        )
     if probe.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
             f"{profile.name}: {probe.base} has {probe.free_bytes / 1e6:.0f} MB left, runtimes need"

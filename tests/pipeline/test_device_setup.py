@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from edgenas.pipeline.device_setup import complete_draft, create_profile, profil
 from edgenas.runtimes import load_runtime
 
 Make = Callable[..., DeviceProfile]
+Mounted = Callable[[str], AbstractContextManager[DeviceProfile]]
 
 DRAFT: dict[str, Any] = {
     "name": "board",
@@ -257,6 +260,24 @@ def test_a_full_disk_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch) ->
     """Too little space in the work folder is a failure."""
     monkeypatch.setattr(device_check, "_FREE_BYTES", 10**18)
     assert result_of(check_device(Target(profile())), "work folder").status == "failed"
+
+
+def test_setup_on_a_disk_without_programs_sends_nothing(mounted: Mounted) -> None:
+    """A work_dir that is mounted noexec is refused with the remedy before anything is fetched or sent."""
+    said: list[str] = []
+    with mounted("noexec") as there, pytest.raises(DeviceError, match=r"mounted noexec.*; set work_dir in the profile"):
+        set_up_device(replace(there, python=None), offline=True, say=said.append)
+    assert said == []
+
+
+def test_a_disk_without_programs_is_a_warning(mounted: Mounted) -> None:
+    """Check says that setup would fail on a work_dir that is mounted noexec, unless the profile names a Python."""
+    with mounted("noexec") as there:
+        warned = result_of(check_device(Target(replace(there, python=None))), "work folder")
+        fine = result_of(check_device(Target(there)), "work folder")
+    assert (warned.status, fine.status) == ("warning", "ok")
+    assert "mounted noexec: edgenas device setup cannot install runtimes there" in warned.found
+    assert warned.remedy == "set work_dir in the profile to a folder on another disk"
 
 
 def test_a_wrong_clock_is_a_warning(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
