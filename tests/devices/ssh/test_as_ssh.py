@@ -71,7 +71,7 @@ class Lab:
             write_key_pair(self.folder / f"wrong{number}")
         for name in ("certified", "apart"):
             write_key_pair(self.folder / name)
-            certify = ["-s", self.folder / "ca", "-I", name, "-n", self.board.user]
+            certify: list[str | Path] = ["-s", self.folder / "ca", "-I", name, "-n", self.board.user]
             self._run("ssh-keygen", "-q", *certify, self.folder / f"{name}.pub")
         shutil.copy(self.folder / "apart-cert.pub", self.folder / "certificate")
         self._copy_key("apart", "apart_without")
