@@ -1,8 +1,4 @@
-"""Data sets by name, with fixed splits and their preprocessing.
-
-The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
-(UCI optical recognition of handwritten digits, by way of scikit-learn).
-"""
+"""What a data set is: images in memory, with fixed splits and their preprocessing."""
 
 from __future__ import annotations
 
@@ -54,12 +50,29 @@ class DataSetPreprocessing:
         return {"size": height if height == width else [height, width], **asdict(self)}
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed at random.
+
+    Attributes:
+        turn: the largest angle of a turn, radians.
+        scale: the largest share by which an image grows or shrinks.
+        shift: the largest shift, as a share of half the image's side.
+        flip: whether half of the images are mirrored, left for right.
+    """
+
+    turn: float = math.pi / 12
+    scale: float = 0.1
+    shift: float = 0.15
+    flip: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set.
 
     Attributes:
-        images: grey, uint8 (N, H, W).
+        images: uint8, grey (N, H, W) or in colour (N, H, W, C).
         labels: (N,).
         indices: (N,), positions in the original data set.
     """
@@ -83,6 +96,7 @@ class DataSet:
         train: images that weights are trained on.
         validation: images that choices are made by.
         test: images that only the final accuracy is measured on.
+        augmentation: how training images are changed.
     """
 
     name: str
@@ -91,6 +105,7 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
+    augmentation: Augmentation = Augmentation()
 
     @property
     def class_count(self) -> int:
@@ -98,35 +113,39 @@ class DataSet:
         return len(self.labels)
 
     def to_inputs(self, images: Images, size: ImageSize) -> Inputs:
-        """Return images (N, H, W) as network inputs (N, C, *size)."""
-        rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:], size, strict=True))
-        resized = np.einsum("rh,nhw,cw->nrc", rows, images.astype(np.float32), columns, optimize=True)
-        return self._normalise(resized)
+        """Return images (N, H, W) or (N, H, W, C) as network inputs (N, C, *size)."""
+        rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:3], size, strict=True))
+        planes = _to_planes(images)
+        return self._normalise(np.einsum("rh,nkhw,cw->nkrc", rows, planes, columns, optimize=True))
 
-    def _normalise(self, resized: Inputs) -> Inputs:
-        """Scale grey images (N, h, w) and repeat them to (N, C, h, w)."""
+    def _normalise(self, planes: Inputs) -> Inputs:
+        """Scale images (N, 1, h, w) or (N, C, h, w); grey ones are repeated to (N, C, h, w)."""
         mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
         std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
-        scaled = (resized * np.float32(self.preprocessing.scale))[:, None]
-        normalised: Inputs = ((np.repeat(scaled, self.preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
+        scaled = planes * np.float32(self.preprocessing.scale)
+        if scaled.shape[1] == 1:
+            scaled = np.repeat(scaled, self.preprocessing.channels, axis=1)
+        normalised: Inputs = ((scaled - mean) / std).astype(np.float32)
         return normalised
 
     def to_augmented_inputs(self, images: Images, size: ImageSize, rng: np.random.Generator) -> torch.Tensor:
-        """Return ``to_inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
+        """Return ``to_inputs`` as a float32 tensor, each image changed at random as ``augmentation`` says."""
         import torch
         from torch.nn import functional
 
-        count = len(images)
-        angle = rng.uniform(-math.pi / 12, math.pi / 12, count)
-        scale = rng.uniform(0.9, 1.1, count)
-        shift = rng.uniform(-0.15, 0.15, (count, 2))
+        count, most = len(images), self.augmentation
+        angle = rng.uniform(-most.turn, most.turn, count)
+        scale = rng.uniform(1 - most.scale, 1 + most.scale, count)
+        shift = rng.uniform(-most.shift, most.shift, (count, 2))
         turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
         turn = turn * [[1.0, size[0] / size[1]], [size[1] / size[0], 1.0]]  # coordinates are from -1 to 1 on both sides
         theta = np.concatenate([turn * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
-        grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, *size], align_corners=False)
-        pixels = torch.from_numpy(images.astype(np.float32))[:, None]
-        warped = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        return torch.from_numpy(self._normalise(warped[:, 0].numpy()))
+        if most.flip:
+            theta[:, 0] *= np.where(rng.random((count, 1)) < 0.5, np.float32(-1), np.float32(1))  # along the width
+        planes = torch.from_numpy(_to_planes(images))
+        grid = functional.affine_grid(torch.from_numpy(theta), [count, planes.shape[1], *size], align_corners=False)
+        warped = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+        return torch.from_numpy(self._normalise(warped.numpy()))
 
     def summary(self) -> dict[str, Any]:
         """Return plain JSON data that names the images of each part, so that others can check our numbers."""
@@ -150,7 +169,13 @@ def resize_matrix(size: int, target: int) -> Inputs:
     return matrix
 
 
-def _split_indices_by_class(
+def _to_planes(images: Images) -> Inputs:
+    """Return images (N, H, W) as (N, 1, H, W), or (N, H, W, C) as (N, C, H, W), in float32."""
+    planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+    return planes.astype(np.float32)
+
+
+def split_indices_by_class(
     labels: Labels, shares: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Labels, Labels, Labels]:
     """Return the sorted indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
@@ -162,21 +187,6 @@ def _split_indices_by_class(
             part.append(chunk)
     train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
     return train, validation, test
-
-
-def load_digits() -> DataSet:
-    """Return ``digits``, with a fixed split by class: 60% for training, 20% for validation, 20% for testing."""
-    from sklearn import datasets
-
-    digits = datasets.load_digits()
-    images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
-    train, validation, test = (
-        Split(images[indices], labels[indices], indices)
-        for indices in _split_indices_by_class(labels, (0.6, 0.2), np.random.default_rng(1797))
-    )
-    # Mean and deviation of the 8x8 training pixels after scaling, rounded.
-    preprocessing = DataSetPreprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)
-    return DataSet("digits", tuple(str(digit) for digit in range(10)), preprocessing, train, validation, test)
 
 
 def load_data(name: str) -> DataSet:
@@ -216,7 +226,9 @@ def check_data_set(data: DataSet, name: str) -> None:
     require(min(scaling.std) > 0, "std must be above 0")
     for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         images, labels = split.images, split.labels
-        require(images.dtype == np.uint8 and images.ndim == 3, f"{part} images must be uint8 of shape (N, H, W)")
+        shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == channels)
+        rule = f"uint8 of shape (N, H, W) or (N, H, W, {channels})"
+        require(images.dtype == np.uint8 and shaped, f"{part} images must be {rule}")
         require(len(images) == len(labels) > 0, f"{part} must have a label for each image, and at least one image")
         require(labels.dtype.kind in "iu", f"{part} labels must be integers")
         last = data.class_count - 1
