@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
+from edgenas.data.preprocess import preprocess
 from edgenas.errors import EdgeNASError, UsageError
 from edgenas.registry import DATA_SETS
 
@@ -32,10 +37,11 @@ def to_image_size(size: int | Sequence[int]) -> ImageSize:
 class DataSetPreprocessing:
     """The scaling of pixel values that a data set prescribes, the same at every size.
 
-    An image is resized to that of the network's input (bilinear, half-pixel
-    centres, no antialiasing), multiplied by ``scale``, repeated to
-    ``channels``, reduced by ``mean`` and divided by ``std``. A bundle stores
-    it complete, with one size and layout, as
+    An image, or the middle square of it where ``crop`` is given (as a share of
+    the shorter side), is resized to the network's input (bilinear, half-pixel
+    centres; ``antialias`` averages over what becomes one pixel), multiplied by
+    ``scale``, repeated to ``channels``, reduced by ``mean`` and divided by
+    ``std``. A bundle stores it complete, with one size and layout, as
     ``edgenas.bundle.check.PreprocessingSettings``.
     """
 
@@ -43,6 +49,8 @@ class DataSetPreprocessing:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: float | None = None
+    antialias: bool = False
 
     def to_settings(self, size: ImageSize) -> dict[str, Any]:
         """Return the ``settings`` of ``edgenas.data.preprocess`` for a network with inputs of this size."""
@@ -59,12 +67,38 @@ class Augmentation:
         scale: the largest share by which an image grows or shrinks.
         shift: the largest shift, as a share of half the image's side.
         flip: whether half of the images are mirrored, left for right.
+        crop: the least and the greatest share of an image's area that a random part of it has, which is resized to
+            the input; the images are then neither turned, scaled nor shifted. None for no such part.
     """
 
     turn: float = math.pi / 12
     scale: float = 0.1
     shift: float = 0.15
     flip: bool = False
+    crop: tuple[float, float] | None = None
+
+
+class ImageFiles(ABC):
+    """Images of any size that are read when they are used; abstract."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abstractmethod
+    def read(self, index: int) -> Images:
+        """Return an image, uint8 (H, W, C)."""
+
+    @abstractmethod
+    def select(self, indices: Labels) -> Self:
+        """Return some of the images, in the order of ``indices``."""
+
+    @final
+    def __getitem__(self, which: Any) -> Any:
+        """Return one image for a number, and some images for an array or a slice, as an array of images does."""
+        if isinstance(which, int | np.integer):
+            return self.read(int(which))
+        return self.select(np.arange(len(self))[which])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +106,12 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        images: uint8, grey (N, H, W) or in colour (N, H, W, C).
+        images: uint8, grey (N, H, W) or in colour (N, H, W, C); or files of images of any size.
         labels: (N,).
         indices: (N,), positions in the original data set.
     """
 
-    images: Images
+    images: Images | ImageFiles
     labels: Labels
     indices: Labels
 
@@ -97,6 +131,7 @@ class DataSet:
         validation: images that choices are made by.
         test: images that only the final accuracy is measured on.
         augmentation: how training images are changed.
+        warnings: what is odd about the images, with what to do; a line each.
     """
 
     name: str
@@ -106,14 +141,18 @@ class DataSet:
     validation: Split
     test: Split
     augmentation: Augmentation = Augmentation()
+    warnings: tuple[str, ...] = ()
 
     @property
     def class_count(self) -> int:
         """The number of classes."""
         return len(self.labels)
 
-    def to_inputs(self, images: Images, size: ImageSize) -> Inputs:
-        """Return images (N, H, W) or (N, H, W, C) as network inputs (N, C, *size)."""
+    def to_inputs(self, images: Images | ImageFiles, size: ImageSize) -> Inputs:
+        """Return N images as network inputs (N, C, *size), as a bundle's ``preprocess`` does for one."""
+        if isinstance(images, ImageFiles) or self.preprocessing.crop or self.preprocessing.antialias:
+            settings = self.preprocessing.to_settings(size)
+            return np.concatenate(_map_images(lambda image, _: preprocess(image, settings), images))
         rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:3], size, strict=True))
         planes = _to_planes(images)
         return self._normalise(np.einsum("rh,nkhw,cw->nkrc", rows, planes, columns, optimize=True))
@@ -128,10 +167,17 @@ class DataSet:
         normalised: Inputs = ((scaled - mean) / std).astype(np.float32)
         return normalised
 
-    def to_augmented_inputs(self, images: Images, size: ImageSize, rng: np.random.Generator) -> torch.Tensor:
+    def to_augmented_inputs(
+        self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator
+    ) -> torch.Tensor:
         """Return ``to_inputs`` as a float32 tensor, each image changed at random as ``augmentation`` says."""
         import torch
         from torch.nn import functional
+
+        if self.augmentation.crop is not None:
+            cropped = self._crop_at_random(images, size, rng)
+            return torch.from_numpy(self._normalise(_to_planes(cropped)))
+        assert not isinstance(images, ImageFiles)  # check_data_set: files are cropped
 
         count, most = len(images), self.augmentation
         angle = rng.uniform(-most.turn, most.turn, count)
@@ -146,6 +192,28 @@ class DataSet:
         grid = functional.affine_grid(torch.from_numpy(theta), [count, planes.shape[1], *size], align_corners=False)
         warped = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
         return torch.from_numpy(self._normalise(warped.numpy()))
+
+    def _crop_at_random(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Images:
+        """Return a random part of each image, resized to (N, *size[, C]), as Inception's crops (arXiv 1409.4842)."""
+        from PIL import Image
+
+        assert self.augmentation.crop is not None
+        count = len(images)
+        area = rng.uniform(*self.augmentation.crop, count)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+        place = rng.uniform(0, 1, (count, 2))
+        mirrored = rng.random(count) < 0.5 if self.augmentation.flip else np.zeros(count, dtype=np.bool_)
+
+        def crop(image: Images, index: int) -> Images:
+            height, width = image.shape[:2]
+            tall = min(1.0, math.sqrt(area[index] / ratio[index])) * height
+            wide = min(1.0, math.sqrt(area[index] * ratio[index])) * width
+            top, left = place[index] * (height - tall, width - wide)
+            box = (left, top, left + wide, top + tall)
+            resized = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+            return resized[:, ::-1] if mirrored[index] else resized
+
+        return np.stack(_map_images(crop, images))
 
     def summary(self) -> dict[str, Any]:
         """Return plain JSON data that names the images of each part, so that others can check our numbers."""
@@ -169,6 +237,14 @@ def resize_matrix(size: int, target: int) -> Inputs:
     return matrix
 
 
+def _map_images(function: Callable[[Images, int], Any], images: Images | ImageFiles) -> list[Any]:
+    """Return the results of a function of each image and its place; files are read by as many threads as cores."""
+    if not isinstance(images, ImageFiles):
+        return [function(image, index) for index, image in enumerate(images)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda index: function(images[index], index), range(len(images))))
+
+
 def _to_planes(images: Images) -> Inputs:
     """Return images (N, H, W) as (N, 1, H, W), or (N, H, W, C) as (N, C, H, W), in float32."""
     planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
@@ -190,11 +266,17 @@ def split_indices_by_class(
 
 
 def load_data(name: str) -> DataSet:
-    """Return a data set by name.
+    """Return a data set by its name, or the path of a folder of images.
 
     Raises:
-        UsageError: for an unknown name, with the nearest known ones.
+        UsageError: for an unknown name, with the nearest known ones, and for a folder that nothing can be trained on.
     """
+    if "/" in name or (name not in DATA_SETS.names() and Path(name).is_dir()):
+        from edgenas.data.image_folder import load_image_folder
+
+        folder = load_image_folder(Path(name))
+        check_data_set(folder, folder.name)
+        return folder
     load = DATA_SETS.load(name)
     try:
         data_set: DataSet = load()
@@ -226,10 +308,13 @@ def check_data_set(data: DataSet, name: str) -> None:
     require(min(scaling.std) > 0, "std must be above 0")
     for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         images, labels = split.images, split.labels
+        require(len(images) == len(labels) > 0, f"{part} must have a label for each image, and at least one image")
+        if isinstance(images, ImageFiles):
+            require(data.augmentation.crop is not None, "files of images need an augmentation with a crop")
+            images = images[0][None]
         shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == channels)
         rule = f"uint8 of shape (N, H, W) or (N, H, W, {channels})"
         require(images.dtype == np.uint8 and shaped, f"{part} images must be {rule}")
-        require(len(images) == len(labels) > 0, f"{part} must have a label for each image, and at least one image")
         require(labels.dtype.kind in "iu", f"{part} labels must be integers")
         last = data.class_count - 1
         require(0 <= labels.min() <= labels.max() <= last, f"{part} labels must be from 0 to {last}")
