@@ -8,15 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgenas.data.preprocess import preprocess
-from edgenas.errors import EdgeNASError, UsageError
-from edgenas.registry import DATA_SETS
+from edgenas.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -263,29 +261,6 @@ def split_indices_by_class(
             part.append(chunk)
     train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
     return train, validation, test
-
-
-def load_data(name: str) -> DataSet:
-    """Return a data set by its name, or the path of a folder of images.
-
-    Raises:
-        UsageError: for an unknown name, with the nearest known ones, and for a folder that nothing can be trained on.
-    """
-    if "/" in name or (name not in DATA_SETS.names() and Path(name).is_dir()):
-        from edgenas.data.image_folder import load_image_folder
-
-        folder = load_image_folder(Path(name))
-        check_data_set(folder, folder.name)
-        return folder
-    load = DATA_SETS.load(name)
-    try:
-        data_set: DataSet = load()
-        check_data_set(data_set, name)
-    except EdgeNASError:
-        raise
-    except Exception as error:  # whatever another package's function raises
-        raise UsageError(f"data set {name!r} cannot be made ({type(error).__name__}: {error})") from error
-    return data_set
 
 
 def check_data_set(data: DataSet, name: str) -> None:
