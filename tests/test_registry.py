@@ -73,7 +73,7 @@ def test_an_installed_package_adds_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert DATA_SETS.names() == [*BUILT_IN, "keywords"]
     with pytest.raises(UsageError) as caught:
         load_data("keyword")
-    assert str(caught.value) == "unknown data set 'keyword'; did you mean 'keywords'? known: digits, keywords"
+    assert str(caught.value) == "unknown data set 'keyword'; did you mean 'keywords'? known: cifar10, cifar100, digits, fashion_mnist, keywords"
 
 
 def test_an_added_thing_is_gone_with_its_package(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_package_that_cannot_be_loaded_is_named(
     with pytest.raises(UsageError) as caught:
         load_data("broken")
     assert str(caught.value).startswith(f"data set 'broken' of package {name} cannot be loaded ({reason})")
-    with pytest.raises(UsageError, match=r"known: digits$"):
+    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist$"):
         load_data("brokn")
 
 
