@@ -65,6 +65,14 @@ def read_bytes(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of downloads of a kind: below XDG_CACHE_HOME, else below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(base).is_absolute():
+        base = str(Path("~/.cache").expanduser())
+    return Path(base) / "edgenas" / name
+
+
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
-from edgenas.files import read_bytes, sha256_hex, write_bytes
+from edgenas.files import cache_folder, read_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.progress import Progress
 from edgenas.units import format_bytes
 
@@ -49,7 +49,7 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
         EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
     """
     address = _resolve_address(name, mirror)
-    path = cache_folder() / name
+    path = cache_folder("checkpoints") / name
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
@@ -59,14 +59,6 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
                 f" delete it and import {name} again"
             )
     return path
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloads: below XDG_CACHE_HOME, else below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not Path(base).is_absolute():
-        base = str(Path("~/.cache").expanduser())
-    return Path(base) / "edgenas" / "checkpoints"
 
 
 def _resolve_address(name: str, mirror: str | None) -> str:
