@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import functools
 import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -34,16 +36,22 @@ _MAX_INTEGER_BITS = 64
 _REMEDY = "move it away and run the command that made it again"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file as a whole or not at all: to a temporary file beside it, fsync, rename.
 
-    Folders that are missing are made. Raises EdgeNASError when the folder
-    cannot be written or the disk is full.
+    Folders that are missing are made.
+
+    Raises:
+        EdgeNASError: The folder cannot be written or the disk is full.
+        UsageError: There is a file already, and ``replace`` is false.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        if not replace:
+            _create_empty(path)
+        temporary.unlink(missing_ok=True)  # what an earlier process of this number left, or a link that waits for us
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -55,14 +63,63 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise EdgeNASError(f"{path}: {reason}; free space or choose another folder") from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a regular file. Raises UsageError when it is absent or unreadable."""
+def _create_empty(path: Path) -> None:
+    """Create a file; raise UsageError where there is one, also when another process was faster."""
     try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is no regular file; give a file")
-        return path.read_bytes()
+        path.open("xb").close()
+    except FileExistsError:
+        raise UsageError(f"{path}: is there already; choose another name, or move it away") from None
+
+
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+    """Return the content of a regular file, or of the one that a link leads to; never wait for a pipe or a terminal.
+
+    Raises:
+        UsageError: The file is absent, unreadable, no regular file, or larger than ``max_bytes`` or the memory.
+    """
+    try:
+        with _opened(path, os.O_RDONLY, "is no regular file; give a file") as descriptor:
+            size = os.fstat(descriptor).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise UsageError(f"{path}: has {size} bytes, and at most {max_bytes} are read; move it away")
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+    except MemoryError:
+        raise UsageError(f"{path}: has {size} bytes, more than fit into memory; move it away") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def opened_without_links(path: Path, flags: int) -> Iterator[int]:
+    """Open a regular file of a folder that others may have filled, and close it again.
+
+    Its name may not be a link, which could lead to any file of the user, and a pipe is not waited for. A new file is
+    readable and writable as the umask says.
+
+    Raises:
+        UsageError: It is a link or no regular file.
+        OSError: It cannot be opened.
+    """
+    with _opened(path, flags | os.O_NOFOLLOW, "is a link or no regular file; move it away") as descriptor:
+        yield descriptor
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int, problem: str) -> Iterator[int]:
+    try:
+        # O_NONBLOCK: opening a named pipe would wait for its other end.
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENXIO) or (error.errno == errno.ELOOP and flags & os.O_NOFOLLOW):
+            raise UsageError(f"{path}: {problem}") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UsageError(f"{path}: {problem}")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def sha256_hex(data: bytes) -> str:

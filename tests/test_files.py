@@ -386,3 +386,36 @@ def test_aliases_of_aliases_are_refused(tmp_path: Path, lists: str) -> None:
     path.write_text("\n".join(lines))
     with pytest.raises(FormatError, match="its aliases repeat more than 100000 values"):
         files.read_yaml(path)
+
+
+# -- files that are not what they seem ------------------------------------------------------
+
+
+def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path: Path) -> None:
+    """What a link at the name of the temporary file leads to keeps its content."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / f".file.{os.getpid()}.edgenas-tmp").symlink_to(tmp_path / "mine")
+    files.write_bytes(tmp_path / "file", b"content")
+    assert [(tmp_path / name).read_text() for name in ("mine", "file")] == ["precious", "content"]
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    """Where a file must be new, one that another process made meanwhile is kept."""
+    files.write_bytes(tmp_path / "file", b"first", replace=False)
+    with pytest.raises(UsageError, match="file: is there already"):
+        files.write_bytes(tmp_path / "file", b"second", replace=False)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Reading a named pipe that nobody writes to is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: is no regular file"):
+        files.read_bytes(tmp_path / "pipe")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    """A file that the user names may be a link."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert files.read_bytes(tmp_path / "link") == b"content"

@@ -150,6 +150,12 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
+    check_present(target.profile)
+    with workspace.folder.writing():
+        return _check_table(workspace, target, subnets)
+
+
+def _check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
     folder, table = workspace.folder, workspace.table(target)
     if table.holdout is None:
         raise UsageError(
@@ -160,15 +166,13 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
             f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU; run"
             f" edgenas profile --run {folder.root} --device {target.cli_name} first: it uses what is recorded"
         )
-    check_present(target.profile)
-    with folder.writing():
-        number = 1 + max(folder.check_numbers(target.name), default=0)
-        plan, files = _plan_check(workspace, target, table, number, subnets)
-        with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
-            measured = _measure_subnets(workspace, target, store, plan, files)
-        check = _compare(workspace, target, table, number, plan, measured)
-        TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
-        folder.check_plan(target.name, number).unlink(missing_ok=True)
+    number = 1 + max(folder.check_numbers(target.name), default=0)
+    plan, files = _plan_check(workspace, target, table, number, subnets)
+    with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
+        measured = _measure_subnets(workspace, target, store, plan, files)
+    check = _compare(workspace, target, table, number, plan, measured)
+    TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
+    folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
 
 

@@ -134,15 +134,15 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not folder.front(target.name).exists():
         workspace.require_data()  # without images no front can be made
     check_present(target.profile)
-    front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    candidates = rank_candidates(front, budget).tolist()
-    most = min(len(candidates), _MOST_TRIES)
-    front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
-    inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
-    with folder.writing():
+    with folder.writing():  # from here on, so that front and weights stay those of the digest
+        front = workspace.front(target)
+        candidates = rank_candidates(front, budget).tolist()
+        most = min(len(candidates), _MOST_TRIES)
+        front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
+        inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
         if path.exists():
             choice = Choice.load(path, workspace.space)
             if choice.inputs_digest == inputs_digest:
