@@ -16,10 +16,12 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+from annotated_types import Interval, Predicate
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 
@@ -31,8 +33,15 @@ Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]  # a body of one schema 
 TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
 _MISSING_KEY = ("missing", "missing_argument")
-_MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
-_MAX_INTEGER_BITS = 64
+# More is an attack or a mistake. They bound the memory and the time that a file can take.
+_MAX_BYTES = 1 << 32  # of any file
+MAX_DOCUMENT_BYTES = 1 << 26  # of JSON
+_MAX_YAML_BYTES = 1 << 22
+_MAX_VALUES = 5_000_000  # of JSON
+_MAX_YAML_VALUES = 100_000
+_MAX_ALIASED_NODES = 100_000  # "billion laughs" is a file of nine lines
+_MAX_DEPTH = 50
+_MAX_INTEGER_BITS, _MAX_INTEGER_DIGITS = 64, 20
 _REMEDY = "move it away and run the command that made it again"
 
 
@@ -71,7 +80,7 @@ def _create_empty(path: Path) -> None:
         raise UsageError(f"{path}: is there already; choose another name, or move it away") from None
 
 
-def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+def read_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
     """Return the content of a regular file, or of the one that a link leads to; never wait for a pipe or a terminal.
 
     Raises:
@@ -80,8 +89,8 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     try:
         with _opened(path, os.O_RDONLY, "is no regular file; give a file") as descriptor:
             size = os.fstat(descriptor).st_size
-            if max_bytes is not None and size > max_bytes:
-                raise UsageError(f"{path}: has {size} bytes, and at most {max_bytes} are read; move it away")
+            if size > max_bytes:
+                raise UsageError(f"{path}: has {size} bytes, and no such file has more than {max_bytes}; move it away")
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
     except MemoryError:
@@ -153,11 +162,12 @@ def parse_header_version(
             (by default ``version``).
     """
     if header.get("format") != f"edgenas.{kind}":
-        raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {header.get('format')!r}; {_REMEDY}")
+        given = reprlib.repr(header.get("format"))
+        raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {given}; {_REMEDY}")
     found = header.get("version")
-    if not isinstance(found, int) or found > version:
+    if type(found) is not int or found > version:  # true is an int, too
         raise FormatError(
-            f"{path}: has schema version {found}, this edgenas reads up to {version};"
+            f"{path}: has schema version {reprlib.repr(found)}, this edgenas reads up to {version};"
             " upgrade edgenas (pip install -U edgenas)"
         )
     if found < (version if oldest is None else oldest):
@@ -197,7 +207,7 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
     """
     upgrades = upgrades or {}
     try:
-        document = json.loads(read_bytes(path))
+        document = parse_json(read_bytes(path, MAX_DOCUMENT_BYTES), str(path))
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
     if not isinstance(document, dict):
@@ -213,7 +223,7 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
     for older in range(found, version):
         try:
             body = _Body(path, upgrades[older](body))
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise FormatError(f"{path}: lacks what version {older} of edgenas.{kind} has; {_REMEDY}") from None
     return body
 
@@ -277,12 +287,14 @@ def read_tensors_and_body(path: Path, kind: str, version: int) -> tuple[dict[str
     data = read_bytes(path)
     try:
         size = int.from_bytes(data[:8], "little")
-        header = dict(json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["edgenas"]))
+        names = parse_json(data[8 : 8 + min(size, MAX_DOCUMENT_BYTES)], str(path))
+        header = dict(parse_json(names["__metadata__"]["edgenas"].encode(), str(path)))
         arrays, body = load(data), dict(header["body"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        digest = _digest_tensors(arrays, body)
+    except (SafetensorError, AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
         raise FormatError(f"{path}: is damaged or no edgenas file (its header cannot be read); {_REMEDY}") from None
     parse_header_version(header, path, kind, version)
-    if header.get("sha256") != _digest_tensors(arrays, body):
+    if header.get("sha256") != digest:
         raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
     return arrays, _Body(path, body)
 
@@ -299,19 +311,20 @@ def read_yaml(path: Path) -> Any:
     """Return the plain data of a YAML or JSON file.
 
     No objects are constructed. Raises FormatError, with the line where it is
-    known, for a syntax error, a repeated key, aliases that expand to very much,
-    or an integer of more than 64 bits.
+    known, for a syntax error, a repeated key, very many or very deeply nested
+    values, aliases that expand to very much, or an integer of more than 64 bits.
     """
     import yaml
 
-    data = read_bytes(path)
+    data = read_bytes(path, _MAX_YAML_BYTES)
     try:
         try:
-            value = _parse_json(data)
+            value = parse_json(data, str(path))
         except (ValueError, RecursionError):  # YAML, or JSON that the YAML loader refuses with its line
             value = yaml.load(data, _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
         if _has_huge_integer(value):
             raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
+        _check_depth(value, str(path))
         return value
     # PyYAML lets ValueError through for an impossible date, AttributeError and LookupError for malformed tagged ones.
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
@@ -321,11 +334,16 @@ def read_yaml(path: Path) -> Any:
         raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
 
 
-def _parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, where: str) -> Any:
     """Return the value of JSON text, which is not all YAML: PyYAML takes 1e-05 for text, and no tab as a blank.
 
-    Raises ValueError for other text, a repeated key, NaN and infinity.
+    Raises:
+        FormatError: It holds very many or very deeply nested values; the message names ``where``.
+        ValueError: It is other text, or holds a repeated key, an integer of very many digits, NaN or infinity.
+        RecursionError: It is nested even more deeply.
     """
+    if data.count(b",") > _MAX_VALUES or data.count(b"[") + data.count(b"{") > _MAX_VALUES:
+        raise FormatError(f"{where}: holds more than {_MAX_VALUES} values; move it away")
 
     def make_unique_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -336,7 +354,25 @@ def _parse_json(data: bytes) -> Any:
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON")
 
-    return json.loads(data, object_pairs_hook=make_unique_mapping, parse_constant=refuse)
+    def parse_integer(text: str) -> int:
+        if len(text) > _MAX_INTEGER_DIGITS:
+            raise ValueError("an integer has too many digits")
+        return int(text)
+
+    value = json.loads(data, object_pairs_hook=make_unique_mapping, parse_constant=refuse, parse_int=parse_integer)
+    _check_depth(value, where)
+    return value
+
+
+def _check_depth(value: Any, where: str) -> None:
+    """Raise FormatError for plain data that is nested so deeply that code which follows it could fail."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+    raise FormatError(f"{where}: is nested more than {_MAX_DEPTH} deep; move it away")
 
 
 def _make_yaml_loader_class(path: Path) -> Any:
@@ -346,6 +382,15 @@ def _make_yaml_loader_class(path: Path) -> Any:
     class Loader(yaml.SafeLoader):
         """A safe loader whose FormatErrors name the file."""
 
+        nodes = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            self.nodes += 1
+            if self.nodes > _MAX_YAML_VALUES:
+                raise FormatError(f"{path}: holds more than {_MAX_YAML_VALUES} values; write it as JSON, or less of it")
+            node: yaml.Node | None = super().compose_node(parent, index)
+            return node
+
         def get_single_node(self) -> yaml.Node | None:
             root: yaml.Node | None = super().get_single_node()
             if root is not None and _count_aliased_nodes(root) > _MAX_ALIASED_NODES:
@@ -353,15 +398,17 @@ def _make_yaml_loader_class(path: Path) -> Any:
             return root
 
     def construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys: list[Any] = []
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # PyYAML refuses it below
             if key in keys:  # PyYAML would take the second one without a word
                 line = key_node.start_mark.line + 1
                 raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
-            keys.append(key)
+            keys.add(key)
         loader.flatten_mapping(node)
         return loader.construct_mapping(node, deep=True)
 
@@ -393,21 +440,32 @@ def _has_huge_integer(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
 
 
-class _Strict:
-    """A mark of types whose values ``parse_dataclass`` does not convert from other types."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return {**handler(source), "strict": True}
-
-
-StrictInt = Annotated[int, _Strict()]  # neither true nor "4"
+# The ranges of numbers in files. A number may be huge, but not so that sums and products of it overflow.
+_LARGEST = 1e15
+Amount = Annotated[float, Interval(ge=0, le=_LARGEST)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+Count = Annotated[int, Interval(ge=0, le=2**62)]
+Digest = Annotated[str, Predicate(lambda text: len(text) <= 64 and text.isalnum())]
 
 
 @functools.cache
-def _type_adapter(cls: Any) -> Any:
+def _validator(cls: Any) -> Any:
     from pydantic import TypeAdapter
+    from pydantic_core import SchemaValidator
 
-    return TypeAdapter(cls)
+    return SchemaValidator(_with_exact_numbers(TypeAdapter(cls).core_schema))
+
+
+def _with_exact_numbers(schema: Any) -> Any:
+    """Return a schema of pydantic that converts nothing of another type to a number, such as true or "4"."""
+    if isinstance(schema, (list, tuple)):
+        return type(schema)(_with_exact_numbers(each) for each in schema)
+    if not isinstance(schema, dict):
+        return schema
+    exact = {key: value if key == "metadata" else _with_exact_numbers(value) for key, value in schema.items()}
+    if exact.get("type") in ("int", "float", "bool"):
+        exact["strict"] = True
+    return exact
 
 
 def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
@@ -425,7 +483,7 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     from pydantic import ValidationError
 
     try:
-        result: T = _type_adapter(cast("Any", cls)).validate_python(data)
+        result: T = _validator(cast("Any", cls)).validate_python(data)
     except ValidationError as error:
         raise UsageError(f"{where}: {_format_first_problem(cls, error)}") from None
     except UsageError as error:

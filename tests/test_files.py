@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -419,3 +420,87 @@ def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert files.read_bytes(tmp_path / "link") == b"content"
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of terabytes is refused by its size, whatever kind it claims to be."""
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    for read in (
+        files.read_bytes,
+        files.read_yaml,
+        lambda path: files.read_document(path, "test", 2),
+        lambda path: files.read_tensors_and_body(path, "test", 2),
+    ):
+        with pytest.raises(UsageError, match=r"huge\.json: has 4398046511104 bytes, and no such file has more than"):
+            read(path)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """Nesting that the parser still takes, but not what follows it, is refused; a document may be 50 deep."""
+    files.write_document(tmp_path / "good.json", "test", 2, {"value": nested(49)})
+    files.write_document(tmp_path / "deep.json", "test", 2, {"value": nested(50)})
+    files.write_tensors(tmp_path / "deep.safetensors", "test", 2, TENSORS, {"value": nested(50)})
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 90 + "]" * 90)
+    files.read_document(tmp_path / "good.json", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.json: is nested more than 50 deep"):
+        files.read_document(tmp_path / "deep.json", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.safetensors: is nested more than 50 deep"):
+        files.read_tensors_and_body(tmp_path / "deep.safetensors", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.yaml: is nested more than 50 deep"):
+        files.read_yaml(tmp_path / "deep.yaml")
+
+
+def test_very_many_values_are_refused(tmp_path: Path) -> None:
+    """A list that would take gigabytes as objects is refused before it is parsed."""
+    (tmp_path / "many.json").write_bytes(b"[" + b"[]," * 5_000_001 + b"[]]")
+    with pytest.raises(FormatError, match=r"many\.json: holds more than 5000000 values"):
+        files.read_document(tmp_path / "many.json", "test", 2)
+
+
+def test_very_many_values_of_yaml_are_refused(tmp_path: Path) -> None:
+    """YAML is read slowly, so that fewer values are the limit."""
+    (tmp_path / "many.yaml").write_text("# not JSON\n- a\n" * 100_001)
+    with pytest.raises(FormatError, match=r"many\.yaml: holds more than 100000 values"):
+        files.read_yaml(tmp_path / "many.yaml")
+
+
+def test_many_keys_take_no_long_time(tmp_path: Path) -> None:
+    """The time to look for repeated keys grows with their number, not with its square."""
+    text = "".join(f"key{number}: {number}\n" for number in range(40_000))
+    (tmp_path / "keys.yaml").write_text(text)
+    began = time.process_time()
+    assert len(files.read_yaml(tmp_path / "keys.yaml")) == 40_000
+    assert time.process_time() - began < 12
+    (tmp_path / "keys.yaml").write_text(f"{text}key7: 1\n")
+    with pytest.raises(FormatError, match="key 'key7' stands twice"):
+        files.read_yaml(tmp_path / "keys.yaml")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "1e999", "9" * 5000])
+def test_a_number_that_is_none_is_refused_in_any_header(tmp_path: Path, constant: str) -> None:
+    """NaN, infinity and integers without end are refused in documents and in the headers of tensors."""
+    path = tmp_path / "file"
+    files.write_document(path, "test", 2, {"value": 12345})
+    path.write_bytes(path.read_bytes().replace(b"12345", constant.encode()))
+    with pytest.raises(FormatError, match="is damaged"):
+        files.read_document(path, "test", 2)
+    files.write_tensors(path, "test", 2, {}, {"value": "x" * 5000})
+    path.write_bytes(path.read_bytes().replace(b'\\"' + b"x" * 5000 + b'\\"', constant.encode().rjust(5004)))
+    with pytest.raises(FormatError, match="is damaged"):
+        files.read_tensors_and_body(path, "test", 2)
+
+
+@pytest.mark.parametrize("value", [True, "4", "１２", None, [4]])  # noqa: RUF001 - full-width digits
+def test_only_a_number_is_a_number(value: object) -> None:
+    """Neither true nor text, digits of other scripts included, is converted to a number."""
+    with pytest.raises(UsageError, match=r"car\.yaml: wheels\.0\.diameter: input should be a valid integer"):
+        files.parse_dataclass(Car, {"wheels": [{"diameter": value}]}, "car.yaml")

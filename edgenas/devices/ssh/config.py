@@ -14,7 +14,6 @@ from edgenas.devices.contract import Deadline
 from edgenas.devices.profile import Connection
 from edgenas.devices.ssh.known_hosts import DEFAULT_PORT, known_hosts_name
 from edgenas.errors import DeviceError, UsageError
-from edgenas.files import StrictInt
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,254}")
 _USER = re.compile(r"[A-Za-z0-9_.@\\+][A-Za-z0-9_.@\\+-]{0,63}")
@@ -38,7 +37,7 @@ class SshConnection(Connection):
     kind: Literal["ssh"]
     host: str
     user: str | None = None
-    port: StrictInt | None = None
+    port: int | None = None
     identity_file: str | None = None
     jump: str | None = None
     known_hosts: str | None = None
