@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from annotated_types import Interval, Predicate
+from annotated_types import Interval, MaxLen, Predicate
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 
@@ -42,6 +42,7 @@ _MAX_YAML_VALUES = 100_000
 _MAX_ALIASED_NODES = 100_000  # "billion laughs" is a file of nine lines
 _MAX_DEPTH = 50
 _MAX_INTEGER_BITS, _MAX_INTEGER_DIGITS = 64, 20
+_LONGEST_KEY = 100  # in messages
 _REMEDY = "move it away and run the command that made it again"
 
 
@@ -246,6 +247,15 @@ class Schema:
         """Return the body of a document in today's version; raise FormatError as ``read_document``."""
         return read_document(path, self.kind, self.version, self.upgrades)
 
+    def read_as(self, cls: type[T], path: Path) -> T:
+        """Return the body of a document as a dataclass; raise FormatError where it is none, although it is intact."""
+        try:
+            return parse_dataclass(cls, dict(self.read(path)), str(path))
+        except FormatError:
+            raise
+        except UsageError as error:
+            raise FormatError(f"{error}; {_REMEDY}") from None
+
     def write(self, path: Path, body: Mapping[str, Any]) -> None:
         """Write a document."""
         write_document(path, self.kind, self.version, body)
@@ -444,8 +454,10 @@ def _has_huge_integer(value: Any) -> bool:
 _LARGEST = 1e15
 Amount = Annotated[float, Interval(ge=0, le=_LARGEST)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+Number = Annotated[float, Interval(ge=-_LARGEST, le=_LARGEST)]
+Milliseconds = Annotated[float, Interval(ge=1e-6, le=1e9)]  # a clock counts nanoseconds; days are no latency
 Count = Annotated[int, Interval(ge=0, le=2**62)]
-Digest = Annotated[str, Predicate(lambda text: len(text) <= 64 and text.isalnum())]
+ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
 
 
 @functools.cache
@@ -495,15 +507,23 @@ def _format_first_problem(cls: type[Any], error: Any) -> str:
     problems = error.errors()
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
-    place = ".".join(str(step) for step in problem["loc"])
+    place = ".".join(_format_step(step) for step in problem["loc"])
     if problem["type"] in _UNKNOWN_KEY or problem["type"] in _MISSING_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
         if problem["type"] in _MISSING_KEY:
             return f"key {place!r} is missing; known: {', '.join(known)}"
-        return f"unknown key {place!r}{format_suggestion(str(problem['loc'][-1]), known)}"
+        return f"unknown key {place!r}{format_suggestion(_format_step(problem['loc'][-1]), known)}"
     if problem["type"] == "dataclass_type":
         return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
+    if problem["type"] == "predicate_failed":  # the only one is that of ShortText
+        return f"{place}: must be printable text, but got {reprlib.repr(problem['input'])}"
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"
+
+
+def _format_step(step: object) -> str:
+    """Return a key or index on the way to a value as short printable text."""
+    text = str(step)
+    return text if text.isprintable() and len(text) <= _LONGEST_KEY else reprlib.repr(text)
 
 
 def _field_names(cls: type[Any], path: tuple[Any, ...]) -> list[str]:

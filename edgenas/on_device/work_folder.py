@@ -36,6 +36,8 @@ class WorkFolder:
     Its owner holds a lock in it as long as it lives. Making a folder
     removes those beside it whose lock nobody holds. A relative parent is
     below the current folder. Raises OSError when the folder cannot be made.
+
+    As a context it gives the folder's path, and removes the folder at its end.
     """
 
     def __init__(self, parent: Path | None = None) -> None:
@@ -47,6 +49,12 @@ class WorkFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # Renamed when it is held: a lock file with the final name that can be locked is a dead owner's.
         (self.path / "lock.new").rename(self.path / _LOCK)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     def remove(self) -> None:
         """Remove the folder; may be called again."""

@@ -14,7 +14,7 @@ import numpy as np
 from edgenas.costs import Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import parse_dataclass, read_bytes, sha256_hex
+from edgenas.files import Amount, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
@@ -135,10 +135,10 @@ class _CheckPlan:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    table_sha256: str
-    begun_s: float
-    architectures: tuple[str, ...]
-    anchors: tuple[str, ...]
+    table_sha256: ShortText
+    begun_s: Amount
+    architectures: tuple[ShortText, ...]
+    anchors: tuple[ShortText, ...]
 
 
 def check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
@@ -183,7 +183,7 @@ def _plan_check(
     path = workspace.folder.check_plan(target.name, number)
     current = sha256_hex(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
-        plan = parse_dataclass(_CheckPlan, dict(TABLE_CHECK_PLAN.read(path)), str(path))
+        plan = TABLE_CHECK_PLAN.read_as(_CheckPlan, path)
         if plan.table_sha256 == current and len(plan.architectures) == subnets:
             return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)
