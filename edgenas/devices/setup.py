@@ -14,7 +14,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import sha256_hex
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.runtimes import Runtime, all_runtimes, load_runtime
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
@@ -207,10 +207,10 @@ class _Installer:
     ) -> dict[str, Any]:
         """Fetch wheels here, push them and install them. Raise EdgeNASError without one of the default runtime."""
         requests, skipped = [], {}
-        with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
+        with WorkFolder() as folder:
             for each in runtimes:
                 try:
-                    files = _download_wheels(each, probe, Path(folder) / each.runtime.name, self._deadline)
+                    files = _download_wheels(each, probe, folder / each.runtime.name, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime.name == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None

@@ -15,7 +15,7 @@ import numpy as np
 from edgenas.costs import Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import FormatError, ModelError, RunError, UsageError
-from edgenas.files import parse_dataclass, read_bytes, sha256_hex
+from edgenas.files import Amount, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
@@ -143,10 +143,10 @@ class _CheckPlan:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    table_sha256: str
-    begun_s: float
-    architectures: tuple[str, ...]
-    anchors: tuple[str, ...]
+    table_sha256: ShortText
+    begun_s: Amount
+    architectures: tuple[ShortText, ...]
+    anchors: tuple[ShortText, ...]
 
 
 def check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
@@ -158,6 +158,12 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
+    check_present(target.profile)
+    with workspace.folder.writing():
+        return _check_table(workspace, target, subnets)
+
+
+def _check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
     folder, table = workspace.folder, workspace.table(target)
     if table.holdout is None:
         raise UsageError(
@@ -168,15 +174,13 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
             f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU; run"
             f" edgenas profile --run {folder.root} --device {target.cli_name} first: it uses what is recorded"
         )
-    check_present(target.profile)
-    with folder.writing():
-        number = 1 + max(folder.check_numbers(target.name), default=0)
-        plan, files = _plan_check(workspace, target, table, number, subnets)
-        with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
-            measured = _measure_subnets(workspace, target, store, plan, files)
-        check = _compare(workspace, target, table, number, plan, measured)
-        TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
-        folder.check_plan(target.name, number).unlink(missing_ok=True)
+    number = 1 + max(folder.check_numbers(target.name), default=0)
+    plan, files = _plan_check(workspace, target, table, number, subnets)
+    with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
+        measured = _measure_subnets(workspace, target, store, plan, files)
+    check = _compare(workspace, target, table, number, plan, measured)
+    TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
+    folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
 
 
@@ -189,7 +193,7 @@ def _plan_check(
     if path.exists():
         # A plan that is damaged, or of an earlier edgenas, is made anew: nothing is lost but a few measurements.
         with contextlib.suppress(FormatError):
-            plan = parse_dataclass(_CheckPlan, dict(TABLE_CHECK_PLAN.read(path)), str(path))
+            plan = TABLE_CHECK_PLAN.read_as(_CheckPlan, path)
             if plan.table_sha256 == current and len(plan.architectures) == subnets:
                 return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)

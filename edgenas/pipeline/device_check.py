@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
 from edgenas.export import build_onnx, random_weights
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.protocol import (
@@ -234,11 +234,11 @@ def _run_small_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run a small model once and briefly."""
     runtime = load_runtime(target.runtime, "nothing is known about runtime")
     command = send_agent(device, runtime)
-    with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
+    with WorkFolder() as folder:
         models = []
         if (data := _try_build_small_model(runtime)) is not None:
-            path = Path(folder, f"small{runtime.suffix}")
-            path.write_bytes(data)
+            path = folder / f"small{runtime.suffix}"
+            write_bytes(path, data)
             models.append({"id": 0, "path": device.push(path, path.name)})
         request = {"settings": _SETTINGS.to_dict()}
         run = AgentRun(device, target, command, models, _SETTINGS.model_timeout_seconds, request=request)

@@ -54,8 +54,8 @@ def import_tables(
     table = published.to_latency_table(space, target.name)
     released = None if predictor is None else ReleasedPredictor.load_checkpoint(Path(predictor), space)
     run = Run(folder, space, progress=progress)
-    _refuse_measured(run.folder, target)
     with run.folder.writing():
+        _refuse_measured(run.folder, target)
         table.save(run.folder.table(target.name))
         if released is not None:
             released.save(run.folder.released_predictor)

@@ -90,7 +90,6 @@ def upgrade_run(folder: RunFolder, say: Say) -> None:
         body, space = RUN.read(folder.run), read_space(folder.run)
         if UPGRADE_STEP not in body:
             return  # another process has upgraded it meanwhile
-        OldRunFolder(folder.root).check_no_links()
         run = {key: value for key, value in body.items() if key != UPGRADE_STEP}
         try:
             if body[UPGRADE_STEP] != _REMOVE:

@@ -19,7 +19,17 @@ from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart
 from edgenas.space.ofa_lists import OfaLists, parse_ofa_lists
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
+from edgenas.space.rules import (
+    FORBID_UNKNOWN,
+    block_name,
+    check_choices,
+    check_classes,
+    check_part_count,
+    check_width,
+    make_divisible,
+    require,
+    strided_size,
+)
 
 _ACTIVATIONS = ("relu", "relu6", "hswish")
 
@@ -48,7 +58,7 @@ class Stage:
     depths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.width > 0, f"a stage's width must be above 0, but got {self.width}")
+        check_width("a stage's width", self.width)
         require(self.stride in (1, 2), f"a stage's stride must be 1 or 2, but got {self.stride}")
         require(
             self.activation in _ACTIVATIONS,
@@ -102,13 +112,15 @@ class InvertedResidualSpace(SearchSpace):
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "width", float(self.width))
         require(0 < self.width <= 16, f"width must be above 0 and at most 16, but got {self.width}")
-        require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
+        check_classes(self.classes)
         even = [size for size in self.kernel_sizes if size % 2 == 0]
         require(not even, f"kernel_sizes must be odd, but got {even}")
         require(self.expand_ratios[0] > 1, f"expand_ratios must be above 1, but got {self.expand_ratios[0]}")
         require(bool(self.stages), "a space needs at least one stage")
         require(self.stem_stride in (1, 2), f"stem_stride must be 1 or 2, but got {self.stem_stride}")
-        require(self.stem > 0, f"stem must be a width above 0, but got {self.stem}")
+        check_width("stem", self.stem)
+        blocks = sum(len(depths) * depths[-1] for depths in map(self._stage_depths, range(len(self.stages))))
+        check_part_count(len(self.resolutions) * len(self.kernel_sizes) * len(self.expand_ratios) * blocks)
 
     def __repr__(self) -> str:
         name, _, fields = super().__repr__().partition("(")

@@ -17,7 +17,16 @@ from edgenas.space.blocks.bottleneck import Bottleneck
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart, MaxPoolPart
 from edgenas.space.ofa_lists import OfaLists, parse_ofa_lists
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
+from edgenas.space.rules import (
+    FORBID_UNKNOWN,
+    block_name,
+    check_choices,
+    check_classes,
+    check_part_count,
+    make_divisible,
+    require,
+    strided_size,
+)
 
 _STEM = 64
 _WIDTHS = (256, 512, 1024, 2048)
@@ -70,7 +79,10 @@ class ResNet50D(SearchSpace):
         for name in ("expand_ratios", "width_mults"):
             object.__setattr__(self, name, check_choices(name, tuple(map(float, getattr(self, name)))))
         object.__setattr__(self, "depths", check_choices("depths", self.depths, zero=True))
-        require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
+        check_classes(self.classes)
+        choices = len(self.resolutions) * len(self.depths) * len(self.width_mults) * len(self.expand_ratios)
+        first, others = len(_BASE_DEPTHS), len(self._blocks) - len(_BASE_DEPTHS)
+        check_part_count(choices * (first * len(self.width_mults) + others))
 
     # -- widths -----------------------------------------------------------------------
 

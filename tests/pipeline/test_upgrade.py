@@ -359,7 +359,7 @@ def test_a_link_is_not_followed(old: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (old / name).symlink_to(tmp_path / "elsewhere")
     before = contents(old)
-    with pytest.raises(FormatError, match=f"{name}: is a link, which an upgrade does not follow"):
+    with pytest.raises(RunError, match=f"{name}: is a link, which a run folder may not hold"):
         Run(old, progress=Silent())
     assert contents(old) == before
 

@@ -14,7 +14,6 @@ from edgenas.devices.profile import Connection
 from edgenas.devices.ssh.known_hosts import DEFAULT_PORT, known_hosts_name
 from edgenas.devices.ssh.options import SshOptions, expand_home
 from edgenas.errors import UsageError
-from edgenas.files import StrictInt
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,254}")
 _USER = re.compile(r"[A-Za-z0-9_.@\\+][A-Za-z0-9_.@\\+-]{0,63}(?<!\\)")  # no \ before what follows in a ProxyCommand
@@ -35,7 +34,7 @@ class SshConnection(Connection):
     kind: Literal["ssh"]
     host: str
     user: str | None = None
-    port: StrictInt | None = None
+    port: int | None = None
     identity_file: str | None = None
     jump: str | None = None
     known_hosts: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
@@ -18,6 +17,8 @@ import numpy.typing as npt
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
 from edgenas.errors import DeviceError, ModelError
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.protocol import (
@@ -160,9 +161,11 @@ class MeasuringSession:
         """
         (file,) = read_model_files([Path(model)], self._target)
         device = self._open()
-        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
-            np.savez(local_inputs, *inputs)
+        with WorkFolder() as folder:
+            local_inputs, local_outputs = folder / _INPUTS, folder / _OUTPUTS
+            packed = io.BytesIO()
+            np.savez(packed, *inputs)
+            write_bytes(local_inputs, packed.getvalue())
             path = device.push(file.path, file.remote_name, file.sha256)
             remote_inputs = device.push(local_inputs, _INPUTS)
             remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
