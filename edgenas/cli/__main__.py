@@ -1,5 +1,5 @@
 """``python -m edgenas.cli``."""
 
-from edgenas.cli import main
+from edgenas.__main__ import main
 
 main()

@@ -174,8 +174,8 @@ def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
     if replace if is_changed else yes:
         return True
     try:
-        return typer.confirm("Is it the device's own?", default=False)
-    except typer.Abort:
+        return input("Is it the device's own? [y/N]: ").strip().lower() in ("y", "yes")
+    except EOFError:
         print()
         return False
 
