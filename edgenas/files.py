@@ -28,6 +28,7 @@ T = TypeVar("T")
 Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]  # a body of one schema version to that of the next
 TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
+_MISSING_KEY = ("missing", "missing_argument")
 _MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
 _MAX_INTEGER_BITS = 64
 _REMEDY = "move it away and run the command that made it again"
@@ -246,8 +247,12 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
+    data = read_bytes(path)
     try:
-        value = yaml.load(read_bytes(path), _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
+        try:
+            value = _parse_json(data)
+        except (ValueError, RecursionError):  # YAML, or JSON that the YAML loader refuses with its line
+            value = yaml.load(data, _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
         if _has_huge_integer(value):
             raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
         return value
@@ -257,6 +262,24 @@ def read_yaml(path: Path) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
+
+
+def _parse_json(data: bytes) -> Any:
+    """Return the value of JSON text, which is not all YAML: PyYAML takes 1e-05 for text, and no tab as a blank.
+
+    Raises ValueError for other text, a repeated key, NaN and infinity.
+    """
+
+    def make_unique_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            raise ValueError("a key is repeated")
+        return mapping
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(data, object_pairs_hook=make_unique_mapping, parse_constant=refuse)
 
 
 def _make_yaml_loader_class(path: Path) -> Any:
@@ -358,11 +381,11 @@ def _format_first_problem(cls: type[Any], error: Any) -> str:
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
     place = ".".join(str(step) for step in problem["loc"])
-    if problem["type"] in _UNKNOWN_KEY:
+    if problem["type"] in _UNKNOWN_KEY or problem["type"] in _MISSING_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
+        if problem["type"] in _MISSING_KEY:
+            return f"key {place!r} is missing; known: {', '.join(known)}"
         return f"unknown key {place!r}{format_suggestion(str(problem['loc'][-1]), known)}"
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"key {place!r} is missing"
     if problem["type"] == "dataclass_type":
         return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"

@@ -273,6 +273,21 @@ def assert_one_line(error: Exception) -> None:
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("indent", [None, 1, "\t"])
+@given(value=st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False, allow_infinity=False), max_size=3))
+def test_json_is_read_as_json(folder: Path, indent: str | int | None, value: Any) -> None:
+    """Text and numbers of JSON come back, also what YAML reads otherwise: 1e-05, tabs, pairs of surrogates."""
+    (folder / "any.json").write_text(json.dumps([value, 1e-05, "\U0001f600"], indent=indent))
+    assert files.read_yaml(folder / "any.json") == [value, 1e-05, "\U0001f600"]
+
+
+def test_a_repeated_key_of_json_is_refused(tmp_path: Path) -> None:
+    """JSON has no key twice either, and the message has the line."""
+    (tmp_path / "any.json").write_text('{"a": 1,\n "b": {"c": 1, "c": 2}}')
+    with pytest.raises(FormatError, match=r"line 2: key 'c' stands twice"):
+        files.read_yaml(tmp_path / "any.json")
+
+
 @dataclass(frozen=True)
 class Wheel:
     """A part of a configuration."""
@@ -309,7 +324,7 @@ class Car:
             "car.yaml: unknown key 'wheels.0.diametre'; did you mean 'diameter'? known: diameter",
         ),
         ({"wheelz": []}, "car.yaml: unknown key 'wheelz'; did you mean 'wheels'?"),
-        ({}, "car.yaml: key 'wheels' is missing"),
+        ({}, "car.yaml: key 'wheels' is missing; known: colour, wheels"),
         ({"wheels": [{"diameter": "big"}]}, "car.yaml: wheels.0.diameter: input should be a valid integer"),
         ({"wheels": [3]}, "car.yaml: wheels.0: must be a mapping with keys, but got 3"),
         ([], "car.yaml: must be a mapping with keys, but got []"),

@@ -231,11 +231,19 @@ class SearchSpace(ABC):
 
     # -- lists of Once-for-All, in the families that have them ------------------------
 
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """Return the architecture of Once-for-All's lists.
+    def from_ofa(
+        self, config: Mapping[str, Any], resolution: int | None = None, where: str = "Once-for-All config"
+    ) -> Architecture:
+        """Return the architecture of Once-for-All's lists. Entries of skipped blocks may have any value.
 
-        Entries of skipped blocks may have any value. Raises UsageError, naming
-        ``where``, for wrong lists and in a family that has none.
+        Args:
+            config: The lists as Once-for-All's implementation prints them.
+            resolution: The resolution in pixels; by default ``image_size`` or ``r`` of ``config``, a number or a list
+                of one, else the largest of the space.
+            where: The file or argument that messages name.
+
+        Raises:
+            UsageError: A list is wrong, or the family has none.
         """
         raise SpaceError(f"{where}: family {self.family} has no Once-for-All lists; give an id or a description")
 

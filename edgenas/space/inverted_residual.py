@@ -17,6 +17,7 @@ from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart
+from edgenas.space.ofa_lists import OfaLists, parse_ofa_lists
 from edgenas.space.parts import Part
 from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
 
@@ -245,7 +246,7 @@ class InvertedResidualSpace(SearchSpace):
         return {"resolution": architecture.resolution, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, data, where)
         if len(description.stages) != len(self.stages):
             raise SpaceError(f"{where}: this space has {len(self.stages)} stages, but got {len(description.stages)}")
         values: dict[str, float] = {"resolution": description.resolution}
@@ -262,13 +263,14 @@ class InvertedResidualSpace(SearchSpace):
                 values[f"{block_name(number, place)}.expand_ratio"] = stage.expand_ratios[place]
         return self._check_id(self._from_gene_values(values, where), data, where)
 
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+    def from_ofa(
+        self, config: Mapping[str, Any], resolution: int | None = None, where: str = "Once-for-All config"
+    ) -> Architecture:
         """Return the architecture of Once-for-All's lists ``ks``, ``e`` (one entry a block) and ``d`` (one a stage).
 
-        Entries of skipped blocks may have any value. Raises UsageError, naming ``where``, for wrong lists.
+        The resolution and errors are as in ``SearchSpace.from_ofa``.
         """
-        entries = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse_dataclass(_OfaLists, entries, where)
+        lists, resolution = parse_ofa_lists(_OfaLists, config, resolution, self.resolutions[-1], where)
         # Published lists leave out the depth of a last stage that has no choice.
         omitted = [self._stage_depths(stage) for stage in range(len(lists.d), len(self.stages))]
         if all(len(depths) == 1 for depths in omitted):
@@ -311,12 +313,11 @@ class _Description:
 
     resolution: int
     stages: tuple[_StageDescription, ...]
+    id: Any = None  # compared with that of the choices
 
 
 @dataclass(frozen=True)
-class _OfaLists:
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
-
+class _OfaLists(OfaLists):
     ks: tuple[Any, ...]  # skipped blocks may have any value
     e: tuple[Any, ...]
     d: tuple[int, ...]
