@@ -40,7 +40,7 @@ print(right / len(split))
 
 
 def run_demo(folder: Path) -> tuple[dict[str, Any], str]:
-    command = [sys.executable, "-m", "edgenas.cli", "demo", "--run", str(folder), "--json"]
+    command = [sys.executable, "-m", "edgenas", "demo", "--run", str(folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
@@ -132,6 +132,6 @@ def test_guide_to_exporting(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -
     assert len(commands) == 5
     for line in commands:
         program, *arguments = shlex.split(line)
-        command = [sys.executable, *(["-m", "edgenas.cli"] if program == "edgenas" else []), *arguments]
+        command = [sys.executable, *(["-m", "edgenas"] if program == "edgenas" else []), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"

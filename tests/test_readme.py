@@ -45,7 +45,7 @@ def test_tour_chooses_within_the_budget(tour: tuple[Path, list[str]]) -> None:
 def test_commands_go_on_in_the_run_of_the_tour(tour: tuple[Path, list[str]]) -> None:
     """Each command line of the README works as written, and what the tour did is not done again."""
     for line in block("sh", "edgenas train").splitlines():
-        command = [sys.executable, "-m", "edgenas.cli", *line.split()[1:]]
+        command = [sys.executable, "-m", "edgenas", *line.split()[1:]]
         done = subprocess.run(command, cwd=tour[0], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"
         if line.split()[1] in ("train", "evaluate", "profile", "search"):

@@ -1,5 +1,0 @@
-"""``python -m edgenas.cli``."""
-
-from edgenas.__main__ import main
-
-main()
