@@ -20,6 +20,7 @@ from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Front, rank_candidates
+from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
@@ -114,7 +115,7 @@ def load_choices(workspace: Workspace, target: Target) -> list[Choice]:
     if not paths:
         raise RunError(
             f"{root}: has no choice for {target.name} yet;"
-            f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
+            f" run: {format_command('choose', '--run', root)} --device {target.cli_name} --latency 5ms"
         )
     return [Choice.load(path, workspace.space) for path in paths]
 
