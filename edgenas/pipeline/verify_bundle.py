@@ -42,6 +42,10 @@ class VerificationReport:
     device_difference: float | None
     foreign_scripts: str | None
 
+    def __repr__(self) -> str:
+        where = "here" if self.target is None else f"here and on {self.target}"
+        return f"VerificationReport({self.export_format}, verified {where}, {str(self.bundle)!r})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
         device = {"target": self.target, "max_difference": self.device_difference}

@@ -83,7 +83,7 @@ class Front:
         """Return the architectures in the front's order."""
         return self.space.decode(self.genes)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the front as a JSON document."""
         body: dict[str, Any] = {
             "inputs_digest": self.inputs_digest,
@@ -98,15 +98,15 @@ class Front:
             "latency_ms": self.latency_ms.tolist(),
             "peak_bytes": self.peak_bytes.tolist(),
         }
-        FRONT_SCHEMA.write(path, body)
+        FRONT_SCHEMA.write(Path(path), body)
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Front:
+    def load(cls, path: str | Path, space: SearchSpace) -> Front:
         """Return the front that ``save`` wrote.
 
         Raises FormatError when the file is damaged, RunError when the front belongs to another space.
         """
-        body = FRONT_SCHEMA.read(path)
+        body = FRONT_SCHEMA.read(Path(path))
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; search again")
         return cls(

@@ -167,7 +167,7 @@ def test_model_file(mistaken: Callable[[Path], str], shipped: Path, tmp_path: Pa
     """A model file is called that, with the command that measures it, or verifies the bundle around it."""
     inside = shipped / "onnx-fp32" / "model.onnx"
     assert f"is a model file; verify the bundle that it is of: edgenas verify {inside.parent}" in mistaken(inside)
-    bare = shutil.copy(inside, tmp_path / "my model.onnx")
+    bare = Path(shutil.copy(inside, tmp_path / "my model.onnx"))
     assert f"is a model file, which says nothing to verify it by; measure it: edgenas measure '{bare}'" in mistaken(
         bare
     )
