@@ -73,6 +73,12 @@ def format_ms(value: float) -> str:
     return f"{value:.{digits}f} ms"
 
 
+def format_latency_budget(value_ms: float) -> str:
+    """Return milliseconds as a budget that commands take, rounded up to two digits: ``0.34ms``, ``121ms``."""
+    digits = max(0, 1 - math.floor(math.log10(value_ms)))
+    return f"{math.ceil(value_ms * 10**digits) / 10**digits:.{digits}f}ms"
+
+
 def format_ms_interval(interval_ms: tuple[float, float]) -> str:
     """Return an interval of milliseconds as text: ``0.500 ms to 0.600 ms``."""
     low, high = interval_ms

@@ -10,16 +10,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "edgenas"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "units", "files", "version", "registry"}
+FOUNDATION = {"errors", "units", "shell", "files", "version", "registry"}
 PACKAGES = {
-    "errors", "units", "files", "version", "registry", "costs", "graph", "data", "on_device", "devices", "space", "ofa",
-    "accuracy", "export", "runtimes", "bundle", "profilers", "search", "regression", "report", "pipeline", "cli",
+    "errors", "units", "shell", "files", "version", "registry", "costs", "graph", "data", "on_device", "devices",
+    "space", "ofa", "accuracy", "export", "runtimes", "bundle", "profilers", "search", "regression", "report",
+    "pipeline", "cli",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "on_device": FOUNDATION,
     "units": {"errors"},
+    "shell": set(),
     "files": {"errors"},
     "registry": {"errors", "files"},
     "costs": FOUNDATION,

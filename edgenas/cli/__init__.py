@@ -49,7 +49,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; raise KeyboardInterrupt on Ctrl-C."""
     try:
         _check_arguments(sys.argv[1:])
         code = app(standalone_mode=False)
@@ -71,8 +71,10 @@ def main() -> None:
         )
     except OSError as error:
         _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except typer.Abort:  # of a prompt without an answer, and of older typers on Ctrl-C
+        raise KeyboardInterrupt from None
     if code == _INTERRUPTED:
-        _print_error_and_exit("interrupted; the same command resumes where it stopped", code)
+        raise KeyboardInterrupt
     sys.exit(code)
 
 

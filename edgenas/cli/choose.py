@@ -17,6 +17,7 @@ from edgenas.cli.common import (
     print_json,
     print_table,
 )
+from edgenas.shell import format_command
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def command(
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print(f"validity: {choice.measured.validity}")
-    options = f"--arch {choice.arch} --device {target.cli_name}{_format_export_options(target)}"
-    print(f"next: edgenas export --run {run} {options} --out ship")
+    options = f"--device {target.cli_name}{_format_export_options(target)} --out ship"
+    print(f"next: {format_command('export', '--run', run, '--arch', choice.arch)} {options}")
 
 
 def _format_export_options(target: Target) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, load_target, print_json, print_table
 from edgenas.errors import EdgeNASError, UsageError
+from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.devices.ssh.known_hosts import HostKey
@@ -86,7 +86,7 @@ def check_profile(
         for result in results:
             if result.remedy:
                 print(f"{result.name}: {result.remedy}")
-        measure = f"next: edgenas measure MODEL --device {target.profile.cli_name}"
+        measure = f"next: {format_command('measure', 'MODEL')} --device {target.profile.cli_name}"
         print(measure if passed else "it cannot be measured on yet")
     if not passed:
         raise typer.Exit(1)
@@ -132,7 +132,7 @@ def new_profile(
         raise UsageError("give either --host user@host, with its options, or --local")
     connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **ssh_options}
     path = create_profile(name, connection, lambda key: _confirm_host_key(key, yes, False), out)
-    print(f"wrote {path}\nnext: edgenas device {'check' if local else 'setup'} {shlex.quote(str(out or name))}")
+    print(f"wrote {path}\nnext: {format_command('device', 'check' if local else 'setup', out or name)}")
 
 
 @app.command("setup", epilog="Example: edgenas device setup raspberry-pi-5")
@@ -161,7 +161,7 @@ def set_up_profile(
         print(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
     for runtime, reason in installed.skipped.items():
         print(f"{runtime}: skipped ({reason})")
-    print(f"python: {installed.python}\nnext: edgenas device check {loaded.cli_name}")
+    print(f"python: {installed.python}\nnext: {format_command('device', 'check')} {loaded.cli_name}")
 
 
 def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
@@ -174,8 +174,8 @@ def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
     if replace if is_changed else yes:
         return True
     try:
-        return typer.confirm("Is it the device's own?", default=False)
-    except typer.Abort:
+        return input("Is it the device's own? [y/N]: ").strip().lower() in ("y", "yes")
+    except EOFError:
         print()
         return False
 

@@ -10,6 +10,7 @@ import typer
 
 from edgenas.cli.common import JsonOption, RunOption, RuntimeOption, ThreadsOption, print_json, print_table
 from edgenas.errors import UsageError
+from edgenas.shell import format_command, quote
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -128,10 +129,11 @@ def _print_bundles(done: Sequence[ExportedBundle], device: str | None) -> None:
             print(f"{each.export_format} computes in float: {', '.join(each.card['float_layers'])}")
     print(f"archives: {', '.join(str(each.archive) for each in done)}")
     here = next((each for each in done if each.card["for"] is None), None)
+    measure = format_command("measure", (here or done[0]).bundle.model_path)
     if here is None and device is None:
-        print(f"next: edgenas measure {done[0].bundle.model_path} --device PROFILE, that of a board with TensorRT")
+        print(f"next, on a board with TensorRT: {measure} --device PROFILE")
     else:
-        print(f"next: edgenas measure {(here or done[0]).bundle.model_path} --device {device or 'localhost'}")
+        print(f"next: {measure} --device {quote(device or 'localhost')}")
 
 
 def _bundle_cells(exported: ExportedBundle) -> tuple[str, ...]:

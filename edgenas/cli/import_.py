@@ -9,6 +9,7 @@ import typer
 
 from edgenas.cli.common import JsonOption, RunOption, print_json
 from edgenas.errors import UsageError
+from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.pipeline import Run
@@ -54,23 +55,23 @@ def command(
     if tables is not None:
         _check_options_absent(of_weights, "--tables")
         opened = _import_tables(run, tables, device, space, width, choices, predictor)
-        following = f"next: edgenas search --run {run} --device {device}"
+        following = format_command("search", "--run", run, "--device", device)
         if not opened.folder.released_predictor.exists():
-            following = (
-                f"next: edgenas profile --run {run} --device {device} --explain max; to search it, import it again"
-                " with --predictor FILE (of mobilenet_v3 only), or train and evaluate its supernet"
+            following = format_command("profile", "--run", run, "--device", device, "--explain", "max") + (
+                "\nto search it, import it again with --predictor FILE (of mobilenet_v3 only),"
+                " or train and evaluate its supernet"
             )
     elif source is not None:
         _check_options_absent(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
-        following = f"next: edgenas profile --run {run} --device localhost"
+        following = format_command("profile", "--run", run, "--device", "localhost")
     else:
-        raise UsageError("import needs a FILE or --tables; see: edgenas import --help")
+        raise UsageError(f"import needs a FILE or --tables; see: {format_command('import', '--help')}")
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict()})
     else:
         found = opened.space
-        print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks; {following}")
+        print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks\nnext: {following}")
 
 
 def _check_options_absent(options: dict[str, Any], beside: str) -> None:

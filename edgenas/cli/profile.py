@@ -18,6 +18,7 @@ from edgenas.cli.common import (
     print_json,
 )
 from edgenas.errors import UsageError
+from edgenas.shell import format_command
 from edgenas.units import parse_percent
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def command(
             print(f"{target.name}\n{table.holdout}")
             if table.transfer_weight is not None:
                 print(f"transfer weight of the source tables: {table.transfer_weight:.0%}")
-            print(f"next: edgenas search --run {run} --device {target.cli_name}")
+            print(f"next: {format_command('search', '--run', run)} --device {target.cli_name}")
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:

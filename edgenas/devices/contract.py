@@ -120,7 +120,7 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         """Store a file in the work folder, whole or not at all. A file that the device has already is not sent.
 
         Args:
@@ -138,7 +138,7 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         """Fetch a file of the work folder, whole or not at all.
 
         Args:

@@ -97,9 +97,9 @@ class LocalDevice(Device):
                 self._process = None
         return output.to_completed_command(process.exit_status)
 
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        target = self._folder / checked_file_name(name)
+        local, target = Path(local), self._folder / checked_file_name(name)
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
         if sha256 is not None:
@@ -108,12 +108,12 @@ class LocalDevice(Device):
             _copy_file_atomically(local, target)
         return str(target)
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         self._check_open()
         source = self._folder / checked_file_name(remote.removeprefix(f"{self._folder}/"))
         if not source.is_file():
             raise DeviceError(f"{remote}: there is no such file on the device")
-        _copy_file_atomically(source, local)
+        _copy_file_atomically(source, Path(local))
 
     def facts(self) -> dict[str, Any]:
         self._check_open()

@@ -105,12 +105,14 @@ class DeviceContract:
         assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
 
     def test_push_and_pull_give_the_same_bytes(self, device: Device, tmp_path: Path) -> None:
-        """A file comes back as it was sent, also when it replaces another of its name."""
+        """A file comes back as it was sent, also when it replaces another of its name. Paths may be texts."""
         source, back = tmp_path / "source", tmp_path / "back"
         for content in (b"first", bytes(range(256)) * 1000):
             source.write_bytes(content)
             remote = device.push(source, "model.onnx")
             device.pull(remote, back)
+            assert back.read_bytes() == content
+            device.pull(device.push(str(source), "text.onnx"), str(back))
             assert back.read_bytes() == content
 
     def test_a_file_that_was_changed_is_not_stored(self, device: Device, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, MeasuredSubnets
 from edgenas.profilers.measure.statistics import median_ratio_with_interval
 from edgenas.runtimes.building import write_random_file
+from edgenas.shell import format_command
 
 # One process of each would make a table look worse than it is while other programs run.
 _SETTINGS = replace(SETTINGS, processes=3, max_processes=3)
@@ -171,8 +172,9 @@ def _check_table(workspace: Workspace, target: Target, subnets: int) -> TableChe
         )
     if not table.inputs_digest:
         raise UsageError(
-            f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU; run"
-            f" edgenas profile --run {folder.root} --device {target.cli_name} first: it uses what is recorded"
+            f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU;"
+            " make it again, from what is recorded:"
+            f" {format_command('profile', '--run', folder.root)} --device {target.cli_name}"
         )
     number = 1 + max(folder.check_numbers(target.name), default=0)
     plan, files = _plan_check(workspace, target, table, number, subnets)
@@ -321,5 +323,5 @@ def _remedy(workspace: Workspace, target: Target) -> str:
     old: list[Path] = [layout.measurements(target.name), layout.table(target.name)]
     return (
         f"move {' and '.join(map(str, old))} away and profile again:"
-        f" edgenas profile --run {layout.root} --device {target.cli_name}"
+        f" {format_command('profile', '--run', layout.root)} --device {target.cli_name}"
     )

@@ -20,8 +20,9 @@ from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Front, rank_candidates
+from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
-from edgenas.units import format_bytes, format_ms
+from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 _MOST_TRIES = 20  # each try is another chance to pass by luck
 _FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit the device
@@ -34,6 +35,9 @@ class Prediction:
     accuracy: Fraction
     latency_ms: Amount
     peak_bytes: Amount
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.accuracy:.2%}, {format_ms(self.latency_ms)}, {format_bytes(self.peak_bytes)})"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class MeasuredSubnet:
     peak_bytes: Count | None
     validity: ShortText
     synthetic: bool
+
+    def __repr__(self) -> str:
+        memory = "memory unknown" if self.peak_bytes is None else format_bytes(self.peak_bytes)
+        interval = f"95% interval {format_ms_interval(self.interval_ms)}"
+        return f"MeasuredSubnet({self.accuracy:.2%}, {format_ms(self.latency_ms)}, {interval}, {memory})"
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,14 @@ class Choice:
             "rejected": [asdict(candidate) for candidate in self.rejected],
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the choice as a JSON document."""
-        CHOICE.write(path, self.to_dict())
+        CHOICE.write(Path(path), self.to_dict())
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Choice:
+    def load(cls, path: str | Path, space: SearchSpace) -> Choice:
         """Read a choice of ``space``; raise FormatError when it is damaged."""
-        data = CHOICE.read_as(_ChoiceData, path)
+        data = CHOICE.read_as(_ChoiceData, Path(path))
         try:
             architecture = space.from_id(str(data.architecture.get("id")))
         except SpaceError as error:
@@ -127,7 +136,7 @@ def load_choices(workspace: Workspace, target: Target) -> list[Choice]:
     if not paths:
         raise RunError(
             f"{root}: has no choice for {target.name} yet;"
-            f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
+            f" run: {format_command('choose', '--run', root)} --device {target.cli_name} --latency 5ms"
         )
     return [Choice.load(path, workspace.space) for path in paths]
 

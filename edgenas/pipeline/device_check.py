@@ -27,6 +27,7 @@ from edgenas.profilers.measure.protocol import (
 )
 from edgenas.profilers.measure.validity import assess_validity
 from edgenas.runtimes import Runtime, SourceModel, load_runtime
+from edgenas.shell import format_command
 from edgenas.space import MobileNetV3
 from edgenas.units import format_bytes
 
@@ -164,7 +165,7 @@ def _check_host_key(target: Target) -> Iterator[CheckResult]:
     if key.state == "known":
         yield CheckResult("host key", "ok", f"{key.type} {key.fingerprint}")
         return
-    trust = f"run: edgenas device trust {target.profile.cli_name}"
+    trust = f"run: {format_command('device', 'trust')} {target.profile.cli_name}"
     remedy = "give the device another one" if key.state == "revoked" else trust
     found = f"the {key.type} key {key.fingerprint} of {key.host} {_KEY_STATES[key.state]} {key.file}"
     raise _StepError("host key", f"{found}; {remedy}")
@@ -261,7 +262,8 @@ def _runtime_result(runtime: str, answer: Answer | None, target: Target) -> Chec
     """Return whether the small model ran, and on which providers, where these are known."""
     if isinstance(answer, Failed):
         found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
-        remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"
+        setup = f"{format_command('device', 'setup')} {target.profile.cli_name}"
+        remedy = f"correct providers and options in the profile, or run: {setup}"
         return CheckResult("runtime", "failed", found, remedy)
     placement = answer.placement if isinstance(answer, Result) else None
     validity = assess_validity({}, {}, placement=placement, providers=target.providers)

@@ -11,6 +11,7 @@ from edgenas.errors import FormatError, RunError, SpaceError, UsageError
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.documents import EVALUATED, EvaluatedSubnets
 from edgenas.pipeline.workspace import Workspace
+from edgenas.shell import format_command
 
 _LEAST_SUBNETS = 10
 _STREAM = 2  # of the run's seed; training, calibration and batch norm have others
@@ -48,7 +49,7 @@ def find_predictor_file(workspace: Workspace) -> Path:
         if path.exists():
             return path
     raise RunError(
-        f"{folder.root}: has no evaluated subnets yet; run: edgenas evaluate --run {folder.root}"
+        f"{folder.root}: has no evaluated subnets yet; run: {format_command('evaluate', '--run', folder.root)}"
         " (a run of imported tables: edgenas import --tables again, with --predictor)"
     )
 
@@ -61,7 +62,7 @@ def load_predictor(workspace: Workspace) -> AccuracyPredictor | ReleasedPredicto
     recorded = EVALUATED.read_as(EvaluatedSubnets, path)
     is_imported = not folder.checkpoint.exists()
     if not is_imported and recorded.inputs_digest != digest_of_inputs(workspace.weights_digest):
-        raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {folder.root}")
+        raise RunError(f"{path}: is of other weights; run: {format_command('evaluate', '--run', folder.root)}")
     return _fit_predictor(workspace, recorded.accuracy)
 
 

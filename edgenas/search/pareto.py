@@ -111,7 +111,7 @@ class Front:
         """Return the architectures in the front's order."""
         return self.space.decode(self.genes)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the front as a JSON document."""
         body: dict[str, Any] = {
             "inputs_digest": self.inputs_digest,
@@ -126,16 +126,16 @@ class Front:
             "latency_ms": self.latency_ms.tolist(),
             "peak_bytes": self.peak_bytes.tolist(),
         }
-        FRONT_SCHEMA.write(path, body)
+        FRONT_SCHEMA.write(Path(path), body)
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Front:
+    def load(cls, path: str | Path, space: SearchSpace) -> Front:
         """Return the front that ``save`` wrote.
 
         Raises FormatError when the file is damaged, RunError when the front belongs to another space.
         """
         try:
-            data = FRONT_SCHEMA.read_as(_FrontData, path)
+            data = FRONT_SCHEMA.read_as(_FrontData, Path(path))
             if data.space != space.short_hash:
                 raise RunError(f"{path}: is of space {data.space}, not of {space.short_hash}; search again")
             genes = space.encode([space.from_id(text) for text in data.architectures])

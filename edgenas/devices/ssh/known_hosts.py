@@ -19,6 +19,7 @@ from typing import Literal
 
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
+from edgenas.shell import format_command
 
 DEFAULT_PORT = 22
 _REVOCATION_LIST = b"SSHKRL\n\0"  # its first bytes
@@ -168,7 +169,7 @@ def check_host_key(host_key: HostKey, name: str) -> None:
         name: The device's name as an argument of commands.
     """
     shown = f"{host_key.host} shows {host_key.type} {host_key.fingerprint}"
-    trust = f"run edgenas device trust {name}"
+    trust = f"run {format_command('device', 'trust')} {name}"
     if host_key.state == "unknown":
         raise DeviceError(
             f"{name}: the host key is not known ({shown}, not found in {host_key.file});"

@@ -18,6 +18,7 @@ from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText, read_bytes, sha256_hex
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
+from edgenas.shell import format_command
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
@@ -295,4 +296,4 @@ def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> st
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
     if target.profile.connection.kind == "local":
         return f"install it: {pip}"
-    return f"install it there (edgenas device setup {target.profile.cli_name}, or {pip})"
+    return f"install it there ({format_command('device', 'setup')} {target.profile.cli_name}, or {pip})"

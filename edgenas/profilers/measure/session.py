@@ -102,7 +102,7 @@ class MeasuringSession:
                     rounds.add(turn, outcome)
 
     def iter_measurements(
-        self, models: Sequence[Path], settings: MeasureSettings | None = None
+        self, models: Sequence[str | Path], settings: MeasureSettings | None = None
     ) -> Generator[Measurement | ModelError, None, None]:
         """Measure model files in order, each in one process, and yield each result as soon as it is there.
 
@@ -116,7 +116,9 @@ class MeasuringSession:
             UsageError: A file cannot be read or the target's runtime does not run it; nothing was run.
             DeviceError: As ``measure``, after every earlier result has been yielded.
         """
-        return self._iter_outcomes(read_model_files(models, self._target), settings or MeasureSettings())
+        return self._iter_outcomes(
+            read_model_files([Path(model) for model in models], self._target), settings or MeasureSettings()
+        )
 
     def _iter_outcomes(
         self, models: Sequence[ModelFile], settings: MeasureSettings
@@ -144,7 +146,7 @@ class MeasuringSession:
                     assert isinstance(answer, Result)
                     yield self._make_measurement(model, answer, hello, settings)
 
-    def compute_outputs(self, model: Path, inputs: Sequence[Array]) -> list[Array]:
+    def compute_outputs(self, model: str | Path, inputs: Sequence[Array]) -> list[Array]:
         """Run a model once and return its outputs.
 
         Args:
