@@ -66,8 +66,7 @@ def read_graph(model: Path | bytes | onnx.ModelProto) -> Graph:
     A symbolic first dimension of an input is taken as 1.
 
     Raises:
-        ModelError: when the file is damaged, keeps weights in another file, or has an input with another unknown
-            dimension.
+        ModelError: when the file is damaged or has an input with another unknown dimension.
     """
     where = str(model) if isinstance(model, Path) else "the model"
     proto = _parse_onnx(read_bytes(model) if isinstance(model, Path) else model, where)
@@ -179,10 +178,7 @@ def _itemsize(element_type: int, owner: str) -> int:
 
 
 def _initializer_shape_and_size(proto: onnx.TensorProto, where: str) -> Tensor:
-    import onnx
 
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
-        raise ModelError(f"{where}: keeps {proto.name!r} in another file; save the model as one file (onnx.save)")
     tensor = Tensor(tuple(proto.dims), _itemsize(proto.data_type, f"{where}: {proto.name!r}"))
     if proto.HasField("raw_data") and tensor.itemsize > 1 and len(proto.raw_data) != tensor.nbytes:
         raise ModelError(

@@ -18,10 +18,13 @@ runtime, providers, provider_options, threads, precision and affinity (numbers o
 - ``import_runtime(request)`` imports the runtime and returns its version.
 - ``make_empty_session(request)`` returns a session that memory is measured above.
 - ``load_session(path, request)`` returns a session of a model file.
-- ``prepare_run(session, seed)`` returns a function that runs the session once.
+- ``describe_inputs(session)`` returns name, numpy type and shape of each input. ``text`` is the type of strings; an
+  open dimension is a name or None.
+- ``prepare_run(session, inputs)`` returns a function that runs the session once on arrays, given by name.
 - ``compute_outputs(session, inputs)`` returns the model's outputs for given arrays.
 - ``library_folder()`` returns the folder of the runtime's library.
-- ``count_provider_nodes(path, request)`` returns how many nodes each provider runs; only where there is a choice.
+- ``count_provider_nodes(path, request, inputs)`` returns how many nodes each provider runs; only where there is a
+  choice.
 
 and these names, where they differ from the defaults:
 
@@ -43,7 +46,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,6 +63,21 @@ OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "ca
 
 class HostGoneError(Exception):
     """Standard input ended: the host is gone."""
+
+
+class RefusedError(Exception):
+    """What a runtime raised about a model. All else is no fault of the model."""
+
+
+@contextlib.contextmanager
+def runtime_refusals() -> Iterator[None]:
+    """Raise what a runtime raises as RefusedError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RefusedError(str(error) or type(error).__name__) from error
 
 
 # -- measuring, in the model's own process ------------------------------------------
@@ -80,12 +98,20 @@ def run_model_and_exit(
         answer = (run_and_store_outputs if request.get("mode") == "outputs" else measure_model)(runtime, request, model)
     except MemoryError as error:
         answer = {"reason": "out of memory", "detail": shorten(error) or "MemoryError"}
+    except RefusedError as error:
+        answer = {"reason": classify_error(runtime, str(error)), "detail": shorten(hide_folder(error, model))}
+    except importlib.import_module("inputs").InputError as error:
+        answer = {"reason": "inputs", "detail": shorten(error)}
     except Exception as error:
-        message = str(error).replace(model["path"], Path(model["path"]).name)
-        answer = {"reason": classify_error(runtime, str(error)), "detail": shorten(message) or type(error).__name__}
+        answer = {"reason": "agent", "detail": shorten(f"{type(error).__name__}: {hide_folder(error, model)}")}
     with open(result, "w") as file:
         json.dump(answer, file)
     os._exit(0)
+
+
+def hide_folder(error: Exception, model: dict[str, Any]) -> str:
+    """Return an error's message with the model's name instead of its path here."""
+    return str(error).replace(model["path"], Path(model["path"]).name)
 
 
 def end_with_parent(parent: int) -> None:
@@ -113,15 +139,22 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     session = runtime.make_empty_session(request)
     if hasattr(runtime, "library_folder"):
         load_library_pages(runtime.library_folder())
-    sampling.relative_half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
+    # Once before, since megabytes of numpy come with these.
+    sampling.relative_half_width([1.0, 2.0])
+    make_model_inputs(runtime, {}, session)
+    arrays = load_given_arrays(request)
     speed_probe = importlib.import_module("speed_probe")
     probe = speed_probe.SpeedProbe() if is_cpu_only(runtime, request) else None
     reset_peak_memory()
     base = read_process_memory("VmHWM")
     before = time.perf_counter_ns()
-    loaded = runtime.load_session(path, request)
+    with runtime_refusals():
+        loaded = runtime.load_session(path, request)
     load_ns = time.perf_counter_ns() - before
-    run = runtime.prepare_run(loaded, SEED)
+    inputs, filled_shapes = make_model_inputs(runtime, request, loaded, arrays)
+    with runtime_refusals():
+        run = runtime.prepare_run(loaded, inputs)
+        run()
     gc.collect()
     gc.disable()
     begun = time.monotonic()
@@ -135,10 +168,11 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     # Kept alive: the process ends sooner when nothing is destroyed.
     request["kept"] = session, loaded, run
     answer: dict[str, Any] = {"peak_bytes": None if base is None or peak is None else max(0, peak - base)}
-    nodes = request["placed"].get(path) or try_count_provider_nodes(runtime, request, path)
+    nodes = request["placed"].get(path) or try_count_provider_nodes(runtime, request, path, inputs)
     return {
         **answer,
         **({} if nodes is None else {"placement": nodes, **unmeasured_memory_fields(runtime, nodes)}),
+        "filled_shapes": filled_shapes,
         "window": window,
         "runs": runs.count,
         "probed_s": round(probe_samples.spent_ns / 1e9, 6) if probe_samples else 0.0,
@@ -151,13 +185,37 @@ def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) 
     }
 
 
+def load_given_arrays(request: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the arrays that the user gives for the inputs, by name; None where they are made up."""
+    path = request.get("inputs", {}).get("arrays")
+    if path is None:
+        return None
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def make_model_inputs(
+    runtime: Any, request: dict[str, Any], session: Any, arrays: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the model's inputs by name, and the shapes of those whose file leaves a dimension open."""
+    module = importlib.import_module("inputs")
+    with runtime_refusals():
+        declared = [module.DeclaredInput(*one) for one in runtime.describe_inputs(session)]
+    shapes = request.get("inputs", {}).get("shapes", {})
+    made: tuple[dict[str, Any], dict[str, Any]] = module.make_inputs(declared, shapes, arrays, SEED)
+    return made
+
+
 def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Run one model once on the arrays of a file and store its outputs in another."""
     import numpy as np
 
     with np.load(model["inputs"], allow_pickle=False) as archive:
         inputs = [archive[f"arr_{number}"] for number in range(len(archive.files))]
-    outputs = runtime.compute_outputs(runtime.load_session(model["path"], request), inputs)
+    with runtime_refusals():
+        outputs = runtime.compute_outputs(runtime.load_session(model["path"], request), inputs)
     np.savez(model["outputs"], *outputs)
     return {"outputs": len(outputs)}
 
@@ -173,14 +231,16 @@ def in_process_providers(runtime: Any) -> Sequence[str]:
     return providers
 
 
-def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
+def try_count_provider_nodes(
+    runtime: Any, request: dict[str, Any], path: str, inputs: dict[str, Any]
+) -> dict[str, int] | None:
     """Return how many nodes each provider runs; None without a choice of providers, empty where counting failed.
 
     Done after the timing, which it would disturb.
     """
     try:
         nodes: dict[str, int] | None = (
-            runtime.count_provider_nodes(path, request) if hasattr(runtime, "count_provider_nodes") else None
+            runtime.count_provider_nodes(path, request, inputs) if hasattr(runtime, "count_provider_nodes") else None
         )
     except Exception:
         return {}

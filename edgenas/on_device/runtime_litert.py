@@ -53,8 +53,10 @@ def library_folder() -> str:
 
 def make_empty_session(request: Mapping[str, Any]) -> Any:
     """Return a session of a model of one operator, run once."""
+    import numpy as np
+
     session = new_interpreter(request, threads=1, model_content=EMPTY)
-    prepare_run(session, 0)()
+    prepare_run(session, {name: np.zeros(shape, dtype) for name, dtype, shape in describe_inputs(session)})()
     return session
 
 
@@ -63,25 +65,45 @@ def load_session(path: str, request: Mapping[str, Any]) -> Any:
     return new_interpreter(request, threads=request["threads"], model_path=path)
 
 
-def prepare_run(session: Any, seed: int) -> Callable[[], Any]:
-    """Return a function without arguments that runs the session once, on the same random inputs each time."""
+def describe_inputs(session: Any) -> list[tuple[str, str, list[Any]]]:
+    """Return name, numpy type and shape of each input; an open dimension is None."""
     import numpy as np
 
-    generator = np.random.default_rng(seed)
-    for declared in session.get_input_details():
-        dtype = np.dtype(declared["dtype"])
-        values = generator.random(declared["shape"], dtype=np.float32)
-        if dtype.kind not in "fiub":
-            raise ValueError(f"input {declared['name']!r} is of {dtype}, which cannot be made up")
-        if dtype in (np.int8, np.uint8):
-            limits = np.iinfo(dtype)
-            values = np.round(values * (limits.max - limits.min) + limits.min)
-        elif dtype.kind != "f":
-            # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-            values = values > 0.5
-        session.set_tensor(declared["index"], values.astype(dtype, copy=False))
+    return [
+        (one["name"], _type_name(np.dtype(one["dtype"])), [None if size < 0 else int(size) for size in _signature(one)])
+        for one in session.get_input_details()
+    ]
+
+
+def _type_name(dtype: Any) -> str:
+    return "text" if dtype.kind == "S" else str(dtype)
+
+
+def _signature(declared: Mapping[str, Any]) -> Any:
+    """Return an input's shape with -1 for open dimensions, which the interpreter takes as 1; old ones lack it."""
+    signature = declared.get("shape_signature", ())
+    return signature if len(signature) else declared["shape"]
+
+
+def prepare_run(session: Any, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+    """Return a function without arguments that runs the session once on these inputs."""
+    set_inputs(session, [inputs[one["name"]] for one in session.get_input_details()])
     run: Callable[[], Any] = session.invoke
     return run
+
+
+def set_inputs(session: Any, inputs: Sequence[Any]) -> None:
+    """Set the inputs in the order of the file, and the open dimensions by their shapes."""
+    declared = session.get_input_details()
+    resized = False
+    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
+        if list(one["shape"]) != list(values.shape) and min(_signature(one), default=0) < 0:
+            session.resize_tensor_input(one["index"], list(values.shape))
+            resized = True
+    if resized:
+        session.allocate_tensors()
+    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
+        session.set_tensor(one["index"], values)
 
 
 def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -89,8 +111,7 @@ def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
     declared = session.get_input_details()
     if len(declared) != len(inputs):
         raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
-    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
-        session.set_tensor(one["index"], values)
+    set_inputs(session, inputs)
     session.invoke()
     return [session.get_tensor(one["index"]) for one in session.get_output_details()]
 

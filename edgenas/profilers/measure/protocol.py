@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -15,13 +15,13 @@ from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
-from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.files import read_bytes, sha256_hex
+from edgenas.errors import DeviceError, ModelError
+from edgenas.profilers.measure.model_files import ModelFile
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
-AGENT_FILES = (_AGENT, "board.py", "speed_probe.py", "sampling.py")
+AGENT_FILES = (_AGENT, "board.py", "inputs.py", "speed_probe.py", "sampling.py")
 # By the reason of a failure: what happened, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),
@@ -109,7 +109,7 @@ class Failed:
 
     kind: Literal["failed"]
     id: Count
-    reason: Literal["refused", "too old", "crashed", "timeout", "out of memory"]
+    reason: Literal["refused", "too old", "crashed", "timeout", "out of memory", "inputs", "agent"]
     detail: str
     device_s: Amount = 0.0
     conditions_before: Conditions | None = None
@@ -134,6 +134,7 @@ class Result:
     probe_ms: tuple[Milliseconds, ...] = ()
     running_s: Amount = 0.0
     placement: Mapping[ShortText, Count] | None = None
+    filled_shapes: Mapping[ShortText, tuple[Count, ...]] = field(default_factory=dict)
     energy_mj: Number | None = None
     energy_rail: ShortText | None = None
     memory_reason: ShortText | None = None
@@ -206,38 +207,6 @@ def _answer_adapter(result: Any) -> Any:
 # -- requests ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model file that was read once, with the SHA-256 of its content."""
-
-    path: Path
-    sha256: str
-
-    @property
-    def remote_name(self) -> str:
-        """The file's name on a device."""
-        return f"{self.sha256}{self.path.suffix}"
-
-
-def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
-    """Read model files and check that the target's runtime can run them.
-
-    Raises:
-        UsageError: for an unknown runtime, a file that the runtime does not run,
-            an empty file, or a file that cannot be read.
-    """
-    suffix = load_runtime(target.runtime, "nothing is known about runtime").suffix
-    models = []
-    for path in paths:
-        if path.suffix != suffix:
-            raise UsageError(f"{path}: {target.runtime} runs files ending in {suffix}; export the model as one")
-        data = read_bytes(path)
-        if not data:
-            raise UsageError(f"{path}: is empty; export the model again")
-        models.append(ModelFile(path, sha256_hex(data)))
-    return models
-
-
 def encode_request(target: Target, **fields: Any) -> bytes:
     """Return a request as the agent's standard input: how models are run on a target, and ``fields``."""
     request = {
@@ -278,6 +247,12 @@ def device_error(answer: Unable, where: str, target: Target, python: str) -> Dev
 def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
     """Return the error for a model that could not be run, with the remedy."""
     runtime = target.runtime
+    if answer.reason == "inputs":
+        return ModelError(f"{model.path}: {one_line(answer.detail)}")
+    if answer.reason == "agent":
+        return ModelError(
+            f"{model.path}: cannot be run, by a fault of edgenas ({one_line(answer.detail)}); please report it"
+        )
     happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
         checker=load_runtime(runtime).checker,
