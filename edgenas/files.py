@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import reprlib
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +57,22 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a regular file. Raises UsageError when it is absent or unreadable."""
+    check_regular_file(path)
     try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is no regular file; give a file")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_regular_file(path: Path) -> None:
+    """Raise UsageError for a file that is absent, a folder, or one that reading may wait for, such as a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise UsageError(f"{path}: is {kind}; give a file")
 
 
 def sha256_hex(data: bytes) -> str:

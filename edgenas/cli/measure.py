@@ -17,7 +17,7 @@ from edgenas.cli.common import (
     ThreadsOption,
     print_json,
 )
-from edgenas.errors import InterruptedByUserError, ModelError
+from edgenas.errors import InterruptedByUserError, ModelError, UnusableModelsError
 
 if TYPE_CHECKING:
     from edgenas.devices import DeviceProfile
@@ -55,15 +55,21 @@ def command(
     from edgenas.profilers import ModelInputs
 
     given = ModelInputs.parse(shapes or [], inputs)
-    measured = _measure_with_progress(models, load_profile(device), runtime, precision, threads, given)
+    try:
+        measured = _measure_with_progress(models, load_profile(device), runtime, precision, threads, given)
+    except UnusableModelsError as error:
+        if json:
+            print_json({"models": [], "errors": list(error.problems)})
+        raise
+    number = len(measured.outcomes)
     if json:
         print_json(build_document(measured.outcomes, measured.targets, compare))
-    elif measured.results or 0 < len(measured.errors) < len(measured.outcomes):
+    elif measured.results or (measured.errors and number > 1):
         print_outcomes(measured.outcomes, measured.targets, compare)
     if isinstance(measured.stopped_by, KeyboardInterrupt):
         raise InterruptedByUserError("interrupted; what was measured until then is shown, the same command begins anew")
-    if measured.results and measured.stopped_by is None and measured.errors:
-        raise ModelError(f"{len(measured.errors)} of {len(measured.outcomes)} models failed; see above")
+    if measured.errors and number > 1 and measured.stopped_by is None:
+        raise ModelError(f"{len(measured.errors)} of {number} models failed; see above")
     measured.raise_for_errors()
     if all(result.rejection_reasons for result in measured.results.values()):
         raise typer.Exit(NOT_MEASURABLE)

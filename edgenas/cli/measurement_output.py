@@ -36,7 +36,7 @@ def _read_model_dict(path: Path, outcome: Outcome, target: Target) -> dict[str, 
     common: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": count_file_bytes(path)}
     if not isinstance(outcome, MeasurementResult):
         return {**common, "error": "interrupted before it" if outcome is None else str(outcome)}
-    graph = _try_read_graph_summary(path)
+    graph = _try_read_graph_summary(path, outcome)
     if graph is not None:
         counts = {"macs": graph.macs, "params": graph.params, "activation_bytes": graph.activation_bytes}
         common["graph"] = {**counts, "operators_without_macs": graph.unsupported}
@@ -62,7 +62,8 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)
             print(f"{path}: runs at two speeds, {speeds}: compare models in one call")
-    print(f"conditions: {format_conditions(list(results.values()))}")
+    if results:
+        print(f"conditions: {format_conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
             print(f"failed: {outcome}")
@@ -84,24 +85,24 @@ def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
         str(len(outcome.measurements)),
         format_peak_bytes(outcome.peak_bytes),
         format_bytes(count_file_bytes(path)),
-        _read_macs_text(path),
+        _read_macs_text(path, outcome),
         outcome.validity.status,
     ]
 
 
-def _read_macs_text(path: Path) -> str:
-    graph = _try_read_graph_summary(path)
+def _read_macs_text(path: Path, result: MeasurementResult) -> str:
+    graph = _try_read_graph_summary(path, result)
     if graph is None:
         return ""
     return f"{graph.macs / 1e6:.1f} M" + (" + unknown" if graph.unsupported else "")
 
 
-def _try_read_graph_summary(path: Path) -> GraphSummary | None:
-    """Return the costs of a file by its graph; None for a kind that cannot be read."""
+def _try_read_graph_summary(path: Path, result: MeasurementResult) -> GraphSummary | None:
+    """Return the costs of a file by its graph, at the shapes that it was run with; None where it cannot be read."""
     from edgenas.runtimes import runtime_of_suffix
 
     runtime = runtime_of_suffix(path.suffix.lower())
-    return None if runtime is None else runtime.summarise_graph(path)
+    return None if runtime is None else runtime.summarise_graph(path, result.filled_shapes)
 
 
 def format_conditions(results: Sequence[MeasurementResult]) -> str:

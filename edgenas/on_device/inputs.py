@@ -5,15 +5,19 @@ Python 3.8, standard library and numpy only; never imports edgenas.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEXT = "text"
-NUMBERS = ("float16", "float32", "float64", "bool",
-           "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")  # fmt: skip
-# The first dimension of an image, of rank 4, is the batch; others are known by their names.
+# 8-bit integers are pixels or quantized numbers and may take all values.
+BYTES = ("int8", "uint8")
+NUMBERS = ("bool", "float16", "float32", "float64", *BYTES, "int16", "int32", "int64", "uint16", "uint32", "uint64")
+BATCH_NAME = re.compile(r"[\w.]*batch[\w.]*|n|b|bs", re.IGNORECASE)
+# The first dimension of an image, of rank 4, is the batch, unless it has a name that says something else. Exporters
+# give names with a number where they know none: s0, unk__610, input_dynamic_axes_1.
 IMAGE_RANK = 4
-BATCH_NAMES = ("n", "b", "bs")
+NO_NAME = re.compile(r".*\d.*|\W*")
 
 
 class InputError(ValueError):
@@ -26,17 +30,23 @@ class DeclaredInput:
     Attributes:
         name: its name.
         dtype: the name of its numpy type, ``TEXT``, or the runtime's name of another type.
-        shape: its dimensions: a size, or a name or None for an open one.
+        shape: its dimensions: a size, or a name or None for an open one. None where not even the rank is known.
     """
 
-    def __init__(self, name: str, dtype: str, shape: Sequence[Any]) -> None:
-        self.name, self.dtype, self.shape = name, dtype, list(shape)
+    def __init__(self, name: str, dtype: str, shape: Sequence[Any] | None) -> None:
+        self.name, self.dtype = name, dtype
+        self.shape = None if shape is None else list(shape)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file leaves the rank or a dimension open."""
+        return self.shape is None or not all(isinstance(size, int) for size in self.shape)
 
 
 def make_inputs(
     declared: Sequence[DeclaredInput], shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Any] | None, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Return an array for each input, and the shapes of those whose file leaves a dimension open.
+    """Return an array for each input, and the shapes of those whose file leaves dimensions open, by printable names.
 
     Args:
         declared: the model's inputs.
@@ -45,7 +55,8 @@ def make_inputs(
         seed: of the made up numbers.
 
     Raises:
-        InputError: where a dimension is open and no batch, and for what was given and does not fit.
+        InputError: where a dimension is open and no batch, for text that was not given, and for what was given and
+            does not fit.
     """
     import numpy as np
 
@@ -56,15 +67,16 @@ def make_inputs(
     generator = np.random.default_rng(seed)
     inputs, filled = {}, {}
     for one in declared:
+        if one.dtype != TEXT and one.dtype not in NUMBERS:
+            raise InputError(f"input {one.name!r} takes {one.dtype}, which cannot be given; export it with numbers")
         if arrays is None:
-            shape = resolve_shape(one, shapes.get(one.name))
-            inputs[one.name] = make_array(one, shape, generator)
+            inputs[one.name] = make_array(one, resolve_shape(one, shapes.get(one.name)), generator)
         elif one.name in arrays:
             inputs[one.name] = check_array(one, arrays[one.name])
         else:
             raise InputError(f"input {one.name!r} is not among the given arrays; add it to the file of --inputs")
-        if not all(is_size(size) for size in one.shape) or list(inputs[one.name].shape) != one.shape:
-            filled[one.name] = list(inputs[one.name].shape)
+        if one.is_open:
+            filled[repr(one.name)[1:-1]] = list(inputs[one.name].shape)
     return inputs, filled
 
 
@@ -73,41 +85,41 @@ def resolve_shape(one: DeclaredInput, given: Sequence[int] | None) -> list[int]:
     if given is not None:
         check_shape(one, given)
         return list(given)
-    shape = list(one.shape)
-    if shape and not is_size(shape[0]) and is_batch(one):
-        shape[0] = 1
+    if one.shape is None:
+        raise InputError(
+            f"input {one.name!r} has no known rank; give its shape: --shape {one.name}=1x3x224x224, say, or"
+            f" --shape {one.name}=scalar"
+        )
+    shape = [1 if is_batch(one.shape, place) else size for place, size in enumerate(one.shape)]
+    example = "x".join(str(size) if isinstance(size, int) else "SIZE" for size in shape)
     for place, size in enumerate(shape):
-        if not is_size(size):
-            kind = f"dimension {size!r}" if isinstance(size, str) else "dimension"
-            example = "x".join(str(size) if is_size(size) else "SIZE" for size in shape)
+        where = f"at place {place} of {format_shape(one.shape)}"
+        if size == 0:
+            raise InputError(f"input {one.name!r} has a dimension of size 0 {where}; export it with fixed sizes")
+        if not isinstance(size, int):
+            name = "" if size is None else f" {size!r}"
             raise InputError(
-                f"input {one.name!r} has an open {kind} at place {place} of {format_shape(one.shape)};"
-                f" give its shape: --shape {one.name}={example}"
+                f"input {one.name!r} has an open dimension{name} {where}; give its shape: --shape {one.name}={example}"
             )
     return shape
 
 
-def is_size(size: Any) -> bool:
-    """Return whether a dimension is a size above zero."""
-    return isinstance(size, int) and size > 0
-
-
-def is_batch(one: DeclaredInput) -> bool:
-    """Return whether the first dimension, which is open, is known to be the batch."""
-    name = one.shape[0]
-    if isinstance(name, str) and name:
-        return "batch" in name.lower() or name.lower() in BATCH_NAMES
-    return len(one.shape) == IMAGE_RANK
+def is_batch(shape: Sequence[Any], place: int) -> bool:
+    """Return whether a dimension is open and known to be the batch."""
+    name = shape[place]
+    if isinstance(name, int):
+        return False
+    if name is not None and BATCH_NAME.fullmatch(name):
+        return True
+    return place == 0 and len(shape) == IMAGE_RANK and (name is None or bool(NO_NAME.fullmatch(name)))
 
 
 def check_shape(one: DeclaredInput, shape: Sequence[int]) -> None:
     """Raise InputError for a shape that contradicts the declared one."""
-    # A file that declares no dimensions may take any: an unknown rank looks like a scalar.
-    fits = len(shape) == len(one.shape) and all(
-        not is_size(size) or size == own
-        for size, own in zip(one.shape, shape)  # noqa: B905 - Python 3.8 knows no strict
-    )
-    if one.shape and not fits:
+    if one.shape is None:
+        return
+    pairs = zip(one.shape, shape)  # noqa: B905 - Python 3.8 knows no strict
+    if len(shape) != len(one.shape) or any(isinstance(size, int) and size != given for size, given in pairs):
         raise InputError(
             f"input {one.name!r} has shape {format_shape(one.shape)}, but got {format_shape(shape)}; give one that fits"
         )
@@ -124,21 +136,23 @@ def check_array(one: DeclaredInput, array: Any) -> Any:
 
 
 def make_array(one: DeclaredInput, shape: Sequence[int], generator: Any) -> Any:
-    """Return random numbers for an input: 0 to 1, all of an 8-bit integer's range, or 0 and 1 for other integers."""
+    """Return random numbers for an input: 0 to 1, all of an 8-bit integer's range, or 0 and 1 for other integers.
+
+    Nothing of another type is made first: it would count as the model's memory.
+    """
     import numpy as np
 
-    if one.dtype not in NUMBERS:
-        raise InputError(f"input {one.name!r} takes {one.dtype}, which cannot be made up; give it: --inputs FILE.npz")
-    values = np.asarray(generator.random(shape, dtype=np.float32))
-    if one.dtype in ("int8", "uint8"):
-        limits = np.iinfo(one.dtype)
-        values = np.round(values * (limits.max - limits.min) + limits.min)
-    elif not one.dtype.startswith("float"):
+    if one.dtype == TEXT:
+        raise InputError(f"input {one.name!r} takes text, which cannot be made up; give it: --inputs FILE.npz")
+    if one.dtype.startswith("float"):
+        array = generator.random(shape, dtype="float32" if one.dtype == "float16" else one.dtype)
+    else:
         # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-        values = values > 0.5
-    return np.asarray(values).astype(one.dtype, copy=False)
+        low, high = (np.iinfo(one.dtype).min, np.iinfo(one.dtype).max) if one.dtype in BYTES else (0, 1)
+        array = generator.integers(low, high, shape, one.dtype, endpoint=True)
+    return np.asarray(array, one.dtype)
 
 
 def format_shape(shape: Sequence[Any]) -> str:
     """Return a shape as text, with ? for an open dimension without a name."""
-    return "x".join("?" if size is None or size == -1 else str(size) for size in shape) or "none"
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"

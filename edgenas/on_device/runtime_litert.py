@@ -69,20 +69,23 @@ def describe_inputs(session: Any) -> list[tuple[str, str, list[Any]]]:
     """Return name, numpy type and shape of each input; an open dimension is None."""
     import numpy as np
 
-    return [
-        (one["name"], _type_name(np.dtype(one["dtype"])), [None if size < 0 else int(size) for size in _signature(one)])
-        for one in session.get_input_details()
-    ]
+    described = []
+    for one in session.get_input_details():
+        dtype = np.dtype(one["dtype"])
+        shape = [None if size < 0 else int(size) for size in shape_signature(one)]
+        described.append((one["name"], "text" if dtype.kind == "S" else str(dtype), shape))
+    return described
 
 
-def _type_name(dtype: Any) -> str:
-    return "text" if dtype.kind == "S" else str(dtype)
-
-
-def _signature(declared: Mapping[str, Any]) -> Any:
+def shape_signature(declared: Mapping[str, Any]) -> Sequence[int]:
     """Return an input's shape with -1 for open dimensions, which the interpreter takes as 1; old ones lack it."""
-    signature = declared.get("shape_signature", ())
+    signature: Sequence[int] = declared.get("shape_signature", ())
     return signature if len(signature) else declared["shape"]
+
+
+def is_open(declared: Mapping[str, Any]) -> bool:
+    """Return whether the file leaves a dimension open, or says none: then the rank may be open."""
+    return min(shape_signature(declared), default=-1) < 0
 
 
 def prepare_run(session: Any, inputs: Mapping[str, Any]) -> Callable[[], Any]:
@@ -93,16 +96,15 @@ def prepare_run(session: Any, inputs: Mapping[str, Any]) -> Callable[[], Any]:
 
 
 def set_inputs(session: Any, inputs: Sequence[Any]) -> None:
-    """Set the inputs in the order of the file, and the open dimensions by their shapes."""
+    """Set the inputs in the order of the file, and open shapes to theirs."""
     declared = session.get_input_details()
-    resized = False
-    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
-        if list(one["shape"]) != list(values.shape) and min(_signature(one), default=0) < 0:
+    pairs = list(zip(declared, inputs))  # noqa: B905 - Python 3.8 knows no strict
+    for one, values in pairs:
+        if is_open(one) and list(one["shape"]) != list(values.shape):
             session.resize_tensor_input(one["index"], list(values.shape))
-            resized = True
-    if resized:
+    if any(map(is_open, declared)):
         session.allocate_tensors()
-    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
+    for one, values in pairs:
         session.set_tensor(one["index"], values)
 
 
@@ -145,12 +147,17 @@ def cpu_options(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def new_interpreter(request: Mapping[str, Any], threads: int, **model: Any) -> Any:
-    """Return an interpreter that is ready to run."""
+    """Return an interpreter that is ready to run, or whose open shapes must be set before."""
     _, module = import_library()
     resolver = "AUTO" if cpu_options(request).get("xnnpack", True) else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     if resolver != "AUTO":
         resolvers = getattr(module, "OpResolverType", None) or module.experimental.OpResolverType
         model["experimental_op_resolver_type"] = getattr(resolvers, resolver)
     session = module.Interpreter(num_threads=threads, **model)
-    session.allocate_tensors()
+    try:
+        session.allocate_tensors()
+    except RuntimeError:
+        # The network may not fit the sizes that are taken for open ones.
+        if not any(map(is_open, session.get_input_details())):
+            raise
     return session

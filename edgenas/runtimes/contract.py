@@ -119,6 +119,7 @@ class Runtime(ABC):
         script_import: the line of a bundle's script that imports the runtime.
         script_body: the lines that set ``logits`` from ``image``, by the model file below the path ``HERE``.
         leaves_layers_in_float: an integer file may have layers in float that nobody named.
+        file_start: the first bytes of its files, where these are those of an archive, as of zip; else empty.
         checker: words for messages that name a program which checks a file, such as `` with onnx.checker``.
     """
 
@@ -135,6 +136,7 @@ class Runtime(ABC):
     script_import: ClassVar[str]
     script_body: ClassVar[str]
     leaves_layers_in_float: ClassVar[bool] = False
+    file_start: ClassVar[bytes] = b""
     checker: ClassVar[str] = ""
 
     def __repr__(self) -> str:
@@ -236,8 +238,13 @@ class Runtime(ABC):
         """Return the precision of a file, of those that are no variant; None where edgenas cannot tell."""
         return None
 
-    def summarise_graph(self, path: Path) -> GraphSummary | None:
-        """Return a file's operators, MACs and memory by its graph; None where edgenas cannot read it."""
+    def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
+        """Return a file's operators, MACs and memory by its graph; None where edgenas cannot read it.
+
+        Args:
+            path: the file.
+            shapes: those of inputs whose file leaves dimensions open.
+        """
         return None
 
     @final

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.errors import MissingExtraError, ModelError
-from edgenas.runtimes.contract import Precision, Runtime, SourceModel
+from edgenas.runtimes.contract import ModelParts, Precision, Runtime, SourceModel
 from edgenas.runtimes.interface import ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
@@ -78,6 +79,17 @@ logits = interpreter.get_tensor(result["index"])[0]"""
         from edgenas.export.tflite.metadata import has_other_labels
 
         return has_other_labels(model, labels)
+
+    def read_parts(self, path: Path, model: bytes) -> ModelParts:
+        from edgenas.export.tflite.layers import DAMAGE, shape_of
+
+        try:
+            graph = self.load(model).root.Subgraphs(0)
+            inputs = [graph.Tensors(graph.Inputs(place)) for place in range(graph.InputsLength())]
+            unranked = [one.Name().decode() for one in inputs if not one.HasRank() and not len(shape_of(one))]
+        except (*DAMAGE, MissingExtraError):
+            return ModelParts()
+        return ModelParts(unranked=tuple(unranked))
 
     def read_precision(self, model: bytes) -> str | None:
         from edgenas.export.tflite.layers import DAMAGE

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 _TENSORRT = "TensorrtExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _FOR_TENSORRT = Precision("int8-tensorrt", True, variant_of="int8", made_for="tensorrt", provider=_TENSORRT)
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+# Operators that compute with integers, or convert to or from them.
+_INTEGER_OPERATORS = re.compile(
+    "QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|ConvInteger|MatMulInteger.*"
+)
 
 
 class OnnxRuntime(Runtime):
@@ -132,11 +136,11 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         except DecodeError:
             return None
 
-    def summarise_graph(self, path: Path) -> GraphSummary | None:
+    def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
         from edgenas.graph import summarise_model
 
         try:
-            return summarise_model(path)
+            return summarise_model(path, shapes)
         except ModelError:
             return None
 
@@ -157,22 +161,30 @@ logits = session.run(None, {entry.name: images})[0][0]"""
 
 
 def _precision(graph: Any) -> str:
-    """Return int8 for a file that converts to or from integers, fp16 if weights are halves."""
+    """Return int8 for a file that computes in integers, fp16 if weights are halves."""
     import onnx
 
-    if any(node.op_type in _CONVERSIONS for node in graph.node):
+    if any(_INTEGER_OPERATORS.fullmatch(node.op_type) for node in graph.node):
         return "int8"
     return "fp16" if onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.initializer} else "fp32"
 
 
 def _file_beside(model: Path, location: str) -> Path:
-    """Return the file that a model names; raise UsageError where it is missing or outside of the model's folder."""
-    file = model.parent / location
-    folder = model.parent.resolve()
-    if "\0" in location or not file.resolve().is_relative_to(folder) or Path(location).is_absolute():
-        raise UsageError(f"{model}: names {location[:200]!r} outside of its folder; save it with its weights beside it")
-    if not file.is_file():
-        raise UsageError(f"{model}: names {location[:200]!r}, which is not beside it; copy that file there, too")
+    """Return the file that a model names; raise UsageError where it is missing or outside of the model's folder.
+
+    A model that is a link may have it in the folder of the file that the link leads to.
+    """
+    name = location[:200]
+    folders = (model.parent.resolve(), model.resolve().parent)
+    try:
+        file = (model.parent / location).resolve()
+        is_there = file.is_file()
+    except (OSError, ValueError, RuntimeError):  # no path: too long, a NUL, links in a circle
+        raise UsageError(f"{model}: names {name!r}, which is no file; export the model again") from None
+    if not any(map(file.is_relative_to, folders)):
+        raise UsageError(f"{model}: names {name!r} outside of its folder; save it with its weights beside it")
+    if not is_there:
+        raise UsageError(f"{model}: names {name!r}, which is not beside it; copy that file there, too")
     return file
 
 

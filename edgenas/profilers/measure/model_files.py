@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +13,21 @@ from typing import Any
 import numpy as np
 
 from edgenas.devices import Device, Target
-from edgenas.errors import UsageError
-from edgenas.files import read_bytes, sha256_hex, write_bytes
-from edgenas.runtimes import load_runtime, runtime_of_suffix
+from edgenas.errors import UnusableModelsError, UsageError
+from edgenas.files import check_regular_file, read_bytes, sha256_hex, write_bytes
+from edgenas.runtimes import Runtime, load_runtime, runtime_of_suffix
 
-# The first bytes of what is taken for a model by its name only, and what it is. A device's runtime refuses the rest.
+# The beginnings of what is taken for a model by its name only, and what it is. A device's runtime refuses the rest.
 _FOREIGN = (
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the model; run git lfs pull"),
-    (b"PK\x03\x04", "is a zip archive, such as a PyTorch checkpoint; unpack it, or export the model"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
-    (b"<", "is a text in XML or HTML, such as an error page that was downloaded; download it again"),
-    (b"\x89HDF", "is an HDF5 file; export the model"),
+    (rb"version https://git-lfs", "is a pointer of Git LFS, not the model; run git lfs pull"),
+    (rb"PK[\x03\x05]", "is a zip archive, such as a PyTorch checkpoint; unpack it, or export the model"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "is compressed; unpack it"),
+    (rb"\s*<[!?a-zA-Z]", "is a text in HTML or XML, such as an error page that was downloaded; download it again"),
+    (rb"\x89HDF", "is an HDF5 file, such as a Keras model; export the model"),
 )
 _MAX_DIMENSIONS = 16
-_MAX_INPUT_NUMBERS = 2**28  # a gigabyte in float32
+_MAX_INPUT_NUMBERS = 2**28
+_MAX_ARRAY_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,16 @@ class ModelInputs:
     """What models are given; by default what can be made up.
 
     Attributes:
-        shapes: The shapes of inputs whose file leaves dimensions open, by name.
+        shapes: The shapes of inputs whose file leaves dimensions open, by name; empty for a single number.
         file: An .npz file with an array for each input, by name; None to make up numbers.
 
     Raises:
-        UsageError: A shape is no shape, the file cannot be read, or both give an input.
+        UsageError: A shape is no shape, the file cannot be read, or both are given.
+
+    Example:
+        >>> from edgenas import ModelInputs
+        >>> ModelInputs.parse(["image=1x3x224x224"]).shapes
+        {'image': (1, 3, 224, 224)}
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -44,8 +52,7 @@ class ModelInputs:
 
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
-            sizes = np.array(shape, dtype=object)
-            if len(shape) > _MAX_DIMENSIONS or min(shape, default=1) < 1 or int(sizes.prod()) > _MAX_INPUT_NUMBERS:
+            if len(shape) > _MAX_DIMENSIONS or min(shape, default=1) < 1 or math.prod(shape) > _MAX_INPUT_NUMBERS:
                 raise UsageError(
                     f"the shape of input {name!r} must have at most {_MAX_DIMENSIONS} sizes above 0 and"
                     f" {_MAX_INPUT_NUMBERS} numbers, but is {'x'.join(map(str, shape))}"
@@ -57,11 +64,11 @@ class ModelInputs:
 
     @classmethod
     def parse(cls, shapes: Sequence[str], file: Path | None = None) -> ModelInputs:
-        """Return the inputs of texts such as ``image=1x3x224x224``; raise UsageError for any other text."""
+        """Return the inputs of texts such as ``image=1x3x224x224`` or ``scale=scalar``; UsageError for others."""
         parsed: dict[str, tuple[int, ...]] = {}
         for text in shapes:
             name, _, sizes = text.rpartition("=")
-            numbers = sizes.split("x")
+            numbers = [] if sizes == "scalar" else sizes.split("x")
             if not name or not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
                 raise UsageError(f"--shape must be like image=1x3x224x224, but got {text!r}")
             if name in parsed:
@@ -78,18 +85,23 @@ class ModelInputs:
 
 
 def _check_arrays(path: Path) -> None:
-    """Raise UsageError for a file that is no archive of arrays without pickled objects."""
+    """Raise UsageError for a file that is no archive of arrays, holds Python objects, or is too large."""
+    check_regular_file(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in archive.files if archive[name].size > _MAX_INPUT_NUMBERS]
+            size = sum(member.file_size for member in archive.zip.infolist())
+            fits = size <= _MAX_ARRAY_BYTES
+            are_arrays = not fits or all(isinstance(archive[name], np.ndarray) for name in archive.files)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}); give an .npz file") from None
     except Exception:  # numpy raises what its parsers raise
+        are_arrays, fits = False, True
+    if not fits:
+        raise UsageError(f"{path}: has {size} bytes of arrays, but at most {_MAX_ARRAY_BYTES} can be given; give less")
+    if not are_arrays:
         raise UsageError(
-            f"{path}: is no archive of arrays; write it with numpy.savez, an array for each input by its name"
-        ) from None
-    if names:
-        raise UsageError(f"{path}: {names[0]!r} has more than {_MAX_INPUT_NUMBERS} numbers; give a smaller array")
+            f"{path}: must hold arrays of numbers or text; write it with numpy.savez, an array for each input by name"
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,7 @@ class ModelFile:
         content: What is sent instead of the file: it names the files beside it as they are called on a device.
             None where there are none.
         parts: The files beside it, by their names on a device.
-        unranked: Inputs of unknown rank.
+        unranked: Names of inputs whose rank is not known.
     """
 
     path: Path
@@ -127,46 +139,38 @@ class ModelFile:
         return device.push(path, self.remote_name, self.sha256)
 
 
-def read_model_files(paths: Sequence[Path], target: Target, inputs: ModelInputs | None = None) -> list[ModelFile]:
+def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     """Read model files and check that the target's runtime can run them.
 
     Raises:
-        UsageError: For an unknown runtime, and for files that are no models of that runtime, that cannot be read or
-            whose other files are missing; all of them are named.
+        UnusableModelsError: For files that are no models of that runtime, that cannot be read or whose other files
+            are missing.
+        UsageError: For an unknown runtime.
     """
-    load_runtime(target.runtime, "nothing is known about runtime")
+    runtime = load_runtime(target.runtime, "nothing is known about runtime")
     files: dict[Path, ModelFile] = {}
-    problems: dict[str, None] = {}
+    problems = []
     for path in dict.fromkeys(paths):
         try:
-            files[path] = _read_model_file(path, target, inputs or ModelInputs())
+            files[path] = _read_model_file(path, runtime)
         except UsageError as error:
-            problems[str(error)] = None
-    if len(problems) > 1:
-        raise UsageError(f"{len(problems)} files cannot be measured: {'. '.join(problems)}")
+            problems.append(str(error))
     if problems:
-        raise UsageError(next(iter(problems)))
+        raise UnusableModelsError(problems)
     return [files[path] for path in paths]
 
 
-def _read_model_file(path: Path, target: Target, inputs: ModelInputs) -> ModelFile:
-    runtime = load_runtime(target.runtime)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the model file in it")
+def _read_model_file(path: Path, runtime: Runtime) -> ModelFile:
+    check_regular_file(path)
     if path.suffix.lower() != runtime.suffix:
-        raise UsageError(f"{path}: {target.runtime} runs files ending in {runtime.suffix}; export the model as one")
+        raise UsageError(f"{path}: {runtime.name} runs files ending in {runtime.suffix}; export the model as one")
     data = read_bytes(path)
     if not data:
         raise UsageError(f"{path}: is empty; export the model again")
     for start, problem in _FOREIGN:
-        if data.startswith(start):
+        if re.match(start, data) and not (runtime.file_start and data.startswith(runtime.file_start)):
             raise UsageError(f"{path}: {problem}")
     parts = runtime.read_parts(path, data)
-    missing = [name for name in parts.unranked if name not in inputs.shapes and inputs.file is None]
-    if missing:
-        raise UsageError(
-            f"{path}: input {missing[0]!r} has no known rank; give its shape: --shape {missing[0]}=1x3x224x224, say"
-        )
     if not parts.locations:
         return ModelFile(path, sha256_hex(data), unranked=parts.unranked)
     names = {location: f"{_sha256_of_file(file)}.data" for location, file in parts.locations.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgenas.devices import DeviceProfile, Target
-from edgenas.errors import DeviceError, ModelError, UsageError
+from edgenas.errors import DeviceError, ModelError, UnusableModelsError, UsageError
 from edgenas.files import read_bytes
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.model_files import ModelInputs
@@ -183,8 +183,8 @@ def measure_models(
         The outcome and the target of each file.
 
     Raises:
-        UsageError: before anything is measured, for a file that cannot be read or that no runtime of the profile
-            runs, and for options beside a target.
+        UnusableModelsError: before anything is measured, for files that cannot be read, that no runtime of the
+            profile runs or that are of another precision, and for options beside a target.
 
     Example:
         >>> import tempfile
@@ -199,18 +199,45 @@ def measure_models(
         ['model.onnx: 0.3 ms']
     """
     paths = list(dict.fromkeys(map(Path, models)))
-    targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
-    groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
-    # All files are checked before the first is measured.
-    rounds = {target: _make_rounds(group, target, settings, inputs, on_process) for target, group in groups.items()}
+    problems: list[str] = []  # of all files, before the first is measured
+    groups: dict[Target, list[Path]] = {}
+    targets: dict[Path, Target] = {}
+    for path in paths:
+        try:
+            target = _choose_target(path, device, runtime, precision, threads)
+            groups.setdefault(target, []).append(path)
+            is_given = isinstance(device, Target)
+            targets[path] = target if is_given else _with_precision_of_file(path, target, precision)
+        except UsageError as error:
+            problems.append(str(error))
+    rounds: dict[Target, MeasuringRounds] = {}
+    for target, group in groups.items():
+        try:
+            rounds[target] = _make_rounds(group, target, settings, inputs, on_process)
+        except UnusableModelsError as error:
+            problems += error.problems
+    if problems:
+        raise UnusableModelsError(problems)
     on_start(sum(len(each.next_turns()) for each in rounds.values()))
     stopped_by = _measure_until_error(rounds)
     outcomes: dict[Path, Outcome] = dict.fromkeys(paths)
     for target, each in rounds.items():
         outcomes.update(zip(groups[target], each.outcomes(), strict=True))
+    outcomes = {path: _with_target(outcome, targets[path]) for path, outcome in outcomes.items()}
     if isinstance(stopped_by, DeviceError):
         outcomes = {path: stopped_by if outcome is None else outcome for path, outcome in outcomes.items()}
     return MeasuredModels(outcomes, targets, stopped_by)
+
+
+def _with_target(outcome: Outcome, target: Target) -> Outcome:
+    """Return an outcome whose measurements name this target: files of several precisions are measured together."""
+    if not isinstance(outcome, MeasurementResult) or outcome.target == target.to_dict():
+        return outcome
+    measurements, rejected = (
+        tuple(replace(one, target=target.to_dict()) for one in each)
+        for each in (outcome.measurements, outcome.rejected)
+    )
+    return MeasurementResult(measurements, rejected)
 
 
 def _measure_until_error(rounds: Mapping[Target, MeasuringRounds]) -> DeviceError | KeyboardInterrupt | None:
@@ -239,15 +266,15 @@ def _choose_target(
     fitting = [name for name in device.runtimes if is_runtime(name) and load_runtime(name).suffix == suffix]
     if runtime is None and fitting and target.runtime not in fitting:
         target = Target(device, fitting[0], precision, threads)
-    return _with_precision_of_file(model, target, precision)
+    return target
 
 
 def _with_precision_of_file(model: Path, target: Target, asked: str | None) -> Target:
     """Return the target with the file's precision; raise UsageError where another one was asked for."""
     runtime = load_runtime(target.runtime) if is_runtime(target.runtime) else None
-    if runtime is None or runtime.suffix != model.suffix.lower() or not model.is_file():
+    if runtime is None or runtime.suffix != model.suffix.lower():
         return target  # refused later
-    if target.providers[:1] and target.providers[0] in runtime.precision_providers:
+    if target.providers[0] in runtime.precision_providers:
         return target
     found = runtime.read_precision(read_bytes(model))
     if asked is not None and found not in (None, asked):

@@ -21,10 +21,12 @@ from edgenas.runtimes import Runtime, is_runtime, load_runtime
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
-AGENT_FILES = (_AGENT, "board.py", "inputs.py", "speed_probe.py", "sampling.py")
+AGENT_FILES = (_AGENT, "board.py", "inputs.py", "model_process.py", "sampling.py", "speed_probe.py")
 # By the reason of a failure: what happened, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),
+    "failed run": ("fails when it is run by", "its inputs may not suit it: give others with --inputs FILE.npz"),
+    "broken runtime": ("cannot be run, as no model can by", "{install}, or correct the profile"),
     "too old": ("needs a newer version of", "{install}, or export it for an older version"),
     "crashed": ("crashes", "the file is the suspect, the device is well; another version of the runtime may run it"),
     "timeout": ("is too slow for", "use a smaller model or raise model_timeout_seconds"),
@@ -103,13 +105,23 @@ class Unable:
 
 @dataclass(frozen=True)
 class Failed:
-    """One model could not be run; ``detail`` is the runtime's own message and may hold any characters."""
+    """One model could not be run; ``detail`` may be the runtime's own message and may hold any characters."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     kind: Literal["failed"]
     id: Count
-    reason: Literal["refused", "too old", "crashed", "timeout", "out of memory", "inputs", "agent"]
+    reason: Literal[
+        "refused",
+        "failed run",
+        "broken runtime",
+        "too old",
+        "crashed",
+        "timeout",
+        "out of memory",
+        "inputs",
+        "agent",
+    ]
     detail: str
     device_s: Amount = 0.0
     conditions_before: Conditions | None = None
@@ -246,19 +258,18 @@ def device_error(answer: Unable, where: str, target: Target, python: str) -> Dev
 
 def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
     """Return the error for a model that could not be run, with the remedy."""
-    runtime = target.runtime
+    runtime, detail = target.runtime, one_line(answer.detail)
     if answer.reason == "inputs":
-        return ModelError(f"{model.path}: {one_line(answer.detail)}")
+        return ModelError(f"{model.path}: {detail}")
     if answer.reason == "agent":
-        return ModelError(
-            f"{model.path}: cannot be run, by a fault of edgenas ({one_line(answer.detail)}); please report it"
-        )
+        return ModelError(f"{model.path}: cannot be run, by a fault of edgenas ({detail}); please report it")
     happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
         checker=load_runtime(runtime).checker,
         install=_install_remedy(target, target.profile.python or "python3", upgrade=True),
     )
-    detail = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
+    for name, path in {model.remote_name: model.path, **model.parts}.items():
+        detail = path.name.join(re.split(rf"\S*{re.escape(name)}", detail))
     version = versions.get(runtime, "of unknown version")
     return ModelError(f"{model.path}: {happened} {runtime} {version} ({detail.rstrip('.')}); {remedy}")
 

@@ -254,8 +254,11 @@ def compare_results(first: MeasurementResult, second: MeasurementResult) -> tupl
 
 
 def pair_medians(first: MeasurementResult, second: MeasurementResult) -> list[tuple[float, float]]:
-    """Return the medians, ms, of both results in each round of one batch; empty where these are fewer than six."""
-    if second.target != first.target:
+    """Return the medians, ms, of both results in each round of one batch; empty where these are fewer than six.
+
+    Files of any precision are measured in one batch.
+    """
+    if {**second.target, "precision": None} != {**first.target, "precision": None}:
         return []
     by_round = {one.round: one.median_ms for one in second.measurements}
     pairs = [(one.median_ms, by_round[one.round]) for one in first.measurements if one.round in by_round]

@@ -62,7 +62,7 @@ class MeasuringRounds:
         on_process: Callable[[int, Measurement], None] = lambda number, measurement: None,
     ) -> None:
         self.inputs = inputs or ModelInputs()
-        self.files = read_model_files(models, target, self.inputs)
+        self.files = read_model_files(models, target)
         self.settings = settings or MeasureSettings()
         self._taken = [[each for each in earlier if not each.is_rejected] for earlier in recorded]
         self._taken = self._taken or [[] for _ in self.files]

@@ -115,7 +115,7 @@ class MeasuringSession:
             UsageError: A file cannot be read or the target's runtime does not run it; nothing was run.
             DeviceError: As ``measure``, after every earlier result has been yielded.
         """
-        files = read_model_files(models, self._target, inputs)
+        files = read_model_files(models, self._target)
         return self._iter_outcomes(files, settings or MeasureSettings(), inputs or ModelInputs())
 
     def _iter_outcomes(
@@ -131,7 +131,10 @@ class MeasuringSession:
             device,
             self._target,
             self._command,
-            [{"id": number, "path": paths[model.remote_name]} for number, model in enumerate(models)],
+            [
+                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
+                for number, model in enumerate(models)
+            ],
             settings.model_timeout_seconds,
             request={"settings": settings.to_dict(), "inputs": inputs.push(device)},
         )
