@@ -83,7 +83,7 @@ def _measure_with_progress(
     threads: int | None,
     inputs: ModelInputs,
 ) -> MeasuredModels:
-    """Measure the files with progress, of a single one only where it takes long."""
+    """Measure the files with progress, also of a single one: it may be slow."""
     from edgenas.pipeline.progress import Bar, Progress
     from edgenas.profilers import measure_models
 
@@ -93,6 +93,7 @@ def _measure_with_progress(
     def start_bar(processes: int) -> None:
         nonlocal total, bar
         total, bar = processes, stack.enter_context(Progress().step("measure", processes))
+        bar(0)
 
     def advance_bar(model: Path, measurement: Measurement) -> None:
         nonlocal done

@@ -57,7 +57,9 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         print(line)
     for path, result in results.items():
         if result.filled_shapes:
-            shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in result.filled_shapes.items())
+            shapes = ", ".join(
+                f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in result.filled_shapes.items()
+            )
             print(f"{path}: inputs of open shape were run as {shapes}")
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)

@@ -17,6 +17,7 @@ BATCH_NAME = re.compile(r"[\w.]*batch[\w.]*|n|b|bs", re.IGNORECASE)
 # The first dimension of an image, of rank 4, is the batch, unless it has a name that says something else. Exporters
 # give names with a number where they know none: s0, unk__610, input_dynamic_axes_1.
 IMAGE_RANK = 4
+PIECE = 65536  # numbers of a larger type that are made at a time
 NO_NAME = re.compile(r".*\d.*|\W*")
 
 
@@ -144,15 +145,18 @@ def make_array(one: DeclaredInput, shape: Sequence[int], generator: Any) -> Any:
 
     if one.dtype == TEXT:
         raise InputError(f"input {one.name!r} takes text, which cannot be made up; give it: --inputs FILE.npz")
+    if one.dtype == "float16":
+        array = np.empty(shape, np.float16)
+        for part in np.array_split(array.reshape(-1), 1 + array.size // PIECE):
+            part[:] = generator.random(part.size, dtype=np.float32)
+        return array
     if one.dtype.startswith("float"):
-        array = generator.random(shape, dtype="float32" if one.dtype == "float16" else one.dtype)
-    else:
-        # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-        low, high = (np.iinfo(one.dtype).min, np.iinfo(one.dtype).max) if one.dtype in BYTES else (0, 1)
-        array = generator.integers(low, high, shape, one.dtype, endpoint=True)
-    return np.asarray(array, one.dtype)
+        return np.asarray(generator.random(shape, dtype=one.dtype))
+    # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
+    low, high = (np.iinfo(one.dtype).min, np.iinfo(one.dtype).max) if one.dtype in BYTES else (0, 1)
+    return np.asarray(generator.integers(low, high, shape, one.dtype, endpoint=True))
 
 
 def format_shape(shape: Sequence[Any]) -> str:
-    """Return a shape as text, with ? for an open dimension without a name."""
-    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
+    """Return a shape as text, with ? for an open dimension without a name; names may contain an x."""
+    return " x ".join("?" if size is None else str(size) for size in shape) or "scalar"

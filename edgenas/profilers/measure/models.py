@@ -184,7 +184,8 @@ def measure_models(
 
     Raises:
         UnusableModelsError: before anything is measured, for files that cannot be read, that no runtime of the
-            profile runs or that are of another precision, and for options beside a target.
+            profile runs or that are of another precision.
+        UsageError: for options that the profile does not have, and for options beside a target.
 
     Example:
         >>> import tempfile
@@ -199,23 +200,21 @@ def measure_models(
         ['model.onnx: 0.3 ms']
     """
     paths = list(dict.fromkeys(map(Path, models)))
+    targets = {path: _choose_target(path, device, runtime, precision, threads) for path in paths}
+    groups = {target: [path for path in paths if targets[path] == target] for target in targets.values()}
     problems: list[str] = []  # of all files, before the first is measured
-    groups: dict[Target, list[Path]] = {}
-    targets: dict[Path, Target] = {}
-    for path in paths:
-        try:
-            target = _choose_target(path, device, runtime, precision, threads)
-            groups.setdefault(target, []).append(path)
-            is_given = isinstance(device, Target)
-            targets[path] = target if is_given else _with_precision_of_file(path, target, precision)
-        except UsageError as error:
-            problems.append(str(error))
     rounds: dict[Target, MeasuringRounds] = {}
     for target, group in groups.items():
         try:
             rounds[target] = _make_rounds(group, target, settings, inputs, on_process)
         except UnusableModelsError as error:
             problems += error.problems
+    if not isinstance(device, Target):
+        for path, target in targets.items():
+            try:
+                targets[path] = _with_precision_of_file(path, target, precision)
+            except UsageError as error:
+                problems.append(str(error))
     if problems:
         raise UnusableModelsError(problems)
     on_start(sum(len(each.next_turns()) for each in rounds.values()))
