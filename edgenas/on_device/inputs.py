@@ -17,8 +17,8 @@ BATCH_NAME = re.compile(r"[\w.]*batch[\w.]*|n|b|bs", re.IGNORECASE)
 # The first dimension of an image, of rank 4, is the batch, unless it has a name that says something else. Exporters
 # give names with a number where they know none: s0, unk__610, input_dynamic_axes_1.
 IMAGE_RANK = 4
-PIECE = 65536  # numbers of a larger type that are made at a time
-NO_NAME = re.compile(r".*\d.*|\W*")
+NO_NAME = re.compile(r"[\w.:-]*\d[\w.:-]*|\W*")
+PIECE = 65536  # numbers that are made in a larger type at a time
 
 
 class InputError(ValueError):

@@ -75,7 +75,9 @@ def test_what_is_no_code_of_the_library_is_left_alone(
     maps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a map, with lines of another form, and for memory that is not the library's, nothing is touched."""
-    monkeypatch.setattr(model_process, "read_text_or_empty", lambda path: maps.format(folder=os.path.realpath(tmp_path)))
+    monkeypatch.setattr(
+        model_process, "read_text_or_empty", lambda path: maps.format(folder=os.path.realpath(tmp_path))
+    )
     model_process.load_library_pages(str(tmp_path))
 
 
