@@ -9,7 +9,7 @@ from edgenas.errors import UsageError
 
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)\s*")
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
 def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], name: str, example: str) -> float:
@@ -61,7 +61,7 @@ def parse_bytes(text: str, name: str = "memory") -> int:
 
 def parse_percent(text: str, name: str = "tolerance") -> float:
     """Return a percentage as a fraction: ``"+5%"`` gives 0.05. Raises UsageError for anything else."""
-    match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
+    match = re.fullmatch(r"\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
     if not match:
         raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example 5%")
     return float(match.group(1)) / 100

@@ -18,7 +18,11 @@ settings.load_profile("edgenas")
 
 
 # Fixtures that the tests of several packages use.
-pytest_plugins = ("tests.fixtures.exported_models", "tests.fixtures.models_on_device")
+pytest_plugins = (
+    "tests.fixtures.exported_models",
+    "tests.fixtures.models_on_device",
+    "tests.fixtures.mounted_disk",
+)
 
 Drive = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -111,7 +111,7 @@ class ReleasedPredictor:
                 f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
             ) from None
         released = read_released_file(path)
-        return cls._from_tensors(path, space, {released.keys[name]: t.numpy() for name, t in released.tensors.items()})
+        return cls._from_tensors(path, space, {name: tensor.numpy() for name, tensor in released.tensors.items()})
 
     def save(self, path: Path) -> None:
         """Write the weights as a safetensors file, which is read without torch."""
@@ -159,7 +159,8 @@ def _check_space(space: SearchSpace) -> None:
     if wrong is not None:
         raise UsageError(
             "the released accuracy predictor knows mobilenet_v3 with 5 stages of up to 4 blocks, kernel sizes 3, 5, 7,"
-            f" expand ratios 3, 4, 6 and resolutions 128 to 224, but the space has {wrong}; search without it"
+            f" expand ratios 3, 4, 6 and resolutions 128 to 224, but the space has {wrong};"
+            " leave it out: edgenas train and edgenas evaluate give accuracies of any space"
         )
 
 

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _VERSION_SECONDS = 30.0
+# What programs, Python and the runtimes are found and set by.
+_PASSED_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "LD_PRELOAD", "ADSP_LIBRARY_PATH"),
+)
+_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "ORT_", "TF_", "OPENVINO_")
 
 
 class LocalDevice(Device):
@@ -72,7 +78,9 @@ class LocalDevice(Device):
         output = CommandOutput(on_line)
         with selectors.DefaultSelector() as selector:
             try:
-                process = Process(selector, command, str(self._folder), output.add_stdout, output.add_stderr)
+                process = Process(
+                    selector, command, str(self._folder), output.add_stdout, output.add_stderr, _safe_environment()
+                )
             except OSError as error:
                 raise DeviceError(
                     f"{command[0]}: cannot be started ({error.strerror}); correct the profile's python"
@@ -143,6 +151,15 @@ class LocalDevice(Device):
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("the device was closed; connect again")
+
+
+def _safe_environment() -> dict[str, str]:
+    """Return the variables that a command gets: a model file's code must not find passphrases and tokens there."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_VARIABLES or name.startswith(_PASSED_PREFIXES)
+    }
 
 
 def _copy_file_atomically(source: Path, target: Path) -> None:

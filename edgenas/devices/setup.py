@@ -14,7 +14,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
 from edgenas.files import sha256_hex
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.runtimes import Runtime, all_runtimes, load_runtime
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
@@ -53,7 +53,10 @@ class InstalledRuntimes:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation."""
+    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation.
+
+    ``noexec``: no runtime can be loaded from the disk of ``base``, as it is mounted.
+    """
 
     python: str
     implementation: str
@@ -61,6 +64,7 @@ class ProbeResult:
     bits: int
     libc: tuple[str, str]
     free_bytes: int
+    noexec: bool
     base: str
     works: bool
     note: dict[str, Any] = field(default_factory=dict)
@@ -139,6 +143,11 @@ def install_runtimes(
     if probe.works and is_complete and probe.note["asked"] == fingerprint:
         answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
         return _checked_installed_runtimes(profile, answer, "already installed")
+    if probe.noexec:
+        raise DeviceError(
+            f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
+            " set work_dir in the profile to a folder on another disk, such as /opt/edgenas"
+        )
     if probe.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
             f"{profile.name}: {probe.base} has {probe.free_bytes / 1e6:.0f} MB left, runtimes need"
@@ -198,10 +207,10 @@ class _Installer:
     ) -> dict[str, Any]:
         """Fetch wheels here, push them and install them. Raise EdgeNASError without one of the default runtime."""
         requests, skipped = [], {}
-        with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
+        with WorkFolder() as folder:
             for each in runtimes:
                 try:
-                    files = _download_wheels(each, probe, Path(folder) / each.runtime.name, self._deadline)
+                    files = _download_wheels(each, probe, folder / each.runtime.name, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime.name == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None

@@ -20,6 +20,7 @@ them in COMMANDS. Needs pytest, which edgenas itself does not install.
 from __future__ import annotations
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -165,6 +166,19 @@ class DeviceContract:
             _take_and_release(other, Deadline(0.5))
         with other.lock(Deadline(600)):
             pass
+
+    def test_waiting_for_the_lock_names_its_holder(
+        self, device: Device, other: Device, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever waits is told within two seconds, once, for whom."""
+        with device.lock(Deadline(600)):
+            caplog.clear()
+            started = time.time()
+            with pytest.raises(DeviceError, match="is taken by"):
+                _take_and_release(other, Deadline(3))
+        (warning,) = (record for record in caplog.records if record.name == "edgenas")
+        assert f"is taken by {platform.node()}, process {os.getpid()}, since" in warning.getMessage()
+        assert warning.created - started < 2
 
     def test_the_lock_may_be_taken_again_by_its_holder(self, device: Device, other: Device) -> None:
         """The inner of two nested locks does not let go of the outer one."""

@@ -44,6 +44,7 @@ def clean_up_and_probe(request: dict[str, Any]) -> dict[str, Any]:
         "bits": 8 * struct.calcsize("P"),
         "libc": list(platform.libc_ver()),
         "free_bytes": shutil.disk_usage(base).free,
+        "noexec": bool(os.statvfs(base).f_flag & getattr(os, "ST_NOEXEC", 0)),
         "base": str(base),
         "note": note,
         "works": bool(note) and not any(try_import_runtime(venv, checks[name])[1] for name in note["versions"]),

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
-from edgenas.errors import NoChoiceError, RunError, UsageError
+from edgenas.errors import FormatError, NoChoiceError, RunError, SpaceError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import parse_dataclass, read_bytes, sha256_hex
+from edgenas.files import Amount, Count, Fraction, Milliseconds, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
@@ -31,9 +31,9 @@ _FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit 
 class Prediction:
     """The front's prediction: accuracy in 0..1, median latency in ms, peak memory of the process in bytes."""
 
-    accuracy: float
-    latency_ms: float
-    peak_bytes: float
+    accuracy: Fraction
+    latency_ms: Amount
+    peak_bytes: Amount
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class MeasuredSubnet:
     is None where the device does not say.
     """
 
-    subnet_accuracy: float
-    accuracy: float
-    latency_ms: float
-    interval_ms: tuple[float, float]
-    peak_bytes: int | None
-    validity: str
+    subnet_accuracy: Fraction
+    accuracy: Fraction
+    latency_ms: Milliseconds
+    interval_ms: tuple[Amount, Amount]
+    peak_bytes: Count | None
+    validity: ShortText
     synthetic: bool
 
 
@@ -57,8 +57,23 @@ class MeasuredSubnet:
 class RejectedCandidate:
     """A candidate that was tried before the chosen one, and the reason that it was not kept."""
 
-    architecture: str
-    reason: str
+    architecture: ShortText
+    reason: ShortText
+
+
+@dataclass(frozen=True)
+class _ChoiceData:
+    """The keys of a choice's file; of the architecture's description only the id is read."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    inputs_digest: ShortText
+    target: ShortText
+    budget: Budget
+    architecture: dict[str, Any]
+    predicted: Prediction
+    measured: MeasuredSubnet
+    rejected: tuple[RejectedCandidate, ...]
 
 
 @dataclass(frozen=True)
@@ -96,15 +111,13 @@ class Choice:
     @classmethod
     def load(cls, path: Path, space: SearchSpace) -> Choice:
         """Read a choice of ``space``; raise FormatError when it is damaged."""
-        body = CHOICE.read(path)
+        data = CHOICE.read_as(_ChoiceData, path)
+        try:
+            architecture = space.from_id(str(data.architecture.get("id")))
+        except SpaceError as error:
+            raise FormatError(f"{path}: {error}; choose again") from None
         return cls(
-            space.from_id(body["architecture"]["id"]),
-            body["target"],
-            parse_dataclass(Budget, body["budget"], str(path)),
-            parse_dataclass(Prediction, body["predicted"], str(path)),
-            parse_dataclass(MeasuredSubnet, body["measured"], str(path)),
-            tuple(parse_dataclass(RejectedCandidate, candidate, str(path)) for candidate in body["rejected"]),
-            body["inputs_digest"],
+            architecture, data.target, data.budget, data.predicted, data.measured, data.rejected, data.inputs_digest
         )
 
 
@@ -134,15 +147,15 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not folder.front(target.name).exists():
         workspace.require_data()  # without images no front can be made
     check_present(target.profile)
-    front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    candidates = rank_candidates(front, budget).tolist()
-    most = min(len(candidates), _MOST_TRIES)
-    front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
-    inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
-    with folder.writing():
+    with folder.writing():  # from here on, so that front and weights stay those of the digest
+        front = workspace.front(target)
+        candidates = rank_candidates(front, budget).tolist()
+        most = min(len(candidates), _MOST_TRIES)
+        front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
+        inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
         if path.exists():
             choice = Choice.load(path, workspace.space)
             if choice.inputs_digest == inputs_digest:

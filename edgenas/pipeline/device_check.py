@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
 from edgenas.export import build_onnx, random_weights
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.protocol import (
@@ -43,8 +43,9 @@ _SETTINGS = MeasureSettings(
 _KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
 _INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
 _WORK_FOLDER = (
-    "import json, os, time; free = os.statvfs('.');"
-    " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
+    "import json, os, time; disk = os.statvfs('.'); noexec = bool(disk.f_flag & getattr(os, 'ST_NOEXEC', 0));"
+    " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': disk.f_bavail * disk.f_frsize,"
+    " 'noexec': noexec}))"
 )
 _CONDITIONS = (
     "import json, pathlib, sys, board;"
@@ -56,7 +57,7 @@ _CONDITIONS = (
 class CheckResult:
     """The result of one step: its status, a text about what was found, and a remedy where one is needed.
 
-    With ``warning`` measuring works, but its numbers may not be valid.
+    With ``warning`` measuring works, but its numbers may not be valid, or setup would fail.
     """
 
     name: str
@@ -177,7 +178,7 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         return
     with _step("work folder"):
         folder = _run_json_program(device, _WORK_FOLDER)
-    yield _work_folder_result(folder)
+    yield _work_folder_result(folder, target)
     yield _clock_result(folder["time"] - time.time())
     with contextlib.ExitStack() as stack:
         with _step("lock"):
@@ -212,11 +213,14 @@ def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str
     return printed
 
 
-def _work_folder_result(folder: dict[str, Any]) -> CheckResult:
+def _work_folder_result(folder: dict[str, Any], target: Target) -> CheckResult:
     found = f"{folder['folder']}, {format_bytes(folder['free_bytes'])} free"
-    if folder["free_bytes"] >= _FREE_BYTES:
-        return CheckResult("work folder", "ok", found)
-    return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
+    if folder["free_bytes"] < _FREE_BYTES:
+        return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
+    if folder["noexec"] and _is_ssh(target) and target.profile.python is None:
+        found += ", mounted noexec: edgenas device setup cannot install runtimes there"
+        return CheckResult("work folder", "warning", found, "set work_dir in the profile to a folder on another disk")
+    return CheckResult("work folder", "ok", found)
 
 
 def _clock_result(seconds_ahead: float) -> CheckResult:
@@ -230,11 +234,11 @@ def _run_small_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run a small model once and briefly."""
     runtime = load_runtime(target.runtime, "nothing is known about runtime")
     command = send_agent(device, runtime)
-    with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
+    with WorkFolder() as folder:
         models = []
         if (data := _try_build_small_model(runtime)) is not None:
-            path = Path(folder, f"small{runtime.suffix}")
-            path.write_bytes(data)
+            path = folder / f"small{runtime.suffix}"
+            write_bytes(path, data)
             models.append({"id": 0, "path": device.push(path, path.name)})
         request = {"settings": _SETTINGS.to_dict()}
         run = AgentRun(device, target, command, models, _SETTINGS.model_timeout_seconds, request=request)

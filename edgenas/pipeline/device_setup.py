@@ -109,7 +109,7 @@ def create_profile(
     with connect_device(profile) as device:
         data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _read_providers(device))
     profile_from_dict(data, str(path))
-    write_bytes(path, profile_yaml(data).encode())
+    write_bytes(path, profile_yaml(data).encode(), replace=False)
     return path
 
 

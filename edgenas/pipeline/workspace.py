@@ -40,6 +40,7 @@ class Workspace:
         """
         self.folder, self.progress = RunFolder(folder), progress
         self._logs: dict[str, MeasurementLog] = {}
+        self.folder.check_no_links()
         path = self.folder.run
         if not path.exists():
             if space is None:

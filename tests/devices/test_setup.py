@@ -266,7 +266,7 @@ def test_an_unknown_runtime_is_refused(device: Device, base: Path) -> None:
 def probe_result(**changes: Any) -> ProbeResult:
     given: dict[str, Any] = {
         "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ("glibc", "2.19"),
-        "free_bytes": 10**10, "base": "/home/pi/.cache/edgenas", "works": False,
+        "free_bytes": 10**10, "noexec": False, "base": "/home/pi/.cache/edgenas", "works": False,
     }  # fmt: skip
     return ProbeResult(**{**given, **changes})
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import MeasurementError
-from edgenas.files import parse_dataclass
-from edgenas.profilers.measure.protocol import Amount
+from edgenas.files import Amount, parse_dataclass
 from edgenas.space import Part, SearchSpace
 from edgenas.space.parts import activation_bytes, weight_bytes, weight_shapes
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from annotated_types import Interval, MaxLen, MinLen, Predicate
+from annotated_types import Interval, MinLen
 from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
 from edgenas.errors import DeviceError, ModelError
+from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText
 from edgenas.profilers.measure.model_files import ModelFile
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
 
@@ -36,15 +37,6 @@ _FAILURES = {
 LOCK_SECONDS = 600.0  # to wait for another edgenas that measures on the device
 # Numbers are finite and of the right JSON type; an unknown key is an error.
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-_LARGEST = 1e15
-
-ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
-Count = Annotated[int, Interval(ge=0, le=2**62)]
-Number = Annotated[float, Interval(ge=-_LARGEST, le=_LARGEST)]
-Amount = Annotated[float, Interval(ge=0, le=_LARGEST)]
-# A clock counts nanoseconds; no run takes longer than its process may.
-Milliseconds = Annotated[float, Interval(ge=1e-6, le=1e9)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 
 # -- answers -----------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
@@ -18,6 +17,8 @@ import numpy.typing as npt
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
 from edgenas.errors import DeviceError, ModelError
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.model_files import ModelFile, ModelInputs, read_model_files
@@ -125,8 +126,8 @@ class MeasuringSession:
             return
         device = self._open()
         distinct = {model.remote_name: model for model in models}
-        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            paths = {name: model.push(device, Path(folder)) for name, model in distinct.items()}
+        with WorkFolder() as folder:
+            paths = {name: model.push(device, folder) for name, model in distinct.items()}
         run = AgentRun(
             device,
             self._target,
@@ -165,10 +166,12 @@ class MeasuringSession:
         """
         (file,) = read_model_files([Path(model)], self._target)
         device = self._open()
-        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
-            np.savez(local_inputs, *inputs)
-            path = file.push(device, Path(folder))
+        with WorkFolder() as folder:
+            local_inputs, local_outputs = folder / _INPUTS, folder / _OUTPUTS
+            packed = io.BytesIO()
+            np.savez(packed, *inputs)
+            write_bytes(local_inputs, packed.getvalue())
+            path = file.push(device, folder)
             remote_inputs = device.push(local_inputs, _INPUTS)
             remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
             models = [{"id": 0, "path": path, "inputs": remote_inputs, "outputs": remote_outputs}]
