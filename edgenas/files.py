@@ -100,6 +100,17 @@ def read_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def check_regular_file(path: Path) -> None:
+    """Raise UsageError for a file that is absent, a folder, or one that reading may wait for, such as a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise UsageError(f"{path}: is {kind}; give a file")
+
+
 def cache_folder(name: str) -> Path:
     """Return the folder of downloads of a kind: below XDG_CACHE_HOME, else below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
