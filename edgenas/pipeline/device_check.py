@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
-from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
+from edgenas.errors import EdgeNASError, MissingExtraError, ModelError, one_line
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
@@ -21,7 +21,6 @@ from edgenas.profilers.measure.protocol import (
     Failed,
     Hello,
     Result,
-    one_line,
     push_agent_files,
     send_agent,
 )

@@ -10,13 +10,14 @@ import numpy as np
 from annotated_types import Ge, Interval, MinLen
 
 from edgenas.costs import Genes, Vector
+from edgenas.devices.answers import Amount, Number
 from edgenas.errors import FormatError
 from edgenas.files import parse_dataclass
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_process_from_dict, part_process_to_dict
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
-from edgenas.profilers.measure.protocol import Amount, Milliseconds, Number
+from edgenas.profilers.measure.protocol import Milliseconds
 from edgenas.space import SearchSpace
 
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
