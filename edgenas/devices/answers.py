@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # A size that a device names is a claim. Nothing larger than this is kept, whatever is claimed or comes.
 MAX_ANSWER_BYTES = 1 << 20  # an answer, and a frame of the remote worker
-MAX_SHELL_BYTES = 4 << 20  # what a command of the login shell prints; /proc/cpuinfo of 1,000 cores is 1.5 MB
+MAX_SHELL_BYTES = 2 << 20  # what a command of the login shell prints; /proc/cpuinfo of 1,000 cores is 1.5 MB
 MAX_OUTPUT_BYTES = 16 << 20  # of a command: one line, all of it where it is not read by lines, lines not yet read
 MAX_FILE_BYTES = 256 << 20
 MAX_CPUS = 4096
@@ -40,6 +40,11 @@ STRICT: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 def is_version(text: str) -> bool:
     """Return whether text begins as a version of Python does, with two or three short numbers."""
     return text.isprintable() and _VERSION.fullmatch(text) is not None
+
+
+def is_word(text: str) -> bool:
+    """Return whether text is one word of ASCII, as names of kernels and processors are."""
+    return text.isascii() and text.isprintable() and len(text.split()) == 1
 
 
 class _FreeText:
@@ -64,6 +69,7 @@ FIRST_PROBLEM_ONLY = _FirstProblemOnly()
 FreeText = Annotated[str, _FreeText()]
 ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
 PathText = Annotated[str, MinLen(1), MaxLen(4096), Predicate(str.isprintable)]
+Word = Annotated[str, MaxLen(200), Predicate(is_word)]
 VersionText = Annotated[str, Predicate(is_version)]
 Words = Annotated[list[ShortText], FIRST_PROBLEM_ONLY, MaxLen(MAX_ENTRIES)]
 Texts = Annotated[Mapping[ShortText, ShortText], MaxLen(MAX_ENTRIES)]

@@ -19,6 +19,7 @@ from edgenas.devices.answers import (
     ShortText,
     Texts,
     VersionText,
+    Word,
     check_answer,
     read_answer,
 )
@@ -34,6 +35,7 @@ class Said:
     path: PathText = "/"
     version: VersionText = "3.11"
     words: FreeText = ""
+    word: Word = "x"
     count: Count = 0
     amount: Amount = 0.0
     texts: Texts | None = None
@@ -51,6 +53,9 @@ HOSTILE = {
     '{"version": "3.' + "9" * 5000 + '"}': "version: Predicate 'is_version' failed",
     '{"version": "3.x"}': "version: Predicate 'is_version' failed",
     '{"version": "\N{FULLWIDTH DIGIT THREE}.8"}': "version: Predicate 'is_version' failed",
+    '{"word": ""}': "word: Predicate 'is_word' failed",
+    '{"word": "two words"}': "word: Predicate 'is_word' failed",
+    '{"word": "\\u202e"}': "word: Predicate 'is_word' failed",
     '{"count": -1}': "count: Input should be greater than or equal to 0",
     '{"count": 1e3}': "count: Input should be a valid integer",
     '{"count": true}': "count: Input should be a valid integer",

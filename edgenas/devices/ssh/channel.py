@@ -134,7 +134,7 @@ def drain_stderr_into(channel: Channel, stderr: bytearray) -> bool:
 
 
 def check_shell_output_size(printed: bytearray, name: str) -> None:
-    """Raise DeviceError for more than 4 MiB."""
+    """Raise DeviceError for more than a login shell may print."""
     if len(printed) > MAX_SHELL_BYTES:
         raise DeviceError(
             f"{name}: printed more than {MAX_SHELL_BYTES >> 20} MiB where a short answer was due;"

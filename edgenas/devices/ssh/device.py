@@ -150,7 +150,7 @@ class SshDevice(Device):
         printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
         texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
-        return collect_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
+        return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
 
     def close(self) -> None:
         self._disconnect("the device was closed; connect again", wait=True)

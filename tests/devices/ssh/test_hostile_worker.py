@@ -11,6 +11,7 @@ import pytest
 
 from edgenas.devices import Deadline
 from edgenas.devices.answers import MAX_ANSWER_BYTES, MAX_FILE_BYTES
+from edgenas.devices.facts import FACTS
 from edgenas.devices.ssh.device import SshDevice
 from edgenas.errors import DeviceError
 from edgenas.files import sha256_hex
@@ -56,7 +57,7 @@ HOSTILE: dict[str, tuple[Use, Iterable[bytes], str]] = {
         [MARK + frame(b"R", b'{"error": "\\u001b[31mno", "path": "/x\\n"}')],
         r"no work folder can be made in /x there \(\[31mno\)",
     ),
-    "no mark": (run, itertools.repeat(b"x" * 60_000), "printed more than 4 MiB where a short answer was due"),
+    "no mark": (run, itertools.repeat(b"x" * 60_000), "printed more than 2 MiB where a short answer was due"),
     "a frame of 4 GiB": (run, [HELLO + HEADER.pack(b"J", 2**32 - 1)], "announced 4294967295 bytes"),
     "a list for a started command": (run, [HELLO + frame(b"J", b"[]")], r"answered nonsense \('\[\]': "),
     "a status of words": (run, [HELLO + STARTED + frame(b"X", b'"x"')], "Input should be a valid integer"),
@@ -136,3 +137,33 @@ def test_an_interpreter_of_control_characters_is_refused() -> None:
     ):
         _ = device.python
     assert str(error.value).isprintable()
+
+
+MARKED = "== edgenas == {}\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "problem"),
+    [
+        (MARKED.format("system", "6.1\naarch64\n4"), "python: Predicate 'is_version' failed"),
+        (MARKED.format("system", "\xff"), "kernel: Predicate 'is_word' failed"),
+        (MARKED.format("system", "6\x1b[2J"), "kernel: Predicate 'is_word' failed"),
+        ("== edgenas == x\n" * 200_000, "printed more than 2 MiB where a short answer was due"),
+        ("no mark at all\x1b[2J", r"its login shell runs no commands \(no mark at all \[2J\)"),
+    ],
+)
+def test_hostile_facts_are_a_device_error(printed: str, problem: str) -> None:
+    """What the login shell prints is bounded, and each fact is checked."""
+    with (
+        scripted_device([printed.encode()]) as device,
+        pytest.raises(DeviceError, match=rf"^board: .*{problem}") as error,
+    ):
+        device.facts()
+    assert str(error.value).isprintable()
+
+
+def test_a_device_that_says_nothing_has_no_facts() -> None:
+    """What is not said is unknown, which is no error."""
+    with scripted_device([b"== edgenas == end\n"]) as device:
+        facts = device.facts()
+    assert facts["missing"] == list(FACTS)
