@@ -31,15 +31,15 @@ MAX_FILE_BYTES = 256 << 20
 MAX_CPUS = 4096
 MAX_ENTRIES = 1000  # of a list or a mapping
 _MAX_NUMBER = 1e15
-_VERSION = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,4})?\S{0,40}", re.ASCII)
+_VERSION = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3}[\w.+-]{0,40})?", re.ASCII)
 
 # Keys are known, numbers are finite and of the right JSON type.
 STRICT: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 def is_version(text: str) -> bool:
-    """Return whether text begins as a version of Python does, with two or three short numbers."""
-    return text.isprintable() and _VERSION.fullmatch(text) is not None
+    """Return whether text is a version of Python: two short numbers, and maybe more."""
+    return _VERSION.fullmatch(text) is not None
 
 
 def is_word(text: str) -> bool:
