@@ -15,6 +15,7 @@ from edgenas.cli.common import (
     ThreadsOption,
     format_peak_bytes,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.units import format_bytes, format_ms, format_ms_interval
@@ -66,9 +67,9 @@ def command(
     made_up = " SYNTHETIC" if choice.measured.synthetic else ""
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
-    print(f"validity: {choice.measured.validity}")
+    print_lines(f"validity: {choice.measured.validity}")
     options = f"--arch {choice.arch} --device {target.cli_name}{_format_export_options(target)}"
-    print(f"next: edgenas export --run {run} {options} --out ship")
+    print_lines(f"next: edgenas export --run {run} {options} --out ship")
 
 
 def _format_export_options(target: Target) -> str:

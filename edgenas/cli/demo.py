@@ -12,6 +12,7 @@ from edgenas.cli.common import (
     format_peak_bytes,
     load_target,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.units import format_bytes, format_ms, format_ms_interval
@@ -58,19 +59,19 @@ def _print_result(result: DemoResult, picture: Path) -> None:
         )
         for row in result.subnets
     ]
-    print()
+    print_lines("")
     made_up = " SYNTHETIC" if result.table.synthetic else ""
     print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
-    print(f"\nvalidity: {result.choice.measured.validity}")
+    print_lines("", f"validity: {result.choice.measured.validity}")
     for row in result.subnets:
-        print(f"{row.name:<8}  {row.model}")
+        print_lines(f"{row.name:<8}  {row.model}")
     if result.int8 is not None:
-        print(f"int8      {result.int8 / 'model.tflite'}")
-    print(f"front     {picture}")
+        print_lines(f"int8      {result.int8 / 'model.tflite'}")
+    print_lines(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
-    print("\nNext (first run . .venv/bin/activate if edgenas is not found):")
-    print(f"  python {Path(chosen.model).parent / 'run.py'}")
-    print(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
+    print_lines("", "Next (first run . .venv/bin/activate if edgenas is not found):")
+    print_lines(f"  python {Path(chosen.model).parent / 'run.py'}")
+    print_lines(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
     device = "" if result.target.cli_name == "localhost" else f" --device {result.target.cli_name}"
-    print(f"  edgenas choose --run {root}{device} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
-    print(f"  edgenas export --run {root} --arch {chosen.architecture} --out ship")
+    print_lines(f"  edgenas choose --run {root}{device} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
+    print_lines(f"  edgenas export --run {root} --arch {chosen.architecture} --out ship")

@@ -14,6 +14,7 @@ from edgenas.cli.common import (
     RuntimeOption,
     ThreadsOption,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.registry import DEFAULT_STRATEGY
@@ -49,11 +50,11 @@ def command(
         return
     _print_front(front)
     middle = front.latency_ms[len(front) // 2]
-    print(f"all {len(front)}: {opened.folder.front(target.name)}")
+    print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
-        print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
+        print_lines(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
-        print(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
+        print_lines(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
 
 
 def _front_to_dicts(front: Front) -> list[dict[str, float | str]]:
