@@ -21,13 +21,17 @@
 
 Every message names what, where, which rule and what to do. The command line
 prints it on one line, without a traceback, and exits with ``exit_code``.
+
+A message may quote a device, a file or a user. Whatever is printed passes
+``printable``, messages of errors when they are turned into text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-_MAX_MESSAGE_LENGTH = 200
+MAX_LINE_LENGTH = 4000  # of a message and of a printed line
+MAX_QUOTE_LENGTH = 400  # of what somebody else said, within a message
 
 
 class EdgeNASError(Exception):
@@ -44,6 +48,9 @@ class EdgeNASError(Exception):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(EdgeNASError):
@@ -119,6 +126,18 @@ class InterruptedByUserError(EdgeNASError):
     exit_code = 130
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of any exception without line breaks, shortened."""
-    return " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
+def printable(text: str, max_length: int = MAX_LINE_LENGTH) -> str:
+    """Return text on one line that is safe to print and to log; of a long one the beginning and the end.
+
+    Blanks take the place of line breaks and of all signs that are invisible, move a terminal's cursor, change its
+    colours or reorder what stands there.
+    """
+    if len(text) > max_length:
+        half = (max_length - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def one_line(value: object) -> str:
+    """Return what somebody else said, an exception or a text, as a short quote: printable, no blank repeated."""
+    return " ".join(printable(str(value), MAX_QUOTE_LENGTH).split())

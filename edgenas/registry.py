@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgenas.errors import UsageError
+from edgenas.errors import UsageError, printable
 from edgenas.files import format_suggestion
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _warn(message: str) -> None:
     """Log a warning, once; without a log of the caller's own it is a line on standard error."""
     import logging
 
-    logging.getLogger("edgenas").warning("edgenas: %s", message)
+    logging.getLogger("edgenas").warning("edgenas: %s", printable(message))
 
 
 SPACES = Registry(

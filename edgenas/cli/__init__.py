@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
+from edgenas.cli.common import print_lines
 from edgenas.errors import EdgeNASError, UsageError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
@@ -35,7 +36,7 @@ def _print_version_and_exit(wanted: bool) -> None:
     if wanted:
         from edgenas.version import __version__
 
-        typer.echo(f"edgenas {__version__}")
+        print_lines(f"edgenas {__version__}")
         raise typer.Exit
 
 
@@ -57,7 +58,7 @@ def main() -> None:
         _print_error_and_exit(str(error), error.exit_code)
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
-            print(error.format_message(), file=sys.stderr)
+            print_lines(*error.format_message().splitlines(), file=sys.stderr)
             sys.exit(2)
         _print_error_and_exit(error.format_message(), 2)
     except BrokenPipeError:
@@ -98,5 +99,5 @@ def _is_number(text: str) -> bool:
 
 
 def _print_error_and_exit(message: str, code: int) -> None:
-    print(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
+    print_lines(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

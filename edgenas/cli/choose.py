@@ -15,6 +15,7 @@ from edgenas.cli.common import (
     ThreadsOption,
     format_peak_bytes,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.shell import format_command
@@ -67,9 +68,9 @@ def command(
     made_up = " SYNTHETIC" if choice.measured.synthetic else ""
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
-    print(f"validity: {choice.measured.validity}")
+    print_lines(f"validity: {choice.measured.validity}")
     options = f"--device {target.cli_name}{_format_export_options(target)} --out ship"
-    print(f"next: {format_command('export', '--run', run, '--arch', choice.arch)} {options}")
+    print_lines(f"next: {format_command('export', '--run', run, '--arch', choice.arch)} {options}")
 
 
 def _format_export_options(target: Target) -> str:

@@ -6,10 +6,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from edgenas.errors import printable
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def print_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
+def print_lines(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines, by default on standard output. All text of commands but JSON goes through here or a table."""
+    for line in lines:
+        print(printable(line), file=file)
+
+
 def format_peak_bytes(peak_bytes: int | None) -> str:
     """Return the cell of a measured peak memory."""
     return "not measured" if peak_bytes is None else format_bytes(peak_bytes)
@@ -59,8 +66,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+        table.add_row(*map(printable, row))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False, emoji=False)
     if title:
-        console.print(title, markup=False)
+        console.print(printable(title))
     console.print(table)

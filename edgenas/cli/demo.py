@@ -12,6 +12,7 @@ from edgenas.cli.common import (
     format_peak_bytes,
     load_target,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.shell import format_command, format_python, quote
@@ -59,20 +60,20 @@ def _print_result(result: DemoResult, picture: Path) -> None:
         )
         for row in result.subnets
     ]
-    print()
+    print_lines("")
     made_up = " SYNTHETIC" if result.table.synthetic else ""
     print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
-    print(f"\nvalidity: {result.choice.measured.validity}")
+    print_lines("", f"validity: {result.choice.measured.validity}")
     for row in result.subnets:
-        print(f"{row.name:<8}  {row.model}")
+        print_lines(f"{row.name:<8}  {row.model}")
     if result.int8 is not None:
-        print(f"int8      {result.int8 / 'model.tflite'}")
-    print(f"front     {picture}")
+        print_lines(f"int8      {result.int8 / 'model.tflite'}")
+    print_lines(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
     device = f"--device {result.target.cli_name}"
     lower = (result.front.latency_ms[0] + result.choice.budget.latency_ms) / 2
-    print("\nNext:")
-    print(f"  {format_python()} {quote(Path(chosen.model).parent / 'run.py')}")
-    print(f"  {format_command('measure', chosen.model)} {device}")
-    print(f"  {format_command('choose', '--run', root)} {device} --latency {format_latency_budget(lower)}")
-    print(f"  {format_command('export', '--run', root, '--arch', chosen.architecture, '--out', 'ship')}")
+    print_lines("", "Next:")
+    print_lines(f"  {format_python()} {quote(Path(chosen.model).parent / 'run.py')}")
+    print_lines(f"  {format_command('measure', chosen.model)} {device}")
+    print_lines(f"  {format_command('choose', '--run', root)} {device} --latency {format_latency_budget(lower)}")
+    print_lines(f"  {format_command('export', '--run', root, '--arch', chosen.architecture, '--out', 'ship')}")

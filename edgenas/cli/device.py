@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgenas.cli.common import JsonOption, RuntimeOption, ThreadsOption, load_target, print_json, print_table
+from edgenas.cli.common import (
+    JsonOption,
+    RuntimeOption,
+    ThreadsOption,
+    load_target,
+    print_json,
+    print_lines,
+    print_table,
+)
 from edgenas.errors import EdgeNASError, UsageError
 from edgenas.shell import format_command
 
@@ -85,9 +93,9 @@ def check_profile(
         print_table((target.name, "", "found"), rows, texts=3)
         for result in results:
             if result.remedy:
-                print(f"{result.name}: {result.remedy}")
+                print_lines(f"{result.name}: {result.remedy}")
         measure = f"next: {format_command('measure', 'MODEL')} --device {target.profile.cli_name}"
-        print(measure if passed else "it cannot be measured on yet")
+        print_lines(measure if passed else "it cannot be measured on yet")
     if not passed:
         raise typer.Exit(1)
 
@@ -104,9 +112,9 @@ def trust_profile(
 
     recorded = trust_host_keys(load_profile(profile), lambda key: _confirm_host_key(key, yes, replace))
     for key in recorded:
-        print(f"recorded the key of {key.host} in {key.own_file}")
+        print_lines(f"recorded the key of {key.host} in {key.own_file}")
     if not recorded:
-        print(f"{profile}: its host key is known already")
+        print_lines(f"{profile}: its host key is known already")
 
 
 @app.command("new", epilog="Example: edgenas device new my-board --host pi@raspberrypi.local")
@@ -132,7 +140,7 @@ def new_profile(
         raise UsageError("give either --host user@host, with its options, or --local")
     connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **ssh_options}
     path = create_profile(name, connection, lambda key: _confirm_host_key(key, yes, False), out)
-    print(f"wrote {path}\nnext: {format_command('device', 'check' if local else 'setup', out or name)}")
+    print_lines(f"wrote {path}", f"next: {format_command('device', 'check' if local else 'setup', out or name)}")
 
 
 @app.command("setup", epilog="Example: edgenas device setup raspberry-pi-5")
@@ -151,32 +159,32 @@ def set_up_profile(
 
     loaded = load_profile(profile)
     installed = set_up_device(
-        loaded, offline=offline, wheels=wheel or (), python=python, say=lambda text: print(text, file=sys.stderr)
+        loaded, offline=offline, wheels=wheel or (), python=python, say=lambda text: print_lines(text, file=sys.stderr)
     )
     if json:
         print_json(asdict(installed))
         return
     for runtime, version in installed.versions.items():
         providers = installed.providers.get(runtime)
-        print(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
+        print_lines(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
     for runtime, reason in installed.skipped.items():
-        print(f"{runtime}: skipped ({reason})")
-    print(f"python: {installed.python}\nnext: {format_command('device', 'check')} {loaded.cli_name}")
+        print_lines(f"{runtime}: skipped ({reason})")
+    print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
 
 
 def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
     """Print a host key and return whether the user, or an option, says that it is the device's."""
-    print(f"{key.host} shows the {key.type} key {key.fingerprint}")
+    print_lines(f"{key.host} shows the {key.type} key {key.fingerprint}")
     is_changed = key.state == "changed"
     if is_changed:
         place = f"{key.file}:{key.line}" if key.line else str(key.file)
-        print(f"That is ANOTHER key than the one in {place}: a new system on the board, or somebody in between.")
+        print_lines(f"That is ANOTHER key than the one in {place}: a new system on the board, or somebody in between.")
     if replace if is_changed else yes:
         return True
     try:
         return input("Is it the device's own? [y/N]: ").strip().lower() in ("y", "yes")
     except EOFError:
-        print()
+        print_lines("")
         return False
 
 

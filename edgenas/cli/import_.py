@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgenas.cli.common import JsonOption, RunOption, print_json
+from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
 from edgenas.errors import UsageError
 from edgenas.shell import format_command
 
@@ -71,7 +71,9 @@ def command(
         print_json({"run": str(run), "space": opened.space.to_dict()})
     else:
         found = opened.space
-        print(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks\nnext: {following}")
+        print_lines(
+            f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks", f"next: {following}"
+        )
 
 
 def _check_options_absent(options: dict[str, Any], beside: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgenas.cli.common import format_peak_bytes, print_table
+from edgenas.cli.common import format_peak_bytes, print_lines, print_table
 from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, rank_results
 from edgenas.profilers.measure.cpu_speed import speed_variation
@@ -54,7 +54,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         f"{path if result.validity.status == 'rejected' else 'validity'}: {result.validity}"
         for path, result in results.items()
     ):
-        print(line)
+        print_lines(line)
     for path, result in results.items():
         if result.filled_shapes:
             shapes = ", ".join(
@@ -63,12 +63,12 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
             print(f"{path}: inputs of open shape were run as {shapes}")
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)
-            print(f"{path}: runs at two speeds, {speeds}: compare models in one call")
+            print_lines(f"{path}: runs at two speeds, {speeds}: compare models in one call")
     if results:
-        print(f"conditions: {format_conditions(list(results.values()))}")
+        print_lines(f"conditions: {format_conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
-            print(f"failed: {outcome}")
+            print_lines(f"failed: {outcome}")
     if compare:
         _print_ranking(rank_results(results))
         for path, result in results.items():

@@ -16,6 +16,7 @@ from edgenas.cli.common import (
     RuntimeOption,
     ThreadsOption,
     print_json,
+    print_lines,
 )
 from edgenas.errors import UsageError
 from edgenas.shell import format_command
@@ -79,10 +80,10 @@ def command(
                 }
             )
         else:
-            print(f"{target.name}\n{table.holdout}")
+            print_lines(target.name, *str(table.holdout).split("\n"))
             if table.transfer_weight is not None:
-                print(f"transfer weight of the source tables: {table.transfer_weight:.0%}")
-            print(f"next: {format_command('search', '--run', run)} --device {target.cli_name}")
+                print_lines(f"transfer weight of the source tables: {table.transfer_weight:.0%}")
+            print_lines(f"next: {format_command('search', '--run', run)} --device {target.cli_name}")
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:

@@ -14,6 +14,7 @@ from edgenas.cli.common import (
     RuntimeOption,
     ThreadsOption,
     print_json,
+    print_lines,
     print_table,
 )
 from edgenas.registry import DEFAULT_STRATEGY
@@ -50,11 +51,11 @@ def command(
         return
     _print_front(front)
     budget = format_latency_budget(front.latency_ms[len(front) // 2])
-    print(f"all {len(front)}: {opened.folder.front(target.name)}")
+    print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
-        print(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
+        print_lines(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
-        print(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
+        print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
 
 
 def _front_to_dicts(front: Front) -> list[dict[str, float | str]]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgenas.cli.common import print_table
+from edgenas.cli.common import print_lines, print_table
 from edgenas.units import format_ms, format_ms_interval, format_ms_part
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def print_check(check: TableCheck) -> None:
     title = f"check {check.number} of {check.target}{made_up}"
     print_table(["", "holdout", "fresh subnets"], rows, title)
     validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.now.validity_counts.items())
-    print(f"measured: {validity_counts}, {check.device_s:.0f} s of device time")
-    print(check.conclusion)
+    print_lines(f"measured: {validity_counts}, {check.device_s:.0f} s of device time")
+    print_lines(check.conclusion)
     if check.then.coarseness:
-        print(f"too coarse: {check.then.coarseness}")
+        print_lines(f"too coarse: {check.then.coarseness}")
     if not check.agrees:
-        print(f"to profile again: {check.remedy}")
+        print_lines(f"to profile again: {check.remedy}")
 
 
 def _report_cells(report: HoldoutReport) -> list[str]:

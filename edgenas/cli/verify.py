@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgenas.cli.common import JsonOption, ThreadsOption, load_target, print_json
+from edgenas.cli.common import JsonOption, ThreadsOption, load_target, print_json, print_lines
 
 EXAMPLE = "Example: edgenas verify ship/onnx-fp32.zip"
 
@@ -28,9 +28,11 @@ def command(
     if json:
         print_json(report.to_dict())
         return
-    print(f"{bundle}: intact, {report.export_format}; its sample is {report.label!r}")
-    print(f"here: logits as recorded to {report.max_difference:.1e}, at most {report.allowed:.1e} allowed")
+    print_lines(f"{bundle}: intact, {report.export_format}; its sample is {report.label!r}")
+    print_lines(f"here: logits as recorded to {report.max_difference:.1e}, at most {report.allowed:.1e} allowed")
     if report.foreign_scripts is not None:
-        print(f"its scripts are of edgenas {report.foreign_scripts!r} and were not compared; read them before use")
+        print_lines(
+            f"its scripts are of edgenas {report.foreign_scripts!r} and were not compared; read them before use"
+        )
     if report.device_difference is not None:
-        print(f"on {report.target}: to {report.device_difference:.1e}")
+        print_lines(f"on {report.target}: to {report.device_difference:.1e}")

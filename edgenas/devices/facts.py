@@ -1,11 +1,20 @@
-"""Facts of a Linux machine, parsed from the text of its files, for any kind of connection."""
+"""Facts of a Linux machine, parsed from the text of its files, for any kind of connection.
+
+The files are a device's own and may hold anything. What cannot be parsed is
+unknown; what was parsed passes the strict reader.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NotRequired
 
+from annotated_types import Interval
+from typing_extensions import TypedDict
+
+from edgenas.devices.answers import MAX_CPUS, STRICT, FreeText, VersionText, Word, check_answer
+from edgenas.files import Count, ShortText
 from edgenas.on_device.board import int_or_none
 
 FACTS = ("model", "cpu", "cores", "clusters", "arch", "os", "kernel", "memory_bytes", "python")
@@ -37,17 +46,46 @@ _ARM_CORES = {
     ("0x41", "0xd42"): "Cortex-A78AE",
     ("0x41", "0xd44"): "Cortex-X1",
 }
-# Equal cores may differ this much in their highest frequency within one cluster: chips are binned by pairs of cores.
-_FREQUENCY_TOLERANCE = 0.1
+# Equal cores may differ by one part of this many in their highest frequency: chips are binned by pairs of cores.
+_FREQUENCY_PARTS = 10
+
+
+class CpuCluster(TypedDict):
+    """A group of equal cores."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc] # pydantic's way to configure a typed dict
+    cores: list[Annotated[int, Interval(ge=0, lt=MAX_CPUS)]]
+    cpu: FreeText | None
+    capacity: Count | None
+    max_frequency_khz: Count | None
+
+
+class DeviceFacts(TypedDict):
+    """What identifies a device; None where it does not say."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc] # see CpuCluster
+    model: FreeText | None
+    cpu: FreeText | None
+    cores: Annotated[int, Interval(ge=1, le=MAX_CPUS)] | None
+    clusters: list[CpuCluster] | None
+    arch: Word | None
+    os: FreeText | None
+    kernel: Word | None
+    memory_bytes: Count | None
+    python: VersionText | None
+    synthetic: bool
+    missing: list[ShortText]
+    jetson_linux: NotRequired[ShortText]
 
 
 def collect_facts(
-    read: Callable[[str], str | None], *, kernel: str | None, arch: str | None, python: str | None
+    read: Callable[[str], str | None], where: str, *, kernel: str | None, arch: str | None, python: str | None
 ) -> dict[str, Any]:
     """Return the facts of a machine.
 
     Args:
         read: Returns the text of a file of the machine, None for a missing file.
+        where: The machine's name in messages.
         kernel: The kernel's release, None where unknown.
         arch: The machine's architecture as ``uname -m`` prints it.
         python: The version of the Python that runs the agent.
@@ -55,6 +93,9 @@ def collect_facts(
     Returns:
         The keys of FACTS, ``synthetic`` and ``missing``, and on a Jetson
         ``jetson_linux`` (``R36.3.0``).
+
+    Raises:
+        DeviceError: A value is out of range; the message names the fact.
     """
     cpuinfo = read("/proc/cpuinfo") or ""
     model = read("/proc/device-tree/model") or read("/sys/class/dmi/id/product_name") or ""
@@ -70,13 +111,18 @@ def collect_facts(
         "python": python,
     }
     jetson = parse_jetson_linux_release(read("/etc/nv_tegra_release") or "")
-    return complete_facts({**facts, "jetson_linux": jetson} if jetson else facts)
+    return complete_facts({**facts, "jetson_linux": jetson} if jetson else facts, where)
 
 
-def complete_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts with None for absent keys of FACTS, ``synthetic``, and the keys without a value as ``missing``."""
+def complete_facts(facts: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return facts with None for absent keys of FACTS, ``synthetic``, and the keys without a value as ``missing``.
+
+    Raises:
+        DeviceError: A fact is unknown, of another type or out of range; the message names ``where`` and the fact.
+    """
     complete: dict[str, Any] = {"synthetic": False, **dict.fromkeys(FACTS), **facts}
-    return {**complete, "missing": [key for key in FACTS if complete[key] is None]}
+    complete["missing"] = [key for key in FACTS if complete[key] is None]
+    return dict(check_answer(DeviceFacts, complete, where))
 
 
 def parse_cpu_name(cpuinfo: str) -> str | None:
@@ -85,24 +131,33 @@ def parse_cpu_name(cpuinfo: str) -> str | None:
     arm = list(dict.fromkeys(name for name in parse_arm_cores(cpuinfo).values() if name))
     if arm:
         return " + ".join(arm)
-    fields = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())]
-    for wanted in _CPU_KEYS:
-        names = list(dict.fromkeys(value for key, value in fields if key == wanted and value and not value.isdigit()))
-        if names:
-            return " + ".join(names)
-    return None
+    names: dict[str, dict[str, None]] = {key: {} for key in _CPU_KEYS}
+    for key, value in _iter_fields(cpuinfo):
+        if key in names and value and not value.isdigit():
+            names[key][value] = None
+    return next((" + ".join(found) for found in names.values() if found), None)
 
 
 def parse_arm_cores(cpuinfo: str) -> dict[int, str | None]:
     """Return the names of the cores in the text of /proc/cpuinfo by number, None for a core that is not Arm."""
     cores: dict[int, str | None] = {}
-    for block in re.split(r"^(?=processor\s*:)", cpuinfo, flags=re.MULTILINE):
-        fields = dict(re.findall(r"^(\S[^:\n]*?)\s*:\s*(\S+)\s*$", block, re.MULTILINE))
-        if fields.get("processor", "").isdecimal():
+    # One more than there may be: such a machine is refused for its number of cores.
+    for block in re.split(r"^(?=processor\s*:)", cpuinfo, maxsplit=MAX_CPUS + 1, flags=re.MULTILINE):
+        fields = dict(_iter_fields(block))
+        number = int_or_none(fields.get("processor"))
+        if number is not None:
             maker, part = fields.get("CPU implementer"), fields.get("CPU part")
             name = _ARM_CORES.get((maker or "", part or ""), f"core {maker}/{part}")
-            cores[int(fields["processor"])] = name if part else None
+            cores[number] = name if part else None
     return cores
+
+
+def _iter_fields(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values of lines such as ``CPU part : 0xd08``."""
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            yield key.strip(), value.strip()
 
 
 def collect_cpu_clusters(read: Callable[[str], str | None], cpuinfo: str) -> list[dict[str, Any]]:
@@ -137,7 +192,7 @@ def _is_same_core_kind(group: dict[str, Any], core: dict[str, Any]) -> bool:
     mine, others = core["max_frequency_khz"], group["max_frequency_khz"]
     if group["cpu"] != core["cpu"] or (mine is None) != (others is None):
         return False
-    return mine is None or abs(mine - others) <= _FREQUENCY_TOLERANCE * max(mine, others)
+    return mine is None or _FREQUENCY_PARTS * abs(mine - others) <= max(mine, others)
 
 
 def parse_os_name(os_release: str) -> str | None:
@@ -155,4 +210,5 @@ def parse_jetson_linux_release(release: str) -> str | None:
 def parse_memory_bytes(meminfo: str) -> int | None:
     """Return the total memory from the text of /proc/meminfo."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return int(match.group(1)) * 1024 if match else None
+    kilobytes = int_or_none(match.group(1)) if match else None
+    return None if kilobytes is None else kilobytes * 1024

@@ -152,7 +152,7 @@ class FakeDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
-        return complete_facts({"synthetic": True, "model": self.name})
+        return complete_facts({"synthetic": True, "model": self.name}, self.name)
 
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
         self._check_open()

@@ -123,6 +123,7 @@ class LocalDevice(Device):
             version = self.run(command, deadline=Deadline(_VERSION_SECONDS)).stdout.strip() or None
         return collect_facts(
             lambda path: read_text_or_none(Path(path)),
+            self.name,
             kernel=platform.release() or None,
             arch=platform.machine() or None,
             python=version,

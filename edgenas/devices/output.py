@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgenas.errors import DeviceError
+from edgenas.devices.answers import MAX_OUTPUT_BYTES
+from edgenas.errors import DeviceError, one_line
 
 STDERR_KEPT_BYTES = 64 * 1024
-MOST_OUTPUT_BYTES = 16 * 2**20  # of one line, or of the whole; far above what any command of edgenas prints
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,12 @@ class CompletedCommand:
     @property
     def failure(self) -> str:
         """Why the command failed: the last line of standard error, else the exit status."""
-        return self.stderr.strip().rpartition("\n")[2] or f"status {self.exit_status}"
+        return last_line(self.stderr) or f"status {self.exit_status}"
+
+
+def last_line(output: str) -> str:
+    """Return the last line of a command's output as a short quote, empty without one."""
+    return one_line(output.strip().rpartition("\n")[2])
 
 
 class LineSplitter:
@@ -85,7 +90,7 @@ class CommandOutput:
 
 
 def _check_output_size(kept: bytearray) -> None:
-    if len(kept) > MOST_OUTPUT_BYTES:
+    if len(kept) > MAX_OUTPUT_BYTES:
         raise DeviceError(
-            f"a command on the device printed more than {MOST_OUTPUT_BYTES >> 20} MiB without an end; check the device"
+            f"a command on the device printed more than {MAX_OUTPUT_BYTES >> 20} MiB without an end; check the device"
         )

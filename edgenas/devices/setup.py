@@ -14,16 +14,31 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from annotated_types import MaxLen
 
 from edgenas import on_device
+from edgenas.devices.answers import (
+    FIRST_PROBLEM_ONLY,
+    MAX_ENTRIES,
+    STRICT,
+    FreeText,
+    PathText,
+    Texts,
+    VersionText,
+    Word,
+    Words,
+    read_answer,
+)
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import sha256_hex
+from edgenas.files import Count, ShortText, sha256_hex
+from edgenas.on_device.install import REFUSED_STATUS
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.runtimes import Runtime, all_runtimes, load_runtime
 
@@ -33,6 +48,9 @@ _SCRIPT = Path(on_device.__file__).with_name("install.py")
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
 _OLDEST_GLIBC_MINOR = 17
+_GLIBC = re.compile(r"2\.(\d{1,3})(?!\d)", re.ASCII)
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -45,10 +63,31 @@ class InstalledRuntimes:
     """
 
     python: str
-    versions: dict[str, str]
-    providers: dict[str, list[str]]
-    skipped: dict[str, str]
+    versions: Mapping[str, str]
+    providers: Mapping[str, Sequence[str]]
+    skipped: Mapping[str, str]
     how: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An answer of the install script: why it could not be done."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    failed: FreeText
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the install script has put into an environment, by runtime; ``asked`` is what it was asked for."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    versions: Texts
+    providers: Annotated[Mapping[ShortText, Words], MaxLen(MAX_ENTRIES)]
+    skipped: Annotated[Mapping[ShortText, FreeText], MaxLen(MAX_ENTRIES)]
+    asked: Annotated[list[Words], FIRST_PROBLEM_ONLY, MaxLen(MAX_ENTRIES)]
 
 
 @dataclass(frozen=True)
@@ -58,16 +97,23 @@ class ProbeResult:
     ``noexec``: no runtime can be loaded from the disk of ``base``, as it is mounted.
     """
 
-    python: str
-    implementation: str
-    machine: str
-    bits: int
-    libc: tuple[str, str]
-    free_bytes: int
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    python: VersionText
+    implementation: Word
+    machine: Word
+    bits: Literal[32, 64]
+    libc: tuple[ShortText, ShortText]
+    free_bytes: Count
     noexec: bool
-    base: str
+    base: PathText
     works: bool
-    note: dict[str, Any] = field(default_factory=dict)
+    note: Environment | None = None
+
+    def __post_init__(self) -> None:
+        name, version = self.libc
+        if name == "glibc" and not _GLIBC.match(version):
+            raise ValueError(f"libc: {version!r} is no version of glibc")
 
     @property
     def python_minor(self) -> str:
@@ -78,9 +124,8 @@ class ProbeResult:
     def platforms(self) -> list[str]:
         """The platform tags of wheels that run there, newest first: PEP 600 and PEP 656."""
         name, version = self.libc
-        if name == "glibc":
-            minor = int(version.split(".")[1])
-            tags = [f"manylinux_2_{number}" for number in range(minor, _OLDEST_GLIBC_MINOR - 1, -1)]
+        if name == "glibc" and (minor := _GLIBC.match(version)):
+            tags = [f"manylinux_2_{number}" for number in range(int(minor[1]), _OLDEST_GLIBC_MINOR - 1, -1)]
             return [f"{tag}_{self.machine}" for tag in [*tags, "manylinux2014"]]
         return [f"musllinux_1_{number}_{self.machine}" for number in (2, 1)]
 
@@ -139,10 +184,10 @@ def install_runtimes(
     installer = _Installer(device, profile, python, deadline)
     probe = installer.probe()
     fingerprint = [each.fingerprint for each in runtimes]
-    is_complete = set(probe.note.get("versions", ())) == {each.runtime.name for each in runtimes}
-    if probe.works and is_complete and probe.note["asked"] == fingerprint:
-        answer = {**probe.note, "python": f"{probe.base}/{VENV_PYTHON}"}
-        return _checked_installed_runtimes(profile, answer, "already installed")
+    made = f"{probe.base}/{VENV_PYTHON}"
+    note, wanted = probe.note, {each.runtime.name for each in runtimes}
+    if probe.works and note and set(note.versions) == wanted and note.asked == fingerprint:
+        return _checked_installed_runtimes(profile, note, made, "already installed")
     if probe.noexec:
         raise DeviceError(
             f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
@@ -156,9 +201,9 @@ def install_runtimes(
     if not offline and not wheels:
         say(f"{profile.name}: installing {', '.join(each.runtime.name for each in runtimes)} by pip there")
         answer = installer.install_by_pip(runtimes, fingerprint)
-        if "failed" not in answer:
-            return _checked_installed_runtimes(profile, answer, "by pip on the device")
-        say(f"{profile.name}: {answer['failed']}; fetching wheels here instead")
+        if not isinstance(answer, Failure):
+            return _checked_installed_runtimes(profile, answer, made, "by pip on the device")
+        say(f"{profile.name}: {answer.failed}; fetching wheels here instead")
     if probe.bits == 32:
         packages = " or ".join(sorted(each.package for each in all_runtimes()))
         raise DeviceError(
@@ -167,25 +212,23 @@ def install_runtimes(
             " (Python 3.9 or 3.11) and name its interpreter as python in the profile"
         )
     answer = installer.install_wheels(runtimes, fingerprint, probe, say)
-    if "failed" in answer:
-        raise DeviceError(f"{profile.name}: {answer['failed']}; give other files with --wheel FILE")
-    return _checked_installed_runtimes(profile, answer, "from wheels fetched here")
+    if isinstance(answer, Failure):
+        raise DeviceError(f"{profile.name}: {answer.failed}; give other files with --wheel FILE")
+    return _checked_installed_runtimes(profile, answer, made, "from wheels fetched here")
 
 
 class _Installer:
-    """Runs the install script on the device. An answer of the script has ``failed`` where it did not succeed."""
+    """Runs the install script on the device."""
 
     def __init__(self, device: Device, profile: DeviceProfile, python: str, deadline: Deadline) -> None:
         self._device, self._profile, self._python, self._deadline = device, profile, python, deadline
 
     def probe(self) -> ProbeResult:
         """Return the device's platform and installation. Raise DeviceError for an unsupported Python."""
-        answer = self._run_script(
-            {"action": "probe", "checks": {each.name: each.version_program for each in all_runtimes()}}
-        )
-        if "failed" in answer:
-            raise DeviceError(f"{self._profile.name}: {answer['failed']}; set another work_dir in the profile")
-        probe = ProbeResult(**{**answer, "libc": tuple(answer["libc"])})
+        checks = {each.name: each.version_program for each in all_runtimes()}
+        probe = self._run_script(ProbeResult, {"action": "probe", "checks": checks})
+        if isinstance(probe, Failure):
+            raise DeviceError(f"{self._profile.name}: {probe.failed}; set another work_dir in the profile")
         version = tuple(map(int, probe.python_minor.split(".")))
         if probe.implementation != "CPython" or version < _OLDEST_PYTHON:
             raise DeviceError(
@@ -194,7 +237,7 @@ class _Installer:
             )
         return probe
 
-    def install_by_pip(self, runtimes: Sequence[_RuntimePackages], fingerprint: Any) -> dict[str, Any]:
+    def install_by_pip(self, runtimes: Sequence[_RuntimePackages], fingerprint: Any) -> Environment | Failure:
         requests = [{**_describe_runtime(each), "requirements": each.requirements} for each in runtimes]
         return self._install(requests, {}, fingerprint)
 
@@ -204,7 +247,7 @@ class _Installer:
         fingerprint: Any,
         probe: ProbeResult,
         say: Callable[[str], None],
-    ) -> dict[str, Any]:
+    ) -> Environment | Failure:
         """Fetch wheels here, push them and install them. Raise EdgeNASError without one of the default runtime."""
         requests, skipped = [], {}
         with WorkFolder() as folder:
@@ -222,37 +265,43 @@ class _Installer:
                 requests.append({**_describe_runtime(each), "wheels": pushed})
         return self._install(requests, skipped, fingerprint)
 
-    def _install(self, requests: list[dict[str, Any]], skipped: dict[str, str], fingerprint: Any) -> dict[str, Any]:
+    def _install(
+        self, requests: list[dict[str, Any]], skipped: dict[str, str], fingerprint: Any
+    ) -> Environment | Failure:
         required = self._profile.default.runtime
         installing = {"runtimes": requests, "required": required, "skipped": skipped, "asked": fingerprint}
-        return self._run_script({"action": "install", **installing})
+        return self._run_script(Environment, {"action": "install", **installing})
 
-    def _run_script(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _run_script(self, kind: type[Kind], request: dict[str, Any]) -> Kind | Failure:
         script = self._device.push(_SCRIPT, _SCRIPT.name)
         base = self._profile.work_dir or DEFAULT_WORK_DIR
         stdin = json.dumps({"base": base, **request}).encode() + b"\n"
         done = self._device.run([self._python, "-I", script], deadline=self._deadline, stdin=stdin)
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
+        if done.exit_status == REFUSED_STATUS:
+            return read_answer(Failure, done.stdout, self._profile.name)
+        if done.exit_status or not done.stdout:
             raise DeviceError(
                 f"{self._profile.name}: {self._python} there cannot be used ({done.failure});"
                 " install Python 3.8 or newer there (sudo apt-get install python3), or name one with --python"
-            ) from None
-        return answer
+            )
+        return read_answer(kind, done.stdout, self._profile.name)
 
 
-def _checked_installed_runtimes(profile: DeviceProfile, answer: dict[str, Any], how: str) -> InstalledRuntimes:
-    """Return what was installed. Raise DeviceError when the default runtime lacks a provider of the profile."""
+def _checked_installed_runtimes(
+    profile: DeviceProfile, installed: Environment, python: str, how: str
+) -> InstalledRuntimes:
+    """Return what was installed. Raise DeviceError when the default runtime, or one of its providers, is not there."""
     default = profile.default.runtime
-    providers = answer["providers"].get(default, [])
+    if default not in installed.versions:
+        raise DeviceError(f"{profile.name}: answered nonsense (versions: {default} is missing); try again")
+    providers = installed.providers.get(default, [])
     missing = [name for name in profile.runtimes[default].providers if providers and name not in providers]
     if missing:
         raise DeviceError(
-            f"{profile.name}: {default} {answer['versions'][default]} was installed, but has no {', '.join(missing)}"
+            f"{profile.name}: {default} {installed.versions[default]} was installed, but has no {', '.join(missing)}"
             f" (it has {', '.join(providers)}); install a build that has, with --wheel FILE, or correct the profile"
         )
-    return InstalledRuntimes(answer["python"], answer["versions"], answer["providers"], answer["skipped"], how)
+    return InstalledRuntimes(python, installed.versions, installed.providers, installed.skipped, how)
 
 
 def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_RuntimePackages]:

@@ -1,9 +1,9 @@
 """Makes a virtual environment with the runtimes on the device. Sent there as a file by edgenas.devices.setup.
 
 Python 3.8 and its standard library only; never imports edgenas. Standard
-input: one JSON line with ``action``; standard output: one JSON line, with
-``failed`` where it could not be done. Nothing at the environment's place
-changes before the new one works.
+input: one JSON line with ``action``; standard output: one JSON line. Where it
+could not be done that has ``failed`` alone, and the exit status is 3. Nothing
+at the environment's place changes before the new one works.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 NOTE = "edgenas.json"
 PIP_SECONDS = "15"
+REFUSED_STATUS = 3
 
 
 class RefusedError(Exception):
@@ -47,21 +48,29 @@ def clean_up_and_probe(request: dict[str, Any]) -> dict[str, Any]:
         "noexec": bool(os.statvfs(base).f_flag & getattr(os, "ST_NOEXEC", 0)),
         "base": str(base),
         "note": note,
-        "works": bool(note) and not any(try_import_runtime(venv, checks[name])[1] for name in note["versions"]),
+        "works": note is not None and not any(try_import_runtime(venv, checks[name])[1] for name in note["versions"]),
     }
 
 
-def read_note(venv: Path, checks: dict[str, str]) -> dict[str, Any]:
-    """Return what ``install_environment`` noted of the environment; empty where there is none of these runtimes."""
+def read_note(venv: Path, checks: dict[str, str]) -> dict[str, Any] | None:
+    """Return what ``install_environment`` noted of the environment; None where that is nothing about these runtimes."""
     try:
         note = json.loads((venv / NOTE).read_text())
     except (OSError, ValueError, RecursionError):
-        return {}
+        return None
     kinds = {"versions": dict, "providers": dict, "skipped": dict, "asked": list}
-    if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in kinds.items()):
-        return {}
-    lists = all(isinstance(names, list) for names in note["providers"].values())
-    return note if lists and set(note["versions"]) <= set(checks) else {}
+    if not isinstance(note, dict) or set(note) != set(kinds):
+        return None
+    if not all(isinstance(note[key], kind) for key, kind in kinds.items()):
+        return None
+    lists, texts = (
+        [*note["providers"].values(), *note["asked"]],
+        [*note["versions"].values(), *note["skipped"].values()],
+    )
+    if not all(isinstance(each, list) for each in lists):
+        return None
+    texts += [text for each in lists for text in each]
+    return note if all(isinstance(text, str) for text in texts) and set(note["versions"]) <= set(checks) else None
 
 
 def install_environment(request: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +88,7 @@ def install_environment(request: dict[str, Any]) -> dict[str, Any]:
         replace_environment(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return {**done, "python": str(target / "bin" / "python")}
+    return done
 
 
 def install_runtime_or_skip(
@@ -169,14 +178,14 @@ def replace_environment(fresh: Path, target: Path) -> None:
 
 
 def main() -> int:
-    """Answer the request on standard input."""
+    """Answer the request on standard input; return the exit status."""
     request = json.loads(sys.stdin.readline())
     actions = {"probe": clean_up_and_probe, "install": install_environment}
     try:
-        answer = actions[request["action"]](request)
+        print(json.dumps(actions[request["action"]](request)))
     except (RefusedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-        answer = {"failed": " ".join(str(error).split())}
-    print(json.dumps(answer))
+        print(json.dumps({"failed": " ".join(str(error).split())}))
+        return REFUSED_STATUS
     return 0
 
 

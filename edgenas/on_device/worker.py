@@ -8,6 +8,7 @@ four bytes, the content.
 frame  from         content
 =====  ===========  =========================================================
 ``J``  both         a request, or the one answer to it, as JSON
+``R``  worker       instead of an answer: why the request cannot be fulfilled, as JSON
 ``I``  host         standard input for the running command
 ``F``  both         a piece of the file being sent
 ``K``  host         kill the running command
@@ -120,7 +121,7 @@ class RemoteWorker:
         except (BrokenPipeError, ConnectionResetError):
             raise HostGoneError from None
         except OSError as error:
-            self.send_answer(error=error.strerror or str(error))
+            self._send_frame(b"R", encode_refusal(error))
 
     def _dispatch_frame(self, kind: bytes, content: bytes) -> None:
         if kind == b"J":
@@ -191,7 +192,7 @@ class RemoteWorker:
             return
         self._kept.trim(_KEPT_BYTES - size, size + _FREE_BYTES)
         self._incoming_file = IncomingFile(target, sha256, size)
-        self.send_answer(send=True)
+        self.send_answer(path=None)
         self._write_piece(self._incoming_file, b"")
 
     def _write_piece(self, file: IncomingFile, piece: bytes) -> None:
@@ -212,8 +213,7 @@ class RemoteWorker:
     def _do_pull(self, name: str) -> None:
         source = self._work.path / name
         if not source.is_file():
-            self.send_answer(absent=True)
-            return
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", name)
         self.send_answer(sha256=read_file_digest(source, self._send_sign_of_life_if_due), size=source.stat().st_size)
         self._outgoing_file = source.open("rb")
 
@@ -279,6 +279,12 @@ def _stat_size_and_time(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
+def encode_refusal(error: OSError) -> bytes:
+    """Return the content of the frame that says why a request cannot be fulfilled."""
+    path = None if error.filename is None else str(error.filename)
+    return json.dumps({"error": error.strerror or str(error), "path": path}).encode()
+
+
 def make_work_folder(parents: list[str]) -> WorkFolder:
     """Make a work folder in the first parent that can be written; an empty parent is the folder for temporary files."""
     errors: list[OSError] = []
@@ -309,8 +315,8 @@ def main(parents: list[str], silence_seconds: float) -> None:
     try:
         work = make_work_folder(parents)
     except OSError as error:
-        content = json.dumps({"error": error.strerror, "path": error.filename}).encode()
-        os.write(1, HEADER.pack(b"J", len(content)) + content)
+        content = encode_refusal(error)
+        os.write(1, HEADER.pack(b"R", len(content)) + content)
         return
     try:
         worker = RemoteWorker(work, silence_seconds)

@@ -7,21 +7,22 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from edgenas.devices import Deadline, Device, Target, connect_device
-from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
+from edgenas.devices.answers import STRICT, PathText, read_answer
+from edgenas.errors import EdgeNASError, MissingExtraError, ModelError, one_line
 from edgenas.export import build_onnx, random_weights
-from edgenas.files import write_bytes
+from edgenas.files import Amount, Count, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.protocol import (
     Answer,
+    Conditions,
     Failed,
     Hello,
     Result,
-    one_line,
     push_agent_files,
     send_agent,
 )
@@ -52,6 +53,21 @@ _CONDITIONS = (
     "import json, pathlib, sys, board;"
     " print(json.dumps(board.read_conditions(pathlib.Path('/'), json.loads(sys.argv[1]))))"
 )
+
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class WorkFolderState:
+    """What a device says of its work folder, how its disk is mounted, and of its clock in seconds since 1970."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    time: Amount
+    folder: PathText
+    free_bytes: Count
+    noexec: bool
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,7 @@ def all_passed(results: Sequence[CheckResult]) -> bool:
     return all(result.status in ("ok", "warning") for result in results)
 
 
-def read_conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[str, Any]:
+def read_conditions(device: Device, cpus: Sequence[int] | None = None) -> Conditions:
     """Return the conditions on a device now, in the form that they have in a measurement.
 
     Args:
@@ -104,9 +120,10 @@ def read_conditions(device: Device, cpus: Sequence[int] | None = None) -> dict[s
 
     Raises:
         EdgeNASError: The device's Python cannot read them.
+        DeviceError: It answers something else.
     """
     push_agent_files(device)
-    return _run_json_program(device, _CONDITIONS, json.dumps(None if cpus is None else list(cpus)))
+    return _run_json_program(Conditions, device, _CONDITIONS, json.dumps(None if cpus is None else list(cpus)))
 
 
 class _StepError(Exception):
@@ -178,9 +195,9 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
     if python.status == "failed":
         return
     with _step("work folder"):
-        folder = _run_json_program(device, _WORK_FOLDER)
+        folder = _run_json_program(WorkFolderState, device, _WORK_FOLDER)
     yield _work_folder_result(folder, target)
-    yield _clock_result(folder["time"] - time.time())
+    yield _clock_result(folder.time - time.time())
     with contextlib.ExitStack() as stack:
         with _step("lock"):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
@@ -204,21 +221,19 @@ def _check_python(device: Device) -> CheckResult:
     return CheckResult("python", "failed", found, remedy)
 
 
-def _run_json_program(device: Device, program: str, *arguments: str) -> dict[str, Any]:
-    """Return the JSON that a Python program prints on the device. Raise EdgeNASError when it prints none."""
+def _run_json_program(kind: type[Kind], device: Device, program: str, *arguments: str) -> Kind:
+    """Return what a Python program prints on the device as JSON. Raise EdgeNASError when it prints nothing."""
     done = device.run([device.python, "-c", program, *arguments], deadline=Deadline(_STEP_SECONDS))
-    try:
-        printed: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        raise EdgeNASError(f"{device.python} cannot be used there ({done.failure}); {_INSTALL_PYTHON}") from None
-    return printed
+    if done.exit_status or not done.stdout:
+        raise EdgeNASError(f"{device.python} cannot be used there ({done.failure}); {_INSTALL_PYTHON}")
+    return read_answer(kind, done.stdout, device.name)
 
 
-def _work_folder_result(folder: dict[str, Any], target: Target) -> CheckResult:
-    found = f"{folder['folder']}, {format_bytes(folder['free_bytes'])} free"
-    if folder["free_bytes"] < _FREE_BYTES:
+def _work_folder_result(folder: WorkFolderState, target: Target) -> CheckResult:
+    found = f"{folder.folder}, {format_bytes(folder.free_bytes)} free"
+    if folder.free_bytes < _FREE_BYTES:
         return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
-    if folder["noexec"] and _is_ssh(target) and target.profile.python is None:
+    if folder.noexec and _is_ssh(target) and target.profile.python is None:
         found += ", mounted noexec: edgenas device setup cannot install runtimes there"
         return CheckResult("work folder", "warning", found, "set work_dir in the profile to a folder on another disk")
     return CheckResult("work folder", "ok", found)
@@ -274,7 +289,7 @@ def _runtime_result(runtime: str, answer: Answer | None, target: Target) -> Chec
     return CheckResult("runtime", "ok", ", ".join([runtime, *(nodes or target.providers)]))
 
 
-def _conditions_results(conditions: dict[str, Any], target: Target) -> Iterator[CheckResult]:
+def _conditions_results(conditions: Conditions, target: Target) -> Iterator[CheckResult]:
     """Yield a warning for each condition that would make a measurement invalid, or that they are fine."""
     undisturbed = {**conditions, "interrupted_share": 0.0}
     validity = assess_validity(conditions, undisturbed, power_mode=target.profile.power_mode)

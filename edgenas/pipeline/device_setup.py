@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
+from edgenas.devices.answers import MAX_ANSWER_BYTES, Words, check_answer
 from edgenas.devices.profile import RuntimeOptions
 from edgenas.devices.profile_files import OWN_PROFILES, check_not_localhost, profile_from_dict
 from edgenas.devices.setup import InstalledRuntimes, install_runtimes
@@ -90,7 +91,7 @@ def create_profile(
 
     Raises:
         UsageError: The file exists already, or a value is wrong.
-        DeviceError: The device cannot be reached, or its host key is not confirmed.
+        DeviceError: The device cannot be reached, its host key is not confirmed, or what it says of itself is wrong.
     """
     path = Path(out) if out else OWN_PROFILES / f"{name}.yaml"
     if path.exists():
@@ -108,7 +109,12 @@ def create_profile(
         trust_host_keys(profile, confirm)
     with connect_device(profile) as device:
         data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _read_providers(device))
-    profile_from_dict(data, str(path))
+    try:
+        profile_from_dict(data, str(path))
+    except UsageError as error:
+        raise DeviceError(
+            f"{name}: what it says of itself makes no profile ({error}); write {path} by hand, or check the device"
+        ) from None
     write_bytes(path, profile_yaml(data).encode(), replace=False)
     return path
 
@@ -214,5 +220,7 @@ def _read_providers(device: Device) -> list[str]:
     providers: list[str] = []
     for program in (runtime.version_program for runtime in all_runtimes() if runtime.accelerators):
         done = device.run([device.python, "-c", program], deadline=Deadline(_CONNECT_SECONDS))
-        providers += done.stdout.split()[1:] if done.exit_status == 0 else []
+        if done.exit_status == 0:
+            words = done.stdout[:MAX_ANSWER_BYTES].split()[1:]
+            providers += check_answer(Words, words, f"{device.name}: its providers")
     return providers

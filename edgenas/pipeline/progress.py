@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from edgenas.errors import printable
+
 LINE_SECONDS = 10.0
 
 
@@ -25,7 +27,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     @contextmanager
     def step(self, name: str, total: float) -> Iterator[Bar]:
@@ -70,13 +72,13 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=Console(file=self._stream)) as display:
             task = display.add_task(name, total=total, note="")
 
             def bar(done: float, note: str = "") -> None:
-                display.update(task, completed=done, note=note)
+                display.update(task, completed=done, note=printable(note))
 
             yield bar
 

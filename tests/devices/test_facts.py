@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from edgenas.devices.facts import (
     parse_memory_bytes,
     parse_os_name,
 )
+from edgenas.errors import DeviceError
 
 CPU = "/sys/devices/system/cpu/cpu{}/{}"
 
@@ -70,7 +73,7 @@ ORIN_NANO = {
 
 def facts_of(files: dict[str, str]) -> dict[str, Any]:
     """The facts of a board with these files."""
-    return collect_facts(files.get, kernel="6.1", arch="aarch64", python="3.11.2")
+    return collect_facts(files.get, "board", kernel="6.1", arch="aarch64", python="3.11.2")
 
 
 def test_an_x86_names_its_cpu() -> None:
@@ -129,13 +132,70 @@ def test_clusters_hold_each_core_once(cores: list[tuple[str, str | None]]) -> No
     assert sorted(number for group in found for number in group["cores"]) == list(range(len(cores)))
 
 
-@given(st.sampled_from([ROCK_5B, PI_5, ORIN_NANO]), st.text(), st.data())
+@given(st.sampled_from([ROCK_5B, PI_5, ORIN_NANO]), st.text(st.characters(exclude_categories=["N"])), st.data())
 def test_nonsense_in_any_file_is_survived(board: dict[str, str], content: str, data: st.DataObject) -> None:
-    """Whatever one file of a board holds, its other facts are still read and nothing is raised."""
+    """Whatever words one file of a board holds, its other facts are still read and all of them are printable."""
     spoiled = data.draw(st.sampled_from(sorted(board)))
     facts = facts_of({**board, spoiled: content})
     assert facts["kernel"] == "6.1"
     assert spoiled == "/proc/cpuinfo" or facts["cores"] in (4, 6, 8)
+    assert all(value.isprintable() for value in facts.values() if isinstance(value, str))
+
+
+MODEL, CPUINFO, MEMORY = "/proc/device-tree/model", "/proc/cpuinfo", "/proc/meminfo"
+CAPACITY, FREQUENCY = CPU.format(0, "cpu_capacity"), CPU.format(0, "cpufreq/cpuinfo_max_freq")
+DIGITS = "9" * 4000
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({CAPACITY: "-5"}, r"clusters\.0\.capacity: .* greater than or equal to 0"),
+        ({FREQUENCY: DIGITS}, r"clusters\.0\.max_frequency_khz: .* less than or equal to"),
+        ({MEMORY: f"MemTotal: {DIGITS} kB"}, "memory_bytes: .* less than or equal to"),
+        ({CPUINFO: cpuinfo(["0xd08"]).replace(": 0", f": {DIGITS}", 1)}, r"clusters\.0\.cores\.0: .* less than 4096"),
+        ({CPUINFO: cpuinfo([hex(number) for number in range(5000)])}, "cores: .* less than or equal to 4096"),
+        ({"kernel": "6.1\x1b[2J"}, "kernel: Predicate 'is_word' failed"),
+        ({"kernel": "6" * 5000}, "kernel: String should have at most 200 characters"),
+        ({"python": "3"}, "python: Predicate 'is_version' failed"),
+        ({"python": f"3.{DIGITS}"}, "python: Predicate 'is_version' failed"),
+        ({"python": "hello"}, "python: Predicate 'is_version' failed"),
+    ],
+)
+def test_a_fact_out_of_range_is_a_device_error(files: dict[str, str], problem: str) -> None:
+    """A number that no machine has, and a version that is none, are refused by the fact's name."""
+    board = {CPUINFO: cpuinfo(["0xd08"]), "kernel": "6.1", "python": "3.11", **files}
+    with pytest.raises(DeviceError, match=rf"^board: answered nonsense \({problem}") as error:
+        collect_facts(board.get, "board", kernel=board["kernel"], arch="aarch64", python=board["python"])
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "processor: 1\na" + " " * 1_000_000,
+        "\n" * 1_000_000,
+        "a:\n" * 300_000,
+        "processor:1\n" * 100_000,
+        "MemTotal:" + " " * 1_000_000,
+        "R" + "1" * 1_000_000,
+        'PRETTY_NAME="' + "x" * 1_000_000,
+    ],
+    ids=["blanks", "empty lines", "fields", "equal cores", "no memory", "a release", "a name"],
+)
+def test_large_files_take_neither_long_nor_much_memory(content: str) -> None:
+    """The time of parsing grows with the size of a file alone."""
+    started = time.monotonic()
+    with contextlib.suppress(DeviceError):
+        facts_of(dict.fromkeys([CPUINFO, MEMORY, MODEL, "/etc/os-release", "/etc/nv_tegra_release"], content))
+    assert time.monotonic() - started < 15
+
+
+def test_names_of_control_characters_become_printable() -> None:
+    """What a vendor wrote into a name is shown without what would move the cursor, and shortened."""
+    facts = facts_of({MODEL: "Some\x1b[31m  board\0", CPUINFO: "model name: " + "x" * 5000})
+    assert facts["model"] == "Some [31m  board"
+    assert len(facts["cpu"]) <= 400
 
 
 def test_memory_is_in_bytes() -> None:
@@ -154,6 +214,6 @@ def test_systems_are_named() -> None:
 
 def test_a_silent_machine_lists_what_is_missing() -> None:
     """Without a readable file every fact is missing and none is invented."""
-    facts = collect_facts(lambda path: None, kernel="6.1", arch=None, python="3.11.2")
+    facts = collect_facts(lambda path: None, "board", kernel="6.1", arch=None, python="3.11.2")
     assert facts["missing"] == ["model", "cpu", "cores", "clusters", "arch", "os", "memory_bytes"]
     assert set(FACTS) <= set(facts)

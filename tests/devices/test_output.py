@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgenas.devices.output import MOST_OUTPUT_BYTES, CommandOutput
+from edgenas.devices.answers import MAX_OUTPUT_BYTES
+from edgenas.devices.output import CommandOutput
 from edgenas.errors import DeviceError
 
 
@@ -12,7 +13,7 @@ from edgenas.errors import DeviceError
 def test_output_without_an_end_is_a_device_error(lines: list[str] | None) -> None:
     """A line, or the whole where no lines are asked for, of more than 16 MiB is not kept."""
     output = CommandOutput(None if lines is None else lines.append)
-    output.add_stdout(b"e" * MOST_OUTPUT_BYTES)
+    output.add_stdout(b"e" * MAX_OUTPUT_BYTES)
     with pytest.raises(DeviceError, match="printed more than 16 MiB"):
         output.add_stdout(b"e")
 
@@ -22,5 +23,5 @@ def test_many_lines_are_no_endless_one() -> None:
     lines: list[str] = []
     output = CommandOutput(lines.append)
     for _ in range(3):
-        output.add_stdout(b"e" * (MOST_OUTPUT_BYTES // 2) + b"\n")
+        output.add_stdout(b"e" * (MAX_OUTPUT_BYTES // 2) + b"\n")
     assert len(lines) == 3

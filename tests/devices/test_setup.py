@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from edgenas import on_device
 from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices import setup as installing
+from edgenas.devices.fake import FakeDevice, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.devices.setup import InstalledRuntimes, ProbeResult, install_runtimes
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
@@ -120,7 +121,17 @@ def test_a_broken_environment_is_made_again(device: Device, base: Path, tmp_path
 
 @pytest.mark.parametrize(
     "note",
-    ['"x"', "{}", '{"versions": {}}', '{"versions": {"ncnn": "1"}, "providers": {}, "skipped": {}, "asked": []}', "["],
+    [
+        '"x"',
+        "{}",
+        '{"versions": {}}',
+        '{"versions": {"ncnn": "1"}, "providers": {}, "skipped": {}, "asked": []}',
+        '{"versions": {"onnxruntime": 1}, "providers": {}, "skipped": {}, "asked": []}',
+        '{"versions": {}, "providers": {"onnxruntime": [1]}, "skipped": {}, "asked": []}',
+        '{"versions": {}, "providers": {}, "skipped": {}, "asked": ["x"]}',
+        '{"versions": {}, "providers": {}, "skipped": {}, "asked": [], "more": 1}',
+        "[",
+    ],
 )
 def test_a_note_that_is_none_of_ours_counts_for_nothing(device: Device, base: Path, tmp_path: Path, note: str) -> None:
     """An environment whose note is malformed is made again."""
@@ -285,12 +296,95 @@ def test_a_32_bit_python_is_refused(device: Device, base: Path, monkeypatch: pyt
         install(device, profile_in(base), offline=True)
 
 
+PROBE: dict[str, Any] = {
+    "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ["glibc", "2.36"],
+    "free_bytes": 10**10, "base": "/home/pi/.cache/edgenas", "works": False, "note": None,
+}  # fmt: skip
+INSTALLED = {"versions": {"onnxruntime": "1.0"}, "providers": {}, "skipped": {}, "asked": []}
+
+
+def scripted(probe: object, installed: object = None, status: int = 0) -> FakeDevice:
+    """A device whose install script prints these texts, or these values as JSON."""
+
+    def handler(request: Request) -> Reply:
+        answer = probe if json.loads(request.stdin)["action"] == "probe" else installed
+        return Reply(answer if isinstance(answer, str) else json.dumps(answer), exit_status=status)
+
+    return FakeDevice(handler)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"python": "3"}, "python: Predicate 'is_version' failed"),
+        ({"python": "3.x"}, "python: Predicate 'is_version' failed"),
+        ({"python": f"3.{'9' * 5000}"}, "python: Predicate 'is_version' failed"),
+        ({"python": None}, "python: Input should be a valid string"),
+        ({"machine": "--index-url=x y"}, "machine: Predicate 'is_word' failed"),
+        ({"bits": 128}, "bits: Input should be 32 or 64"),
+        ({"bits": "64"}, "bits: Input should be 32 or 64"),
+        ({"libc": ["glibc", ""]}, "libc: '' is no version of glibc"),
+        ({"libc": ["glibc", "2.1000000000"]}, "libc: '2.1000000000' is no version of glibc"),
+        ({"libc": ["glibc"]}, r"libc\.1: Field required"),
+        ({"libc": 3}, "libc: Input should be a valid"),
+        ({"free_bytes": -1}, "free_bytes: Input should be greater than or equal to 0"),
+        ({"free_bytes": 1e30}, "free_bytes: Input should be a valid integer"),
+        ({"base": "/home/\x1b[2J"}, "base: Predicate 'str.isprintable' failed"),
+        ({"works": 1}, "works: Input should be a valid boolean"),
+        ({"note": {}}, r"note\.versions: Field required"),
+        ({"note": []}, "note: Input should be an object"),
+        ({"note": {**INSTALLED, "versions": {"onnxruntime": "\x1b[2J"}}}, r"note\.versions\.onnxruntime: Predicate"),
+        ({"note": {**INSTALLED, "asked": [3]}}, r"note\.asked\.0: Input should be a valid array"),
+        ({"more": 1}, "more: Unexpected keyword argument"),
+    ],
+)
+def test_a_hostile_probe_is_a_device_error(base: Path, change: dict[str, Any], problem: str) -> None:
+    """What the script says of the board is checked before anything is concluded from it."""
+    with pytest.raises(DeviceError, match=rf"^board: answered nonsense \(.*{problem}") as error:
+        install(scripted({**PROBE, **change}), profile_in(base))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["null", "[]", "7", "hello\n", "[" * 100_000, '{"failed": "no"}', " " * (2 << 20)],
+    ids=lambda text: text[:9],
+)
+def test_a_probe_that_is_none_is_a_device_error(base: Path, printed: str) -> None:
+    """Other JSON than an answer, no JSON, and a flood are refused on one line."""
+    with pytest.raises(DeviceError, match=r"^board: answered nonsense"):
+        install(scripted(printed), profile_in(base))
+
+
+@pytest.mark.parametrize(
+    ("installed", "problem"),
+    [
+        ({**INSTALLED, "versions": {}}, "versions: onnxruntime is missing"),
+        ({**INSTALLED, "versions": {"onnxruntime": 1}}, r"versions\.onnxruntime: Input should be a valid string"),
+        ({**INSTALLED, "providers": {"onnxruntime": "all"}}, r"providers\.onnxruntime: Input should be a valid array"),
+        ({**INSTALLED, "skipped": None}, "skipped: Input should be an object"),
+        ({}, "versions: Field required"),
+    ],
+)
+def test_a_hostile_installation_is_a_device_error(base: Path, installed: object, problem: str) -> None:
+    """What the script says that it has installed is checked."""
+    with pytest.raises(DeviceError, match=rf"^board: answered nonsense \(.*{problem}"):
+        install(scripted(PROBE, installed), profile_in(base))
+
+
+def test_a_reason_in_colours_is_printable(base: Path) -> None:
+    """The script's own words are shown without what would move the cursor."""
+    with pytest.raises(DeviceError, match=r"^board: \[31mno space; set another work_dir") as error:
+        install(scripted({"failed": "\x1b[31mno space"}, status=3), profile_in(base))
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("change", [{"python": "3.7.16"}, {"implementation": "PyPy"}])
 def test_an_interpreter_that_cannot_run_the_agent_is_refused(
     device: Device, base: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
     """An old Python, or another than CPython, for which there are no wheels, is refused before anything is fetched."""
-    monkeypatch.setattr(installing._Installer, "_run_script", lambda self, request: asdict(probe_result(**change)))
+    monkeypatch.setattr(installing._Installer, "_run_script", lambda self, kind, request: probe_result(**change))
     with pytest.raises(DeviceError, match=r"install CPython 3\.8 or newer there, or name one with --python"):
         install(device, profile_in(base))
 

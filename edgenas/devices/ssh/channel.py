@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgenas.devices.answers import MAX_SHELL_BYTES
 from edgenas.devices.contract import Deadline
+from edgenas.devices.output import last_line
 from edgenas.devices.ssh.connection import SILENCE_SECONDS, closing_on_timeout
 from edgenas.errors import DeviceError
 
@@ -78,7 +80,8 @@ def run_in_shell(transport: Transport, name: str, command: Sequence[str], mark: 
         deadline: The time until the command must have ended.
 
     Raises:
-        DeviceError: The device is lost or silent, the deadline passed, or the login shell runs no commands.
+        DeviceError: The device is lost or silent, the deadline passed, or the login shell runs no commands or prints
+            without end.
     """
     channel = start_command(transport, shlex.join(command), name, deadline)
     try:
@@ -89,7 +92,7 @@ def run_in_shell(transport: Transport, name: str, command: Sequence[str], mark: 
         raise lost_error(name)
     before, found_mark, after = stdout.decode(errors="replace").partition(mark)
     if not found_mark:
-        reason = last_line(stderr) or last_line(before.encode()) or f"status {channel.exit_status}"
+        reason = last_line(stderr.decode(errors="replace")) or last_line(before) or f"status {channel.exit_status}"
         raise DeviceError(f"{name}: its login shell runs no commands ({reason}); choose a user who may run some there")
     return after
 
@@ -110,6 +113,7 @@ def _read_to_end(channel: Channel, name: str, deadline: Deadline) -> tuple[bytea
             continue
         if data:
             stdout += data
+            check_shell_output_size(stdout, name)
             quiet_seconds = 0.0
         else:
             at_end = True
@@ -129,6 +133,10 @@ def drain_stderr_into(channel: Channel, stderr: bytearray) -> bool:
     return True
 
 
-def last_line(output: bytes | bytearray) -> str:
-    """Return the last line of a command's output, without repeated blanks."""
-    return " ".join(output.decode(errors="replace").strip().rpartition("\n")[2].split())[:400]
+def check_shell_output_size(printed: bytearray, name: str) -> None:
+    """Raise DeviceError for more than a login shell may print."""
+    if len(printed) > MAX_SHELL_BYTES:
+        raise DeviceError(
+            f"{name}: printed more than {MAX_SHELL_BYTES >> 20} MiB where a short answer was due;"
+            " look at what its login shell prints"
+        )

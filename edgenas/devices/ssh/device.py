@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from edgenas.devices.answers import PathText, check_answer
 from edgenas.devices.contract import Deadline, Device, check_digest, checked_file_name
 from edgenas.devices.facts import FACT_PATTERNS, collect_facts
 from edgenas.devices.output import CommandOutput, CompletedCommand
@@ -16,6 +16,7 @@ from edgenas.devices.ssh.channel import ConnectionLostError, run_in_shell
 from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import SshRoute, open_route
 from edgenas.devices.ssh.link import WorkerLink
+from edgenas.devices.ssh.worker_answers import Done, ExitStatus, LockAnswer, PullAnswer, PushAnswer, Refusal
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes, sha256_hex, write_bytes
 from edgenas.on_device.work_folder import DEVICE_LOCK
@@ -87,7 +88,8 @@ class SshDevice(Device):
     def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
             printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
-            self._python = printed.partition("\n")[0].strip() or self._python or "python3"
+            found = printed.partition("\n")[0].strip() or self._python or "python3"
+            self._python = check_answer(PathText, found, f"{self.name}: looking for python")
         return self._python
 
     def run(
@@ -100,17 +102,16 @@ class SshDevice(Device):
     ) -> CompletedCommand:
         link, output = self._get_or_start_worker(deadline), CommandOutput(on_line)
         try:
-            answer = link.request(deadline, command[0], "run", command=list(command))
-            status = None if "error" in answer else _follow_command(link, output, stdin, deadline, command[0])
+            ended = _run_to_end(link, command, output, stdin, deadline)
         except ConnectionLostError as error:
             self._disconnect(str(error))
             raise
         except BaseException:
             self._kill_command(link)
             raise
-        if status is None:
-            raise DeviceError(f"{command[0]}: cannot be started ({answer['error']}); correct the profile's python")
-        return output.to_completed_command(status)
+        if isinstance(ended, Refusal):
+            raise DeviceError(f"{command[0]}: cannot be started ({ended.error}); correct the profile's python")
+        return output.to_completed_command(ended)
 
     def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         self._require_route()
@@ -119,58 +120,56 @@ class SshDevice(Device):
         data = read_bytes(local)
         with self._open_exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
-            answer = link.request(deadline, what, "push", name=name, sha256=sha256 or sha256_hex(data), size=len(data))
-            if answer.get("send"):
+            wanted = {"name": name, "sha256": sha256 or sha256_hex(data), "size": len(data)}
+            answer = link.request(PushAnswer, deadline, what, "push", **wanted)
+            if isinstance(answer, PushAnswer) and answer.path is None:
                 link.send_frames(b"F", data, deadline, what)
-                answer = link.receive_answer(deadline, what)
-        if "error" in answer:
+                answer = link.receive_answer(PushAnswer, deadline, what)
+        if isinstance(answer, Refusal) or answer.path is None:
             check_digest(local, data, sha256)
+            reason = answer.error if isinstance(answer, Refusal) else "it was sent and is wanted again"
             raise DeviceError(
-                f"{self.name}: {local} cannot be stored there ({answer['error']});"
+                f"{self.name}: {local} cannot be stored there ({reason});"
                 " free space there or set work_dir in the profile"
             )
-        return str(answer["path"])
+        return answer.path
 
     def pull(self, remote: str, local: str | Path) -> None:
         with self._open_exchange(0) as (link, deadline):
             what = f"{self.name}: fetching {remote}"
             name = checked_file_name(remote.removeprefix(f"{link.folder}/"))
-            answer = link.request(deadline, what, "pull", name=name)
-            size = answer.get("size", 0)
-            data, deadline = bytearray(), _transfer_deadline(size)
-            while len(data) < size:
-                data += link.receive_frame(deadline, what)[1]
-        if "sha256" not in answer:
-            raise DeviceError(f"{remote}: there is no such file on the device")
-        if sha256_hex(bytes(data)) != answer["sha256"]:
+            answer = link.request(PullAnswer, deadline, what, "pull", name=name)
+            data = b"" if isinstance(answer, Refusal) else _receive_file(link, answer.size, what)
+        if isinstance(answer, Refusal):
+            raise DeviceError(f"{remote}: cannot be fetched from the device ({answer.error})")
+        if sha256_hex(data) != answer.sha256:
             raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
-        write_bytes(Path(local), bytes(data))
+        write_bytes(Path(local), data)
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(_START_SECONDS)
         printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
         texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
-        return collect_facts(texts.get, kernel=kernel or None, arch=arch or None, python=python or None)
+        return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
 
     def close(self) -> None:
         self._disconnect("the device was closed; connect again", wait=True)
 
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
         with self._open_exchange(0) as (link, deadline):
-            answer = link.request(deadline, f"{self.name}: its lock", "lock", holder=holder)
-        if "error" in answer:
+            answer = link.request(LockAnswer, deadline, f"{self.name}: its lock", "lock", holder=holder)
+        if isinstance(answer, Refusal):
             raise DeviceError(
-                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer['error']});"
+                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer.error});"
                 " make it writable for you there, or remove it"
             )
-        held_by: str | None = answer["held_by"]
-        return held_by
+        return answer.held_by
 
     def _release_lock(self) -> None:
         if self._link is not None:
             with contextlib.suppress(DeviceError), self._open_exchange(0) as (link, deadline):
-                link.request(deadline, f"{self.name}: its lock", "unlock")
+                link.request(Done, deadline, f"{self.name}: its lock", "unlock")
 
     # -- the connection ------------------------------------------------------------
 
@@ -222,8 +221,8 @@ class SshDevice(Device):
             link.send_frame(b"K")
             deadline = Deadline(_KILL_SECONDS)
             while True:
-                kind, content = link.receive_frame(deadline, "ending the command")
-                if kind == b"X" or (kind == b"J" and "error" in json.loads(content)):
+                letter, _ = link.receive_frame(deadline, "ending the command")
+                if letter in (b"X", b"R"):
                     return
         except DeviceError:
             self._disconnect(why)
@@ -241,17 +240,36 @@ class SshDevice(Device):
             self._route, self._why_closed = None, why
 
 
-def _follow_command(link: WorkerLink, output: CommandOutput, stdin: bytes, deadline: Deadline, what: str) -> int:
-    """Send a running command its input, collect its output until it ends, and return its exit status."""
+def _run_to_end(
+    link: WorkerLink, command: Sequence[str], output: CommandOutput, stdin: bytes, deadline: Deadline
+) -> int | Refusal:
+    """Start a command, send it its input and collect its output until it ends; return its exit status."""
+    what = command[0]
+    answer = link.request(Done, deadline, what, "run", command=list(command))
+    if isinstance(answer, Refusal):
+        return answer
     link.send_frames(b"I", stdin, deadline, what)
     while True:
-        kind, content = link.receive_frame(deadline, what)
-        if kind == b"O":
+        letter, content = link.receive_frame(deadline, what)
+        if letter == b"O":
             output.add_stdout(content)
-        elif kind == b"E":
+        elif letter == b"E":
             output.add_stderr(content)
-        elif kind == b"X":
-            return int(content)
+        elif letter == b"X":
+            return link.read_content(ExitStatus, content)
+        else:
+            raise link.out_of_turn_error(letter)
+
+
+def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
+    """Return the content of a file that the worker has announced."""
+    data, deadline = bytearray(), _transfer_deadline(size)
+    while len(data) < size:
+        letter, piece = link.receive_frame(deadline, what)
+        if letter != b"F" or len(data) + len(piece) > size:
+            raise link.out_of_turn_error(letter)
+        data += piece
+    return bytes(data)
 
 
 def _transfer_deadline(size: int) -> Deadline:

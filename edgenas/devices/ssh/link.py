@@ -8,10 +8,12 @@ import shlex
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgenas import on_device
+from edgenas.devices.answers import MAX_ANSWER_BYTES, read_answer
 from edgenas.devices.contract import Deadline
+from edgenas.devices.output import last_line
 from edgenas.devices.ssh.channel import (
     CHUNK_BYTES,
     POLL_SECONDS,
@@ -19,18 +21,21 @@ from edgenas.devices.ssh.channel import (
     SHELL_SECONDS,
     STDERR_KEPT_BYTES,
     ConnectionLostError,
+    check_shell_output_size,
     drain_stderr_into,
-    last_line,
     lost_error,
     silence_error,
     start_command,
 )
 from edgenas.devices.ssh.connection import SILENCE_SECONDS
+from edgenas.devices.ssh.worker_answers import Refusal, WorkFolderMade
 from edgenas.errors import DeviceError
 from edgenas.on_device import worker
 
 if TYPE_CHECKING:
     from paramiko import Transport
+
+Kind = TypeVar("Kind")
 
 SENT_MODULES = ("process", "work_folder", "worker")  # of edgenas.on_device, in the order of their imports
 _ON_DEVICE = Path(on_device.__file__).parent
@@ -102,27 +107,41 @@ class WorkerLink:
         self._heartbeat = threading.Thread(target=self._send_heartbeats, args=(seconds,), daemon=True)
         self._heartbeat.start()
 
-    def request(self, deadline: Deadline, what: str, do: str, **content: Any) -> dict[str, Any]:
+    def request(self, kind: type[Kind], deadline: Deadline, what: str, do: str, **content: Any) -> Kind | Refusal:
         """Send a request and return the worker's answer.
 
         Args:
+            kind: The type of the answer.
             deadline: The time until the answer must be there.
             what: The work's name in messages.
             do: The name of the request.
             **content: Its arguments.
 
         Raises:
-            DeviceError: The deadline passed, or the device is lost or silent.
+            DeviceError: The deadline passed, or the device is lost or silent or answers something else.
         """
         self.send_frame(b"J", json.dumps({"do": do, **content}).encode())
-        return self.receive_answer(deadline, what)
+        return self.receive_answer(kind, deadline, what)
 
-    def receive_answer(self, deadline: Deadline, what: str) -> dict[str, Any]:
-        """Return the next frame, which must be an answer."""
-        kind, content = self.receive_frame(deadline, what)
-        if kind != b"J":
-            raise ConnectionLostError(f"{self._name}: answered {kind!r} out of turn; connect again")
-        return dict(json.loads(content))
+    def receive_answer(self, kind: type[Kind], deadline: Deadline, what: str) -> Kind | Refusal:
+        """Return the next frame, which must be an answer of this type or a refusal."""
+        letter, content = self.receive_frame(deadline, what)
+        if letter == b"R":
+            return self.read_content(Refusal, content)
+        if letter != b"J":
+            raise self.out_of_turn_error(letter)
+        return self.read_content(kind, content)
+
+    def read_content(self, kind: type[Kind], content: bytes) -> Kind:
+        """Return the content of a frame, which must be of this type."""
+        try:
+            return read_answer(kind, content, self._name)
+        except DeviceError as error:
+            raise ConnectionLostError(str(error)) from None
+
+    def out_of_turn_error(self, letter: bytes) -> ConnectionLostError:
+        """Return the error of a frame that was not due."""
+        return ConnectionLostError(f"{self._name}: answered {letter!r} out of turn; connect again")
 
     def send_frame(self, kind: bytes, content: bytes = b"") -> None:
         """Send one frame."""
@@ -136,10 +155,10 @@ class WorkerLink:
             self.send_frame(kind, content[start : start + _FRAME_BYTES])
 
     def receive_frame(self, deadline: Deadline, what: str) -> tuple[bytes, bytes]:
-        """Return the kind and content of the next frame that is no heartbeat.
+        """Return the letter and content of the next frame that is no heartbeat.
 
         Raises:
-            DeviceError: The deadline passed, or the device is lost or silent.
+            DeviceError: The deadline passed, the device is lost or silent, or the frame is too long.
         """
         while True:
             while frame := self._pop_received_frame():
@@ -169,12 +188,16 @@ class WorkerLink:
         start = worker.HEADER.size
         if len(self._received) < start:
             return None
-        kind, length = worker.HEADER.unpack_from(self._received)
+        letter, length = worker.HEADER.unpack_from(self._received)
+        if length > MAX_ANSWER_BYTES:
+            raise ConnectionLostError(
+                f"{self._name}: announced {length} bytes where at most {MAX_ANSWER_BYTES} are due; connect again"
+            )
         if len(self._received) < start + length:
             return None
         content = bytes(self._received[start : start + length])
         del self._received[: start + length]
-        return kind, content
+        return letter, content
 
     def _receive_more_bytes(self, deadline: Deadline, what: str, silence_seconds: float) -> None:
         """Wait until bytes arrive on either stream. Raise EOFError at the end of standard output."""
@@ -203,17 +226,18 @@ class WorkerLink:
                 self._receive_more_bytes(deadline, f"{self._name}: starting {python}", SHELL_SECONDS)
             except EOFError:
                 raise self._read_start_error(python) from None
+            check_shell_output_size(self._received, self._name)
         del self._received[: self._received.index(worker.MARK) + len(worker.MARK)]
 
     def _receive_work_folder_path(self, deadline: Deadline) -> str:
         """Return the path of the work folder, which is the worker's first answer."""
-        hello = self.receive_answer(deadline, f"{self._name}: making a work folder")
-        if "error" in hello:
+        hello = self.receive_answer(WorkFolderMade, deadline, f"{self._name}: making a work folder")
+        if isinstance(hello, Refusal):
             raise DeviceError(
-                f"{self._name}: no work folder can be made in {hello['path']} there ({hello['error']});"
+                f"{self._name}: no work folder can be made in {hello.path} there ({hello.error});"
                 " free space there or set work_dir in the profile"
             )
-        return str(hello["folder"])
+        return hello.folder
 
     def _read_start_error(self, python: str) -> DeviceError:
         status, reason = self._read_exit_status_and_reason()
@@ -230,11 +254,12 @@ class WorkerLink:
     def _read_exit_status_and_reason(self) -> tuple[int, str]:
         """Return the exit status, -1 when the connection broke, and the last line of standard error."""
         self._channel.settimeout(1.0)
+        deadline = Deadline(_CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):
-            while data := self._channel.recv_stderr(CHUNK_BYTES):
+            while deadline.seconds_left and (data := self._channel.recv_stderr(CHUNK_BYTES)):
                 self._stderr = (self._stderr + data)[-STDERR_KEPT_BYTES:]
         self._wait_for_exit()
-        return self._channel.exit_status, last_line(self._stderr)
+        return self._channel.exit_status, last_line(self._stderr.decode(errors="replace"))
 
     def _wait_for_exit(self) -> None:
         deadline = Deadline(_CLOSE_SECONDS)

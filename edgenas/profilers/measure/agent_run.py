@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from edgenas.devices import Deadline, Device, Target
+from edgenas.devices.answers import MAX_OUTPUT_BYTES
 from edgenas.errors import DeviceError, EdgeNASError
 from edgenas.profilers.measure.protocol import (
     Answer,
@@ -85,8 +86,10 @@ class AgentRun:
             self._lines.put(error)
 
     def _queue_line(self, line: str) -> None:
-        """Queue a line; raise DeviceError for more lines than the agent has to send."""
-        if self._lines.qsize() > len(self.models) + 2:
+        """Queue a line; raise DeviceError for more than the agent has to send, or than may wait here to be read."""
+        with self._lines.mutex:
+            waiting = sum(len(each) for each in self._lines.queue if isinstance(each, str))
+        if self._lines.qsize() > len(self.models) + 2 or waiting > MAX_OUTPUT_BYTES:
             raise DeviceError("answered more than it was asked for; try again")
         self._lines.put(line)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping
@@ -10,14 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from annotated_types import Interval, MinLen
+from annotated_types import Interval, MaxLen, MinLen
 from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
-from edgenas.errors import DeviceError, ModelError
+from edgenas.devices.answers import (
+    FIRST_PROBLEM_ONLY,
+    MAX_ENTRIES,
+    STRICT,
+    Texts,
+    read_answer,
+)
+from edgenas.devices.output import last_line
+from edgenas.errors import DeviceError, ModelError, one_line
 from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText
 from edgenas.profilers.measure.model_files import ModelFile
+from edgenas.profilers.measure.settings import MAX_RUNS
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
 from edgenas.shell import format_command
 
@@ -36,8 +44,7 @@ _FAILURES = {
 }
 
 LOCK_SECONDS = 600.0  # to wait for another edgenas that measures on the device
-# Numbers are finite and of the right JSON type; an unknown key is an error.
-_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+Times = Annotated[tuple[Milliseconds, ...], FIRST_PROBLEM_ONLY, MaxLen(MAX_RUNS)]
 
 
 # -- answers -----------------------------------------------------------------------
@@ -46,7 +53,7 @@ _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 class Conditions(TypedDict, total=False):
     """The state of a board before or after a model ran; None where the device does not say."""
 
-    __pydantic_config__ = _STRICT  # type: ignore[misc] # pydantic's way to configure a typed dict
+    __pydantic_config__ = STRICT  # type: ignore[misc] # pydantic's way to configure a typed dict
     time: Amount
     governor: ShortText | None
     frequency_khz: Count | None
@@ -70,7 +77,7 @@ class Conditions(TypedDict, total=False):
 class Facts(TypedDict, total=False):
     """Facts of the device that only a process there can tell."""
 
-    __pydantic_config__ = _STRICT  # type: ignore[misc] # see Conditions
+    __pydantic_config__ = STRICT  # type: ignore[misc] # see Conditions
     usable_cores: Count | None
 
 
@@ -78,10 +85,10 @@ class Facts(TypedDict, total=False):
 class Hello:
     """The agent runs, with these versions of Python and the runtime."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["hello"]
-    versions: Mapping[ShortText, ShortText]
+    versions: Texts
     facts: Facts
 
 
@@ -89,7 +96,7 @@ class Hello:
 class Unable:
     """The device cannot run any model."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["unable"]
     detail: str
@@ -100,7 +107,7 @@ class Unable:
 class Failed:
     """One model could not be run; ``detail`` may be the runtime's own message and may hold any characters."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["failed"]
     id: Count
@@ -125,21 +132,23 @@ class Failed:
 class Result:
     """Samples of one model, with the fields of a Measurement."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["result"]
     id: Count
-    samples_ms: Annotated[tuple[Milliseconds, ...], MinLen(2)]
+    samples_ms: Annotated[Times, MinLen(2)]
     peak_bytes: Count | None
     load_ms: Amount
     device_s: Amount
     conditions_before: Conditions
     conditions_after: Conditions
-    interrupted: tuple[Count, ...] = ()
-    probe_ms: tuple[Milliseconds, ...] = ()
+    interrupted: Annotated[tuple[Count, ...], FIRST_PROBLEM_ONLY, MaxLen(MAX_RUNS)] = ()
+    probe_ms: Times = ()
     running_s: Amount = 0.0
-    placement: Mapping[ShortText, Count] | None = None
-    filled_shapes: Mapping[ShortText, tuple[Count, ...]] = field(default_factory=dict)
+    placement: Annotated[Mapping[ShortText, Count], MaxLen(MAX_ENTRIES)] | None = None
+    filled_shapes: Annotated[
+        Mapping[ShortText, Annotated[tuple[Count, ...], MaxLen(MAX_ENTRIES)]], MaxLen(MAX_ENTRIES)
+    ] = field(default_factory=dict)
     energy_mj: Number | None = None
     energy_rail: ShortText | None = None
     memory_reason: ShortText | None = None
@@ -155,11 +164,11 @@ class Result:
 class Stored:
     """One model ran once, and its outputs were stored in a file on the device."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["result"]
     id: Count
-    outputs: Annotated[int, Interval(ge=0, le=10_000)]
+    outputs: Annotated[int, Interval(ge=0, le=MAX_ENTRIES)]
     device_s: Amount = 0.0
     conditions_before: Conditions | None = None
     conditions_after: Conditions | None = None
@@ -169,7 +178,7 @@ class Stored:
 class End:
     """All models of the request were answered."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["end"]
     count: Count
@@ -189,24 +198,11 @@ def parse_answer(line: str, result: type[Result] | type[Stored], where: str) -> 
     Raises:
         DeviceError: for anything that the protocol does not allow.
     """
-    from pydantic import ValidationError
+    from pydantic import Field
 
-    try:
-        answer: Answer = _answer_adapter(cast(Any, result)).validate_json(line)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        reason = f"{line[:80]!r}: {key}{': ' if key else ''}{problem['msg']}"
-        raise DeviceError(f"{where}: answered nonsense ({reason}); try again") from None
+    kind: Any = Annotated[Hello | Unable | Failed | cast("Any", result) | End, Field(discriminator="kind")]
+    answer: Answer = read_answer(kind, line, where)
     return answer
-
-
-@functools.cache
-def _answer_adapter(result: Any) -> Any:
-    from pydantic import Field, TypeAdapter
-
-    answer: Any = Annotated[Hello | Unable | Failed | result | End, Field(discriminator="kind")]
-    return TypeAdapter(answer)
 
 
 # -- requests ----------------------------------------------------------------------
@@ -269,13 +265,8 @@ def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], t
 
 def ended_early_error(stderr: str, where: str) -> DeviceError:
     """Return the error for an agent that ended before its last answer, with the last line of its errors."""
-    last = " ".join(stderr.strip().rpartition("\n")[2].split())[:400]
+    last = last_line(stderr)
     return DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
-
-
-def one_line(text: str) -> str:
-    """Return a runtime's message on one line, without characters that would move a terminal's cursor."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:1000]).split())
 
 
 def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> str:

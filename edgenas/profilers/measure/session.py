@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +11,16 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
-from edgenas.errors import DeviceError, ModelError
+from edgenas.errors import ModelError
 from edgenas.files import write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.model_files import ModelFile, ModelInputs, read_model_files
+from edgenas.profilers.measure.outputs import Array, read_outputs
 from edgenas.profilers.measure.protocol import (
     LOCK_SECONDS,
     Failed,
@@ -35,8 +34,6 @@ from edgenas.profilers.measure.rounds import MeasuringRounds
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.validity import assess_validity
 from edgenas.runtimes import load_runtime
-
-Array = npt.NDArray[Any]
 
 _OUTPUTS_SECONDS = 300.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
@@ -183,7 +180,7 @@ class MeasuringSession:
                 raise model_error(file, answer, hello.versions, self._target)
             assert isinstance(answer, Stored)
             device.pull(_OUTPUTS, local_outputs)
-            return _load_outputs(local_outputs, answer.outputs, self._target.profile.name)
+            return read_outputs(local_outputs, answer.outputs, self._target.profile.name)
 
     def _open(self) -> Device:
         """Return the device: connected to, locked, and with the agent on it."""
@@ -220,12 +217,3 @@ class MeasuringSession:
             synthetic=self._facts["synthetic"],
             settings=settings.to_dict(),
         )
-
-
-def _load_outputs(path: Path, count: int, where: str) -> list[Array]:
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = [archive.read(f"arr_{number}.npy") for number in range(count)]
-        return [np.load(io.BytesIO(member), allow_pickle=False) for member in members]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DeviceError(f"{where}: the stored outputs cannot be read ({error}); try again") from None

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
 
+MAX_RUNS = 20_000  # the samples of one process travel in one answer, whose size is limited
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -47,7 +49,8 @@ class MeasureSettings:
         processes = (self.processes, self.max_processes)
         _require(1 <= self.processes <= self.max_processes, "1 <= processes <= max_processes", processes)
         _require(self.total_seconds >= 0, "total_seconds >= 0", self.total_seconds)
-        _require(2 <= self.min_runs <= self.max_runs, "2 <= min_runs <= max_runs", (self.min_runs, self.max_runs))
+        runs = (self.min_runs, self.max_runs)
+        _require(2 <= self.min_runs <= self.max_runs <= MAX_RUNS, f"2 <= min_runs <= max_runs <= {MAX_RUNS}", runs)
         seconds = (self.min_seconds, self.max_seconds)
         _require(0 <= self.min_seconds <= self.max_seconds, "0 <= min_seconds <= max_seconds", seconds)
         _require(self.warmup_runs >= 1, "warmup_runs >= 1", self.warmup_runs)

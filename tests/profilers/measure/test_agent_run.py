@@ -15,6 +15,7 @@ from edgenas.devices import CompletedCommand, Deadline, Device, Target
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.errors import DeviceError, ModelError
 from edgenas.profilers import Measurement, MeasuringSession
+from edgenas.profilers.measure.settings import MAX_RUNS
 
 
 def measure(models: Sequence[Path], target: Target, device: Device) -> list[Measurement | ModelError]:
@@ -95,6 +96,12 @@ def conditions(**facts: Any) -> Callable[[list[str]], str]:
 
 HOSTILE: dict[str, Callable[[list[str]], str]] = {
     "nested without end": lambda lines: lines[0] + "[" * 200_000 + "\n",
+    "a line of 2 MiB": lambda lines: lines[0] + " " * (2 << 20) + lines[1],
+    "bytes that are no text": lambda lines: lines[0] + lines[1].replace("result", "\N{REPLACEMENT CHARACTER}"),
+    "more runs than there may be": edited(1, samples_ms=[1] * (MAX_RUNS + 1)),
+    "a million of wrong samples": edited(1, samples_ms=[0] * 300_000),
+    "versions of everything": edited(0, versions={str(number): "1" for number in range(2000)}),
+    "control characters in a provider": edited(1, placement={"\x1b[2J": 1}),
     "a kind that is a list": lambda lines: '{"kind": []}\n',
     "a kind that is a number": lambda lines: '{"kind": 3}\n',
     "a list of facts": edited(0, facts=[1]),
@@ -126,10 +133,10 @@ HOSTILE: dict[str, Callable[[list[str]], str]] = {
 def test_what_the_agent_never_says_is_a_device_error(
     conv: Path, target: Target, change: Callable[[list[str]], str]
 ) -> None:
-    """Fields that are missing, unknown, of another type or out of range are refused on one line."""
+    """Fields that are missing, unknown, of another type, out of range or huge are refused on one printable line."""
     with pytest.raises(DeviceError, match=r"^localhost: answered nonsense") as error:
         measure([conv, conv], target, scripted(change))
-    message(error.value)
+    assert message(error.value).isprintable()
 
 
 def test_a_runtimes_words_may_hold_anything(conv: Path, target: Target) -> None:
@@ -144,6 +151,7 @@ class Talker(FakeDevice):
     """Answers the first model, and then says a million lines that nobody waits for."""
 
     said = 0
+    line = "again"
 
     def run(
         self,
@@ -157,7 +165,7 @@ class Talker(FakeDevice):
         for line in simulate_agent(Request(tuple(command), stdin, dict(self._files))).stdout.splitlines()[:2]:
             on_line(line)
         for self.said in range(1_000_000):
-            on_line("again")
+            on_line(self.line)
         return CompletedCommand(0, "", "")
 
 
@@ -170,6 +178,18 @@ def test_a_device_that_goes_on_talking_is_stopped(conv: Path, target: Target) ->
         with pytest.raises(DeviceError, match="answered nonsense \\('again'"):
             next(results)
     assert device.said < 10
+
+
+def test_what_waits_to_be_read_is_bounded_in_bytes(conv: Path, target: Target) -> None:
+    """Of long lines fewer wait here than there are models."""
+    device = Talker()
+    device.line = " " * (1 << 20)
+    with MeasuringSession(target, device) as session:
+        results = session.iter_measurements([conv] * 100)
+        assert isinstance(next(results), Measurement)
+        with pytest.raises(DeviceError, match="answered nonsense"):
+            next(results)
+    assert device.said < 20
 
 
 def test_a_lost_connection_keeps_what_came(conv: Path, target: Target) -> None:

@@ -148,8 +148,8 @@ def test_models_whose_files_have_equal_names_are_apart_on_a_device(split: Split,
     sent: dict[str, bytes] = {}
 
     class Recording(FakeDevice):
-        def push(self, local: Path, name: str, sha256: str | None = None) -> str:
-            sent[name] = local.read_bytes()
+        def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
+            sent[name] = Path(local).read_bytes()
             return super().push(local, name, sha256)
 
     for number, file in enumerate(read_model_files(paths, onnxruntime)):
