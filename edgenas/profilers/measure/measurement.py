@@ -209,8 +209,8 @@ def upgrade_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_from_4(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a measurement of version 4, which said nothing of inputs."""
-    return dict(body)
+    """Return the body of a measurement of version 4, which said nothing of the shapes of inputs, in version 5."""
+    return {**body, "filled_shapes": {}}
 
 
 def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
