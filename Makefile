@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: install  ## train, profile, search, choose and export on this machine, in runs/demo
-	@$(VENV) -m edgenas.cli demo --run runs/demo
+	@$(VENV) -m edgenas demo --run runs/demo
 
 test: install  ## the tests that take seconds
 	@$(VENV) -m pytest -m "not slow"

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import functools
 import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+from annotated_types import Interval, MaxLen, Predicate
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 
@@ -28,21 +32,36 @@ T = TypeVar("T")
 Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]  # a body of one schema version to that of the next
 TEMPORARY_SUFFIX = ".edgenas-tmp"  # of files that are being written
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's types of error
-_MAX_ALIASED_NODES = 100_000  # more is an attack: "billion laughs" is a file of nine lines
-_MAX_INTEGER_BITS = 64
+_MISSING_KEY = ("missing", "missing_argument")
+# More is an attack or a mistake. They bound the memory and the time that a file can take.
+_MAX_BYTES = 1 << 32  # of any file
+MAX_DOCUMENT_BYTES = 1 << 26  # of JSON
+_MAX_YAML_BYTES = 1 << 22
+_MAX_VALUES = 5_000_000  # of JSON
+_MAX_YAML_VALUES = 100_000
+_MAX_ALIASED_NODES = 100_000  # "billion laughs" is a file of nine lines
+_MAX_DEPTH = 50
+_MAX_INTEGER_BITS, _MAX_INTEGER_DIGITS = 64, 20
+_LONGEST_KEY = 100  # in messages
 _REMEDY = "move it away and run the command that made it again"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file as a whole or not at all: to a temporary file beside it, fsync, rename.
 
-    Folders that are missing are made. Raises EdgeNASError when the folder
-    cannot be written or the disk is full.
+    Folders that are missing are made.
+
+    Raises:
+        EdgeNASError: The folder cannot be written or the disk is full.
+        UsageError: There is a file already, and ``replace`` is false.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        if not replace:
+            _create_empty(path)
+        temporary.unlink(missing_ok=True)  # what an earlier process of this number left, or a link that waits for us
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -54,14 +73,71 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise EdgeNASError(f"{path}: {reason}; free space or choose another folder") from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a regular file. Raises UsageError when it is absent or unreadable."""
+def _create_empty(path: Path) -> None:
+    """Create a file; raise UsageError where there is one, also when another process was faster."""
     try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is no regular file; give a file")
-        return path.read_bytes()
+        path.open("xb").close()
+    except FileExistsError:
+        raise UsageError(f"{path}: is there already; choose another name, or move it away") from None
+
+
+def read_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Return the content of a regular file, or of the one that a link leads to; never wait for a pipe or a terminal.
+
+    Raises:
+        UsageError: The file is absent, unreadable, no regular file, or larger than ``max_bytes`` or the memory.
+    """
+    try:
+        with _opened(path, os.O_RDONLY, "is no regular file; give a file") as descriptor:
+            size = os.fstat(descriptor).st_size
+            if size > max_bytes:
+                raise UsageError(f"{path}: has {size} bytes, and no such file has more than {max_bytes}; move it away")
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+    except MemoryError:
+        raise UsageError(f"{path}: has {size} bytes, more than fit into memory; move it away") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of downloads of a kind: below XDG_CACHE_HOME, else below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(base).is_absolute():
+        base = str(Path("~/.cache").expanduser())
+    return Path(base) / "edgenas" / name
+
+
+@contextlib.contextmanager
+def opened_without_links(path: Path, flags: int) -> Iterator[int]:
+    """Open a regular file of a folder that others may have filled, and close it again.
+
+    Its name may not be a link, which could lead to any file of the user, and a pipe is not waited for. A new file is
+    readable and writable as the umask says.
+
+    Raises:
+        UsageError: It is a link or no regular file.
+        OSError: It cannot be opened.
+    """
+    with _opened(path, flags | os.O_NOFOLLOW, "is a link or no regular file; move it away") as descriptor:
+        yield descriptor
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int, problem: str) -> Iterator[int]:
+    try:
+        # O_NONBLOCK: opening a named pipe would wait for its other end.
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENXIO) or (error.errno == errno.ELOOP and flags & os.O_NOFOLLOW):
+            raise UsageError(f"{path}: {problem}") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UsageError(f"{path}: {problem}")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def sha256_hex(data: bytes) -> str:
@@ -95,11 +171,12 @@ def parse_header_version(
             (by default ``version``).
     """
     if header.get("format") != f"edgenas.{kind}":
-        raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {header.get('format')!r}; {_REMEDY}")
+        given = reprlib.repr(header.get("format"))
+        raise FormatError(f"{path}: expected format edgenas.{kind}, but it says {given}; {_REMEDY}")
     found = header.get("version")
-    if not isinstance(found, int) or found > version:
+    if type(found) is not int or found > version:  # true is an int, too
         raise FormatError(
-            f"{path}: has schema version {found}, this edgenas reads up to {version};"
+            f"{path}: has schema version {reprlib.repr(found)}, this edgenas reads up to {version};"
             " upgrade edgenas (pip install -U edgenas)"
         )
     if found < (version if oldest is None else oldest):
@@ -139,7 +216,7 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
     """
     upgrades = upgrades or {}
     try:
-        document = json.loads(read_bytes(path))
+        document = parse_json(read_bytes(path, MAX_DOCUMENT_BYTES), str(path))
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: is damaged (not JSON); {_REMEDY}") from None
     if not isinstance(document, dict):
@@ -155,7 +232,7 @@ def read_document(path: Path, kind: str, version: int, upgrades: Mapping[int, Up
     for older in range(found, version):
         try:
             body = _Body(path, upgrades[older](body))
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise FormatError(f"{path}: lacks what version {older} of edgenas.{kind} has; {_REMEDY}") from None
     return body
 
@@ -177,6 +254,15 @@ class Schema:
     def read(self, path: Path) -> dict[str, Any]:
         """Return the body of a document in today's version; raise FormatError as ``read_document``."""
         return read_document(path, self.kind, self.version, self.upgrades)
+
+    def read_as(self, cls: type[T], path: Path) -> T:
+        """Return the body of a document as a dataclass; raise FormatError where it is none, although it is intact."""
+        try:
+            return parse_dataclass(cls, dict(self.read(path)), str(path))
+        except FormatError:
+            raise
+        except UsageError as error:
+            raise FormatError(f"{error}; {_REMEDY}") from None
 
     def write(self, path: Path, body: Mapping[str, Any]) -> None:
         """Write a document."""
@@ -219,12 +305,14 @@ def read_tensors_and_body(path: Path, kind: str, version: int) -> tuple[dict[str
     data = read_bytes(path)
     try:
         size = int.from_bytes(data[:8], "little")
-        header = dict(json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["edgenas"]))
+        names = parse_json(data[8 : 8 + min(size, MAX_DOCUMENT_BYTES)], str(path))
+        header = dict(parse_json(names["__metadata__"]["edgenas"].encode(), str(path)))
         arrays, body = load(data), dict(header["body"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        digest = _digest_tensors(arrays, body)
+    except (SafetensorError, AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
         raise FormatError(f"{path}: is damaged or no edgenas file (its header cannot be read); {_REMEDY}") from None
     parse_header_version(header, path, kind, version)
-    if header.get("sha256") != _digest_tensors(arrays, body):
+    if header.get("sha256") != digest:
         raise FormatError(f"{path}: is damaged (its checksum does not match); {_REMEDY}")
     return arrays, _Body(path, body)
 
@@ -241,15 +329,20 @@ def read_yaml(path: Path) -> Any:
     """Return the plain data of a YAML or JSON file.
 
     No objects are constructed. Raises FormatError, with the line where it is
-    known, for a syntax error, a repeated key, aliases that expand to very much,
-    or an integer of more than 64 bits.
+    known, for a syntax error, a repeated key, very many or very deeply nested
+    values, aliases that expand to very much, or an integer of more than 64 bits.
     """
     import yaml
 
+    data = read_bytes(path, _MAX_YAML_BYTES)
     try:
-        value = yaml.load(read_bytes(path), _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
+        try:
+            value = parse_json(data, str(path))
+        except (ValueError, RecursionError):  # YAML, or JSON that the YAML loader refuses with its line
+            value = yaml.load(data, _make_yaml_loader_class(path))  # noqa: S506 - a SafeLoader
         if _has_huge_integer(value):
             raise FormatError(f"{path}: holds an integer of more than {_MAX_INTEGER_BITS} bits; correct it")
+        _check_depth(value, str(path))
         return value
     # PyYAML lets ValueError through for an impossible date, AttributeError and LookupError for malformed tagged ones.
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:
@@ -259,12 +352,62 @@ def read_yaml(path: Path) -> Any:
         raise FormatError(f"{path}{line}: is not valid YAML ({problem}); correct it") from None
 
 
+def parse_json(data: bytes, where: str) -> Any:
+    """Return the value of JSON text, which is not all YAML: PyYAML takes 1e-05 for text, and no tab as a blank.
+
+    Raises:
+        FormatError: It holds very many or very deeply nested values; the message names ``where``.
+        ValueError: It is other text, or holds a repeated key, an integer of very many digits, NaN or infinity.
+        RecursionError: It is nested even more deeply.
+    """
+    if data.count(b",") > _MAX_VALUES or data.count(b"[") + data.count(b"{") > _MAX_VALUES:
+        raise FormatError(f"{where}: holds more than {_MAX_VALUES} values; move it away")
+
+    def make_unique_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            raise ValueError("a key is repeated")
+        return mapping
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no JSON")
+
+    def parse_integer(text: str) -> int:
+        if len(text) > _MAX_INTEGER_DIGITS:
+            raise ValueError("an integer has too many digits")
+        return int(text)
+
+    value = json.loads(data, object_pairs_hook=make_unique_mapping, parse_constant=refuse, parse_int=parse_integer)
+    _check_depth(value, where)
+    return value
+
+
+def _check_depth(value: Any, where: str) -> None:
+    """Raise FormatError for plain data that is nested so deeply that code which follows it could fail."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+    raise FormatError(f"{where}: is nested more than {_MAX_DEPTH} deep; move it away")
+
+
 def _make_yaml_loader_class(path: Path) -> Any:
     """Return a safe loader class that refuses repeated keys and aliases without end."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         """A safe loader whose FormatErrors name the file."""
+
+        nodes = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            self.nodes += 1
+            if self.nodes > _MAX_YAML_VALUES:
+                raise FormatError(f"{path}: holds more than {_MAX_YAML_VALUES} values; write it as JSON, or less of it")
+            node: yaml.Node | None = super().compose_node(parent, index)
+            return node
 
         def get_single_node(self) -> yaml.Node | None:
             root: yaml.Node | None = super().get_single_node()
@@ -273,15 +416,17 @@ def _make_yaml_loader_class(path: Path) -> Any:
             return root
 
     def construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys: list[Any] = []
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # PyYAML refuses it below
             if key in keys:  # PyYAML would take the second one without a word
                 line = key_node.start_mark.line + 1
                 raise FormatError(f"{path}, line {line}: key {key!r} stands twice; remove one")
-            keys.append(key)
+            keys.add(key)
         loader.flatten_mapping(node)
         return loader.construct_mapping(node, deep=True)
 
@@ -313,21 +458,34 @@ def _has_huge_integer(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
 
 
-class _Strict:
-    """A mark of types whose values ``parse_dataclass`` does not convert from other types."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return {**handler(source), "strict": True}
-
-
-StrictInt = Annotated[int, _Strict()]  # neither true nor "4"
+# The ranges of numbers in files. A number may be huge, but not so that sums and products of it overflow.
+_LARGEST = 1e15
+Amount = Annotated[float, Interval(ge=0, le=_LARGEST)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+Number = Annotated[float, Interval(ge=-_LARGEST, le=_LARGEST)]
+Milliseconds = Annotated[float, Interval(ge=1e-6, le=1e9)]  # a clock counts nanoseconds; days are no latency
+Count = Annotated[int, Interval(ge=0, le=2**62)]
+ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
 
 
 @functools.cache
-def _type_adapter(cls: Any) -> Any:
+def _validator(cls: Any) -> Any:
     from pydantic import TypeAdapter
+    from pydantic_core import SchemaValidator
 
-    return TypeAdapter(cls)
+    return SchemaValidator(_with_exact_numbers(TypeAdapter(cls).core_schema))
+
+
+def _with_exact_numbers(schema: Any) -> Any:
+    """Return a schema of pydantic that converts nothing of another type to a number, such as true or "4"."""
+    if isinstance(schema, (list, tuple)):
+        return type(schema)(_with_exact_numbers(each) for each in schema)
+    if not isinstance(schema, dict):
+        return schema
+    exact = {key: value if key == "metadata" else _with_exact_numbers(value) for key, value in schema.items()}
+    if exact.get("type") in ("int", "float", "bool"):
+        exact["strict"] = True
+    return exact
 
 
 def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
@@ -345,7 +503,7 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     from pydantic import ValidationError
 
     try:
-        result: T = _type_adapter(cast("Any", cls)).validate_python(data)
+        result: T = _validator(cast("Any", cls)).validate_python(data)
     except ValidationError as error:
         raise UsageError(f"{where}: {_format_first_problem(cls, error)}") from None
     except UsageError as error:
@@ -357,15 +515,23 @@ def _format_first_problem(cls: type[Any], error: Any) -> str:
     problems = error.errors()
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
-    place = ".".join(str(step) for step in problem["loc"])
-    if problem["type"] in _UNKNOWN_KEY:
+    place = ".".join(_format_step(step) for step in problem["loc"])
+    if problem["type"] in _UNKNOWN_KEY or problem["type"] in _MISSING_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
-        return f"unknown key {place!r}{format_suggestion(str(problem['loc'][-1]), known)}"
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"key {place!r} is missing"
+        if problem["type"] in _MISSING_KEY:
+            return f"key {place!r} is missing; known: {', '.join(known)}"
+        return f"unknown key {place!r}{format_suggestion(_format_step(problem['loc'][-1]), known)}"
     if problem["type"] == "dataclass_type":
         return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
+    if problem["type"] == "predicate_failed":  # the only one is that of ShortText
+        return f"{place}: must be printable text, but got {reprlib.repr(problem['input'])}"
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"
+
+
+def _format_step(step: object) -> str:
+    """Return a key or index on the way to a value as short printable text."""
+    text = str(step)
+    return text if text.isprintable() and len(text) <= _LONGEST_KEY else reprlib.repr(text)
 
 
 def _field_names(cls: type[Any], path: tuple[Any, ...]) -> list[str]:

@@ -181,7 +181,17 @@ SPACES = Registry(
     },
     name_attribute="family",
 )
-DATA_SETS = Registry("edgenas.data_sets", "data set", None, {"digits": "edgenas.data.data_set:load_digits"})
+DATA_SETS = Registry(
+    "edgenas.data_sets",
+    "data set",
+    None,
+    {
+        "digits": "edgenas.data.digits:load_digits",
+        "fashion_mnist": "edgenas.data.torchvision_sets:load_fashion_mnist",
+        "cifar10": "edgenas.data.torchvision_sets:load_cifar10",
+        "cifar100": "edgenas.data.torchvision_sets:load_cifar100",
+    },
+)
 DEVICES = Registry(
     "edgenas.devices",
     "kind of connection",

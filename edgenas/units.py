@@ -9,7 +9,7 @@ from edgenas.errors import UsageError
 
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)\s*")
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
 def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], name: str, example: str) -> float:
@@ -61,7 +61,7 @@ def parse_bytes(text: str, name: str = "memory") -> int:
 
 def parse_percent(text: str, name: str = "tolerance") -> float:
     """Return a percentage as a fraction: ``"+5%"`` gives 0.05. Raises UsageError for anything else."""
-    match = re.fullmatch(r"\s*\+?(\d+(?:\.\d+)?)\s*%\s*", text)
+    match = re.fullmatch(r"\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
     if not match:
         raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example 5%")
     return float(match.group(1)) / 100
@@ -71,6 +71,12 @@ def format_ms(value: float) -> str:
     """Return milliseconds as text with three significant digits: ``0.532 ms``, ``12.4 ms``."""
     digits = 4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} ms"
+
+
+def format_latency_budget(value_ms: float) -> str:
+    """Return milliseconds as a budget that commands take, rounded up to two digits: ``0.34ms``, ``121ms``."""
+    digits = max(0, 1 - math.floor(math.log10(value_ms)))
+    return f"{math.ceil(value_ms * 10**digits) / 10**digits:.{digits}f}ms"
 
 
 def format_ms_interval(interval_ms: tuple[float, float]) -> str:

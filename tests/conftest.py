@@ -18,7 +18,11 @@ settings.load_profile("edgenas")
 
 
 # Fixtures that the tests of several packages use.
-pytest_plugins = ("tests.fixtures.exported_models", "tests.fixtures.models_on_device")
+pytest_plugins = (
+    "tests.fixtures.exported_models",
+    "tests.fixtures.models_on_device",
+    "tests.fixtures.mounted_disk",
+)
 
 Drive = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,6 +32,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Downloads go into a folder of the session, not among the user's files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def activated() -> Iterator[None]:
+    """The commands of this environment are on the PATH, as in the shell of somebody who has activated it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         yield
 
 

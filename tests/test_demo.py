@@ -1,6 +1,7 @@
 """The demo, as a user sees it, on the real digits."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -40,7 +41,7 @@ print(right / len(split))
 
 
 def run_demo(folder: Path) -> tuple[dict[str, Any], str]:
-    command = [sys.executable, "-m", "edgenas.cli", "demo", "--run", str(folder), "--json"]
+    command = [sys.executable, "-m", "edgenas", "demo", "--run", str(folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
@@ -123,6 +124,24 @@ def test_int8_bundle_runs_where_only_numpy_and_litert_are(demo: tuple[Path, dict
     Bundle(folder).verify()  # the script leaves no trace
 
 
+def test_next_lines(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """The lines that the demo ends with run as they are printed, where no environment is activated."""
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+
+    def shell(line: str) -> str:
+        command = ["/bin/sh", "-c", line]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    lines = (
+        shell(f"{shlex.quote(sys.executable)} -m edgenas demo --run {demo[0]}").partition("\nNext:\n")[2].splitlines()
+    )
+    assert [shlex.split(line)[1:4][-1] for line in lines[1:]] == ["measure", "choose", "export"]
+    for line in lines:
+        shell(line)
+
+
 def test_guide_to_exporting(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Each command of the guide works as written, in the demo's run."""
     (tmp_path / "runs").mkdir()
@@ -132,6 +151,6 @@ def test_guide_to_exporting(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -
     assert len(commands) == 5
     for line in commands:
         program, *arguments = shlex.split(line)
-        command = [sys.executable, *(["-m", "edgenas.cli"] if program == "edgenas" else []), *arguments]
+        command = [sys.executable, *(["-m", "edgenas"] if program == "edgenas" else []), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,11 @@ TENSORS: dict[str, np.ndarray[Any, Any]] = {
     "empty": np.zeros((0, 4), dtype=np.float64),
 }
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -273,6 +278,21 @@ def assert_one_line(error: Exception) -> None:
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("indent", [None, 1, "\t"])
+@given(value=st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False, allow_infinity=False), max_size=3))
+def test_json_is_read_as_json(folder: Path, indent: str | int | None, value: Any) -> None:
+    """Text and numbers of JSON come back, also what YAML reads otherwise: 1e-05, tabs, pairs of surrogates."""
+    (folder / "any.json").write_text(json.dumps([value, 1e-05, "\U0001f600"], indent=indent))
+    assert files.read_yaml(folder / "any.json") == [value, 1e-05, "\U0001f600"]
+
+
+def test_a_repeated_key_of_json_is_refused(tmp_path: Path) -> None:
+    """JSON has no key twice either, and the message has the line."""
+    (tmp_path / "any.json").write_text('{"a": 1,\n "b": {"c": 1, "c": 2}}')
+    with pytest.raises(FormatError, match=r"line 2: key 'c' stands twice"):
+        files.read_yaml(tmp_path / "any.json")
+
+
 @dataclass(frozen=True)
 class Wheel:
     """A part of a configuration."""
@@ -309,7 +329,7 @@ class Car:
             "car.yaml: unknown key 'wheels.0.diametre'; did you mean 'diameter'? known: diameter",
         ),
         ({"wheelz": []}, "car.yaml: unknown key 'wheelz'; did you mean 'wheels'?"),
-        ({}, "car.yaml: key 'wheels' is missing"),
+        ({}, "car.yaml: key 'wheels' is missing; known: colour, wheels"),
         ({"wheels": [{"diameter": "big"}]}, "car.yaml: wheels.0.diameter: input should be a valid integer"),
         ({"wheels": [3]}, "car.yaml: wheels.0: must be a mapping with keys, but got 3"),
         ([], "car.yaml: must be a mapping with keys, but got []"),
@@ -371,3 +391,120 @@ def test_aliases_of_aliases_are_refused(tmp_path: Path, lists: str) -> None:
     path.write_text("\n".join(lines))
     with pytest.raises(FormatError, match="its aliases repeat more than 100000 values"):
         files.read_yaml(path)
+
+
+# -- files that are not what they seem ------------------------------------------------------
+
+
+def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path: Path) -> None:
+    """What a link at the name of the temporary file leads to keeps its content."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / f".file.{os.getpid()}.edgenas-tmp").symlink_to(tmp_path / "mine")
+    files.write_bytes(tmp_path / "file", b"content")
+    assert [(tmp_path / name).read_text() for name in ("mine", "file")] == ["precious", "content"]
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    """Where a file must be new, one that another process made meanwhile is kept."""
+    files.write_bytes(tmp_path / "file", b"first", replace=False)
+    with pytest.raises(UsageError, match="file: is there already"):
+        files.write_bytes(tmp_path / "file", b"second", replace=False)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Reading a named pipe that nobody writes to is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: is no regular file"):
+        files.read_bytes(tmp_path / "pipe")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    """A file that the user names may be a link."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert files.read_bytes(tmp_path / "link") == b"content"
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of terabytes is refused by its size, whatever kind it claims to be."""
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    for read in (
+        files.read_bytes,
+        files.read_yaml,
+        lambda path: files.read_document(path, "test", 2),
+        lambda path: files.read_tensors_and_body(path, "test", 2),
+    ):
+        with pytest.raises(UsageError, match=r"huge\.json: has 4398046511104 bytes, and no such file has more than"):
+            read(path)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """Nesting that the parser still takes, but not what follows it, is refused; a document may be 50 deep."""
+    files.write_document(tmp_path / "good.json", "test", 2, {"value": nested(49)})
+    files.write_document(tmp_path / "deep.json", "test", 2, {"value": nested(50)})
+    files.write_tensors(tmp_path / "deep.safetensors", "test", 2, TENSORS, {"value": nested(50)})
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 90 + "]" * 90)
+    files.read_document(tmp_path / "good.json", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.json: is nested more than 50 deep"):
+        files.read_document(tmp_path / "deep.json", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.safetensors: is nested more than 50 deep"):
+        files.read_tensors_and_body(tmp_path / "deep.safetensors", "test", 2)
+    with pytest.raises(FormatError, match=r"deep\.yaml: is nested more than 50 deep"):
+        files.read_yaml(tmp_path / "deep.yaml")
+
+
+def test_very_many_values_are_refused(tmp_path: Path) -> None:
+    """A list that would take gigabytes as objects is refused before it is parsed."""
+    (tmp_path / "many.json").write_bytes(b"[" + b"[]," * 5_000_001 + b"[]]")
+    with pytest.raises(FormatError, match=r"many\.json: holds more than 5000000 values"):
+        files.read_document(tmp_path / "many.json", "test", 2)
+
+
+def test_very_many_values_of_yaml_are_refused(tmp_path: Path) -> None:
+    """YAML is read slowly, so that fewer values are the limit."""
+    (tmp_path / "many.yaml").write_text("# not JSON\n- a\n" * 100_001)
+    with pytest.raises(FormatError, match=r"many\.yaml: holds more than 100000 values"):
+        files.read_yaml(tmp_path / "many.yaml")
+
+
+def test_many_keys_take_no_long_time(tmp_path: Path) -> None:
+    """The time to look for repeated keys grows with their number, not with its square."""
+    text = "".join(f"key{number}: {number}\n" for number in range(40_000))
+    (tmp_path / "keys.yaml").write_text(text)
+    began = time.process_time()
+    assert len(files.read_yaml(tmp_path / "keys.yaml")) == 40_000
+    assert time.process_time() - began < 12
+    (tmp_path / "keys.yaml").write_text(f"{text}key7: 1\n")
+    with pytest.raises(FormatError, match="key 'key7' stands twice"):
+        files.read_yaml(tmp_path / "keys.yaml")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "1e999", "9" * 5000])
+def test_a_number_that_is_none_is_refused_in_any_header(tmp_path: Path, constant: str) -> None:
+    """NaN, infinity and integers without end are refused in documents and in the headers of tensors."""
+    path = tmp_path / "file"
+    files.write_document(path, "test", 2, {"value": 12345})
+    path.write_bytes(path.read_bytes().replace(b"12345", constant.encode()))
+    with pytest.raises(FormatError, match="is damaged"):
+        files.read_document(path, "test", 2)
+    files.write_tensors(path, "test", 2, {}, {"value": "x" * 5000})
+    path.write_bytes(path.read_bytes().replace(b'\\"' + b"x" * 5000 + b'\\"', constant.encode().rjust(5004)))
+    with pytest.raises(FormatError, match="is damaged"):
+        files.read_tensors_and_body(path, "test", 2)
+
+
+@pytest.mark.parametrize("value", [True, "4", "１２", None, [4]])  # noqa: RUF001 - full-width digits
+def test_only_a_number_is_a_number(value: object) -> None:
+    """Neither true nor text, digits of other scripts included, is converted to a number."""
+    with pytest.raises(UsageError, match=r"car\.yaml: wheels\.0\.diameter: input should be a valid integer"):
+        files.parse_dataclass(Car, {"wheels": [{"diameter": value}]}, "car.yaml")

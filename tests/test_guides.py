@@ -64,7 +64,7 @@ def person(board: Sshd, tmp_path: Path) -> Run:
         program, *arguments = shlex.split(command.replace("pi@", f"{board.user}@"))
         assert program == "edgenas"
         return subprocess.run(
-            [sys.executable, "-m", "edgenas.cli", *arguments],
+            [sys.executable, "-m", "edgenas", *arguments],
             cwd=folder, env=environment, input=answer, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 

@@ -81,6 +81,27 @@ def test_dir_lists_the_public_names_only() -> None:
     assert dir(edgenas) == PUBLIC
 
 
+def takes_a_path(annotation: str) -> bool:
+    """True for the annotation of an argument that may be a path, not for a mapping or a function of paths."""
+    return "Path" in annotation and not annotation.startswith(("Mapping[", "Callable["))
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"ExportedBundle", "VerificationReport"}))  # edgenas makes these
+def test_every_path_may_be_text(name: str) -> None:
+    """A public function or method that takes a path also takes its text."""
+    value = getattr(edgenas, name)
+    methods = {key: getattr(value, key) for key in dir(value) if key == "__init__" or key[0] != "_"}
+    functions = methods.values() if inspect.isclass(value) else [value]
+    annotations = [
+        f"{parameter.name}: {parameter.annotation}"
+        for function in functions
+        if inspect.isfunction(function) or inspect.ismethod(function)
+        for parameter in inspect.signature(function).parameters.values()
+        if takes_a_path(str(parameter.annotation))
+    ]
+    assert [each for each in annotations if "str" not in each] == []
+
+
 def test_public_name_never_equals_a_package() -> None:
     """Loading a module of edgenas can never shadow a public name."""
     packages = {path.stem for path in Path(edgenas.__file__).parent.iterdir() if path.is_dir() or path.suffix == ".py"}

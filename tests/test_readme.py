@@ -20,15 +20,30 @@ def block(language: str, beginning: str) -> str:
     return str(next(text for text in blocks if text.startswith(beginning)))
 
 
+def run_tour(folder: Path) -> list[str]:
+    """Run the README's Python code in a folder and return the lines that it prints."""
+    code = block("python", "import edgenas as en")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder that the tour was run in, and the lines that it printed."""
     folder = tmp_path_factory.mktemp("tour")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    code = block("python", "import edgenas as en")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout.splitlines()
+    return folder, run_tour(folder)
+
+
+@pytest.fixture(scope="module")
+def commands(tour: tuple[Path, list[str]]) -> list[tuple[str, subprocess.CompletedProcess[str]]]:
+    """The README's command lines, run one after the other in the folder of the tour."""
+    run = []
+    for line in block("sh", "edgenas train").splitlines():
+        command = [sys.executable, "-m", "edgenas", *line.split()[1:]]
+        run.append((line, subprocess.run(command, cwd=tour[0], capture_output=True, text=True, check=False)))
+    return run
 
 
 def test_tour_ends_with_an_unchanged_model_not_called_regressed(tour: tuple[Path, list[str]]) -> None:
@@ -42,11 +57,17 @@ def test_tour_chooses_within_the_budget(tour: tuple[Path, list[str]]) -> None:
     assert float(measured) < 1
 
 
-def test_commands_go_on_in_the_run_of_the_tour(tour: tuple[Path, list[str]]) -> None:
+def test_commands_go_on_in_the_run_of_the_tour(
+    commands: list[tuple[str, subprocess.CompletedProcess[str]]],
+) -> None:
     """Each command line of the README works as written, and what the tour did is not done again."""
-    for line in block("sh", "edgenas train").splitlines():
-        command = [sys.executable, "-m", "edgenas.cli", *line.split()[1:]]
-        done = subprocess.run(command, cwd=tour[0], capture_output=True, text=True, check=False)
+    for line, done in commands:
         assert done.returncode == 0, f"{line}: {done.stderr}"
         if line.split()[1] in ("train", "evaluate", "profile", "search"):
             assert "already done" in done.stderr, line
+
+
+@pytest.mark.usefixtures("commands")
+def test_tour_works_after_the_commands(tour: tuple[Path, list[str]]) -> None:
+    """In the folder where the commands have run, the tour runs again, with the choice that it had made."""
+    assert run_tour(tour[0])[-2] == tour[1][-2]

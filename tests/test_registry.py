@@ -17,6 +17,7 @@ from edgenas.registry import DATA_SETS, DEVICES, RUNTIMES, SPACES, STRATEGIES, R
 from edgenas.space import space_from_dict
 from tests.fixtures.installed_package import install_package
 
+BUILT_IN = ["digits", "fashion_mnist", "cifar10", "cifar100"]
 REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES, STRATEGIES]
 EXTENSION = """
 from dataclasses import dataclass, replace
@@ -69,10 +70,11 @@ def test_an_installed_package_adds_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert load_data("keywords").class_count == 10
     with connect_device(profile_from_dict(device("toy"), "toy.yaml")) as connected:
         assert type(connected).__name__ == "ToyDevice"
-    assert DATA_SETS.names() == ["digits", "keywords"]
+    assert DATA_SETS.names() == [*BUILT_IN, "keywords"]
     with pytest.raises(UsageError) as caught:
         load_data("keyword")
-    assert str(caught.value) == "unknown data set 'keyword'; did you mean 'keywords'? known: digits, keywords"
+    known = "cifar10, cifar100, digits, fashion_mnist, keywords"
+    assert str(caught.value) == f"unknown data set 'keyword'; did you mean 'keywords'? known: {known}"
 
 
 def test_an_added_thing_is_gone_with_its_package(tmp_path: Path) -> None:
@@ -81,14 +83,14 @@ def test_an_added_thing_is_gone_with_its_package(tmp_path: Path) -> None:
         points = {"edgenas.data_sets": {"passing": "registry_passing:load"}}
         install_package(tmp_path, monkeypatch, "registry-passing", "load = dict", points)
         assert "passing" in DATA_SETS.names()
-    assert DATA_SETS.names() == ["digits"]
+    assert DATA_SETS.names() == BUILT_IN
 
 
 def test_nothing_is_imported_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are known without importing the package, and another name loads without it."""
     points = {"edgenas.data_sets": {"heavy": "registry_heavy:load"}}
     install_package(tmp_path, monkeypatch, "registry-heavy", "raise RuntimeError('imported')", points)
-    assert DATA_SETS.names() == ["digits", "heavy"]
+    assert DATA_SETS.names() == [*BUILT_IN, "heavy"]
     assert load_data("digits").name == "digits"
     assert "registry_heavy" not in sys.modules
 
@@ -113,8 +115,8 @@ def test_a_package_that_cannot_be_loaded_is_named(
     module = name.replace("-", "_")
     install_package(tmp_path, monkeypatch, name, source, {"edgenas.data_sets": {"broken": f"{module}:load"}})
     with caplog.at_level(logging.WARNING):
-        assert list(DATA_SETS.load_all()) == ["digits"]
-        assert list(DATA_SETS.load_all()) == ["digits"]
+        assert list(DATA_SETS.load_all()) == BUILT_IN
+        assert list(DATA_SETS.load_all()) == BUILT_IN
     (record,) = caplog.records
     assert record.getMessage() == (
         f"edgenas: package {name}: its data set 'broken' cannot be loaded ({reason});"
@@ -123,7 +125,7 @@ def test_a_package_that_cannot_be_loaded_is_named(
     with pytest.raises(UsageError) as caught:
         load_data("broken")
     assert str(caught.value).startswith(f"data set 'broken' of package {name} cannot be loaded ({reason})")
-    with pytest.raises(UsageError, match=r"known: digits$"):
+    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist$"):
         load_data("brokn")
 
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import UsageError
-from edgenas.units import format_bytes, format_ms, format_ms_part, parse_bytes, parse_ms, parse_percent
+from edgenas.units import (
+    format_bytes,
+    format_latency_budget,
+    format_ms,
+    format_ms_part,
+    parse_bytes,
+    parse_ms,
+    parse_percent,
+)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +128,9 @@ def test_bytes_are_printed_in_powers_of_ten(value: float, text: str) -> None:
 def test_printed_duration_parses_back(value: float) -> None:
     """What is printed can be typed again, and is the value to half a percent."""
     assert parse_ms(format_ms(value)) == pytest.approx(value, rel=0.005)
+
+
+@given(st.floats(1e-4, 1e5))
+def test_printed_budget_is_not_below_the_value(value: float) -> None:
+    """A budget made of a latency parses, and is that latency or at most a tenth more."""
+    assert value <= parse_ms(format_latency_budget(value)) <= 1.1001 * value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgenas.data.data_set import DataSet, Images, ImageSize, Inputs, Split
+from edgenas.data.data_set import DataSet, ImageFiles, Images, ImageSize, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
@@ -39,8 +39,8 @@ class Evaluator:
         inputs = self._data.to_inputs(self._calibration, architecture.image_size)
         return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
-    def logits(self, subnet: Subnet, images: Images, size: ImageSize) -> np.ndarray:
-        """Return the logits (N, classes) of images (N, H, W), resized to ``size``."""
+    def logits(self, subnet: Subnet, images: Images | ImageFiles, size: ImageSize) -> np.ndarray:
+        """Return the logits (N, classes) of N images, resized to ``size``."""
         return compute_logits(subnet, self._data.to_inputs(images, size), self._threads)
 
     def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:

@@ -95,7 +95,7 @@ class ReleasedPredictor:
         return (hidden @ self.tensors[f"{_LAYERS[-1]}.weight"].T + self.tensors[f"{_LAYERS[-1]}.bias"])[:, 0]
 
     @classmethod
-    def load_checkpoint(cls, path: Path, space: SearchSpace) -> Self:
+    def load_checkpoint(cls, path: str | Path, space: SearchSpace) -> Self:
         """Return the predictor in the released ``acc_predictor.pth``.
 
         Reading it takes torch, but runs no code that the file may hold.
@@ -110,20 +110,20 @@ class ReleasedPredictor:
             raise MissingExtraError(
                 f"{path}: is read with torch, which is not installed; run: pip install 'edgenas[train]'"
             ) from None
-        released = read_released_file(path)
-        return cls._from_tensors(path, space, {released.keys[name]: t.numpy() for name, t in released.tensors.items()})
+        released = read_released_file(Path(path))
+        return cls._from_tensors(path, space, {name: tensor.numpy() for name, tensor in released.tensors.items()})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the weights as a safetensors file, which is read without torch."""
-        write_tensors(path, _KIND, _VERSION, self.tensors, {})
+        write_tensors(Path(path), _KIND, _VERSION, self.tensors, {})
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Self:
+    def load(cls, path: str | Path, space: SearchSpace) -> Self:
         """Return the predictor that ``save`` wrote. Raises FormatError when the file is damaged."""
-        return cls._from_tensors(path, space, read_tensors_and_body(path, _KIND, _VERSION)[0])
+        return cls._from_tensors(path, space, read_tensors_and_body(Path(path), _KIND, _VERSION)[0])
 
     @classmethod
-    def _from_tensors(cls, path: Path, space: SearchSpace, tensors: Tensors) -> Self:
+    def _from_tensors(cls, path: str | Path, space: SearchSpace, tensors: Tensors) -> Self:
         """Return the predictor with these weights; a FormatError names the file they are from."""
         try:
             return cls(space, tensors)
@@ -159,7 +159,8 @@ def _check_space(space: SearchSpace) -> None:
     if wrong is not None:
         raise UsageError(
             "the released accuracy predictor knows mobilenet_v3 with 5 stages of up to 4 blocks, kernel sizes 3, 5, 7,"
-            f" expand ratios 3, 4, 6 and resolutions 128 to 224, but the space has {wrong}; search without it"
+            f" expand ratios 3, 4, 6 and resolutions 128 to 224, but the space has {wrong};"
+            " leave it out: edgenas train and edgenas evaluate give accuracies of any space"
         )
 
 

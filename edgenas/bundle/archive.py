@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from edgenas.errors import EdgeNASError, UsageError, VerificationError
 from edgenas.files import read_bytes, write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 
 Array = npt.NDArray[Any]
 _MAX_ARCHIVE_BYTES = 2**29
@@ -149,12 +149,12 @@ def open_unpacked_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator
         raise VerificationError(f"{path}: {error}; do not use it") from None
     except MemoryError:
         raise VerificationError(f"{path}: reading it takes more memory than there is; do not use it") from None
-    with tempfile.TemporaryDirectory(prefix="edgenas-bundle-") as folder:
+    with WorkFolder() as folder:
         try:
             for name, data in files.items():
-                (Path(folder) / name).write_bytes(data)
+                (folder / name).write_bytes(data)
         except OSError as error:
             raise EdgeNASError(
                 f"{folder}: cannot be written ({error.strerror}); set TMPDIR to another folder"
             ) from None
-        yield Path(folder)
+        yield folder

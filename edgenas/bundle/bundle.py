@@ -37,7 +37,7 @@ _NEW, _OLD = ".edgenas-new", ".edgenas-old"
 _DAY_S = 86400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Bundle:
     """A bundle in a folder; its files are read on request only.
 
@@ -55,8 +55,8 @@ class Bundle:
 
     path: Path
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: str | Path) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"

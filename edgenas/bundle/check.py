@@ -292,9 +292,7 @@ def _check_files_present(folder: Path, file_format: str) -> None:
     names = bundle_file_names(file_format)
     entries = {entry.name: entry for entry in folder.iterdir()}
     if not set(names) & set(entries):
-        inside = next((name for name in sorted(entries) if (folder / name / "card.json").exists()), None)
-        remedy = f"did you mean {folder / inside}?" if inside else "give the folder or the zip of a bundle"
-        raise VerificationError(f"{folder}: is no bundle; {remedy}")
+        raise VerificationError(f"{folder}: is no bundle; give the folder or the zip of a bundle")
     for name in names:
         if name not in entries:
             raise VerificationError(f"{folder / name}: is missing; export the bundle again")

@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
 
 from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
 from edgenas.cli.common import print_lines
-from edgenas.errors import EdgeNASError
+from edgenas.errors import EdgeNASError, UsageError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -49,8 +50,9 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; raise KeyboardInterrupt on Ctrl-C."""
     try:
+        _check_arguments(sys.argv[1:])
         code = app(standalone_mode=False)
     except EdgeNASError as error:
         _print_error_and_exit(str(error), error.exit_code)
@@ -70,9 +72,30 @@ def main() -> None:
         )
     except OSError as error:
         _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except typer.Abort:  # of a prompt without an answer, and of older typers on Ctrl-C
+        raise KeyboardInterrupt from None
     if code == _INTERRUPTED:
-        _print_error_and_exit("interrupted; the same command resumes where it stopped", code)
+        raise KeyboardInterrupt
     sys.exit(code)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an empty argument, which would be the current folder, and for digits of other scripts."""
+    for before, argument in zip(("", *arguments), arguments):  # noqa: B905 - one longer
+        name, equals, value = argument.partition("=") if argument.startswith("--") else (before, "=", argument)
+        what = name if name.startswith("-") else "an argument"
+        if equals and not value:
+            raise UsageError(f"{what} must not be empty; '.' is the current folder")
+        if not value.isascii() and _is_number(value):
+            raise UsageError(f"{what} must be written with the digits 0 to 9, but got {value!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _print_error_and_exit(message: str, code: int) -> None:

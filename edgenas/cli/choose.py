@@ -18,6 +18,7 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
+from edgenas.shell import format_command
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def command(
     columns = ("", "validation accuracy", "latency", "95% interval", "peak memory")
     print_table(columns, rows, f"{choice.arch} for {budget} on {target.name}{made_up}")
     print_lines(f"validity: {choice.measured.validity}")
-    options = f"--arch {choice.arch} --device {target.cli_name}{_format_export_options(target)}"
-    print_lines(f"next: edgenas export --run {run} {options} --out ship")
+    options = f"--device {target.cli_name}{_format_export_options(target)} --out ship"
+    print_lines(f"next: {format_command('export', '--run', run, '--arch', choice.arch)} {options}")
 
 
 def _format_export_options(target: Target) -> str:

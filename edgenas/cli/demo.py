@@ -15,7 +15,8 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
-from edgenas.units import format_bytes, format_ms, format_ms_interval
+from edgenas.shell import format_command, format_python, quote
+from edgenas.units import format_bytes, format_latency_budget, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
     from edgenas.pipeline.demo import DemoResult
@@ -69,9 +70,10 @@ def _print_result(result: DemoResult, picture: Path) -> None:
         print_lines(f"int8      {result.int8 / 'model.tflite'}")
     print_lines(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
-    print_lines("", "Next (first run . .venv/bin/activate if edgenas is not found):")
-    print_lines(f"  python {Path(chosen.model).parent / 'run.py'}")
-    print_lines(f"  edgenas measure {chosen.model} --device {result.target.cli_name}")
-    device = "" if result.target.cli_name == "localhost" else f" --device {result.target.cli_name}"
-    print_lines(f"  edgenas choose --run {root}{device} --latency {result.choice.budget.latency_ms * 0.75:.2g}ms")
-    print_lines(f"  edgenas export --run {root} --arch {chosen.architecture} --out ship")
+    device = f"--device {result.target.cli_name}"
+    lower = (result.front.latency_ms[0] + result.choice.budget.latency_ms) / 2
+    print_lines("", "Next:")
+    print_lines(f"  {format_python()} {quote(Path(chosen.model).parent / 'run.py')}")
+    print_lines(f"  {format_command('measure', chosen.model)} {device}")
+    print_lines(f"  {format_command('choose', '--run', root)} {device} --latency {format_latency_budget(lower)}")
+    print_lines(f"  {format_command('export', '--run', root, '--arch', chosen.architecture, '--out', 'ship')}")

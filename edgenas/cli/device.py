@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgenas.cli.common import (
     print_table,
 )
 from edgenas.errors import EdgeNASError, UsageError
+from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.devices.ssh.known_hosts import HostKey
@@ -94,7 +94,7 @@ def check_profile(
         for result in results:
             if result.remedy:
                 print_lines(f"{result.name}: {result.remedy}")
-        measure = f"next: edgenas measure MODEL --device {target.profile.cli_name}"
+        measure = f"next: {format_command('measure', 'MODEL')} --device {target.profile.cli_name}"
         print_lines(measure if passed else "it cannot be measured on yet")
     if not passed:
         raise typer.Exit(1)
@@ -140,8 +140,7 @@ def new_profile(
         raise UsageError("give either --host user@host, with its options, or --local")
     connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **ssh_options}
     path = create_profile(name, connection, lambda key: _confirm_host_key(key, yes, False), out)
-    following = f"edgenas device {'check' if local else 'setup'} {shlex.quote(str(out or name))}"
-    print_lines(f"wrote {path}", f"next: {following}")
+    print_lines(f"wrote {path}", f"next: {format_command('device', 'check' if local else 'setup', out or name)}")
 
 
 @app.command("setup", epilog="Example: edgenas device setup raspberry-pi-5")
@@ -170,7 +169,7 @@ def set_up_profile(
         print_lines(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
     for runtime, reason in installed.skipped.items():
         print_lines(f"{runtime}: skipped ({reason})")
-    print_lines(f"python: {installed.python}", f"next: edgenas device check {loaded.cli_name}")
+    print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
 
 
 def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
@@ -183,8 +182,8 @@ def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
     if replace if is_changed else yes:
         return True
     try:
-        return typer.confirm("Is it the device's own?", default=False)
-    except typer.Abort:
+        return input("Is it the device's own? [y/N]: ").strip().lower() in ("y", "yes")
+    except EOFError:
         print_lines("")
         return False
 

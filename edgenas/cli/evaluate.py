@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
+from edgenas.shell import format_command
 
 EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
 
@@ -25,4 +26,4 @@ def command(
         cross_validated = {"rmse": predictor.rmse, "kendall_tau": predictor.kendall_tau}
         print_json({"run": str(run), "subnets": len(predictor.genes), "accuracy": accuracy, **cross_validated})
     else:
-        print_lines(str(predictor), f"next: edgenas profile --run {run}")
+        print_lines(str(predictor), f"next: {format_command('profile', '--run', run)}")

@@ -10,6 +10,7 @@ import typer
 
 from edgenas.cli.common import JsonOption, RunOption, RuntimeOption, ThreadsOption, print_json, print_lines, print_table
 from edgenas.errors import UsageError
+from edgenas.shell import format_command, quote
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -117,24 +118,22 @@ def _print_bundles(done: Sequence[ExportedBundle], device: str | None) -> None:
     columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
     print_table(columns, [_bundle_cells(each) for each in done])
     card = done[0].card
+    print_lines("", f"compared with PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
     print_lines(
-        "",
-        f"compared with PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}",
         f"{card['params']:,} parameters, {card['macs']:,} MACs;"
         f" activations of the float32 graph, in file order,"
-        f" peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}",
+        f" peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}"
     )
     for each in done:
         if each.card["float_layers"]:
             print_lines(f"{each.export_format} computes in float: {', '.join(each.card['float_layers'])}")
     print_lines(f"archives: {', '.join(str(each.archive) for each in done)}")
     here = next((each for each in done if each.card["for"] is None), None)
+    measure = format_command("measure", (here or done[0]).bundle.model_path)
     if here is None and device is None:
-        print_lines(
-            f"next: edgenas measure {done[0].bundle.model_path} --device PROFILE, that of a board with TensorRT"
-        )
+        print_lines(f"next, on a board with TensorRT: {measure} --device PROFILE")
     else:
-        print_lines(f"next: edgenas measure {(here or done[0]).bundle.model_path} --device {device or 'localhost'}")
+        print_lines(f"next: {measure} --device {quote(device or 'localhost')}")
 
 
 def _bundle_cells(exported: ExportedBundle) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 
 from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
 from edgenas.errors import UsageError
+from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.pipeline import Run
@@ -39,7 +40,9 @@ def command(
     mirror: Annotated[
         str | None, typer.Option(help="Address to download from; by default EDGENAS_MIRROR, else the authors'.")
     ] = None,
-    tables: Annotated[Path | None, typer.Option(help="A folder of published latency tables, instead of FILE.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Published latency tables instead of FILE: a YAML or JSON file, or a folder.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="With --tables: the name of their device.")] = None,
     space: Annotated[str | None, typer.Option(help="With --tables: the family of their space.")] = None,
     width: Annotated[float | None, typer.Option(help="With --tables: the width multiplier of their space.")] = None,
@@ -47,25 +50,30 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Make a run of released weights or published tables."""
-    of_weights = {"FILE": source, "--choices": choices, "--mirror": mirror}
+    of_weights = {"FILE": source, "--mirror": mirror}
     of_tables = {"--tables": tables, "--device": device, "--space": space, "--width": width, "--predictor": predictor}
     if tables is not None:
         _check_options_absent(of_weights, "--tables")
-        opened = _import_tables(run, tables, device, space, width, predictor)
-        following = f"next: edgenas search --run {run} --device {device}"
+        opened = _import_tables(run, tables, device, space, width, choices, predictor)
+        following = [format_command("search", "--run", run, "--device", device)]
         if not opened.folder.released_predictor.exists():
-            following = "to search it, import it again with --predictor FILE"
+            following = [
+                format_command("profile", "--run", run, "--device", device, "--explain", "max"),
+                "to search it, import it again with --predictor FILE (of mobilenet_v3 only),"
+                " or train and evaluate its supernet",
+            ]
     elif source is not None:
         _check_options_absent(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
-        following = f"next: edgenas profile --run {run} --device localhost"
+        following = [format_command("profile", "--run", run, "--device", "localhost")]
     else:
-        raise UsageError("import needs a FILE or --tables; see: edgenas import --help")
+        raise UsageError(f"import needs a FILE or --tables; see: {format_command('import', '--help')}")
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict()})
     else:
         found = opened.space
-        print_lines(f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks; {following}")
+        made = f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks"
+        print_lines(made, f"next: {following[0]}", *following[1:])
 
 
 def _check_options_absent(options: dict[str, Any], beside: str) -> None:
@@ -75,22 +83,33 @@ def _check_options_absent(options: dict[str, Any], beside: str) -> None:
 
 
 def _import_weights(run: Path, source: str, choices: Path | None, mirror: str | None) -> Run:
-    from edgenas.pipeline.import_weights import import_weights, load_choices
+    from edgenas.pipeline.import_weights import import_weights
+    from edgenas.space.choices import read_choices
 
-    return import_weights(run, source, None if choices is None else load_choices(choices), mirror=mirror)
+    return import_weights(run, source, None if choices is None else read_choices(choices), mirror=mirror)
 
 
 def _import_tables(
-    run: Path, tables: Path, device: str | None, space: str | None, width: float | None, predictor: Path | None
+    run: Path,
+    tables: Path,
+    device: str | None,
+    space: str | None,
+    width: float | None,
+    choices: Path | None,
+    predictor: Path | None,
 ) -> Run:
     from edgenas.pipeline.import_tables import import_tables
 
     if device is None or space is None:
         raise UsageError("--tables needs --device NAME and --space FAMILY, for example --space mobilenet_v3")
-    return import_tables(run, tables, device, _make_space(space, width), predictor)
+    return import_tables(run, tables, device, _make_space(space, width, choices), predictor)
 
 
-def _make_space(family: str, width: float | None) -> SearchSpace:
+def _make_space(family: str, width: float | None, choices: Path | None) -> SearchSpace:
     from edgenas.space import space_from_dict
+    from edgenas.space.choices import read_choices
 
-    return space_from_dict({"family": family} | ({} if width is None else {"width": width}), "--space")
+    fields: dict[str, Any] = {"family": family} | ({} if width is None else {"width": width})
+    if choices is None:
+        return space_from_dict(fields, "--space")
+    return space_from_dict(fields | read_choices(choices), f"--space and {choices}")

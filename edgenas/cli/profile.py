@@ -19,6 +19,7 @@ from edgenas.cli.common import (
     print_lines,
 )
 from edgenas.errors import UsageError
+from edgenas.shell import format_command
 from edgenas.units import parse_percent
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def command(
             print_lines(target.name, *str(table.holdout).split("\n"))
             if table.transfer_weight is not None:
                 print_lines(f"transfer weight of the source tables: {table.transfer_weight:.0%}")
-            print_lines(f"next: edgenas search --run {run} --device {target.cli_name}")
+            print_lines(f"next: {format_command('search', '--run', run)} --device {target.cli_name}")
 
 
 def _check_options(building: set[str], check: bool, explain: str | None, picture: Path | None) -> None:

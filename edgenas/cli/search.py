@@ -18,7 +18,8 @@ from edgenas.cli.common import (
     print_table,
 )
 from edgenas.registry import DEFAULT_STRATEGY
-from edgenas.units import format_bytes, format_ms
+from edgenas.shell import format_command
+from edgenas.units import format_bytes, format_latency_budget, format_ms
 
 if TYPE_CHECKING:
     from edgenas.search import Front
@@ -49,12 +50,12 @@ def command(
         print_json({"run": str(run), **known, "front": _front_to_dicts(front)})
         return
     _print_front(front)
-    middle = front.latency_ms[len(front) // 2]
+    budget = format_latency_budget(front.latency_ms[len(front) // 2])
     print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
         print_lines(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
-        print_lines(f"next: edgenas choose --run {run} --device {target.cli_name} --latency {middle:.2g}ms")
+        print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
 
 
 def _front_to_dicts(front: Front) -> list[dict[str, float | str]]:

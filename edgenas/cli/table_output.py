@@ -93,7 +93,7 @@ def print_check(check: TableCheck) -> None:
     title = f"check {check.number} of {check.target}{made_up}"
     print_table(["", "holdout", "fresh subnets"], rows, title)
     validity_counts = ", ".join(f"{count} {validity}" for validity, count in check.now.validity_counts.items())
-    print_lines(f"measured: {validity_counts}, {check.now.device_s:.0f} s of device time")
+    print_lines(f"measured: {validity_counts}, {check.device_s:.0f} s of device time")
     print_lines(check.conclusion)
     if check.then.coarseness:
         print_lines(f"too coarse: {check.then.coarseness}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
+from edgenas.shell import format_command
 
 EXAMPLE = "Example: edgenas train --run runs/digits --config examples/digits.yaml"
 
@@ -30,4 +31,4 @@ def command(
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})
     else:
-        print_lines(f"{run}: trained on {settings.data}; next: edgenas evaluate --run {run}")
+        print_lines(f"{run}: trained on {settings.data}", f"next: {format_command('evaluate', '--run', run)}")

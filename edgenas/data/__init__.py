@@ -7,9 +7,9 @@ from edgenas.data.data_set import (
     DataSetPreprocessing,
     ImageSize,
     Split,
-    load_data,
     resize_matrix,
     to_image_size,
 )
+from edgenas.data.loading import load_data
 
 __all__ = ["DataSet", "DataSetPreprocessing", "ImageSize", "Split", "load_data", "resize_matrix", "to_image_size"]

@@ -1,21 +1,20 @@
-"""Data sets by name, with fixed splits and their preprocessing.
-
-The embedded default is ``digits``: 1,797 real handwritten digits of 8x8 pixels
-(UCI optical recognition of handwritten digits, by way of scikit-learn).
-"""
+"""What a data set is: images in memory, with fixed splits and their preprocessing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgenas.errors import EdgeNASError, UsageError
-from edgenas.registry import DATA_SETS
+from edgenas.data.preprocess import preprocess
+from edgenas.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -36,10 +35,11 @@ def to_image_size(size: int | Sequence[int]) -> ImageSize:
 class DataSetPreprocessing:
     """The scaling of pixel values that a data set prescribes, the same at every size.
 
-    An image is resized to that of the network's input (bilinear, half-pixel
-    centres, no antialiasing), multiplied by ``scale``, repeated to
-    ``channels``, reduced by ``mean`` and divided by ``std``. A bundle stores
-    it complete, with one size and layout, as
+    An image, or the middle square of it where ``crop`` is given (as a share of
+    the shorter side), is resized to the network's input (bilinear, half-pixel
+    centres; ``antialias`` averages over what becomes one pixel), multiplied by
+    ``scale``, repeated to ``channels``, reduced by ``mean`` and divided by
+    ``std``. A bundle stores it complete, with one size and layout, as
     ``edgenas.bundle.check.PreprocessingSettings``.
     """
 
@@ -47,6 +47,8 @@ class DataSetPreprocessing:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: float | None = None
+    antialias: bool = False
 
     def to_settings(self, size: ImageSize) -> dict[str, Any]:
         """Return the ``settings`` of ``edgenas.data.preprocess`` for a network with inputs of this size."""
@@ -54,17 +56,60 @@ class DataSetPreprocessing:
         return {"size": height if height == width else [height, width], **asdict(self)}
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed at random.
+
+    Attributes:
+        turn: the largest angle of a turn, radians.
+        scale: the largest share by which an image grows or shrinks.
+        shift: the largest shift, as a share of half the image's side.
+        flip: whether half of the images are mirrored, left for right.
+        crop: the least and the greatest share of an image's area that a random part of it has, which is resized to
+            the input; the images are then neither turned, scaled nor shifted. None for no such part.
+    """
+
+    turn: float = math.pi / 12
+    scale: float = 0.1
+    shift: float = 0.15
+    flip: bool = False
+    crop: tuple[float, float] | None = None
+
+
+class ImageFiles(ABC):
+    """Images of any size that are read when they are used; abstract."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abstractmethod
+    def read(self, index: int) -> Images:
+        """Return an image, uint8 (H, W, C)."""
+
+    @abstractmethod
+    def select(self, indices: Labels) -> Self:
+        """Return some of the images, in the order of ``indices``."""
+
+    @final
+    def __getitem__(self, which: Any) -> Any:
+        """Return one image for a number, and some images for an array or a slice, as an array of images does."""
+        if isinstance(which, int | np.integer):
+            return self.read(int(which))
+        return self.select(np.arange(len(self))[which])
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set.
 
     Attributes:
-        images: grey, uint8 (N, H, W).
+        images: uint8, grey (N, H, W) or in colour (N, H, W, C); or files of images of any size.
         labels: (N,).
         indices: (N,), positions in the original data set.
     """
 
-    images: Images
+    images: Images | ImageFiles
     labels: Labels
     indices: Labels
 
@@ -83,6 +128,8 @@ class DataSet:
         train: images that weights are trained on.
         validation: images that choices are made by.
         test: images that only the final accuracy is measured on.
+        augmentation: how training images are changed.
+        warnings: what is odd about the images, with what to do; a line each.
     """
 
     name: str
@@ -91,42 +138,80 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
+    augmentation: Augmentation = Augmentation()
+    warnings: tuple[str, ...] = ()
 
     @property
     def class_count(self) -> int:
         """The number of classes."""
         return len(self.labels)
 
-    def to_inputs(self, images: Images, size: ImageSize) -> Inputs:
-        """Return images (N, H, W) as network inputs (N, C, *size)."""
-        rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:], size, strict=True))
-        resized = np.einsum("rh,nhw,cw->nrc", rows, images.astype(np.float32), columns, optimize=True)
-        return self._normalise(resized)
+    def to_inputs(self, images: Images | ImageFiles, size: ImageSize) -> Inputs:
+        """Return N images as network inputs (N, C, *size), as a bundle's ``preprocess`` does for one."""
+        if isinstance(images, ImageFiles) or self.preprocessing.crop or self.preprocessing.antialias:
+            settings = self.preprocessing.to_settings(size)
+            return np.concatenate(_map_images(lambda image, _: preprocess(image, settings), images))
+        rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:3], size, strict=True))
+        planes = _to_planes(images)
+        return self._normalise(np.einsum("rh,nkhw,cw->nkrc", rows, planes, columns, optimize=True))
 
-    def _normalise(self, resized: Inputs) -> Inputs:
-        """Scale grey images (N, h, w) and repeat them to (N, C, h, w)."""
+    def _normalise(self, planes: Inputs) -> Inputs:
+        """Scale images (N, 1, h, w) or (N, C, h, w); grey ones are repeated to (N, C, h, w)."""
         mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
         std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
-        scaled = (resized * np.float32(self.preprocessing.scale))[:, None]
-        normalised: Inputs = ((np.repeat(scaled, self.preprocessing.channels, axis=1) - mean) / std).astype(np.float32)
+        scaled = planes * np.float32(self.preprocessing.scale)
+        if scaled.shape[1] == 1:
+            scaled = np.repeat(scaled, self.preprocessing.channels, axis=1)
+        normalised: Inputs = ((scaled - mean) / std).astype(np.float32)
         return normalised
 
-    def to_augmented_inputs(self, images: Images, size: ImageSize, rng: np.random.Generator) -> torch.Tensor:
-        """Return ``to_inputs`` as a float32 tensor, each image slightly turned, scaled and shifted at random."""
+    def to_augmented_inputs(
+        self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Return ``to_inputs`` as a float32 tensor, each image changed at random as ``augmentation`` says."""
         import torch
         from torch.nn import functional
 
-        count = len(images)
-        angle = rng.uniform(-math.pi / 12, math.pi / 12, count)
-        scale = rng.uniform(0.9, 1.1, count)
-        shift = rng.uniform(-0.15, 0.15, (count, 2))
+        if self.augmentation.crop is not None:
+            cropped = self._crop_at_random(images, size, rng)
+            return torch.from_numpy(self._normalise(_to_planes(cropped)))
+        assert not isinstance(images, ImageFiles)  # check_data_set: files are cropped
+
+        count, most = len(images), self.augmentation
+        angle = rng.uniform(-most.turn, most.turn, count)
+        scale = rng.uniform(1 - most.scale, 1 + most.scale, count)
+        shift = rng.uniform(-most.shift, most.shift, (count, 2))
         turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
         turn = turn * [[1.0, size[0] / size[1]], [size[1] / size[0], 1.0]]  # coordinates are from -1 to 1 on both sides
         theta = np.concatenate([turn * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
-        grid = functional.affine_grid(torch.from_numpy(theta), [count, 1, *size], align_corners=False)
-        pixels = torch.from_numpy(images.astype(np.float32))[:, None]
-        warped = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        return torch.from_numpy(self._normalise(warped[:, 0].numpy()))
+        if most.flip:
+            theta[:, 0] *= np.where(rng.random((count, 1)) < 0.5, np.float32(-1), np.float32(1))  # along the width
+        planes = torch.from_numpy(_to_planes(images))
+        grid = functional.affine_grid(torch.from_numpy(theta), [count, planes.shape[1], *size], align_corners=False)
+        warped = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+        return torch.from_numpy(self._normalise(warped.numpy()))
+
+    def _crop_at_random(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Images:
+        """Return a random part of each image, resized to (N, *size[, C]), as Inception's crops (arXiv 1409.4842)."""
+        from PIL import Image
+
+        assert self.augmentation.crop is not None
+        count = len(images)
+        area = rng.uniform(*self.augmentation.crop, count)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+        place = rng.uniform(0, 1, (count, 2))
+        mirrored = rng.random(count) < 0.5 if self.augmentation.flip else np.zeros(count, dtype=np.bool_)
+
+        def crop(image: Images, index: int) -> Images:
+            height, width = image.shape[:2]
+            tall = min(1.0, math.sqrt(area[index] / ratio[index])) * height
+            wide = min(1.0, math.sqrt(area[index] * ratio[index])) * width
+            top, left = place[index] * (height - tall, width - wide)
+            box = (left, top, left + wide, top + tall)
+            resized = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+            return resized[:, ::-1] if mirrored[index] else resized
+
+        return np.stack(_map_images(crop, images))
 
     def summary(self) -> dict[str, Any]:
         """Return plain JSON data that names the images of each part, so that others can check our numbers."""
@@ -150,7 +235,21 @@ def resize_matrix(size: int, target: int) -> Inputs:
     return matrix
 
 
-def _split_indices_by_class(
+def _map_images(function: Callable[[Images, int], Any], images: Images | ImageFiles) -> list[Any]:
+    """Return the results of a function of each image and its place; files are read by as many threads as cores."""
+    if not isinstance(images, ImageFiles):
+        return [function(image, index) for index, image in enumerate(images)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda index: function(images[index], index), range(len(images))))
+
+
+def _to_planes(images: Images) -> Inputs:
+    """Return images (N, H, W) as (N, 1, H, W), or (N, H, W, C) as (N, C, H, W), in float32."""
+    planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+    return planes.astype(np.float32)
+
+
+def split_indices_by_class(
     labels: Labels, shares: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Labels, Labels, Labels]:
     """Return the sorted indices of three parts; the first two hold ``shares`` of every class, the third the rest."""
@@ -162,38 +261,6 @@ def _split_indices_by_class(
             part.append(chunk)
     train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
     return train, validation, test
-
-
-def load_digits() -> DataSet:
-    """Return ``digits``, with a fixed split by class: 60% for training, 20% for validation, 20% for testing."""
-    from sklearn import datasets
-
-    digits = datasets.load_digits()
-    images, labels = digits.images.astype(np.uint8), digits.target.astype(np.int64)
-    train, validation, test = (
-        Split(images[indices], labels[indices], indices)
-        for indices in _split_indices_by_class(labels, (0.6, 0.2), np.random.default_rng(1797))
-    )
-    # Mean and deviation of the 8x8 training pixels after scaling, rounded.
-    preprocessing = DataSetPreprocessing(channels=3, scale=1 / 16, mean=(0.306,) * 3, std=(0.376,) * 3)
-    return DataSet("digits", tuple(str(digit) for digit in range(10)), preprocessing, train, validation, test)
-
-
-def load_data(name: str) -> DataSet:
-    """Return a data set by name.
-
-    Raises:
-        UsageError: for an unknown name, with the nearest known ones.
-    """
-    load = DATA_SETS.load(name)
-    try:
-        data_set: DataSet = load()
-        check_data_set(data_set, name)
-    except EdgeNASError:
-        raise
-    except Exception as error:  # whatever another package's function raises
-        raise UsageError(f"data set {name!r} cannot be made ({type(error).__name__}: {error})") from error
-    return data_set
 
 
 def check_data_set(data: DataSet, name: str) -> None:
@@ -216,8 +283,13 @@ def check_data_set(data: DataSet, name: str) -> None:
     require(min(scaling.std) > 0, "std must be above 0")
     for part, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         images, labels = split.images, split.labels
-        require(images.dtype == np.uint8 and images.ndim == 3, f"{part} images must be uint8 of shape (N, H, W)")
         require(len(images) == len(labels) > 0, f"{part} must have a label for each image, and at least one image")
+        if isinstance(images, ImageFiles):
+            require(data.augmentation.crop is not None, "files of images need an augmentation with a crop")
+            images = images[0][None]
+        shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == channels)
+        rule = f"uint8 of shape (N, H, W) or (N, H, W, {channels})"
+        require(images.dtype == np.uint8 and shaped, f"{part} images must be {rule}")
         require(labels.dtype.kind in "iu", f"{part} labels must be integers")
         last = data.class_count - 1
         require(0 <= labels.min() <= labels.max() <= last, f"{part} labels must be from 0 to {last}")

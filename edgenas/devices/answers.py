@@ -4,7 +4,7 @@ A device may be broken, or somebody else's. What it says is read into a type:
 whatever is missing, unknown, of another type, out of range, no UTF-8, nested
 without end or too long is a DeviceError that names the field. Types of answers
 are dataclasses and typed dictionaries with ``__pydantic_config__ = STRICT`` and
-fields of the types here.
+fields of the types here and in edgenas/files.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from annotated_types import Interval, MaxLen, MinLen, Predicate
+from annotated_types import MaxLen, MinLen, Predicate
 
 from edgenas.errors import MAX_QUOTE_LENGTH, DeviceError, one_line, printable
+from edgenas.files import ShortText
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -30,7 +31,6 @@ MAX_OUTPUT_BYTES = 16 << 20  # of a command: one line, all of it where it is not
 MAX_FILE_BYTES = 256 << 20
 MAX_CPUS = 4096
 MAX_ENTRIES = 1000  # of a list or a mapping
-_MAX_NUMBER = 1e15
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}(\.\d{1,3}[\w.+-]{0,40})?", re.ASCII)
 
 # Keys are known, numbers are finite and of the right JSON type.
@@ -67,16 +67,11 @@ class _FirstProblemOnly:
 
 FIRST_PROBLEM_ONLY = _FirstProblemOnly()
 FreeText = Annotated[str, _FreeText()]
-ShortText = Annotated[str, MaxLen(1000), Predicate(str.isprintable)]
 PathText = Annotated[str, MinLen(1), MaxLen(4096), Predicate(str.isprintable)]
 Word = Annotated[str, MaxLen(200), Predicate(is_word)]
 VersionText = Annotated[str, Predicate(is_version)]
 Words = Annotated[list[ShortText], FIRST_PROBLEM_ONLY, MaxLen(MAX_ENTRIES)]
 Texts = Annotated[Mapping[ShortText, ShortText], MaxLen(MAX_ENTRIES)]
-Count = Annotated[int, Interval(ge=0, le=2**62)]
-Number = Annotated[float, Interval(ge=-_MAX_NUMBER, le=_MAX_NUMBER)]
-Amount = Annotated[float, Interval(ge=0, le=_MAX_NUMBER)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 
 def read_answer(kind: type[T], answer: str | bytes, where: str) -> T:

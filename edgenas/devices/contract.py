@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
@@ -19,7 +20,9 @@ from edgenas.devices.profile import Connection, DeviceProfile
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import sha256_hex
 
+_log = logging.getLogger("edgenas")
 _LOCK_POLL_SECONDS = 0.25
+_QUIET_SECONDS = 1.0  # nothing is said of a shorter wait for the lock
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
 
@@ -117,7 +120,7 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         """Store a file in the work folder, whole or not at all. A file that the device has already is not sent.
 
         Args:
@@ -135,7 +138,7 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         """Fetch a file of the work folder, whole or not at all.
 
         Args:
@@ -161,7 +164,9 @@ class Device(ABC):
         """Hold the lock of the whole machine: one edgenas at a time measures on it.
 
         The lock is the same for all profiles, users and hosts. Its holder may
-        take it again. It ends with the connection.
+        take it again. It ends with the connection. A wait of more than a
+        second is a warning in the log ``edgenas`` that names the holder;
+        without a log of the caller's own it is a line on standard error.
 
         Args:
             deadline: The time until which to wait for the lock.
@@ -170,12 +175,7 @@ class Device(ABC):
             DeviceError: Another holder, named in the message, still has it at the deadline.
         """
         if not self._locks_held:
-            now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-            us = f"{platform.node() or 'unnamed'}, process {os.getpid()}, since {now}"
-            while holder := self._take_lock_or_get_holder(us):
-                if deadline.seconds_left <= 0:
-                    raise DeviceError(f"{self.name}: is taken by {holder}; wait until that has ended, or end it there")
-                time.sleep(min(_LOCK_POLL_SECONDS, deadline.seconds_left))
+            self._wait_for_lock(deadline)
         self._locks_held += 1
         try:
             yield
@@ -183,6 +183,20 @@ class Device(ABC):
             self._locks_held -= 1
             if not self._locks_held:
                 self._release_lock()
+
+    def _wait_for_lock(self, deadline: Deadline) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        us = f"{platform.node() or 'unnamed'}, process {os.getpid()}, since {now}"
+        started, named = time.monotonic(), ""
+        while holder := self._take_lock_or_get_holder(us):
+            holder = "".join(sign if sign.isprintable() else " " for sign in holder)
+            taken, seconds_left = f"{self.name}: is taken by {holder}", deadline.seconds_left
+            if seconds_left <= 0:
+                raise DeviceError(f"{taken}; wait until that has ended, or end it there")
+            if holder != named and time.monotonic() - started >= _QUIET_SECONDS:
+                _log.warning("%s; waiting %.0f s at most until that has ended", taken, seconds_left)
+                named = holder
+            time.sleep(min(_LOCK_POLL_SECONDS, seconds_left))
 
     @abstractmethod
     def _take_lock_or_get_holder(self, holder: str) -> str | None:

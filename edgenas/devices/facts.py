@@ -13,7 +13,8 @@ from typing import Annotated, Any, NotRequired
 from annotated_types import Interval
 from typing_extensions import TypedDict
 
-from edgenas.devices.answers import MAX_CPUS, STRICT, Count, FreeText, ShortText, VersionText, Word, check_answer
+from edgenas.devices.answers import MAX_CPUS, STRICT, FreeText, VersionText, Word, check_answer
+from edgenas.files import Count, ShortText
 from edgenas.on_device.board import int_or_none
 
 FACTS = ("model", "cpu", "cores", "clusters", "arch", "os", "kernel", "memory_bytes", "python")

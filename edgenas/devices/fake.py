@@ -135,19 +135,20 @@ class FakeDevice(Device):
             )
         return CompletedCommand(reply.exit_status, "" if on_line else reply.stdout, reply.stderr[-STDERR_KEPT_BYTES:])
 
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
+        local = Path(local)
         data = read_bytes(local)
         check_digest(local, data, sha256)
         self._files[checked_file_name(name)] = data
         return f"/fake/{name}"
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         self._check_open()
         name = checked_file_name(remote.removeprefix("/fake/"))
         if name not in self._files:
             raise DeviceError(f"{remote}: there is no such file on the device")
-        write_bytes(local, self._files[name])
+        write_bytes(Path(local), self._files[name])
 
     def facts(self) -> dict[str, Any]:
         self._check_open()

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _VERSION_SECONDS = 30.0
+# What programs, Python and the runtimes are found and set by.
+_PASSED_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "LD_PRELOAD", "ADSP_LIBRARY_PATH"),
+)
+_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "ORT_", "TF_", "OPENVINO_")
 
 
 class LocalDevice(Device):
@@ -72,7 +78,9 @@ class LocalDevice(Device):
         output = CommandOutput(on_line)
         with selectors.DefaultSelector() as selector:
             try:
-                process = Process(selector, command, str(self._folder), output.add_stdout, output.add_stderr)
+                process = Process(
+                    selector, command, str(self._folder), output.add_stdout, output.add_stderr, _safe_environment()
+                )
             except OSError as error:
                 raise DeviceError(
                     f"{command[0]}: cannot be started ({error.strerror}); correct the profile's python"
@@ -89,9 +97,9 @@ class LocalDevice(Device):
                 self._process = None
         return output.to_completed_command(process.exit_status)
 
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         self._check_open()
-        target = self._folder / checked_file_name(name)
+        local, target = Path(local), self._folder / checked_file_name(name)
         if not local.is_file():
             raise UsageError(f"{local}: cannot be read (no such file)")
         if sha256 is not None:
@@ -100,12 +108,12 @@ class LocalDevice(Device):
             _copy_file_atomically(local, target)
         return str(target)
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         self._check_open()
         source = self._folder / checked_file_name(remote.removeprefix(f"{self._folder}/"))
         if not source.is_file():
             raise DeviceError(f"{remote}: there is no such file on the device")
-        _copy_file_atomically(source, local)
+        _copy_file_atomically(source, Path(local))
 
     def facts(self) -> dict[str, Any]:
         self._check_open()
@@ -144,6 +152,15 @@ class LocalDevice(Device):
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("the device was closed; connect again")
+
+
+def _safe_environment() -> dict[str, str]:
+    """Return the variables that a command gets: a model file's code must not find passphrases and tokens there."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_VARIABLES or name.startswith(_PASSED_PREFIXES)
+    }
 
 
 def _copy_file_atomically(source: Path, target: Path) -> None:

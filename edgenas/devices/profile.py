@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from edgenas.errors import UsageError
-from edgenas.files import StrictInt, format_suggestion
+from edgenas.files import format_suggestion
 from edgenas.runtimes import target_precisions
 
 ALL_CPUS = "all"  # the affinity of a target that may use every CPU
@@ -70,8 +70,8 @@ class DefaultTarget:
 
     runtime: str
     precision: str = "fp32"
-    threads: StrictInt = 1
-    affinity: str | tuple[StrictInt, ...] | None = None
+    threads: int = 1
+    affinity: str | tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,8 +101,8 @@ class DeviceProfile:
     connection: Connection
     runtimes: Mapping[str, RuntimeOptions]
     default: DefaultTarget
-    cores: StrictInt | None = None
-    clusters: Mapping[str, tuple[StrictInt, ...]] = field(default_factory=dict)
+    cores: int | None = None
+    clusters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     power_mode: str | None = None
     python: str | None = None
     work_dir: str | None = None

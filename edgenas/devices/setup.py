@@ -14,7 +14,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,8 @@ from edgenas.devices.answers import (
     FIRST_PROBLEM_ONLY,
     MAX_ENTRIES,
     STRICT,
-    Count,
     FreeText,
     PathText,
-    ShortText,
     Texts,
     VersionText,
     Word,
@@ -40,8 +37,9 @@ from edgenas.devices.answers import (
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import sha256_hex
+from edgenas.files import Count, ShortText, sha256_hex
 from edgenas.on_device.install import REFUSED_STATUS
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.runtimes import Runtime, all_runtimes, load_runtime
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
@@ -94,7 +92,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation."""
+    """The answer of the install script to ``probe``: the interpreter's platform, and an earlier installation.
+
+    ``noexec``: no runtime can be loaded from the disk of ``base``, as it is mounted.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -104,6 +105,7 @@ class ProbeResult:
     bits: Literal[32, 64]
     libc: tuple[ShortText, ShortText]
     free_bytes: Count
+    noexec: bool
     base: PathText
     works: bool
     note: Environment | None = None
@@ -186,6 +188,11 @@ def install_runtimes(
     note, wanted = probe.note, {each.runtime.name for each in runtimes}
     if probe.works and note and set(note.versions) == wanted and note.asked == fingerprint:
         return _checked_installed_runtimes(profile, note, made, "already installed")
+    if probe.noexec:
+        raise DeviceError(
+            f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
+            " set work_dir in the profile to a folder on another disk, such as /opt/edgenas"
+        )
     if probe.free_bytes < _NEEDED_BYTES:
         raise DeviceError(
             f"{profile.name}: {probe.base} has {probe.free_bytes / 1e6:.0f} MB left, runtimes need"
@@ -243,10 +250,10 @@ class _Installer:
     ) -> Environment | Failure:
         """Fetch wheels here, push them and install them. Raise EdgeNASError without one of the default runtime."""
         requests, skipped = [], {}
-        with tempfile.TemporaryDirectory(prefix="edgenas-wheels-") as folder:
+        with WorkFolder() as folder:
             for each in runtimes:
                 try:
-                    files = _download_wheels(each, probe, Path(folder) / each.runtime.name, self._deadline)
+                    files = _download_wheels(each, probe, folder / each.runtime.name, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime.name == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None

@@ -20,6 +20,7 @@ them in COMMANDS. Needs pytest, which edgenas itself does not install.
 from __future__ import annotations
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -104,12 +105,14 @@ class DeviceContract:
         assert device.run(self.command(device, "lines"), deadline=Deadline(30)).exit_status == 3
 
     def test_push_and_pull_give_the_same_bytes(self, device: Device, tmp_path: Path) -> None:
-        """A file comes back as it was sent, also when it replaces another of its name."""
+        """A file comes back as it was sent, also when it replaces another of its name. Paths may be texts."""
         source, back = tmp_path / "source", tmp_path / "back"
         for content in (b"first", bytes(range(256)) * 1000):
             source.write_bytes(content)
             remote = device.push(source, "model.onnx")
             device.pull(remote, back)
+            assert back.read_bytes() == content
+            device.pull(device.push(str(source), "text.onnx"), str(back))
             assert back.read_bytes() == content
 
     def test_a_file_that_was_changed_is_not_stored(self, device: Device, tmp_path: Path) -> None:
@@ -165,6 +168,19 @@ class DeviceContract:
             _take_and_release(other, Deadline(0.5))
         with other.lock(Deadline(600)):
             pass
+
+    def test_waiting_for_the_lock_names_its_holder(
+        self, device: Device, other: Device, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever waits is told within two seconds, once, for whom."""
+        with device.lock(Deadline(600)):
+            caplog.clear()
+            started = time.time()
+            with pytest.raises(DeviceError, match="is taken by"):
+                _take_and_release(other, Deadline(3))
+        (warning,) = (record for record in caplog.records if record.name == "edgenas")
+        assert f"is taken by {platform.node()}, process {os.getpid()}, since" in warning.getMessage()
+        assert warning.created - started < 2
 
     def test_the_lock_may_be_taken_again_by_its_holder(self, device: Device, other: Device) -> None:
         """The inner of two nested locks does not let go of the outer one."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from edgenas.errors import FormatError
-from edgenas.files import read_tensors_and_body, write_tensors
+from edgenas.errors import FormatError, UsageError
+from edgenas.files import Count, ShortText, parse_dataclass, read_tensors_and_body, write_tensors
+from edgenas.ofa.schedule import Schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.space import space_from_dict
 
 _KIND, _VERSION = "checkpoint", 1
+_MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Position:
     """The next training step: ``step`` of phase number ``phase``, which is past the last one after training."""
 
-    phase: int
-    step: int
+    phase: Count
+    step: Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +67,78 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint that ``save_checkpoint`` wrote. Raises FormatError when it is damaged."""
     arrays, body = read_tensors_and_body(path, _KIND, _VERSION)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    supernet = Supernet(space_from_dict(body["space"], str(path)))
-    weights, momenta = (
-        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        for prefix in ("weights/", "momenta/")
-    )
     try:
+        header = parse_dataclass(_Header, dict(body), str(path))
+        _check_recipe(header, str(path))
+        supernet = Supernet(space_from_dict(header.space, str(path)))
+        weights, momenta = (_select_tensors(arrays, prefix) for prefix in ("weights/", "momenta/"))
         supernet.load_state_dict(weights)
-    except RuntimeError as error:
+        _check_momenta(momenta, supernet)
+    except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: its weights do not fit its space ({reason}); train again in a new run folder"
         ) from None
-    return Checkpoint(supernet, Position(**body["position"]), momenta, body["recipe"], body["threads"])
+    except UsageError as error:
+        raise FormatError(f"{error}; train again in a new run folder") from None
+    return Checkpoint(supernet, header.position, momenta, header.recipe, header.threads)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of a checkpoint's file."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    space: dict[str, Any]
+    position: Position
+    recipe: dict[str, Any]
+    threads: Annotated[int, Interval(ge=1, le=_MAX_THREADS)]
+
+
+@dataclass(frozen=True)
+class _ImportedRecipe:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    imported: ShortText
+    sha256: ShortText
+
+
+@dataclass(frozen=True)
+class _TrainedRecipe:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    data: ShortText
+    schedule: Schedule
+    seed: Count
+
+
+def _check_recipe(header: _Header, where: str) -> None:
+    """Raise UsageError for a recipe that nothing was made by, or a position that it does not have."""
+    if "imported" in header.recipe:
+        parse_dataclass(_ImportedRecipe, header.recipe, f"{where}: recipe")
+        return
+    schedule = parse_dataclass(_TrainedRecipe, header.recipe, f"{where}: recipe").schedule
+    if header.position.phase > len(schedule.phases):
+        raise UsageError(
+            f"{where}: position.phase must be at most {len(schedule.phases)}, but got {header.position.phase}"
+        )
+
+
+def _select_tensors(arrays: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin so, without that; raise RuntimeError where one is not finite."""
+    tensors = {
+        name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
+    }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise RuntimeError(f"{name} is not finite")
+    return tensors
+
+
+def _check_momenta(momenta: Mapping[str, Tensor], supernet: Supernet) -> None:
+    """Raise RuntimeError for momenta that belong to no parameter."""
+    parameters = dict(supernet.named_parameters())
+    for name, tensor in momenta.items():
+        if name not in parameters or (tensor.shape, tensor.dtype) != (parameters[name].shape, parameters[name].dtype):
+            raise RuntimeError(f"momentum {name} is that of no parameter")

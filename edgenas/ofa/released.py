@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from edgenas.errors import FormatError, UsageError
-from edgenas.files import parse_dataclass
 from edgenas.ofa.released_file import ReleasedCheckpoint, read_released_file
 from edgenas.ofa.released_keys import is_kernel_matrix, matrix_kernel_sizes, released_names
 from edgenas.ofa.supernet import Supernet
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace, space_from_dict
+from edgenas.space.choices import parse_choices
 from edgenas.space.rules import make_divisible
 
 # Multipliers of the published networks, preferred where several give the same channels.
@@ -23,6 +22,7 @@ _PUBLISHED_WIDTHS = (1.0, 1.2, 1.3)
 _MAX_WIDTH = 16
 # Weights fit every resolution. The caller knows those that were trained.
 _RESOLUTIONS = tuple(range(32, 257, 4))
+_SHOWN = 3  # of the tensors that do not fit, of each kind
 
 
 def load_released(path: str | Path, choices: Mapping[str, Any] | None = None) -> Supernet:
@@ -33,7 +33,8 @@ def load_released(path: str | Path, choices: Mapping[str, Any] | None = None) ->
     largest. Resolutions, which weights do not depend on, are every fourth from
     32 to 256. Batch norm keeps the statistics of the file. A file without
     kernel matrices, such as that of a network with one kernel size, gets the
-    identity.
+    identity. Networks in wrappers such as DataParallel are read as well; of
+    averaged and other weights in one file the averaged ones count.
 
     Args:
         path: A PyTorch file. Nothing but tensors is ever loaded from it.
@@ -42,11 +43,15 @@ def load_released(path: str | Path, choices: Mapping[str, Any] | None = None) ->
 
     Raises:
         UsageError: The file cannot be read, or a choice is unknown, impossible or not the family's.
-        FormatError: The file is no checkpoint of tensors, or a tensor does not fit; the message names it and both
-            shapes.
+        FormatError: The file is no checkpoint of tensors, or tensors do not fit; the message counts them and names
+            the first with their shapes.
     """
-    released = read_released_file(Path(path))
-    supernet = Supernet(infer_space(released, choices or {}))
+    return build_supernet(read_released_file(Path(path)), choices or {})
+
+
+def build_supernet(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> Supernet:
+    """Return the supernet of a checkpoint's tensors, in eval mode, as ``load_released`` does."""
+    supernet = Supernet(infer_space(released, choices))
     weights = supernet.state_dict()
     supernet.load_state_dict(weights | _match_tensors(released, supernet.space, weights))
     return supernet.eval()
@@ -56,43 +61,42 @@ def _match_tensors(
     released: ReleasedCheckpoint, space: SearchSpace, expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the checkpoint's tensors by our names. Raises FormatError unless they are exactly the expected ones."""
-    names = released_names(space, expected)
-    has_matrices = any(is_kernel_matrix(name) for name in released.tensors)
-    weights = {}
-    for theirs, ours in names.items():
-        shape = tuple(expected[ours].shape)
-        if theirs in released.tensors:
-            weights[ours] = released.tensors[theirs]
-            if weights[ours].shape != shape:
-                raise _mismatch(released, theirs, f"{tuple(weights[ours].shape)}, but must be {shape}", space)
-        elif has_matrices or not is_kernel_matrix(theirs):
-            raise _mismatch(released, theirs, f"absent, but must be {shape}", space)
-    for theirs, tensor in released.tensors.items():
-        if theirs not in names:
-            raise _mismatch(released, theirs, f"{tuple(tensor.shape)}, but must be absent", space)
-    return weights
+    names, found = released_names(space, expected), released.tensors
+    has_matrices = any(is_kernel_matrix(name) for name in found)
+    shapes = {
+        theirs: tuple(expected[ours].shape)
+        for theirs, ours in names.items()
+        if theirs in found or has_matrices or not is_kernel_matrix(theirs)
+    }
+    misfits = _describe_misfits(released, shapes)
+    if misfits:
+        fields = ("width", "width_mults", "kernel_sizes", "expand_ratios", "depths")
+        choices = ", ".join(f"{field} {getattr(space, field)}" for field in fields if hasattr(space, field))
+        others = f" (such as its {' or '.join(released.others)}, saved alone)" if released.others else ""
+        raise FormatError(
+            f"{released.where}: its {len(found)} tensors are not the {len(shapes)} of a {space.family} with {choices}:"
+            f" {misfits}; give the choices of the network in the file, or a file with these tensors{others}"
+        )
+    return {names[theirs]: tensor for theirs, tensor in found.items()}
 
 
-def _mismatch(released: ReleasedCheckpoint, name: str, shapes: str, space: SearchSpace) -> FormatError:
-    fields = ("width", "width_mults", "kernel_sizes", "expand_ratios", "depths")
-    choices = ", ".join(f"{field} {getattr(space, field)}" for field in fields if hasattr(space, field))
-    return FormatError(
-        f"{released.where}: {released.keys.get(name, name)} is {shapes} in a {space.family} with {choices};"
-        " name the choices it was trained with, or download it again"
+def _describe_misfits(released: ReleasedCheckpoint, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return which tensors are missing, unexpected or of other than these shapes: how many, and the first of each."""
+    found, keys = released.tensors, released.keys
+    kinds = {
+        "missing": [f"{name} {shape}" for name, shape in shapes.items() if name not in found],
+        "unexpected": [f"{keys[name]} {tuple(found[name].shape)}" for name in found if name not in shapes],
+        "of another shape": [
+            f"{keys[name]} is {tuple(found[name].shape)}, but must be {shape}"
+            for name, shape in shapes.items()
+            if name in found and found[name].shape != shape
+        ],
+    }
+    return ", ".join(
+        f"{len(names)} {kind} ({'; '.join(names[:_SHOWN])}{'; ...' if len(names) > _SHOWN else ''})"
+        for kind, names in kinds.items()
+        if names
     )
-
-
-@dataclass(frozen=True)
-class _Choices:
-    """Choices that tensors do not hold; None for those published for the family."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    kernel_sizes: tuple[int, ...] | None = None
-    expand_ratios: tuple[float, ...] | None = None
-    depths: tuple[int, ...] | None = None
-    width_mults: tuple[float, ...] | None = None
-    resolutions: tuple[int, ...] | None = None
 
 
 def infer_space(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> SearchSpace:
@@ -105,10 +109,7 @@ def infer_space(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> Sea
         UsageError: A choice is unknown, impossible or not the family's.
     """
     family = _published_space(released)
-    if not isinstance(choices, Mapping):
-        raise UsageError(f"choices must be a mapping such as {{'depths': (2, 3, 4)}}, but got {choices!r}")
-    parsed = asdict(parse_dataclass(_Choices, dict(choices), "choices"))
-    chosen = {name: values for name, values in parsed.items() if values is not None}
+    chosen = parse_choices(choices, "choices")
     foreign = "kernel_sizes" if isinstance(family, ResNet50D) else "width_mults"
     if foreign in chosen:
         raise UsageError(f"choices: a checkpoint of family {family.family} has no {foreign} to choose; leave them out")
@@ -129,10 +130,10 @@ def _published_space(released: ReleasedCheckpoint) -> MobileNetV3 | ProxylessNAS
         return MobileNetV3()
     if any(name.startswith(("first_conv.", "blocks.0.")) for name in names):
         return ProxylessNAS()
-    examples = ", ".join(list(released.keys.values())[:2]) or "nothing"
+    examples = ", ".join(list(released.keys.values())[:_SHOWN])
     raise FormatError(
-        f"{released.where}: is no checkpoint of a Once-for-All network: it has {examples},"
-        " where first_conv.* or input_stem.* should be"
+        f"{released.where}: has no tensor first_conv.* or input_stem.*, one of which every Once-for-All network has;"
+        f" it has {len(names)} tensors{f' ({examples})' if examples else ''}; give the file of such a network"
     )
 
 

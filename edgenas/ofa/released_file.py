@@ -16,17 +16,25 @@ from torch import Tensor
 from edgenas.errors import FormatError, UsageError
 from edgenas.ofa.released_keys import canonical_name
 
+# Where training programs keep a state_dict, averaged weights (EMA) first: these are what they evaluate.
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+_STATES = (*_AVERAGED, "state_dict", "model_state_dict", "model", "net", "module")
+_COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch norm and of AveragedModel
+
 
 @dataclass(frozen=True, eq=False)
 class ReleasedCheckpoint:
     """The tensors of a checkpoint by canonical name, float32 and finite.
 
-    ``keys`` are their names in the file by canonical name; ``where`` is the file, for messages.
+    ``keys`` are their names in the file by canonical name. ``where`` is the
+    file, for messages, with the place in it; ``others`` are other places in the
+    file that may have weights.
     """
 
     where: str
     tensors: Mapping[str, Tensor]
     keys: Mapping[str, str]
+    others: tuple[str, ...] = ()
 
     def size(self, name: str, axis: int = 0) -> int:
         """Return a tensor's length along an axis; 0 where the checkpoint has no such tensor or axis."""
@@ -35,33 +43,50 @@ class ReleasedCheckpoint:
 
 
 def read_released_file(path: Path) -> ReleasedCheckpoint:
-    """Return the tensors of a file that holds ``{"state_dict": ...}`` or a bare state_dict.
+    """Return the tensors of a file that holds a state_dict, bare or under a usual key.
+
+    Where the file has several, averaged weights go before others.
 
     Raises:
         UsageError: The file cannot be read.
-        FormatError: It is no PyTorch file of tensors alone, or a tensor is repeated, damaged or not finite.
+        FormatError: It is no PyTorch file of tensors alone, or a tensor is repeated, incomplete or not finite.
     """
-    state = _load_with_torch(path)
-    if isinstance(state, Mapping):
-        state = state.get("state_dict", state)
-    if not isinstance(state, Mapping):
-        raise FormatError(f"{path}: must hold a state_dict, but holds {type(state).__name__}; save one with torch")
+    saved = _load_with_torch(path)
+    if not isinstance(saved, Mapping):
+        raise FormatError(f"{path}: must hold a state_dict, but holds {type(saved).__name__}; save one with torch")
+    (place, state), *others = _find_states(saved).items() or [("", saved)]
+    where = f"{path}: {place}" if place else str(path)
     tensors: dict[str, Tensor] = {}
     keys: dict[str, str] = {}
     for key, value in state.items():
         if not isinstance(key, str):
-            raise FormatError(f"{path}: {key!r} is no name of a tensor; save the state_dict alone")
+            raise FormatError(f"{where}: {key!r} is no name of a tensor; save the state_dict alone")
         if not isinstance(value, Tensor):
             raise FormatError(
-                f"{path}: {key!r} is of type {type(value).__name__}, not a tensor; save the state_dict alone"
+                f"{where}: {key!r} is of type {type(value).__name__}, not a tensor; save the state_dict alone"
             )
-        if key.endswith("num_batches_tracked"):
+        if key.endswith(_COUNTERS):
             continue
         name = canonical_name(key)
         if name in keys:
-            raise FormatError(f"{path}: {keys[name]} and {key} are names of the same tensor; remove one")
-        tensors[name], keys[name] = _check_tensor(value, f"{path}: {key}"), key
-    return ReleasedCheckpoint(str(path), tensors, keys)
+            raise FormatError(f"{where}: {keys[name]} and {key} are names of the same tensor; remove one")
+        tensors[name], keys[name] = _check_tensor(value, f"{where}: {key}"), key
+    return ReleasedCheckpoint(where, tensors, keys, tuple(place for place, _ in others))
+
+
+def _find_states(saved: Mapping[Any, Any], nested: bool = True) -> dict[str, Mapping[Any, Any]]:
+    """Return the mappings of tensors under usual keys, by their place in the file, such as ``ema.module``."""
+    found: dict[str, Mapping[Any, Any]] = {}
+    for key in _STATES:
+        value = saved.get(key)
+        if not isinstance(value, Mapping):
+            continue
+        inner = _find_states(value, nested=False) if nested else {}
+        if inner:
+            found |= {f"{key}.{place}": state for place, state in inner.items()}
+        elif any(isinstance(each, Tensor) for each in value.values()):
+            found[key] = value
+    return found
 
 
 def _load_with_torch(path: Path) -> Any:
@@ -98,10 +123,10 @@ def _check_tensor(tensor: Tensor, where: str) -> Tensor:
     if not dense or not tensor.is_floating_point():
         raise FormatError(f"{where}: must be a plain tensor of floats, but is {tensor.dtype} of shape {shape}")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise FormatError(f"{where}: has fewer numbers than its shape {shape} wants; the file is damaged")
+        raise FormatError(f"{where}: has fewer numbers than its shape {shape} wants; save it again")
     result = tensor.detach().float()
     if not torch.isfinite(result).all():
-        raise FormatError(f"{where}: of shape {shape} has numbers that are not finite; the file is damaged")
+        raise FormatError(f"{where}: of shape {shape} has numbers that are not finite; give a file without")
     if where.endswith("running_var") and result.numel() and result.min() < 0:
-        raise FormatError(f"{where}: of shape {shape} has a negative variance; the file is damaged")
+        raise FormatError(f"{where}: of shape {shape} has a negative variance; give a file without")
     return result

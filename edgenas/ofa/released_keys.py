@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from edgenas.space import ResNet50D, SearchSpace
 
 _BLOCK = re.compile(r"^(blocks\.\d+\.)(?:mobile_inverted_conv|conv)\.")
+# Attributes in which PyTorch keeps the network that it wraps: DataParallel, AveragedModel and most classes that average
+# or train a network; torch.compile; FSDP; activation checkpointing.
+_WRAPPERS = re.compile(r"\b(?:module|model|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _DOUBLED = re.compile(r"\b(conv|bn|linear)(?:\.\1\b)+")
 _RELEASED_PLACES = {
     "stem": "first_conv",
@@ -35,9 +38,10 @@ def canonical_name(key: str) -> str:
 
     Old files say ``mobile_inverted_conv`` where new ones say ``conv``. Elastic
     layers say ``conv.conv`` and ``bn.bn`` where static ones say it once. A
-    network that was trained in parallel has ``module.`` in front.
+    wrapped network or layer has ``module.``, ``_orig_mod.`` and the like in
+    front, nested in any order.
     """
-    return _DOUBLED.sub(r"\1", _BLOCK.sub(r"\1", key.removeprefix("module.")))
+    return _DOUBLED.sub(r"\1", _BLOCK.sub(r"\1", _WRAPPERS.sub("", key)))
 
 
 def is_kernel_matrix(name: str) -> bool:

@@ -11,10 +11,21 @@ import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import UsageError
-from edgenas.files import format_suggestion, parse_dataclass
+from edgenas.files import ShortText, format_suggestion, parse_dataclass
 from edgenas.space import SearchSpace
 
 _FORBID_UNKNOWN = {"extra": "forbid"}
+# The largest values of a phase. More is a mistake, which would show after hours.
+_MOST = {
+    "epochs": 100_000,
+    "learning_rate": 100,
+    "kernel_sizes": 1000,
+    "depths": 1000,
+    "expand_ratios": 1000,
+    "widths": 1000,
+    "subnets": 1000,
+}
+_MOST_PHASES, _MOST_IMAGES = 1000, 100_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Phase:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
-    name: str
+    name: ShortText
     epochs: int
     learning_rate: float
     kernel_sizes: int = 1
@@ -54,9 +65,10 @@ class Phase:
     distill: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "kernel_sizes", "depths", "expand_ratios", "subnets"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"phase {self.name}: {name} must be above 0 and finite, but got {getattr(self, name)}")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not 0 < value <= most:
+                raise UsageError(f"phase {self.name}: {name} must be above 0 and at most {most}, but got {value}")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise UsageError(
                 f"phase {self.name}: 0 <= warmup_epochs <= epochs must hold,"
@@ -95,7 +107,7 @@ class Schedule:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
-    name: str
+    name: ShortText
     phases: tuple[Phase, ...]
     batch_size: int = 64
     momentum: float = 0.9
@@ -106,12 +118,19 @@ class Schedule:
         object.__setattr__(self, "phases", tuple(self.phases))
         if not self.phases or self.phases[0].distill:
             raise UsageError(f"schedule {self.name}: the first phase must exist and must not distill")
-        if self.batch_size < 2:
-            raise UsageError(f"schedule {self.name}: batch_size must be at least 2, but got {self.batch_size}")
+        if len(self.phases) > _MOST_PHASES:
+            raise UsageError(
+                f"schedule {self.name}: must have at most {_MOST_PHASES} phases, but got {len(self.phases)}"
+            )
+        if not 2 <= self.batch_size <= _MOST_IMAGES:
+            raise UsageError(
+                f"schedule {self.name}: batch_size must be at least 2 and at most {_MOST_IMAGES},"
+                f" but got {self.batch_size}"
+            )
         if not 0 < self.momentum < 1:
             raise UsageError(f"schedule {self.name}: 0 < momentum < 1 must hold, but got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"schedule {self.name}: weight_decay must be 0 or more, but got {self.weight_decay}")
+        if not 0 <= self.weight_decay <= 1:
+            raise UsageError(f"schedule {self.name}: weight_decay must be from 0 to 1, but got {self.weight_decay}")
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(
                 f"schedule {self.name}: 0 <= label_smoothing < 1 must hold, but got {self.label_smoothing}"
@@ -135,7 +154,20 @@ SCHEDULES = {
             Phase("expand 1", 2, _RATE * 0.2, kernel_sizes=3, depths=3, expand_ratios=2, subnets=4),
             Phase("expand 2", 6, _RATE * 0.3, kernel_sizes=3, depths=3, expand_ratios=3, widths=3, subnets=4),
         ),
-    )
+    ),
+    # The same for some 60,000 small images: under an hour on one core.
+    "shrink-medium": Schedule(
+        "shrink-medium",
+        (
+            Phase("full", 3, _RATE, warmup_epochs=1, distill=False),
+            Phase("kernel", 1, _RATE * 0.4, kernel_sizes=3),
+            Phase("depth 1", 1, _RATE * 0.2, kernel_sizes=3, depths=2, subnets=2),
+            Phase("depth 2", 1, _RATE * 0.3, kernel_sizes=3, depths=3, subnets=2),
+            Phase("expand 1", 1, _RATE * 0.2, kernel_sizes=3, depths=3, expand_ratios=2, subnets=4),
+            Phase("expand 2", 1, _RATE * 0.3, kernel_sizes=3, depths=3, expand_ratios=3, widths=3, subnets=4),
+        ),
+        batch_size=128,
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from edgenas.errors import SpaceError
 from edgenas.ofa.layers import ElasticBlock
 from edgenas.ofa.subnet import Subnet, attach_module
 from edgenas.space import Architecture, SearchSpace
+from edgenas.space.check import check_memory
 
 
 class Supernet(nn.Module):
@@ -22,6 +23,9 @@ class Supernet(nn.Module):
     Args:
         space: The search space.
         seed: Decides the initial weights.
+
+    Raises:
+        SpaceError: The network does not fit into the memory of this machine.
 
     Example:
         >>> import torch
@@ -37,6 +41,7 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         super().__init__()
+        check_memory(space)
         self.space = space
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
             for slot in space.slots:  # the largest choices are the last

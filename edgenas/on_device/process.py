@@ -7,7 +7,7 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 CHUNK = 64 * 1024
@@ -20,7 +20,8 @@ class Process:
 
     The process has a group of its own, which is killed when the process ends in any
     way. Its pipes are registered with ``selector``; their data is the function to call
-    when one is ready, which the selector's owner does. Raises
+    when one is ready, which the selector's owner does. Without ``environment``
+    it has this process's variables. Raises
     OSError when the command cannot be started.
     """
 
@@ -31,10 +32,18 @@ class Process:
         folder: str,
         on_output: Callable[[bytes], None],
         on_errors: Callable[[bytes], None],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(  # noqa: S603 - an argument list, no shell
-            list(command), stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, start_new_session=True, bufsize=0
+            list(command),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+            bufsize=0,
         )
         self._selector = selector
         self._stdin = bytearray()

@@ -119,7 +119,7 @@ def count_provider_nodes(path: str, request: Mapping[str, Any]) -> dict[str, int
     """
     if list(request["providers"]) == [CPU]:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:  # the work folder, which is removed in any case
         session = new_session(path, request, threads=request["threads"], profile=str(Path(folder, "profile")))
         prepare_run(session, 0)()
         return count_profiled_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))

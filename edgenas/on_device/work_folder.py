@@ -24,7 +24,8 @@ _KEPT = "files"
 _CHUNK = 1 << 20
 _MAX_UNLOCKED_SECONDS = 3600.0
 # A link or a pipe that other users put there can neither lead elsewhere nor make us wait.
-_OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OPEN_FLAGS = os.O_RDWR | _SAFE_FLAGS
 # The same for every user and every profile: they would disturb each other's measurements.
 DEVICE_LOCK = Path("/tmp/edgenas.lock")  # noqa: S108 - opened without following links
 
@@ -35,6 +36,8 @@ class WorkFolder:
     Its owner holds a lock in it as long as it lives. Making a folder
     removes those beside it whose lock nobody holds. A relative parent is
     below the current folder. Raises OSError when the folder cannot be made.
+
+    As a context it gives the folder's path, and removes the folder at its end.
     """
 
     def __init__(self, parent: Path | None = None) -> None:
@@ -46,6 +49,12 @@ class WorkFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # Renamed when it is held: a lock file with the final name that can be locked is a dead owner's.
         (self.path / "lock.new").rename(self.path / _LOCK)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     def remove(self) -> None:
         """Remove the folder; may be called again."""
@@ -138,7 +147,7 @@ class KeptFiles:
 def read_file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 as hex text; call ``pulse`` after each megabyte; raise OSError for an unreadable file."""
     sha256 = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(_checked(os.open(path, os.O_RDONLY | _SAFE_FLAGS), path), "rb") as file:
         while True:
             chunk = file.read(_CHUNK)
             if not chunk:
@@ -158,6 +167,14 @@ def _open_or_create_for_all_users(path: Path) -> int:
             file = os.open(path, _OPEN_FLAGS)
         else:
             os.fchmod(file, 0o666)
+    if os.fstat(_checked(file, path)).st_nlink != 1:  # it would be emptied under its other name, too
+        os.close(file)
+        raise OSError(errno.EMLINK, "it has another name, too", str(path))
+    return file
+
+
+def _checked(file: int, path: Path) -> int:
+    """Return an open file; close it and raise OSError where it is no regular one."""
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 
 from edgenas.costs import Vector
 from edgenas.devices import Target, check_present
-from edgenas.errors import ModelError, RunError, UsageError
-from edgenas.files import parse_dataclass, read_bytes, sha256_hex
+from edgenas.errors import FormatError, ModelError, RunError, UsageError
+from edgenas.files import Amount, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import MeasurementStore
@@ -24,6 +25,7 @@ from edgenas.profilers import LatencyTable, Measurement, MeasurementResult
 from edgenas.profilers.latency.holdout import TWO_SIDED_95, HoldoutReport, MeasuredSubnets
 from edgenas.profilers.measure.statistics import median_ratio_with_interval
 from edgenas.runtimes.building import write_random_file
+from edgenas.shell import format_command
 
 # One process of each would make a table look worse than it is while other programs run.
 _SETTINGS = replace(SETTINGS, processes=3, max_processes=3)
@@ -32,6 +34,7 @@ _FEWEST, _MOST = 10, 1000  # fresh subnets
 _PERMUTATIONS = 10_000
 _SIGNIFICANCE_LEVEL = 0.05
 _MAX_TOLERANCE = 0.1
+_UNSHOWN = 5e-4  # a change that would be printed as 0.0%
 _DRAWS = 64  # subnets at a time; most of the first such draw are fresh
 _MOST_DRAWS = 200
 
@@ -48,6 +51,8 @@ class TableCheck:
         target: The name of the target.
         then: The holdout report of the table.
         now: The report of the fresh subnets.
+        architectures: The ids of the fresh subnets.
+        device_s: The device time of all processes of the check, seconds.
         p_value: The probability of a mean absolute error this much above that of the holdout report, if both
             samples are from one distribution.
         corrected_mape: The mean absolute error of the fresh subnets without the change of the device's speed.
@@ -62,6 +67,8 @@ class TableCheck:
     target: str
     then: HoldoutReport
     now: HoldoutReport
+    architectures: tuple[str, ...]
+    device_s: float
     p_value: float
     corrected_mape: float
     corrected_p_value: float
@@ -98,8 +105,10 @@ class TableCheck:
         """The result on one line, with what to do."""
         slower, low, high = self.slower_with_interval
         errors = f"MAPE is {self.now.mape:.1%}, {self.then.mape:.1%} in the holdout report"
+        comparison = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} than"
+        change = comparison if abs(slower) > _UNSHOWN else "as fast as"
         speed = (
-            f"the device is {abs(slower):.1%} {'slower' if slower > 0 else 'faster'} than when it was profiled"
+            f"the device is {change} when it was profiled"
             f" (by {len(self.anchors)} subnets measured then and now; 95% interval {low:+.1%} to {high:+.1%})"
         )
         corrected = f"corrected for that, MAPE is {self.corrected_mape:.1%}"
@@ -135,10 +144,10 @@ class _CheckPlan:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    table_sha256: str
-    begun_s: float
-    architectures: tuple[str, ...]
-    anchors: tuple[str, ...]
+    table_sha256: ShortText
+    begun_s: Amount
+    architectures: tuple[ShortText, ...]
+    anchors: tuple[ShortText, ...]
 
 
 def check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
@@ -150,6 +159,12 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
     """
     if not _FEWEST <= subnets <= _MOST:
         raise UsageError(f"subnets must be from {_FEWEST} to {_MOST}, but got {subnets}")
+    check_present(target.profile)
+    with workspace.folder.writing():
+        return _check_table(workspace, target, subnets)
+
+
+def _check_table(workspace: Workspace, target: Target, subnets: int) -> TableCheck:
     folder, table = workspace.folder, workspace.table(target)
     if table.holdout is None:
         raise UsageError(
@@ -157,18 +172,17 @@ def check_table(workspace: Workspace, target: Target, subnets: int) -> TableChec
         )
     if not table.inputs_digest:
         raise UsageError(
-            f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU; run"
-            f" edgenas profile --run {folder.root} --device {target.cli_name} first: it uses what is recorded"
+            f"the table of {target.name} is of an earlier edgenas, which scaled latencies to one speed of the CPU;"
+            " make it again, from what is recorded:"
+            f" {format_command('profile', '--run', folder.root)} --device {target.cli_name}"
         )
-    check_present(target.profile)
-    with folder.writing():
-        number = 1 + max(folder.check_numbers(target.name), default=0)
-        plan, files = _plan_check(workspace, target, table, number, subnets)
-        with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
-            measured = _measure_subnets(workspace, target, store, plan, files)
-        check = _compare(workspace, target, table, number, plan, measured)
-        TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
-        folder.check_plan(target.name, number).unlink(missing_ok=True)
+    number = 1 + max(folder.check_numbers(target.name), default=0)
+    plan, files = _plan_check(workspace, target, table, number, subnets)
+    with MeasurementStore(workspace.measurement_log(target), target, _SETTINGS, since_s=plan.begun_s) as store:
+        measured = _measure_subnets(workspace, target, store, plan, files)
+    check = _compare(workspace, target, table, number, plan, measured)
+    TABLE_CHECK.write(folder.check(target.name, number), check.to_dict())
+    folder.check_plan(target.name, number).unlink(missing_ok=True)
     return check
 
 
@@ -179,9 +193,11 @@ def _plan_check(
     path = workspace.folder.check_plan(target.name, number)
     current = sha256_hex(read_bytes(workspace.folder.table(target.name)))
     if path.exists():
-        plan = parse_dataclass(_CheckPlan, dict(TABLE_CHECK_PLAN.read(path)), str(path))
-        if plan.table_sha256 == current and len(plan.architectures) == subnets:
-            return plan, {}
+        # A plan that is damaged, or of an earlier edgenas, is made anew: nothing is lost but a few measurements.
+        with contextlib.suppress(FormatError):
+            plan = TABLE_CHECK_PLAN.read_as(_CheckPlan, path)
+            if plan.table_sha256 == current and len(plan.architectures) == subnets:
+                return plan, {}
     files = _draw_fresh_subnets(workspace, target, table, number, subnets)
     plan = _CheckPlan(current, time.time(), tuple(files), _select_anchors(workspace, table))
     TABLE_CHECK_PLAN.write(path, asdict(plan))
@@ -222,7 +238,7 @@ def _select_anchors(workspace: Workspace, table: LatencyTable) -> tuple[str, ...
 
 def _measure_subnets(
     workspace: Workspace, target: Target, store: MeasurementStore, plan: _CheckPlan, files: Mapping[str, bytes]
-) -> dict[str, Sequence[Measurement]]:
+) -> dict[str, MeasurementResult]:
     """Return the measurements of each subnet that the device can run, by id; make the files that are missing."""
     names, export_format, done = (*plan.architectures, *plan.anchors), format_of(target), 0
 
@@ -244,7 +260,7 @@ def _measure_subnets(
     if rejected:
         reason = "; ".join(rejected[0].rejection_reasons)
         workspace.progress.say(f"check     {len(rejected)} of {len(measured)} subnets are rejected: {reason}")
-    return {name: each.measurements for name, each in measured.items()}
+    return measured
 
 
 def _compare(
@@ -253,7 +269,7 @@ def _compare(
     table: LatencyTable,
     number: int,
     plan: _CheckPlan,
-    measured: Mapping[str, Sequence[Measurement]],
+    measured: Mapping[str, MeasurementResult],
 ) -> TableCheck:
     space, then = workspace.space, table.holdout
     assert then is not None  # check_table has looked
@@ -261,7 +277,9 @@ def _compare(
     if len(fresh) < 2 or len(anchors) < 2:
         raise RunError(f"{target.name}: cannot run enough of the subnets to check its table; see the lines above")
     subnets, again = (
-        MeasuredSubnets.of(space.encode([space.from_id(each) for each in names]), [measured[each] for each in names])
+        MeasuredSubnets.of(
+            space.encode([space.from_id(each) for each in names]), [measured[each].measurements for each in names]
+        )
         for names in (fresh, anchors)
     )
     now = table.evaluate(subnets, np.ones(len(subnets), dtype=np.bool_))
@@ -273,6 +291,8 @@ def _compare(
         target=target.name,
         then=then,
         now=now,
+        architectures=tuple(fresh),
+        device_s=sum(each.device_s for each in measured.values()),
         p_value=permutation_p_value(errors, known, number),
         corrected_mape=float(np.abs(corrected).mean()),
         corrected_p_value=permutation_p_value(corrected, known, number),
@@ -303,5 +323,5 @@ def _remedy(workspace: Workspace, target: Target) -> str:
     old: list[Path] = [layout.measurements(target.name), layout.table(target.name)]
     return (
         f"move {' and '.join(map(str, old))} away and profile again:"
-        f" edgenas profile --run {layout.root} --device {target.cli_name}"
+        f" {format_command('profile', '--run', layout.root)} --device {target.cli_name}"
     )

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from edgenas.costs import Budget
 from edgenas.devices import Target, check_present
-from edgenas.errors import NoChoiceError, RunError, UsageError
+from edgenas.errors import FormatError, NoChoiceError, RunError, SpaceError, UsageError
 from edgenas.export import top1_accuracy
-from edgenas.files import parse_dataclass, read_bytes, sha256_hex
+from edgenas.files import Amount, Count, Fraction, Milliseconds, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
@@ -20,8 +20,9 @@ from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Front, rank_candidates
+from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
-from edgenas.units import format_bytes, format_ms
+from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 _MOST_TRIES = 20  # each try is another chance to pass by luck
 _FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit the device
@@ -31,9 +32,12 @@ _FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit 
 class Prediction:
     """The front's prediction: accuracy in 0..1, median latency in ms, peak memory of the process in bytes."""
 
-    accuracy: float
-    latency_ms: float
-    peak_bytes: float
+    accuracy: Fraction
+    latency_ms: Amount
+    peak_bytes: Amount
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.accuracy:.2%}, {format_ms(self.latency_ms)}, {format_bytes(self.peak_bytes)})"
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,41 @@ class MeasuredSubnet:
     is None where the device does not say.
     """
 
-    subnet_accuracy: float
-    accuracy: float
-    latency_ms: float
-    interval_ms: tuple[float, float]
-    peak_bytes: int | None
-    validity: str
+    subnet_accuracy: Fraction
+    accuracy: Fraction
+    latency_ms: Milliseconds
+    interval_ms: tuple[Amount, Amount]
+    peak_bytes: Count | None
+    validity: ShortText
     synthetic: bool
+
+    def __repr__(self) -> str:
+        memory = "memory unknown" if self.peak_bytes is None else format_bytes(self.peak_bytes)
+        interval = f"95% interval {format_ms_interval(self.interval_ms)}"
+        return f"MeasuredSubnet({self.accuracy:.2%}, {format_ms(self.latency_ms)}, {interval}, {memory})"
 
 
 @dataclass(frozen=True)
 class RejectedCandidate:
     """A candidate that was tried before the chosen one, and the reason that it was not kept."""
 
-    architecture: str
-    reason: str
+    architecture: ShortText
+    reason: ShortText
+
+
+@dataclass(frozen=True)
+class _ChoiceData:
+    """The keys of a choice's file; of the architecture's description only the id is read."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    inputs_digest: ShortText
+    target: ShortText
+    budget: Budget
+    architecture: dict[str, Any]
+    predicted: Prediction
+    measured: MeasuredSubnet
+    rejected: tuple[RejectedCandidate, ...]
 
 
 @dataclass(frozen=True)
@@ -89,22 +113,20 @@ class Choice:
             "rejected": [asdict(candidate) for candidate in self.rejected],
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the choice as a JSON document."""
-        CHOICE.write(path, self.to_dict())
+        CHOICE.write(Path(path), self.to_dict())
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Choice:
+    def load(cls, path: str | Path, space: SearchSpace) -> Choice:
         """Read a choice of ``space``; raise FormatError when it is damaged."""
-        body = CHOICE.read(path)
+        data = CHOICE.read_as(_ChoiceData, Path(path))
+        try:
+            architecture = space.from_id(str(data.architecture.get("id")))
+        except SpaceError as error:
+            raise FormatError(f"{path}: {error}; choose again") from None
         return cls(
-            space.from_id(body["architecture"]["id"]),
-            body["target"],
-            parse_dataclass(Budget, body["budget"], str(path)),
-            parse_dataclass(Prediction, body["predicted"], str(path)),
-            parse_dataclass(MeasuredSubnet, body["measured"], str(path)),
-            tuple(parse_dataclass(RejectedCandidate, candidate, str(path)) for candidate in body["rejected"]),
-            body["inputs_digest"],
+            architecture, data.target, data.budget, data.predicted, data.measured, data.rejected, data.inputs_digest
         )
 
 
@@ -114,7 +136,7 @@ def load_choices(workspace: Workspace, target: Target) -> list[Choice]:
     if not paths:
         raise RunError(
             f"{root}: has no choice for {target.name} yet;"
-            f" run: edgenas choose --run {root} --device {target.cli_name} --latency 5ms"
+            f" run: {format_command('choose', '--run', root)} --device {target.cli_name} --latency 5ms"
         )
     return [Choice.load(path, workspace.space) for path in paths]
 
@@ -134,15 +156,15 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     if not folder.front(target.name).exists():
         workspace.require_data()  # without images no front can be made
     check_present(target.profile)
-    front = workspace.front(target)
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop must be from 0 to 1 (100 points), but got {max_drop:g}")
-    candidates = rank_candidates(front, budget).tolist()
-    most = min(len(candidates), _MOST_TRIES)
-    front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
-    inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
     path = folder.choice(target.name, _budget_file_name(budget))
-    with folder.writing():
+    with folder.writing():  # from here on, so that front and weights stay those of the digest
+        front = workspace.front(target)
+        candidates = rank_candidates(front, budget).tolist()
+        most = min(len(candidates), _MOST_TRIES)
+        front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
+        inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
         if path.exists():
             choice = Choice.load(path, workspace.space)
             if choice.inputs_digest == inputs_digest:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from edgenas.devices import Deadline, Device, Target, connect_device
-from edgenas.devices.answers import STRICT, Amount, Count, PathText, read_answer
+from edgenas.devices.answers import STRICT, PathText, read_answer
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError, one_line
 from edgenas.export import build_onnx, random_weights
+from edgenas.files import Amount, Count, write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.protocol import (
@@ -28,6 +28,7 @@ from edgenas.profilers.measure.protocol import (
 )
 from edgenas.profilers.measure.validity import assess_validity
 from edgenas.runtimes import Runtime, SourceModel, load_runtime
+from edgenas.shell import format_command
 from edgenas.space import MobileNetV3
 from edgenas.units import format_bytes
 
@@ -44,8 +45,9 @@ _SETTINGS = MeasureSettings(
 _KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
 _INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
 _WORK_FOLDER = (
-    "import json, os, time; free = os.statvfs('.');"
-    " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': free.f_bavail * free.f_frsize}))"
+    "import json, os, time; disk = os.statvfs('.'); noexec = bool(disk.f_flag & getattr(os, 'ST_NOEXEC', 0));"
+    " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': disk.f_bavail * disk.f_frsize,"
+    " 'noexec': noexec}))"
 )
 _CONDITIONS = (
     "import json, pathlib, sys, board;"
@@ -65,13 +67,14 @@ class WorkFolderState:
     time: Amount
     folder: PathText
     free_bytes: Count
+    noexec: bool
 
 
 @dataclass(frozen=True)
 class CheckResult:
     """The result of one step: its status, a text about what was found, and a remedy where one is needed.
 
-    With ``warning`` measuring works, but its numbers may not be valid.
+    With ``warning`` measuring works, but its numbers may not be valid, or setup would fail.
     """
 
     name: str
@@ -179,7 +182,7 @@ def _check_host_key(target: Target) -> Iterator[CheckResult]:
     if key.state == "known":
         yield CheckResult("host key", "ok", f"{key.type} {key.fingerprint}")
         return
-    trust = f"run: edgenas device trust {target.profile.cli_name}"
+    trust = f"run: {format_command('device', 'trust')} {target.profile.cli_name}"
     remedy = "give the device another one" if key.state == "revoked" else trust
     found = f"the {key.type} key {key.fingerprint} of {key.host} {_KEY_STATES[key.state]} {key.file}"
     raise _StepError("host key", f"{found}; {remedy}")
@@ -193,7 +196,7 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         return
     with _step("work folder"):
         folder = _run_json_program(WorkFolderState, device, _WORK_FOLDER)
-    yield _work_folder_result(folder)
+    yield _work_folder_result(folder, target)
     yield _clock_result(folder.time - time.time())
     with contextlib.ExitStack() as stack:
         with _step("lock"):
@@ -226,11 +229,14 @@ def _run_json_program(kind: type[Kind], device: Device, program: str, *arguments
     return read_answer(kind, done.stdout, device.name)
 
 
-def _work_folder_result(folder: WorkFolderState) -> CheckResult:
+def _work_folder_result(folder: WorkFolderState, target: Target) -> CheckResult:
     found = f"{folder.folder}, {format_bytes(folder.free_bytes)} free"
-    if folder.free_bytes >= _FREE_BYTES:
-        return CheckResult("work folder", "ok", found)
-    return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
+    if folder.free_bytes < _FREE_BYTES:
+        return CheckResult("work folder", "failed", found, "free space there, or set work_dir in the profile")
+    if folder.noexec and _is_ssh(target) and target.profile.python is None:
+        found += ", mounted noexec: edgenas device setup cannot install runtimes there"
+        return CheckResult("work folder", "warning", found, "set work_dir in the profile to a folder on another disk")
+    return CheckResult("work folder", "ok", found)
 
 
 def _clock_result(seconds_ahead: float) -> CheckResult:
@@ -244,11 +250,11 @@ def _run_small_model(device: Device, target: Target) -> CheckResult:
     """Let the agent import the runtime, look for the providers, and run a small model once and briefly."""
     runtime = load_runtime(target.runtime, "nothing is known about runtime")
     command = send_agent(device, runtime)
-    with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
+    with WorkFolder() as folder:
         models = []
         if (data := _try_build_small_model(runtime)) is not None:
-            path = Path(folder, f"small{runtime.suffix}")
-            path.write_bytes(data)
+            path = folder / f"small{runtime.suffix}"
+            write_bytes(path, data)
             models.append({"id": 0, "path": device.push(path, path.name)})
         request = {"settings": _SETTINGS.to_dict()}
         run = AgentRun(device, target, command, models, _SETTINGS.model_timeout_seconds, request=request)
@@ -271,7 +277,8 @@ def _runtime_result(runtime: str, answer: Answer | None, target: Target) -> Chec
     """Return whether the small model ran, and on which providers, where these are known."""
     if isinstance(answer, Failed):
         found = f"{runtime} cannot run a small model ({answer.reason}: {one_line(answer.detail)})"
-        remedy = f"correct providers and options in the profile, or run: edgenas device setup {target.profile.cli_name}"
+        setup = f"{format_command('device', 'setup')} {target.profile.cli_name}"
+        remedy = f"correct providers and options in the profile, or run: {setup}"
         return CheckResult("runtime", "failed", found, remedy)
     placement = answer.placement if isinstance(answer, Result) else None
     validity = assess_validity({}, {}, placement=placement, providers=target.providers)

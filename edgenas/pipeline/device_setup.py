@@ -75,7 +75,7 @@ def trust_host_keys(profile: DeviceProfile, confirm: Callable[[HostKey], bool]) 
 
 
 def create_profile(
-    name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool], out: Path | None = None
+    name: str, connection: dict[str, Any], confirm: Callable[[HostKey], bool], out: str | Path | None = None
 ) -> Path:
     """Connect to a device, read its facts and write its profile.
 
@@ -93,7 +93,7 @@ def create_profile(
         UsageError: The file exists already, or a value is wrong.
         DeviceError: The device cannot be reached, its host key is not confirmed, or what it says of itself is wrong.
     """
-    path = out or OWN_PROFILES / f"{name}.yaml"
+    path = Path(out) if out else OWN_PROFILES / f"{name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or move it away")
     if out is None:
@@ -115,7 +115,7 @@ def create_profile(
         raise DeviceError(
             f"{name}: what it says of itself makes no profile ({error}); write {path} by hand, or check the device"
         ) from None
-    write_bytes(path, profile_yaml(data).encode())
+    write_bytes(path, profile_yaml(data).encode(), replace=False)
     return path
 
 
@@ -123,7 +123,7 @@ def set_up_device(
     profile: DeviceProfile,
     *,
     offline: bool = False,
-    wheels: Sequence[Path] = (),
+    wheels: Sequence[str | Path] = (),
     python: str = "python3",
     say: Callable[[str], None] = lambda text: None,
 ) -> InstalledRuntimes:
@@ -150,10 +150,11 @@ def set_up_device(
             f"{profile.name}: setup is for boards that are reached by ssh, this one is {profile.connection.kind};"
             " install here with: pip install onnxruntime ai-edge-litert"
         )
+    files = [Path(wheel) for wheel in wheels]
     with connect_device(profile) as device:
         deadline = Deadline(_SETUP_SECONDS)
         with device.lock(Deadline(_CONNECT_SECONDS)):
-            return install_runtimes(device, profile, deadline, offline=offline, wheels=wheels, python=python, say=say)
+            return install_runtimes(device, profile, deadline, offline=offline, wheels=files, python=python, say=say)
 
 
 def complete_draft(draft: dict[str, Any], facts: dict[str, Any], providers: Sequence[str]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgenas.errors import FormatError
-from edgenas.files import Schema, rename_keys
+from edgenas.files import Fraction, Schema, ShortText, rename_keys
 from edgenas.space import SearchSpace, space_from_dict
 
 # The key of run.json that says which step of an upgrade from version 1 is next.
@@ -29,6 +30,16 @@ def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
     for status, word in (("trusted", "valid"), ("refused", "rejected")):
         validity = re.sub(rf"^{status}\b", word, validity)
     return {**upgraded, "measured": {**upgraded["measured"], "validity": validity}}
+
+
+@dataclass(frozen=True)
+class EvaluatedSubnets:
+    """The accuracies of evaluated subnets by id, and the digest of the weights that they belong to."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    inputs_digest: ShortText
+    accuracy: dict[str, Fraction]
 
 
 RUN = Schema("run", 2, {1: _begin_upgrade})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
-from edgenas.files import read_bytes, sha256_hex, write_bytes
+from edgenas.files import cache_folder, opened_without_links, read_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.progress import Progress
 from edgenas.units import format_bytes
 
@@ -49,7 +49,7 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
         EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
     """
     address = _resolve_address(name, mirror)
-    path = cache_folder() / name
+    path = cache_folder("checkpoints") / name
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
@@ -59,14 +59,6 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
                 f" delete it and import {name} again"
             )
     return path
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloads: below XDG_CACHE_HOME, else below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not Path(base).is_absolute():
-        base = str(Path("~/.cache").expanduser())
-    return Path(base) / "edgenas" / "checkpoints"
 
 
 def _resolve_address(name: str, mirror: str | None) -> str:
@@ -79,12 +71,12 @@ def _resolve_address(name: str, mirror: str | None) -> str:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """One download of a file at a time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _beside(path, "lock").open("w")
-    except OSError as error:
-        raise EdgeNASError(f"{path.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(opened_without_links(_beside(path, "lock"), os.O_RDWR | os.O_CREAT))
+        except OSError as error:
+            raise EdgeNASError(f"{path.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -150,7 +142,8 @@ def _receive(address: str, partial: Path, validator: Path, progress: Progress) -
             if not first:
                 partial.unlink(missing_ok=True)  # before its validator changes: else a kill could mix two versions
                 write_bytes(validator, _read_validator(answer).encode("latin-1"))
-            with partial.open("ab") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with opened_without_links(partial, flags) as descriptor, open(descriptor, "ab", closefd=False) as file:
                 _copy_body(answer, file, first, total, progress)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
-from edgenas.errors import RunError, UsageError
+from edgenas.errors import FormatError, RunError, SpaceError, UsageError
 from edgenas.files import digest_of_inputs
-from edgenas.pipeline.documents import EVALUATED
+from edgenas.pipeline.documents import EVALUATED, EvaluatedSubnets
 from edgenas.pipeline.workspace import Workspace
+from edgenas.shell import format_command
 
 _LEAST_SUBNETS = 10
 _STREAM = 2  # of the run's seed; training, calibration and batch norm have others
@@ -26,8 +27,8 @@ def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
         inputs_digest = digest_of_inputs(workspace.weights_digest)
         accuracy: dict[str, float] = {}
         if path.exists():
-            recorded = EVALUATED.read(path)
-            accuracy = recorded["accuracy"] if recorded["inputs_digest"] == inputs_digest else {}
+            recorded = EVALUATED.read_as(EvaluatedSubnets, path)
+            accuracy = recorded.accuracy if recorded.inputs_digest == inputs_digest else {}
         genes = space.sample_distinct(subnets, np.random.default_rng([workspace.recipe["seed"], _STREAM]))
         missing = [architecture for architecture in space.decode(genes) if architecture.id not in accuracy]
         if not missing:
@@ -48,7 +49,7 @@ def find_predictor_file(workspace: Workspace) -> Path:
         if path.exists():
             return path
     raise RunError(
-        f"{folder.root}: has no evaluated subnets yet; run: edgenas evaluate --run {folder.root}"
+        f"{folder.root}: has no evaluated subnets yet; run: {format_command('evaluate', '--run', folder.root)}"
         " (a run of imported tables: edgenas import --tables again, with --predictor)"
     )
 
@@ -58,15 +59,18 @@ def load_predictor(workspace: Workspace) -> AccuracyPredictor | ReleasedPredicto
     folder, path = workspace.folder, find_predictor_file(workspace)
     if path == folder.released_predictor:
         return ReleasedPredictor.load(path, workspace.space)
-    recorded = EVALUATED.read(path)
+    recorded = EVALUATED.read_as(EvaluatedSubnets, path)
     is_imported = not folder.checkpoint.exists()
-    if not is_imported and recorded["inputs_digest"] != digest_of_inputs(workspace.weights_digest):
-        raise RunError(f"{path}: is of other weights; run: edgenas evaluate --run {folder.root}")
-    return _fit_predictor(workspace, recorded["accuracy"])
+    if not is_imported and recorded.inputs_digest != digest_of_inputs(workspace.weights_digest):
+        raise RunError(f"{path}: is of other weights; run: {format_command('evaluate', '--run', folder.root)}")
+    return _fit_predictor(workspace, recorded.accuracy)
 
 
 def _fit_predictor(workspace: Workspace, accuracy: dict[str, float]) -> AccuracyPredictor:
     """Return a predictor fitted to accuracies by architecture id."""
     space = workspace.space
-    genes = space.encode([space.from_id(text) for text in accuracy])
+    try:
+        genes = space.encode([space.from_id(text) for text in accuracy])
+    except SpaceError as error:
+        raise FormatError(f"{workspace.folder.evaluated}: {error}; move it away and evaluate again") from None
     return AccuracyPredictor(space, genes, np.array(list(accuracy.values())))

@@ -34,7 +34,7 @@ def import_tables(
 
     Args:
         folder: The run folder.
-        tables: The folder of the Once-for-All authors' latency tables.
+        tables: A latency table of the Once-for-All or ProxylessNAS authors, or a folder of such tables.
         device: The name that the device gets in this run, as in ``--device``.
         space: The space of the tables; its resolutions without a table are dropped.
         predictor: The authors' accuracy predictor, ``acc_predictor.pth``.
@@ -50,17 +50,20 @@ def import_tables(
     profile = absent_profile(device)
     target = Target(profile)
     published = PublishedTables.load(Path(tables))
-    space = _keep_tabulated_resolutions(space, published)
+    wanted, space = len(space.resolutions), _keep_tabulated_resolutions(space, published)
     table = published.to_latency_table(space, target.name)
     released = None if predictor is None else ReleasedPredictor.load_checkpoint(Path(predictor), space)
     run = Run(folder, space, progress=progress)
-    _refuse_measured(run.folder, target)
     with run.folder.writing():
+        _refuse_measured(run.folder, target)
         table.save(run.folder.table(target.name))
         if released is not None:
             released.save(run.folder.released_predictor)
         _write_profile(run.folder.device(device), profile)
     _report_noisy_entries(progress, published)
+    if len(space.resolutions) < wanted:
+        kept = ", ".join(map(str, space.resolutions))
+        progress.say(f"import    of the space's {wanted} resolutions those with a table are kept: {kept}")
     progress.say(f"import    {run.folder.table(target.name)}: {table.source}")
     return run
 

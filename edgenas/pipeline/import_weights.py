@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import format_suggestion, read_bytes, read_yaml, sha256_hex
-from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
+from edgenas.files import format_suggestion, read_bytes, sha256_hex
+from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, save_checkpoint
+from edgenas.ofa.released import build_supernet
+from edgenas.ofa.released_file import read_released_file
 from edgenas.pipeline.downloads import OFFICIAL, fetch, remove_download
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run import Run
@@ -48,28 +50,25 @@ def import_weights(
             f"{source!r} is neither a file nor an official checkpoint{format_suggestion(source, sorted(OFFICIAL))}"
         )
     recipe = {"imported": path.name, "sha256": sha256_hex(read_bytes(path))}
-    supernet = _load_supernet(path, {"resolutions": _TRAINED, **(choices or {})}, downloaded=path != Path(source))
+    chosen = {"resolutions": _TRAINED, **(choices or {})}
+    supernet = _load_supernet(path, chosen, progress, downloaded=path != Path(source))
     run = Run(folder, supernet.space, progress=progress)
     _store_weights(run, supernet, recipe)
     return run
 
 
-def _load_supernet(path: Path, choices: Mapping[str, Any], downloaded: bool) -> Supernet:
+def _load_supernet(path: Path, choices: Mapping[str, Any], progress: Progress, downloaded: bool) -> Supernet:
     """Load the supernet; remove a download that is no checkpoint (an error page), so that it is tried again."""
     try:
-        return load_released(path, choices)
+        released = read_released_file(path)
+        supernet = build_supernet(released, choices)
     except FormatError:
         if downloaded:
             remove_download(path)
         raise
-
-
-def load_choices(path: Path) -> dict[str, Any]:
-    """Read choices for ``load_released`` from a JSON or YAML file; raise UsageError naming it."""
-    data = read_yaml(path)
-    if not isinstance(data, Mapping):
-        raise UsageError(f'{path}: choices must be a mapping, for example {{"depths": [2, 3, 4]}}')
-    return dict(data)
+    if released.others:
+        progress.say(f"import    the weights are {released.where}; it also has {', '.join(released.others)}")
+    return supernet
 
 
 def _store_weights(run: Run, supernet: Supernet, recipe: dict[str, Any]) -> None:

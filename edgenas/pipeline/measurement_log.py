@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgenas.errors import EdgeNASError, FormatError, UsageError
-from edgenas.files import canonical_json_bytes, oldest_version, parse_header_version, sha256_hex, write_bytes
+from edgenas.files import (
+    canonical_json_bytes,
+    oldest_version,
+    opened_without_links,
+    parse_header_version,
+    sha256_hex,
+    write_bytes,
+)
 from edgenas.profilers import Measurement
 from edgenas.profilers.measure.measurement import MEASUREMENT_SCHEMA
 
@@ -114,7 +119,7 @@ class MeasurementLog:
             line = _to_line(content)
             data = line if self._end else _header(_VERSION) + line
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _opened(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
+            with opened_without_links(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
                 _write_at(descriptor, self._end, data)
             if is_new_file:
                 _sync_names(self.path)
@@ -217,29 +222,10 @@ def _check_header(line: bytes, path: Path) -> int:
     return parse_header_version(header, path, _KIND, _VERSION, oldest_version(_VERSION, _UPGRADES))
 
 
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a regular file without following a link; raise UsageError for anything else, OSError if it fails."""
-    remedy = "is a link or no regular file; move it away"
-    try:
-        # O_NONBLOCK: opening a named pipe would wait for its other end.
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise UsageError(f"{path}: {remedy}") from None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UsageError(f"{path}: {remedy}")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _read_file(path: Path) -> bytes:
     """Return all bytes, none for a file that does not exist."""
     try:
-        with _opened(path, os.O_RDONLY) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        with opened_without_links(path, os.O_RDONLY) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return file.read()
     except FileNotFoundError:
         return b""

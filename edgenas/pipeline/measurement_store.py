@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 
 from edgenas.devices import Target
 from edgenas.errors import MeasurementError, ModelError
-from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.profilers import (
@@ -80,12 +80,12 @@ class MeasurementStore:
             self._log.append(self._series, measurement)
             on_measurement(measurement)
 
-        folder = self._log.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".models-", suffix=TEMPORARY_SUFFIX, dir=folder) as temporary:
-            files = [Path(temporary) / f"{sha256_hex(model)}.{format_of(self._target).format}" for model in distinct]
+        folder = self._log.path.with_name(f".models{TEMPORARY_SUFFIX}")
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            files = [folder / f"{sha256_hex(model)}.{format_of(self._target).format}" for model in distinct]
             for file, model in zip(files, distinct, strict=True):
-                file.write_bytes(model)
+                write_bytes(file, model)
             recorded = [self._log.of_model(self._series, sha256_hex(model)) for model in distinct]
             recent = [[one for one in processes if one.taken_s >= self._since_s] for processes in recorded]
             current = [_current(processes, self._settings.processes) for processes in recent]

@@ -13,6 +13,8 @@ from edgenas.pipeline.run_folder import RunFolder
 from edgenas.runtimes import is_runtime
 from edgenas.space import Architecture, SearchSpace
 
+_OFA_KEYS = frozenset(("ks", "e", "d", "w", "image_size", "r"))
+
 
 def resolve_target(
     folder: RunFolder, device: str | Path, runtime: str | None, threads: int | None, precision: str | None
@@ -33,8 +35,8 @@ def resolve_target(
 def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
     """Return an architecture by ``min``, ``max``, its id, or the path of a JSON file.
 
-    The file holds edgenas's own form, or Once-for-All's ``{"ks", "e", "d", "r"}``
-    (ResNet: ``"d", "e", "w", "r"``). Raises UsageError, listing the forms, for anything else.
+    The file holds edgenas's own form, or Once-for-All's: lists ``ks``, ``e``, ``d`` (ResNet: ``d``, ``e``, ``w``) and
+    the resolution, ``image_size`` or ``r``. Raises UsageError, listing the known keys, for anything else.
     """
     if text == "min":
         return space.smallest
@@ -45,18 +47,9 @@ def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
     data = read_yaml(Path(text))
     if not isinstance(data, Mapping):
         raise UsageError(
-            f"{text}: an architecture must be a JSON object with 'resolution' and 'stages', or 'ks', 'e', 'd', 'r'"
+            f"{text}: an architecture must be a JSON object with 'resolution' and 'stages',"
+            " or 'ks', 'e', 'd' (ResNet: 'd', 'e', 'w') and 'image_size' or 'r'"
         )
-    if "d" in data and "e" in data:
-        return _read_ofa_lists(space, data, text)
+    if len(_OFA_KEYS & data.keys()) > 1:  # others may be missing or misspelt
+        return space.from_ofa(data, where=text)
     return space.from_description(data, text)
-
-
-def _read_ofa_lists(space: SearchSpace, data: Mapping[str, object], where: str) -> Architecture:
-    lists = {key: value for key, value in data.items() if key != "r"}
-    resolution = data.get("r", space.resolutions[-1])
-    if isinstance(resolution, list) and len(resolution) == 1:
-        resolution = resolution[0]
-    if not isinstance(resolution, int):
-        raise UsageError(f"{where}: 'r' must be the resolution in pixels, but got {resolution!r}")
-    return space.from_ofa(lists, resolution, where)

@@ -58,7 +58,7 @@ class ExportSettings:
         UsageError: The method is unknown, or the batch is out of range.
     """
 
-    calibration: Path | None = None
+    calibration: str | Path | None = None
     method: str = METHODS[0]
     keep_float: tuple[str, ...] = ()
     batch: int | None = 1
@@ -127,7 +127,7 @@ class PreparedModel:
         if self.batch_norm_images is not None:
             images = self.batch_norm_images
         elif folder is not None:
-            images = read_folder(folder, self.preprocessing)
+            images = read_folder(Path(folder), self.preprocessing)
         elif self.workspace.has_data:
             images = draw_training_images(self.workspace, self.architecture.image_size)
         else:
@@ -205,7 +205,7 @@ def _prepare_imported(workspace: Workspace, architecture: Architecture, settings
         calibrating, held_out = None, _draw_noise(preprocessing)
         batch_norm = "the supernet's, not this subnet's own, which costs accuracy; --calibration FOLDER calibrates it"
     else:
-        calibrating, held_out = split_folder(folder, preprocessing)
+        calibrating, held_out = split_folder(Path(folder), preprocessing)
         batch_norm = f"calibrated on {calibrating.source}"
     subnet = extract_subnet(workspace.supernet, architecture, None if calibrating is None else calibrating.inputs)
     expected = compute_logits(subnet, held_out.inputs)

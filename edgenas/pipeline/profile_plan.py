@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import MinLen
 
 from edgenas.errors import FormatError
-from edgenas.files import parse_dataclass
+from edgenas.files import ShortText
 from edgenas.pipeline.documents import PROFILE_PLAN
 
 
@@ -21,10 +23,10 @@ class PlannedBatch:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    architectures: tuple[str, ...]
-    models: tuple[str, ...]
+    architectures: Annotated[tuple[ShortText, ...], MinLen(1)]
+    models: tuple[ShortText, ...]
     held_out: tuple[bool, ...]
-    failed: tuple[str, ...] = ()
+    failed: tuple[ShortText, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.architectures) == len(self.models) == len(self.held_out):
@@ -48,15 +50,20 @@ class ProfilePlan:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    inputs_digest: str
+    inputs_digest: ShortText
     batches: tuple[PlannedBatch, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [name for batch in self.batches for name in (*batch.architectures, *batch.failed)]
+        if len(set(names)) < len(names):
+            raise FormatError("batches must name no subnet twice; move the file away and run the command again")
 
     @classmethod
     def load(cls, path: Path, inputs_digest: str) -> ProfilePlan:
         """Read the plan for these inputs; an empty one where the file is missing or of other inputs."""
         if not path.exists():
             return cls(inputs_digest)
-        found = parse_dataclass(cls, dict(PROFILE_PLAN.read(path)), str(path))
+        found = PROFILE_PLAN.read_as(cls, path)
         return found if found.inputs_digest == inputs_digest else cls(inputs_digest)
 
     def with_batch(self, number: int, batch: PlannedBatch, path: Path) -> ProfilePlan:

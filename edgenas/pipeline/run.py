@@ -54,8 +54,11 @@ class Run:
             progress: Receives progress; by default it is printed on standard error.
 
         Raises:
+            UsageError: ``folder`` is empty.
             RunError: The folder is a run of another space, or no run and no space is given.
         """
+        if folder == "":
+            raise UsageError("the run folder must not be empty; '.' is the current folder")
         self.workspace = Workspace(Path(folder), space, Progress() if progress is None else progress)
 
     def __repr__(self) -> str:

@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgenas.errors import EdgeNASError, RunError
-from edgenas.files import TEMPORARY_SUFFIX
+from edgenas.files import TEMPORARY_SUFFIX, opened_without_links
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,17 @@ class RunFolder:
         """Return a target's choices, sorted."""
         return sorted(self.target(target).glob("choices/*.json"))
 
+    def check_no_links(self) -> None:
+        """Raise RunError for a link in the folder: what edgenas writes or removes would be elsewhere.
+
+        A run folder may have been given by somebody else, and needs none.
+        """
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink():
+                    raise RunError(f"{path}: is a link, which a run folder may not hold; put what it leads to there")
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the run's lock: one process writes at a time. The lock of a killed process is released.
@@ -138,27 +149,25 @@ class RunFolder:
         Temporary files that a killed process left are removed.
 
         Raises:
-            RunError: Another process holds it.
+            RunError: Another process holds it, or the folder holds a link.
             EdgeNASError: The folder cannot be made or written.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            # Without following a link, which somebody else's folder may have there.
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = os.fdopen(os.open(self.root / ".lock", flags, 0o666), "w")
-        except OSError as error:
-            raise EdgeNASError(
-                f"{self.root}: cannot be written ({error.strerror}); choose another run folder"
-            ) from None
-        with lock:
+        with ExitStack() as stack:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(opened_without_links(self.root / ".lock", os.O_RDWR | os.O_CREAT))
+            except OSError as error:
+                raise EdgeNASError(
+                    f"{self.root}: cannot be written ({error.strerror}); choose another run folder"
+                ) from None
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(
                     f"{self.root}: another edgenas command is writing this run; wait for it to end"
                 ) from None
+            self.check_no_links()
             for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
                 # The lock is held, so nobody is writing them.
-                is_folder = remains.is_dir() and not remains.is_symlink()
-                shutil.rmtree(remains) if is_folder else remains.unlink(missing_ok=True)
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
             yield

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgenas.errors import EdgeNASError, FormatError
+from edgenas.errors import EdgeNASError
 from edgenas.files import Schema
 from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, TABLE_CHECK, TABLE_CHECK_PLAN
 from edgenas.pipeline.run_folder import RunFolder
@@ -57,13 +57,6 @@ class OldRunFolder:
     def front(self, target: str) -> Path:
         """Return a target's front."""
         return self.root / "fronts" / f"{target}.json"
-
-    def check_no_links(self) -> None:
-        """Raise FormatError for a link among the folders: what lies behind it would be removed."""
-        for name in ("accuracy", "bundles", "choices", "fronts", "measurements", "tables", "targets"):
-            for path in (self.root / name, *self.root.glob(f"{name}/*"), *self.root.glob(f"{name}/*/reference")):
-                if path.is_symlink():
-                    raise FormatError(f"{path}: is a link, which an upgrade does not follow; put the files there")
 
     def measurement_folders(self) -> list[Path]:
         """Return the folders of the targets' measurements, which have their names."""

@@ -15,15 +15,15 @@ from edgenas.search import Front, search_front
 def search(workspace: Workspace, target: Target, seed: int, strategy: str) -> Front:
     """Search the front from predictor and table; skipped while these, the seed and the strategy are the same."""
     folder, progress = workspace.folder, workspace.progress
-    predictor, table = load_predictor(workspace), workspace.table(target)
     path = folder.front(target.name)
-    predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
-    table_sha256 = sha256_hex(read_bytes(folder.table(target.name)))
-    inputs_digest = front_inputs_digest(predictor_sha256, table_sha256, seed, strategy)
-    source = _describe_imported(predictor, table)
-    if source:
-        progress.say(f"search    {source}")
-    with folder.writing():
+    with folder.writing():  # from here on, so that predictor and table stay those of the digest
+        predictor, table = load_predictor(workspace), workspace.table(target)
+        predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
+        table_sha256 = sha256_hex(read_bytes(folder.table(target.name)))
+        inputs_digest = front_inputs_digest(predictor_sha256, table_sha256, seed, strategy)
+        source = _describe_imported(predictor, table)
+        if source:
+            progress.say(f"search    {source}")
         if path.exists():
             front = Front.load(path, workspace.space)
             if front.inputs_digest == inputs_digest:

@@ -23,6 +23,8 @@ def train(workspace: Workspace, data: str, schedule: str | Mapping[str, Any] | S
             workspace.progress.say("train     already done")
             return
         write_document(folder.data, "data", 1, data_set.summary())
+        for warning in data_set.warnings:
+            workspace.progress.say(f"train     {warning}")
         with workspace.progress.step("train", 1.0) as bar:
             trainer.run(_ImageRate(bar))
 

@@ -90,7 +90,6 @@ def upgrade_run(folder: RunFolder, say: Say) -> None:
         body, space = RUN.read(folder.run), read_space(folder.run)
         if UPGRADE_STEP not in body:
             return  # another process has upgraded it meanwhile
-        OldRunFolder(folder.root).check_no_links()
         run = {key: value for key, value in body.items() if key != UPGRADE_STEP}
         try:
             if body[UPGRADE_STEP] != _REMOVE:
@@ -116,7 +115,7 @@ def _convert(folder: RunFolder, space: SearchSpace, say: Say) -> None:
             path.replace(new)
     say(
         f"upgrade   {folder.root}: to the layout of this edgenas, {measurements} measurements in {logs}"
-        f" log{'s' * (logs != 1)}; nothing needs to be measured again"
+        f" log{'s' * (logs != 1)}; no measurement is lost"
     )
 
 
@@ -202,8 +201,6 @@ class _Conversion:
 
     def _renew_digest(self, document: OldDocument, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with the digest that belongs to the converted files, if it was that of the old ones."""
-        if document.schema is TABLE_CHECK_PLAN:
-            return {**body, "table_sha256": self._converted_digest(body["table_sha256"])}
         if document.schema is FRONT_SCHEMA:
             return {**body, "inputs_digest": self._renew_front_digest(document.target, body["inputs_digest"])}
         if document.schema is CHOICE:

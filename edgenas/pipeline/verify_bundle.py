@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ import numpy.typing as npt
 
 from edgenas.bundle import Bundle, VerifiedBundle, open_bundle
 from edgenas.devices import Target, check_present
-from edgenas.errors import VerificationError
+from edgenas.errors import UsageError, VerificationError
 from edgenas.export import PARITY_LIMITS, compare_logits
 from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
 from edgenas.profilers import MeasuringSession
-from edgenas.runtimes import ModelInterface, TensorSpec
+from edgenas.runtimes import ModelInterface, TensorSpec, runtime_of_suffix
+from edgenas.shell import format_command
+
+_MARKS = ("card.json", "SHA256SUMS")  # only bundles have them
+_BUNDLE = "a bundle's folder or its .zip"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class VerificationReport:
     device_difference: float | None
     foreign_scripts: str | None
 
+    def __repr__(self) -> str:
+        where = "here" if self.target is None else f"here and on {self.target}"
+        return f"VerificationReport({self.export_format}, verified {where}, {str(self.bundle)!r})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
         device = {"target": self.target, "max_difference": self.device_difference}
@@ -51,7 +60,7 @@ class VerificationReport:
         }
 
 
-def verify_bundle(path: Path, target: Target | None = None) -> VerificationReport:
+def verify_bundle(path: str | Path, target: Target | None = None) -> VerificationReport:
     """Check that a bundle is intact and computes what it did when it was made.
 
     Args:
@@ -59,11 +68,12 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
         target: A device to run the sample on as well, and the number of threads; the runtime is that of the file.
 
     Raises:
+        UsageError: The path is no bundle's; the message says what it is and what to run.
         VerificationError: The bundle breaks a rule; the message names the file and the rule.
         DeviceError: The device cannot be reached.
     """
-    if not path.exists():
-        raise VerificationError(f"{path}: does not exist; give a bundle's folder or .zip")
+    path = Path(path)
+    _check_is_bundle(path)
     with open_bundle(path) as bundle:
         verified = bundle.verify()
         file_target, device_difference = None, None
@@ -84,6 +94,28 @@ def verify_bundle(path: Path, target: Target | None = None) -> VerificationRepor
         device_difference,
         verified.foreign_scripts,
     )
+
+
+def _check_is_bundle(path: Path) -> None:
+    """Raise UsageError, with what to run, for a path that is no bundle's."""
+    if path.is_dir():
+        if any((path / name).exists() for name in _MARKS):
+            return
+        inside = sorted({card.parent for pattern in ("*/card.json", "*/*/card.json") for card in path.glob(pattern)})
+        if inside:
+            verify = format_command("verify", inside[0])
+            raise UsageError(f"{path}: is no bundle but holds {len(inside)}; verify one of them, for example: {verify}")
+        raise UsageError(f"{path}: is no bundle and holds none; give {_BUNDLE}, as edgenas export writes it")
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist; give {_BUNDLE}")
+    if runtime_of_suffix(path.suffix.lower()) is not None:
+        if (path.parent / "card.json").exists():
+            verify = format_command("verify", path.parent)
+            raise UsageError(f"{path}: is a model file; verify the bundle that it is of: {verify}")
+        measure = format_command("measure", path)
+        raise UsageError(f"{path}: is a model file, which says nothing to verify it by; measure it: {measure}")
+    if path.suffix != ".zip" and not zipfile.is_zipfile(path):
+        raise UsageError(f"{path}: is no bundle; give {_BUNDLE}")
 
 
 def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target) -> float:

@@ -14,6 +14,7 @@ from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.upgrade import upgrade_run
+from edgenas.shell import format_command
 from edgenas.space import SearchSpace, check_space
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ class Workspace:
         """
         self.folder, self.progress = RunFolder(folder), progress
         self._logs: dict[str, MeasurementLog] = {}
+        self.folder.check_no_links()
         path = self.folder.run
         if not path.exists():
             if space is None:
-                raise RunError(f"{folder}: is no run folder; make one with: edgenas train --run {folder}")
+                raise RunError(f"{folder}: is no run folder; make one with: {format_command('train', '--run', folder)}")
             check_space(space)
             with self.folder.writing():
                 if not path.exists():  # another process may have created the run meanwhile
@@ -66,13 +68,13 @@ class Workspace:
 
         root, path = self.folder.root, self.folder.checkpoint
         if not path.exists():
-            raise RunError(f"{root}: has no trained supernet yet; run: edgenas train --run {root}")
+            raise RunError(f"{root}: has no trained supernet yet; run: {format_command('train', '--run', root)}")
         trained = load_checkpoint(path)
         if trained.supernet.space != self.space:
             raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
         phases = trained.recipe["schedule"]["phases"] if "schedule" in trained.recipe else ()
         if trained.position.phase < len(phases):
-            raise RunError(f"{root}: training has not ended; run: edgenas train --run {root}")
+            raise RunError(f"{root}: training has not ended; run: {format_command('train', '--run', root)}")
         return trained
 
     @property
@@ -101,7 +103,7 @@ class Workspace:
             root, name = self.folder.root, self.recipe["imported"]
             raise RunError(
                 f"{root}: was imported from {name} and has no data set, which this step needs;"
-                f" profile it (edgenas profile --run {root}), or train a run of your own (edgenas train)"
+                f" profile it ({format_command('profile', '--run', root)}), or train a run of your own (edgenas train)"
             )
 
     @cached_property
@@ -143,7 +145,7 @@ class Workspace:
             root = self.folder.root
             raise RunError(
                 f"{root}: has no {what} of {target.name} yet;"
-                f" run: edgenas {step} --run {root} --device {target.cli_name}"
+                f" run: {format_command(step, '--run', root)} --device {target.cli_name}"
             )
         return path
 

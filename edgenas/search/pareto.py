@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import MinLen
 
 from edgenas.costs import Genes, Vector
-from edgenas.errors import RunError
-from edgenas.files import Schema, rename_keys
+from edgenas.errors import FormatError, RunError, SpaceError
+from edgenas.files import Amount, Count, Fraction, Schema, ShortText, rename_keys
 from edgenas.registry import DEFAULT_STRATEGY
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_ms
@@ -30,6 +31,33 @@ def nondominated_mask(costs: Vector) -> npt.NDArray[np.bool_]:
             dominated = (costs >= costs[index]).all(axis=1) & (costs > costs[index]).any(axis=1)
             keep &= ~dominated
     return keep
+
+
+@dataclass(frozen=True)
+class _FrontData:
+    """The keys of a front's file."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    inputs_digest: ShortText
+    space: ShortText
+    target: ShortText
+    evaluations: Count
+    source: ShortText
+    architectures: Annotated[list[str], MinLen(1)]
+    accuracy: list[Fraction]
+    latency_ms: list[Amount]
+    peak_bytes: list[Amount]
+    strategy: ShortText = DEFAULT_STRATEGY
+
+    def __post_init__(self) -> None:
+        number = len(self.architectures)
+        if {len(self.accuracy), len(self.latency_ms), len(self.peak_bytes)} != {number}:
+            raise FormatError(f"accuracy, latency_ms and peak_bytes must have one number for each of {number} subnets")
+        if len(set(self.architectures)) < number:
+            raise FormatError("architectures must name no subnet twice")
+        if sorted(self.latency_ms) != self.latency_ms:
+            raise FormatError("latency_ms must ascend")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,7 +111,7 @@ class Front:
         """Return the architectures in the front's order."""
         return self.space.decode(self.genes)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the front as a JSON document."""
         body: dict[str, Any] = {
             "inputs_digest": self.inputs_digest,
@@ -98,26 +126,30 @@ class Front:
             "latency_ms": self.latency_ms.tolist(),
             "peak_bytes": self.peak_bytes.tolist(),
         }
-        FRONT_SCHEMA.write(path, body)
+        FRONT_SCHEMA.write(Path(path), body)
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> Front:
+    def load(cls, path: str | Path, space: SearchSpace) -> Front:
         """Return the front that ``save`` wrote.
 
         Raises FormatError when the file is damaged, RunError when the front belongs to another space.
         """
-        body = FRONT_SCHEMA.read(path)
-        if body["space"] != space.short_hash:
-            raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; search again")
+        try:
+            data = FRONT_SCHEMA.read_as(_FrontData, Path(path))
+            if data.space != space.short_hash:
+                raise RunError(f"{path}: is of space {data.space}, not of {space.short_hash}; search again")
+            genes = space.encode([space.from_id(text) for text in data.architectures])
+        except SpaceError as error:
+            raise FormatError(f"{path}: {error}; search again") from None
         return cls(
             space,
-            body["target"],
-            space.encode([space.from_id(text) for text in body["architectures"]]),
-            np.array(body["accuracy"], dtype=np.float64),
-            np.array(body["latency_ms"], dtype=np.float64),
-            np.array(body["peak_bytes"], dtype=np.float64),
-            body["evaluations"],
-            body["inputs_digest"],
-            body["source"],
-            body.get("strategy", DEFAULT_STRATEGY),
+            data.target,
+            genes,
+            np.array(data.accuracy, dtype=np.float64),
+            np.array(data.latency_ms, dtype=np.float64),
+            np.array(data.peak_bytes, dtype=np.float64),
+            data.evaluations,
+            data.inputs_digest,
+            data.source,
+            data.strategy,
         )

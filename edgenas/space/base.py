@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -145,6 +146,11 @@ class SearchSpace(ABC):
         """Six characters that identify the space in the ids of its architectures."""
         return _to_base32(int(sha256_hex(canonical_json_bytes(self.to_dict())), 16))[:6]
 
+    @cached_property
+    def _id_length(self) -> int:
+        """The least number of characters of an architecture's id after the dash."""
+        return math.ceil(math.log2(math.prod(self.radices.tolist())) / 5)
+
     def canonical(self, genes: Genes) -> Genes:
         """Return genes (N, G) with every gene without effect set to 0, so that equal networks have equal rows."""
         return np.where(self.dead_genes(genes), 0, genes)
@@ -191,7 +197,14 @@ class SearchSpace(ABC):
         """Return the architecture with an id. Raises SpaceError when it is no id of this space."""
         prefix, _, number = text.partition("-")
         if prefix != self.short_hash or not number:
-            raise SpaceError(f"{text!r} is no architecture of this space: its ids begin with {self.short_hash}-")
+            raise SpaceError(
+                f"{reprlib.repr(text)} is no architecture of this space: its ids begin with {self.short_hash}-"
+            )
+        if len(number) > self._id_length + 1:  # before the arithmetic, which is slow for megabytes of digits
+            raise SpaceError(
+                f"{reprlib.repr(text)} is no architecture id of this space: after the dash it has {self._id_length}"
+                f" characters, not {len(number)}"
+            )
         if any(letter not in _BASE32 for letter in number):
             raise SpaceError(f"{text!r} is no architecture id: after the dash it may only have {_BASE32}")
         value = 0
@@ -231,11 +244,19 @@ class SearchSpace(ABC):
 
     # -- lists of Once-for-All, in the families that have them ------------------------
 
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
-        """Return the architecture of Once-for-All's lists.
+    def from_ofa(
+        self, config: Mapping[str, Any], resolution: int | None = None, where: str = "Once-for-All config"
+    ) -> Architecture:
+        """Return the architecture of Once-for-All's lists. Entries of skipped blocks may have any value.
 
-        Entries of skipped blocks may have any value. Raises UsageError, naming
-        ``where``, for wrong lists and in a family that has none.
+        Args:
+            config: The lists as Once-for-All's implementation prints them.
+            resolution: The resolution in pixels; by default ``image_size`` or ``r`` of ``config``, a number or a list
+                of one, else the largest of the space.
+            where: The file or argument that messages name.
+
+        Raises:
+            UsageError: A list is wrong, or the family has none.
         """
         raise SpaceError(f"{where}: family {self.family} has no Once-for-All lists; give an id or a description")
 
@@ -368,8 +389,7 @@ class Architecture:
         value = 0
         for gene, radix in zip(self.genes, self.space.radices.tolist(), strict=True):
             value = value * radix + gene
-        width = math.ceil(math.log2(math.prod(self.space.radices.tolist())) / 5)
-        return f"{self.space.short_hash}-{_to_base32(value).rjust(width, '0')}"
+        return f"{self.space.short_hash}-{_to_base32(value).rjust(self.space._id_length, '0')}"
 
     @cached_property
     def input_shape(self) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ import numpy as np
 from edgenas.errors import EdgeNASError, SpaceError
 from edgenas.space.base import Architecture, SearchSpace
 from edgenas.space.rules import require
+from edgenas.units import format_bytes
 
 _SAMPLES = 16
 
@@ -24,12 +26,25 @@ def check_space(space: SearchSpace) -> None:
     try:
         _check_genes(space)
         _check_slots(space)
+        check_memory(space)
         for architecture in space.decode(space.sample_distinct(_SAMPLES, np.random.default_rng(0))):
             _check_shapes(architecture)
     except EdgeNASError as error:
         raise SpaceError(f"family {space.family}: {error}") from error
     except Exception as error:  # what a family's own code raises
         raise SpaceError(f"family {space.family}: {type(error).__name__}: {error}; correct the family") from error
+
+
+def check_memory(space: SearchSpace) -> None:
+    """Raise SpaceError for a space whose supernet cannot be in this machine's memory, before one is made."""
+    parameters = float(space.params(space.encode([space.largest]))[0])
+    # As float32: the weights, their gradients and momenta.
+    needed, memory = 3 * 4 * parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    require(
+        needed <= memory,
+        f"its largest network has {parameters:,.0f} parameters, which take {format_bytes(needed)} in training, and this"
+        f" machine has {format_bytes(memory)}: give smaller widths, or fewer classes",
+    )
 
 
 def _check_genes(space: SearchSpace) -> None:

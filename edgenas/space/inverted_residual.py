@@ -17,8 +17,19 @@ from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart
+from edgenas.space.ofa_lists import OfaLists, parse_ofa_lists
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
+from edgenas.space.rules import (
+    FORBID_UNKNOWN,
+    block_name,
+    check_choices,
+    check_classes,
+    check_part_count,
+    check_width,
+    make_divisible,
+    require,
+    strided_size,
+)
 
 _ACTIVATIONS = ("relu", "relu6", "hswish")
 
@@ -47,7 +58,7 @@ class Stage:
     depths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.width > 0, f"a stage's width must be above 0, but got {self.width}")
+        check_width("a stage's width", self.width)
         require(self.stride in (1, 2), f"a stage's stride must be 1 or 2, but got {self.stride}")
         require(
             self.activation in _ACTIVATIONS,
@@ -101,13 +112,15 @@ class InvertedResidualSpace(SearchSpace):
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "width", float(self.width))
         require(0 < self.width <= 16, f"width must be above 0 and at most 16, but got {self.width}")
-        require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
+        check_classes(self.classes)
         even = [size for size in self.kernel_sizes if size % 2 == 0]
         require(not even, f"kernel_sizes must be odd, but got {even}")
         require(self.expand_ratios[0] > 1, f"expand_ratios must be above 1, but got {self.expand_ratios[0]}")
         require(bool(self.stages), "a space needs at least one stage")
         require(self.stem_stride in (1, 2), f"stem_stride must be 1 or 2, but got {self.stem_stride}")
-        require(self.stem > 0, f"stem must be a width above 0, but got {self.stem}")
+        check_width("stem", self.stem)
+        blocks = sum(len(depths) * depths[-1] for depths in map(self._stage_depths, range(len(self.stages))))
+        check_part_count(len(self.resolutions) * len(self.kernel_sizes) * len(self.expand_ratios) * blocks)
 
     def __repr__(self) -> str:
         name, _, fields = super().__repr__().partition("(")
@@ -245,7 +258,7 @@ class InvertedResidualSpace(SearchSpace):
         return {"resolution": architecture.resolution, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, data, where)
         if len(description.stages) != len(self.stages):
             raise SpaceError(f"{where}: this space has {len(self.stages)} stages, but got {len(description.stages)}")
         values: dict[str, float] = {"resolution": description.resolution}
@@ -262,13 +275,14 @@ class InvertedResidualSpace(SearchSpace):
                 values[f"{block_name(number, place)}.expand_ratio"] = stage.expand_ratios[place]
         return self._check_id(self._from_gene_values(values, where), data, where)
 
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+    def from_ofa(
+        self, config: Mapping[str, Any], resolution: int | None = None, where: str = "Once-for-All config"
+    ) -> Architecture:
         """Return the architecture of Once-for-All's lists ``ks``, ``e`` (one entry a block) and ``d`` (one a stage).
 
-        Entries of skipped blocks may have any value. Raises UsageError, naming ``where``, for wrong lists.
+        The resolution and errors are as in ``SearchSpace.from_ofa``.
         """
-        entries = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse_dataclass(_OfaLists, entries, where)
+        lists, resolution = parse_ofa_lists(_OfaLists, config, resolution, self.resolutions[-1], where)
         # Published lists leave out the depth of a last stage that has no choice.
         omitted = [self._stage_depths(stage) for stage in range(len(lists.d), len(self.stages))]
         if all(len(depths) == 1 for depths in omitted):
@@ -311,12 +325,11 @@ class _Description:
 
     resolution: int
     stages: tuple[_StageDescription, ...]
+    id: Any = None  # compared with that of the choices
 
 
 @dataclass(frozen=True)
-class _OfaLists:
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
-
+class _OfaLists(OfaLists):
     ks: tuple[Any, ...]  # skipped blocks may have any value
     e: tuple[Any, ...]
     d: tuple[int, ...]

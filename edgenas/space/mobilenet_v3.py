@@ -8,7 +8,7 @@ from typing import ClassVar
 from edgenas.space.base import Slot
 from edgenas.space.blocks.plain import ConvPart, LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
-from edgenas.space.rules import require
+from edgenas.space.rules import check_width
 
 _STAGES = (
     Stage(24, 2, "relu", False),
@@ -71,7 +71,8 @@ class MobileNetV3(InvertedResidualSpace):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "head", tuple(self.head))
-        require(min(self.head) > 0, f"head must be widths above 0, but got {self.head}")
+        for width in self.head:
+            check_width("head", width)
 
     @property
     def _first_width(self) -> int:

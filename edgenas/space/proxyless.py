@@ -8,7 +8,7 @@ from typing import ClassVar
 from edgenas.space.base import Slot
 from edgenas.space.blocks.plain import LinearPart
 from edgenas.space.inverted_residual import InvertedResidualSpace, Stage
-from edgenas.space.rules import require
+from edgenas.space.rules import check_width
 
 _STAGES = (
     Stage(24, 2, "relu6", False),
@@ -72,7 +72,8 @@ class ProxylessNAS(InvertedResidualSpace):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(min(self.first, self.head) > 0, f"first and head must be above 0, but got {self.first} and {self.head}")
+        check_width("first", self.first)
+        check_width("head", self.head)
 
     @property
     def _first_width(self) -> int:

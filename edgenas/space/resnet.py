@@ -15,8 +15,18 @@ from edgenas.files import parse_dataclass
 from edgenas.space.base import Architecture, Gene, SearchSpace, Slot
 from edgenas.space.blocks.bottleneck import Bottleneck
 from edgenas.space.blocks.plain import ConvPart, GlobalPoolPart, LinearPart, MaxPoolPart
+from edgenas.space.ofa_lists import OfaLists, parse_ofa_lists
 from edgenas.space.parts import Part
-from edgenas.space.rules import FORBID_UNKNOWN, block_name, check_choices, make_divisible, require, strided_size
+from edgenas.space.rules import (
+    FORBID_UNKNOWN,
+    block_name,
+    check_choices,
+    check_classes,
+    check_part_count,
+    make_divisible,
+    require,
+    strided_size,
+)
 
 _STEM = 64
 _WIDTHS = (256, 512, 1024, 2048)
@@ -69,7 +79,10 @@ class ResNet50D(SearchSpace):
         for name in ("expand_ratios", "width_mults"):
             object.__setattr__(self, name, check_choices(name, tuple(map(float, getattr(self, name)))))
         object.__setattr__(self, "depths", check_choices("depths", self.depths, zero=True))
-        require(self.classes > 1, f"classes must be at least 2, but got {self.classes}")
+        check_classes(self.classes)
+        choices = len(self.resolutions) * len(self.depths) * len(self.width_mults) * len(self.expand_ratios)
+        first, others = len(_BASE_DEPTHS), len(self._blocks) - len(_BASE_DEPTHS)
+        check_part_count(choices * (first * len(self.width_mults) + others))
 
     # -- widths -----------------------------------------------------------------------
 
@@ -237,7 +250,7 @@ class ResNet50D(SearchSpace):
         return {"resolution": architecture.resolution, "stem": stem, "stages": stages}
 
     def from_description(self, data: Mapping[str, Any], where: str) -> Architecture:
-        description = parse_dataclass(_Description, {key: value for key, value in data.items() if key != "id"}, where)
+        description = parse_dataclass(_Description, data, where)
         require(
             len(description.stages) == len(_WIDTHS),
             f"{where}: this space has {len(_WIDTHS)} stages, but got {len(description.stages)}",
@@ -255,13 +268,14 @@ class ResNet50D(SearchSpace):
                 values[f"{block_name(number, place)}.expand_ratio"] = ratio
         return self._check_id(self._from_gene_values(values, where), data, where)
 
-    def from_ofa(self, config: Mapping[str, Any], resolution: int, where: str = "Once-for-All config") -> Architecture:
+    def from_ofa(
+        self, config: Mapping[str, Any], resolution: int | None = None, where: str = "Once-for-All config"
+    ) -> Architecture:
         """Return the architecture of Once-for-All's lists ``d`` (stem, stages), ``e`` (blocks) and ``w`` (six places).
 
-        Entries of skipped blocks may have any value. Raises UsageError, naming ``where``, for wrong lists.
+        The resolution and errors are as in ``SearchSpace.from_ofa``.
         """
-        entries = {key: value for key, value in config.items() if key != "r" and value is not None}
-        lists = parse_dataclass(_OfaLists, entries, where)
+        lists, resolution = parse_ofa_lists(_OfaLists, config, resolution, self.resolutions[-1], where)
         for name, length in (("d", 1 + len(_WIDTHS)), ("e", len(self._blocks)), ("w", 2 + len(_WIDTHS))):
             actual = len(getattr(lists, name))
             require(actual == length, f"{where}: {name!r} must have {length} entries, but got {actual}")
@@ -319,12 +333,11 @@ class _Description:
     resolution: int
     stem: _StemDescription
     stages: tuple[_StageDescription, ...]
+    id: Any = None  # compared with that of the choices
 
 
 @dataclass(frozen=True)
-class _OfaLists:
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
-
+class _OfaLists(OfaLists):
     d: tuple[int, ...]
     e: tuple[Any, ...]  # skipped blocks may have any value
     w: tuple[int, ...]

@@ -139,6 +139,13 @@ def test_a_checkpoint_becomes_a_file_without_torch(predictor: ReleasedPredictor,
     assert np.array_equal(loaded(genes), predictor(genes))
 
 
+def test_a_wrapped_predictor_is_read(predictor: ReleasedPredictor, tmp_path: Path) -> None:
+    """Names within wrappers are those of the predictor."""
+    path = _write(tmp_path / "p.pth", {f"module._orig_mod.{name}": tensor for name, tensor in _random().items()})
+    genes = _SPACE.sample(20, np.random.default_rng(0))
+    assert np.array_equal(ReleasedPredictor.load_checkpoint(path, _SPACE)(genes), predictor(genes))
+
+
 def test_a_wrong_shape_names_the_tensor_and_both_shapes(tmp_path: Path) -> None:
     """A predictor of another size is refused, naming the file, the tensor, and what it should and does hold."""
     tensors = _zeros() | {"2.weight": np.zeros((400, 300), dtype=np.float32)}
@@ -211,7 +218,7 @@ def test_importing_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_space_that_it_does_not_know_is_refused(space: SearchSpace, what: str) -> None:
     """Another family, other stages, choices or resolutions are refused by name."""
-    with pytest.raises(UsageError, match=f"but the space has {what}; search without it"):
+    with pytest.raises(UsageError, match=f"but the space has {what}; leave it out"):
         ReleasedPredictor(space, _zeros())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edgenas.cli import main
+from edgenas.__main__ import main
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -22,17 +22,6 @@ def test_version(call: Call) -> None:
     assert call("--version") == (0, "edgenas 0.2.0\n", "")
 
 
-def test_an_interrupted_command_says_that_it_resumes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends a command with one line and exit code 130."""
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("edgenas.devices.profile_files.profile_files_by_name", interrupt)
-    line = "edgenas: interrupted; the same command resumes where it stopped\n"
-    assert call("device", "list") == (130, "", line)
-
-
 def test_json_is_the_only_thing_on_standard_output(call: Call, finished: Path) -> None:
     """With --json, standard output is one JSON document and progress goes to standard error."""
     code, out, err = call("evaluate", "--run", finished, "--subnets", 12, "--json")

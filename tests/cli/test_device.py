@@ -41,7 +41,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
     """Sets the user's answer to the next question."""
-    return lambda said: monkeypatch.setattr("typer.confirm", lambda question, default: said == "y")
+    return lambda said: monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
 
 
 @pytest.fixture

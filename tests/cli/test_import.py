@@ -56,7 +56,11 @@ def test_choices_and_json(call: Call, net: Path, tmp_path: Path) -> None:
     [
         ((), "import needs a FILE or --tables"),
         (("net.pth", "--tables", "note10"), "FILE cannot be given together with --tables"),
-        (("--tables", "note10", "--choices", "c.json"), "--choices cannot be given together with --tables"),
+        (("--tables", "note10", "--mirror", "c.json"), "--mirror cannot be given together with --tables"),
+        (
+            ("--tables", "t", "--device", "n", "--space", "proxyless", "--choices", "c.json"),
+            "c.json: cannot be read (No such file",
+        ),
         (("net.pth", "--device", "note10", "--width", "1"), "--device and --width cannot be given together with"),
         (("--tables", "note10", "--device", "note10"), "--tables needs --device NAME and --space FAMILY"),
         (("--tables", "note10", "--device", "n", "--space", "mobilnet_v3"), "did you mean 'mobilenet_v3'?"),

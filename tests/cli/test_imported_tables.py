@@ -40,3 +40,18 @@ def test_what_must_measure_fails_in_one_line(call: Call, run: Path, command: tup
     code, out, err = call(*command, "--run", run, "--device", "note10")
     assert (code, out) == (1, "")
     assert "there is no device to measure on" in err.splitlines()[-1]
+
+
+def test_a_table_of_other_choices_is_imported(call: Call, data_folder: Path, tmp_path: Path) -> None:
+    """--choices names the choices of a table; its latencies are shown, and what a search still needs is said."""
+    choices = tmp_path / "choices.json"
+    choices.write_text('{"expand_ratios": [3, 6], "resolutions": [224]}')
+    table = data_folder / "ofa" / "proxyless_pixel" / "pixel_trim.yaml"
+    of_tables = ("--tables", table, "--device", "pixel1", "--space", "proxyless", "--choices", choices)
+    code, out, err = call("import", *of_tables, "--run", tmp_path / "run")
+    assert code == 0, err
+    assert f"next: edgenas profile --run {tmp_path / 'run'} --device pixel1 --explain max; to search it" in out
+    code, out, _ = call("profile", "--run", tmp_path / "run", "--device", "pixel1", "--explain", "max", "--json")
+    assert code == 0
+    (classifier,) = (row["ms"] for row in json.loads(out)["rows"] if row["name"] == "classifier")
+    assert classifier == pytest.approx(0.9348, abs=0.0001)

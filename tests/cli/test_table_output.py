@@ -16,7 +16,6 @@ from edgenas.pipeline import Run
 from edgenas.pipeline.check_table import TableCheck
 from edgenas.pipeline.explain import Explanation, PartLatency
 from edgenas.profilers import LatencyTable
-from edgenas.profilers.latency.agreement import ErrorMetrics
 from edgenas.profilers.latency.conditions import ConditionsSummary
 from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.latency.memory import MemoryModel
@@ -33,7 +32,7 @@ _ROWS = (
     PartLatency("overhead", "overhead", "of one inference", "", 0.25, 0.125),
 )
 _EXPLANATION = Explanation("abc-1", "board-onnxruntime-fp32-1t", 2.0, (1.9, 2.1), _ROWS, False)
-_CERTIFICATE = HoldoutReport(
+_HOLDOUT = HoldoutReport(
     mape=0.021,
     p95=0.05,
     within_5_percent=0.95,
@@ -43,15 +42,13 @@ _CERTIFICATE = HoldoutReport(
     drift=0.02,
     bias=0.002,
     kendall_tau=0.93,
-    kendall_tau_at={"24": 0.8, "32": 0.9},
+    kendall_tau_within=0.85,
+    compared_pairs=40,
     memory_mape=0.02,
     errors=(0.01, -0.03),
-    drift_corrected=(0.01, -0.01),
     fitted=8,
     held_out=2,
     device_s=60.0,
-    reference_ms=10.0,
-    probe_ms=None,
     conditions=ConditionsSummary(),
     validity_counts={"valid": 10},
     fastest="abc-1",
@@ -60,27 +57,34 @@ _CERTIFICATE = HoldoutReport(
     slowest_ms=2.0,
     synthetic=False,
 )
-_FIGURES = ErrorMetrics((0.02,) * 20, 0.02, 0.04, 1.0, 0.95, -0.001, 0.91, 0.85, 0.6)
+_FRESH = replace(
+    _HOLDOUT,
+    mape=0.02,
+    p95=0.04,
+    within_interval=0.95,
+    bias=-0.001,
+    kendall_tau=0.91,
+    kendall_tau_within=None,
+    held_out=20,
+    device_s=18.0,
+    validity_counts={"valid": 57, "unverified": 3},
+)
 _CHECK = TableCheck(
     number=3,
     target="board-onnxruntime-fp32-1t",
-    holdout=_CERTIFICATE,
-    architectures=("abc-1",) * 20,
-    measured_ms=(1.0,) * 20,
-    predicted_ms=(1.02,) * 20,
-    found=_FIGURES,
-    drift_corrected=_FIGURES,
-    slower=0.01,
-    tolerance=0.04,
-    reference_then_ms=10.0,
-    reference_now_ms=10.1,
-    probe_then_ms=None,
-    probe_now_ms=None,
-    validity_counts={"valid": 19, "unverified": 1},
-    device_s=7.0,
-    synthetic=False,
+    then=_HOLDOUT,
+    now=_FRESH,
+    architectures=("abc-1", "abc-2"),
+    device_s=12.0,
+    p_value=0.6,
+    corrected_mape=0.02,
+    corrected_p_value=0.6,
+    anchors=("abc-3", "abc-4"),
+    anchors_then_ms=(1.0, 2.0),
+    anchors_now_ms=(1.01, 2.02),
     remedy="move it away",
 )
+_SLOWER = replace(_CHECK, now=replace(_FRESH, mape=0.2), p_value=0.0001, anchors_now_ms=(1.2, 2.4))
 
 
 def test_parts_stand_below_their_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,26 +136,50 @@ def test_explain_on_a_run(call: Call, tmp_path: Path) -> None:
     assert sum(document["stages_ms"].values()) == pytest.approx(document["latency_ms"])
 
 
-def test_a_check_stands_beside_its_certificate(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both columns, the speed of the device, the conclusion; no remedy where they agree."""
+def test_a_check_stands_beside_the_holdout_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both columns, what was measured and the conclusion; no remedy where they agree."""
     print_check(_CHECK)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "check 3 of board-onnxruntime-fp32-1t"
-    rows = {line[:22].strip(): line[22:].split() for line in lines[2:10]}
-    assert rows["MAPE"] == ["2.1%", "2.0%"]
-    assert rows["subnets"] == ["2", "20"]
-    assert rows["tau at one resolution"] == ["0.85", "0.85"]
-    assert lines[-2].endswith("reference model 10.0 ms then, 10.1 ms now (+1.0%)")
-    assert lines[-1] == "agrees: MAPE is 2.0%, 2.1% in the holdout report"
+    assert lines[1].split() == ["holdout", "fresh", "subnets"]
+    rows = {line[:24].strip(): line[24:].split() for line in lines[2:10]}
+    assert rows == {
+        "subnets": ["2", "20"],
+        "MAPE": ["2.1%", "2.0%"],
+        "p95 of errors": ["5.0%", "4.0%"],
+        "within 10%": ["100%", "100%"],
+        "95% interval coverage": ["94%", "95%"],
+        "bias": ["+0.2%", "-0.1%"],
+        "Kendall tau": ["0.93", "0.91"],
+        "tau at equal resolution": ["0.85", "-"],
+    }
+    assert lines[10:] == [
+        "measured: 57 valid, 3 unverified, 12 s of device time",
+        "agrees: MAPE is 2.0%, 2.1% in the holdout report; the device is 1.0% slower than when it was profiled"
+        " (by 2 subnets measured then and now; 95% interval +1.0% to +1.0%)",
+    ]
+
+
+def test_made_up_measurements_of_a_check_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """The title of a check on a fake device is marked."""
+    print_check(replace(_CHECK, now=replace(_FRESH, synthetic=True)))
+    assert capsys.readouterr().out.splitlines()[0] == "check 3 of board-onnxruntime-fp32-1t SYNTHETIC"
 
 
 def test_a_disagreement_has_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    """Errors corrected for the speed of the moment are in a third column, and it says how to profile again."""
-    print_check(replace(_CHECK, found=replace(_FIGURES, mape=0.2, p_value=0.0001), slower=0.2))
+    """After the conclusion it says how to profile again."""
+    print_check(_SLOWER)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["holdout", "fresh", "subnets", "drift-corrected"]
     assert lines[-2].startswith("disagrees: the device is 20.0% slower than when it was profiled")
     assert lines[-1] == "to profile again: move it away"
+
+
+def test_a_check_of_a_too_coarse_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tau of 0.2 means that 6 of 10 pairs are in order; that the errors agree does not make the table useful."""
+    print_check(replace(_CHECK, then=replace(_HOLDOUT, kendall_tau_within=0.2)))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "too coarse: orders 60% of 40 pairs at equal resolution: profile with more --minutes"
+    )
 
 
 def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,20 +187,8 @@ def test_the_exit_code_says_whether_it_agrees(call: Call, tmp_path: Path, monkey
     run = Run(tmp_path / "run", _SPACE)
     monkeypatch.setattr(Run, "check_table", lambda self, target: _CHECK)
     assert call("profile", "--run", run.folder.root, "--check")[0] == 0
-    worse = replace(_CHECK, found=replace(_FIGURES, p_value=0.01), slower=0.1)
-    monkeypatch.setattr(Run, "check_table", lambda self, target: worse)
+    monkeypatch.setattr(Run, "check_table", lambda self, target: _SLOWER)
     code, out, _ = call("profile", "--run", run.folder.root, "--check", "--json")
     assert code == 1
-    assert json.loads(out)["agrees"] is False
-
-
-def test_the_pace_of_the_cpu_says_how_fast_the_device_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where it is known, it stands in place of the reference model."""
-    print_check(replace(_CHECK, probe_then_ms=0.003, probe_now_ms=0.0033))
-    assert "; speed probe +10.0% since then\n" in capsys.readouterr().out
-
-
-def test_a_device_of_whose_speed_nothing_else_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a pace, and with a reference model that ran too seldom, that is said."""
-    print_check(replace(_CHECK, reference_now_ms=None))
-    assert "; the reference model ran too few times to compare its speed\n" in capsys.readouterr().out
+    document = json.loads(out)
+    assert (document["agrees"], document["slower"]) == (False, pytest.approx(0.2))

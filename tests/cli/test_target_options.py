@@ -77,7 +77,7 @@ def test_search_hands_its_target_on(call: Call, run: Path, tmp_path: Path) -> No
     given = ("--device", board, "--precision", "int8", "--threads", 3)
     code, out, err = call("search", "--run", run, *given)
     assert code == 0, err
-    assert f"next: edgenas choose --run {run} --device {board} --precision int8 --threads 3 --latency 1ms" in out
+    assert f"next: edgenas choose --run {run} --device {board} --precision int8 --threads 3 --latency 1.0ms" in out
 
 
 @pytest.mark.usefixtures("no_work")

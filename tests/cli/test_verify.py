@@ -39,6 +39,18 @@ def refused(call: Call) -> Callable[[Path], str]:
     return verify
 
 
+@pytest.fixture
+def mistaken(call: Call) -> Callable[[Path], str]:
+    """The one line that wrong use is refused with."""
+
+    def verify(path: Path) -> str:
+        code, out, err = call("verify", path)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        return err
+
+    return verify
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", ["", ".zip"])
 def test_whole_bundle(call: Call, shipped: Path, kind: str, suffix: str) -> None:
@@ -132,21 +144,39 @@ def test_what_is_no_zip(refused: Callable[[Path], str], tmp_path: Path, content:
     assert "is damaged or no zip" in refused(path)
 
 
-def test_nothing_there(refused: Callable[[Path], str], tmp_path: Path) -> None:
+def test_nothing_there(mistaken: Callable[[Path], str], tmp_path: Path) -> None:
     """A path without a bundle is named."""
-    assert "does not exist" in refused(tmp_path / "gone")
+    assert "gone: does not exist; give a bundle's folder or its .zip" in mistaken(tmp_path / "gone")
 
 
-def test_folder_that_is_no_bundle(refused: Callable[[Path], str], tmp_path: Path) -> None:
+def test_folder_that_is_no_bundle(mistaken: Callable[[Path], str], tmp_path: Path) -> None:
     """A folder of something else is called that."""
+    (tmp_path / "README.md").write_text("mine")
+    assert "is no bundle and holds none; give a bundle's folder or its .zip" in mistaken(tmp_path)
+
+
+def test_folder_around_bundles(mistaken: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:
+    """A folder that holds bundles, or holds such a folder, says how many, and the command for the first of them."""
+    ship = shutil.copytree(shipped, tmp_path / "ship")
+    first = f"is no bundle but holds 3; verify one of them, for example: edgenas verify {ship / 'onnx-fp32'}\n"
+    assert mistaken(ship).endswith(first)
+    assert mistaken(tmp_path).endswith(first)
+
+
+def test_model_file(mistaken: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:
+    """A model file is called that, with the command that measures it, or verifies the bundle around it."""
+    inside = shipped / "onnx-fp32" / "model.onnx"
+    assert f"is a model file; verify the bundle that it is of: edgenas verify {inside.parent}" in mistaken(inside)
+    bare = Path(shutil.copy(inside, tmp_path / "my model.onnx"))
+    assert f"is a model file, which says nothing to verify it by; measure it: edgenas measure '{bare}'" in mistaken(
+        bare
+    )
+
+
+def test_file_of_something_else(mistaken: Callable[[Path], str], tmp_path: Path) -> None:
+    """A file that is neither a zip nor a model is no bundle."""
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is no bundle; give the folder or the zip of a bundle" in refused(tmp_path)
-
-
-def test_folder_around_bundles(refused: Callable[[Path], str], shipped: Path) -> None:
-    """The folder that holds bundles is refused with the first of them."""
-    first = min(path for path in shipped.iterdir() if path.is_dir())
-    assert f"is no bundle; did you mean {first}?" in refused(shipped)
+    assert "notes.txt: is no bundle; give a bundle's folder or its .zip" in mistaken(tmp_path / "notes.txt")
 
 
 def test_older_bundle(refused: Callable[[Path], str], shipped: Path, tmp_path: Path) -> None:

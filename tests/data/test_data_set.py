@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from edgenas.data import DataSet, DataSetPreprocessing, Split, load_data, resize_matrix
-from edgenas.data.data_set import check_data_set
+from edgenas.data.data_set import Augmentation, check_data_set
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import UsageError
 
@@ -72,6 +72,7 @@ def test_images_and_labels_are_those_of_the_original(digits: DataSet) -> None:
 
     original = load_digits()
     for split in _splits(digits).values():
+        assert isinstance(split.images, np.ndarray)
         assert np.array_equal(split.images, original.images[split.indices])
         assert np.array_equal(split.labels, original.target[split.indices])
         assert split.images.dtype == np.uint8
@@ -197,8 +198,10 @@ def test_a_data_set_that_nothing_can_be_trained_on_is_refused(
 ) -> None:
     """Before training, on one line that names the data set and the rule."""
     test, train = digits.test, digits.train
+    assert isinstance(test.images, np.ndarray)
+    pixels = test.images
     splits = {
-        "images": lambda value: {"test": replace(test, images=test.images.astype(value))},
+        "images": lambda value: {"test": replace(test, images=pixels.astype(value))},
         "labels of": lambda value: {"test": replace(test, labels=np.full_like(test.labels, value))},
         "short": lambda value: {"test": replace(test, labels=test.labels[:-1])},
         "without": lambda value: {"train": replace(train, labels=np.where(train.labels == value, 0, train.labels))},
@@ -208,3 +211,15 @@ def test_a_data_set_that_nothing_can_be_trained_on_is_refused(
     check_data_set(digits, "digits")
     with pytest.raises(UsageError, match=f"^data set 'digits': {rule}"):
         check_data_set(changed, "digits")
+
+
+def test_half_of_the_images_are_mirrored(digits: DataSet) -> None:
+    """With nothing else at random, an augmented image is the image or its mirror image."""
+    still = replace(digits, augmentation=Augmentation(turn=0.0, scale=0.0, shift=0.0, flip=True))
+    images = still.train.images[:64]
+    plain = torch.from_numpy(still.to_inputs(images, (8, 8)))
+    found = still.to_augmented_inputs(images, (8, 8), np.random.default_rng(0))
+    same = [torch.allclose(one, other, atol=1e-4) for one, other in zip(found, plain, strict=True)]
+    mirrored = [torch.allclose(one.flip(2), other, atol=1e-4) for one, other in zip(found, plain, strict=True)]
+    assert all(each or other for each, other in zip(same, mirrored, strict=True))
+    assert 16 < sum(same) < 48

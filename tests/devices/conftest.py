@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import DeviceProfile
-from edgenas.devices.ssh.testing import Sshd
-
 Gone = Callable[[int], bool]
 OpenSsh = Callable[..., str]
-Mounted = Callable[[str], AbstractContextManager[DeviceProfile]]
+StartAgent = Callable[[Path], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -40,30 +37,6 @@ def is_gone() -> Gone:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Mounted:
-    """Starts a server whose work_dir is a memory disk with these mount options, private to it; gives its profile."""
-    if os.environ.get("EDGENAS_REQUIRE_DEVICES") != "1":
-        pytest.skip("mounts a disk, which only EDGENAS_REQUIRE_DEVICES=1 asks for")
-    unshare = shutil.which("unshare")
-    if os.getuid() != 0 or unshare is None:
-        pytest.skip("mounting a disk needs root and unshare")
-    allowed = subprocess.run([unshare, "--mount", "true"], capture_output=True, text=True, check=False)
-    if allowed.returncode:
-        pytest.skip(f"mounting a disk is not permitted here ({allowed.stderr.strip()})")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    @contextmanager
-    def serve(options: str) -> Iterator[DeviceProfile]:
-        script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-        prefix = [unshare, "--mount", "--propagation", "private", "sh", "-c", script, str(folder)]
-        with Sshd(tmp_path / "sshd", prefix) as server:
-            yield server.profile(work_dir=str(folder))
-
-    return serve
-
-
-@pytest.fixture
 def openssh() -> OpenSsh:
     """Runs one of OpenSSH's programs and returns its output."""
 
@@ -74,18 +47,39 @@ def openssh() -> OpenSsh:
     return run
 
 
+@pytest.fixture(scope="session")
+def start_agent() -> StartAgent:
+    """Runs an ssh agent without keys at a socket's path, while the context lasts."""
+
+    @contextmanager
+    def run(path: Path) -> Iterator[None]:
+        command = [shutil.which("ssh-agent") or "ssh-agent", "-D", "-a", str(path)]
+        agent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while not is_listening(path):
+                assert agent.poll() is None
+                time.sleep(0.01)
+            yield
+        finally:
+            agent.kill()
+            agent.wait()
+
+    return run
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 @pytest.fixture
-def ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ssh_agent(start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A new agent without keys, named by SSH_AUTH_SOCK; gives its socket."""
-    socket = tmp_path / "agent.sock"
-    command = [shutil.which("ssh-agent") or "ssh-agent", "-D", "-a", str(socket)]
-    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        while not socket.exists():
-            assert agent.poll() is None
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        yield socket
-    finally:
-        agent.kill()
-        agent.wait()
+    path = tmp_path / "agent.sock"
+    with start_agent(path):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        yield path

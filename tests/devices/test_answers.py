@@ -12,11 +12,8 @@ from edgenas.devices.answers import (
     FIRST_PROBLEM_ONLY,
     MAX_ANSWER_BYTES,
     STRICT,
-    Amount,
-    Count,
     FreeText,
     PathText,
-    ShortText,
     Texts,
     VersionText,
     Word,
@@ -24,6 +21,7 @@ from edgenas.devices.answers import (
     read_answer,
 )
 from edgenas.errors import DeviceError
+from edgenas.files import Amount, Count, ShortText
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgenas.data.torchvision_sets import import_torchvision
 from edgenas.errors import MissingExtraError, UsageError, VerificationError
 from edgenas.export.parity import check_onnx, compare_logits, run_onnx
 from edgenas.export.tflite.interpreter import run_tflite
@@ -33,21 +34,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def torchvision_models() -> Iterator[Any]:
-    """torchvision.models, also where its compiled operators do not fit a CPU build of torch.
-
-    Its import asks for the schemas of two of them, which are declared here
-    where they are missing; no classifier uses them.
-    """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    try:
-        import torchvision
-    except RuntimeError:
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
-    yield torchvision.models
-    del library
+def torchvision_models() -> Any:
+    """torchvision.models."""
+    return import_torchvision("this test").models
 
 
 def _lively(make: Callable[..., nn.Module]) -> nn.Module:

@@ -294,17 +294,46 @@ def test_round_multipliers_are_found_themselves(width: float, path: Path) -> Non
     "rename",
     [
         lambda key: key.replace(".mobile_inverted_conv.", ".conv."),
-        lambda key: f"module.{key}",
         lambda key: re.sub(r"\b(conv|bn)\.\1\b", r"\1", key),
+        lambda key: f"module._orig_mod.{key}",
     ],
-    ids=["new", "parallel", "static"],
+    ids=["new", "static", "wrapped"],
 )
 def test_other_names_of_the_same_tensors(rename: Callable[[str], str], thin: Supernet, path: Path) -> None:
-    """New names, names of a parallel network and static names give the same supernet as old ones."""
+    """New names, static names and names within wrappers give the same supernet as old ones."""
     torch.save({rename(key): tensor for key, tensor in to_released(thin).items()}, path)
     loaded = load_released(path)
     assert not loaded.space.differs_in_more_than_resolutions(thin.space)
     _assert_equal_weights(loaded, thin)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: {"model": weights, "optimizer": {"state": {}}, "epoch": 3},
+        lambda weights: {"model_state_dict": weights, "loss": 0.5},
+        lambda weights: {"net": weights, "acc": 71.3},
+        lambda weights: {"ema": {"module": weights, "updates": 3}, "model": {}},
+        lambda weights: {"state_dict": weights, "ema": {"decay": 0.999, "shadow_params": [torch.ones(1)]}},
+        lambda weights: {
+            "model_ema": {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in weights.items()}}
+        },
+    ],
+    ids=["model", "model_state_dict", "net", "ema.module", "settings of ema", "AveragedModel"],
+)
+def test_other_places_of_the_same_tensors(wrap: Callable[[Weights], Any], thin: Supernet, path: Path) -> None:
+    """A state_dict is found under the usual keys of training programs, beside other things."""
+    torch.save(wrap(to_released(thin)), path)
+    _assert_equal_weights(load_released(path), thin)
+
+
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema"])
+def test_averaged_weights_go_before_the_latest(averaged: str, thin: Supernet, path: Path) -> None:
+    """Of the last step's weights and their moving average, which follows in the file, the average is read."""
+    weights = to_released(thin)
+    latest = {key: tensor + 1 for key, tensor in weights.items()}
+    torch.save({"state_dict": latest, "model": latest, averaged: weights}, path)
+    _assert_equal_weights(load_released(path), thin)
 
 
 def test_file_of_an_old_torch(thin: Supernet, path: Path) -> None:
@@ -344,33 +373,51 @@ PROJECT = "blocks.3.mobile_inverted_conv.point_linear.conv.conv.weight"
 def test_misshapen_tensor(thin: Supernet, refused: Refused) -> None:
     """A tensor of another shape is named with both shapes."""
     answer = refused(to_released(thin) | {PROJECT: torch.zeros(8, 40, 1, 1)})
-    assert f"{PROJECT} is (8, 40, 1, 1), but must be (8, 48, 1, 1)" in answer
+    assert f": 1 of another shape ({PROJECT} is (8, 40, 1, 1), but must be (8, 48, 1, 1)); give the choices" in answer
 
 
 def test_missing_tensor(thin: Supernet, refused: Refused) -> None:
     """A tensor that is absent is named with the shape that it must have."""
     weights = to_released(thin)
     del weights[PROJECT]
-    assert "blocks.3.point_linear.conv.weight is absent, but must be (8, 48, 1, 1)" in refused(weights)
+    assert ": 1 missing (blocks.3.point_linear.conv.weight (8, 48, 1, 1)); give the choices" in refused(weights)
 
 
 def test_missing_block(thin: Supernet, refused: Refused) -> None:
-    """A file that ends a block too early is refused by the name of the first tensor that it lacks."""
+    """Of a file that ends a block too early the missing tensors are counted, and the first three are named."""
     weights = {key: tensor for key, tensor in to_released(thin).items() if not key.startswith("blocks.20.")}
-    assert "blocks.20.inverted_bottleneck.conv.weight is absent, but must be" in refused(weights)
+    lacking = len(to_released(thin)) - len(weights)
+    first = "blocks.20.inverted_bottleneck.conv.weight (240, 40, 1, 1); blocks.20.inverted_bottleneck.bn.weight (240,)"
+    answer = refused(weights)
+    assert (
+        f"its {len(weights)} tensors are not the {len(weights) + lacking} of a mobilenet_v3 with width 0.25" in answer
+    )
+    assert f": {lacking} missing ({first}; blocks.20.inverted_bottleneck.bn.bias (240,); ...); give" in answer
 
 
 def test_extra_tensor(thin: Supernet, refused: Refused) -> None:
     """A tensor that the network has no place for is named with its shape."""
     answer = refused(to_released(thin) | {"blocks.4.shift": torch.zeros(3)})
-    assert "blocks.4.shift is (3,), but must be absent" in answer
+    assert ": 1 unexpected (blocks.4.shift (3,)); give the choices" in answer
+
+
+def test_all_that_does_not_fit(thin: Supernet, refused: Refused) -> None:
+    """Missing, unexpected and misshapen tensors are told in one message, with the places in the file."""
+    weights = to_released(thin) | {PROJECT: torch.zeros(8, 40, 1, 1), "blocks.4.shift": torch.zeros(3)}
+    del weights["classifier.linear.bias"]
+    answer = refused({"ema": weights, "model": to_released(thin)})
+    assert "net.pth: ema: its " in answer
+    assert answer.endswith(
+        "give the choices of the network in the file, or a file with these tensors (such as its model, saved alone)"
+    )
+    assert "1 missing (classifier.linear.bias (4,)), 1 unexpected (blocks.4.shift (3,)), 1 of another shape (" in answer
 
 
 def test_some_kernel_matrices(thin: Supernet, refused: Refused) -> None:
     """Kernel matrices are all there or none."""
     weights = to_released(thin)
     del weights["blocks.9.mobile_inverted_conv.depth_conv.conv.7to5_matrix"]
-    assert "blocks.9.depth_conv.conv.7to5_matrix is absent, but must be (25, 25)" in refused(weights)
+    assert ": 1 missing (blocks.9.depth_conv.conv.7to5_matrix (25, 25));" in refused(weights)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -412,7 +459,7 @@ def test_choice_of_another_family(thin: Supernet, refused: Refused) -> None:
 
 
 def test_choice_that_does_not_fit(thin: Supernet, refused: Refused) -> None:
-    """Choices whose largest is not the checkpoint's are refused, naming the first tensor that does not fit."""
+    """Choices whose largest is not the checkpoint's are refused, with the tensors that do not fit."""
     answer = refused(to_released(thin), {"expand_ratios": [3, 4]})
     assert "inverted_bottleneck.conv.conv.weight is (48, 8, 1, 1), but must be (32, 8, 1, 1)" in answer
 
@@ -425,9 +472,13 @@ def test_empty_choice(thin: Supernet, refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({}, "no checkpoint of a Once-for-All network"),
-        ({"0.weight": torch.zeros(2, 2)}, "it has 0.weight"),
-        ({"state_dict": 3}, "must hold a state_dict, but holds int"),
+        (
+            {},
+            "has no tensor first_conv.* or input_stem.*, one of which every Once-for-All network has; it has 0 tensors",
+        ),
+        ({"0.weight": torch.zeros(2, 2)}, "it has 1 tensors (0.weight); give the file of such a network"),
+        ({"state_dict": 3}, "'state_dict' is of type int, not a tensor; save the state_dict alone"),
+        ({"state_dict": {}}, "'state_dict' is of type dict, not a tensor"),
         ([1, 2], "must hold a state_dict, but holds list"),
         ({"first_conv.conv.weight": "x"}, "not a tensor"),
         (Path("x"), "it holds pathlib"),

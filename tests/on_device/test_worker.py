@@ -137,6 +137,15 @@ def test_another_users_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
         worker.make_work_folder([""])
 
 
+def test_a_lock_with_another_name_is_not_taken(tmp_path: Path) -> None:
+    """A hard link in the lock's place cannot make us empty another file."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "lock").hardlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="it has another name"):
+        DeviceLock(tmp_path / "lock").acquire_or_get_holder("me")
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     """A link in the lock's place cannot make us empty another file."""
     (tmp_path / "mine").write_text("precious")

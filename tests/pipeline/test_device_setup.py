@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from edgenas.errors import DeviceError, UsageError
 from edgenas.pipeline import device_check
 from edgenas.pipeline.device_check import CheckResult, all_passed, check_device
 from edgenas.pipeline.device_setup import complete_draft, create_profile, profile_yaml, set_up_device, trust_host_keys
+from edgenas.runtimes import load_runtime
 
 Make = Callable[..., DeviceProfile]
+Mounted = Callable[[str], AbstractContextManager[DeviceProfile]]
 
 DRAFT: dict[str, Any] = {
     "name": "board",
@@ -146,11 +150,37 @@ def test_providers_that_run_nothing_are_a_warning(profile: Make) -> None:
 
 
 def test_a_runtime_that_runs_no_model_fails(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime that can be imported must also run the reference model."""
-    monkeypatch.setattr(device_check, "try_build_reference_model", lambda ending: b"no model")
+    """A runtime that can be imported must also run a small model."""
+    monkeypatch.setattr(device_check, "_try_build_small_model", lambda runtime: b"no model")
     failed = result_of(check_device(Target(profile())), "runtime")
     assert (failed.status, "cannot run a small model (refused:" in failed.found) == ("failed", True)
     assert "edgenas device setup board" in failed.remedy
+
+
+def test_a_runtime_that_no_model_can_be_made_for_must_start(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the libraries that write a small model are missing here, the runtime is only imported there."""
+    monkeypatch.setattr(device_check, "_try_build_small_model", lambda runtime: None)
+    started = result_of(check_device(Target(profile())), "runtime")
+    assert (started.status, started.found.endswith(", CPUExecutionProvider")) == ("ok", True)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "litert"])
+def test_a_small_model_exists_for_every_kind_of_file(name: str) -> None:
+    """It is of a few megabytes at most, which a board gets and runs at once."""
+    pytest.importorskip("ai_edge_litert")
+    model = device_check._try_build_small_model(load_runtime(name))
+    assert model is not None
+    assert 1e5 < len(model) < 5e6
+
+
+def test_an_agent_that_ends_early_fails_the_runtime(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that cannot even start is told with its last words and a remedy."""
+    monkeypatch.setattr(
+        device_check, "send_agent", lambda device, runtime: [device.python, "-c", "raise SystemExit('no numpy')"]
+    )
+    failed = result_of(check_device(Target(profile())), "runtime")
+    assert (failed.status, failed.found) == ("failed", "the agent ended too early (no numpy)")
+    assert failed.remedy
 
 
 def test_a_step_fails_under_its_own_name(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +260,24 @@ def test_a_full_disk_is_named(profile: Make, monkeypatch: pytest.MonkeyPatch) ->
     """Too little space in the work folder is a failure."""
     monkeypatch.setattr(device_check, "_FREE_BYTES", 10**18)
     assert result_of(check_device(Target(profile())), "work folder").status == "failed"
+
+
+def test_setup_on_a_disk_without_programs_sends_nothing(mounted: Mounted) -> None:
+    """A work_dir that is mounted noexec is refused with the remedy before anything is fetched or sent."""
+    said: list[str] = []
+    with mounted("noexec") as there, pytest.raises(DeviceError, match=r"mounted noexec.*; set work_dir in the profile"):
+        set_up_device(replace(there, python=None), offline=True, say=said.append)
+    assert said == []
+
+
+def test_a_disk_without_programs_is_a_warning(mounted: Mounted) -> None:
+    """Check says that setup would fail on a work_dir that is mounted noexec, unless the profile names a Python."""
+    with mounted("noexec") as there:
+        warned = result_of(check_device(Target(replace(there, python=None))), "work folder")
+        fine = result_of(check_device(Target(there)), "work folder")
+    assert (warned.status, fine.status) == ("warning", "ok")
+    assert "mounted noexec: edgenas device setup cannot install runtimes there" in warned.found
+    assert warned.remedy == "set work_dir in the profile to a folder on another disk"
 
 
 def test_a_wrong_clock_is_a_warning(profile: Make, monkeypatch: pytest.MonkeyPatch) -> None:

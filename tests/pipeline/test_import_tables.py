@@ -21,7 +21,7 @@ from edgenas.pipeline.import_tables import import_tables
 from edgenas.pipeline.progress import Progress, Silent
 from edgenas.profilers import PublishedTables
 from edgenas.profilers.latency.published import Entry, published_keys_by_resolution
-from edgenas.space import MobileNetV3
+from edgenas.space import MobileNetV3, ProxylessNAS
 
 _SPACE = MobileNetV3(width=0.25, resolutions=(128, 160), classes=10)
 _SEARCH = """
@@ -107,9 +107,10 @@ def test_a_second_device_joins_the_run(run: Run, tables: Path) -> None:
 
 
 def test_resolutions_without_a_table_are_left_out(tmp_path: Path, tables: Path) -> None:
-    """Of a space's resolutions those are kept that there are tables of."""
-    every = MobileNetV3(width=0.25, classes=10)
-    assert import_tables(tmp_path / "run", tables, "phone", every, None, Silent()).space == _SPACE
+    """Of a space's resolutions those are kept that there are tables of, and the import says so."""
+    every, stream = MobileNetV3(width=0.25, classes=10), io.StringIO()
+    assert import_tables(tmp_path / "run", tables, "phone", every, None, Progress(stream)).space == _SPACE
+    assert "of the space's 25 resolutions those with a table are kept: 128, 160" in stream.getvalue()
 
 
 def test_noisy_entries_are_said(tmp_path: Path, tables: Path) -> None:
@@ -213,6 +214,20 @@ def test_the_note10_as_published_is_searched(data_folder: Path, tmp_path: Path) 
     assert np.array_equal(front.latency_ms, run.table(target).latency_ms(front.genes))
     counted = run.space.activation_bytes(front.genes) + run.space.weight_bytes(front.genes)
     assert np.array_equal(front.peak_bytes, counted)
+
+
+def test_the_pixel_as_published_is_searched(data_folder: Path, tmp_path: Path) -> None:
+    """With accuracies of its own, a run of the ProxylessNAS authors' table has a front of that table's latencies."""
+    path = data_folder / "ofa" / "proxyless_pixel" / "pixel_trim.yaml"
+    space = ProxylessNAS(expand_ratios=(3, 6))
+    run = import_tables(tmp_path / "run", path, "pixel1", space, None, Silent())
+    assert run.space.resolutions == (224,)
+    genes = run.space.sample_distinct(20, np.random.default_rng(0))
+    accuracy = {each.id: macs / 1e9 for each, macs in zip(run.space.decode(genes), run.space.macs(genes), strict=True)}
+    write_document(run.folder.evaluated, "evaluated", 2, {"inputs_digest": "test", "accuracy": accuracy})
+    front = run.search([run.target("pixel1")])
+    assert len(front) > 10
+    assert np.array_equal(front.latency_ms, run.table(run.target("pixel1")).latency_ms(front.genes))
 
 
 def test_a_search_on_a_device_without_tables_says_what_to_run(run: Run) -> None:

@@ -16,9 +16,10 @@ from edgenas.devices import Target, load_profile
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
 from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, load_released, save_checkpoint
 from edgenas.pipeline import Run, downloads
-from edgenas.pipeline.import_weights import import_weights, load_choices
+from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.progress import Silent
 from edgenas.space import MobileNetV3
+from edgenas.space.choices import read_choices
 
 Write = Callable[..., Path]
 
@@ -61,6 +62,15 @@ def test_recipe_says_where_the_weights_come_from(released: Write, folder: Path) 
     path = released("some_net.pth")
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     assert import_from(path, folder).workspace.recipe == {"imported": "some_net.pth", "sha256": checksum}
+
+
+def test_which_weights_were_taken_is_said(released: Write, folder: Path) -> None:
+    """Of a file with averaged and other weights the import says which it took, and what else there is."""
+    path, progress = released(), Lines()
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    torch.save({"state_dict": weights, "state_dict_ema": weights}, path)
+    import_weights(folder, str(path), progress=progress)
+    assert progress.said == [f"import    the weights are {path}: state_dict_ema; it also has state_dict"]
 
 
 def test_importing_again_does_nothing(released: Write, folder: Path) -> None:
@@ -115,15 +125,8 @@ def test_choices_come_from_a_file(released: Write, folder: Path, tmp_path: Path)
     """Choices of a JSON file are those of the run's space."""
     choices = tmp_path / "choices.json"
     choices.write_text('{"depths": [3, 4], "resolutions": [96]}')
-    space = import_from(released(), folder, choices=load_choices(choices)).space
+    space = import_from(released(), folder, choices=read_choices(choices)).space
     assert space == MobileNetV3(width=0.1, classes=4, depths=(3, 4), resolutions=(96,))
-
-
-def test_choices_that_are_no_mapping(tmp_path: Path) -> None:
-    """A choices file that holds a list is named."""
-    (tmp_path / "choices.json").write_text("[3, 4]")
-    with pytest.raises(UsageError, match=r"choices\.json: choices must be a mapping"):
-        load_choices(tmp_path / "choices.json")
 
 
 def test_misspelt_name(folder: Path) -> None:

@@ -90,6 +90,12 @@ def contents(path: Path) -> list[Measurement]:
     return [entry.measurement for entry in MeasurementLog(path).entries]
 
 
+def line_of(record: dict[str, Any]) -> bytes:
+    """A line of a log, made by hand."""
+    content = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return f'{{"sha256":"{sha256_hex(content.encode())}",{content[1:]}\n'.encode()
+
+
 def change_line(path: Path, number: int, change: Callable[[bytes], bytes]) -> None:
     lines = path.read_bytes().splitlines()
     lines[number - 1] = change(lines[number - 1])
@@ -97,26 +103,25 @@ def change_line(path: Path, number: int, change: Callable[[bytes], bytes]) -> No
 
 
 @_SLOWLY
-@given(st.lists(st.tuples(_MEASUREMENTS, st.booleans()), max_size=4))
-def test_any_measurement_round_trips(tmp_path: Path, rows: list[tuple[Measurement, bool]]) -> None:
+@given(st.lists(_MEASUREMENTS, max_size=4))
+def test_any_measurement_round_trips(tmp_path: Path, measurements: list[Measurement]) -> None:
     """What is appended is read again as it was, in order, by the log that wrote it and by another one."""
     path = tmp_path / "log.jsonl"
     path.unlink(missing_ok=True)
     log = MeasurementLog(path)
-    for measurement, is_reference in rows:
-        log.append(SERIES, measurement, is_reference=is_reference)
+    for measurement in measurements:
+        log.append(SERIES, measurement)
     for read in (log, MeasurementLog(path)):
-        assert [entry.measurement for entry in read.entries] == [measurement for measurement, _ in rows]
-        assert read.of_reference(SERIES) == [measurement for measurement, is_reference in rows if is_reference]
-    records = [(SERIES, measurement.to_dict(), is_reference) for measurement, is_reference in rows]
-    assert not rows or path.read_bytes() == log_bytes(records)
+        assert [entry.measurement for entry in read.entries] == measurements
+    records = [(SERIES, measurement.to_dict()) for measurement in measurements]
+    assert not records or path.read_bytes() == log_bytes(records)
 
 
 @_SLOWLY
 @given(st.data())
 def test_a_log_that_was_cut_anywhere_holds_the_complete_lines(tmp_path: Path, data: st.DataObject) -> None:
     """Cut at any byte, the log reads as the lines before the cut, says so once, and is appended to from there."""
-    whole = log_bytes((SERIES, made(number, samples_ms=(1.0, 2.0)).to_dict(), number == 1) for number in range(3))
+    whole = log_bytes((SERIES, made(number, samples_ms=(1.0, 2.0)).to_dict()) for number in range(3))
     cut = data.draw(st.integers(0, len(whole)))
     path, said = tmp_path / "log.jsonl", list[str]()
     path.write_bytes(whole[:cut])
@@ -133,24 +138,22 @@ def test_a_log_that_was_cut_anywhere_holds_the_complete_lines(tmp_path: Path, da
 def test_a_log_that_is_not_there_is_empty(path: Path) -> None:
     """Nothing is recorded where there is no file, and asking makes none."""
     log = MeasurementLog(path)
-    assert (log.entries, log.of_model(SERIES, "0" * 64), log.of_reference(SERIES)) == ([], [], [])
+    assert (log.entries, log.of_model(SERIES, "0" * 64)) == ([], [])
     assert not log.has_model(SERIES, "0" * 64)
     assert not path.parent.exists()
 
 
-def test_series_and_the_reference_are_apart(path: Path) -> None:
-    """Processes are found by series and model; those of the reference model only as such."""
+def test_series_are_apart(path: Path) -> None:
+    """Processes are found by series and model, in the order of writing."""
     log = MeasurementLog(path)
     first, second, other = made(1), replace(made(1), round=1), replace(made(1), round=2)
     log.append(SERIES, first)
     log.append("other", other)
-    log.append(SERIES, made(9), is_reference=True)
     log.append(SERIES, second)
     for read in (log, MeasurementLog(path)):
         assert read.of_model(SERIES, first.model_sha256) == [first, second]
         assert read.of_model("other", first.model_sha256) == [other]
-        assert read.of_reference(SERIES) == [made(9)]
-        assert not read.has_model(SERIES, made(9).model_sha256)
+        assert not read.has_model("other", made(9).model_sha256)
 
 
 def test_a_line_is_what_the_documentation_says(filled: Path) -> None:
@@ -160,7 +163,7 @@ def test_a_line_is_what_the_documentation_says(filled: Path) -> None:
     record = json.loads(line)
     checksum = record.pop("sha256")
     assert checksum == sha256_hex(canonical_json_bytes(record))
-    assert record == {"measurement": json.loads(json.dumps(made(0).to_dict())), "reference": False, "series": SERIES}
+    assert record == {"measurement": json.loads(json.dumps(made(0).to_dict())), "series": SERIES}
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
@@ -189,24 +192,22 @@ def test_after_the_remedy_the_others_are_there(filled: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"reference": False}, "line 2: is no measurement"),
-        ({"measurement": 1, "reference": False, "series": ""}, "line 2"),
+        ({"series": ""}, "line 2: is no measurement"),
+        ({"measurement": 1, "series": ""}, "line 2"),
     ],
 )
 def test_a_line_with_a_checksum_and_nonsense_is_named(path: Path, body: dict[str, Any], message: str) -> None:
     """A checksum proves no content: a line without a measurement is refused."""
-    content = canonical_json_bytes(body)
-    line = b'{"sha256":"' + sha256_hex(content).encode() + b'",' + content[1:]
     path.parent.mkdir(parents=True)
-    path.write_bytes(b'{"format":"edgenas.measurements","version":4}\n' + line + b"\n")
+    path.write_bytes(b'{"format":"edgenas.measurements","version":4}\n' + line_of(body))
     with pytest.raises(FormatError, match=message):
-        MeasurementLog(path).of_reference(SERIES)
+        MeasurementLog(path).has_model(SERIES, made().model_sha256)
 
 
 def test_a_measurement_that_cannot_be_is_named(path: Path) -> None:
     """A measurement with an impossible value names its line when it is asked for."""
     path.parent.mkdir(parents=True)
-    path.write_bytes(log_bytes([(SERIES, {**made().to_dict(), "samples_ms": [1.0]}, False)]))
+    path.write_bytes(log_bytes([(SERIES, {**made().to_dict(), "samples_ms": [1.0]})]))
     with pytest.raises(FormatError, match=r"line 2: a measurement must have at least 2 samples.*remove that line"):
         contents(path)
 
@@ -320,6 +321,51 @@ def test_the_name_of_a_new_log_is_on_the_disk(path: Path, monkeypatch: pytest.Mo
     assert synced == [*names, names[0]]
 
 
+# -- an earlier edgenas --------------------------------------------------------------
+
+
+@pytest.fixture
+def with_references(path: Path) -> Path:
+    """A log of this version as an earlier edgenas wrote it: the reference model ran between two models."""
+    rows = [(made(0), False), (made(9), True), (made(1), False)]
+    lines = [line_of({"measurement": each.to_dict(), "reference": of, "series": SERIES}) for each, of in rows]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(log_bytes([]) + b"".join(lines))
+    return path
+
+
+def test_lines_of_the_reference_model_are_skipped(with_references: Path) -> None:
+    """Its processes are neither entries nor found as those of a model; the others are."""
+    log = MeasurementLog(with_references)
+    assert [entry.measurement for entry in log.entries] == [made(0), made(1)]
+    assert not log.has_model(SERIES, made(9).model_sha256)
+
+
+def test_an_append_keeps_the_lines_of_the_reference_model(with_references: Path) -> None:
+    """A log is only ever appended to: what is skipped stays in the file."""
+    before = with_references.read_bytes()
+    MeasurementLog(with_references).append(SERIES, made(2))
+    assert with_references.read_bytes().startswith(before)
+    assert contents(with_references) == [made(0), made(1), made(2)]
+
+
+def test_a_damaged_line_after_a_skipped_one_is_named(with_references: Path) -> None:
+    """Lines are counted as they are in the file."""
+    change_line(with_references, 4, lambda line: line[:-1])
+    with pytest.raises(FormatError, match=r"line 4: is damaged"):
+        contents(with_references)
+
+
+def test_a_log_of_the_reference_model_alone_is_appended_to(path: Path) -> None:
+    """Where nothing but the reference model was measured, the log holds no entries, and takes new ones."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(log_bytes([]) + line_of({"measurement": made().to_dict(), "reference": True, "series": SERIES}))
+    log = MeasurementLog(path)
+    assert log.entries == []
+    log.append(SERIES, made(1))
+    assert contents(path) == [made(1)] == log.of_model(SERIES, made(1).model_sha256)
+
+
 # -- an older version ----------------------------------------------------------------
 
 BODY_OF_VERSION_3 = {
@@ -359,11 +405,9 @@ AS_VERSION_4 = made(
 )
 
 
-def line_of_version_3(**changes: Any) -> bytes:
-    """A line of a log, made by hand."""
-    record = {"measurement": {**BODY_OF_VERSION_3, **changes}, "reference": False, "series": SERIES}
-    content = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return f'{{"sha256":"{sha256_hex(content.encode())}",{content[1:]}\n'.encode()
+def line_of_version_3(*, reference: bool = False, **changes: Any) -> bytes:
+    """A line of a log of version 3, made by hand; by default not of the reference model."""
+    return line_of({"measurement": {**BODY_OF_VERSION_3, **changes}, "reference": reference, "series": SERIES})
 
 
 @pytest.fixture
@@ -400,13 +444,23 @@ def test_an_append_writes_a_log_of_an_older_version_anew(older: Path) -> None:
     older.write_bytes(older.read_bytes() + b'{"sha256":"cut off')
     log = MeasurementLog(older)
     log.append(SERIES, made(1))
-    records = [(SERIES, each.to_dict(), False) for each in [*UPGRADED, made(1)]]
-    assert older.read_bytes() == log_bytes(records)
+    kept = [line_of({"measurement": each.to_dict(), "reference": False, "series": SERIES}) for each in UPGRADED]
+    added = line_of({"measurement": made(1).to_dict(), "series": SERIES})
+    assert older.read_bytes() == log_bytes([]) + b"".join([*kept, added])
     inode = older.stat().st_ino
     log.append(SERIES, made(2))
     assert older.stat().st_ino == inode
     assert contents(older) == [*UPGRADED, made(1), made(2)] == [entry.measurement for entry in log.entries]
     assert [path.name for path in older.parent.iterdir()] == [older.name]
+
+
+def test_a_log_of_an_older_version_is_written_anew_without_the_reference_model(older: Path) -> None:
+    """Its lines serve nothing in this version."""
+    older.write_bytes(older.read_bytes() + line_of_version_3(reference=True))
+    assert contents(older) == UPGRADED
+    MeasurementLog(older).append(SERIES, made(1))
+    assert older.read_bytes().count(b"\n") == 1 + 3 + 1  # header, measurements, the new one
+    assert contents(older) == [*UPGRADED, made(1)]
 
 
 def test_two_logs_of_an_older_version_lose_nothing(older: Path) -> None:
@@ -451,7 +505,7 @@ def test_a_line_of_an_older_version_with_nonsense_is_named(older: Path, changes:
 
 def test_thousands_of_lines_are_read_quickly(path: Path) -> None:
     """4,000 measurements are indexed within a second or two, and only those that are asked for are parsed."""
-    records = [(SERIES, made(number).to_dict(), False) for number in range(4000)]
+    records = [(SERIES, made(number).to_dict()) for number in range(4000)]
     path.parent.mkdir(parents=True)
     path.write_bytes(log_bytes(records))
     log, began = MeasurementLog(path), time.monotonic()

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import edgenas.pipeline.measurement_store
-from edgenas.devices import Device, Target
+from edgenas.devices import Device, DeviceProfile, Target, connect_device
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.errors import FormatError, MeasurementError
+from edgenas.errors import DeviceError, FormatError, MeasurementError
 from edgenas.pipeline.measurement_log import MeasurementLog, log_bytes
-from edgenas.pipeline.measurement_store import MeasurementStore
-from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
+from edgenas.profilers import Measurement, MeasurementResult, MeasureSettings
 from edgenas.profilers.measure.validity import Validity
 
 ONE = MeasureSettings(processes=1, max_processes=1)
 MODELS = [bytes([65 + number]) * 1000 * (number + 1) for number in range(20)]
-Connect = Callable[..., Device]
+CONNECT = "edgenas.profilers.measure.session.connect_device"
 
 
 class StopError(Exception):
@@ -34,20 +33,14 @@ def log(tmp_path: Path) -> Path:
 
 
 def recorded(log: Path) -> list[Measurement]:
-    """What the log holds of models."""
-    return [entry.measurement for entry in MeasurementLog(log).entries if entry.model_sha256 is not None]
-
-
-def references(log: Path) -> list[Measurement]:
-    """What the log holds of the reference model."""
-    return [entry.measurement for entry in MeasurementLog(log).entries if entry.model_sha256 is None]
+    """What the log holds."""
+    return [entry.measurement for entry in MeasurementLog(log).entries]
 
 
 def rewrite(log: Path, change: Callable[[Measurement], Measurement]) -> None:
     """Write the log again with each measurement changed."""
     entries = MeasurementLog(log).entries
-    records = [(each.series, change(each.measurement).to_dict(), each.model_sha256 is None) for each in entries]
-    log.write_bytes(log_bytes(records))
+    log.write_bytes(log_bytes((each.series, change(each.measurement).to_dict()) for each in entries))
 
 
 @pytest.fixture
@@ -69,7 +62,7 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def connect(profile: object) -> Device:
         raise AssertionError("nothing was to be measured")
 
-    return lambda: monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", connect)
+    return lambda: monkeypatch.setattr(CONNECT, connect)
 
 
 def test_what_is_stored_is_not_measured_again(log: Path, target: Target, no_device: Callable[[], None]) -> None:
@@ -110,12 +103,47 @@ def test_a_record_that_cannot_be_read_costs_no_device_time(
         store.measure_first(MODELS[3:4])
 
 
-def test_the_reference_is_stored_too(log: Path, target: Target) -> None:
-    """Twenty models have the reference twice between them; its measurements are marked in the log."""
+def test_the_device_is_connected_to_once(log: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of a store uses one connection, which is closed when the store is left."""
+    connected: list[Device] = []
+
+    def connect(profile: DeviceProfile) -> Device:
+        connected.append(connect_device(profile))
+        return connected[-1]
+
+    monkeypatch.setattr(CONNECT, connect)
     with MeasurementStore(MeasurementLog(log), target, ONE) as store:
-        store.measure_first(MODELS)
-    assert len(references(log)) == 2
-    assert references(log)[0].settings["max_runs"] == 10
+        assert connected == []
+        store.measure_first(MODELS[:3])
+        store.measure_first(MODELS[:6])
+    (device,) = connected
+    with pytest.raises(DeviceError, match="the device was closed"):
+        device.facts()
+    assert len(recorded(log)) == 6
+
+
+def test_models_are_measured_in_rounds(log: Path, target: Target) -> None:
+    """The second process of any model comes after the first of all, so that a change of speed affects all alike."""
+    with MeasurementStore(MeasurementLog(log), target, MeasureSettings(processes=2, max_processes=2)) as store:
+        store.measure(MODELS[:3])
+    taken = recorded(log)
+    assert [each.round for each in taken] == [0, 0, 0, 1, 1, 1]
+    assert [each.model_sha256 for each in taken[:3]] == [each.model_sha256 for each in taken[3:]]
+
+
+def test_what_was_recorded_before_a_time_is_measured_again(log: Path, target: Target) -> None:
+    """Of two processes one was taken at second 9 and one at 11: since second 10 the model lacks one."""
+    twice = MeasureSettings(processes=2, max_processes=2)
+    with MeasurementStore(MeasurementLog(log), target, twice) as store:
+        store.measure(MODELS[:1])
+    times = iter((9.0, 11.0))
+    rewrite(log, lambda old: replace(old, taken_s=next(times)))
+    with MeasurementStore(MeasurementLog(log), target, twice, since_s=10.0) as store:
+        (result,) = store.measure(MODELS[:1])
+    before, kept, added = recorded(log)
+    assert isinstance(result, MeasurementResult)
+    assert result.measurements == (kept, added)
+    assert (before.taken_s, kept.taken_s) == (9.0, 11.0)
 
 
 def test_a_killed_step_goes_on_where_it_was(log: Path, target: Target) -> None:
@@ -147,7 +175,7 @@ def test_equal_models_are_measured_once(log: Path, target: Target) -> None:
 
 def test_proof_takes_six_processes(log: Path, target: Target) -> None:
     """A proof is six stored measurements; they can be had again without a device."""
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         assert store.reliable_result(MODELS[0]) is None
         result = store.measure_reliably(MODELS[0])
         assert len(result.measurements) == 6
@@ -156,7 +184,7 @@ def test_proof_takes_six_processes(log: Path, target: Target) -> None:
 
 def test_a_recorded_result_is_raw(log: Path, target: Target) -> None:
     """Processes that an earlier version scaled to a speed that the device remembered have their raw median."""
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         measured = store.measure_reliably(MODELS[0])
 
     def scaled(taken: Measurement) -> Measurement:
@@ -164,7 +192,7 @@ def test_a_recorded_result_is_raw(log: Path, target: Target) -> None:
         return replace(taken, probe_ms=(4.0,) * len(taken.samples_ms), conditions_after=after)
 
     rewrite(log, scaled)
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         for result in (store.measure_reliably(MODELS[0]), store.reliable_result(MODELS[0])):
             assert result is not None
             assert (result.median_ms, result.interval_ms) == (measured.median_ms, measured.interval_ms)
@@ -195,7 +223,7 @@ def test_no_reliable_result_of_rejected_processes(log: Path, target: Target, mon
         sys.modules["edgenas.profilers.measure.session"], "assess_validity", lambda *before, **options: rejected
     )
     with (
-        MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store,
+        MeasurementStore(MeasurementLog(log), target, SETTINGS) as store,
         pytest.raises(MeasurementError, match="governor is powersave: change it"),
     ):
         store.measure_reliably(MODELS[0])
@@ -203,7 +231,7 @@ def test_no_reliable_result_of_rejected_processes(log: Path, target: Target, mon
 
 def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Refused, then quiet: the next proof takes six processes, and is what is recorded."""
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         disturbed(store, "busy: wait")
         assert store.reliable_result(MODELS[0]) is None
         result = store.measure_reliably(MODELS[0])
@@ -214,7 +242,7 @@ def test_after_the_remedy_it_is_proven(log: Path, target: Target, disturbed: Cal
 
 def test_a_proof_among_disturbances_is_taken_anew(log: Path, target: Target, disturbed: Callable[..., None]) -> None:
     """Two of three processes are disturbed: refused the first time, not proven by its six calm ones the second."""
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         disturbed(store, "of 16 processes rejected: busy: wait", lambda turn: turn % 3 > 0)
         assert store.reliable_result(MODELS[0]) is None
         result = store.measure_reliably(MODELS[0])
@@ -226,7 +254,7 @@ def test_a_few_valid_processes_do_not_complete_a_disturbed_result(
     log: Path, target: Target, disturbed: Callable[..., None]
 ) -> None:
     """Four of 18 processes were calm: two more would make six, but the second proof is of six calm ones of its own."""
-    with MeasurementStore(MeasurementLog(log), target, edgenas.pipeline.measurement_store.SETTINGS) as store:
+    with MeasurementStore(MeasurementLog(log), target, SETTINGS) as store:
         disturbed(store, "busy: wait", lambda turn: turn % 4 < 3)
         result = store.measure_reliably(MODELS[0])
         assert len(result.measurements) == 6

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgenas.pipeline.measurement_store
 import edgenas.pipeline.profile
 from edgenas.devices import Device, DeviceProfile, Target
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
@@ -42,8 +41,9 @@ SPACE = MobileNetV3(
     stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
     head=(96, 128),
 )
-# A process of the fake device takes 0.3 s: two batches of 20 with two of the reference each are 13.2 s.
-BRIEFLY, LONGER = 0.2, 0.3
+CONNECT = "edgenas.profilers.measure.session.connect_device"
+# A process of the fake device takes 0.3 s, so a batch of 20 takes 0.1 minutes: these are two and three batches.
+BRIEFLY, LONGER = 0.19, 0.28
 KILLED = """
 import os, signal, sys
 from contextlib import contextmanager
@@ -109,9 +109,8 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
 
 
 def measured(run: Run, name: str | None = None) -> list[bytes]:
-    """What the log holds of models, line by line, without the reference model."""
-    entries = MeasurementLog(run.folder.measurements(name or board().name)).entries
-    return [entry.content for entry in entries if entry.model_sha256 is not None]
+    """What the log holds, line by line."""
+    return [entry.content for entry in MeasurementLog(run.folder.measurements(name or board().name)).entries]
 
 
 def batches(run: Run, name: str = "board") -> list[dict[str, list[str]]]:
@@ -147,7 +146,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> Device:
         raise AssertionError("nothing was to be done")
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", fail)
+    monkeypatch.setattr(CONNECT, fail)
     monkeypatch.setattr(edgenas.pipeline.profile, "write_random_file", fail)
 
 
@@ -177,12 +176,11 @@ def test_held_out_subnets_are_uniformly_random(profiled: Path) -> None:
     assert held_out == set(list(dict.fromkeys(drawn))[:4])
 
 
-def test_the_holdout_report_has_the_reference_and_all_device_time(profiled: Path) -> None:
-    """40 subnets and 4 processes of the reference model, at 0.3 s each."""
+def test_the_holdout_report_has_all_device_time(profiled: Path) -> None:
+    """40 subnets, at 0.3 s each."""
     holdout = open_run(profiled).table(board()).holdout
     assert holdout is not None
-    assert holdout.device_s == pytest.approx(44 * 0.3)
-    assert holdout.reference_ms is not None
+    assert holdout.device_s == pytest.approx(40 * 0.3)
     assert holdout.synthetic
 
 
@@ -220,7 +218,7 @@ def test_fewer_minutes_than_are_recorded_use_everything(run: Run, monkeypatch: p
     """Where the table is gone but three batches are recorded, all three are used without a device, and it says so."""
     longer = run.profile(board(), LONGER)
     run.folder.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
+    monkeypatch.setattr(CONNECT, None)
     table = run.profile(board(), BRIEFLY)
     assert np.array_equal(table.part_ms, longer.part_ms)
     assert isinstance(run.workspace.progress, Recorder)
@@ -332,9 +330,9 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         if len(asked) > 1:
             return reply
         lines = reply.stdout.splitlines(keepends=True)
-        return Reply("".join(lines[:9]), vanishes=True)  # hello, the reference, seven subnets
+        return Reply("".join(lines[:8]), vanishes=True)  # hello, seven subnets
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(CONNECT, lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     with pytest.raises(DeviceError, match="the connection was lost"):
         run.profile(board(), BRIEFLY)
@@ -345,7 +343,7 @@ def test_a_device_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     after = measured(run)
     assert after[: len(kept)] == kept
     assert len(after) == 40
-    assert asked == [22, 15, 22]  # with the reference before the first and after every tenth
+    assert asked == [20, 13, 20]
 
 
 @pytest.mark.parametrize(
@@ -373,7 +371,7 @@ def test_a_device_that_hides_its_memory_has_a_table_too(tmp_path: Path, monkeypa
     def handler(request: Request) -> Reply:
         return Reply(re.sub(r'"peak_bytes": \d+', '"peak_bytes": null', simulate_agent(request).stdout))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(CONNECT, lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run")
     run.profile(board(), BRIEFLY)
     table = run.table(board())
@@ -401,7 +399,7 @@ def failing(which: Callable[[int], bool]) -> Callable[[object], Device]:
 
 def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress names it, the plan notes it, the table is made from the others, and it is not tried again."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number == 3))
+    monkeypatch.setattr(CONNECT, failing(lambda number: number == 3))
     run = open_run(tmp_path / "run", Recorder())
     table = run.profile(board(), BRIEFLY)
     assert isinstance(run.workspace.progress, Recorder)
@@ -410,13 +408,13 @@ def test_a_subnet_that_the_device_cannot_run_is_left_out(tmp_path: Path, monkeyp
     assert run.workspace.progress.said[0].startswith(f"profile   skips {failed[0][0]}: crashes onnxruntime")
     assert count(table) == 57
     run.folder.table(board().name).unlink()
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", None)
+    monkeypatch.setattr(CONNECT, None)
     assert np.array_equal(run.profile(board(), BRIEFLY).part_ms, table.part_ms)
 
 
 def test_a_device_that_can_run_hardly_any_subnet_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where most of a batch fails the runtime is the problem, and its words are the message."""
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", failing(lambda number: number > 5))
+    monkeypatch.setattr(CONNECT, failing(lambda number: number > 5))
     with pytest.raises(ModelError, match="crashes onnxruntime"):
         open_run(tmp_path / "run").profile(board(), BRIEFLY)
 
@@ -459,7 +457,7 @@ def test_rejected_measurements_are_reported_at_once(tmp_path: Path, monkeypatch:
     def handler(request: Request) -> Reply:
         return Reply(simulate_agent(request).stdout.replace('"governor": null', '"governor": "powersave"'))
 
-    monkeypatch.setattr(edgenas.pipeline.measurement_store, "connect_device", lambda profile: FakeDevice(handler))
+    monkeypatch.setattr(CONNECT, lambda profile: FakeDevice(handler))
     run = open_run(tmp_path / "run", Recorder())
     run.profile(board(), BRIEFLY)
     assert isinstance(run.workspace.progress, Recorder)

@@ -11,13 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.errors import EdgeNASError, RunError
+from edgenas.errors import EdgeNASError, RunError, UsageError
+from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.workspace import Workspace
+from edgenas.space import MobileNetV3
+
+SPACE = MobileNetV3(width=0.35, resolutions=(24, 32), classes=10)
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
+from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.workspace import Workspace
+from edgenas.space import MobileNetV3
+
+SPACE = MobileNetV3(width=0.35, resolutions=(24, 32), classes=10)
 with RunFolder(Path(sys.argv[1])).writing():
     print("held", flush=True)
     time.sleep(60)
@@ -91,9 +101,29 @@ def test_the_lock_is_no_link(tmp_path: Path) -> None:
     """A link at the lock's place is not followed: what it links to keeps its content."""
     (tmp_path / "mine").write_text("text")
     (tmp_path / ".lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(EdgeNASError, match="cannot be written"), RunFolder(tmp_path).writing():
-        pass
+    with pytest.raises(UsageError, match=r"\.lock: is a link or no regular file; move it away"):
+        RunFolder(tmp_path).writing().__enter__()
     assert (tmp_path / "mine").read_text() == "text"
+
+
+def test_a_pipe_at_the_locks_place_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe that nobody reads is refused at once."""
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UsageError, match=r"\.lock: is a link or no regular file"):
+        RunFolder(tmp_path).writing().__enter__()
+
+
+@pytest.mark.parametrize("place", ["targets", "training/checkpoint.safetensors", "a/b/c"])
+def test_a_run_folder_with_a_link_is_not_opened(tmp_path: Path, place: str) -> None:
+    """A link at any depth is refused by name, so that a folder one was given makes edgenas write nowhere else."""
+    run = tmp_path / "run"
+    Workspace(run, SPACE, Silent())
+    link = run / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path)
+    for open_run in (lambda: Workspace(run, None, Silent()), RunFolder(run).writing().__enter__):
+        with pytest.raises(RunError, match=f"{place}: is a link, which a run folder may not hold"):
+            open_run()
 
 
 def test_everything_lies_below_the_root_and_apart(tmp_path: Path) -> None:
@@ -159,3 +189,25 @@ def test_choices_are_listed(tmp_path: Path) -> None:
         folder.choice("pi", "latency-2ms"), folder.choice("pi", "latency-1ms"), folder.choice("jetson", "latency-1ms")
     )
     assert folder.choices("pi") == [folder.choice("pi", "latency-1ms"), folder.choice("pi", "latency-2ms")]
+
+
+def test_two_processes_cannot_make_one_run_of_different_spaces(tmp_path: Path) -> None:
+    """Whichever comes second is told so, and the run is of the first one's space."""
+    program = (
+        "import sys\nfrom edgenas import MobileNetV3, Run\n"
+        "space = MobileNetV3(width=float(sys.argv[2]), resolutions=(24, 32), classes=10)\n"
+        "sys.stdin.read()\n"
+        "Run(sys.argv[1], space)\n"
+    )
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run"), width], stdin=pipe, stderr=pipe)
+        for width in ("0.35", "0.5")
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    errors = [process.communicate(timeout=60)[1].decode() for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 1]
+    assert any("use another run folder" in error or "wait for it to end" in error for error in errors)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,16 +12,13 @@ from typing import Literal
 from edgenas.devices.contract import Deadline
 from edgenas.devices.profile import Connection
 from edgenas.devices.ssh.known_hosts import DEFAULT_PORT, known_hosts_name
-from edgenas.errors import DeviceError, UsageError
-from edgenas.files import StrictInt
+from edgenas.devices.ssh.options import SshOptions, expand_home
+from edgenas.errors import UsageError
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,254}")
-_USER = re.compile(r"[A-Za-z0-9_.@\\+][A-Za-z0-9_.@\\+-]{0,63}")
+_USER = re.compile(r"[A-Za-z0-9_.@\\+][A-Za-z0-9_.@\\+-]{0,63}(?<!\\)")  # no \ before what follows in a ProxyCommand
 _JUMP_HOST = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@]+)(?::(?P<port>\d+))?")
-_KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _KNOWN_HOSTS = "~/.ssh/known_hosts"
-_TOKEN = re.compile(r"%([dhru%])")
-_Options = dict[str, list[str]]  # what ``ssh -G`` prints: the values of each option, in order
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class SshConnection(Connection):
     kind: Literal["ssh"]
     host: str
     user: str | None = None
-    port: StrictInt | None = None
+    port: int | None = None
     identity_file: str | None = None
     jump: str | None = None
     known_hosts: str | None = None
@@ -84,20 +80,36 @@ class SshConnection(Connection):
 class Endpoint:
     """One machine, with all that ssh's configuration says about reaching it.
 
-    ``agent`` is the socket of the ssh agent, or the variable that names it.
-    The first of ``known_hosts`` is the user's own file; /dev/null where the
-    configuration has none. ``jump_host`` is the machine that the connection
-    goes through.
+    Attributes:
+        host: Its address.
+        port: The port of its SSH server.
+        user: The user to log in as.
+        host_key_alias: Its name in known_hosts, in place of address and port.
+        identity_file: The private key that the profile names.
+        identity_files: The private keys of the configuration, or ssh's default ones.
+        certificate_files: Certificates for these keys, or for keys of the agent.
+        identities_only: The agent's other keys are not offered.
+        agent: The socket of the ssh agent.
+        known_hosts: Files of host keys; the first is the user's own, /dev/null where the configuration has none.
+        revoked_host_keys: Files of host keys that are never accepted.
+        proxy_command: The command line that the connection goes through.
+        proxy_passes_socket: That command passes a connected socket and ends, by ProxyUseFdpass.
+        jump_host: The machine that the connection goes through.
     """
 
     host: str
     port: int
     user: str
     host_key_alias: str | None
+    identity_file: Path | None
     identity_files: tuple[Path, ...]
+    certificate_files: tuple[Path, ...]
     identities_only: bool
     agent: str | None
     known_hosts: tuple[Path, ...]
+    revoked_host_keys: tuple[Path, ...]
+    proxy_command: str | None
+    proxy_passes_socket: bool
     jump_host: SshConnection | None
 
     @property
@@ -105,107 +117,67 @@ class Endpoint:
         """The machine's name in known_hosts files."""
         return self.host_key_alias or known_hosts_name(self.host, self.port)
 
+    @property
+    def known_hosts_name_without_port(self) -> str | None:
+        """Its name in lines for any port, which count where none is for its port; None where it has no other name."""
+        return None if self.host_key_alias or self.port == DEFAULT_PORT else self.host
+
 
 def resolve_endpoint(connection: SshConnection, deadline: Deadline) -> Endpoint:
     """Return how a machine is reached, by ``ssh -G``, or by ssh's defaults where no ssh client is installed here.
 
     Raises:
-        DeviceError: ssh refuses its configuration, or the configuration needs what edgenas does not support.
+        DeviceError: ssh refuses its configuration, or cannot be asked.
+        UsageError: A jump host is no ``user@host:port``.
     """
-    options = _query_ssh_options(connection, deadline)
-    if _first_value(options, "proxycommand"):
-        raise DeviceError(f"{connection.host}: ProxyCommand is not supported; use ProxyJump or jump in the profile")
-    host = _first_value(options, "hostname") or connection.host
-    user = connection.user or _first_value(options, "user") or getpass.getuser()
-    keys = [_replace_tokens(path, host, user) for path in options.get("identityfile", [])]
-    if connection.identity_file:
-        keys.insert(0, connection.identity_file)
-    agent = _replace_tokens(_first_value(options, "identityagent") or "SSH_AUTH_SOCK", host, user)
+    options = SshOptions(connection.host, connection.config_file, connection.user, connection.port, deadline)
+    host = options.first("hostname") or connection.host
+    user = connection.user or options.first("user") or getpass.getuser()
+    port = connection.port or int(options.first("port") or DEFAULT_PORT)
+    alias = options.first("hostkeyalias")
+    tokens = {"%": "%", "h": host, "k": alias or connection.host, "n": connection.host, "p": str(port), "r": user}
+    jump = connection.jump or options.expand_proxy("ProxyJump", tokens)
     return Endpoint(
         host=host,
-        port=connection.port or int(_first_value(options, "port") or DEFAULT_PORT),
+        port=port,
         user=user,
-        host_key_alias=_first_value(options, "hostkeyalias"),
-        identity_files=tuple(dict.fromkeys(expand_home(path) for path in keys)),
-        identities_only=_first_value(options, "identitiesonly") == "yes",
-        agent=None if agent == "none" else agent,
+        host_key_alias=alias,
+        identity_file=expand_home(connection.identity_file) if connection.identity_file else None,
+        identity_files=options.paths("identityfile"),
+        certificate_files=options.paths("certificatefile"),
+        identities_only=options.first("identitiesonly") == "yes",
+        agent=_agent_socket(options.first("identityagent") or "SSH_AUTH_SOCK"),
         known_hosts=tuple(expand_home(file) for file in _known_hosts_files(connection, options)),
-        jump_host=_last_jump_host(connection, connection.jump or _first_value(options, "proxyjump")),
+        revoked_host_keys=options.paths("revokedhostkeys"),
+        proxy_command=None if jump else options.expand_proxy("ProxyCommand", tokens),
+        proxy_passes_socket=options.first("proxyusefdpass") == "yes",
+        jump_host=_last_jump_host(connection, jump),
     )
 
 
-def expand_home(path: str) -> Path:
-    """Return a path with its ``~`` replaced. Raise DeviceError for the home folder of an unknown user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise DeviceError(f"{path}: there is no such user here; correct the profile or ~/.ssh/config") from None
+def _agent_socket(agent: str) -> str | None:
+    """Return the path of the agent's socket: IdentityAgent is a path, or the variable that holds it."""
+    if agent == "none":
+        return None
+    if agent == "SSH_AUTH_SOCK" or agent.startswith("$"):
+        return os.environ.get(agent.removeprefix("$")) or None
+    return str(expand_home(agent))
 
 
-def _replace_tokens(path: str, host: str, user: str) -> str:
-    """Replace ssh's tokens in a path of the configuration, which ``ssh -G`` prints as they are."""
-    if "%" not in path:
-        return path
-    tokens = {"d": str(expand_home("~")), "h": host, "r": user, "u": getpass.getuser(), "%": "%"}
-    return _TOKEN.sub(lambda token: tokens[token[1]], path)
-
-
-def _known_hosts_files(connection: SshConnection, options: _Options) -> list[str]:
+def _known_hosts_files(connection: SshConnection, options: SshOptions) -> list[str]:
     """Return the user's own known_hosts files, then those of the whole machine."""
     if connection.known_hosts:
         return [connection.known_hosts]
-    own = _split_paths(_first_value(options, "userknownhostsfile") or _KNOWN_HOSTS) or ["/dev/null"]
-    return [*own, *_split_paths(_first_value(options, "globalknownhostsfile") or "none")]
+    own = _split_paths(options.first("userknownhostsfile") or _KNOWN_HOSTS) or ["/dev/null"]
+    return [*own, *_split_paths(options.first("globalknownhostsfile") or "none")]
 
 
 def _last_jump_host(connection: SshConnection, jump: str | None) -> SshConnection | None:
     """Return the last machine of a jump list, whose own jump list is the rest."""
-    if not jump or jump == "none":
+    if jump in (None, "none"):
         return None
     *rest, last = jump.split(",")
     return connection.parse_jump_host(last, ",".join(rest) or None)
-
-
-def _query_ssh_options(connection: SshConnection, deadline: Deadline) -> _Options:
-    program = shutil.which("ssh")
-    if program is None:
-        if connection.config_file:
-            raise DeviceError(f"{connection.config_file}: needs an ssh client to be read; install openssh-client here")
-        return {"identityfile": [f"~/.ssh/{name}" for name in _KEY_NAMES]}
-    command = [program, "-G"]
-    config_file = str(expand_home(connection.config_file)) if connection.config_file else None
-    for flag, value in (("-F", config_file), ("-l", connection.user), ("-p", connection.port)):
-        if value is not None:
-            command += [flag, str(value)]
-    options: _Options = {}
-    for line in _run_ssh_config_query([*command, "--", connection.host], deadline, connection.host).splitlines():
-        key, _, text = line.partition(" ")
-        options.setdefault(key.lower(), []).append(text.strip())
-    return options
-
-
-def _run_ssh_config_query(command: list[str], deadline: Deadline, host: str) -> str:
-    """Return what an ``ssh -G`` command prints."""
-    try:
-        done = subprocess.run(  # noqa: S603 - an argument list, no shell
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=deadline.seconds_left,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise DeviceError(f"{host}: ssh -G did not end in time; look for a slow Match exec in ~/.ssh/config") from None
-    if done.returncode:
-        reason = " ".join(done.stderr.split())[:400]
-        raise DeviceError(f"{host}: ssh refuses its configuration ({reason}); correct ~/.ssh/config or config_file")
-    return done.stdout
-
-
-def _first_value(options: _Options, key: str) -> str | None:
-    return next(iter(options.get(key, [])), None)
 
 
 def _split_paths(text: str) -> list[str]:

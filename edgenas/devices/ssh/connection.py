@@ -8,13 +8,20 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices.contract import Deadline
-from edgenas.devices.ssh.config import Endpoint, SshConnection, expand_home, resolve_endpoint
-from edgenas.devices.ssh.known_hosts import HostKey, check_host_key, look_up_host_key, read_known_keys
+from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve_endpoint
+from edgenas.devices.ssh.known_hosts import (
+    HostKey,
+    check_host_key,
+    find_revoking_file,
+    look_up_host_key,
+    read_known_keys,
+)
 from edgenas.devices.ssh.login import authenticate
+from edgenas.devices.ssh.proxy import ProxyCommandPipes, receive_socket
 from edgenas.errors import DeviceError, EdgeNASError
 
 if TYPE_CHECKING:
@@ -57,10 +64,10 @@ def open_route(connection: SshConnection, name: str, deadline: Deadline) -> SshR
     """
     route = SshRoute()
     try:
-        for hop, endpoint in _resolve_hops(connection, deadline):
+        for endpoint in _resolve_hops(connection, deadline):
             transport = _connect_next_hop(route, endpoint, name, deadline)
             check_host_key(_look_up_shown_host_key(transport, endpoint), name)
-            _authenticate(transport, hop, endpoint, name, deadline)
+            _authenticate(transport, endpoint, name, deadline)
     except BaseException:
         route.close()
         raise
@@ -78,12 +85,12 @@ def fetch_host_key(connection: SshConnection, deadline: Deadline) -> HostKey:
     route, name = SshRoute(), connection.host
     try:
         hops = _resolve_hops(connection, deadline)
-        for number, (hop, endpoint) in enumerate(hops, 1):
+        for number, endpoint in enumerate(hops, 1):
             transport = _connect_next_hop(route, endpoint, name, deadline)
             host_key = _look_up_shown_host_key(transport, endpoint)
             if host_key.state != "known" or number == len(hops):
                 return host_key
-            _authenticate(transport, hop, endpoint, name, deadline)
+            _authenticate(transport, endpoint, name, deadline)
     finally:
         route.close()
     raise AssertionError("a route has at least one machine")
@@ -102,16 +109,15 @@ def closing_on_timeout(transport: Transport, deadline: Deadline) -> Iterator[Non
         timer.join()
 
 
-def _resolve_hops(connection: SshConnection, deadline: Deadline) -> list[tuple[SshConnection, Endpoint]]:
+def _resolve_hops(connection: SshConnection, deadline: Deadline) -> list[Endpoint]:
     """Return the machines on the way, in order; the device is the last."""
-    hops: list[tuple[SshConnection, Endpoint]] = []
+    hops: list[Endpoint] = []
     current: SshConnection | None = connection
     while current is not None:
         if len(hops) == _MOST_HOPS:
             raise DeviceError(f"{connection.host}: is reached by way of itself; correct ProxyJump or jump")
-        endpoint = resolve_endpoint(current, deadline)
-        hops.insert(0, (current, endpoint))
-        current = endpoint.jump_host
+        hops.insert(0, resolve_endpoint(current, deadline))
+        current = hops[0].jump_host
     return hops
 
 
@@ -124,13 +130,7 @@ def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: 
     if not log.handlers:
         log.addHandler(logging.NullHandler())
     with _raising_device_errors(endpoint, name, deadline):
-        sock: Any
-        if route.transports:
-            there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
-            seconds = min(SILENCE_SECONDS, deadline.seconds_left)
-            sock = route.device_transport.open_channel("direct-tcpip", there, here, timeout=seconds)
-        else:
-            sock = _connect_socket(endpoint, deadline)
+        sock = _open_stream(route, endpoint, deadline)
         transport = paramiko.Transport(sock)
         route.transports.append(transport)
         seconds = min(SILENCE_SECONDS, deadline.seconds_left)
@@ -139,10 +139,32 @@ def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: 
         options = transport.get_security_options()
         # Other ciphers halve the speed of files.
         options.ciphers = sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher)
-        with closing_on_timeout(transport, deadline):
-            transport.start_client(timeout=deadline.seconds_left)
-            transport.get_remote_server_key()
+        try:
+            with closing_on_timeout(transport, deadline):
+                transport.start_client(timeout=deadline.seconds_left)
+                transport.get_remote_server_key()
+        except (EOFError, OSError, paramiko.SSHException):
+            status = sock.exit_status() if isinstance(sock, ProxyCommandPipes) else None
+            if status is None:
+                raise
+            raise DeviceError(
+                f"{name}: the ProxyCommand for {endpoint.host} ended with status {status} before the login;"
+                " correct it in ~/.ssh/config or config_file"
+            ) from None
     return transport
+
+
+def _open_stream(route: SshRoute, endpoint: Endpoint, deadline: Deadline) -> Any:
+    """Return a connection to the next machine's port, in the form of a socket."""
+    seconds = min(SILENCE_SECONDS, deadline.seconds_left)
+    if route.transports:
+        there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
+        return route.device_transport.open_channel("direct-tcpip", there, here, timeout=seconds)
+    if endpoint.proxy_command is None:
+        return _connect_socket(endpoint, deadline)
+    if endpoint.proxy_passes_socket:
+        return _set_tcp_options(receive_socket(endpoint.proxy_command, seconds))
+    return ProxyCommandPipes(endpoint.proxy_command, SILENCE_SECONDS)
 
 
 def _connect_socket(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
@@ -157,11 +179,17 @@ def _connect_socket(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
             sock.close()
             problem = error
             continue
+        return _set_tcp_options(sock)
+    raise problem
+
+
+def _set_tcp_options(sock: socket.socket) -> socket.socket:
+    """Return a connected socket that does not wait for more to send, and gives a silent machine up."""
+    with contextlib.suppress(OSError):  # a ProxyCommand may pass one that is not of TCP
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000))
-        return sock
-    raise problem
+    return sock
 
 
 def _look_up_addresses(endpoint: Endpoint, deadline: Deadline) -> list[Any]:
@@ -196,13 +224,16 @@ def _prefer_known_key_types(transport: Transport, endpoint: Endpoint) -> None:
 
 def _look_up_shown_host_key(transport: Transport, endpoint: Endpoint) -> HostKey:
     key = transport.get_remote_server_key()
-    return look_up_host_key(endpoint.known_hosts_name, key.get_name(), key.get_base64(), endpoint.known_hosts)
+    key_type, text = key.get_name(), key.get_base64()
+    name, name_without_port = endpoint.known_hosts_name, endpoint.known_hosts_name_without_port
+    found = look_up_host_key(name, key_type, text, endpoint.known_hosts, name_without_port)
+    revoking = find_revoking_file(key_type, text, endpoint.revoked_host_keys)
+    return found if revoking is None else replace(found, state="revoked", file=revoking, line=None)
 
 
-def _authenticate(transport: Transport, hop: SshConnection, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
-    identity_file = expand_home(hop.identity_file) if hop.identity_file else None
+def _authenticate(transport: Transport, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
     with _raising_device_errors(endpoint, name, deadline):
-        authenticate(transport, endpoint, identity_file, name, deadline)
+        authenticate(transport, endpoint, name, deadline)
 
 
 @contextlib.contextmanager

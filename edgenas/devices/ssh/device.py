@@ -113,9 +113,10 @@ class SshDevice(Device):
             raise DeviceError(f"{command[0]}: cannot be started ({ended.error}); correct the profile's python")
         return output.to_completed_command(ended)
 
-    def push(self, local: Path, name: str, sha256: str | None = None) -> str:
+    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
         self._require_route()
         checked_file_name(name)
+        local = Path(local)
         data = read_bytes(local)
         with self._open_exchange(len(data)) as (link, deadline):
             what = f"{self.name}: sending {local}"
@@ -133,7 +134,7 @@ class SshDevice(Device):
             )
         return answer.path
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: str | Path) -> None:
         with self._open_exchange(0) as (link, deadline):
             what = f"{self.name}: fetching {remote}"
             name = checked_file_name(remote.removeprefix(f"{link.folder}/"))
@@ -143,7 +144,7 @@ class SshDevice(Device):
             raise DeviceError(f"{remote}: cannot be fetched from the device ({answer.error})")
         if sha256_hex(data) != answer.sha256:
             raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
-        write_bytes(local, data)
+        write_bytes(Path(local), data)
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(_START_SECONDS)

@@ -9,7 +9,9 @@ import fnmatch
 import hashlib
 import hmac
 import os
+import shutil
 import stat
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Literal
 
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
+from edgenas.shell import format_command
 
 DEFAULT_PORT = 22
+_REVOCATION_LIST = b"SSHKRL\n\0"  # its first bytes
 State = Literal["known", "unknown", "changed", "revoked"]
 
 
@@ -96,7 +100,9 @@ def read_known_keys(host: str, files: Sequence[Path]) -> list[KnownKey]:
     return keys
 
 
-def look_up_host_key(host: str, key_type: str, key: str, files: Sequence[Path]) -> HostKey:
+def look_up_host_key(
+    host: str, key_type: str, key: str, files: Sequence[Path], host_without_port: str | None = None
+) -> HostKey:
     """Look up a key that a host showed. One line with the key makes it known; a line that revokes it is stronger.
 
     Args:
@@ -104,11 +110,15 @@ def look_up_host_key(host: str, key_type: str, key: str, files: Sequence[Path]) 
         key_type: The key's type.
         key: The key in base64.
         files: The known_hosts files, the user's own first.
+        host_without_port: Its name without a port. As to ssh, a line with it makes a key known where no line has
+            a key for ``host``.
 
     Raises:
         DeviceError: A file cannot be read.
     """
     known = read_known_keys(host, files)
+    if host_without_port and all(entry.revoked and entry.key != key for entry in known):
+        known = [entry for entry in read_known_keys(host_without_port, files) if entry.key == key]
     same = [entry for entry in known if entry.key == key]
     revoked = [entry for entry in same if entry.revoked]
     others = [entry for entry in known if not entry.revoked]
@@ -119,6 +129,38 @@ def look_up_host_key(host: str, key_type: str, key: str, files: Sequence[Path]) 
     return HostKey(host, key_type, key, state, deciding[0].file, deciding[0].line, files[0])
 
 
+def find_revoking_file(key_type: str, key: str, files: Sequence[Path]) -> Path | None:
+    """Return the first file of revoked host keys, ssh's RevokedHostKeys, that has a key; None without one.
+
+    Args:
+        key_type: The key's type.
+        key: The key in base64.
+        files: Lists of public keys, or key revocation lists as ``ssh-keygen -k`` writes them.
+
+    Raises:
+        DeviceError: A file cannot be read, so that any key may be revoked.
+    """
+    for file in files:
+        try:
+            if _revokes(file, key_type, key):
+                return file
+        except OSError as error:
+            raise DeviceError(
+                f"{file}: cannot be read ({error.strerror}), so no host key can be trusted;"
+                " correct RevokedHostKeys in ~/.ssh/config"
+            ) from None
+    return None
+
+
+def _revokes(file: Path, key_type: str, key: str) -> bool:
+    data = file.read_bytes()
+    if not data.startswith(_REVOCATION_LIST):
+        return any(line.split()[:2] == [key_type, key] for line in data.decode(errors="replace").splitlines())
+    command = [shutil.which("ssh-keygen") or "ssh-keygen", "-Q", "-f", str(file), "/dev/stdin"]
+    shown = f"{key_type} {key}\n".encode()
+    return subprocess.run(command, input=shown, capture_output=True, check=False).returncode != 0  # noqa: S603 - a list
+
+
 def check_host_key(host_key: HostKey, name: str) -> None:
     """Raise DeviceError, with the remedy, for a key that is not known.
 
@@ -127,7 +169,7 @@ def check_host_key(host_key: HostKey, name: str) -> None:
         name: The device's name as an argument of commands.
     """
     shown = f"{host_key.host} shows {host_key.type} {host_key.fingerprint}"
-    trust = f"run edgenas device trust {name}"
+    trust = f"run {format_command('device', 'trust')} {name}"
     if host_key.state == "unknown":
         raise DeviceError(
             f"{name}: the host key is not known ({shown}, not found in {host_key.file});"
@@ -197,9 +239,10 @@ def _line_without_host(host: str, line: str) -> str | None:
 
 
 def _revoked_error(host_key: HostKey) -> DeviceError:
+    place = f"{host_key.file}, line {host_key.line}" if host_key.line else str(host_key.file)
     return DeviceError(
-        f"{host_key.host}: shows {host_key.type} {host_key.fingerprint}, which {host_key.file}, line {host_key.line},"
-        " revokes; give the device a new host key (ssh-keygen -A there), or remove that line if it is wrong"
+        f"{host_key.host}: shows {host_key.type} {host_key.fingerprint}, which {place}, revokes;"
+        " give the device a new host key (ssh-keygen -A there), or remove that line if it is wrong"
     )
 
 

@@ -1,47 +1,45 @@
-"""Logging in over SSH with keys: those of an ssh agent, and those of files, which may have a passphrase.
-
-Passwords are never used. EDGENAS_SSH_PASSPHRASE opens an encrypted key where
-there is no terminal to ask at.
-"""
+"""Logging in over SSH with keys, those of files and of an ssh agent, in the order of ssh. Passwords are never used."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
-import getpass
-import os
-import socket
-import struct
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from edgenas.devices.contract import Deadline
-from edgenas.devices.ssh.config import Endpoint, expand_home
+from edgenas.devices.ssh.agent import open_agent
+from edgenas.devices.ssh.config import Endpoint
+from edgenas.devices.ssh.key_files import public_key_of, read_public_key, try_read_private_key
 from edgenas.errors import DeviceError
 
 if TYPE_CHECKING:
     from paramiko import PKey, Transport
 
-_T = TypeVar("_T")
 _ANSWER_SECONDS = 10.0
-_AGENT_SECONDS = 8.0  # less, so that an agent's silence is not taken for the device's
-PASSPHRASE = "EDGENAS_SSH_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
-def authenticate(
-    transport: Transport, endpoint: Endpoint, identity_file: Path | None, name: str, deadline: Deadline
-) -> None:
-    """Offer keys until the server accepts one: the profile's, then the agent's, then the ssh configuration's.
+@dataclass(frozen=True)
+class _Offer:
+    """A public key or certificate to offer to the server.
+
+    ``label`` names it in messages. ``public`` is empty where only the private
+    key can tell it. ``private_file`` may hold the private key.
+    """
+
+    label: str
+    public: bytes
+    private_file: Path | None = None
+
+
+def authenticate(transport: Transport, endpoint: Endpoint, name: str, deadline: Deadline) -> None:
+    """Offer keys until the server accepts one: the profile's, then those that ssh offers, in its order.
 
     Args:
         transport: The connection, whose host key was checked.
         endpoint: The machine that it leads to.
-        identity_file: The private key that the profile names.
         name: The device's name in messages.
         deadline: The time for all of it, without the time to type a passphrase.
 
@@ -49,169 +47,146 @@ def authenticate(
         DeviceError: No key was accepted; the message lists what was tried.
         paramiko.SSHException: The connection failed.
     """
-    import paramiko
-
-    user, tried, seconds_left = endpoint.user, [], deadline.seconds_left
-    transport.auth_timeout = min(_ANSWER_SECONDS, seconds_left)
-    with contextlib.suppress(paramiko.BadAuthenticationType):
-        transport.auth_none(user)
-        return
     problems: list[str] = []
-    for label, key in _iter_keys_to_offer(endpoint, identity_file, problems, deadline):
-        tried.append(label)
-        transport.auth_timeout = min(_ANSWER_SECONDS, seconds_left)
-        started = time.monotonic()
-        try:
-            if not transport.auth_publickey(user, key):
+    login = _Login(transport, endpoint.user, problems, deadline)
+    if login.needs_no_key():
+        return
+    with open_agent(endpoint.agent, problems, deadline) as agent_keys:
+        offers = _order_offers(endpoint, agent_keys)
+        for offer in offers:
+            if login.try_offer(offer, offers, agent_keys):
                 return
-            problems.append("the device wants a second proof besides the key")
-        except paramiko.BadAuthenticationType as error:
-            problems.append(f"the device takes {', '.join(error.allowed_types)} only")
-        except paramiko.AuthenticationException as error:
-            if "timeout" in str(error):
-                raise
             if not transport.is_active():
-                problems.append("the device hung up; name one with identity_file")
+                problems.append("the device hung up after these; name the right one with identity_file")
                 break
-        except paramiko.SSHException as error:
-            if not isinstance(key, paramiko.AgentKey):
-                raise
-            problems.append(f"with it: {error}")
-            break
-        seconds_left -= time.monotonic() - started
-    attempts = "; ".join([f"tried {', '.join(tried) or 'no key, there is none'}", *problems])
+    user, port = f"{endpoint.user}@{endpoint.host}", endpoint.port
+    attempts = "; ".join([f"tried {', '.join(login.tried) or 'no key, there is none'}", *problems])
     raise DeviceError(
-        f"{name}: {user}@{endpoint.host} refuses the login ({attempts});"
-        f" check the user, and put a key there: ssh-copy-id -p {endpoint.port} {user}@{endpoint.host}"
+        f"{name}: {user} refuses the login ({attempts});"
+        f" check the user, and put a key there: ssh-copy-id -p {port} {user}"
     )
 
 
-def _iter_keys_to_offer(
-    endpoint: Endpoint, identity_file: Path | None, problems: list[str], deadline: Deadline
-) -> Iterator[tuple[str, PKey]]:
-    """Yield keys with their labels, in the order to offer them. A file whose key the agent has is not opened."""
-    with _open_agent(endpoint.agent, problems, deadline) as agent_keys:
-        unused = dict(agent_keys)
-        if identity_file is not None:
-            if not identity_file.is_file() and _read_public_key(identity_file) not in unused:
-                raise DeviceError(f"{identity_file}: identity_file is not there; correct the profile")
-            yield from _iter_key_of_file(identity_file, unused, problems)
-        if not endpoint.identities_only:
-            for public_key in list(unused):
-                yield "the agent's key", unused.pop(public_key)
-        for path in endpoint.identity_files:
-            public_key = _read_public_key(path)
-            if path != identity_file and (public_key in unused or (path.is_file() and public_key not in agent_keys)):
-                yield from _iter_key_of_file(path, unused, problems)
+def _order_offers(endpoint: Endpoint, agent_keys: Mapping[bytes, PKey]) -> list[_Offer]:
+    """Return what to offer, in order: the profile's key, then as ssh does (pubkey_prepare in its sshconnect2.c).
 
+    Those are certificates, the configuration's keys that the agent holds, the
+    agent's others, the configuration's others. A server hangs up after a few
+    tries, so the order decides who gets in.
 
-def _iter_key_of_file(path: Path, agent_keys: dict[bytes, PKey], problems: list[str]) -> Iterator[tuple[str, PKey]]:
-    """Yield the key of a file, from the agent if it has it, so that nobody is asked for a passphrase."""
-    key = agent_keys.pop(_read_public_key(path), None) or _try_read_key(path, problems)
-    if key is not None:
-        yield str(path), key
-
-
-def _read_public_key(path: Path) -> bytes:
-    """Return the public key beside a private one, or of a .pub file itself; empty where there is none."""
-    public = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return base64.b64decode(public.read_text().split()[1])
-    return b""
-
-
-@contextlib.contextmanager
-def _open_agent(agent: str | None, problems: list[str], deadline: Deadline) -> Iterator[dict[bytes, PKey]]:
-    """Connect to an ssh agent and give its keys by their public keys, none with a note in ``problems`` if it fails.
-
-    ``agent`` is the path of its socket, or the variable that holds the path.
+    Raises:
+        DeviceError: The profile's key is not there.
     """
-    from paramiko import SSHException
-    from paramiko.agent import AgentSSH
+    own = endpoint.identity_file
+    named = [] if own is None else _offers_of_file(own, True)
+    if own is not None and not own.is_file() and named[0].public not in agent_keys:
+        raise DeviceError(f"{own}: identity_file is not there; correct the profile")
+    certificates = [_Offer(str(path), read_public_key(path)) for path in endpoint.certificate_files]
+    listed = [offer for path in endpoint.identity_files for offer in _offers_of_file(path, not certificates)]
+    held = [offer for public in agent_keys for offer in listed if offer.public == public]
+    others = [] if endpoint.identities_only else [_Offer("the agent's key", public) for public in agent_keys]
+    return [*named, *certificates, *held, *others, *listed]
 
-    variable = (agent or "").lstrip("$")
-    path = os.environ.get(variable) if variable.isidentifier() else str(expand_home(agent or ""))
-    if agent is None or not path:
-        yield {}
-        return
-    connected: Any = AgentSSH()
-    with socket.socket(socket.AF_UNIX) as unix_socket:
-        unix_socket.settimeout(min(_AGENT_SECONDS, deadline.seconds_left))
+
+def _offers_of_file(path: Path, with_certificate: bool) -> list[_Offer]:
+    """Return the key of a private or public key's file, and the certificate beside it."""
+    offers = [_Offer(str(path), read_public_key(path), path)]
+    certificate = path.with_name(f"{path.name}-cert.pub")
+    if with_certificate and certificate.is_file():
+        offers.append(_Offer(str(certificate), read_public_key(certificate), path))
+    return offers
+
+
+class _Login:
+    """The attempts to log in over one connection.
+
+    Args:
+        transport: The connection.
+        user: The user there.
+        problems: Gets notes on what failed.
+        deadline: The time that the server's answers may take.
+
+    Attributes:
+        tried: The labels of what was offered.
+    """
+
+    def __init__(self, transport: Transport, user: str, problems: list[str], deadline: Deadline) -> None:
+        self._transport, self._user, self._problems = transport, user, problems
+        self._seconds_left = deadline.seconds_left
+        self._offered: set[bytes] = set()
+        self.tried: list[str] = []
+
+    def needs_no_key(self) -> bool:
+        """Ask the server for its methods; return whether it has let the user in without one."""
+        import paramiko
+
         try:
-            unix_socket.connect(path)
-            connected._connect(_AgentSocket(unix_socket))
-        except (FileNotFoundError, ConnectionRefusedError):
-            pass  # a socket that an agent left behind, as common as no agent
-        except (OSError, ValueError, struct.error, SSHException) as error:
-            problems.append(f"the agent at {path}: {error}")
-        yield {key.asbytes(): key for key in connected.get_keys()}
+            with self._waiting_for_answer():
+                self._transport.auth_none(self._user)
+        except paramiko.BadAuthenticationType:
+            return False
+        return True
 
+    def try_offer(self, offer: _Offer, offers: Sequence[_Offer], agent_keys: Mapping[bytes, PKey]) -> bool:
+        """Try to log in with an offer, and return whether it did; what was offered before is not offered again.
 
-@dataclass(frozen=True)
-class _AgentSocket:
-    """The socket of an agent. Its timeouts are SSHException, so that they are not taken for the device's."""
+        The private key is looked for when the server would accept it: in the
+        agent, or in the files of all offers.
+        """
+        key, public = None, offer.public
+        if not public:
+            key = _load_private_key(offer, [], agent_keys, self._problems)
+            public = b"" if key is None else key.asbytes()
+        if not public or public in self._offered:
+            return False
+        self._offered.add(public)
+        self.tried.append(offer.label)
+        if not self._succeeds(public, None):
+            return False
+        key = key or _load_private_key(offer, offers, agent_keys, self._problems)
+        return key is not None and self._succeeds(public, key)
 
-    socket: socket.socket
+    def _succeeds(self, public: bytes, key: PKey | None) -> bool:
+        """Return whether the server would accept a public key, or with a private key whether it lets us in."""
+        import paramiko
 
-    def send(self, data: bytes) -> None:
-        self._call_with_ssh_errors(lambda: self.socket.sendall(data))
-
-    def recv(self, size: int) -> bytes:
-        return self._call_with_ssh_errors(lambda: self.socket.recv(size))
-
-    def _call_with_ssh_errors(self, act: Callable[[], _T]) -> _T:
-        from paramiko import SSHException
+        from edgenas.devices.ssh.key_request import log_in_with_key, would_accept_key
 
         try:
-            return act()
-        except OSError as error:
-            raise SSHException(f"does not answer ({error})") from None
+            with self._waiting_for_answer():
+                if key is None:
+                    return would_accept_key(self._transport, self._user, public)
+                if log_in_with_key(self._transport, self._user, public, key):
+                    return True
+            self._problems.append("the device wants a second proof besides the key")
+        except paramiko.BadAuthenticationType as error:
+            self._problems.append(f"the device takes {', '.join(error.allowed_types)} only")
+        except paramiko.AuthenticationException as error:
+            if "timeout" in str(error):
+                raise
+        except paramiko.SSHException as error:
+            if key is None or not self._transport.is_active():
+                raise
+            self._problems.append(f"with it: {error}")  # the agent did not sign
+        return False
 
-
-def _try_read_key(path: Path, problems: list[str]) -> PKey | None:
-    """Return the key of a file; None, with a note in ``problems``, when it cannot be read."""
-    import paramiko
-
-    try:
-        return _read_key_asking_passphrase(path, path.stat().st_mtime_ns)
-    except paramiko.PasswordRequiredException:
-        problems.append(f"{path} is encrypted: set {PASSPHRASE}, or add it to the agent with ssh-add")
-    except (OSError, ValueError, paramiko.SSHException) as error:
-        problems.append(f"{path} cannot be read ({' '.join(str(error).split())[:100] or type(error).__name__})")
-    return None
-
-
-@functools.lru_cache(maxsize=8)  # so that a passphrase is asked for once in a process
-def _read_key_asking_passphrase(path: Path, modified_ns: int) -> PKey:
-    """Return the key of a file, asking for its passphrase. ``modified_ns`` makes a changed file another key."""
-    import paramiko
-
-    try:
-        return _read_key_file(path, None)
-    except paramiko.PasswordRequiredException:
-        passphrase = os.environ.get(PASSPHRASE)
-        if passphrase is None and sys.stdin is not None and sys.stdin.isatty():
-            passphrase = getpass.getpass(f"passphrase of {path}: ")
-        if not passphrase:
-            raise
-    return _read_key_file(path, passphrase)
-
-
-def _read_key_file(path: Path, passphrase: str | None) -> PKey:
-    """Return the key of a file of any type. Raise the last type's exception, or PasswordRequiredException."""
-    import paramiko
-
-    problem: Exception = paramiko.SSHException("no private key")
-    for key_type in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+    @contextlib.contextmanager
+    def _waiting_for_answer(self) -> Iterator[None]:
+        """Let the server take ten seconds, or what it has left; the time that a person types does not count."""
+        self._transport.auth_timeout = min(_ANSWER_SECONDS, self._seconds_left)
+        started = time.monotonic()
         try:
-            key: PKey = key_type.from_private_key_file(str(path), passphrase)
-        except paramiko.PasswordRequiredException:
-            raise
-        except (ValueError, IndexError, paramiko.SSHException) as error:
-            problem = error
-            continue
-        certificate = path.with_name(path.name + "-cert.pub")
-        if certificate.is_file():
-            key.load_certificate(str(certificate))
-        return key
-    raise problem
+            yield
+        finally:
+            self._seconds_left -= time.monotonic() - started
+
+
+def _load_private_key(
+    offer: _Offer, offers: Sequence[_Offer], agent_keys: Mapping[bytes, PKey], problems: list[str]
+) -> PKey | None:
+    """Return the key that signs for an offer, from the agent if it has it, so that nobody is asked for a passphrase."""
+    plain = public_key_of(offer.public)
+    key = agent_keys.get(offer.public) or agent_keys.get(plain)
+    files = [offer.private_file, *(other.private_file for other in offers if other.public == plain)]
+    path = next((path for path in files if path is not None and path.is_file()), None)
+    return key or (None if path is None else try_read_private_key(path, problems))

@@ -77,8 +77,12 @@ class Sshd:
         self.write_known_host_key(folder / "host_key.pub")
         setpriv = shutil.which("setpriv")
         die_with_parent = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-        server = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
-        self._command = [*command_prefix, *die_with_parent, *server]
+        server = [program, "-f", str(folder / "sshd_config")]
+        # OpenSSH 9.8 and newer turn an address away after a few failed logins.
+        without_penalties = ["-o", "PerSourcePenalties=no"]
+        checked = subprocess.run([*server, *without_penalties, "-t"], capture_output=True, check=False)  # noqa: S603
+        options = without_penalties if checked.returncode == 0 else []
+        self._command = [*command_prefix, *die_with_parent, *server, *options, "-D", "-e"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

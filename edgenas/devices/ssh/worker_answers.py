@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Interval
 
-from edgenas.devices.answers import MAX_FILE_BYTES, STRICT, FreeText, PathText, ShortText
+from edgenas.devices.answers import MAX_FILE_BYTES, STRICT, FreeText, PathText
+from edgenas.files import ShortText
 
 ExitStatus = Annotated[int, Interval(ge=-255, le=255)]
 

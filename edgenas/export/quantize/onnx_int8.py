@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +27,8 @@ from edgenas.export.quantize.onnx_rewrites import (
     saturate_gates,
     split_hard_swish,
 )
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import onnx
@@ -95,9 +95,9 @@ def _preprocess(model: onnx.ModelProto) -> onnx.ModelProto:
     load_runtime()
     from onnxruntime.quantization import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
-        source, output = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
-        source.write_bytes(model.SerializeToString())
+    with WorkFolder() as folder:
+        source, output = folder / "float.onnx", folder / "prepared.onnx"
+        write_bytes(source, model.SerializeToString())
         quant_pre_process(str(source), str(output), skip_symbolic_shape=True)
         return OnnxFile(output.read_bytes()).proto
 
@@ -214,8 +214,8 @@ def float_nodes(model: OnnxFile) -> tuple[str, ...]:
     import onnx
 
     names = {output: node.name for node in model.proto.graph.node for output in node.output}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
+    with WorkFolder() as folder:
+        path = folder / "optimised.onnx"
         open_session(model, save_optimised=path)
         optimised = onnx.load(path)
     # The operator that wrote each float tensor, seen through those that only move data.

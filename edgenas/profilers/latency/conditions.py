@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from edgenas.files import Count, Number, ShortText
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.validity import THROTTLED_FLAGS
 
@@ -20,12 +21,12 @@ class ConditionsSummary:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    governor: str | None = None
-    frequency_khz: tuple[int, int] | None = None
-    frequency_limit_khz: int | None = None
-    temperature_c: tuple[float, float] | None = None
+    governor: ShortText | None = None
+    frequency_khz: tuple[Count, Count] | None = None
+    frequency_limit_khz: Count | None = None
+    temperature_c: tuple[Number, Number] | None = None
     throttled: bool | None = None
-    power_mode: str | None = None
+    power_mode: ShortText | None = None
 
     @classmethod
     def from_measurements(cls, measurements: Sequence[Measurement]) -> ConditionsSummary:

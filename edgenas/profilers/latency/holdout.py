@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval, MinLen
 
 from edgenas.costs import Genes, Vector
+from edgenas.files import Amount, Count, Fraction, Number, ShortText
 from edgenas.profilers.latency.conditions import ConditionsSummary
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.memory import memory_mape
@@ -31,6 +33,9 @@ KEYS_RENAMED_IN_TABLE_7 = {
     "trusted": "valid",
     "refused": "rejected",
 }
+
+
+_Correlation = Annotated[float, Interval(ge=-1, le=1)]
 
 
 @dataclass(frozen=True)
@@ -67,28 +72,28 @@ class HoldoutReport:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    mape: float
-    p95: float
-    within_5_percent: float
-    within_10_percent: float
-    within_interval: float
-    noise: float
-    drift: float
-    bias: float
-    kendall_tau: float
-    kendall_tau_within: float | None
-    compared_pairs: int
-    memory_mape: float | None
-    errors: tuple[float, ...]
-    fitted: int
-    held_out: int
-    device_s: float
+    mape: Amount
+    p95: Amount
+    within_5_percent: Fraction
+    within_10_percent: Fraction
+    within_interval: Fraction
+    noise: Amount
+    drift: Amount
+    bias: Number
+    kendall_tau: _Correlation
+    kendall_tau_within: _Correlation | None
+    compared_pairs: Count
+    memory_mape: Amount | None
+    errors: Annotated[tuple[Number, ...], MinLen(1)]
+    fitted: Count
+    held_out: Count
+    device_s: Amount
     conditions: ConditionsSummary
-    validity_counts: dict[str, int]
-    fastest: str
-    fastest_ms: float
-    slowest: str
-    slowest_ms: float
+    validity_counts: dict[ShortText, Count]
+    fastest: ShortText
+    fastest_ms: Amount
+    slowest: ShortText
+    slowest_ms: Amount
     synthetic: bool
 
     def __repr__(self) -> str:
@@ -105,10 +110,8 @@ class HoldoutReport:
         tau = self.kendall_tau_within
         if tau is None or self.compared_pairs < _MIN_PAIRS or tau >= _MIN_TAU:
             return ""
-        return (
-            f"of two subnets of equal resolution, it names the faster one in {(1 + tau) / 2:.0%} of"
-            f" {self.compared_pairs} pairs: profile with more --minutes"
-        )
+        ordered = f"orders {(1 + tau) / 2:.0%} of {self.compared_pairs} pairs at equal resolution"
+        return f"{ordered}: profile with more --minutes"
 
     @property
     def headline(self) -> str:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
-from edgenas.devices.answers import Amount
 from edgenas.errors import MeasurementError
-from edgenas.files import parse_dataclass
+from edgenas.files import Amount, parse_dataclass
 from edgenas.space import Part, SearchSpace
 from edgenas.space.parts import activation_bytes, weight_bytes, weight_shapes
 

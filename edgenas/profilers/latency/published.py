@@ -2,8 +2,8 @@
 
 The newer form of a key is MobileNetV3's: ``expand`` is the number of middle channels, ``se`` and ``hs`` say if there is
 squeeze-excite and h-swish. The older form is ProxylessNAS's: ``expand`` is the ratio, ``se`` and ``hs`` are left out,
-and ``Logits`` includes the pooling before it. (mit-han-lab/once-for-all, arXiv 1908.09791; mit-han-lab/proxylessnas,
-arXiv 1812.00332.)
+and ``Logits`` includes the pooling before it. Its entries may have the variance ``var`` instead of ``std``.
+(mit-han-lab/once-for-all, arXiv 1908.09791; mit-han-lab/proxylessnas, arXiv 1812.00332.)
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from edgenas.space.blocks.inverted_residual import InvertedResidual
 from edgenas.space.blocks.plain import GlobalPoolPart, LinearPart
 from edgenas.space.parts import format_shape
 
-_FILE_NAME = re.compile(r"([1-9]\d*)_lookup_table\.yaml")
+_SUFFIXES = (".yaml", ".yml", ".json")
 _FIELDS = ("count", "mean", "std")
+_OLDER_FIELDS = ("count", "mean", "var")
 _MAX_LISTED = 20
 
-_NUMBER = r"[1-9]\d*"
+_NUMBER = "[1-9][0-9]{0,8}"
 _SHAPE = rf"{_NUMBER}x{_NUMBER}x{_NUMBER}"
 _KEY = re.compile(
     rf"(?:Conv|Conv_1|Conv_2|AvgPool2D)-input:{_SHAPE}-output:{_SHAPE}"
@@ -38,6 +39,7 @@ _KEY = re.compile(
     rf"|expanded_conv-input:{_SHAPE}-output:{_SHAPE}-expand:{_NUMBER}-kernel:{_NUMBER}-stride:{_NUMBER}-idskip:[01]"
     r"(?:-se:[01]-hs:[01])?"
 )
+_STEM = re.compile("Conv-input:([0-9]+)x([0-9]+)x")
 _NAMES = {"stem": "Conv", "final_expand": "Conv_1", "pool": "AvgPool2D", "feature_mix": "Conv_2"}
 _OLDER_NAMES = {"stem": "Conv", "feature_mix": "Conv_1"}
 
@@ -69,17 +71,7 @@ class PublishedTables:
 
     def __post_init__(self) -> None:
         for resolution, entries in self.tables.items():
-            unknown = [key for key in entries if not is_published_key(key)]
-            wrong = [key for key, entry in entries.items() if not _is_valid(entry)]
-            if unknown:
-                raise FormatError(
-                    f"{_file_name(resolution)}: has {len(unknown)} unknown keys: {_join_some(unknown)}; correct them"
-                )
-            if wrong:
-                raise FormatError(
-                    f"{_file_name(resolution)}: count and mean must be above 0, std 0 or more, and all finite, but"
-                    f" {len(wrong)} entries are not: {_join_some(wrong)}; measure these again"
-                )
+            _check_entries(entries, f"table of {resolution} pixels")
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -87,25 +79,29 @@ class PublishedTables:
         return tuple(sorted(self.tables))
 
     @classmethod
-    def load(cls, folder: Path) -> PublishedTables:
-        """Read every ``RESOLUTION_lookup_table.yaml`` of a folder.
+    def load(cls, path: Path) -> PublishedTables:
+        """Read the table in a file, or the tables in all YAML and JSON files of a folder, each of one resolution.
+
+        Names of files mean nothing: the resolution is that of the stem's entry.
 
         Raises:
-            FormatError: If a file is damaged; it names the file and the keys.
+            UsageError: If there is no file, or one cannot be read.
+            FormatError: If a file is damaged, or two are of one resolution; it names the file and the keys.
         """
-        paths = sorted(folder.glob("*_lookup_table.yaml"))
-        if not paths:
-            raise UsageError(f"{folder}: has no latency tables; they are called 224_lookup_table.yaml by resolution")
-        tables = {}
-        for path in paths:
-            match = _FILE_NAME.fullmatch(path.name)
-            if match is None:
-                raise FormatError(f"{path}: its name must begin with the resolution, as 224_lookup_table.yaml does")
-            tables[int(match.group(1))] = _read_entries(path)
-        try:
-            return cls(dict(sorted(tables.items())))
-        except FormatError as error:
-            raise FormatError(f"{folder}/{error}") from None
+        files = [path]
+        if path.is_dir():
+            files = [each for each in sorted(path.glob("[!.]*")) if each.suffix.lower() in _SUFFIXES]
+        if not files:
+            raise UsageError(f"{path}: has no latency tables (files {', '.join(_SUFFIXES)}); give their folder")
+        tables: dict[int, dict[str, Entry]] = {}
+        origins: dict[int, Path] = {}
+        for file in files:
+            entries = _read_entries(file)
+            resolution = _find_resolution(entries, file)
+            if resolution in origins:
+                raise FormatError(f"{file}: is of {resolution} pixels, as is {origins[resolution]}; move one away")
+            tables[resolution], origins[resolution] = entries, file
+        return cls(dict(sorted(tables.items())))
 
     def save(self, folder: Path) -> None:
         """Write the tables in the format of their publication, one file for each resolution."""
@@ -157,7 +153,7 @@ class PublishedTables:
         if missing:
             raise FormatError(
                 f"the latency tables miss {len(missing)} entries that the space needs: {_join_some(missing)};"
-                " give the width that they were made for, or complete them"
+                " give the width and the choices that they were made for (--width, --choices), or complete them"
             )
         source = f"published tables of {_join_some(map(str, self.resolutions))} pixels; nothing was measured here"
         return LatencyTable(space, target, 0.0, part_ms, MemoryModel.with_unit_costs(space), None, self._digest, source)
@@ -174,30 +170,66 @@ class PublishedTables:
 def _read_entries(path: Path) -> dict[str, Entry]:
     document = read_yaml(path)
     if not isinstance(document, dict) or not document:
-        raise FormatError(f"{path}: a latency table must be a mapping from keys to count, mean and std")
+        raise FormatError(f"{path}: a latency table must be a mapping from keys to count, mean and std; correct it")
     wrong = [str(key) for key, value in document.items() if not _has_entry_types(value)]
     if wrong:
         raise FormatError(
-            f"{path}: an entry must have a whole number count and numbers mean and std and nothing else, but"
-            f" {len(wrong)} have not: {_join_some(wrong)}; correct them"
+            f"{path}: an entry must have a whole number count and numbers mean and std (or var) and nothing else, but"
+            f" {len(wrong)} have not: {_join_some(wrong)}; correct them, or move away what is no latency table"
         )
-    return {
-        str(key): Entry(value["count"], *(float(value[name]) for name in _FIELDS[1:]))
+    entries = {
+        str(key): Entry(value["count"], float(value["mean"]), _standard_deviation(value))
         for key, value in document.items()
     }
+    _check_entries(entries, str(path))
+    return entries
 
 
 def _has_entry_types(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) != set(_FIELDS):
+    if not isinstance(value, dict) or set(value) not in (set(_FIELDS), set(_OLDER_FIELDS)):
         return False
-    numbers = value["mean"], value["std"]
+    numbers = [value[name] for name in value if name != "count"]
     # A larger whole number may be too large for a float.
     are_numbers = all(type(each) is float or (type(each) is int and abs(each) < 2**53) for each in numbers)
     return are_numbers and type(value["count"]) is int
 
 
+def _standard_deviation(value: Mapping[str, float]) -> float:
+    """Return the standard deviation of an entry in ms; NaN for a variance that has none."""
+    if "std" in value:
+        return float(value["std"])
+    return math.sqrt(value["var"]) if value["var"] >= 0 else math.nan
+
+
+def _check_entries(entries: Mapping[str, Entry], where: str) -> None:
+    unknown = [key for key in entries if not is_published_key(key)]
+    wrong = [key for key, entry in entries.items() if not _is_valid(entry)]
+    if unknown:
+        raise FormatError(f"{where}: has {len(unknown)} unknown keys: {_join_some(unknown)}; correct them")
+    if wrong:
+        raise FormatError(
+            f"{where}: count and mean must be above 0, std (or var) 0 or more, and all finite, but"
+            f" {len(wrong)} entries are not: {_join_some(wrong)}; measure these again"
+        )
+
+
 def _is_valid(entry: Entry) -> bool:
     return entry.count > 0 and 0 < entry.mean_ms < math.inf and 0 <= entry.std_ms < math.inf
+
+
+def _find_resolution(entries: Mapping[str, Entry], path: Path) -> int:
+    """Return the height and width in pixels of the image that the stem reads."""
+    stems = {match.groups(): match[0] for match in map(_STEM.match, entries) if match}
+    if len(stems) != 1:
+        found = f"these begin {_join_some(stems.values())}" if stems else "there is none"
+        raise FormatError(
+            f"{path}: must have Conv-input:HxWx3-output:... of one resolution, which is the table's, but {found};"
+            " give one file for each resolution"
+        )
+    ((height, width),) = stems
+    if height != width:
+        raise FormatError(f"{path}: must be of square images, but its stem reads {height}x{width}; leave it out")
+    return int(height)
 
 
 def _file_name(resolution: int) -> str:

@@ -267,7 +267,7 @@ class LatencyTable:
         measured = dict(zip(map(tuple, self.fitted_genes.tolist()), self.process.observations.values, strict=True))
         return np.array([measured[tuple(row)] for row in genes.tolist()])
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the table as a JSON document."""
         keys = [part.key for part in self.space.distinct_parts]
         posterior = None
@@ -285,17 +285,17 @@ class LatencyTable:
             "curve": None if self.curve is None else self.curve.to_dict(),
             "posterior": posterior,
         }
-        TABLE_SCHEMA.write(path, body)
+        TABLE_SCHEMA.write(Path(path), body)
 
     @classmethod
-    def load(cls, path: Path, space: SearchSpace) -> LatencyTable:
+    def load(cls, path: str | Path, space: SearchSpace) -> LatencyTable:
         """Read a table of ``space``.
 
         Raises:
             FormatError: If the file is damaged or a key is missing or wrong.
             RunError: If the table is of another space.
         """
-        body = TABLE_SCHEMA.read(path)
+        body = TABLE_SCHEMA.read(Path(path))
         if body["space"] != space.short_hash:
             raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
         values = {field.name: body[field.name] for field in fields(TableData)}

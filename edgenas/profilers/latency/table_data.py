@@ -7,34 +7,33 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Interval, MinLen
 
 from edgenas.costs import Genes, Vector
-from edgenas.devices.answers import Amount, Number
 from edgenas.errors import FormatError
-from edgenas.files import parse_dataclass
+from edgenas.files import Amount, Milliseconds, Number, ShortText, parse_dataclass
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_process_from_dict, part_process_to_dict
 from edgenas.profilers.latency.gaussian_process import PartProcess
 from edgenas.profilers.latency.holdout import HoldoutReport
-from edgenas.profilers.measure.protocol import Milliseconds
 from edgenas.space import SearchSpace
 
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 _Latency = Annotated[float, Interval(ge=1e-9, le=1e15)]
 _Weight = Annotated[float, Interval(ge=1e-15, le=1)]
 _PartCostData = float | list[float | None]
+_LARGEST_MS = 1e15
 
 
 @dataclass(frozen=True)
 class TableData:
     """The keys of a table's file; ``memory``, ``curve`` and ``posterior`` are parsed apart from it."""
 
-    inputs_digest: str
-    target: str
-    source: str
+    inputs_digest: ShortText
+    target: ShortText
+    source: ShortText
     holdout: HoldoutReport | None
-    overhead_ms: Annotated[float, Ge(0)]
+    overhead_ms: Amount
     parts_ms: dict[str, _PartCostData | None]
     memory: dict[str, Any]
     curve: dict[str, Any] | None
@@ -63,7 +62,7 @@ def costs_from_dict(space: SearchSpace, parts: Mapping[str, _PartCostData | None
 
 def _is_cost(value: _PartCostData | None) -> bool:
     numbers = [cost for cost in (value if isinstance(value, list) else [value]) if cost is not None]
-    return bool(numbers) and min(numbers) >= 0
+    return bool(numbers) and min(numbers) >= 0 and max(numbers) <= _LARGEST_MS
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgenas.errors import MeasurementError
-from edgenas.files import Schema, parse_dataclass
+from edgenas.files import Amount, Count, Number, Schema, ShortText, parse_dataclass
 from edgenas.profilers.measure.statistics import median_with_interval, percentile
 from edgenas.profilers.measure.validity import Validity
 from edgenas.units import format_ms, format_ms_interval
@@ -18,6 +19,8 @@ from edgenas.units import format_ms, format_ms_interval
 # Facts that identify a device; its kernel or interpreter may be updated between two measurements.
 _IDENTIFYING_FACTS = ("synthetic", "model", "cpu", "arch", "cores", "usable_cores")
 MAX_PROBE_DEVIATION = 0.1
+_NUMERIC_CONDITIONS = ("_khz", "_c", "_count", "_flags", "_share", "_deviation")  # ends of their names
+_TEXT_CONDITIONS = ("governor", "power_mode")
 
 
 @dataclass(frozen=True)
@@ -65,28 +68,28 @@ class Measurement:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    model_sha256: str
+    model_sha256: ShortText
     target: Mapping[str, Any]
     samples_ms: tuple[float, ...]
-    peak_bytes: int | None
-    load_ms: float
-    device_s: float
+    peak_bytes: Count | None
+    load_ms: Amount
+    device_s: Amount
     facts: Mapping[str, Any]
-    versions: Mapping[str, str]
+    versions: Mapping[ShortText, ShortText]
     conditions_before: Mapping[str, Any]
     conditions_after: Mapping[str, Any]
     validity: Validity
     synthetic: bool
     settings: Mapping[str, Any]
-    interrupted: tuple[int, ...] = ()
+    interrupted: tuple[Count, ...] = ()
     probe_ms: tuple[float, ...] = ()
-    round: int = 0
-    taken_s: float = 0.0
-    running_s: float = 0.0
-    placement: Mapping[str, int] | None = None
-    energy_mj: float | None = None
-    energy_rail: str | None = None
-    memory_reason: str | None = None
+    round: Count = 0
+    taken_s: Amount = 0.0
+    running_s: Amount = 0.0
+    placement: Mapping[ShortText, Count] | None = None
+    energy_mj: Number | None = None
+    energy_rail: ShortText | None = None
+    memory_reason: ShortText | None = None
     unit: Literal["ms"] = "ms"
 
     def __post_init__(self) -> None:
@@ -99,6 +102,11 @@ class Measurement:
             raise MeasurementError(
                 "a measurement must have a speed probe time above 0 ms for each sample, or none; measure again"
             )
+        for name, value in (*self.conditions_before.items(), *self.conditions_after.items()):
+            if value is not None and name.endswith(_NUMERIC_CONDITIONS) and not _is_number(value):
+                raise MeasurementError(f"condition {name} must be a number, but got {value!r}; measure again")
+            if value is not None and name in _TEXT_CONDITIONS and not isinstance(value, str):
+                raise MeasurementError(f"condition {name} must be text, but got {value!r}; measure again")
 
     @property
     def is_rejected(self) -> bool:
@@ -171,6 +179,10 @@ class Measurement:
         made_up = "synthetic, " if self.synthetic else ""
         median = format_median_with_interval(self.median_ms, self.interval_ms)
         return f"Measurement({median}, {len(self.samples_ms)} runs, {made_up}{self.validity.status})"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def format_median_with_interval(median_ms: float, interval_ms: tuple[float, float] | None) -> str:

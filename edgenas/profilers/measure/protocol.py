@@ -14,23 +14,13 @@ from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
-from edgenas.devices.answers import (
-    FIRST_PROBLEM_ONLY,
-    MAX_ENTRIES,
-    STRICT,
-    Amount,
-    Count,
-    Fraction,
-    Number,
-    ShortText,
-    Texts,
-    read_answer,
-)
+from edgenas.devices.answers import FIRST_PROBLEM_ONLY, MAX_ENTRIES, STRICT, Texts, read_answer
 from edgenas.devices.output import last_line
 from edgenas.errors import DeviceError, ModelError, UsageError, one_line
-from edgenas.files import read_bytes, sha256_hex
+from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText, read_bytes, sha256_hex
 from edgenas.profilers.measure.settings import MAX_RUNS
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
+from edgenas.shell import format_command
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
@@ -45,8 +35,6 @@ _FAILURES = {
 }
 
 LOCK_SECONDS = 600.0  # to wait for another edgenas that measures on the device
-# A clock counts nanoseconds; no run takes longer than its process may.
-Milliseconds = Annotated[float, Interval(ge=1e-6, le=1e9)]
 Times = Annotated[tuple[Milliseconds, ...], FIRST_PROBLEM_ONLY, MaxLen(MAX_RUNS)]
 
 
@@ -291,4 +279,4 @@ def _install_remedy(target: Target, python: str, *, upgrade: bool = False) -> st
     pip = f"{python} -m pip install {'-U ' if upgrade else ''}{package}"
     if target.profile.connection.kind == "local":
         return f"install it: {pip}"
-    return f"install it there (edgenas device setup {target.profile.cli_name}, or {pip})"
+    return f"install it there ({format_command('device', 'setup')} {target.profile.cli_name}, or {pip})"

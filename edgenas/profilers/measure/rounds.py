@@ -51,14 +51,14 @@ class MeasuringRounds:
 
     def __init__(
         self,
-        models: Sequence[Path],
+        models: Sequence[str | Path],
         target: Target,
         settings: MeasureSettings | None = None,
         *,
         recorded: Sequence[Sequence[Measurement]] = (),
         on_process: Callable[[int, Measurement], None] = lambda number, measurement: None,
     ) -> None:
-        self.files = read_model_files(models, target)
+        self.files = read_model_files([Path(model) for model in models], target)
         self.settings = settings or MeasureSettings()
         self._taken = [[each for each in earlier if not each.is_rejected] for earlier in recorded]
         self._taken = self._taken or [[] for _ in self.files]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import io
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy as np
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
 from edgenas.errors import ModelError
+from edgenas.files import write_bytes
+from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.outputs import Array, read_outputs
@@ -97,7 +99,7 @@ class MeasuringSession:
                     rounds.add(turn, outcome)
 
     def iter_measurements(
-        self, models: Sequence[Path], settings: MeasureSettings | None = None
+        self, models: Sequence[str | Path], settings: MeasureSettings | None = None
     ) -> Generator[Measurement | ModelError, None, None]:
         """Measure model files in order, each in one process, and yield each result as soon as it is there.
 
@@ -111,7 +113,9 @@ class MeasuringSession:
             UsageError: A file cannot be read or the target's runtime does not run it; nothing was run.
             DeviceError: As ``measure``, after every earlier result has been yielded.
         """
-        return self._iter_outcomes(read_model_files(models, self._target), settings or MeasureSettings())
+        return self._iter_outcomes(
+            read_model_files([Path(model) for model in models], self._target), settings or MeasureSettings()
+        )
 
     def _iter_outcomes(
         self, models: Sequence[ModelFile], settings: MeasureSettings
@@ -139,7 +143,7 @@ class MeasuringSession:
                     assert isinstance(answer, Result)
                     yield self._make_measurement(model, answer, hello, settings)
 
-    def compute_outputs(self, model: Path, inputs: Sequence[Array]) -> list[Array]:
+    def compute_outputs(self, model: str | Path, inputs: Sequence[Array]) -> list[Array]:
         """Run a model once and return its outputs.
 
         Args:
@@ -156,9 +160,11 @@ class MeasuringSession:
         """
         (file,) = read_model_files([Path(model)], self._target)
         device = self._open()
-        with tempfile.TemporaryDirectory(prefix="edgenas-") as folder:
-            local_inputs, local_outputs = Path(folder, _INPUTS), Path(folder, _OUTPUTS)
-            np.savez(local_inputs, *inputs)
+        with WorkFolder() as folder:
+            local_inputs, local_outputs = folder / _INPUTS, folder / _OUTPUTS
+            packed = io.BytesIO()
+            np.savez(packed, *inputs)
+            write_bytes(local_inputs, packed.getvalue())
             path = device.push(file.path, file.remote_name, file.sha256)
             remote_inputs = device.push(local_inputs, _INPUTS)
             remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS

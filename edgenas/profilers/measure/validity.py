@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from edgenas.files import ShortText
 from edgenas.runtimes import all_runtimes
 
 # The facts without which nobody can say that the device ran at full, steady speed.
@@ -31,7 +32,7 @@ class Validity:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     status: Literal["valid", "unverified", "rejected"]
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[ShortText, ...] = ()
 
     def __str__(self) -> str:
         return self.status + (f" ({'; '.join(self.reasons)})" if self.reasons else "")

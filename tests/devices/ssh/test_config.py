@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 from pathlib import Path
@@ -44,6 +45,7 @@ def resolved(config: Path, text: str, **connection: Any) -> Endpoint:
         ({"host": "a b"}, "connection.host must be"),
         ({"host": ""}, "connection.host must be"),
         ({"host": "board", "user": "-x"}, "connection.user must be"),
+        ({"host": "board", "user": "x\\"}, "connection.user must be"),
         ({"host": "board", "port": 0}, "connection.port must be from 1 to 65535, but got 0"),
         ({"host": "board", "port": 65536}, "connection.port must be"),
         ({"host": "board", "jump": "a,,b"}, "connection.jump must be user@host:port"),
@@ -83,7 +85,7 @@ def test_the_profile_goes_before_the_configuration(config: Path) -> None:
     endpoint = resolved(config, text, host="board", user="root", port=22, known_hosts="~/known", identity_file="~/key")
     assert (endpoint.host, endpoint.port, endpoint.user) == ("10.0.0.6", 22, "root")
     assert endpoint.known_hosts == (Path("~/known").expanduser(),)
-    assert endpoint.identity_files[0] == Path("~/key").expanduser()
+    assert endpoint.identity_file == Path("~/key").expanduser()
 
 
 def test_paths_with_blanks_stay_whole(config: Path) -> None:
@@ -100,11 +102,43 @@ def test_without_an_own_file_none_is_recorded_in(config: Path) -> None:
     assert endpoint.known_hosts == (Path("/dev/null"), Path("/etc/known"))
 
 
-def test_tokens_of_a_key_file_are_replaced(config: Path) -> None:
-    """%d, %h, %r, %u and %% mean what they mean to ssh."""
-    text = "Host board\n HostName 10.0.0.5\n User pi\n IdentityFile %d/.ssh/%r@%h-%u-%%\n"
-    (key,) = resolved(config, text, host="board").identity_files
-    assert key == Path.home() / ".ssh" / f"pi@10.0.0.5-{getpass.getuser()}-%"
+def test_tokens_and_variables_are_replaced(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of keys, certificates and host keys, and the agent, take all tokens of ssh_config(5) and variables."""
+    monkeypatch.setenv("LAB", "my lab")
+    host = "Host board\n HostName 10.0.0.5\n Port 2222\n User pi\n HostKeyAlias lab-board\n"
+    text = '"%d/.ssh/${LAB} %r@%h:%p-%n-%k-%u-%i-%%"'
+    files = f" IdentityFile {text}\n CertificateFile {text}\n UserKnownHostsFile {text}\n IdentityAgent {text}\n"
+    endpoint = resolved(config, host + files, host="board")
+    user = f"{getpass.getuser()}-{os.getuid()}"
+    path = Path.home() / ".ssh" / f"my lab pi@10.0.0.5:2222-board-lab-board-{user}-%"
+    assert endpoint.identity_files == endpoint.certificate_files == (path,)
+    assert (endpoint.known_hosts[0], endpoint.agent) == (path, str(path))
+
+
+def test_an_unset_variable_is_named(config: Path) -> None:
+    """A path with a variable that is not set is refused in ssh's own words."""
+    with pytest.raises(DeviceError, match=r"ssh refuses its configuration \(.*NO_SUCH_VARIABLE"):
+        resolved(config, "IdentityFile ~/${NO_SUCH_VARIABLE}\n", host="board")
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [("none", None), ("SSH_AUTH_SOCK", "/run/agent"), ("$LAB_AGENT", "/run/lab"), ("/run/x", "/run/x"), ("run", "run")],
+)
+def test_the_agent_is_a_path_or_a_variable(
+    config: Path, agent: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IdentityAgent names a socket, or the variable that does, or that there is none."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    monkeypatch.setenv("LAB_AGENT", "/run/lab")
+    assert resolved(config, f"IdentityAgent {agent}\n", host="board").agent == expected
+
+
+def test_the_home_folder_is_that_of_the_account(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As to ssh, ~ is the account's home folder, not HOME."""
+    home = Path.home()
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert resolved(config, "IdentityFile ~/key\n", host="board").identity_files == (home / "key",)
 
 
 def test_the_home_of_nobody_is_refused(config: Path) -> None:
@@ -137,10 +171,30 @@ def test_proxyjump_of_the_configuration_is_followed(config: Path) -> None:
     assert (endpoint.jump_host.user, endpoint.jump_host.host) == ("me", "gate")
 
 
-def test_a_proxycommand_is_refused(config: Path) -> None:
-    """A ProxyCommand is refused, naming the alternative."""
-    with pytest.raises(DeviceError, match="ProxyCommand is not supported; use ProxyJump"):
-        resolved(config, "Host board\n ProxyCommand nc %h %p\n", host="board")
+def test_tokens_of_proxyjump_are_replaced(config: Path) -> None:
+    """The jump host may be named after the device."""
+    endpoint = resolved(config, "Host board\n HostName 10.0.0.5\n User pi\n ProxyJump %r@gate-%n\n", host="board")
+    assert endpoint.jump_host is not None
+    assert (endpoint.jump_host.user, endpoint.jump_host.host) == ("pi", "gate-board")
+
+
+def test_tokens_of_a_proxycommand_are_replaced(config: Path) -> None:
+    """%%, %h, %k, %n, %p and %r are replaced; variables are left to the shell."""
+    text = "Host board\n HostName 10.0.0.5\n User pi\n HostKeyAlias lab\n ProxyCommand go %h %k %n %p %r %% ${X}\n"
+    endpoint = resolved(config, text, host="board")
+    assert endpoint.proxy_command == "go 10.0.0.5 lab board 22 pi % ${X}"
+
+
+def test_an_unknown_token_is_named(config: Path) -> None:
+    """A token that a ProxyCommand does not take is refused, as by ssh."""
+    with pytest.raises(DeviceError, match=r"ProxyCommand has the token %d, but takes .*%h.*; correct ~/.ssh/config"):
+        resolved(config, "ProxyCommand go %d\n", host="board")
+
+
+@pytest.mark.parametrize("jump", ["gate", "none"])
+def test_a_jump_host_goes_before_a_proxycommand(config: Path, jump: str) -> None:
+    """As with ssh -J, the profile's jump takes the place of a ProxyCommand."""
+    assert resolved(config, "ProxyCommand go\n", host="board", jump=jump).proxy_command is None
 
 
 def test_a_broken_configuration_is_named(config: Path) -> None:

@@ -192,7 +192,7 @@ def test_an_agents_key_saves_the_passphrase(
 @pytest.fixture
 def stuck_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An agent that takes requests and never answers, which is not waited for long."""
-    monkeypatch.setattr("edgenas.devices.ssh.login._AGENT_SECONDS", 0.5)
+    monkeypatch.setattr("edgenas.devices.ssh.agent._AGENT_SECONDS", 0.5)
     monkeypatch.delenv("EDGENAS_SSH_PASSPHRASE", raising=False)
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "stuck.sock"))
@@ -214,7 +214,7 @@ def test_an_agent_that_does_not_sign_is_named(
 ) -> None:
     """An agent that shows its keys and is then stuck, as one that waits for a person is, ends in time."""
     openssh("ssh-add", "-q", sshd.folder / "client_key")
-    monkeypatch.setattr("edgenas.devices.ssh.login._AGENT_SECONDS", 2.0)
+    monkeypatch.setattr("edgenas.devices.ssh.agent._AGENT_SECONDS", 2.0)
     config, front, done = tmp_path / "config", tmp_path / "front.sock", threading.Event()
     config.write_text(f"IdentityFile none\nIdentityAgent {front}\n")
 
@@ -266,6 +266,36 @@ def test_a_passphrase_is_asked_for_on_a_terminal_once(
     for _ in range(2):
         connect_device(sshd.profile(sshd.connection_data(identity_file=str(encrypted)))).close()
     assert asked == [f"passphrase of {encrypted}: "]
+
+
+def test_no_passphrase_is_asked_for_a_key_that_the_device_does_not_know(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is asked first whether a key would do, so that an encrypted one is not opened in vain."""
+    write_key_pair(tmp_path / "other", "open sesame")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: pytest.fail(prompt))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with refused(rf"refuses the login \(tried {tmp_path}/other\); check the user"):
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(tmp_path / "other"))))
+
+
+def test_a_key_that_others_may_read_is_named(sshd: Sshd, tmp_path: Path) -> None:
+    """As ssh does, a private key that others may read is ignored, which the message says with the remedy."""
+    key = tmp_path / "key"
+    key.write_bytes((sshd.folder / "client_key").read_bytes())
+    key.chmod(0o644)
+    with refused(f"{key} is open to others, so it is ignored, as by ssh: chmod 600 {key}"):
+        connect_device(sshd.profile(sshd.connection_data(identity_file=str(key))))
+
+
+def test_a_device_that_hangs_up_after_some_keys_says_so(sshd: Sshd, tmp_path: Path) -> None:
+    """A server lets a user try a few keys only, six by default; the message names those that it was offered."""
+    for number in range(7):
+        write_key_pair(tmp_path / f"key{number}")
+    (tmp_path / "config").write_text("".join(f"IdentityFile {tmp_path}/key{number}\n" for number in range(7)))
+    connection = sshd.connection_data(identity_file=None, config_file=str(tmp_path / "config"))
+    with refused(f"tried .*{tmp_path}/key5; the device hung up after these; name the right one with identity_file"):
+        connect_device(sshd.profile(connection))
 
 
 # -- in mid-run ----------------------------------------------------------------------

@@ -107,6 +107,44 @@ def test_a_key_is_known_or_why_not(tmp_path: Path, lines: list[str], state: str,
     assert (found.state, found.line, found.file, found.own_file) == (state, line, file, file)
 
 
+@pytest.mark.parametrize(
+    ("lines", "state", "line"),
+    [
+        ([f"board ssh-ed25519 {KEY}"], "known", 1),
+        ([f"|1|nonsense ssh-ed25519 {KEY}", f"b* ssh-ed25519 {KEY}"], "known", 2),
+        ([f"board ssh-ed25519 {OTHER}"], "unknown", None),
+        ([f"board ssh-ed25519 {KEY}", f"@revoked board ssh-ed25519 {KEY}"], "revoked", 2),
+        ([f"board ssh-ed25519 {KEY}", f"[board]:22022 ssh-ed25519 {OTHER}"], "changed", 2),
+        ([f"board ssh-ed25519 {KEY}", f"@revoked [board]:22022 ssh-ed25519 {KEY}"], "revoked", 2),
+        ([f"board ssh-ed25519 {KEY}", f"@revoked [board]:22022 ssh-ed25519 {OTHER}"], "known", 1),
+    ],
+)
+def test_a_line_without_the_port_counts_where_no_other_does(
+    tmp_path: Path, lines: list[str], state: str, line: int | None
+) -> None:
+    """A key is known by address alone, unless a line for the port decides; another key there is another machine's."""
+    file = write(tmp_path / "known", *lines)
+    found = look_up_host_key("[board]:22022", "ssh-ed25519", KEY, [file], "board")
+    assert (found.host, found.state, found.line) == ("[board]:22022", state, line)
+
+
+def test_a_key_on_a_revocation_list_is_refused(sshd: Sshd, tmp_path: Path, openssh: OpenSsh) -> None:
+    """A known key that RevokedHostKeys lists, as text or as ssh-keygen writes it, is refused with the file."""
+    revoked, config = tmp_path / "revoked", tmp_path / "config"
+    config.write_text(f"RevokedHostKeys {revoked}\n")
+    profile = sshd.profile(sshd.connection_data(config_file=str(config)))
+    key = sshd.folder / "host_key.pub"
+    revoked.write_bytes(key.read_bytes())
+    with pytest.raises(DeviceError, match=f"which {revoked}, revokes; give the device a new host key"):
+        connect_device(profile)
+    openssh("ssh-keygen", "-q", "-k", "-f", revoked, key)
+    with pytest.raises(DeviceError, match=f"which {revoked}, revokes"):
+        connect_device(profile)
+    revoked.unlink()
+    with pytest.raises(DeviceError, match=f"{revoked}: cannot be read .No such file .*; correct RevokedHostKeys"):
+        connect_device(profile)
+
+
 def test_a_revoked_key_is_never_recorded(tmp_path: Path) -> None:
     """Neither connecting nor recording goes past a line that revokes a key; both name it."""
     file = write(tmp_path / "known", f"@revoked board ssh-ed25519 {KEY}")

@@ -158,9 +158,7 @@ def _with_ranks(table: LatencyTable, tau: float | None, pairs: int) -> HoldoutRe
 def test_a_table_that_hardly_tells_subnets_apart_is_too_coarse(table: LatencyTable) -> None:
     """Tau of 0.4 means that 7 of 10 pairs are in order; the listing says so, with what to do."""
     coarse = _with_ranks(table, 0.4, 10)
-    assert coarse.coarseness == (
-        "of two subnets of equal resolution, it names the faster one in 70% of 10 pairs: profile with more --minutes"
-    )
+    assert coarse.coarseness == ("orders 70% of 10 pairs at equal resolution: profile with more --minutes")
     (line,) = (line for line in str(coarse).splitlines() if line.startswith("TOO COARSE"))
     assert line.endswith(coarse.coarseness)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_published_files_are_written_back_byte_for_byte(data_folder: Path, tmp_p
     assert [(tmp_path / name).read_bytes() for name in names] == [(source / name).read_bytes() for name in names]
 
 
+def test_names_of_files_mean_nothing(folder: Path) -> None:
+    """The resolution of a table is that of its stem, whatever its file is called."""
+    (folder / "31_lookup_table.yaml").rename(folder / "Phone (new).YML")
+    (folder / "32_lookup_table.yaml").rename(folder / "31_lookup_table.yaml")
+    assert PublishedTables.load(folder) == _tables()
+
+
+def test_a_single_file_is_a_table(folder: Path) -> None:
+    """The path of a file, whatever its ending, gives the table of its resolution alone."""
+    path = (folder / "32_lookup_table.yaml").rename(folder / "phone.txt")
+    assert PublishedTables.load(path).tables == {32: _tables().tables[32]}
+
+
+@pytest.mark.parametrize("indent", [None, 1, "\t"])
+def test_tables_as_json(tmp_path: Path, indent: Any) -> None:
+    """JSON is read as well, indented or not, numbers with an exponent included."""
+    entries = {key: {"count": 5, "mean": 1e-05, "std": 2e-06} for key in _tables().tables[31]}
+    (tmp_path / "phone.json").write_text(json.dumps(entries, indent=indent))
+    loaded = PublishedTables.load(tmp_path)
+    assert loaded.tables == {31: dict.fromkeys(entries, Entry(5, 1e-05, 2e-06))}
+
+
+def test_a_variance_gives_the_deviation(tmp_path: Path) -> None:
+    """An entry with a variance of 0.09 ms^2 has a standard deviation of 0.3 ms."""
+    (tmp_path / "phone.yaml").write_text("Conv-input:64x64x3-output:32x32x8: {count: 5, mean: 1.0, var: 0.09}\n")
+    (entry,) = PublishedTables.load(tmp_path).tables[64].values()
+    assert entry.std_ms == pytest.approx(0.3, rel=1e-15)
+
+
 # -- what is refused --------------------------------------------------------------------
 
 
@@ -130,7 +160,7 @@ def test_an_impossible_count_or_deviation_is_refused(field: str, value: float) -
     name = field if field == "count" else f"{field}_ms"
     changes: Any = {name: value}
     wrong = replace(_tables().tables[31][key], **changes)
-    with pytest.raises(FormatError, match=rf"31_lookup_table.yaml: .* 1 entries are not: {key}"):
+    with pytest.raises(FormatError, match=rf"table of 31 pixels: .* 1 entries are not: {key}"):
         _with(_tables(), 31, {key: wrong})
 
 
@@ -145,10 +175,12 @@ def test_an_impossible_count_or_deviation_is_refused(field: str, value: float) -
         "{count: 5, mean: fast, std: 0.1}",
         "{count: 5, mean: 1.0, std: null}",
         "[5, 1.0, 0.1]",
+        "{count: 5, mean: 1.0, var: 0.1, std: 0.1}",
+        "{count: 5, mean: 1.0, var: wide}",
     ],
 )
 def test_a_malformed_entry_is_refused_with_its_key(tmp_path: Path, entry: str) -> None:
-    """An entry that is not count, mean and std as numbers is refused, naming the file and the key."""
+    """An entry that is not count, mean and either std or var as numbers is refused, naming the file and the key."""
     path = tmp_path / "64_lookup_table.yaml"
     path.write_text(f"Conv-input:64x64x3-output:32x32x8: {entry}\n")
     with pytest.raises(FormatError, match=r"64_lookup_table.yaml: .* 1 have not: Conv-input:64x64x3-output:32x32x8"):
@@ -188,6 +220,16 @@ def test_any_damage_is_harmless(tmp_path_factory: pytest.TempPathFactory, at: fl
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("value", ["-0.1", ".nan", ".inf"])
+def test_an_impossible_variance_is_refused(tmp_path: Path, value: str) -> None:
+    """A variance that is negative or not finite is refused with its key."""
+    (tmp_path / "a.yaml").write_text(f"Conv-input:64x64x3-output:32x32x8: {{count: 5, mean: 1.0, var: {value}}}\n")
+    with pytest.raises(
+        FormatError, match=r"std \(or var\) 0 or more, and all finite, but 1 entries are not: Conv-input"
+    ):
+        PublishedTables.load(tmp_path)
+
+
 def test_an_unknown_key_is_refused(folder: Path) -> None:
     """A key that is no published table's is named."""
     path = folder / "31_lookup_table.yaml"
@@ -196,13 +238,39 @@ def test_an_unknown_key_is_refused(folder: Path) -> None:
         PublishedTables.load(folder)
 
 
-def test_a_file_without_a_resolution_is_refused(folder: Path) -> None:
-    """The resolution comes from a file's name; one without is refused, and so is a folder without tables."""
-    with pytest.raises(UsageError, match="has no latency tables; they are called 224_lookup_table"):
-        PublishedTables.load(folder.parent)
-    (folder / "31_lookup_table.yaml").rename(folder / "small_lookup_table.yaml")
-    with pytest.raises(FormatError, match=r"small_lookup_table\.yaml: its name must begin with the resolution"):
+@pytest.mark.parametrize(
+    ("stems", "found"),
+    [
+        ((), "but there is none"),
+        (("31x31x3", "32x32x3"), "but these begin Conv-input:31x31x, Conv-input:32x32x;"),
+        (("31x32x3",), "its stem reads 31x32"),
+    ],
+)
+def test_a_table_without_one_resolution_is_refused(tmp_path: Path, stems: tuple[str, ...], found: str) -> None:
+    """A table whose stem is missing, not square, or of two resolutions is refused, naming the file."""
+    entry = "{count: 1, mean: 1.0, std: 0.0}"
+    keys = ("Conv_1-input:1x1x8-output:1x1x8", *(f"Conv-input:{stem}-output:16x16x8" for stem in stems))
+    (tmp_path / "small.yaml").write_text("".join(f"{key}: {entry}\n" for key in keys))
+    with pytest.raises(FormatError) as refused:
+        PublishedTables.load(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'small.yaml'}: must ")
+    assert found in str(refused.value)
+
+
+def test_two_tables_of_one_resolution_are_refused(folder: Path) -> None:
+    """Nothing tells which of two tables of a resolution counts: both are named."""
+    first, again = folder / "31_lookup_table.yaml", folder / "again.yml"
+    again.write_bytes(first.read_bytes())
+    with pytest.raises(FormatError, match=f"{again}: is of 31 pixels, as is {first}; move one away"):
         PublishedTables.load(folder)
+
+
+def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    """Other files and hidden ones are no tables; the message has the endings of those that are."""
+    (tmp_path / "README.md").write_text("words")
+    (tmp_path / "._31.yaml").write_bytes(b"\x00")
+    with pytest.raises(UsageError, match=r"has no latency tables \(files \.yaml, \.yml, \.json\)"):
+        PublishedTables.load(tmp_path)
 
 
 def test_missing_entries_are_listed() -> None:
@@ -219,7 +287,7 @@ def test_missing_entries_are_listed() -> None:
 def test_tables_of_another_width_are_refused() -> None:
     """Hundreds of missing keys are counted, and the message says that the width decides."""
     wider = replace(_SPACE, width=2.0)
-    with pytest.raises(FormatError, match=r"miss \d+ entries .*; give the width that they were made for"):
+    with pytest.raises(FormatError, match=r"miss \d+ entries .*; give the width and the choices that they"):
         _tables().to_latency_table(wider, "t")
 
 
@@ -417,6 +485,7 @@ def test_other_text_is_no_key(text: str) -> None:
         "Conv_3-input:1x1x8-output:1x1x8",
         "Conv-input:8x8-output:8x8x8",
         "Conv-input:0x8x3-output:4x4x8",
+        "Conv-input:8888888888x8x3-output:4x4x8",
         "Logits-input:1x1x8-output:1x1x10",
         "expanded_conv-input:8x8x8-output:8x8x8-expand:24-kernel:3-stride:1-idskip:2",
         "expanded_conv-input:8x8x8-output:8x8x8-expand:24-kernel:3-stride:1-idskip:1-se:1",
@@ -488,3 +557,87 @@ def test_a_million_architectures_take_seconds(note10: PublishedTables, note10_sp
     for cost in (note10_space.params, note10_space.macs, table.latency_ms):
         assert cost(genes).shape == (1_000_000,)
     assert time.process_time() - began < 20
+
+
+# -- the Pixel 1, as published ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pixel_file(data_folder: Path) -> Path:
+    """The ProxylessNAS authors' table of a Pixel 1."""
+    return data_folder / "ofa" / "proxyless_pixel" / "pixel_trim.yaml"
+
+
+_PIXEL_SPACE = ProxylessNAS(resolutions=(224,), expand_ratios=(3, 6))
+_PIXEL_ENDS = [
+    "Conv-input:224x224x3-output:112x112x32",
+    "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0",
+    "Conv_1-input:7x7x320-output:7x7x1280",
+    "Logits-input:7x7x1280-output:1000",
+]
+_PIXEL_CASES = {
+    "two blocks a stage, kernel 3, expand 3": (
+        {"ks": [3] * 21, "e": [3] * 21, "d": [2, 2, 2, 2, 2, 1]},
+        [
+            "112x112x16-output:56x56x24-expand:3-kernel:3-stride:2-idskip:0",
+            "56x56x24-output:56x56x24-expand:3-kernel:3-stride:1-idskip:1",
+            "56x56x24-output:28x28x40-expand:3-kernel:3-stride:2-idskip:0",
+            "28x28x40-output:28x28x40-expand:3-kernel:3-stride:1-idskip:1",
+            "28x28x40-output:14x14x80-expand:3-kernel:3-stride:2-idskip:0",
+            "14x14x80-output:14x14x80-expand:3-kernel:3-stride:1-idskip:1",
+            "14x14x80-output:14x14x96-expand:3-kernel:3-stride:1-idskip:0",
+            "14x14x96-output:14x14x96-expand:3-kernel:3-stride:1-idskip:1",
+            "14x14x96-output:7x7x192-expand:3-kernel:3-stride:2-idskip:0",
+            "7x7x192-output:7x7x192-expand:3-kernel:3-stride:1-idskip:1",
+            "7x7x192-output:7x7x320-expand:3-kernel:3-stride:1-idskip:0",
+        ],
+    ),
+    "other depths, kernels and ratios": (
+        {
+            "ks": [5, 7, 0, 0, 3, 5, 7, 0, 7, 7, 7, 7, 3, 3, 0, 0, 5, 5, 3, 0, 7],
+            "e": [6, 3, 0, 0, 3, 3, 6, 0, 6, 6, 6, 3, 3, 6, 0, 0, 6, 6, 3, 0, 6],
+            "d": [2, 3, 4, 2, 3, 1],
+        },
+        [
+            "112x112x16-output:56x56x24-expand:6-kernel:5-stride:2-idskip:0",
+            "56x56x24-output:56x56x24-expand:3-kernel:7-stride:1-idskip:1",
+            "56x56x24-output:28x28x40-expand:3-kernel:3-stride:2-idskip:0",
+            "28x28x40-output:28x28x40-expand:3-kernel:5-stride:1-idskip:1",
+            "28x28x40-output:28x28x40-expand:6-kernel:7-stride:1-idskip:1",
+            "28x28x40-output:14x14x80-expand:6-kernel:7-stride:2-idskip:0",
+            "14x14x80-output:14x14x80-expand:6-kernel:7-stride:1-idskip:1",
+            "14x14x80-output:14x14x80-expand:6-kernel:7-stride:1-idskip:1",
+            "14x14x80-output:14x14x80-expand:3-kernel:7-stride:1-idskip:1",
+            "14x14x80-output:14x14x96-expand:3-kernel:3-stride:1-idskip:0",
+            "14x14x96-output:14x14x96-expand:6-kernel:3-stride:1-idskip:1",
+            "14x14x96-output:7x7x192-expand:6-kernel:5-stride:2-idskip:0",
+            "7x7x192-output:7x7x192-expand:6-kernel:5-stride:1-idskip:1",
+            "7x7x192-output:7x7x192-expand:3-kernel:3-stride:1-idskip:1",
+            "7x7x192-output:7x7x320-expand:6-kernel:7-stride:1-idskip:0",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("lists", "blocks"), _PIXEL_CASES.values(), ids=list(_PIXEL_CASES))
+def test_subnets_on_the_pixel_by_hand(pixel_file: Path, lists: dict[str, Any], blocks: list[str]) -> None:
+    """A subnet takes the sum of its entries in the authors' file."""
+    document = yaml.safe_load(pixel_file.read_text())
+    keys = [*_PIXEL_ENDS, *(f"expanded_conv-input:{block}" for block in blocks)]
+    expected = sum(document[key]["mean"] for key in keys)
+    table = PublishedTables.load(pixel_file).to_latency_table(_PIXEL_SPACE, "pixel")
+    genes = _PIXEL_SPACE.encode([_PIXEL_SPACE.from_ofa(lists)])
+    np.testing.assert_allclose(table.latency_ms(genes), [expected], rtol=1e-12)
+
+
+def test_the_pixel_has_no_ratio_of_four(pixel_file: Path) -> None:
+    """The published choices need entries that the file lacks: the message says to name the file's own."""
+    with pytest.raises(FormatError, match=r"miss 33 entries .*expand:4-.* give the width and the choices .*--choices"):
+        PublishedTables.load(pixel_file).to_latency_table(ProxylessNAS(resolutions=(224,)), "pixel")
+
+
+def test_noisy_entries_of_the_pixel(pixel_file: Path) -> None:
+    """The classifier's variance of 0.150 ms^2 is a deviation of 41% of its mean of 0.935 ms; nine others exceed 10%."""
+    noisy = {key: variation for _, key, variation in PublishedTables.load(pixel_file).noisy_entries()}
+    assert len(noisy) == 10
+    assert noisy["Logits-input:7x7x1280-output:1000"] == pytest.approx(0.414, abs=0.001)

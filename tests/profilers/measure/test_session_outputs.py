@@ -157,8 +157,8 @@ def spoiled() -> Callable[[bytes], Device]:
 
     def make(content: bytes) -> Device:
         class Spoiled(FakeDevice):
-            def pull(self, remote: str, local: Path) -> None:
-                local.write_bytes(content)
+            def pull(self, remote: str, local: str | Path) -> None:
+                Path(local).write_bytes(content)
 
         return Spoiled(lambda _: Reply(lines(HELLO, STORED, {"kind": "end", "count": 1})))
 

@@ -1,5 +1,0 @@
-"""``python -m edgenas.cli``."""
-
-from edgenas.cli import main
-
-main()
