@@ -37,7 +37,7 @@ SLOWEST = 10  # seconds that one document may take
 MEMORY = 1 << 30  # bytes by which all documents of a kind may raise the peak
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 2, 12, 10**9, 10**18, 2**63, -1.0, 0.0, 0.5, 1.5, 5.0, 1e-300, 1e15, 1e300, -1e300,
-    "", "x", "１２", "1e5", "a\x1b[31mred", "two\nlines", "\x00", "\u202e", "\ud800", "é" * 3, "y" * 200_000, "../../x",
+    "", "x", "\uff11\uff12", "1e5", "a\x1b[31mred", "two\nlines", "\x00", "\u202e", "\ud800", "é" * 3, "y" * 200_000, "../../x",
     [], {}, [None], [[]], {"": {}}, [1e300] * 50, list(range(1000)), {"a\x1b[2J": 1}, {"k" * 100_000: 1},
 ]  # fmt: skip
 
@@ -138,7 +138,8 @@ def check(read: Callable[[], object]) -> None:
         read()
     except EdgeNASError as error:
         text = str(error)
-        assert text.isprintable() and len(text) < 1500, repr(text)[:2000]
+        assert text.isprintable(), repr(text)[:2000]
+        assert len(text) < 1500, text[:2000]
     finally:
         signal.alarm(0)
 
@@ -162,7 +163,7 @@ def test_a_changed_document_is_read_or_refused(case: Case, kind: str) -> None:
     """Any change of a signed document leaves it readable or gives one line; no traceback, no hang, no control code."""
     path, schema, read = case.documents()[kind]
     original = path.read_bytes()
-    body = {key: value for key, value in parse_json(original, kind).items() if key not in ("format", "version", "sha256")}
+    body = schema.read(path)
     try:
         read()
         fuzz(1, lambda random: _write(path, signed(schema, mutate(body, random))), read)

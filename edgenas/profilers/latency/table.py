@@ -298,7 +298,9 @@ class LatencyTable:
         """
         body = TABLE_SCHEMA.read(path)
         if body["space"] != space.short_hash:
-            raise RunError(f"{path}: is of space {reprlib.repr(body['space'])}, not of {space.short_hash}; profile again")
+            raise RunError(
+                f"{path}: is of space {reprlib.repr(body['space'])}, not of {space.short_hash}; profile again"
+            )
         values = {field.name: body[field.name] for field in fields(TableData)}
         try:
             return cls._from_data(parse_dataclass(TableData, values, "table"), space)
