@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -297,7 +298,9 @@ class LatencyTable:
         """
         body = TABLE_SCHEMA.read(Path(path))
         if body["space"] != space.short_hash:
-            raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
+            raise RunError(
+                f"{path}: is of space {reprlib.repr(body['space'])}, not of {space.short_hash}; profile again"
+            )
         values = {field.name: body[field.name] for field in fields(TableData)}
         try:
             return cls._from_data(parse_dataclass(TableData, values, "table"), space)
