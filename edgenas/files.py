@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -374,6 +374,13 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     except UsageError as error:
         raise type(error)(f"{where}: {error}") from None
     return result
+
+
+def check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raise UsageError for the first key that is not known, with the nearest one."""
+    unknown = next((key for key in data if key not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{where}: unknown key {unknown!r}{format_suggestion(str(unknown), sorted(known))}")
 
 
 def _format_first_problem(cls: type[Any], error: Any) -> str:

@@ -86,7 +86,7 @@ def check_profile(
         for result in results:
             if result.remedy:
                 print(f"{result.name}: {result.remedy}")
-        measure = f"next: {format_command('measure', 'MODEL')} --device {target.profile.cli_name}"
+        measure = f"next: {format_command('measure', 'MODEL')} --device {target.cli_name}"
         print(measure if passed else "it cannot be measured on yet")
     if not passed:
         raise typer.Exit(1)

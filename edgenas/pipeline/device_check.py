@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgenas.devices import Deadline, Device, Target, connect_device
+from edgenas.devices.profile import check_cores
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError
 from edgenas.export import build_onnx, random_weights
 from edgenas.profilers import MeasureSettings
@@ -180,6 +181,8 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         folder = _run_json_program(device, _WORK_FOLDER)
     yield _work_folder_result(folder)
     yield _clock_result(folder["time"] - time.time())
+    with _step("threads"):
+        check_cores(target.profile.name, target.threads, device.facts()["cores"])
     with contextlib.ExitStack() as stack:
         with _step("lock"):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
