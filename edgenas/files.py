@@ -16,7 +16,7 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -528,6 +528,13 @@ def _shorten(text: str) -> str:
     """Return a message; of a very long one, which quotes a hostile value, the beginning and the end."""
     half = _LONGEST_MESSAGE // 2
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
+
+def check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raise UsageError for the first key that is not known, with the nearest one."""
+    unknown = next((key for key in data if key not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{where}: unknown key {unknown!r}{format_suggestion(str(unknown), sorted(known))}")
 
 
 def _format_first_problem(cls: type[Any], error: Any) -> str:
