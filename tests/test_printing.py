@@ -16,7 +16,8 @@ from edgenas.errors import MAX_LINE_LENGTH, DeviceError, one_line, printable
 from edgenas.pipeline.progress import Progress
 
 PACKAGE = Path(__file__).parents[1] / "edgenas"
-PRINTING = {"cli/common.py", "pipeline/progress.py"}  # where lines are filtered
+# Where lines are filtered; __main__ prints one of its own words before anything is loaded.
+PRINTING = {"cli/common.py", "pipeline/progress.py", "__main__.py"}
 ELSEWHERE = {"on_device", "bundle"}  # on_device prints on devices; bundle holds the text of a script
 HOSTILE = "\x1b]0;title\x07\x1b[2J[/red][red]:warning:\r\n\u202egpj.onnx\x9b31m\udce9\u200b\0"
 

@@ -149,8 +149,8 @@ def open_unpacked_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator
         raise VerificationError(f"{path}: {error}; do not use it") from None
     except MemoryError:
         raise VerificationError(f"{path}: reading it takes more memory than there is; do not use it") from None
-    with WorkFolder() as work:
-        folder = work / "bundle"  # beside the work folder's own lock, which is no part of a bundle
+    with WorkFolder() as parent:
+        folder = parent / "bundle"  # apart from the lock of the work folder
         try:
             folder.mkdir()
             for name, data in files.items():

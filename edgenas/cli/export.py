@@ -118,12 +118,11 @@ def _print_bundles(done: Sequence[ExportedBundle], device: str | None) -> None:
     columns = ("file", "size", "test accuracy", "same class", "largest difference", "average")
     print_table(columns, [_bundle_cells(each) for each in done])
     card = done[0].card
+    print_lines("", f"compared with PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}")
     print_lines(
-        "",
-        f"compared with PyTorch on {card['agreement_with_pytorch']['on']}; batch norm {card['batch_norm']}",
         f"{card['params']:,} parameters, {card['macs']:,} MACs;"
         f" activations of the float32 graph, in file order,"
-        f" peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}",
+        f" peak at {format_bytes(card['activation_bytes'])}, at {card['activation_peak_at']}"
     )
     for each in done:
         if each.card["float_layers"]:

@@ -55,25 +55,25 @@ def command(
     if tables is not None:
         _check_options_absent(of_weights, "--tables")
         opened = _import_tables(run, tables, device, space, width, choices, predictor)
-        following = format_command("search", "--run", run, "--device", device)
+        following = [format_command("search", "--run", run, "--device", device)]
         if not opened.folder.released_predictor.exists():
-            following = format_command("profile", "--run", run, "--device", device, "--explain", "max") + (
-                "\nto search it, import it again with --predictor FILE (of mobilenet_v3 only),"
-                " or train and evaluate its supernet"
-            )
+            following = [
+                format_command("profile", "--run", run, "--device", device, "--explain", "max"),
+                "to search it, import it again with --predictor FILE (of mobilenet_v3 only),"
+                " or train and evaluate its supernet",
+            ]
     elif source is not None:
         _check_options_absent(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
-        following = format_command("profile", "--run", run, "--device", "localhost")
+        following = [format_command("profile", "--run", run, "--device", "localhost")]
     else:
         raise UsageError(f"import needs a FILE or --tables; see: {format_command('import', '--help')}")
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict()})
     else:
         found = opened.space
-        print_lines(
-            f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks", f"next: {following}"
-        )
+        made = f"{run}: {found.family} of {found.classes} classes, {found.size:.1e} networks"
+        print_lines(made, f"next: {following[0]}", *following[1:])
 
 
 def _check_options_absent(options: dict[str, Any], beside: str) -> None:

@@ -59,18 +59,17 @@ def read_note(venv: Path, checks: dict[str, str]) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     kinds = {"versions": dict, "providers": dict, "skipped": dict, "asked": list}
-    if not isinstance(note, dict) or set(note) != set(kinds):
+    if not isinstance(note, dict) or {key: type(value) for key, value in note.items()} != kinds:
         return None
-    if not all(isinstance(note[key], kind) for key, kind in kinds.items()):
+    texts = [
+        list(note["versions"].values()),
+        list(note["skipped"].values()),
+        *note["providers"].values(),
+        *note["asked"],
+    ]
+    if not all(isinstance(each, list) and all(isinstance(text, str) for text in each) for each in texts):
         return None
-    lists, texts = (
-        [*note["providers"].values(), *note["asked"]],
-        [*note["versions"].values(), *note["skipped"].values()],
-    )
-    if not all(isinstance(each, list) for each in lists):
-        return None
-    texts += [text for each in lists for text in each]
-    return note if all(isinstance(text, str) for text in texts) and set(note["versions"]) <= set(checks) else None
+    return note if set(note["versions"]) <= set(checks) else None
 
 
 def install_environment(request: dict[str, Any]) -> dict[str, Any]:

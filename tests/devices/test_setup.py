@@ -298,7 +298,7 @@ def test_a_32_bit_python_is_refused(device: Device, base: Path, monkeypatch: pyt
 
 PROBE: dict[str, Any] = {
     "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ["glibc", "2.36"],
-    "free_bytes": 10**10, "base": "/home/pi/.cache/edgenas", "works": False, "note": None,
+    "free_bytes": 10**10, "noexec": False, "base": "/home/pi/.cache/edgenas", "works": False, "note": None,
 }  # fmt: skip
 INSTALLED = {"versions": {"onnxruntime": "1.0"}, "providers": {}, "skipped": {}, "asked": []}
 

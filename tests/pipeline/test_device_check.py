@@ -24,7 +24,7 @@ PROFILE: dict[str, Any] = {
     "runtimes": {"onnxruntime": {}},
     "default": {"runtime": "onnxruntime"},
 }
-WORK_FOLDER = {"time": 1e9, "folder": "/work", "free_bytes": 10**10}
+WORK_FOLDER = {"time": 1e9, "folder": "/work", "free_bytes": 10**10, "noexec": False}
 Said = dict[str, Any]
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
+from edgenas.files import format_value
 from edgenas.profilers.measure.cpu_speed import speed_variation
 from edgenas.profilers.measure.measurement import Measurement, format_median_with_interval, incomparable_facts
 from edgenas.profilers.measure.statistics import (
@@ -60,7 +61,8 @@ class MeasurementResult:
         for measurement in self.measurements[1:]:
             for what, name, first, other in incomparable_facts(self.measurements[0], measurement):
                 raise MeasurementError(
-                    f"a result must be of one {what}, but got {name} {first} and {other}; measure all again"
+                    f"a result must be of one {what}, but got {name} {format_value(first)} and"
+                    f" {format_value(other)}; measure all again"
                 )
 
     @classmethod
