@@ -38,6 +38,7 @@ _MODULES = {
     "MeasuringRounds": "edgenas.profilers",
     "MeasuringSession": "edgenas.profilers",
     "MobileNetV3": "edgenas.space",
+    "ModelInputs": "edgenas.profilers",
     "PartLatency": "edgenas.pipeline.explain",
     "Prediction": "edgenas.pipeline.choose",
     "Progress": "edgenas.pipeline.progress",
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from edgenas.profilers import MeasureSettings as MeasureSettings
     from edgenas.profilers import MeasuringRounds as MeasuringRounds
     from edgenas.profilers import MeasuringSession as MeasuringSession
+    from edgenas.profilers import ModelInputs as ModelInputs
     from edgenas.profilers import RankedModel as RankedModel
     from edgenas.profilers import Validity as Validity
     from edgenas.profilers import compare_results as compare_results

@@ -9,6 +9,7 @@
     │   ├── RunError            a run folder of another space, or a step that is missing or taken
     │   ├── BudgetError         a budget that nothing can meet
     │   ├── ModelError          a model file that the runtime refuses or that kills its process
+    │   ├── UnusableModelsError  model files that cannot be measured, found before anything is measured
     │   └── UncoveredOperatorError  an operator that the TFLite writer does not know
     ├── DeviceError             a device vanished, timed out or answered nonsense
     ├── MeasurementError        a measurement that cannot be taken, or is rejected
@@ -26,6 +27,8 @@ A message may quote a device, a file or a user. Whatever is printed passes
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 MAX_LINE_LENGTH = 4000  # of a message and of a printed line
 MAX_QUOTE_LENGTH = 400  # of what somebody else said, within a message
@@ -74,6 +77,19 @@ class BudgetError(UsageError):
 
 class ModelError(UsageError):
     """A model file that the runtime refuses or that kills its process."""
+
+
+class UnusableModelsError(UsageError):
+    """Model files that cannot be measured, found before anything is measured.
+
+    Attributes:
+        problems: what is wrong, a line for each file, without repetitions.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        before = "nothing was measured: " if len(self.problems) > 1 else ""
+        super().__init__(before + ". ".join(self.problems))
 
 
 class UncoveredOperatorError(UsageError):

@@ -16,7 +16,7 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -42,7 +42,7 @@ _MAX_YAML_VALUES = 100_000
 _MAX_ALIASED_NODES = 100_000  # "billion laughs" is a file of nine lines
 _MAX_DEPTH = 50
 _MAX_INTEGER_BITS, _MAX_INTEGER_DIGITS = 64, 20
-_LONGEST_KEY = 100  # in messages
+_LONGEST_KEY, _LONGEST_MESSAGE = 100, 600  # in messages
 _REMEDY = "move it away and run the command that made it again"
 
 
@@ -98,6 +98,17 @@ def read_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
         raise UsageError(f"{path}: has {size} bytes, more than fit into memory; move it away") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_regular_file(path: Path) -> None:
+    """Raise UsageError for a file that is absent, a folder, or one that reading may wait for, such as a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise UsageError(f"{path}: is {kind}; give a file")
 
 
 def cache_folder(name: str) -> Path:
@@ -498,7 +509,7 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
 
     Raises:
         UsageError: A key is unknown or missing, or a value has a wrong type. Where the dataclass itself raised a
-            subclass of UsageError, that subclass.
+            subclass of UsageError, that subclass; where it raised another EdgeNASError, FormatError.
     """
     from pydantic import ValidationError
 
@@ -507,20 +518,35 @@ def parse_dataclass(cls: type[T], data: Any, where: str) -> T:
     except ValidationError as error:
         raise UsageError(f"{where}: {_format_first_problem(cls, error)}") from None
     except UsageError as error:
-        raise type(error)(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {_shorten(str(error))}") from None
+    except EdgeNASError as error:
+        raise FormatError(f"{where}: {_shorten(str(error))}") from None
     return result
+
+
+def _shorten(text: str) -> str:
+    """Return a message; of a very long one, which quotes a hostile value, the beginning and the end."""
+    half = _LONGEST_MESSAGE // 2
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
+
+def check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raise UsageError for the first key that is not known, with the nearest one."""
+    unknown = next((key for key in data if key not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{where}: unknown key {unknown!r}{format_suggestion(str(unknown), sorted(known))}")
 
 
 def _format_first_problem(cls: type[Any], error: Any) -> str:
     problems = error.errors()
     # A misspelt key is also reported as a missing one; the key that was given helps more.
     problem = next((item for item in problems if item["type"] in _UNKNOWN_KEY), problems[0])
-    place = ".".join(_format_step(step) for step in problem["loc"])
+    place = ".".join(format_value(step) for step in problem["loc"])
     if problem["type"] in _UNKNOWN_KEY or problem["type"] in _MISSING_KEY:
         known = sorted(_field_names(cls, problem["loc"][:-1]))
         if problem["type"] in _MISSING_KEY:
             return f"key {place!r} is missing; known: {', '.join(known)}"
-        return f"unknown key {place!r}{format_suggestion(_format_step(problem['loc'][-1]), known)}"
+        return f"unknown key {place!r}{format_suggestion(format_value(problem['loc'][-1]), known)}"
     if problem["type"] == "dataclass_type":
         return f"{place + ': ' if place else ''}must be a mapping with keys, but got {reprlib.repr(problem['input'])}"
     if problem["type"] == "predicate_failed":  # the only one is that of ShortText
@@ -528,9 +554,9 @@ def _format_first_problem(cls: type[Any], error: Any) -> str:
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, but got {reprlib.repr(problem['input'])}"
 
 
-def _format_step(step: object) -> str:
-    """Return a key or index on the way to a value as short printable text."""
-    text = str(step)
+def format_value(value: object) -> str:
+    """Return a key, an index or another value of a document as short printable text."""
+    text = str(value)
     return text if text.isprintable() and len(text) <= _LONGEST_KEY else reprlib.repr(text)
 
 
@@ -553,6 +579,6 @@ def _field_names(cls: type[Any], path: tuple[Any, ...]) -> list[str]:
 
 def format_suggestion(word: str, known: list[str]) -> str:
     """Return the end of a message about an unknown word: the nearest known word, and all known ones."""
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word[:_LONGEST_KEY], known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} known: {', '.join(known)}"

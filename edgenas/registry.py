@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Registry:
         entry = entries.get(name) if isinstance(name, str) else None
         if entry is None:
             known = format_suggestion(str(name), sorted(self.load_all()))
-            raise UsageError(f"{prefix}{refusal or f'unknown {self.noun}'} {name!r}{known}")
+            raise UsageError(f"{prefix}{refusal or f'unknown {self.noun}'} {reprlib.repr(name)}{known}")
         loaded, problem = _load(entry, self._kind, self._name_attribute)
         if problem:
             raise UsageError(f"{prefix}{self.noun} {entry.name!r} of package {entry.package} {problem}")

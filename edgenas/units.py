@@ -9,6 +9,7 @@ from edgenas.errors import UsageError
 
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+UNRESOLVED = "below what can be resolved"
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
@@ -90,8 +91,16 @@ def format_ms_part(value: float, whole: float) -> str:
 
     All parts of one whole get equally many decimals, so that a column of them aligns.
     """
-    digits = 3 - math.floor(math.log10(max(whole, 1e-6)))
-    return f"{value:.{max(0, digits)}f} ms"
+    return f"{value:.{_part_digits(whole)}f} ms"
+
+
+def is_resolved(value: float, whole: float) -> bool:
+    """Return whether a part of ``whole`` is more than nothing as ``format_ms_part`` writes it."""
+    return round(value, _part_digits(whole)) > 0
+
+
+def _part_digits(whole: float) -> int:
+    return max(0, 3 - math.floor(math.log10(max(whole, 1e-6))))
 
 
 def format_bytes(value: float) -> str:

@@ -36,6 +36,7 @@ PUBLIC = [
     "MeasuringRounds",
     "MeasuringSession",
     "MobileNetV3",
+    "ModelInputs",
     "PartLatency",
     "Prediction",
     "Progress",

@@ -149,8 +149,10 @@ def open_unpacked_archive(path: Path, *allowed_names: Sequence[str]) -> Iterator
         raise VerificationError(f"{path}: {error}; do not use it") from None
     except MemoryError:
         raise VerificationError(f"{path}: reading it takes more memory than there is; do not use it") from None
-    with WorkFolder() as folder:
+    with WorkFolder() as parent:
+        folder = parent / "bundle"  # apart from the lock of the work folder
         try:
+            folder.mkdir()
             for name, data in files.items():
                 (folder / name).write_bytes(data)
         except OSError as error:

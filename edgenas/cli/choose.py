@@ -18,6 +18,7 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
+from edgenas.errors import UsageError
 from edgenas.shell import format_command
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
@@ -42,6 +43,9 @@ def command(
     from edgenas.costs import Budget
     from edgenas.pipeline import Run
 
+    if latency is None and memory is None:
+        example = format_command("choose", "--run", run, "--latency", "15ms")
+        raise UsageError(f"choose needs a budget, --latency, --memory or both; for example: {example}")
     budget = Budget(latency=latency, memory=memory)
     opened = Run(run)
     target = opened.target(device, runtime, threads, precision)

@@ -94,7 +94,7 @@ def check_profile(
         for result in results:
             if result.remedy:
                 print_lines(f"{result.name}: {result.remedy}")
-        measure = f"next: {format_command('measure', 'MODEL')} --device {target.profile.cli_name}"
+        measure = f"next: {format_command('measure', 'MODEL')} --device {target.cli_name}"
         print_lines(measure if passed else "it cannot be measured on yet")
     if not passed:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgenas.cli.common import (
+    NOT_MEASURABLE,
     DeviceOption,
     JsonOption,
     PrecisionOption,
@@ -16,11 +17,11 @@ from edgenas.cli.common import (
     ThreadsOption,
     print_json,
 )
-from edgenas.errors import InterruptedByUserError
+from edgenas.errors import InterruptedByUserError, ModelError, UnusableModelsError
 
 if TYPE_CHECKING:
     from edgenas.devices import DeviceProfile
-    from edgenas.profilers import MeasuredModels, Measurement
+    from edgenas.profilers import MeasuredModels, Measurement, ModelInputs
 
 EXAMPLE = "Example: edgenas measure a.onnx b.onnx --device localhost --compare"
 
@@ -35,29 +36,55 @@ def command(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name, instead of random ones.")
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Rank them, and say which differ beyond noise.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure model files on a device, with intervals and conditions."""
+    """Measure model files on a device, with ranges and conditions.
+
+    Exit code 5 where every measurement is rejected.
+    """
     from edgenas.cli.measurement_output import build_document, print_outcomes
     from edgenas.devices import load_profile
+    from edgenas.profilers import ModelInputs
 
-    measured = _measure_with_progress(models, load_profile(device), runtime, precision, threads)
-    if measured.results or 0 < len(measured.errors) < len(measured.outcomes):
+    given = ModelInputs.parse(shapes or [], inputs)
+    try:
+        measured = _measure_with_progress(models, load_profile(device), runtime, precision, threads, given)
+    except UnusableModelsError as error:
         if json:
-            print_json(build_document(measured.outcomes, measured.targets, compare))
-        else:
-            print_outcomes(measured.outcomes, measured.targets, compare)
+            print_json({"models": [], "errors": list(error.problems)})
+        raise
+    number = len(measured.outcomes)
+    if json:
+        print_json(build_document(measured.outcomes, measured.targets, compare))
+    elif measured.results or (measured.errors and number > 1):
+        print_outcomes(measured.outcomes, measured.targets, compare)
     if isinstance(measured.stopped_by, KeyboardInterrupt):
         raise InterruptedByUserError("interrupted; what was measured until then is shown, the same command begins anew")
+    if measured.errors and number > 1 and measured.stopped_by is None:
+        raise ModelError(f"{len(measured.errors)} of {number} models failed; see above")
     measured.raise_for_errors()
+    if all(result.rejection_reasons for result in measured.results.values()):
+        raise typer.Exit(NOT_MEASURABLE)
 
 
 def _measure_with_progress(
-    models: list[Path], profile: DeviceProfile, runtime: str | None, precision: str | None, threads: int | None
+    models: list[Path],
+    profile: DeviceProfile,
+    runtime: str | None,
+    precision: str | None,
+    threads: int | None,
+    inputs: ModelInputs,
 ) -> MeasuredModels:
-    """Measure the files, with progress where there are several."""
-    from edgenas.pipeline.progress import Bar, Progress, Silent
+    """Measure the files with progress, also of a single one: it may be slow."""
+    from edgenas.pipeline.progress import Bar, Progress
     from edgenas.profilers import measure_models
 
     total, done = 0, 0
@@ -65,8 +92,8 @@ def _measure_with_progress(
 
     def start_bar(processes: int) -> None:
         nonlocal total, bar
-        progress = Progress() if len(set(models)) > 1 else Silent()
-        total, bar = processes, stack.enter_context(progress.step("measure", processes))
+        total, bar = processes, stack.enter_context(Progress().step("measure", processes))
+        bar(0)
 
     def advance_bar(model: Path, measurement: Measurement) -> None:
         nonlocal done
@@ -80,9 +107,10 @@ def _measure_with_progress(
             runtime=runtime,
             precision=precision,
             threads=threads,
+            inputs=inputs,
             on_start=start_bar,
             on_process=advance_bar,
         )
-        if measured.stopped_by is not None:
+        if measured.stopped_by is not None or not measured.results:
             raise _StoppedError  # through the progress, or else it would say that measuring is done
     return measured

@@ -12,6 +12,7 @@ from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, rank_results
 from edgenas.profilers.measure.cpu_speed import speed_variation
 from edgenas.profilers.measure.measurement import MAX_PROBE_DEVIATION
+from edgenas.profilers.measure.model_files import count_file_bytes
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def build_document(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
 
 
 def _read_model_dict(path: Path, outcome: Outcome, target: Target) -> dict[str, Any]:
-    common: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": path.stat().st_size}
+    common: dict[str, Any] = {"model": str(path), "target": target.name, "file_bytes": count_file_bytes(path)}
     if not isinstance(outcome, MeasurementResult):
         return {**common, "error": "interrupted before it" if outcome is None else str(outcome)}
-    graph = _try_read_graph_summary(path)
+    graph = _try_read_graph_summary(path, outcome)
     if graph is not None:
         counts = {"macs": graph.macs, "params": graph.params, "activation_bytes": graph.activation_bytes}
         common["graph"] = {**counts, "operators_without_macs": graph.unsupported}
@@ -55,15 +56,24 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
     ):
         print_lines(line)
     for path, result in results.items():
+        if result.filled_shapes:
+            shapes = ", ".join(
+                f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in result.filled_shapes.items()
+            )
+            print(f"{path}: inputs of open shape were run as {shapes}")
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)
             print_lines(f"{path}: runs at two speeds, {speeds}: compare models in one call")
-    print_lines(f"conditions: {format_conditions(list(results.values()))}")
+    if results:
+        print_lines(f"conditions: {format_conditions(list(results.values()))}")
     for outcome in outcomes.values():
         if isinstance(outcome, ModelError):
             print_lines(f"failed: {outcome}")
     if compare:
         _print_ranking(rank_results(results))
+        for path, result in results.items():
+            if result.rejection_reasons:
+                print(f"{path}: is rejected, so it has no rank")
 
 
 def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
@@ -76,25 +86,25 @@ def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
         format_ms(outcome.p90_ms),
         str(len(outcome.measurements)),
         format_peak_bytes(outcome.peak_bytes),
-        format_bytes(path.stat().st_size),
-        _read_macs_text(path),
+        format_bytes(count_file_bytes(path)),
+        _read_macs_text(path, outcome),
         outcome.validity.status,
     ]
 
 
-def _read_macs_text(path: Path) -> str:
-    graph = _try_read_graph_summary(path)
+def _read_macs_text(path: Path, result: MeasurementResult) -> str:
+    graph = _try_read_graph_summary(path, result)
     if graph is None:
         return ""
     return f"{graph.macs / 1e6:.1f} M" + (" + unknown" if graph.unsupported else "")
 
 
-def _try_read_graph_summary(path: Path) -> GraphSummary | None:
-    """Return the costs of a file by its graph; None for a kind that cannot be read."""
+def _try_read_graph_summary(path: Path, result: MeasurementResult) -> GraphSummary | None:
+    """Return the costs of a file by its graph, at the shapes that it was run with; None where it cannot be read."""
     from edgenas.runtimes import runtime_of_suffix
 
-    runtime = runtime_of_suffix(path.suffix)
-    return None if runtime is None else runtime.summarise_graph(path)
+    runtime = runtime_of_suffix(path.suffix.lower())
+    return None if runtime is None else runtime.summarise_graph(path, result.filled_shapes)
 
 
 def format_conditions(results: Sequence[MeasurementResult]) -> str:
@@ -141,9 +151,11 @@ def _print_ranking(rows: Sequence[RankedModel]) -> None:
     for row in rows:
         ratio, interval = row.ratio, row.interval_95
         text = "" if ratio is None or interval is None else f"{ratio:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+        paired = "" if row.paired_ms is None else " : ".join(map(format_ms, row.paired_ms))
         conclusion = words[row.slower] if row.rank > 1 else "fastest"
-        table.append([str(row.rank), row.model, format_ms(row.median_ms), text, conclusion])
-    print_table(("rank", "model", "median", "ratio to the previous, 95% interval", ""), table)
+        table.append([str(row.rank), row.model, format_ms(row.median_ms), paired, text, conclusion])
+    columns = ("rank", "model", "median", "with the previous, by round", "ratio, 95% interval", "")
+    print_table(columns, table)
 
 
 def _select_results(outcomes: Mapping[Path, Outcome]) -> dict[Path, MeasurementResult]:

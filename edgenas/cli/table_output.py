@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgenas.cli.common import print_lines, print_table
-from edgenas.units import format_ms, format_ms_interval, format_ms_part
+from edgenas.units import UNRESOLVED, format_ms, format_ms_interval, format_ms_part, is_resolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,8 @@ def print_explanation(explanation: Explanation) -> None:
             format_ms_part(ms, whole),
             f"{ms / whole:.1%}",
         )
+        if is_resolved(ms, whole)
+        else (name, what, out, UNRESOLVED, "", "")
         for name, what, out, ms in lines
     ]
     print_table(_COLUMNS, table, format_explanation_title(explanation), texts=4)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from edgenas.devices.profile import DeviceProfile, RuntimeOptions, require
 from edgenas.errors import UsageError
-from edgenas.files import format_suggestion, parse_dataclass, read_yaml
+from edgenas.files import check_keys, format_suggestion, parse_dataclass, read_yaml
 from edgenas.registry import DEVICES
 
 LOCALHOST = "localhost"
@@ -85,6 +86,7 @@ def profile_from_dict(data: Any, where: str) -> DeviceProfile:
     """
     if not isinstance(data, dict):
         raise UsageError(f"{where}: a device profile must be a mapping that begins with 'name: ...'")
+    check_keys(data, [field.name for field in fields(DeviceProfile) if field.init], where)
     connection = data.get("connection")
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):
         raise UsageError(f"{where}: key 'connection' must say its kind, for example 'connection: {{kind: local}}'")

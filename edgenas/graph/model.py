@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,20 +60,23 @@ class Graph:
     outputs: tuple[str, ...]
 
 
-def read_graph(model: Path | bytes | onnx.ModelProto) -> Graph:
+def read_graph(model: Path | bytes | onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Read an ONNX file, its bytes, or a parsed model, which is not changed, and infer the shapes of its tensors.
 
-    A symbolic first dimension of an input is taken as 1.
+    Args:
+        model: the file, its bytes, or what they are parsed to.
+        shapes: the shapes of inputs by name. Without one, a symbolic first dimension is taken as 1.
 
     Raises:
-        ModelError: when the file is damaged, keeps weights in another file, or has an input with another unknown
-            dimension.
+        ModelError: when the file is damaged or has an input with another unknown dimension.
     """
     where = str(model) if isinstance(model, Path) else "the model"
     proto = _parse_onnx(read_bytes(model) if isinstance(model, Path) else model, where)
     stored = {initializer.name for initializer in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in stored]
     for value in inputs:
+        if shapes and value.name in shapes and value.type.tensor_type.elem_type:
+            _set_shape(value, shapes[value.name])
         _set_batch_to_one(value, where)
     inferred = _infer_shapes(proto, where).graph
     nodes = tuple(_parse_node(node) for node in inferred.node)
@@ -112,6 +115,14 @@ def _parse_onnx(model: bytes | onnx.ModelProto, where: str) -> onnx.ModelProto:
             f"{where}: is damaged or no ONNX file (operator set, nodes or outputs are missing); export it again"
         )
     return proto
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    value.type.tensor_type.ClearField("shape")
+    sizes = value.type.tensor_type.shape.dim
+    value.type.tensor_type.shape.SetInParent()
+    for size in shape:
+        sizes.add().dim_value = size
 
 
 def _set_batch_to_one(value: onnx.ValueInfoProto, where: str) -> None:
@@ -179,10 +190,6 @@ def _itemsize(element_type: int, owner: str) -> int:
 
 
 def _initializer_shape_and_size(proto: onnx.TensorProto, where: str) -> Tensor:
-    import onnx
-
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
-        raise ModelError(f"{where}: keeps {proto.name!r} in another file; save the model as one file (onnx.save)")
     tensor = Tensor(tuple(proto.dims), _itemsize(proto.data_type, f"{where}: {proto.name!r}"))
     if proto.HasField("raw_data") and tensor.itemsize > 1 and len(proto.raw_data) != tensor.nbytes:
         raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """The static costs of one inference with batch 1.
+    """The static costs of one inference, with batch 1 where the shapes of inputs were not given.
 
     Attributes:
         operators: number of nodes by operator.
@@ -45,13 +45,19 @@ class GraphSummary:
     outputs: dict[str, tuple[int, ...] | None]
 
 
-def summarise_model(model: Path | bytes | onnx.ModelProto) -> GraphSummary:
+def summarise_model(
+    model: Path | bytes | onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+) -> GraphSummary:
     """Count operators, MACs, weights and peak activation memory of an ONNX file, its bytes, or a parsed model.
+
+    Args:
+        model: as for ``read_graph``.
+        shapes: as for ``read_graph``.
 
     Raises:
         ModelError: as ``read_graph``.
     """
-    graph = read_graph(model)
+    graph = read_graph(model, shapes)
     macs = [(node.operator, _node_macs(graph, node)) for node in graph.nodes]
     activation_bytes, peak_at = peak_memory_and_node(graph)
     weights = [tensor for tensor in graph.constants.values() if tensor.shape]

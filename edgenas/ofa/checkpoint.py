@@ -11,7 +11,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from edgenas.errors import FormatError, UsageError
+from edgenas.errors import FormatError, UsageError, one_line
 from edgenas.files import Count, ShortText, parse_dataclass, read_tensors_and_body, write_tensors
 from edgenas.ofa.schedule import Schedule
 from edgenas.ofa.supernet import Supernet
@@ -69,15 +69,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     arrays, body = read_tensors_and_body(path, _KIND, _VERSION)
     try:
         header = parse_dataclass(_Header, dict(body), str(path))
-        _check_recipe(header, str(path))
         supernet = Supernet(space_from_dict(header.space, str(path)))
         weights, momenta = (_select_tensors(arrays, prefix) for prefix in ("weights/", "momenta/"))
         supernet.load_state_dict(weights)
         _check_momenta(momenta, supernet)
     except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
         raise FormatError(
-            f"{path}: its weights do not fit its space ({reason}); train again in a new run folder"
+            f"{path}: its weights do not fit its space ({one_line(error)}); train again in a new run folder"
         ) from None
     except UsageError as error:
         raise FormatError(f"{error}; train again in a new run folder") from None
@@ -113,16 +111,21 @@ class _TrainedRecipe:
     seed: Count
 
 
-def _check_recipe(header: _Header, where: str) -> None:
-    """Raise UsageError for a recipe that nothing was made by, or a position that it does not have."""
-    if "imported" in header.recipe:
-        parse_dataclass(_ImportedRecipe, header.recipe, f"{where}: recipe")
-        return
-    schedule = parse_dataclass(_TrainedRecipe, header.recipe, f"{where}: recipe").schedule
-    if header.position.phase > len(schedule.phases):
-        raise UsageError(
-            f"{where}: position.phase must be at most {len(schedule.phases)}, but got {header.position.phase}"
-        )
+def has_ended_training(checkpoint: Checkpoint, where: str) -> bool:
+    """Return whether a checkpoint of a run is the end of its schedule; imported weights are.
+
+    Raises FormatError, naming ``where``, for a recipe that no run has, or a position that the recipe does not have.
+    """
+    try:
+        if "imported" in checkpoint.recipe:
+            parse_dataclass(_ImportedRecipe, checkpoint.recipe, f"{where}: recipe")
+            return True
+        phases = len(parse_dataclass(_TrainedRecipe, checkpoint.recipe, f"{where}: recipe").schedule.phases)
+    except UsageError as error:
+        raise FormatError(f"{error}; train again in a new run folder") from None
+    if checkpoint.position.phase > phases:
+        raise FormatError(f"{where}: its training has {phases} phases, but it is at phase {checkpoint.position.phase}")
+    return checkpoint.position.phase == phases
 
 
 def _select_tensors(arrays: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:

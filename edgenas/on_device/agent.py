@@ -1,7 +1,7 @@
 """The agent: runs models on a device, each in a process of its own, and answers with raw samples.
 
-It is sent to the device as a file, beside one file for each runtime. Python 3.8, standard library,
-numpy and a runtime only; never imports edgenas.
+It is sent to the device as a file, beside others that it imports and one for each runtime. Python 3.8, standard
+library, numpy and a runtime only; never imports edgenas.
 
 Standard input: one JSON line, made by ``encode_request`` in edgenas/profilers/measure/protocol.py,
 then nothing. When it ends, the host is gone, and the agent and its processes end. Standard output: JSON
@@ -18,10 +18,13 @@ runtime, providers, provider_options, threads, precision and affinity (numbers o
 - ``import_runtime(request)`` imports the runtime and returns its version.
 - ``make_empty_session(request)`` returns a session that memory is measured above.
 - ``load_session(path, request)`` returns a session of a model file.
-- ``prepare_run(session, seed)`` returns a function that runs the session once.
+- ``describe_inputs(session)`` returns name, numpy type and shape of each input. ``text`` is the type of strings; an
+  open dimension is a name or None.
+- ``prepare_run(session, inputs)`` returns a function that runs the session once on arrays, given by name.
 - ``compute_outputs(session, inputs)`` returns the model's outputs for given arrays.
 - ``library_folder()`` returns the folder of the runtime's library.
-- ``count_provider_nodes(path, request)`` returns how many nodes each provider runs; only where there is a choice.
+- ``count_provider_nodes(path, request, inputs)`` returns how many nodes each provider runs; only where there is a
+  choice.
 
 and these names, where they differ from the defaults:
 
@@ -32,200 +35,26 @@ and these names, where they differ from the defaults:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
 import os
 import platform
-import re
 import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-SEED = 0
 STDERR_KEPT = 4096
-CPU = "CPUExecutionProvider"
-PAGE = 4096
-# Bytes; a library as large as TensorFlow would push everything else out of a small board's memory.
-MAX_LIBRARY_BYTES = 1 << 26
-# A read-only or executable mapping of a file: first address, last address, file.
-MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p [0-9a-f]+ \S+ \d+ +(/.*)")
-OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "cannot allocate memory")
 
 
 class HostGoneError(Exception):
     """Standard input ended: the host is gone."""
 
 
-# -- measuring, in the model's own process ------------------------------------------
-
-
-def run_model_and_exit(
-    runtime: Any, request: dict[str, Any], model: dict[str, Any], parent: int, result: int, errors: int
-) -> None:
-    """Live the whole life of a model's process: measure, write one JSON object to ``result``, end."""
-    end_with_parent(parent)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(errors, 1)
-    os.dup2(errors, 2)
-    try:
-        if request.get("affinity"):
-            os.sched_setaffinity(0, request["affinity"])
-        answer = (run_and_store_outputs if request.get("mode") == "outputs" else measure_model)(runtime, request, model)
-    except MemoryError as error:
-        answer = {"reason": "out of memory", "detail": shorten(error) or "MemoryError"}
-    except Exception as error:
-        message = str(error).replace(model["path"], Path(model["path"]).name)
-        answer = {"reason": classify_error(runtime, str(error)), "detail": shorten(message) or type(error).__name__}
-    with open(result, "w") as file:
-        json.dump(answer, file)
-    os._exit(0)
-
-
-def end_with_parent(parent: int) -> None:
-    """End this process when the agent ends, also when the agent is killed."""
-    try:
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
-    except (AttributeError, OSError):
-        return
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def classify_error(runtime: Any, message: str) -> str:
-    """Return the reason of a failure, by the runtime's message."""
-    lower = message.lower()
-    if any(words in lower for words in OUT_OF_MEMORY):
-        return "out of memory"
-    return "too old" if any(words in lower for words in getattr(runtime, "TOO_OLD", ())) else "refused"
-
-
-def measure_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Load and run one model. Its memory is the peak above a process with an empty session and the runtime's code."""
-    settings, path = request["settings"], model["path"]
-    sampling = importlib.import_module("sampling")
-    session = runtime.make_empty_session(request)
-    if hasattr(runtime, "library_folder"):
-        load_library_pages(runtime.library_folder())
-    sampling.relative_half_width([1.0, 2.0])  # once before, since a megabyte of numpy comes with it
-    speed_probe = importlib.import_module("speed_probe")
-    probe = speed_probe.SpeedProbe() if is_cpu_only(runtime, request) else None
-    reset_peak_memory()
-    base = read_process_memory("VmHWM")
-    before = time.perf_counter_ns()
-    loaded = runtime.load_session(path, request)
-    load_ns = time.perf_counter_ns() - before
-    run = runtime.prepare_run(loaded, SEED)
-    gc.collect()
-    gc.disable()
-    begun = time.monotonic()
-    expected_ns = sampling.warm_up_and_time(run, settings)
-    started = time.monotonic()
-    single = request["threads"] == 1 and request["providers"] == [CPU]
-    probe_samples = speed_probe.ProbeSamples(probe) if probe else None
-    runs = sampling.sample_runs(run, expected_ns, settings, single, probe_samples)
-    window = [started, time.monotonic()]
-    peak = read_process_memory("VmHWM")
-    # Kept alive: the process ends sooner when nothing is destroyed.
-    request["kept"] = session, loaded, run
-    answer: dict[str, Any] = {"peak_bytes": None if base is None or peak is None else max(0, peak - base)}
-    nodes = request["placed"].get(path) or try_count_provider_nodes(runtime, request, path)
-    return {
-        **answer,
-        **({} if nodes is None else {"placement": nodes, **unmeasured_memory_fields(runtime, nodes)}),
-        "window": window,
-        "runs": runs.count,
-        "probed_s": round(probe_samples.spent_ns / 1e9, 6) if probe_samples else 0.0,
-        "samples_ms": [round(ns / 1e6, 6) for ns in runs.samples],
-        "probe_ms": [round(ns / 1e6, 7) for ns in runs.probe_times],
-        "load_ms": round(load_ns / 1e6, 6),
-        "running_s": round(window[1] - begun, 6),
-        "interrupted": runs.interrupted,
-        "interrupted_share": round(len(runs.interrupted) / len(runs.samples), 4),
-    }
-
-
-def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Run one model once on the arrays of a file and store its outputs in another."""
-    import numpy as np
-
-    with np.load(model["inputs"], allow_pickle=False) as archive:
-        inputs = [archive[f"arr_{number}"] for number in range(len(archive.files))]
-    outputs = runtime.compute_outputs(runtime.load_session(model["path"], request), inputs)
-    np.savez(model["outputs"], *outputs)
-    return {"outputs": len(outputs)}
-
-
-def is_cpu_only(runtime: Any, request: dict[str, Any]) -> bool:
-    """Return whether models run on the CPU alone, whose speed can be probed."""
-    return set(request["providers"]) <= set(in_process_providers(runtime))
-
-
-def in_process_providers(runtime: Any) -> Sequence[str]:
-    """Return the providers whose memory is the process's own."""
-    providers: Sequence[str] = getattr(runtime, "IN_PROCESS", (CPU,))
-    return providers
-
-
-def try_count_provider_nodes(runtime: Any, request: dict[str, Any], path: str) -> dict[str, int] | None:
-    """Return how many nodes each provider runs; None without a choice of providers, empty where counting failed.
-
-    Done after the timing, which it would disturb.
-    """
-    try:
-        nodes: dict[str, int] | None = (
-            runtime.count_provider_nodes(path, request) if hasattr(runtime, "count_provider_nodes") else None
-        )
-    except Exception:
-        return {}
-    return nodes
-
-
-def unmeasured_memory_fields(runtime: Any, nodes: dict[str, int]) -> dict[str, Any]:
-    """Return an unknown peak with the reason, where a provider has memory outside of the process; else nothing."""
-    others = sorted(set(nodes) - set(in_process_providers(runtime))) if nodes else ["providers that are not known"]
-    if not others:
-        return {}
-    return {"peak_bytes": None, "memory_reason": f"not measured: VmHWM does not see the memory of {', '.join(others)}"}
-
-
-def read_process_memory(key: str) -> int | None:
-    """Return a line of /proc/self/status in bytes; None where it is absent."""
-    for line in read_text_or_empty(Path("/proc/self/status")).splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def reset_peak_memory() -> None:
-    """Reset VmHWM to the memory that the process holds now (Linux, proc(5): clear_refs)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def load_library_pages(folder: str) -> None:
-    """Touch all code of a library, so that it counts for no model, whichever part of it the model runs.
-
-    How much comes into memory with a touched page depends on how the kernel cached the
-    file at the time, by megabytes. The kernel names files without links.
-    """
-    inside = os.path.realpath(folder) + "/"
-    for line in read_text_or_empty(Path("/proc/self/maps")).splitlines():
-        mapping = MAPPING.match(line)
-        if mapping and mapping.group(3).startswith(inside):
-            first, last = (int(address, 16) for address in mapping.group(1, 2))
-            if last - first <= MAX_LIBRARY_BYTES:
-                code = (ctypes.c_char * (last - first)).from_address(first)
-                memoryview(code)[::PAGE].tobytes()
-
-
-# -- the agent, which never touches a model itself ---------------------------------
+# -- a model's process, seen from outside -------------------------------------------
 
 
 def measure_in_child_process(
@@ -261,7 +90,8 @@ def fork_model_process(runtime: Any, request: dict[str, Any], model: dict[str, A
     pid = os.fork()
     if pid == 0:
         try:
-            run_model_and_exit(runtime, request, model, parent, result_end, errors_end)
+            process = importlib.import_module("model_process")
+            process.run_model_and_exit(runtime, request, model, parent, result_end, errors_end)
         finally:
             os._exit(70)
     os.close(result_end)
@@ -314,26 +144,19 @@ def interpret_process_result(
         return {"reason": "crashed", "detail": f"its process was killed by {name}" + (f": {last}" if last else "")}
     try:
         parsed: dict[str, Any] = json.loads(answer)
-        return parsed
     except ValueError:
         code = os.WEXITSTATUS(status)
         return {"reason": "crashed", "detail": f"its process ended with status {code}" + (f": {last}" if last else "")}
+    return {**parsed, "detail": shorten(parsed["detail"])} if "detail" in parsed else parsed
 
 
 def read_memory_kill_count() -> int:
     """Return how many processes the kernel has killed for want of memory."""
-    for line in read_text_or_empty(Path("/proc/vmstat")).splitlines():
-        if line.startswith("oom_kill "):
-            return int(line.split()[1])
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
     return 0
-
-
-def read_text_or_empty(path: Path) -> str:
-    """Return a small file's text, empty when it cannot be read."""
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""
 
 
 def shorten(value: object) -> str:
@@ -372,7 +195,9 @@ def answer_request(answers: TextIO) -> int:
     board = importlib.import_module("board").BoardMonitor(Path(request.get("sysroot", "/")), request.get("affinity"))
     board.measure_idle_power()
     move_off_cpus(cpus)
-    importlib.import_module("sampling").relative_half_width([1.0, 2.0])  # before the forks, which share what that loads
+    # Before the forks, which share what these load.
+    importlib.import_module("model_process").warm_up_inputs()
+    importlib.import_module("sampling").relative_half_width([1.0, 2.0])
     gc.freeze()
     failed: dict[str, dict[str, Any]] = {}
     for model in request["models"]:

@@ -53,8 +53,10 @@ def library_folder() -> str:
 
 def make_empty_session(request: Mapping[str, Any]) -> Any:
     """Return a session of a model of one operator, run once."""
+    import numpy as np
+
     session = new_interpreter(request, threads=1, model_content=EMPTY)
-    prepare_run(session, 0)()
+    prepare_run(session, {name: np.zeros(shape, dtype) for name, dtype, shape in describe_inputs(session)})()
     return session
 
 
@@ -63,25 +65,47 @@ def load_session(path: str, request: Mapping[str, Any]) -> Any:
     return new_interpreter(request, threads=request["threads"], model_path=path)
 
 
-def prepare_run(session: Any, seed: int) -> Callable[[], Any]:
-    """Return a function without arguments that runs the session once, on the same random inputs each time."""
+def describe_inputs(session: Any) -> list[tuple[str, str, list[Any]]]:
+    """Return name, numpy type and shape of each input; an open dimension is None."""
     import numpy as np
 
-    generator = np.random.default_rng(seed)
-    for declared in session.get_input_details():
-        dtype = np.dtype(declared["dtype"])
-        values = generator.random(declared["shape"], dtype=np.float32)
-        if dtype.kind not in "fiub":
-            raise ValueError(f"input {declared['name']!r} is of {dtype}, which cannot be made up")
-        if dtype in (np.int8, np.uint8):
-            limits = np.iinfo(dtype)
-            values = np.round(values * (limits.max - limits.min) + limits.min)
-        elif dtype.kind != "f":
-            # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-            values = values > 0.5
-        session.set_tensor(declared["index"], values.astype(dtype, copy=False))
+    described = []
+    for one in session.get_input_details():
+        dtype = np.dtype(one["dtype"])
+        shape = [None if size < 0 else int(size) for size in shape_signature(one)]
+        described.append((one["name"], "text" if dtype.kind == "S" else str(dtype), shape))
+    return described
+
+
+def shape_signature(declared: Mapping[str, Any]) -> Sequence[int]:
+    """Return an input's shape with -1 for open dimensions, which the interpreter takes as 1; old ones lack it."""
+    signature: Sequence[int] = declared.get("shape_signature", ())
+    return signature if len(signature) else declared["shape"]
+
+
+def is_open(declared: Mapping[str, Any]) -> bool:
+    """Return whether the file leaves a dimension open, or says none: then the rank may be open."""
+    return min(shape_signature(declared), default=-1) < 0
+
+
+def prepare_run(session: Any, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+    """Return a function without arguments that runs the session once on these inputs."""
+    set_inputs(session, [inputs[one["name"]] for one in session.get_input_details()])
     run: Callable[[], Any] = session.invoke
     return run
+
+
+def set_inputs(session: Any, inputs: Sequence[Any]) -> None:
+    """Set the inputs in the order of the file, and open shapes to theirs."""
+    declared = session.get_input_details()
+    pairs = list(zip(declared, inputs))  # noqa: B905 - Python 3.8 knows no strict
+    for one, values in pairs:
+        if is_open(one) and list(one["shape"]) != list(values.shape):
+            session.resize_tensor_input(one["index"], list(values.shape))
+    if any(map(is_open, declared)):
+        session.allocate_tensors()
+    for one, values in pairs:
+        session.set_tensor(one["index"], values)
 
 
 def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -89,8 +113,7 @@ def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
     declared = session.get_input_details()
     if len(declared) != len(inputs):
         raise ValueError(f"it takes {len(declared)} inputs, but got {len(inputs)}")
-    for one, values in zip(declared, inputs):  # noqa: B905 - Python 3.8 knows no strict
-        session.set_tensor(one["index"], values)
+    set_inputs(session, inputs)
     session.invoke()
     return [session.get_tensor(one["index"]) for one in session.get_output_details()]
 
@@ -124,12 +147,17 @@ def cpu_options(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def new_interpreter(request: Mapping[str, Any], threads: int, **model: Any) -> Any:
-    """Return an interpreter that is ready to run."""
+    """Return an interpreter that is ready to run, or whose open shapes must be set before."""
     _, module = import_library()
     resolver = "AUTO" if cpu_options(request).get("xnnpack", True) else "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     if resolver != "AUTO":
         resolvers = getattr(module, "OpResolverType", None) or module.experimental.OpResolverType
         model["experimental_op_resolver_type"] = getattr(resolvers, resolver)
     session = module.Interpreter(num_threads=threads, **model)
-    session.allocate_tensors()
+    try:
+        session.allocate_tensors()
+    except RuntimeError:
+        # The network may not fit the sizes that are taken for open ones.
+        if not any(map(is_open, session.get_input_details())):
+            raise
     return session

@@ -31,6 +31,7 @@ _EMPTY = (
 )
 
 _TYPES = {
+    "tensor(string)": "text",
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
@@ -76,8 +77,10 @@ def library_folder() -> str:
 
 def make_empty_session(request: Mapping[str, Any]) -> Any:
     """Return a session of a model of one operator, run once."""
+    import numpy as np
+
     session = new_session(_EMPTY, request, threads=1)
-    prepare_run(session, 0)()
+    prepare_run(session, {"x": np.zeros(1, np.float32)})()
     return session
 
 
@@ -86,20 +89,14 @@ def load_session(path: str, request: Mapping[str, Any]) -> Any:
     return new_session(path, request, threads=request["threads"])
 
 
-def prepare_run(session: Any, seed: int) -> Callable[[], Any]:
-    """Return a function without arguments that runs the session once, on the same random inputs each time."""
-    import numpy as np
+def describe_inputs(session: Any) -> list[tuple[str, str, list[Any]]]:
+    """Return name, numpy type and shape of each input; an open dimension is a name or None."""
+    return [(one.name, _TYPES.get(one.type, one.type), list(one.shape)) for one in session.get_inputs()]
 
-    generator = np.random.default_rng(seed)
-    feeds = {}
-    for declared in session.get_inputs():
-        dtype = _TYPES.get(declared.type)
-        if dtype is None:
-            raise ValueError(f"input {declared.name!r} is a {declared.type}, which cannot be made up")
-        values = generator.random(_input_shape(declared), dtype=np.float32)
-        # Whole numbers may be indices, and 0 and 1 are within the bounds of nearly all.
-        feeds[declared.name] = (values if dtype.startswith("float") else values > 0.5).astype(dtype, copy=False)
-    return lambda: session.run(None, feeds)
+
+def prepare_run(session: Any, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+    """Return a function without arguments that runs the session once on these inputs."""
+    return lambda: session.run(None, inputs)
 
 
 def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -111,7 +108,7 @@ def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
     return computed
 
 
-def count_provider_nodes(path: str, request: Mapping[str, Any]) -> dict[str, int] | None:
+def count_provider_nodes(path: str, request: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, int] | None:
     """Return how many nodes each provider runs, by the runtime's own profile of one run; None for the CPU alone.
 
     Nodes are counted after the runtime's optimisation: a part of a graph that a
@@ -121,7 +118,7 @@ def count_provider_nodes(path: str, request: Mapping[str, Any]) -> dict[str, int
         return None
     with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:  # the work folder, which is removed in any case
         session = new_session(path, request, threads=request["threads"], profile=str(Path(folder, "profile")))
-        prepare_run(session, 0)()
+        prepare_run(session, inputs)()
         return count_profiled_nodes(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
 
@@ -173,17 +170,3 @@ def prepare_provider_options(provider: str, request: Mapping[str, Any]) -> dict[
     if provider == XNNPACK:
         options.setdefault("intra_op_num_threads", request["threads"])
     return {key: str(value) for key, value in options.items()}
-
-
-def _input_shape(declared: Any) -> list[int]:
-    """Return the declared shape, with 1 for a symbolic batch; raise ValueError for any other symbolic dimension."""
-    shape = list(declared.shape)
-    if shape and not isinstance(shape[0], int):
-        shape[0] = 1
-    for place, size in enumerate(shape):
-        if not isinstance(size, int):
-            name = "an unnamed dynamic dimension" if size is None else f"the symbolic dimension {size!r}"
-            raise ValueError(
-                f"input {declared.name!r} has {name} at place {place} of {declared.shape}; export it with a fixed size"
-            )
-    return shape

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, ClassVar
 
-from edgenas.costs import Budget
+import numpy as np
+
+from edgenas.costs import Budget, Vector
 from edgenas.devices import Target, check_present
 from edgenas.errors import FormatError, NoChoiceError, RunError, SpaceError, UsageError
 from edgenas.export import top1_accuracy
@@ -19,13 +20,16 @@ from edgenas.pipeline.inputs_digests import choice_inputs_digest
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.workspace import Workspace
-from edgenas.search import Front, rank_candidates
+from edgenas.search import Candidates, Front
 from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
 _MOST_TRIES = 20  # each try is another chance to pass by luck
-_FAR_OFF = 1.25  # measured over predicted: from here on the table does not fit the device
+_FAR_OFF = 1.25  # measured over predicted: from here on the table may not fit the device any more,
+_MOST_STDS = 3.0  # unless the prediction is no surer than that
+_UNKNOWN_MEMORY_ERROR = 0.1  # where the device does not report peak memory
+_STD_BY_MEAN_ERROR = 1.2533  # of a normal distribution: standard deviation by mean absolute deviation
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def find_chosen(workspace: Workspace, target: Target) -> Architecture:
 
 
 def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float) -> Choice:
-    """Try the front's candidates, the most accurate first, until one keeps the budget on the device."""
+    """Try the front's candidates until one keeps the budget on the device, in the order of ``Candidates``."""
     folder, progress = workspace.folder, workspace.progress
     if not folder.front(target.name).exists():
         workspace.require_data()  # without images no front can be made
@@ -161,8 +165,6 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     path = folder.choice(target.name, _budget_file_name(budget))
     with folder.writing():  # from here on, so that front and weights stay those of the digest
         front = workspace.front(target)
-        candidates = rank_candidates(front, budget).tolist()
-        most = min(len(candidates), _MOST_TRIES)
         front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
         inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
         if path.exists():
@@ -170,22 +172,24 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
             if choice.inputs_digest == inputs_digest:
                 progress.say(f"choose    already done ({choice.arch})")
                 return choice
+        latency_errors, memory_error = _prediction_errors(workspace, target, front)
+        candidates = Candidates(front, budget, latency_errors, memory_error)
+        most = min(len(candidates), _MOST_TRIES)
         rejected: list[RejectedCandidate] = []
-        memory_ratios: list[float] = []
+        is_warned = False
         with (
             MeasurementStore(workspace.measurement_log(target), target, SETTINGS) as store,
             progress.step("choose", most) as bar,
         ):
-            while len(rejected) < most:
-                index = _next_candidate(front, candidates, budget, memory_ratios)
-                candidates.remove(index)
+            while len(rejected) < most and (index := candidates.take()) is not None:
                 architecture = workspace.space.decode(front.genes[index : index + 1])[0]
                 predicted = _read_prediction(front, index)
                 bar(len(rejected), f"trying {architecture}")
                 measured = _measure_candidate(workspace, architecture, target, store)
-                _warn_of_misfit(workspace, predicted, measured)
-                if measured.peak_bytes is not None and predicted.peak_bytes > 0:
-                    memory_ratios.append(measured.peak_bytes / predicted.peak_bytes)
+                candidates.learn(index, measured.interval_ms[1], measured.peak_bytes)
+                if not is_warned and _is_far_off(predicted.latency_ms, measured.latency_ms, latency_errors[index]):
+                    is_warned = True
+                    _warn_of_misfit(workspace, target, predicted, measured)
                 reason = find_shortfall(measured, budget, max_drop)
                 if reason is None:
                     found = (predicted, measured, tuple(rejected), inputs_digest)
@@ -200,14 +204,13 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     )
 
 
-def _next_candidate(front: Front, candidates: Sequence[int], budget: Budget, memory_ratios: Sequence[float]) -> int:
-    """Return the best candidate that keeps the memory budget if it is off its prediction as those tried are.
-
-    Predictions of memory are off by nearly the same factor for all, so that the first candidate tells of the others.
-    Where none keeps it, the best candidate is next.
-    """
-    factor = median(memory_ratios) if memory_ratios else 1.0
-    return next((each for each in candidates if factor * front.peak_bytes[each] <= budget.memory_bytes), candidates[0])
+def _prediction_errors(workspace: Workspace, target: Target, front: Front) -> tuple[Vector, float]:
+    """Return the relative standard deviations of the front's predictions: of each latency (N,), and of memory."""
+    table = workspace.table(target)
+    assert table.holdout is not None  # only a device that is present has a front to choose from
+    latency = np.hypot(table.latency_std_ms(front.genes) / front.latency_ms, table.holdout.drift)
+    mape = table.holdout.memory_mape
+    return latency, _UNKNOWN_MEMORY_ERROR if mape is None else _STD_BY_MEAN_ERROR * mape
 
 
 def _read_prediction(front: Front, index: int) -> Prediction:
@@ -234,13 +237,18 @@ def _measure_candidate(
     )
 
 
-def _warn_of_misfit(workspace: Workspace, predicted: Prediction, measured: MeasuredSubnet) -> None:
-    """Tell the user when the table is far off, because then better candidates may not have been tried."""
-    if not 1 / _FAR_OFF < measured.latency_ms / predicted.latency_ms < _FAR_OFF:
-        compared = f"measured {format_ms(measured.latency_ms)}, predicted {format_ms(predicted.latency_ms)}"
-        workspace.progress.say(
-            f"choose    {compared}: the latency table does not fit this device any more, profile it again"
-        )
+def _is_far_off(predicted_ms: float, measured_ms: float, error: float) -> bool:
+    """Return whether a prediction is off by more than a quarter, and by more than its error explains."""
+    return abs(math.log(measured_ms / predicted_ms)) > max(math.log(_FAR_OFF), _MOST_STDS * error)
+
+
+def _warn_of_misfit(workspace: Workspace, target: Target, predicted: Prediction, measured: MeasuredSubnet) -> None:
+    """Tell the user that the table may be off, because then better candidates may not have been tried."""
+    compared = f"measured {format_ms(measured.latency_ms)}, predicted {format_ms(predicted.latency_ms)}"
+    check = f"{format_command('profile', '--run', workspace.folder.root)} --device {target.cli_name} --check"
+    workspace.progress.say(
+        f"choose    {compared}: the latency table may not fit this device any more; check it with: {check}"
+    )
 
 
 def find_shortfall(measured: MeasuredSubnet, budget: Budget, max_drop: float) -> str | None:

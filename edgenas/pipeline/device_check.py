@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.answers import STRICT, PathText, read_answer
+from edgenas.devices.profile import check_cores
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError, one_line
 from edgenas.export import build_onnx, random_weights
 from edgenas.files import Amount, Count, write_bytes
@@ -60,7 +61,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class WorkFolderState:
-    """What a device says of its work folder, and of its clock in seconds since 1970."""
+    """What a device says of its work folder, how its disk is mounted, and of its clock in seconds since 1970."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -198,6 +199,8 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         folder = _run_json_program(WorkFolderState, device, _WORK_FOLDER)
     yield _work_folder_result(folder, target)
     yield _clock_result(folder.time - time.time())
+    with _step("threads"):
+        check_cores(target.profile.name, target.threads, device.facts()["cores"])
     with contextlib.ExitStack() as stack:
         with _step("lock"):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))

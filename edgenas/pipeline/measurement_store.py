@@ -9,7 +9,7 @@ from types import TracebackType
 
 from edgenas.devices import Target
 from edgenas.errors import MeasurementError, ModelError
-from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, sha256_hex, write_bytes
+from edgenas.files import TEMPORARY_SUFFIX, canonical_json_bytes, format_value, sha256_hex, write_bytes
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.profilers import (
@@ -150,8 +150,9 @@ class MeasurementStore:
             return
         for what, name, then, now in incomparable_facts(self._log.entries[0].measurement, measurement):
             raise MeasurementError(
-                f"{self._target.name}: has another {what} than its recorded measurements ({name} was {then}, is"
-                f" {now} now); bring that back, give its profile another name, or move {self._log.path} away"
+                f"{self._target.name}: has another {what} than its recorded measurements ({name} was"
+                f" {format_value(then)}, is {format_value(now)} now); bring that back, give its profile another name,"
+                f" or move {self._log.path} away"
             )
 
 

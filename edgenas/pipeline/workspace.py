@@ -65,6 +65,7 @@ class Workspace:
     def trained(self) -> Checkpoint:
         """The supernet after its training ended, with its recipe; RunError before."""
         from edgenas.ofa import load_checkpoint
+        from edgenas.ofa.checkpoint import has_ended_training
 
         root, path = self.folder.root, self.folder.checkpoint
         if not path.exists():
@@ -72,8 +73,7 @@ class Workspace:
         trained = load_checkpoint(path)
         if trained.supernet.space != self.space:
             raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
-        phases = trained.recipe["schedule"]["phases"] if "schedule" in trained.recipe else ()
-        if trained.position.phase < len(phases):
+        if not has_ended_training(trained, str(path)):
             raise RunError(f"{root}: training has not ended; run: {format_command('train', '--run', root)}")
         return trained
 

@@ -6,6 +6,7 @@ from edgenas.profilers.latency.holdout import HoldoutReport
 from edgenas.profilers.latency.published import PublishedTables
 from edgenas.profilers.latency.table import LatencyTable
 from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.model_files import ModelInputs
 from edgenas.profilers.measure.models import MeasuredModels, RankedModel, measure_model, measure_models, rank_results
 from edgenas.profilers.measure.result import MeasurementResult, compare_results
 from edgenas.profilers.measure.rounds import MeasuringRounds
@@ -24,6 +25,7 @@ __all__ = [
     "MeasurementResult",
     "MeasuringRounds",
     "MeasuringSession",
+    "ModelInputs",
     "PublishedTables",
     "RankedModel",
     "Validity",

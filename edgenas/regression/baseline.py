@@ -14,7 +14,7 @@ from edgenas.files import Schema, parse_dataclass
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, measure_model
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 
-_SCHEMA = Schema("baseline", 4, {3: upgrade_baseline_from_3})
+_SCHEMA = Schema("baseline", 5, {3: upgrade_baseline_from_3, 4: dict})
 PROCESSES = 12
 SETTINGS = MeasureSettings()
 

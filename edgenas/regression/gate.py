@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
+from edgenas.files import format_value
 from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings
 from edgenas.profilers.measure.measurement import incomparable_facts
 from edgenas.profilers.measure.statistics import ratio_interval
@@ -166,4 +167,7 @@ def _format_device_differences(baseline: Baseline, now: Measurement) -> list[str
 
 
 def _format_difference(what: str, name: str, then: object, now: object) -> str:
-    return f"another {what}: {name} was {then} in the baseline, is {now} now; record a new baseline here"
+    return (
+        f"another {what}: {name} was {format_value(then)} in the baseline, is {format_value(now)} now;"
+        " record a new baseline here"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgenas.report.style import FONT, INK, QUIET, WIDTH, draw_title, make_figure, style_axes, write_png
-from edgenas.units import format_ms_part
+from edgenas.units import UNRESOLVED, format_ms_part, is_resolved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,10 +90,15 @@ def _draw_bars(axes: Axes, rows: Sequence[PartTime], centres: Sequence[float]) -
     whole = sum(row.ms for row in rows)
     for row, centre in zip(rows, centres, strict=True):
         axes.annotate(
-            f"{format_ms_part(row.ms, whole)}  {row.share:.1%}", (row.ms, centre), xytext=(6, 0),
+            _format_time(row.ms, whole), (row.ms, centre), xytext=(6, 0),
             textcoords="offset pixels", va="center", size=10, color=INK, fontfamily=FONT, annotation_clip=False,
             zorder=3,
         )  # fmt: skip
+
+
+def _format_time(ms: float, whole: float) -> str:
+    """Return a time and its share of the whole."""
+    return f"{format_ms_part(ms, whole)}  {ms / whole:.1%}" if is_resolved(ms, whole) else UNRESOLVED
 
 
 def _draw_texts(figure: Figure, total: int, rows: Sequence[PartTime], centres: Sequence[float]) -> None:
@@ -106,7 +111,7 @@ def _draw_texts(figure: Figure, total: int, rows: Sequence[PartTime], centres: S
         if len(members) > 1:
             ms = sum(row.ms for row, _ in members)
             below = 1 - (top + 0.72 * _ROW) / total
-            _draw_text(figure, _STAGE, below, f"{format_ms_part(ms, whole)}  {ms / whole:.1%}", color=QUIET)
+            _draw_text(figure, _STAGE, below, _format_time(ms, whole), color=QUIET)
         for row, centre in members:
             y = 1 - (_TOP + centre) / total
             _draw_text(figure, _NAME, y, "" if row.name == stage and len(members) == 1 else row.name.rpartition(".")[2])

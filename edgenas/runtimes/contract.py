@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,21 @@ class Precision:
     parity: str | None = None
 
 
+@dataclass(frozen=True)
+class ModelParts:
+    """What belongs to a model file.
+
+    Attributes:
+        locations: the files that it names and that hold a part of it, by the names that it has for them.
+        with_locations: returns its bytes with other names for these files.
+        unranked: names of inputs whose rank it does not say.
+    """
+
+    locations: Mapping[str, Path] = field(default_factory=dict)
+    with_locations: Callable[[Mapping[str, str]], bytes] = lambda names: b""
+    unranked: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class SourceModel:
     """A subnet in float32 that the files of all runtimes are made from.
@@ -96,6 +111,7 @@ class Runtime(ABC):
         package: what pip installs on a device.
         provider_packages: by execution provider, the build of ``package`` that has it.
         accelerators: execution providers that a new profile gets if the board has them, with options, best first.
+        precision_providers: execution providers that compute a float32 file in the target's precision.
         gpu_providers: execution providers that run on a GPU, whose clock should be fixed.
         version_program: a Python program for the device that imports the runtime and prints its version, then the
             names of its providers.
@@ -103,6 +119,7 @@ class Runtime(ABC):
         script_import: the line of a bundle's script that imports the runtime.
         script_body: the lines that set ``logits`` from ``image``, by the model file below the path ``HERE``.
         leaves_layers_in_float: an integer file may have layers in float that nobody named.
+        file_start: the first bytes of its files, where these are those of an archive, as of zip; else empty.
         checker: words for messages that name a program which checks a file, such as `` with onnx.checker``.
     """
 
@@ -112,12 +129,14 @@ class Runtime(ABC):
     package: ClassVar[str]
     provider_packages: ClassVar[Mapping[str, str]] = {}
     accelerators: ClassVar[Options] = {}
+    precision_providers: ClassVar[frozenset[str]] = frozenset()
     gpu_providers: ClassVar[frozenset[str]] = frozenset()
     version_program: ClassVar[str]
     card_packages: ClassVar[tuple[str, ...]]
     script_import: ClassVar[str]
     script_body: ClassVar[str]
     leaves_layers_in_float: ClassVar[bool] = False
+    file_start: ClassVar[bytes] = b""
     checker: ClassVar[str] = ""
 
     def __repr__(self) -> str:
@@ -205,8 +224,27 @@ class Runtime(ABC):
         """Return True for a file that stores labels, and other ones than these."""
         return False
 
-    def summarise_graph(self, path: Path) -> GraphSummary | None:
-        """Return a file's operators, MACs and memory by its graph; None where edgenas cannot read it."""
+    def read_parts(self, path: Path, model: bytes) -> ModelParts:
+        """Return the other files that a model file names, and inputs whose rank only the file can tell.
+
+        A damaged file has none: the runtime on the device refuses it.
+
+        Raises:
+            UsageError: for a file that is missing or outside of the model's folder.
+        """
+        return ModelParts()
+
+    def read_precision(self, model: bytes) -> str | None:
+        """Return the precision of a file, of those that are no variant; None where edgenas cannot tell."""
+        return None
+
+    def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
+        """Return a file's operators, MACs and memory by its graph; None where edgenas cannot read it.
+
+        Args:
+            path: the file.
+            shapes: those of inputs whose file leaves dimensions open.
+        """
         return None
 
     @final

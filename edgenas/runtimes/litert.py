@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgenas.errors import ModelError
-from edgenas.runtimes.contract import Precision, Runtime, SourceModel
+from edgenas.errors import MissingExtraError, ModelError
+from edgenas.runtimes.contract import ModelParts, Precision, Runtime, SourceModel
 from edgenas.runtimes.interface import ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
@@ -79,6 +80,26 @@ logits = interpreter.get_tensor(result["index"])[0]"""
 
         return has_other_labels(model, labels)
 
+    def read_parts(self, path: Path, model: bytes) -> ModelParts:
+        from edgenas.export.tflite.layers import DAMAGE, shape_of
+
+        try:
+            graph = self.load(model).root.Subgraphs(0)
+            inputs = [graph.Tensors(graph.Inputs(place)) for place in range(graph.InputsLength())]
+            unranked = [one.Name().decode() for one in inputs if not one.HasRank() and not len(shape_of(one))]
+        except (*DAMAGE, MissingExtraError):
+            return ModelParts()
+        return ModelParts(unranked=tuple(unranked))
+
+    def read_precision(self, model: bytes) -> str | None:
+        from edgenas.export.tflite.layers import DAMAGE
+
+        try:
+            file = self.load(model).root
+            return _precision(file, file.Subgraphs(0))
+        except (*DAMAGE, MissingExtraError, ModelError):
+            return None
+
     def parse_interface(self, model: bytes) -> ModelInterface:
         from edgenas.export.tflite.layers import DAMAGE
 
@@ -106,7 +127,7 @@ def _precision(file: Any, graph: Any) -> str:
     for tensor in map(graph.Tensors, range(graph.TensorsLength())):
         buffer = file.Buffers(tensor.Buffer())
         (weights if buffer.DataLength() or buffer.Size() > 1 else activations).add(tensor.Type())
-    if types.INT8 in activations:
+    if {types.INT8, types.UINT8} & activations:
         return "int8"
     if types.INT8 in weights:
         return "dynamic"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgenas.errors import ModelError
-from edgenas.runtimes.contract import Precision, Runtime, SourceModel
+from edgenas.errors import ModelError, UsageError
+from edgenas.runtimes.contract import ModelParts, Precision, Runtime, SourceModel
 from edgenas.runtimes.interface import ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 _TENSORRT = "TensorrtExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _FOR_TENSORRT = Precision("int8-tensorrt", True, variant_of="int8", made_for="tensorrt", provider=_TENSORRT)
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+# Operators that compute with integers, or convert to or from them.
+_INTEGER_OPERATORS = re.compile(
+    "QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|ConvInteger|MatMulInteger.*"
+)
 
 
 class OnnxRuntime(Runtime):
@@ -40,6 +44,7 @@ class OnnxRuntime(Runtime):
         _TENSORRT: {"trt_engine_cache_enable": True, "trt_engine_cache_path": "~/.cache/edgenas/tensorrt"},
         _CUDA: {},
     }
+    precision_providers = frozenset({_TENSORRT})
     gpu_providers = frozenset({_CUDA, _TENSORRT})
     version_program = "import onnxruntime as it; print(it.__version__, *it.get_available_providers())"
     card_packages = ("edgenas", "torch", "onnx", "onnxruntime", "numpy")
@@ -92,11 +97,50 @@ logits = session.run(None, {entry.name: images})[0][0]"""
 
         check_onnx(model)
 
-    def summarise_graph(self, path: Path) -> GraphSummary | None:
+    def read_parts(self, path: Path, model: bytes) -> ModelParts:
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            proto = onnx.load_model_from_string(model)
+        except DecodeError:
+            return ModelParts()
+        entries = [
+            entry
+            for tensor in _iter_stored_tensors(proto.graph, _all_nodes(proto))
+            if onnx.external_data_helper.uses_external_data(tensor)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        ]
+        locations = {entry.value: _file_beside(path, entry.value) for entry in entries}
+        stored = {tensor.name for tensor in proto.graph.initializer}
+        unranked = tuple(
+            value.name
+            for value in proto.graph.input
+            if value.name not in stored and not value.type.tensor_type.HasField("shape")
+        )
+
+        def with_locations(names: Mapping[str, str]) -> bytes:
+            for entry in entries:
+                entry.value = names.get(entry.value, entry.value)
+            return bytes(proto.SerializeToString(deterministic=True))
+
+        return ModelParts(locations, with_locations, unranked)
+
+    def read_precision(self, model: bytes) -> str | None:
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            return _precision(onnx.load_model_from_string(model).graph)
+        except DecodeError:
+            return None
+
+    def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
         from edgenas.graph import summarise_model
 
         try:
-            return summarise_model(path)
+            return summarise_model(path, shapes)
         except ModelError:
             return None
 
@@ -105,8 +149,7 @@ logits = session.run(None, {entry.name: images})[0][0]"""
 
         proto = self.load(model).proto
         graph = proto.graph
-        nodes = [*graph.node, *(node for function in proto.functions for node in function.node)]
-        if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph, nodes))):
+        if any(map(onnx.external_data_helper.uses_external_data, _iter_stored_tensors(graph, _all_nodes(proto)))):
             raise ModelError("the model keeps weights in another file")
         stored = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in stored]
@@ -114,11 +157,39 @@ logits = session.run(None, {entry.name: images})[0][0]"""
             raise ModelError(
                 f"the model must have one input and one output, but has {len(inputs)}, {len(graph.output)}"
             )
-        types = {tensor.data_type for tensor in graph.initializer}
-        precision = "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
-        if any(node.op_type in _CONVERSIONS for node in graph.node):
-            precision = "int8"
-        return ModelInterface(precision, _tensor_spec(inputs[0], "NCHW"), _tensor_spec(graph.output[0], "NC"))
+        return ModelInterface(_precision(graph), _tensor_spec(inputs[0], "NCHW"), _tensor_spec(graph.output[0], "NC"))
+
+
+def _precision(graph: Any) -> str:
+    """Return int8 for a file that computes in integers, fp16 if weights are halves."""
+    import onnx
+
+    if any(_INTEGER_OPERATORS.fullmatch(node.op_type) for node in graph.node):
+        return "int8"
+    return "fp16" if onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.initializer} else "fp32"
+
+
+def _file_beside(model: Path, location: str) -> Path:
+    """Return the file that a model names; raise UsageError where it is missing or outside of the model's folder.
+
+    A model that is a link may have it in the folder of the file that the link leads to.
+    """
+    name = location[:200]
+    folders = (model.parent.resolve(), model.resolve().parent)
+    try:
+        file = (model.parent / location).resolve()
+        is_there = file.is_file()
+    except (OSError, ValueError, RuntimeError):  # no path: too long, a NUL, links in a circle
+        raise UsageError(f"{model}: names {name!r}, which is no file; export the model again") from None
+    if not any(map(file.is_relative_to, folders)):
+        raise UsageError(f"{model}: names {name!r} outside of its folder; save it with its weights beside it")
+    if not is_there:
+        raise UsageError(f"{model}: names {name!r}, which is not beside it; copy that file there, too")
+    return file
+
+
+def _all_nodes(proto: Any) -> list[Any]:
+    return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
 
 
 def _iter_stored_tensors(graph: Any, nodes: Iterable[Any]) -> Iterator[Any]:

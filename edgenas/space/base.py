@@ -6,7 +6,7 @@ import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +15,7 @@ import numpy as np
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import SpaceError, UsageError
-from edgenas.files import canonical_json_bytes, parse_dataclass, read_yaml, sha256_hex
+from edgenas.files import canonical_json_bytes, check_keys, parse_dataclass, read_yaml, sha256_hex
 from edgenas.space import parts as part_functions
 from edgenas.space.layers import Shape
 from edgenas.space.parts import Part
@@ -97,6 +97,8 @@ class SearchSpace(ABC):
 
         Raises UsageError, naming ``where``, for unknown keys and wrong values.
         """
+        space: Any = cls  # every space is a dataclass
+        check_keys(data, ["family", *(field.name for field in fields(space))], where)
         return parse_dataclass(cls, {key: value for key, value in data.items() if key != "family"}, where)
 
     @classmethod
@@ -112,8 +114,8 @@ class SearchSpace(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the space as plain data, ``family`` included."""
-        fields: Any = self  # every space is a dataclass
-        return {"family": self.family, **asdict(fields)}
+        space: Any = self  # every space is a dataclass
+        return {"family": self.family, **asdict(space)}
 
     def __repr__(self) -> str:
         pixels = f"{self.resolutions[0]} to {self.resolutions[-1]} pixels"

@@ -48,6 +48,40 @@ def test_unknown_key_in_a_space(refused: Callable[..., str], tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "suggestion"),
+    [
+        ("space: {familiy: mobilenet_v3, width: 0.35}", "space: unknown key 'familiy'; did you mean 'family'?"),
+        ("space: {familiy: resnet50d}", "space: unknown key 'familiy'; did you mean 'family'?"),
+        ("space: {stages: [{widht: 32, stride: 2}]}", "unknown key 'stages.0.widht'; did you mean 'width'?"),
+        ("space: {}\nschedule: {batchsize: 3}", "schedule: unknown key 'batchsize'; did you mean 'batch_size'?"),
+        (
+            "space: {}\nschedule: {name: a, batch_size: 32, phases: [{epoch: 3}]}",
+            "schedule: unknown key 'phases.0.epoch'; did you mean 'epochs'?",
+        ),
+    ],
+)
+def test_misspelt_keys_of_a_config(refused: Callable[..., str], tmp_path: Path, text: str, suggestion: str) -> None:
+    """A misspelt key anywhere in a config is named with the nearest valid one."""
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    assert suggestion in refused("train", "--run", tmp_path / "run", "--config", config)
+
+
+@pytest.mark.parametrize(
+    ("correct", "misspelt"),
+    [("connection:", "conection:"), ("runtimes:", "runtime:"), ("default:", "defaults:"), ("{runtime:", "{runtmie:")],
+)
+def test_misspelt_keys_of_a_profile(
+    refused: Callable[..., str], finished: Path, tmp_path: Path, correct: str, misspelt: str
+) -> None:
+    """A misspelt key that a profile needs is named with the valid one."""
+    text = "name: board\nconnection: {kind: local}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
+    profile = tmp_path / "board.yaml"
+    profile.write_text(text.replace(correct, misspelt))
+    assert f"did you mean '{correct.strip('{:')}'?" in refused("search", "--run", finished, "--device", profile)
+
+
 def test_unknown_key_in_a_profile(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:
     """A misspelt key of a device profile is named with the nearest valid one."""
     profile = tmp_path / "board.yaml"
@@ -151,8 +185,9 @@ def test_wrong_flags(refused: Callable[..., str]) -> None:
 
 
 def test_choose_without_a_budget(refused: Callable[..., str], finished: Path) -> None:
-    """choose without a limit says how to give one."""
-    assert "needs a limit" in refused("choose", "--run", finished)
+    """choose without a limit says how to give one, as options that can be typed."""
+    answer = refused("choose", "--run", finished)
+    assert f"for example: edgenas choose --run {finished} --latency 15ms" in answer
 
 
 @pytest.mark.parametrize("name", ["nothing", "zzzzzz-000", "min.json"])

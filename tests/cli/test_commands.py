@@ -68,8 +68,8 @@ def test_architecture_from_a_file(call: Call, finished: Path, tmp_path: Path) ->
     own.write_text(json.dumps({"resolution": 8, "stages": stages}))
     ids = []
     for path in (ofa, own):
-        code, out, _ = call("export", "--run", finished, "--arch", path, "--out", tmp_path / "ship", "--json")
-        assert code == 0
+        code, out, err = call("export", "--run", finished, "--arch", path, "--out", tmp_path / "ship", "--json")
+        assert code == 0, err
         ids.append(json.loads(out)["architecture"])
     assert ids[0] == ids[1]
 

@@ -100,20 +100,90 @@ def test_a_real_file_has_its_graph_counted(call: Call, conv: Path) -> None:
 
 
 def test_a_bad_model_has_its_line_and_the_others_are_measured(call: Call, conv: Path, make: Make) -> None:
-    """The table comes first, then one line of error, and exit code 2."""
-    code, out, err = call("measure", make("bad.onnx", 100), conv)
+    """The table comes first, then what is wrong, and exit code 2."""
+    bad = make("bad.onnx", 100)
+    code, out, err = call("measure", bad, conv)
     assert code == 2
     assert [line.split()[-1] for line in out.splitlines()[2:3]] == ["failed"]
     assert str(conv) in out
-    assert "bad.onnx: is refused by onnxruntime" in err.splitlines()[-1]
+    assert out.count(f"failed: {bad}: is refused by onnxruntime") == 1
+    assert err.splitlines()[-1] == "edgenas: 1 of 2 models failed; see above"
 
 
-def test_several_bad_models_are_counted(call: Call, conv: Path, make: Make) -> None:
-    """Two of three: the count, and the first in full."""
-    code, out, err = call("measure", make("bad.onnx", 100), conv, make("worse.onnx", 50), "--json")
+def test_several_bad_models_are_each_explained_once(call: Call, make: Make) -> None:
+    """Also where none is left to measure."""
+    files = [make("bad.onnx", 100), make("worse.onnx", 50)]
+    code, out, err = call("measure", *files)
     assert code == 2
-    assert ["error" in model for model in json.loads(out)["models"]] == [True, False, True]
-    assert "2 of 3 models failed; the first: " in err.splitlines()[-1]
+    assert [out.count(f"{path}: is refused by onnxruntime") for path in files] == [1, 1]
+    assert err.splitlines()[-1] == "edgenas: 2 of 2 models failed; see above"
+
+
+def test_a_single_bad_model_is_explained(call: Call, make: Make) -> None:
+    """There is no table of nothing."""
+    bad = make("bad.onnx", 100)
+    code, out, err = call("measure", bad)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"edgenas: {bad}: is refused by onnxruntime")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_document_is_printed_when_all_models_failed(call: Call, make: Make, count: int) -> None:
+    """JSON says why for each."""
+    files = [make("bad.onnx", 100), make("worse.onnx", 50)][:count]
+    code, out, _ = call("measure", *files, "--json")
+    assert code == 2
+    models = json.loads(out)["models"]
+    assert [model["model"] for model in models] == list(map(str, files))
+    assert all(": is refused by onnxruntime" in model["error"] for model in models)
+
+
+def test_the_document_is_printed_when_nothing_can_be_measured(call: Call, make: Make, board: Path) -> None:
+    """Files that are no models are found before anything is measured; all are named, and once."""
+    empty, pointer = make("empty.onnx", 0), make("pointer.tflite", 0)
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    code, out, err = call("measure", empty, pointer, make("good.onnx", 100), "--device", board, "--json")
+    assert code == 2
+    problems = [
+        f"{empty}: is empty; export the model again",
+        f"{pointer}: is a pointer of Git LFS, not the model; run git lfs pull",
+    ]
+    assert json.loads(out) == {"models": [], "errors": problems}
+    assert err == f"edgenas: nothing was measured: {'. '.join(problems)}\n"
+
+
+def test_a_precision_that_is_not_the_files_is_named_with_other_problems(call: Call, make: Make, conv: Path) -> None:
+    """A file in float32 is not measured as int8."""
+    empty = make("empty.onnx", 0)
+    code, _, err = call("measure", conv, empty, "--precision", "int8")
+    assert code == 2
+    assert f"{empty}: is empty; export the model again. {conv}: is a file in fp32, not int8; leave out the" in err
+
+
+def test_shapes_that_were_filled_in_are_told(call: Call, make_conv: Callable[..., Path]) -> None:
+    """In the table and in JSON; the MACs are those of the shapes: 8 x 27 multiply-accumulates at each of 256 places."""
+    model = make_conv("open.onnx", ("batch", 3, 16, 16))
+    code, out, _ = call("measure", model)
+    assert code == 0
+    assert f"{model}: inputs of open shape were run as image 1x3x16x16" in out.splitlines()
+    code, out, _ = call("measure", model, "--shape", "image=2x3x16x16", "--json")
+    (measured,) = json.loads(out)["models"]
+    assert (code, measured["filled_shapes"]) == (0, {"image": [2, 3, 16, 16]})
+    assert measured["measurements"][0]["filled_shapes"] == {"image": [2, 3, 16, 16]}
+    assert measured["graph"]["macs"] == 2 * 8 * 27 * 256
+
+
+def test_given_inputs_are_checked_against_the_model(call: Call, conv: Path, tmp_path: Path) -> None:
+    """The archive is read here, its arrays are compared on the device."""
+    import numpy as np
+
+    np.savez(tmp_path / "inputs.npz", image=np.ones((1, 3, 16, 16), np.float32))
+    code, _, err = call("measure", conv, "--inputs", tmp_path / "inputs.npz")
+    assert (code, err.splitlines()[-1]) == (2, f"edgenas: {conv}: it has no input 'image', only 'x'; correct the name")
+    code, _, err = call("measure", conv, "--inputs", conv)
+    assert (code, err.count("conv.onnx: must hold arrays of numbers or text; write it with numpy.savez")) == (2, 1)
+    code, _, err = call("measure", conv, "--shape", "x")
+    assert (code, err) == (2, "edgenas: --shape must be like image=1x3x224x224, but got 'x'\n")
 
 
 @pytest.fixture
@@ -180,6 +250,51 @@ def test_compare_ranks_by_median(call: Call, board: Path, make: Make) -> None:
     assert second["slower"] is True
     table = call("measure", *files, "--device", board, "--compare")[1].splitlines()
     assert [table[-2].split()[-1], table[-1].split()[-1]] == ["fastest", "slower"]
+
+
+def test_compare_shows_the_medians_of_common_rounds(
+    board: Path, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ratio of 1.1 is that of the medians in the rounds of both, 1.1 and 1.0 ms; the median of all is 1.05 ms."""
+    paths = [make("a.onnx", 1000), make("b.onnx", 1000)]
+    results = dict(zip(paths, (result_of([1.0] * 6 + [2.0] * 6), result_of([1.1] * 6)), strict=True))
+    ranked = {row.model: row for row in rank_results(results)}
+    assert ranked[str(paths[0])].paired_ms == (1.0, 1.1)
+    print_outcomes(results, dict.fromkeys(paths, Target(load_profile(board))), compare=True)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "1.00 ms : 1.10 ms" in last
+
+
+@pytest.fixture
+def reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the conditions of every device reject its measurements."""
+    rejected = Validity("rejected", ("governor is powersave: change it",))
+    monkeypatch.setattr("edgenas.profilers.measure.session.assess_validity", lambda *args, **fields: rejected)
+
+
+def test_rejected_results_have_an_exit_code(call: Call, board: Path, make: Make, reject: None) -> None:
+    """The number is shown with the reason, and no script takes it for one."""
+    model = make("a.onnx", 1000)
+    code, out, _ = call("measure", model, "--device", board)
+    assert code == 5
+    assert f"{model}: rejected (governor is powersave: change it)" in out.splitlines()
+    code, out, _ = call("measure", model, "--device", board, "--json")
+    assert (code, json.loads(out)["models"][0]["validity"]["status"]) == (5, "rejected")
+
+
+def test_a_failed_model_beside_rejected_ones_is_the_error(call: Call, conv: Path, make: Make, reject: None) -> None:
+    """What the user can correct comes first."""
+    assert call("measure", conv, make("bad.onnx", 100))[0] == 2
+
+
+def test_rejected_results_are_not_ranked(board: Path, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fastest of three is rejected: it has no rank, and says so."""
+    paths = [make(name, 1000) for name in ("a.onnx", "b.onnx", "c.onnx")]
+    rejected = result_of([0.5] * 6, validity=Validity("rejected", ("it runs on battery",)))
+    results = dict(zip(paths, (result_of([1.0] * 6), rejected, result_of([2.0] * 6)), strict=True))
+    assert [row.model for row in rank_results(results)] == [str(paths[0]), str(paths[2])]
+    print_outcomes(results, dict.fromkeys(paths, Target(load_profile(board))), compare=True)
+    assert f"{paths[1]}: is rejected, so it has no rank" in capsys.readouterr().out.splitlines()
 
 
 def test_an_unknown_ending_is_refused_with_those_that_run(call: Call, board: Path, make: Make) -> None:

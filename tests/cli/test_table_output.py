@@ -100,6 +100,15 @@ def test_parts_stand_below_their_stage(capsys: pytest.CaptureFixture[str]) -> No
     assert bars == [8, 17, 35, 8]
 
 
+def test_a_part_of_no_time_is_called_unresolved(capsys: pytest.CaptureFixture[str]) -> None:
+    """A part whose time rounds to nothing has words instead of zeros."""
+    rows = (*_ROWS[:-1], replace(_ROWS[-1], ms=0.0004, share=0.0002))
+    print_explanation(replace(_EXPLANATION, rows=rows))
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].split(maxsplit=4)[4].strip() == "below what can be resolved"
+    assert "0.000 ms" not in out
+
+
 def test_made_up_and_published_tables_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     """A synthetic table is marked; a published one has no interval."""
     print_explanation(replace(_EXPLANATION, synthetic=True, interval_ms=None))

@@ -149,3 +149,14 @@ def test_a_work_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Path, "expanduser", refuse)
     with pytest.raises(DeviceError, match=r"in ~/work \(you have no home folder\); .*work_dir in the profile"):
         local_device(Path("~/work"))
+
+
+def test_a_command_gets_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables with passphrases and tokens are not passed on; those that find programs and libraries are."""
+    for name in ("EDGENAS_SSH_PASSPHRASE", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, "x")
+    with local_device(tmp_path) as device:
+        program = "import os; print(*sorted(os.environ))"
+        names = device.run([sys.executable, "-c", program], deadline=Deadline(30)).stdout.split()
+    assert {"PATH", "LD_LIBRARY_PATH"} <= set(names)
+    assert not {"EDGENAS_SSH_PASSPHRASE", "SSH_AUTH_SOCK", "GITHUB_TOKEN"} & set(names)

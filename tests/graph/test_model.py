@@ -113,15 +113,22 @@ def test_a_cut_weight_is_refused_by_name(make_model: MakeModel) -> None:
         read_graph(proto.SerializeToString())
 
 
-def test_weights_in_another_file_are_refused_with_the_remedy(make_model: MakeModel) -> None:
-    """A model that is not one file is refused; nothing outside it is opened."""
+def test_weights_in_another_file_are_known_by_their_shape(make_model: MakeModel) -> None:
+    """What a model keeps in another file has the declared size; that file is not opened."""
     weights = {"w": np.ones((4, 3), np.float32)}
     proto = onnx.load_model_from_string(
         make_model([make_node("Add", ["x", "w"], ["y"])], {"x": (1, 3)}, ["y"], weights)
     )
     onnx.external_data_helper.set_external_data(proto.graph.initializer[0], "../elsewhere.bin")
-    with pytest.raises(ModelError, match=r"another file; save the model as one file"):
-        read_graph(proto.SerializeToString())
+    assert read_graph(proto.SerializeToString()).constants["w"].nbytes == 48
+
+
+def test_shapes_that_are_given_stand_for_open_ones(make_model: MakeModel) -> None:
+    """An input of any shape has the one that it was run with."""
+    model = make_model([make_node("Relu", ["x"], ["y"])], {"x": ("batch", "height", 3)}, ["y"])
+    assert read_graph(model, {"x": (2, 5, 3)}).tensors["y"].shape == (2, 5, 3)
+    with pytest.raises(ModelError, match="no fixed size in dimension 1"):
+        read_graph(model, {"other": (1,)})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

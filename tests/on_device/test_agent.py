@@ -101,6 +101,7 @@ def test_a_batch_is_answered_in_order(toy_agent: Path) -> None:
         ("memory", "out of memory", "MemoryError"),
         ("bad_alloc", "out of memory", "std::bad_alloc"),
         ("refuse", "refused", "no such operator"),
+        ("refuse_run", "failed run", "invalid literal for int() with base 10: 'not these'"),
         ("run 600", "timeout", "did not end within 5 s"),
     ],
 )
@@ -110,6 +111,20 @@ def test_a_bad_model_costs_one_answer(toy_agent: Path, words: str, reason: str, 
     got = answers(toy_agent, request(toy_agent.parent, [words, "run"], settings=settings))
     assert (got[1]["kind"], got[1]["reason"], got[1]["detail"]) == ("failed", reason, detail)
     assert [answer["kind"] for answer in got[2:]] == ["result", "end"]
+
+
+def test_a_fault_of_the_agent_is_told_from_the_runtimes(toy_agent: Path) -> None:
+    """Arrays that are not where they were sent are no fault of the model."""
+    data = request(toy_agent.parent, ["run"], inputs={"arrays": str(toy_agent.parent / "absent.npz")})
+    failed = answers(toy_agent, data)[1]
+    assert (failed["kind"], failed["reason"]) == ("failed", "agent")
+    assert failed["detail"].startswith("FileNotFoundError: ")
+
+
+def test_a_runtime_that_runs_nothing_is_told_from_a_bad_model(toy_agent: Path) -> None:
+    """Where not even the empty session can be made, the model is not the reason."""
+    failed = answers(toy_agent, request(toy_agent.parent, ["run"], providers=["broken"]))[1]
+    assert (failed["kind"], failed["reason"], failed["detail"]) == ("failed", "broken runtime", "no such device")
 
 
 @pytest.mark.parametrize(

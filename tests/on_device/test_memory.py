@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.on_device import agent
+from edgenas.on_device import agent, model_process
 from edgenas.profilers import MeasureSettings
 
 _MEGABYTE = 2**20
@@ -23,9 +23,9 @@ _BRIEF = MeasureSettings(warmup_runs=1, warmup_seconds=0, min_runs=3, max_runs=3
 def _growth(path: Path) -> int:
     """Bytes of files that are in memory beyond what was, once a mapped file's folder is brought in."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ):
-        before = agent.read_process_memory("RssFile")
-        agent.load_library_pages(str(path.parent))
-        after = agent.read_process_memory("RssFile")
+        before = model_process.read_process_memory("RssFile")
+        model_process.load_library_pages(str(path.parent))
+        after = model_process.read_process_memory("RssFile")
     assert before is not None
     assert after is not None
     return after - before
@@ -46,7 +46,7 @@ def test_all_code_of_a_library_is_brought_in(library: Path) -> None:
 
 def test_a_huge_library_is_left_out(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is larger than the bound stays where it is."""
-    monkeypatch.setattr(agent, "MAX_LIBRARY_BYTES", _MEGABYTE)
+    monkeypatch.setattr(model_process, "MAX_LIBRARY_BYTES", _MEGABYTE)
     assert _growth(library) < _MEGABYTE
 
 
@@ -75,8 +75,10 @@ def test_what_is_no_code_of_the_library_is_left_alone(
     maps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a map, with lines of another form, and for memory that is not the library's, nothing is touched."""
-    monkeypatch.setattr(agent, "read_text_or_empty", lambda path: maps.format(folder=os.path.realpath(tmp_path)))
-    agent.load_library_pages(str(tmp_path))
+    monkeypatch.setattr(
+        model_process, "read_text_or_empty", lambda path: maps.format(folder=os.path.realpath(tmp_path))
+    )
+    model_process.load_library_pages(str(tmp_path))
 
 
 def _peak(model: Path, settings: MeasureSettings) -> int:

@@ -12,13 +12,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 import edgenas.on_device
 from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.on_device import agent, runtime_litert, runtime_onnxruntime
+from edgenas.on_device import model_process, runtime_litert, runtime_onnxruntime
 from edgenas.profilers import Measurement, MeasureSettings, MeasuringSession
 
 FOLDER = Path(edgenas.on_device.__file__).parent
@@ -51,7 +50,10 @@ def make_empty_session(request):
 def load_session(path, request):
     return pathlib.Path(request["sysroot"], "sys/class/hwmon/hwmon0/curr1_input")
 
-def prepare_run(current, seed):
+def describe_inputs(current):
+    return []
+
+def prepare_run(current, inputs):
     def run():
         current.write_text("2000")
         time.sleep(0.02)
@@ -151,46 +153,6 @@ def test_the_first_library_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch
         runtime_litert.import_library()
 
 
-class Session:
-    """A session that keeps what it is given."""
-
-    def __init__(self, kinds: Sequence[Any]) -> None:
-        self.details = [
-            {"index": 7 + n, "name": f"in{n}", "shape": np.array([1, 50, 4]), "dtype": kind}
-            for n, kind in enumerate(kinds)
-        ]
-        self.cli_name: dict[int, Any] = {}
-
-    def get_input_details(self) -> list[dict[str, Any]]:
-        return self.details
-
-    def set_tensor(self, index: int, values: Any) -> None:
-        self.cli_name[index] = values
-
-    def invoke(self) -> str:
-        return "ran"
-
-
-def test_every_input_is_filled_by_its_type() -> None:
-    """Quantised inputs take the whole range of their type, floats 0 to 1, other whole numbers 0 and 1."""
-    kinds = [np.float32, np.int8, np.uint8, np.int32, np.int64, np.bool_]
-    session = Session(kinds)
-    assert runtime_litert.prepare_run(session, 0)() == "ran"
-    given = list(session.cli_name.values())
-    assert [values.dtype for values in given] == kinds
-    assert all(values.shape == (1, 50, 4) for values in given)
-    assert (given[1].min() < -100, given[1].max() > 100) == (True, True)
-    assert (given[2].min() < 30, given[2].max() > 225) == (True, True)
-    assert set(given[3].ravel()) == set(given[4].ravel()) == {0, 1}
-    assert 0 <= given[0].min() < given[0].max() < 1
-
-
-def test_an_input_that_cannot_be_made_up_is_named() -> None:
-    """Text is no number."""
-    with pytest.raises(ValueError, match=r"input 'in0' is of .*, which cannot be made up"):
-        runtime_litert.prepare_run(Session([np.dtype("S4")]), 0)
-
-
 # -- onnxruntime -------------------------------------------------------------------
 
 
@@ -244,8 +206,8 @@ def test_nodes_are_counted_once() -> None:
 
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:
     """The CPU's memory is the process's own; an accelerator's is not, and the answer says why."""
-    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, XNNPACK: 2}) == {}
-    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, CUDA: 2}) == {
+    assert model_process.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, XNNPACK: 2}) == {}
+    assert model_process.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, CUDA: 2}) == {
         "peak_bytes": None,
         "memory_reason": f"not measured: VmHWM does not see the memory of {CUDA}",
     }
@@ -255,12 +217,12 @@ def test_a_runtime_that_cannot_count_nodes_costs_no_measurement() -> None:
     """What ran where is then not known, and neither is the memory; the samples stand."""
 
     class Runtime:
-        def count_provider_nodes(self, path: str, wanted: dict[str, Any]) -> dict[str, int]:
+        def count_provider_nodes(self, path: str, wanted: dict[str, Any], inputs: dict[str, Any]) -> dict[str, int]:
             raise RuntimeError("profiling is not built in")
 
-    assert agent.try_count_provider_nodes(Runtime(), {}, "a.onnx") == {}
-    assert agent.try_count_provider_nodes(object(), {}, "a.onnx") is None
-    assert agent.unmeasured_memory_fields(runtime_onnxruntime, {})["peak_bytes"] is None
+    assert model_process.try_count_provider_nodes(Runtime(), {}, "a.onnx", {}) == {}
+    assert model_process.try_count_provider_nodes(object(), {}, "a.onnx", {}) is None
+    assert model_process.unmeasured_memory_fields(runtime_onnxruntime, {})["peak_bytes"] is None
 
 
 def test_a_providers_options_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

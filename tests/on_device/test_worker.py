@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -220,3 +221,16 @@ def test_a_digest_gives_signs_of_life(tmp_path: Path) -> None:
     pulses: list[None] = []
     assert read_file_digest(tmp_path / "file", lambda: pulses.append(None)) == sha256_hex(bytes(3 << 20))
     assert len(pulses) == 3
+
+
+def test_a_temporary_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    """The next temporary folder that is made sweeps it; one whose owner lives stays."""
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom edgenas.on_device.work_folder import WorkFolder\n"
+        "with WorkFolder(Path(sys.argv[1])) as folder:\n    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with WorkFolder(tmp_path) as first, WorkFolder(tmp_path) as second:
+        assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert not list(tmp_path.iterdir())

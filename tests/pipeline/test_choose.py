@@ -71,6 +71,13 @@ def set_measured(monkeypatch: pytest.MonkeyPatch) -> SetMeasured:
     return script
 
 
+@pytest.fixture(autouse=True)
+def errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predicted latencies are off by 5%, predicted memory by 10%; no table is needed to say so."""
+    errors = (np.full(4, 0.05), 0.1)
+    monkeypatch.setattr(choosing, "_prediction_errors", lambda workspace, target, front: errors)
+
+
 def choose(run: en.Run, max_drop: float = 0.01) -> choosing.Choice:
     return choosing.choose(run.workspace, target(), BUDGET, max_drop)
 
@@ -134,11 +141,25 @@ def test_no_candidate_left(run: en.Run, set_measured: SetMeasured) -> None:
 
 
 def test_a_table_that_is_far_off_is_named(run: en.Run, set_measured: SetMeasured) -> None:
-    """A candidate measured at a third of its prediction is kept, and the table's misfit is said."""
-    set_measured([dataclasses.replace(FITS, latency_ms=0.3, interval_ms=(0.29, 0.31))])
+    """A candidate measured at a third of its prediction is kept, and what checks the table is named, once."""
+    fast = dataclasses.replace(FITS, latency_ms=0.3, interval_ms=(0.29, 0.31))
+    set_measured([dataclasses.replace(fast, accuracy=0.9), fast])
     choose(run)
     assert isinstance(run.workspace.progress, Told)
-    assert any("profile it again" in line for line in run.workspace.progress.lines)
+    (line,) = (line for line in run.workspace.progress.lines if "may not fit this device any more" in line)
+    assert line.endswith(f"check it with: edgenas profile --run {run.folder.root} --device localhost --check")
+
+
+def test_a_table_is_not_doubted_for_what_its_errors_explain(
+    run: en.Run, set_measured: SetMeasured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where predictions are off by 15%, a candidate that is faster by 30% is no surprise."""
+    errors = (np.full(4, 0.15), 0.1)
+    monkeypatch.setattr(choosing, "_prediction_errors", lambda workspace, target, front: errors)
+    set_measured([dataclasses.replace(FITS, latency_ms=0.63, interval_ms=(0.62, 0.64))])
+    choose(run)
+    assert isinstance(run.workspace.progress, Told)
+    assert not any("may not fit" in line for line in run.workspace.progress.lines)
 
 
 @pytest.mark.parametrize("max_drop", [-0.5, 1.5, float("nan"), float("inf")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -298,3 +300,19 @@ def test_a_log_of_a_newer_edgenas_raises(log: Path, target: Target, no_device: C
         pytest.raises(FormatError, match="upgrade edgenas"),
     ):
         store.measure_first(MODELS[:1])
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """A model file that cannot be written is named with the remedy, and leaves nothing behind."""
+    program = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from edgenas.devices import Target, load_profile\n"
+        "from edgenas.pipeline.measurement_log import MeasurementLog\n"
+        "from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "log = MeasurementLog(Path(sys.argv[1], 'measurements.jsonl'))\n"
+        "MeasurementStore(log, Target(load_profile('localhost')), SETTINGS).measure([bytes(1_000_000)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert re.search(r"EdgeNASError: .*\.onnx: cannot be written \(File too large\); free space or", done.stderr)
+    assert not list(tmp_path.iterdir())

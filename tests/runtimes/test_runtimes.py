@@ -49,6 +49,7 @@ from edgenas.runtimes import ModelInterface, Precision, Runtime, TensorSpec
 class Averages(Runtime):
     name = "averages"
     file_format = "npz"
+    file_start = b"PK"
     precisions = (Precision("fp32"), Precision("int4", True, parity="int8"))
     package = "numpy"
     version_program = "import numpy; print(numpy.__version__)"
@@ -93,10 +94,12 @@ def load_session(path, request):
         return file["factor"], int(file["size"])
 
 
-def prepare_run(session, seed):
-    factor, size = session
-    images = np.random.default_rng(seed).random((1, 3, size, size), dtype=np.float32)
-    return lambda: images.mean((2, 3)) * factor
+def describe_inputs(session):
+    return [("x", "float32", ["batch", 3, session[1], session[1]])]
+
+
+def prepare_run(session, inputs):
+    return lambda: inputs["x"].mean((2, 3)) * session[0]
 
 
 def compute_outputs(session, inputs):
@@ -130,8 +133,8 @@ def test_a_runtime_is_complete(runtime: Runtime) -> None:
     assert runtime.precisions[0].name == FLOAT32
     assert runtime.device_module.is_file()
     functions = runtime.device_module.read_text()
-    required = ("import_runtime", "make_empty_session", "load_session", "prepare_run", "compute_outputs")
-    assert all(f"def {name}(" in functions for name in required)
+    required = "import_runtime make_empty_session load_session describe_inputs prepare_run compute_outputs"
+    assert all(f"def {name}(" in functions for name in required.split())
 
 
 @every_runtime
@@ -243,6 +246,7 @@ def test_an_added_runtime_is_measured(
     quick = MeasureSettings(processes=2, max_processes=2, min_seconds=0, max_seconds=0.05)
     result = measure_model(path, target, quick)
     assert result.median_ms > 0
+    assert result.filled_shapes == {"x": (1, 3, 24, 24)}
     assert result.measurements[0].versions["averages"] == np.__version__
     images = np.random.default_rng(0).random((2, 3, 24, 24), dtype=np.float32)
     with MeasuringSession(target) as session:

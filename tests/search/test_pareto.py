@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgenas.errors import FormatError, RunError
 from edgenas.search import Front, nondominated_mask
+from edgenas.search.pareto import FRONT_SCHEMA
 from edgenas.space import MobileNetV3
 
 _COSTS = st.integers(1, 3).flatmap(
@@ -83,3 +86,23 @@ def test_a_front_of_another_space_is_refused(
     make_front((0.9, 1.5, 1e6)).save(path)
     with pytest.raises(RunError, match=f"is of space {tiny.short_hash}"):
         Front.load(path, dataclasses.replace(tiny, classes=11))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latency_ms": [-1.0, 2.0]}, "latency_ms.0: input should be greater than or equal to 0, but got -1.0"),
+        ({"accuracy": [5.0, 0.5]}, "accuracy.0: input should be less than or equal to 1, but got 5.0"),
+        ({"accuracy": [0.5]}, "must have one number for each of 2 subnets"),
+        ({"latency_ms": [2.0, 1.0]}, "latency_ms must ascend"),
+        ({"target": "a\x1b[31m"}, "target: must be printable text"),
+    ],
+)
+def test_a_signed_front_that_cannot_be_is_refused(
+    make_front: Callable[..., Front], tmp_path: Path, tiny: MobileNetV3, change: dict[str, Any], message: str
+) -> None:
+    """A front with the right checksum and impossible values is refused, naming the value and the rule."""
+    make_front((0.5, 1.0, 8e6), (0.7, 2.0, 9e6)).save(tmp_path / "front.json")
+    FRONT_SCHEMA.write(tmp_path / "front.json", {**FRONT_SCHEMA.read(tmp_path / "front.json"), **change})
+    with pytest.raises(FormatError, match=re.escape(message)):
+        Front.load(tmp_path / "front.json", tiny)

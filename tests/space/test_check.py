@@ -110,3 +110,9 @@ def test_layers_that_do_not_fit_are_refused_as_they_are_written() -> None:
         b.conv("wide", y, 6, groups=3)
     with pytest.raises(SpaceError, match="layer 'half': sizes must be integers above 0"):
         b.conv("half", y, 2.5)  # type: ignore[arg-type]
+
+
+def test_a_space_too_large_for_memory_is_refused_with_its_size() -> None:
+    """The supernet is not made: the message says how much it takes, and how much there is."""
+    with pytest.raises(SpaceError, match=r"has 149,747,718,720 parameters, which take 1797 GB in training, and this"):
+        check_space(MobileNetV3(width=16, head=(8192, 8192), classes=1_000_000))

@@ -241,7 +241,7 @@ def test_space_survives_json(tmp_path: Path) -> None:
         ("depths: [2, 2]", "depths must not repeat a choice, but got [2, 2]"),
         ("expand_ratios: [1, 2]", "expand_ratios must be above 1, but got 1"),
         ("resolutions: [0]", "resolutions must be above 0, but got 0"),
-        ("classes: 1", "classes must be at least 2, but got 1"),
+        ("classes: 1", "classes must be at least 2 and at most 1000000, but got 1"),
         ("stages: []", "a space needs at least one stage"),
         ("stages: [{width: 8, stride: 3, activation: relu, se: no}]", "a stage's stride must be 1 or 2, but got 3"),
         ("stages: [{width: 8, stride: 1, activation: elu, se: no}]", "one of relu, relu6, hswish, but got 'elu'"),

@@ -299,7 +299,7 @@ def test_wrong_description_is_refused(data: dict[str, Any], message: str) -> Non
         ("depths: []", "depths must name at least one choice"),
         ("depths: [-1, 0]", "depths must be at least 0, but got -1"),
         ("depths: [0, 0]", "depths must not repeat a choice, but got [0, 0]"),
-        ("classes: 1", "classes must be at least 2, but got 1"),
+        ("classes: 1", "classes must be at least 2 and at most 1000000, but got 1"),
         ("kernel_sizes: [3]", "unknown key 'kernel_sizes'"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgenas.costs import Genes, Vector, apply_in_chunks
 from edgenas.errors import FormatError, RunError, UsageError
-from edgenas.files import Schema, parse_dataclass, rename_keys
+from edgenas.files import Schema, format_value, parse_dataclass, rename_keys
 from edgenas.profilers.latency.curve import Curve
 from edgenas.profilers.latency.drift import Moments
 from edgenas.profilers.latency.fit import PartCosts, fit_part_costs, part_count_matrix
@@ -297,7 +297,9 @@ class LatencyTable:
         """
         body = TABLE_SCHEMA.read(Path(path))
         if body["space"] != space.short_hash:
-            raise RunError(f"{path}: is of space {body['space']}, not of {space.short_hash}; profile again")
+            raise RunError(
+                f"{path}: is of space {format_value(body['space'])}, not of {space.short_hash}; profile again"
+            )
         values = {field.name: body[field.name] for field in fields(TableData)}
         try:
             return cls._from_data(parse_dataclass(TableData, values, "table"), space)

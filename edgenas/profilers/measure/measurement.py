@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -49,6 +49,7 @@ class Measurement:
         taken_s: end of the measurement in seconds since 1970; 0 for unknown.
         running_s: device time of warm-up and timing.
         placement: number of nodes by the provider that ran them, where there was a choice.
+        filled_shapes: shapes of the inputs whose file leaves dimensions open, as they were run.
         energy_mj: energy of one run above idle, measured at ``energy_rail``.
         unit: unit of the samples.
 
@@ -87,6 +88,7 @@ class Measurement:
     taken_s: Amount = 0.0
     running_s: Amount = 0.0
     placement: Mapping[ShortText, Count] | None = None
+    filled_shapes: Mapping[ShortText, tuple[Count, ...]] = field(default_factory=dict)
     energy_mj: Number | None = None
     energy_rail: ShortText | None = None
     memory_reason: ShortText | None = None
@@ -206,12 +208,17 @@ def upgrade_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
     return upgraded
 
 
+def upgrade_from_4(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a measurement of version 4, which said nothing of inputs."""
+    return dict(body)
+
+
 def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body of a baseline of version 3 with the measurements of version 4."""
     return {**body, "measurements": [upgrade_from_3(each) for each in body["measurements"]]}
 
 
-MEASUREMENT_SCHEMA = Schema("measurement", 4, {3: upgrade_from_3})
+MEASUREMENT_SCHEMA = Schema("measurement", 5, {3: upgrade_from_3, 4: upgrade_from_4})
 
 
 def incomparable_facts(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:

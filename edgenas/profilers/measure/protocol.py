@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -14,20 +14,29 @@ from typing_extensions import TypedDict
 
 from edgenas import on_device
 from edgenas.devices import Device, Target
-from edgenas.devices.answers import FIRST_PROBLEM_ONLY, MAX_ENTRIES, STRICT, Texts, read_answer
+from edgenas.devices.answers import (
+    FIRST_PROBLEM_ONLY,
+    MAX_ENTRIES,
+    STRICT,
+    Texts,
+    read_answer,
+)
 from edgenas.devices.output import last_line
-from edgenas.errors import DeviceError, ModelError, UsageError, one_line
-from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText, read_bytes, sha256_hex
+from edgenas.errors import DeviceError, ModelError, one_line
+from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText
+from edgenas.profilers.measure.model_files import ModelFile
 from edgenas.profilers.measure.settings import MAX_RUNS
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
 from edgenas.shell import format_command
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
-AGENT_FILES = (_AGENT, "board.py", "speed_probe.py", "sampling.py")
+AGENT_FILES = (_AGENT, "board.py", "inputs.py", "model_process.py", "sampling.py", "speed_probe.py")
 # By the reason of a failure: what happened, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),
+    "failed run": ("fails when it is run by", "its inputs may not suit it: give others with --inputs FILE.npz"),
+    "broken runtime": ("cannot be run, as no model can by", "{install}, or correct the profile"),
     "too old": ("needs a newer version of", "{install}, or export it for an older version"),
     "crashed": ("crashes", "the file is the suspect, the device is well; another version of the runtime may run it"),
     "timeout": ("is too slow for", "use a smaller model or raise model_timeout_seconds"),
@@ -96,13 +105,23 @@ class Unable:
 
 @dataclass(frozen=True)
 class Failed:
-    """One model could not be run; ``detail`` is the runtime's own message and may hold any characters."""
+    """One model could not be run; ``detail`` may be the runtime's own message and may hold any characters."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: Literal["failed"]
     id: Count
-    reason: Literal["refused", "too old", "crashed", "timeout", "out of memory"]
+    reason: Literal[
+        "refused",
+        "failed run",
+        "broken runtime",
+        "too old",
+        "crashed",
+        "timeout",
+        "out of memory",
+        "inputs",
+        "agent",
+    ]
     detail: str
     device_s: Amount = 0.0
     conditions_before: Conditions | None = None
@@ -127,6 +146,9 @@ class Result:
     probe_ms: Times = ()
     running_s: Amount = 0.0
     placement: Annotated[Mapping[ShortText, Count], MaxLen(MAX_ENTRIES)] | None = None
+    filled_shapes: Annotated[
+        Mapping[ShortText, Annotated[tuple[Count, ...], MaxLen(MAX_ENTRIES)]], MaxLen(MAX_ENTRIES)
+    ] = field(default_factory=dict)
     energy_mj: Number | None = None
     energy_rail: ShortText | None = None
     memory_reason: ShortText | None = None
@@ -186,38 +208,6 @@ def parse_answer(line: str, result: type[Result] | type[Stored], where: str) -> 
 # -- requests ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model file that was read once, with the SHA-256 of its content."""
-
-    path: Path
-    sha256: str
-
-    @property
-    def remote_name(self) -> str:
-        """The file's name on a device."""
-        return f"{self.sha256}{self.path.suffix}"
-
-
-def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
-    """Read model files and check that the target's runtime can run them.
-
-    Raises:
-        UsageError: for an unknown runtime, a file that the runtime does not run,
-            an empty file, or a file that cannot be read.
-    """
-    suffix = load_runtime(target.runtime, "nothing is known about runtime").suffix
-    models = []
-    for path in paths:
-        if path.suffix != suffix:
-            raise UsageError(f"{path}: {target.runtime} runs files ending in {suffix}; export the model as one")
-        data = read_bytes(path)
-        if not data:
-            raise UsageError(f"{path}: is empty; export the model again")
-        models.append(ModelFile(path, sha256_hex(data)))
-    return models
-
-
 def encode_request(target: Target, **fields: Any) -> bytes:
     """Return a request as the agent's standard input: how models are run on a target, and ``fields``."""
     request = {
@@ -257,13 +247,18 @@ def device_error(answer: Unable, where: str, target: Target, python: str) -> Dev
 
 def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], target: Target) -> ModelError:
     """Return the error for a model that could not be run, with the remedy."""
-    runtime = target.runtime
+    runtime, detail = target.runtime, one_line(answer.detail)
+    if answer.reason == "inputs":
+        return ModelError(f"{model.path}: {detail}")
+    if answer.reason == "agent":
+        return ModelError(f"{model.path}: cannot be run, by a fault of edgenas ({detail}); please report it")
     happened, remedy = _FAILURES[answer.reason]
     remedy = remedy.format(
         checker=load_runtime(runtime).checker,
         install=_install_remedy(target, target.profile.python or "python3", upgrade=True),
     )
-    detail = re.sub(rf"\S*{re.escape(model.remote_name)}", lambda _: model.path.name, one_line(answer.detail))
+    for name, path in {model.remote_name: model.path, **model.parts}.items():
+        detail = path.name.join(re.split(rf"\S*{re.escape(name)}", detail))
     version = versions.get(runtime, "of unknown version")
     return ModelError(f"{model.path}: {happened} {runtime} {version} ({detail.rstrip('.')}); {remedy}")
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from edgenas.errors import MeasurementError, UsageError
+from edgenas.files import format_value
 from edgenas.profilers.measure.cpu_speed import speed_variation
 from edgenas.profilers.measure.measurement import Measurement, format_median_with_interval, incomparable_facts
 from edgenas.profilers.measure.statistics import (
@@ -60,7 +61,8 @@ class MeasurementResult:
         for measurement in self.measurements[1:]:
             for what, name, first, other in incomparable_facts(self.measurements[0], measurement):
                 raise MeasurementError(
-                    f"a result must be of one {what}, but got {name} {first} and {other}; measure all again"
+                    f"a result must be of one {what}, but got {name} {format_value(first)} and"
+                    f" {format_value(other)}; measure all again"
                 )
 
     @classmethod
@@ -137,6 +139,11 @@ class MeasurementResult:
         return speed_variation(self.measurements)
 
     @property
+    def filled_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the inputs whose file leaves dimensions open, as they were run."""
+        return self.measurements[0].filled_shapes
+
+    @property
     def disturbed_count(self) -> int:
         """The number of processes that count although the CPU's speed was more than a tenth off the batch's."""
         return sum(measurement.is_disturbed for measurement in self.measurements)
@@ -187,6 +194,7 @@ class MeasurementResult:
             "processes": len(self.measurements),
             "runs": self.run_count,
             "device_s": self.device_s,
+            "filled_shapes": {name: list(shape) for name, shape in self.filled_shapes.items()},
             "speed_variation": self.speed_variation,
             "disturbed": self.disturbed_count,
             "validity": {"status": self.validity.status, "reasons": list(self.validity.reasons)},
@@ -241,10 +249,19 @@ def compare_results(first: MeasurementResult, second: MeasurementResult) -> tupl
     """
     if not (first.has_interval and second.has_interval):
         return None
-    same_target = second.target == first.target
-    by_round = {one.round: one.median_ms for one in second.measurements if same_target}
-    pairs = [(one.median_ms, by_round[one.round]) for one in first.measurements if one.round in by_round]
-    if len(pairs) >= MIN_PROCESSES:
+    if pairs := pair_medians(first, second):
         return median_ratio_with_interval(pairs)
     now, then = ((result.median_ms, *result.interval_ms) for result in (first, second))
     return (first.median_ms / second.median_ms, *ratio_interval(now, then))
+
+
+def pair_medians(first: MeasurementResult, second: MeasurementResult) -> list[tuple[float, float]]:
+    """Return the medians, ms, of both results in each round of one batch; empty where these are fewer than six.
+
+    Files of any precision are measured in one batch.
+    """
+    if {**second.target, "precision": None} != {**first.target, "precision": None}:
+        return []
+    by_round = {one.round: one.median_ms for one in second.measurements}
+    pairs = [(one.median_ms, by_round[one.round]) for one in first.measurements if one.round in by_round]
+    return pairs if len(pairs) >= MIN_PROCESSES else []

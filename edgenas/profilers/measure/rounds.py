@@ -12,7 +12,7 @@ from edgenas.devices import Target
 from edgenas.errors import ModelError
 from edgenas.profilers.measure.cpu_speed import measurement_with_probe_deviation, median_probe_ms
 from edgenas.profilers.measure.measurement import Measurement
-from edgenas.profilers.measure.protocol import read_model_files
+from edgenas.profilers.measure.model_files import ModelInputs, read_model_files
 from edgenas.profilers.measure.result import MeasurementResult
 from edgenas.profilers.measure.settings import MeasureSettings
 from edgenas.profilers.measure.statistics import count_processes_needed
@@ -38,12 +38,14 @@ class MeasuringRounds:
         models: ONNX or TFLite files.
         target: How they are run.
         settings: How long and how often each is run.
+        inputs: What the models are given; by default what can be made up.
         recorded: Earlier measurements of each model. Rejected ones among them do not count.
         on_process: Called with the index of a model and its new measurement as soon as it is there.
 
     Attributes:
         files: The models as they were read.
         settings: How long and how often each is run.
+        inputs: What the models are given.
 
     Raises:
         UsageError: A file cannot be read or the target's runtime does not run it.
@@ -55,9 +57,11 @@ class MeasuringRounds:
         target: Target,
         settings: MeasureSettings | None = None,
         *,
+        inputs: ModelInputs | None = None,
         recorded: Sequence[Sequence[Measurement]] = (),
         on_process: Callable[[int, Measurement], None] = lambda number, measurement: None,
     ) -> None:
+        self.inputs = inputs or ModelInputs()
         self.files = read_model_files([Path(model) for model in models], target)
         self.settings = settings or MeasureSettings()
         self._taken = [[each for each in earlier if not each.is_rejected] for earlier in recorded]

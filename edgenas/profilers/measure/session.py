@@ -19,16 +19,15 @@ from edgenas.files import write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
+from edgenas.profilers.measure.model_files import ModelFile, ModelInputs, read_model_files
 from edgenas.profilers.measure.outputs import Array, read_outputs
 from edgenas.profilers.measure.protocol import (
     LOCK_SECONDS,
     Failed,
     Hello,
-    ModelFile,
     Result,
     Stored,
     model_error,
-    read_model_files,
     send_agent,
 )
 from edgenas.profilers.measure.rounds import MeasuringRounds
@@ -94,12 +93,12 @@ class MeasuringSession:
         """
         while turns := rounds.next_turns():
             files = [rounds.files[turn.number] for turn in turns]
-            with contextlib.closing(self._iter_outcomes(files, rounds.settings)) as found:
+            with contextlib.closing(self._iter_outcomes(files, rounds.settings, rounds.inputs)) as found:
                 for turn, outcome in zip(turns, found, strict=True):
                     rounds.add(turn, outcome)
 
     def iter_measurements(
-        self, models: Sequence[str | Path], settings: MeasureSettings | None = None
+        self, models: Sequence[str | Path], settings: MeasureSettings | None = None, inputs: ModelInputs | None = None
     ) -> Generator[Measurement | ModelError, None, None]:
         """Measure model files in order, each in one process, and yield each result as soon as it is there.
 
@@ -108,30 +107,34 @@ class MeasuringSession:
         Args:
             models: Paths; a path may occur several times. A file that failed is not run again, but fails again.
             settings: How long each model is run in its process.
+            inputs: What the models are given; by default what can be made up.
 
         Raises:
             UsageError: A file cannot be read or the target's runtime does not run it; nothing was run.
             DeviceError: As ``measure``, after every earlier result has been yielded.
         """
-        return self._iter_outcomes(
-            read_model_files([Path(model) for model in models], self._target), settings or MeasureSettings()
-        )
+        files = read_model_files([Path(model) for model in models], self._target)
+        return self._iter_outcomes(files, settings or MeasureSettings(), inputs or ModelInputs())
 
     def _iter_outcomes(
-        self, models: Sequence[ModelFile], settings: MeasureSettings
+        self, models: Sequence[ModelFile], settings: MeasureSettings, inputs: ModelInputs
     ) -> Generator[Measurement | ModelError, None, None]:
         if not models:
             return
         device = self._open()
         distinct = {model.remote_name: model for model in models}
-        paths = {name: device.push(model.path, name, model.sha256) for name, model in distinct.items()}
+        with WorkFolder() as folder:
+            paths = {name: model.push(device, folder) for name, model in distinct.items()}
         run = AgentRun(
             device,
             self._target,
             self._command,
-            [{"id": number, "path": paths[model.remote_name]} for number, model in enumerate(models)],
+            [
+                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
+                for number, model in enumerate(models)
+            ],
             settings.model_timeout_seconds,
-            request={"settings": settings.to_dict()},
+            request={"settings": settings.to_dict(), "inputs": inputs.push(device)},
         )
         with contextlib.closing(run.iter_answers()) as answers:
             hello = next(answers)
@@ -165,7 +168,7 @@ class MeasuringSession:
             packed = io.BytesIO()
             np.savez(packed, *inputs)
             write_bytes(local_inputs, packed.getvalue())
-            path = device.push(file.path, file.remote_name, file.sha256)
+            path = file.push(device, folder)
             remote_inputs = device.push(local_inputs, _INPUTS)
             remote_outputs = remote_inputs[: -len(_INPUTS)] + _OUTPUTS
             models = [{"id": 0, "path": path, "inputs": remote_inputs, "outputs": remote_outputs}]

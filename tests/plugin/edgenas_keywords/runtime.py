@@ -22,6 +22,7 @@ class NumpyRuntime(Runtime):
 
     name = "numpy"
     file_format = "npz"
+    file_start = b"PK"
     precisions = (Precision("fp32"),)
     package = "numpy"
     version_program = "import numpy; print(numpy.__version__)"

@@ -128,23 +128,6 @@ def test_bad_models_cost_nothing_but_themselves(conv: Path, garbage: Path, sessi
     assert "onnx.checker" in text
 
 
-def test_a_symbolic_batch_is_one(make_conv: Callable[..., Path], target: Target) -> None:
-    """A model with a free batch runs with a batch of one."""
-    assert measure_model(make_conv(shape=("batch", 3, 16, 16)), target, QUICK).median_ms > 0
-
-
-@pytest.mark.parametrize(
-    ("size", "named"), [("height", "the symbolic dimension 'height'"), (None, "an unnamed dynamic dimension")]
-)
-def test_any_other_symbolic_dimension_is_named(
-    make_conv: Callable[..., Path], target: Target, size: str | None, named: str
-) -> None:
-    """A free height is refused with its name and the remedy."""
-    with pytest.raises(ModelError, match="export it with a fixed size") as error:
-        measure_model(make_conv(shape=(1, 3, size, 16)), target, QUICK)
-    assert f"input 'image' has {named} at place 2" in message(error.value)
-
-
 def test_another_kind_of_file_is_refused(tmp_path: Path, target: Target) -> None:
     """A file that this runtime does not run is refused with the endings that it does."""
     path = tmp_path / "model.tflite"
