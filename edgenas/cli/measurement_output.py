@@ -60,7 +60,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
             shapes = ", ".join(
                 f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in result.filled_shapes.items()
             )
-            print(f"{path}: inputs of open shape were run as {shapes}")
+            print_lines(f"{path}: inputs of open shape were run as {shapes}")
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)
             print_lines(f"{path}: runs at two speeds, {speeds}: compare models in one call")
@@ -73,7 +73,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         _print_ranking(rank_results(results))
         for path, result in results.items():
             if result.rejection_reasons:
-                print(f"{path}: is rejected, so it has no rank")
+                print_lines(f"{path}: is rejected, so it has no rank")
 
 
 def _read_row_cells(path: Path, outcome: Outcome) -> list[str]:
