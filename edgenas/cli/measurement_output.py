@@ -11,7 +11,7 @@ from edgenas.cli.common import format_peak_bytes, print_lines, print_table
 from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasurementResult, rank_results
 from edgenas.profilers.measure.cpu_speed import speed_variation
-from edgenas.profilers.measure.measurement import MAX_PROBE_DEVIATION
+from edgenas.profilers.measure.measurement import MAX_PROBE_DEVIATION, format_shape
 from edgenas.profilers.measure.model_files import count_file_bytes
 from edgenas.units import format_bytes, format_ms, format_ms_interval
 
@@ -57,9 +57,7 @@ def print_outcomes(outcomes: Mapping[Path, Outcome], targets: Mapping[Path, Targ
         print_lines(line)
     for path, result in results.items():
         if result.filled_shapes:
-            shapes = ", ".join(
-                f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in result.filled_shapes.items()
-            )
+            shapes = ", ".join(f"{name} {format_shape(shape)}" for name, shape in result.filled_shapes.items())
             print_lines(f"{path}: inputs of open shape were run as {shapes}")
         if result.modes:
             speeds = " and ".join(f"{format_ms(median)} in {count} processes" for median, count in result.modes)

@@ -6,6 +6,7 @@ Python 3.8, standard library and numpy only; never imports edgenas.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,8 +89,8 @@ def resolve_shape(one: DeclaredInput, given: Sequence[int] | None) -> list[int]:
         return list(given)
     if one.shape is None:
         raise InputError(
-            f"input {one.name!r} has no known rank; give its shape: --shape {one.name}=1x3x224x224, say, or"
-            f" --shape {one.name}=scalar"
+            f"input {one.name!r} has no known rank; give its shape:"
+            f" --shape {shlex.quote(f'{one.name}=1x3x224x224')}, say, or =scalar for a single number"
         )
     shape = [1 if is_batch(one.shape, place) else size for place, size in enumerate(one.shape)]
     example = "x".join(str(size) if isinstance(size, int) else "SIZE" for size in shape)
@@ -100,7 +101,8 @@ def resolve_shape(one: DeclaredInput, given: Sequence[int] | None) -> list[int]:
         if not isinstance(size, int):
             name = "" if size is None else f" {size!r}"
             raise InputError(
-                f"input {one.name!r} has an open dimension{name} {where}; give its shape: --shape {one.name}={example}"
+                f"input {one.name!r} has an open dimension{name} {where}; give its shape:"
+                f" --shape {shlex.quote(f'{one.name}={example}')}"
             )
     return shape
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from edgenas.devices import Target
 from edgenas.errors import MeasurementError, UsageError
 from edgenas.files import Schema, parse_dataclass
-from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, measure_model
+from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, ModelInputs, measure_model
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 
 _SCHEMA = Schema("baseline", 5, {3: upgrade_baseline_from_3, 4: dict})
@@ -73,13 +73,16 @@ class Baseline:
         return parse_dataclass(cls, _SCHEMA.read(Path(path)), str(path))
 
 
-def record_baseline(model: Path | str, target: Target, settings: MeasureSettings | None = None) -> Baseline:
+def record_baseline(
+    model: Path | str, target: Target, settings: MeasureSettings | None = None, inputs: ModelInputs | None = None
+) -> Baseline:
     """Measure a model file on its target in twelve processes, as the baseline of later checks.
 
     Args:
         model: an ONNX or TFLite file.
         target: the device and how the model is run there.
         settings: how long the model is run in each process; the number of processes is fixed.
+        inputs: what the model is given; by default what can be made up. Checks must give the same.
 
     Returns:
         The baseline, without rejected processes; those are repeated.
@@ -103,7 +106,7 @@ def record_baseline(model: Path | str, target: Target, settings: MeasureSettings
         Baseline(0.321 ms, 95% interval 0.321 to 0.321 ms, 12 processes, synthetic, unverified)
         >>> baseline.save(folder / "baseline.json")
     """
-    taken = measure_processes(model, target, settings or SETTINGS, PROCESSES)
+    taken = measure_processes(model, target, settings or SETTINGS, PROCESSES, inputs)
     result = MeasurementResult.from_measurements(taken, MIN_PROCESSES)
     if result.rejection_reasons:
         raise MeasurementError(
@@ -113,8 +116,8 @@ def record_baseline(model: Path | str, target: Target, settings: MeasureSettings
 
 
 def measure_processes(
-    model: Path | str, target: Target, settings: MeasureSettings, processes: int
+    model: Path | str, target: Target, settings: MeasureSettings, processes: int, inputs: ModelInputs | None
 ) -> tuple[Measurement, ...]:
     """Measure a model file in this many processes; return all, rejected ones too; raise as ``measure_model`` does."""
-    result = measure_model(model, target, replace(settings, processes=processes, max_processes=processes))
+    result = measure_model(model, target, replace(settings, processes=processes, max_processes=processes), inputs)
     return result.measurements + result.rejected

@@ -10,7 +10,7 @@ from typing import Literal
 from edgenas.devices import Target
 from edgenas.errors import DeviceError
 from edgenas.files import format_value
-from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings
+from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, ModelInputs
 from edgenas.profilers.measure.measurement import incomparable_facts
 from edgenas.profilers.measure.statistics import ratio_interval
 from edgenas.regression.baseline import SETTINGS, Baseline, measure_processes
@@ -58,6 +58,7 @@ def check_latency(
     target: Target,
     latency: str = "+5%",
     settings: MeasureSettings | None = None,
+    inputs: ModelInputs | None = None,
 ) -> LatencyCheck:
     """Measure a model file and compare its latency with a baseline.
 
@@ -69,8 +70,8 @@ def check_latency(
     - "ok": the ratio is within the tolerance. Where its interval reaches beyond, ``reasons`` says so.
     - "not measurable": the ratio is above the tolerance, but its interval is not, so that neither a pass nor a
       regression is proven. Also where the device cannot be reached, or fewer than six processes are not rejected.
-    - "incomparable": the baseline is of another target, device or runtime version, or one of the two is
-      synthetic; ``reasons`` names both sides.
+    - "incomparable": the baseline is of another target, device or runtime version, of other shapes where the file
+      leaves them open, or one of the two is synthetic; ``reasons`` names both sides.
 
     Args:
         model: an ONNX or TFLite file.
@@ -78,6 +79,7 @@ def check_latency(
         target: the device and how the model is run there.
         latency: how much slower the file may be.
         settings: how long the model is run in each process.
+        inputs: what the model is given, as for the baseline.
 
     Raises:
         UsageError: for a malformed tolerance, or a file that cannot be read.
@@ -103,20 +105,25 @@ def check_latency(
     changed = [_format_difference("target", key, then.get(key), now[key]) for key in now if then.get(key) != now[key]]
     if changed:
         return LatencyCheck("incomparable", reasons=tuple(changed))
-    return _measure_and_compare(model, baseline, target, allowed, settings or SETTINGS)
+    return _measure_and_compare(model, baseline, target, allowed, settings or SETTINGS, inputs)
 
 
 def _measure_and_compare(
-    model: Path | str, baseline: Baseline, target: Target, allowed: float, settings: MeasureSettings
+    model: Path | str,
+    baseline: Baseline,
+    target: Target,
+    allowed: float,
+    settings: MeasureSettings,
+    inputs: ModelInputs | None,
 ) -> LatencyCheck:
     taken: tuple[Measurement, ...] = ()
     try:
-        taken = measure_processes(model, target, settings, PROCESSES)
+        taken = measure_processes(model, target, settings, PROCESSES, inputs)
         check = compare_with_baseline(baseline, taken, allowed)
         clear_pass = check.outcome == "ok" and not check.reasons
         if clear_pass or check.outcome == "incomparable" or all(measurement.is_rejected for measurement in taken):
             return check
-        taken += measure_processes(model, target, settings, PROCESSES)
+        taken += measure_processes(model, target, settings, PROCESSES, inputs)
     except DeviceError as error:
         return LatencyCheck("not measurable", reasons=(str(error),), measurements=taken)
     return compare_with_baseline(baseline, taken, allowed)

@@ -132,9 +132,10 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         from google.protobuf.message import DecodeError
 
         try:
-            return _precision(onnx.load_model_from_string(model).graph)
+            graph = onnx.load_model_from_string(model).graph
         except DecodeError:
             return None
+        return _precision(graph) if graph.node else None
 
     def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
         from edgenas.graph import summarise_model

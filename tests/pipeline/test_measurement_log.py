@@ -24,6 +24,7 @@ from edgenas.profilers.measure.validity import Validity
 SERIES = "0123abcd"
 _PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 _FACTS = st.dictionaries(st.text(max_size=9), _PLAIN | st.text(max_size=9) | st.lists(_PLAIN, max_size=3), max_size=4)
+_WORDS = st.text(st.characters(exclude_categories=("C", "Z")), max_size=9)
 _SAMPLES = st.lists(st.floats(1e-9, 1e9), min_size=2, max_size=9).map(tuple)
 _MEASUREMENTS = st.builds(
     Measurement,
@@ -34,19 +35,20 @@ _MEASUREMENTS = st.builds(
     load_ms=st.floats(0, 1e9),
     device_s=st.floats(0, 1e9),
     facts=_FACTS,
-    versions=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=2),
+    versions=st.dictionaries(_WORDS, _WORDS, max_size=2),
     conditions_before=_FACTS,
     conditions_after=_FACTS,
     validity=st.builds(
-        Validity, st.sampled_from(["valid", "unverified", "rejected"]), st.lists(st.text(), max_size=2).map(tuple)
+        Validity, st.sampled_from(["valid", "unverified", "rejected"]), st.lists(_WORDS, max_size=2).map(tuple)
     ),
     synthetic=st.booleans(),
     settings=_FACTS,
     round=st.integers(0, 99),
     taken_s=st.floats(0, 2e9),
-    placement=st.none() | st.dictionaries(st.text(max_size=9), st.integers(0, 999), max_size=2),
+    filled_shapes=st.dictionaries(_WORDS, st.lists(st.integers(0, 999), max_size=3).map(tuple), max_size=2),
+    placement=st.none() | st.dictionaries(_WORDS, st.integers(0, 999), max_size=2),
     energy_mj=st.none() | st.floats(0, 1e9),
-    memory_reason=st.none() | st.text(),
+    memory_reason=st.none() | _WORDS,
 )
 _SLOWLY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 
@@ -159,7 +161,7 @@ def test_series_are_apart(path: Path) -> None:
 def test_a_line_is_what_the_documentation_says(filled: Path) -> None:
     """A header, then JSON lines whose checksum is that of all other keys as canonical JSON."""
     header, line, *_ = filled.read_text().splitlines()
-    assert json.loads(header) == {"format": "edgenas.measurements", "version": 4}
+    assert json.loads(header) == {"format": "edgenas.measurements", "version": 5}
     record = json.loads(line)
     checksum = record.pop("sha256")
     assert checksum == sha256_hex(canonical_json_bytes(record))
@@ -199,7 +201,7 @@ def test_after_the_remedy_the_others_are_there(filled: Path) -> None:
 def test_a_line_with_a_checksum_and_nonsense_is_named(path: Path, body: dict[str, Any], message: str) -> None:
     """A checksum proves no content: a line without a measurement is refused."""
     path.parent.mkdir(parents=True)
-    path.write_bytes(b'{"format":"edgenas.measurements","version":4}\n' + line_of(body))
+    path.write_bytes(b'{"format":"edgenas.measurements","version":5}\n' + line_of(body))
     with pytest.raises(FormatError, match=message):
         MeasurementLog(path).has_model(SERIES, made().model_sha256)
 
@@ -215,8 +217,8 @@ def test_a_measurement_that_cannot_be_is_named(path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"format": "edgenas.measurements", "version": 5}, "reads up to 4; upgrade edgenas"),
-        ({"format": "edgenas.measurements", "version": 2}, "has schema version 2, this edgenas reads 4"),
+        ({"format": "edgenas.measurements", "version": 6}, "reads up to 5; upgrade edgenas"),
+        ({"format": "edgenas.measurements", "version": 2}, "has schema version 2, this edgenas reads 5"),
         ({"format": "edgenas.front", "version": 1}, "expected format edgenas.measurements"),
         ([], "line 1: is damaged"),
     ],
@@ -393,7 +395,7 @@ BODY_OF_VERSION_3 = {
     "memory_reason": None,
     "unit": "ms",
 }
-AS_VERSION_4 = made(
+AS_THIS_VERSION = made(
     0,
     samples_ms=(2.0, 2.5, 3.0),
     conditions_before={"load": 0.5},
@@ -424,9 +426,9 @@ def older(path: Path) -> Path:
 
 
 UPGRADED = [
-    AS_VERSION_4,
-    replace(AS_VERSION_4, validity=Validity("unverified", ("no governor",))),
-    replace(AS_VERSION_4, validity=Validity("rejected", ("busy: wait",))),
+    AS_THIS_VERSION,
+    replace(AS_THIS_VERSION, validity=Validity("unverified", ("no governor",))),
+    replace(AS_THIS_VERSION, validity=Validity("rejected", ("busy: wait",))),
 ]
 
 
@@ -435,7 +437,7 @@ def test_a_log_of_an_older_version_is_read(older: Path) -> None:
     before = older.read_bytes()
     log = MeasurementLog(older)
     assert log.of_model(SERIES, "0" * 64) == UPGRADED
-    assert json.loads(log.entries[0].content)["measurement"] == json.loads(json.dumps(AS_VERSION_4.to_dict()))
+    assert json.loads(log.entries[0].content)["measurement"] == json.loads(json.dumps(AS_THIS_VERSION.to_dict()))
     assert older.read_bytes() == before
 
 

@@ -293,7 +293,7 @@ def test_a_log_of_a_newer_edgenas_raises(log: Path, target: Target, no_device: C
     """A log of a later version asks for an upgrade."""
     with MeasurementStore(MeasurementLog(log), target, ONE) as store:
         store.measure_first(MODELS[:1])
-    log.write_bytes(log.read_bytes().replace(b'"version":4', b'"version":5', 1))
+    log.write_bytes(log.read_bytes().replace(b'"version":5', b'"version":6', 1))
     no_device()
     with (
         MeasurementStore(MeasurementLog(log), target, ONE) as store,

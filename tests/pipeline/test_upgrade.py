@@ -91,6 +91,7 @@ def old_measurements(folder: Path) -> list[dict[str, Any]]:
 def as_of_version_3(measurement: Measurement) -> dict[str, Any]:
     """A measurement in the words of version 3, written independently of the upgrade."""
     body = json.loads(json.dumps(measurement.to_dict()))
+    assert body.pop("filled_shapes") == {}
     body["verdict"] = body.pop("validity")
     body["verdict"]["status"] = {"valid": "trusted", "rejected": "refused"}.get(
         body["verdict"]["status"], body["verdict"]["status"]
@@ -501,7 +502,7 @@ def test_a_measurement_of_version_2_is_named(old: Path) -> None:
     """There is no upgrade from there: it is refused with its version."""
     path = next((old / "measurements" / TARGET).glob("*.json"))
     path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
-    message = rf"{path.name}: has schema version 2, this edgenas reads 4.*if others of {path.parent} are like it, move"
+    message = rf"{path.name}: has schema version 2, this edgenas reads 5.*if others of {path.parent} are like it, move"
     with pytest.raises(FormatError, match=message):
         Run(old, progress=Silent())
 

@@ -16,7 +16,7 @@ import edgenas.regression.gate
 from edgenas.devices import Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.profilers import Measurement, MeasureSettings, ModelInputs
 from edgenas.profilers.measure.statistics import ratio_interval
 from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, check_latency, record_baseline
@@ -42,7 +42,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     def install(*batches: tuple[Measurement, ...] | Exception) -> list[int]:
         asked: list[int] = []
 
-        def taken(model: Path, target: Target, settings: object, count: int) -> tuple[Measurement, ...]:
+        def taken(model: Path, target: Target, settings: object, count: int, inputs: object) -> tuple[Measurement, ...]:
             asked.append(count)
             batch = batches[len(asked) - 1]
             if isinstance(batch, Exception):
@@ -207,6 +207,33 @@ def test_a_new_kernel_or_python_is_still_the_same_device(baseline: Baseline, mak
     facts = {**baseline.measurements[0].facts, "kernel": "6.2"}
     versions = {**baseline.measurements[0].versions, "python": "3.12.0"}
     assert compare_with_baseline(baseline, make([1.0] * 6, facts=facts, versions=versions), 0.05).outcome == "ok"
+
+
+def test_another_shape_is_incomparable(make: Make) -> None:
+    """A model with an open length is compared at the same length; an unknown or another input compares."""
+    baseline = Baseline(make(STEADY, filled_shapes={"tokens": (128, 64)}))
+    got = compare_with_baseline(baseline, make([1.0] * 6, filled_shapes={"tokens": (16, 64)}), 0.05)
+    assert got.outcome == "incomparable"
+    assert got.reasons == (
+        "another shape: tokens was 128x64 in the baseline, is 16x64 now; record a new baseline here",
+    )
+    for shapes in ({"tokens": (128, 64)}, {"ids": (16, 64)}, {}):
+        assert compare_with_baseline(baseline, make([1.0] * 6, filled_shapes=shapes), 0.05).outcome == "ok"
+
+
+def test_a_model_is_guarded_at_a_given_shape(
+    fake_target: Target, make_onnx: Callable[..., Path], target: Target
+) -> None:
+    """Without one, a model with an open length has no baseline."""
+    model = make_onnx({"tokens": ("FLOAT", ("length", 64))})
+    brief = MeasureSettings(max_runs=10, min_seconds=0, max_seconds=0.02, warmup_seconds=0.02)
+    with pytest.raises(ModelError, match="input 'tokens' has an open dimension 'length'"):
+        record_baseline(model, target, brief)
+    inputs = ModelInputs({"tokens": (4, 64)})
+    baseline = record_baseline(model, target, brief, inputs)
+    assert baseline.measurements[0].filled_shapes == {"tokens": (4, 64)}
+    check = check_latency(model, baseline, target, "+1000%", brief, inputs)
+    assert all(one.filled_shapes == {"tokens": (4, 64)} for one in check.measurements)
 
 
 def test_synthetic_and_real_are_incomparable(baseline: Baseline, make: Make) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -195,6 +195,11 @@ def format_median_with_interval(median_ms: float, interval_ms: tuple[float, floa
     return f"{format_ms(median_ms)}, 95% interval {format_ms(low).removesuffix(' ms')} to {format_ms(high)}"
 
 
+def format_shape(shape: Sequence[int]) -> str:
+    """Return the shape of an input as text: ``1x3x224x224``, ``scalar``."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
 def upgrade_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body of a measurement of version 3 with the keys and words of version 4."""
     keys = {"verdict": "validity", "pace_ms": "probe_ms"}
@@ -209,8 +214,8 @@ def upgrade_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_from_4(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a measurement of version 4, which said nothing of inputs."""
-    return dict(body)
+    """Return the body of a measurement of version 4, which said nothing of the shapes of inputs, in version 5."""
+    return {**body, "filled_shapes": {}}
 
 
 def upgrade_baseline_from_3(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,12 +227,18 @@ MEASUREMENT_SCHEMA = Schema("measurement", 5, {3: upgrade_from_3, 4: upgrade_fro
 
 
 def incomparable_facts(then: Measurement, now: Measurement) -> list[tuple[str, str, Any, Any]]:
-    """Return what makes two measurements incomparable: facts of the device and the version of the runtime.
+    """Return what makes two measurements incomparable: facts of the device, the runtime's version, shapes of inputs.
 
     Returns:
-        For each difference: ``device`` or ``runtime's version``, its name, its value then and now.
+        For each difference: ``device``, ``runtime's version`` or ``shape``, its name, its value then and now.
     """
     runtime = str(now.target.get("runtime"))
     pairs = [("device", fact, then.facts.get(fact), now.facts.get(fact)) for fact in _IDENTIFYING_FACTS]
     pairs.append(("runtime's version", runtime, then.versions.get(runtime), now.versions.get(runtime)))
+    # Measurements before version 5 name no shapes, and another version of a model may have other inputs.
+    shared = sorted(then.filled_shapes.keys() & now.filled_shapes.keys())
+    pairs += [
+        ("shape", name, format_shape(then.filled_shapes[name]), format_shape(now.filled_shapes[name]))
+        for name in shared
+    ]
     return [pair for pair in pairs if pair[2] != pair[3]]

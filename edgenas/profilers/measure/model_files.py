@@ -48,7 +48,7 @@ class ModelInputs:
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    file: Path | None = None
+    file: Path | str | None = None
 
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
@@ -60,10 +60,10 @@ class ModelInputs:
         if self.file is not None:
             if self.shapes:
                 raise UsageError(f"{self.file}: its arrays have shapes; leave out --shape")
-            _check_arrays(self.file)
+            _check_arrays(Path(self.file))
 
     @classmethod
-    def parse(cls, shapes: Sequence[str], file: Path | None = None) -> ModelInputs:
+    def parse(cls, shapes: Sequence[str], file: Path | str | None = None) -> ModelInputs:
         """Return the inputs of texts such as ``image=1x3x224x224`` or ``scale=scalar``; UsageError for others."""
         parsed: dict[str, tuple[int, ...]] = {}
         for text in shapes:
@@ -80,8 +80,9 @@ class ModelInputs:
         """Send the arrays, if there are any; return the keys of a request."""
         if self.file is None:
             return {"shapes": {name: list(shape) for name, shape in self.shapes.items()}}
-        digest = _sha256_of_file(self.file)
-        return {"arrays": device.push(self.file, f"{digest}.npz", digest)}
+        path = Path(self.file)
+        digest = _sha256_of_file(path)
+        return {"arrays": device.push(path, f"{digest}.npz", digest)}
 
 
 def _check_arrays(path: Path) -> None:

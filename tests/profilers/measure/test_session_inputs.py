@@ -178,7 +178,9 @@ def npz(tmp_path: Path) -> Callable[..., Path]:
 
 def test_given_inputs_are_run(gather: Path, target: Target, npz: Make) -> None:
     """Their shapes are those of the open dimensions."""
-    assert measure(gather, target, file=npz(ids=np.array([1, 99, 7]))).filled_shapes == {"ids": (3,)}
+    file = str(npz(ids=np.array([1, 99, 7])))
+    (measurement,) = measure_model(gather, target, BRIEF, ModelInputs(file=file)).measurements
+    assert measurement.filled_shapes == {"ids": (3,)}
 
 
 @pytest.mark.parametrize(
