@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 from edgenas.devices.output import CompletedCommand
 from edgenas.devices.profile import Connection, DeviceProfile
-from edgenas.errors import DeviceError, UsageError
+from edgenas.errors import DeviceError, UsageError, one_line
 from edgenas.files import sha256_hex
 
 _log = logging.getLogger("edgenas")
@@ -189,7 +189,7 @@ class Device(ABC):
         us = f"{platform.node() or 'unnamed'}, process {os.getpid()}, since {now}"
         started, named = time.monotonic(), ""
         while holder := self._take_lock_or_get_holder(us):
-            holder = "".join(sign if sign.isprintable() else " " for sign in holder)
+            holder = one_line(holder)
             taken, seconds_left = f"{self.name}: is taken by {holder}", deadline.seconds_left
             if seconds_left <= 0:
                 raise DeviceError(f"{taken}; wait until that has ended, or end it there")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import random
 import resource
 import signal
@@ -44,15 +45,18 @@ MEMORY = 512 << 20
 SECONDS = 30
 Rng = random.Random
 
-WORDS = ["", "x", "\x1b[2J", "\u202e", "\0", "\n", "3.11", "-1", "NaN", "9" * 5000, "x" * 100_000, "\ud800", "/", "ok"]
-VALUES = [None, True, False, 0, -1, 1, 2**63, 10**400, 1e308, -0.0, float("nan"), float("inf"), [], {}, [[]], [0] * 50_000]
-BYTES = [b"\xff", b"\x1b]0;x\x07", b"\0" * 9, b"[" * 100_000, b'{"a":' * 50_000, b" " * (2 << 20), b"\r\n", b"\xed\xa0\x80"]
+WORDS = ["", "x", "\x1b[2J", "\u202e", "\0", "\n", "3.11", "-1", "NaN", "9" * 5000, "x" * 100_000, "\ud800", "/"]
+INTEGERS = [0, -1, 1, 2**63, 10**400]
+VALUES: list[Any] = [None, True, False, *INTEGERS, 1e308, -0.0, math.nan, math.inf, [], {}, [[]], [0] * 50_000]
+BYTES = [b"\xff", b"\x1b]0;x\x07", b"\0" * 9, b"[" * 100_000, b'{"a":' * 50_000, b" " * (2 << 20), b"\r\n", b"\xed\xa0"]
 PROBE = {
     "python": "3.11.2", "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ["glibc", "2.36"],
     "free_bytes": 10**10, "noexec": False, "base": "/home/pi/.cache/edgenas", "works": False,
     "note": {"versions": {"onnxruntime": "1.0"}, "providers": {}, "skipped": {}, "asked": [["a"]]},
 }  # fmt: skip
-INSTALLED = {"versions": {"onnxruntime": "1.0"}, "providers": {"onnxruntime": ["X"]}, "skipped": {"a": "b"}, "asked": []}
+INSTALLED = {
+    "versions": {"onnxruntime": "1.0"}, "providers": {"onnxruntime": ["X"]}, "skipped": {"a": "b"}, "asked": [],
+}  # fmt: skip
 WORK_FOLDER = {"time": 1e9, "folder": "/work", "free_bytes": 10**10, "noexec": False}
 CONDITIONS = {"governor": "performance", "frequency_khz": 10**6, "temperature_c": 40.5, "power_mode": None}
 CPUINFO = "".join(f"processor\t: {number}\nCPU implementer\t: 0x41\nCPU part\t: 0xd0{number}\n" for number in range(4))
@@ -90,17 +94,13 @@ def change_value(value: Any, rng: Rng) -> Any:
 def change_bytes(data: bytes, rng: Rng) -> bytes:
     """Return bytes of which some are flipped, cut, doubled, put in or random."""
     place, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-    return rng.choice(
-        [
-            lambda: data[:place],
-            lambda: data[:place] + data[end:],
-            lambda: data[:end] + data[place:],
-            lambda: data[:place] + rng.choice(BYTES) + data[place:],
-            lambda: data[:place] + rng.randbytes(rng.randrange(64)) + data[end:],
-            lambda: bytes(byte ^ (rng.randrange(256) if rng.random() < 0.02 else 0) for byte in data),
-            lambda: rng.randbytes(rng.randrange(4096)),
-        ]
-    )()
+    way = rng.randrange(7)
+    if way == 0:
+        return bytes(byte ^ (rng.randrange(256) if rng.random() < 0.02 else 0) for byte in data)
+    random_bytes = rng.randbytes(rng.randrange(64))
+    cut, left_out, doubled = data[:place], data[:place] + data[end:], data[:end] + data[place:]
+    put_in, replaced = data[:place] + rng.choice(BYTES) + data[place:], data[:place] + random_bytes + data[end:]
+    return [cut, left_out, doubled, put_in, replaced, rng.randbytes(rng.randrange(4096))][way - 1]
 
 
 def change_text(text: str, rng: Rng) -> str:
@@ -138,8 +138,8 @@ def use_worker(rng: Rng, folder: Path) -> Any:
     stream = b"".join([*said, *frames])
     if rng.random() < 0.4:
         stream = change_bytes(b"".join([*(answer(**each) for each in answers), *frames]), rng)
-    chunks = [MARK + stream] if rng.random() < 0.95 else chain([MARK + stream], repeat(rng.randbytes(50_000)))
-    with scripted_device(chunks) as device:
+    without_end = chain([MARK + stream], repeat(rng.randbytes(50_000)))
+    with scripted_device([MARK + stream] if rng.random() < 0.95 else without_end) as device:
         if what == "run":
             return device.run(["true"], deadline=Deadline(5), on_line=rng.choice([None, lambda line: None])).failure
         if what == "push":
@@ -157,7 +157,10 @@ def read_facts(rng: Rng, folder: Path) -> Any:
     spoiled = rng.choice(list(files))
     files[spoiled] = rng.choice(WORDS) if rng.random() < 0.3 else change_text(files[spoiled], rng)
     printed = "".join(f"== edgenas == {path}\n{text}\n" for path, text in files.items()).encode(errors="surrogatepass")
-    with scripted_device([change_bytes(printed, rng) if rng.random() < 0.2 else printed]) as device:
+    if rng.random() < 0.2:
+        printed = change_bytes(printed, rng)
+    chunks = [printed] if rng.random() < 0.95 else repeat(printed + rng.randbytes(50_000))
+    with scripted_device(chunks) as device:
         return device.facts()
 
 
@@ -169,11 +172,11 @@ class Board(FakeDevice):
         self._rng, self._spoiled = rng, rng.choice(["facts", "folder", "conditions", "agent", "probe", "install"])
 
     def facts(self) -> dict[str, Any]:
-        facts = {"python": "3.11.2", "cores": 4, "model": "Some board", "clusters": None}
-        spoiled = self._rng.choice(list(facts)) if self._spoiled == "facts" else ""
-        return complete_facts(
-            {key: change_value(value, self._rng) if key == spoiled else value for key, value in facts.items()}, self.name
-        )
+        facts: dict[str, Any] = {"python": "3.11.2", "cores": 4, "model": "Some board", "clusters": None}
+        if self._spoiled == "facts":
+            spoiled = self._rng.choice(list(facts))
+            facts[spoiled] = change_value(facts[spoiled], self._rng)
+        return complete_facts(facts, self.name)
 
     def _reply(self, request: Request) -> Reply:
         if request.stdin and "models" in json.loads(request.stdin):
@@ -181,7 +184,8 @@ class Board(FakeDevice):
         if request.stdin:
             action = json.loads(request.stdin)["action"]
             return self._say(action, PROBE if action == "probe" else INSTALLED)
-        return self._say("conditions", CONDITIONS) if request.command[-1] == "null" else self._say("folder", WORK_FOLDER)
+        asks_for_conditions = request.command[-1] == "null"
+        return self._say("conditions", CONDITIONS) if asks_for_conditions else self._say("folder", WORK_FOLDER)
 
     def _say(self, name: str, value: Any) -> Reply:
         status = self._rng.choice([0, 0, 0, 0, 3, 1])
