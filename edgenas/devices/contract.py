@@ -156,7 +156,10 @@ class Device(ABC):
         Returns:
             The keys of ``facts.FACTS`` with None for unknown values;
             ``missing`` lists the unknown ones, ``synthetic`` is true when the
-            device's numbers are made up.
+            device's numbers are made up. ``facts.complete_facts`` checks them.
+
+        Raises:
+            DeviceError: The device says what cannot be.
         """
 
     @contextlib.contextmanager

@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices.contract import Deadline, Device
-from edgenas.devices.facts import FACTS
+from edgenas.devices.facts import FACTS, complete_facts
 from edgenas.devices.output import STDERR_KEPT_BYTES
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import sha256_hex
@@ -155,11 +155,10 @@ class DeviceContract:
         assert not (tmp_path / "local").exists()
 
     def test_facts_are_complete(self, device: Device) -> None:
-        """Every fact is a key; those without a value are listed as missing."""
+        """Every fact is a key and has its type; those without a value are listed as missing."""
         facts = device.facts()
         assert set(FACTS) <= set(facts)
-        assert facts["missing"] == [key for key in FACTS if facts[key] is None]
-        assert isinstance(facts["synthetic"], bool)
+        assert complete_facts(facts, device.name) == facts
 
     def test_the_lock_keeps_another_connection_out(self, device: Device, other: Device) -> None:
         """While one connection has the lock, another cannot take it and the holder is named; afterwards it can."""
