@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgenas.bundle import Bundle, VerifiedBundle, open_bundle
 from edgenas.devices import Target, check_present
-from edgenas.errors import UsageError, VerificationError
+from edgenas.errors import DeviceError, UsageError, VerificationError
 from edgenas.export import PARITY_LIMITS, compare_logits
 from edgenas.export.tflite.interpreter import dequantize_values, quantize_values
 from edgenas.pipeline.export_formats import target_for
@@ -123,6 +123,12 @@ def _compare_on_device(bundle: Bundle, verified: VerifiedBundle, target: Target)
     interface = verified.interface
     with MeasuringSession(target) as session:
         outputs = session.compute_outputs(bundle.model_path, [to_model_input(interface, verified.sample.images)])
+    shape, dtype = (interface.batch or 1, *interface.output.shape[1:]), np.dtype(interface.output.dtype)
+    if [(output.shape, output.dtype) for output in outputs] != [(shape, dtype)]:
+        raise DeviceError(
+            f"{target.profile.name}: answered nonsense (outputs: {bundle.model_path} gives one {dtype} array of"
+            f" {'x'.join(map(str, shape))}); try again"
+        )
     logits = to_logits(interface, outputs[0])[:1]
     limits = PARITY_LIMITS[verified.export_format.parity_precision]
     try:
