@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _VERSION_SECONDS = 30.0
-# What programs, Python and the runtimes are found and set by.
+# What programs, Python and the runtimes are found and set by, and how pip reaches an index.
 _PASSED_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "LD_PRELOAD", "ADSP_LIBRARY_PATH"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "XDG_CACHE_HOME"),
 )
-_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "ORT_", "TF_", "OPENVINO_")
+_PASSED_PREFIXES = ("PIP_", "LC_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "ORT_", "TF_", "OPENVINO_")
 
 
 class LocalDevice(Device):

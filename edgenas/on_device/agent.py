@@ -175,6 +175,7 @@ def answer_request(answers: TextIO) -> int:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
+    forget_addresses()
     request = read_request()
     cpus = request.get("affinity") or []
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -207,6 +208,12 @@ def answer_request(answers: TextIO) -> int:
         send(**{**answer, "id": model["id"]})
     send(kind="end", count=len(request["models"]))
     return 0
+
+
+def forget_addresses() -> None:
+    """Forget the addresses of proxies and of pip's indexes, which may hold passwords: a model file may be hostile."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        del os.environ[name]
 
 
 def read_request() -> dict[str, Any]:

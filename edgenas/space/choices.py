@@ -19,7 +19,7 @@ class _Choices:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
 
     kernel_sizes: tuple[int, ...] | None = None
-    expand_ratios: tuple[float, ...] | None = None
+    expand_ratios: tuple[int | float, ...] | None = None  # whole ones stay integers
     depths: tuple[int, ...] | None = None
     width_mults: tuple[float, ...] | None = None
     resolutions: tuple[int, ...] | None = None
