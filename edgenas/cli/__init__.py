@@ -60,7 +60,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             print_lines(*error.format_message().splitlines(), file=sys.stderr)
             sys.exit(2)
-        _print_error_and_exit(error.format_message(), 2)
+        _print_error_and_exit(" ".join(error.format_message().split()), 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -99,5 +99,5 @@ def _is_number(text: str) -> bool:
 
 
 def _print_error_and_exit(message: str, code: int) -> None:
-    print_lines(f"edgenas: {' '.join(message.split())}", file=sys.stderr)
+    print_lines(f"edgenas: {message}", file=sys.stderr)
     sys.exit(code)
