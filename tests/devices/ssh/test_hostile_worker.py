@@ -92,7 +92,7 @@ HOSTILE: dict[str, tuple[Use, Iterable[bytes], str]] = {
     "a holder of control characters": (
         lock,
         [HELLO + answer(held_by="\x1b]0;me\x07\nroot")],
-        r"is taken by \]0;me  root; wait",
+        r"is taken by \]0;me root; wait",
     ),
 }
 
