@@ -114,6 +114,8 @@ class TableCheck:
         corrected = f"corrected for that, MAPE is {self.corrected_mape:.1%}"
         if self.p_value >= _SIGNIFICANCE_LEVEL:
             return f"agrees: {errors}; {speed}"
+        if self.corrected_p_value < _SIGNIFICANCE_LEVEL and high - low > 2 * _MAX_TOLERANCE:
+            return f"disagrees: {errors}; {speed}, too unsteady to judge the table: end other programs, check again"
         if self.corrected_p_value < _SIGNIFICANCE_LEVEL:
             return f"disagrees: {errors}; {speed}, which does not explain the difference; profile again"
         if self.agrees:

@@ -112,10 +112,11 @@ logits = session.run(None, {entry.name: images})[0][0]"""
             for entry in tensor.external_data
             if entry.key == "location"
         ]
-        locations = {entry.value: _file_beside(path, entry.value) for entry in entries}
+        # A name that is no UTF-8 is bytes: str() makes it the name of no file and no operator.
+        locations = {str(entry.value): _file_beside(path, str(entry.value)) for entry in entries}
         stored = {tensor.name for tensor in proto.graph.initializer}
         unranked = tuple(
-            value.name
+            str(value.name)
             for value in proto.graph.input
             if value.name not in stored and not value.type.tensor_type.HasField("shape")
         )
@@ -165,7 +166,7 @@ def _precision(graph: Any) -> str:
     """Return int8 for a file that computes in integers, fp16 if weights are halves."""
     import onnx
 
-    if any(_INTEGER_OPERATORS.fullmatch(node.op_type) for node in graph.node):
+    if any(_INTEGER_OPERATORS.fullmatch(str(node.op_type)) for node in graph.node):
         return "int8"
     return "fp16" if onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.initializer} else "fp32"
 

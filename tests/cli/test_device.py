@@ -335,3 +335,12 @@ def test_a_board_behind_another_machine(call: Call, sshd: Sshd, server_with_home
     assert code == 0, err
     shown = [line.split()[0] for line in out.splitlines() if "shows the" in line]
     assert shown == [f"[127.0.0.1]:{sshd.port}", f"[127.0.0.1]:{server_with_home.port}"]
+
+
+def test_more_threads_than_cores_fail_the_check(call: Call) -> None:
+    """With more threads than the machine has cores nothing can be measured, which the check says."""
+    code, out, _ = call("device", "check", "localhost", "--threads", 256)
+    assert code == 1
+    (line,) = (line for line in out.splitlines() if line.startswith("threads"))
+    assert "FAILED" in line
+    assert "must be at most localhost's" in line

@@ -136,7 +136,9 @@ def test_file_for_tensorrt_is_not_to_be_measured_here(call: Call, trained: Path,
     flags = ("--arch", "max", "--precision", "int8", "--target", "tensorrt")
     code, out, _ = call("export", "--run", trained, *flags, "--out", tmp_path / "ship")
     assert code == 0
-    assert out.splitlines()[-1].endswith("--device PROFILE, that of a board with TensorRT")
+    last = out.splitlines()[-1]
+    assert last.startswith("next, on a board with TensorRT: edgenas measure ")
+    assert last.endswith(" --device PROFILE")
     assert (tmp_path / "ship" / "onnx-int8-tensorrt.zip").exists()
 
 

@@ -50,7 +50,7 @@ def test_a_table_of_other_choices_is_imported(call: Call, data_folder: Path, tmp
     of_tables = ("--tables", table, "--device", "pixel1", "--space", "proxyless", "--choices", choices)
     code, out, err = call("import", *of_tables, "--run", tmp_path / "run")
     assert code == 0, err
-    assert f"next: edgenas profile --run {tmp_path / 'run'} --device pixel1 --explain max; to search it" in out
+    assert f"next: edgenas profile --run {tmp_path / 'run'} --device pixel1 --explain max\nto search it" in out
     code, out, _ = call("profile", "--run", tmp_path / "run", "--device", "pixel1", "--explain", "max", "--json")
     assert code == 0
     (classifier,) = (row["ms"] for row in json.loads(out)["rows"] if row["name"] == "classifier")

@@ -72,6 +72,16 @@ def test_a_search_begins_anew(interrupt: Interrupt, finished: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_measuring_begins_anew(interrupt: Interrupt, finished: Path, tmp_path: Path) -> None:
+    """Measuring keeps nothing for the next call, and says so."""
+    (model,) = finished.glob("targets/*/bundles/*/model.onnx")
+    copies = [shutil.copy(model, tmp_path / f"{number}.onnx") for number in range(9)]
+    code, errors = interrupt(1.5, "measure", *copies)
+    assert code == 130
+    assert errors.endswith("the same command begins anew\n")
+
+
+@pytest.mark.slow
 def test_a_set_up_begins_anew(interrupt: Interrupt, sshd: Sshd, tmp_path: Path) -> None:
     """Setting up a board says that the same command begins anew, and leaves the board usable."""
     data = sshd.profile(work_dir=str(tmp_path / "board")).to_dict()

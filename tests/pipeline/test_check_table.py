@@ -567,6 +567,13 @@ def test_agreement_by_hand(run: Run, p_value: float, corrected_p_value: float, s
     assert check.conclusion.startswith("agrees: " if agrees else "disagrees: ")
 
 
+def test_an_unsteady_device_is_not_held_against_the_table(run: Run) -> None:
+    """Where the same subnets run at half and double their speed, the check says to repeat it, not to profile."""
+    now = tuple(1.5 if number % 2 else 0.9 for number in range(10))
+    check = _check(run, p_value=0.001, corrected_p_value=0.001, anchors_then_ms=(1.0,) * 10, anchors_now_ms=now)
+    assert check.conclusion.endswith("too unsteady to judge the table: end other programs, check again")
+
+
 def test_equal_errors_have_a_p_value_of_one() -> None:
     """If all errors are equally large, every division is like the actual one."""
     assert permutation_p_value(np.full(10, -0.03), np.full(10, 0.03)) == 1.0

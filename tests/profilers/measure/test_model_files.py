@@ -21,6 +21,7 @@ from edgenas.errors import ModelError, UnusableModelsError, UsageError
 from edgenas.profilers import ModelInputs
 from edgenas.profilers.measure.model_files import ModelFile, count_file_bytes, read_model_files
 from edgenas.profilers.measure.protocol import Failed, model_error
+from edgenas.runtimes import load_runtime
 
 
 @pytest.fixture
@@ -194,6 +195,17 @@ def test_a_name_of_no_file_is_refused(split: Split, onnxruntime: Target, locatio
     """An empty name, an address in memory, a NUL, and a name that is too long."""
     with pytest.raises(UsageError, match=said):
         read_one(split("a", location=location), onnxruntime)
+
+
+def test_names_that_are_no_text_do_no_harm(split: Split, onnxruntime: Target) -> None:
+    """Bytes that are no UTF-8, as the name of the file and of the operator."""
+    path = split("a")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"Conv", b"Con\xff"))
+    assert load_runtime("onnxruntime").read_precision(path.read_bytes()) == "fp32"
+    path.write_bytes(content.replace(b"net.onnx.data", b"net.onnx.dat\xff"))
+    with pytest.raises(UsageError, match="which is not beside it"):
+        read_one(path, onnxruntime)
 
 
 def test_a_model_that_is_a_link_may_have_its_files_where_it_leads(
@@ -383,8 +395,6 @@ def test_shapes_beside_arrays_are_refused(tmp_path: Path) -> None:
 )
 def test_the_precision_of_an_onnx_file_is_read(operator: str, half: bool, precision: str) -> None:
     """By its operators, whichever way it was quantized, and the type of its weights."""
-    from edgenas.runtimes import load_runtime
-
     weights = onnx.numpy_helper.from_array(np.ones(3, np.float16 if half else np.float32), "w")
     graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["w"], ["y"])], "g", [], [], [weights])
     data = onnx.helper.make_model(graph).SerializeToString()
@@ -394,8 +404,6 @@ def test_the_precision_of_an_onnx_file_is_read(operator: str, half: bool, precis
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
 def test_a_damaged_file_has_no_precision_and_no_parts(runtime: str, tmp_path: Path) -> None:
     """The runtime on the device refuses it."""
-    from edgenas.runtimes import load_runtime
-
     damaged: Sequence[bytes] = (b"m" * 100, bytes(100), b"\x1c\0\0\0TFL3", b"\xff" * 7)
     for data in damaged:
         assert load_runtime(runtime).read_precision(data) is None
