@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # A size that a device names is a claim. Nothing larger than this is kept, whatever is claimed or comes.
+MAX_PACKET_BYTES = 256 << 10  # of SSH, as OpenSSH itself has it
 MAX_ANSWER_BYTES = 1 << 20  # an answer, and a frame of the remote worker
 MAX_SHELL_BYTES = 2 << 20  # what a command of the login shell prints; /proc/cpuinfo of 1,000 cores is 1.5 MB
 MAX_OUTPUT_BYTES = 16 << 20  # of a command: one line, all of it where it is not read by lines, lines not yet read

@@ -1,8 +1,8 @@
 """Feeds the readers of what devices say with changed and random answers, within limits of memory and time.
 
-``python -m tests.devices.fuzz_answers SEED CASES``. Each case is an answer of the remote worker, the login shell, the
-agent, the install script or a program of the check, or a file of outputs. The process fails at the first case that
-ends in anything but a result or an EdgeNASError, that takes too long, or whose words are not printable.
+``python -m tests.devices.fuzz_answers SEED CASES``. Each case is an answer of an SSH server, the remote worker, the
+login shell, the agent, the install script or a program of the check, or a file of outputs. The process fails at the
+first case that ends in anything but a result or an EdgeNASError, that takes too long, or whose words are not printable.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import math
 import random
 import resource
 import signal
+import socket
+import struct
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, repeat
@@ -28,7 +31,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgenas.devices import Deadline, Target
+from edgenas.devices import Deadline, Target, connect_device
 from edgenas.devices.facts import complete_facts
 from edgenas.devices.fake import FakeDevice, Reply, Request, simulate_agent
 from edgenas.devices.profile_files import profile_from_dict
@@ -151,6 +154,40 @@ def use_worker(rng: Rng, folder: Path) -> Any:
             return None
 
 
+def shake_hands(rng: Rng, folder: Path) -> Any:
+    """Connect to a server that sends no SSH, or packets of it with errors."""
+    algorithms = [b"curve25519-sha256", b"ssh-ed25519", *[b"aes128-ctr"] * 2, *[b"hmac-sha2-256"] * 2, *[b"none"] * 2]
+    names = b"".join(struct.pack(">I", len(name)) + name for name in [*algorithms, b"", b""])
+    offer, reply = b"\x14" + rng.randbytes(16) + names + bytes(5), b"\x1f" + rng.randbytes(200)
+    packets = [offer, change_bytes(offer, rng)[:30_000], reply, rng.randbytes(50)]
+    stream = b"SSH-2.0-x\r\n" + b"".join(pack(body) for body in packets[rng.randrange(2) :])
+    if rng.random() < 0.3:
+        stream = change_bytes(stream, rng)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=send_and_hang_up, args=(server, stream))
+        thread.start()
+        connection = {"kind": "ssh", "host": "127.0.0.1", "port": server.getsockname()[1], "config_file": "none"}
+        try:
+            connect_device(profile_from_dict({**PROFILE, "connection": connection}, "board.yaml"))
+        finally:
+            thread.join()
+
+
+def pack(body: bytes) -> bytes:
+    """Return a packet of SSH before the exchange of keys."""
+    padding = 16 - (len(body) + 5) % 8
+    return struct.pack(">IB", len(body) + padding + 1, padding) + body + bytes(padding)
+
+
+def send_and_hang_up(server: socket.socket, stream: bytes) -> None:
+    """Answer one connection with these bytes."""
+    with contextlib.suppress(OSError), server.accept()[0] as client:
+        client.sendall(stream)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(4096):
+            pass
+
+
 def read_facts(rng: Rng, folder: Path) -> Any:
     """Read the facts that a login shell prints."""
     files = dict(FILES)
@@ -232,7 +269,7 @@ def read_file(rng: Rng, folder: Path) -> Any:
     return [array.shape for array in read_outputs(folder / "outputs.npz", count, "board")]
 
 
-READERS: list[Callable[[Rng, Path], Any]] = [use_worker, read_facts, measure, check, set_up, read_file]
+READERS: list[Callable[[Rng, Path], Any]] = [shake_hands, use_worker, read_facts, measure, check, set_up, read_file]
 
 
 # -- the limits ----------------------------------------------------------------------

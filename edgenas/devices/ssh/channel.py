@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from edgenas.devices.answers import MAX_SHELL_BYTES
 from edgenas.devices.contract import Deadline
 from edgenas.devices.output import last_line
-from edgenas.devices.ssh.connection import SILENCE_SECONDS, closing_on_timeout
-from edgenas.errors import DeviceError
+from edgenas.devices.ssh.connection import SILENCE_SECONDS, closing_on_timeout, peer_errors
+from edgenas.errors import DeviceError, one_line
 
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
@@ -53,16 +53,14 @@ def start_command(transport: Transport, command: str, name: str, deadline: Deadl
     Raises:
         DeviceError: The deadline passed or the connection broke.
     """
-    import paramiko
-
     try:
         with closing_on_timeout(transport, deadline):
             channel = transport.open_session(timeout=min(SILENCE_SECONDS, deadline.seconds_left))
             channel.settimeout(POLL_SECONDS)
             channel.exec_command(command)
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except peer_errors() as error:
         deadline.check(f"{name}: starting a command")
-        raise lost_error(name, str(error)) from None
+        raise lost_error(name, one_line(error)) from None
     return channel
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from edgenas.devices.answers import MAX_PACKET_BYTES
 from edgenas.devices.contract import Deadline
 from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve_endpoint
 from edgenas.devices.ssh.known_hosts import (
@@ -22,10 +25,11 @@ from edgenas.devices.ssh.known_hosts import (
 )
 from edgenas.devices.ssh.login import authenticate
 from edgenas.devices.ssh.proxy import ProxyCommandPipes, receive_socket
-from edgenas.errors import DeviceError, EdgeNASError
+from edgenas.errors import DeviceError, EdgeNASError, one_line
 
 if TYPE_CHECKING:
     from paramiko import Transport
+    from paramiko.packet import Packetizer
 
 SILENCE_SECONDS = 10.0  # a machine that sends nothing for this long is given up
 _MOST_HOPS = 8
@@ -96,6 +100,16 @@ def fetch_host_key(connection: SshConnection, deadline: Deadline) -> HostKey:
     raise AssertionError("a route has at least one machine")
 
 
+def peer_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of a connection that fails, whatever its other end sends.
+
+    A packet that is none of SSH ends paramiko's thread with an exception of its parsing, which is raised again in ours.
+    """
+    import paramiko
+
+    return (paramiko.SSHException, EOFError, OSError, ValueError, LookupError, ArithmeticError, struct.error)
+
+
 @contextlib.contextmanager
 def closing_on_timeout(transport: Transport, deadline: Deadline) -> Iterator[None]:
     """Close a connection when the body takes too long, because paramiko waits for some answers without end."""
@@ -131,7 +145,7 @@ def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: 
         log.addHandler(logging.NullHandler())
     with _raising_device_errors(endpoint, name, deadline):
         sock = _open_stream(route, endpoint, deadline)
-        transport = paramiko.Transport(sock)
+        transport = paramiko.Transport(sock, packetizer_class=_bounded_packetizer_class())
         route.transports.append(transport)
         seconds = min(SILENCE_SECONDS, deadline.seconds_left)
         transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = seconds
@@ -143,7 +157,7 @@ def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: 
             with closing_on_timeout(transport, deadline):
                 transport.start_client(timeout=deadline.seconds_left)
                 transport.get_remote_server_key()
-        except (EOFError, OSError, paramiko.SSHException):
+        except peer_errors():
             status = sock.exit_status() if isinstance(sock, ProxyCommandPipes) else None
             if status is None:
                 raise
@@ -152,6 +166,23 @@ def _connect_next_hop(route: SshRoute, endpoint: Endpoint, name: str, deadline: 
                 " correct it in ~/.ssh/config or config_file"
             ) from None
     return transport
+
+
+@functools.cache
+def _bounded_packetizer_class() -> type[Packetizer]:
+    """Return a reader of packets that believes no length beyond what SSH uses; paramiko's makes room for 4 GiB."""
+    from paramiko import SSHException
+    from paramiko.packet import Packetizer
+
+    class BoundedPacketizer(Packetizer):
+        """Raises SSHException for a packet that is announced as too long."""
+
+        def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+            if n > MAX_PACKET_BYTES:
+                raise SSHException(f"announced a packet of {n} bytes")
+            return super().read_all(n, check_rekey)
+
+    return BoundedPacketizer
 
 
 def _open_stream(route: SshRoute, endpoint: Endpoint, deadline: Deadline) -> Any:
@@ -254,12 +285,14 @@ def _raising_device_errors(endpoint: Endpoint, name: str, deadline: Deadline) ->
             f"{where} refuses connections; start its SSH server (sudo systemctl enable --now ssh), or correct the port"
         ) from None
     except paramiko.ChannelException as error:
-        raise DeviceError(f"{where} cannot be reached from the jump host ({error.text}); check both") from None
+        raise DeviceError(
+            f"{where} cannot be reached from the jump host ({one_line(error.text)}); check both"
+        ) from None
     except IncompatiblePeer as error:
-        raise DeviceError(f"{where} speaks another SSH ({error}); bring its SSH server up to date") from None
-    except (TimeoutError, EOFError, paramiko.SSHException, OSError) as error:
+        raise DeviceError(f"{where} speaks another SSH ({one_line(error)}); bring its SSH server up to date") from None
+    except peer_errors() as error:
         deadline.check(f"{where}: connecting")
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = one_line(getattr(error, "strerror", None) or error) or type(error).__name__
         raise DeviceError(
             f"{where} gives no answer ({reason}); check that it is switched on, connected and not stuck"
         ) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,35 @@ def test_a_port_of_something_else_gives_no_answer(sshd: Sshd) -> None:
         with refused("gives no answer"):
             connect_device(sshd.profile(sshd.connection_data(port=server.getsockname()[1])))
         accepting.join()
+
+
+NAMES = b"\x14" + bytes(16) + (struct.pack(">I", 4) + b"\xff\x1b[2") * 10 + bytes(5)
+
+
+@pytest.mark.parametrize(
+    ("packet", "problem"),
+    [
+        (struct.pack(">IB", len(NAMES) + 6, 5) + NAMES + bytes(5), "gives no answer .*can't decode"),
+        (struct.pack(">I", 2**32 - 12) + bytes(4), "gives no answer .announced a packet of 429496"),
+    ],
+    ids=["no text", "too long"],
+)
+def test_packets_that_are_none_give_no_answer(sshd: Sshd, packet: bytes, problem: str) -> None:
+    """Names that are no text, and a length of 4 GiB, end in one line: neither in paramiko's exception nor in memory."""
+
+    def answer(server: socket.socket) -> None:
+        with server.accept()[0] as asked:
+            asked.sendall(b"SSH-2.0-x\r\n" + packet)
+            with suppress(ConnectionResetError):
+                while asked.recv(4096):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=answer, args=(server,))
+        answering.start()
+        with refused(problem):
+            connect_device(sshd.profile(sshd.connection_data(port=server.getsockname()[1])))
+        answering.join()
 
 
 @pytest.mark.slow
