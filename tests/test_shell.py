@@ -20,9 +20,10 @@ def test_an_activated_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert format_python() == "python"
 
 
-def test_an_environment_that_is_not_activated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_is_not_activated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere the interpreter is named by its path, and the line runs in a shell that knows nothing of it."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)  # not the clone, which may hold the environment
     assert format_command("search") == f"{shlex.quote(sys.executable)} -m edgenas search"
     done = subprocess.run([*IN_A_SHELL, format_command("--version")], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("edgenas ")
@@ -34,6 +35,7 @@ def test_an_edgenas_of_another_environment(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / name).write_text("#!/bin/sh\nexit 7\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{BIN}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
     assert format_command("search") == f"{shlex.quote(sys.executable)} -m edgenas search"
 
 

@@ -197,8 +197,8 @@ def test_divergence_keeps_the_last_good_checkpoint(
 ) -> None:
     """When the loss blows up, the message says where and what to do, and the checkpoint is still finite."""
     monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
-    wild = dataclasses.replace(brief.phases[1], learning_rate=1e30)
-    with pytest.raises(TrainingError, match=r"phase all, step \d: .*; lower the learning rate \(1e\+30\)"):
+    wild = dataclasses.replace(brief.phases[1], learning_rate=100.0)
+    with pytest.raises(TrainingError, match=r"phase all, step \d: .*; lower the learning rate \(100\.0\)"):
         train(tmp_path, dataclasses.replace(brief, phases=(brief.phases[0], wild)))
     checkpoint = load_checkpoint(tmp_path / "checkpoint")
     assert checkpoint.position.phase == 1

@@ -210,7 +210,9 @@ def test_a_measurement_that_cannot_be_is_named(path: Path) -> None:
     """A measurement with an impossible value names its line when it is asked for."""
     path.parent.mkdir(parents=True)
     path.write_bytes(log_bytes([(SERIES, {**made().to_dict(), "samples_ms": [1.0]})]))
-    with pytest.raises(FormatError, match=r"line 2: a measurement must have at least 2 samples.*remove that line"):
+    with pytest.raises(
+        FormatError, match=r"line 2: measurement: a measurement must have at least 2 samples.*remove that line"
+    ):
         contents(path)
 
 
