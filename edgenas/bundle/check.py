@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgenas.data import to_image_size
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import FormatError, ModelError, UsageError, VerificationError
 from edgenas.export.parity import PARITY_LIMITS, compare_logits
-from edgenas.files import Schema, parse_dataclass, read_bytes, read_document, rename_keys, sha256_hex
+from edgenas.files import Schema, format_value, parse_dataclass, read_bytes, read_document, rename_keys, sha256_hex
 from edgenas.runtimes import ExportFormat, ModelInterface, Runtime, file_formats, runtime_of_format
 from edgenas.version import __version__
 
@@ -219,7 +220,7 @@ def _read_checked_interface(model: bytes, runtime: Runtime, card: Mapping[str, A
     runtime.check_file(model)
     kind = str(ExportFormat(runtime.file_format, interface.precision))
     if card["kind"] != kind:
-        raise VerificationError(f"card.json: says {card['kind']!r}, but {name} is {kind}")
+        raise VerificationError(f"card.json: says {reprlib.repr(card['kind'])}, but {name} is {kind}")
     actual = {
         "model_sha256": sha256_hex(model),
         "model_bytes": len(model),
@@ -244,7 +245,7 @@ def _find_foreign_scripts_version(folder: Path, file_format: str, card: Mapping[
             continue
         if version == __version__:
             raise VerificationError(f"{name}: is not the script that edgenas {version} writes; do not run it")
-        return "unknown" if version is None else str(version)
+        return "unknown" if version is None else format_value(version)
     return None
 
 
