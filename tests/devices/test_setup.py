@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgenas import on_device
-from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device, local
 from edgenas.devices import setup as installing
 from edgenas.devices.fake import FakeDevice, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
@@ -77,6 +77,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    passed = ("PIP_NO_INDEX", "PIP_FIND_LINKS")  # as a board's own pip would have them
+    monkeypatch.setattr(local, "_PASSED_VARIABLES", (*local._PASSED_VARIABLES, *passed))
     return folder
 
 
