@@ -534,7 +534,9 @@ def check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> Non
     """Raise UsageError for the first key that is not known, with the nearest one."""
     unknown = next((key for key in data if key not in known), None)
     if unknown is not None:
-        raise UsageError(f"{where}: unknown key {unknown!r}{format_suggestion(str(unknown), sorted(known))}")
+        raise UsageError(
+            f"{where}: unknown key {reprlib.repr(unknown)}{format_suggestion(str(unknown), sorted(known))}"
+        )
 
 
 def _format_first_problem(cls: type[Any], error: Any) -> str:
