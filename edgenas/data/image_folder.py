@@ -178,18 +178,14 @@ def _check_parts_apart(
     folder: Path, found: Mapping[str, Mapping[str, Sequence[Path]]], digests: Mapping[Path, str]
 ) -> None:
     """Raise UsageError for an image that stands in two parts, or in two classes of a folder that is not split."""
-    places: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-    files: dict[tuple[str, str, str], Path] = {}
+    places: defaultdict[str, dict[tuple[str, str], Path]] = defaultdict(dict)
     for part, images in found.items():
         for label, paths in images.items():
             for path in paths:
-                group = (part, label if part == "all" else "")
-                places[digests[path]].add(group)
-                files[(digests[path], *group)] = path
-    twice = [(digest, sorted(groups)) for digest, groups in places.items() if len(groups) > 1]
+                places[digests[path]][part, label if part == "all" else ""] = path
+    twice = [[path for _, path in sorted(groups.items())] for groups in places.values() if len(groups) > 1]
     if twice:
-        digest, groups = twice[0]
-        first, second = (files[(digest, *group)] for group in groups[:2])
+        first, second = twice[0][:2]
         raise UsageError(
             f"data {folder}: {len(twice)} images stand in two places, the first {first} and {second};"
             " remove one of each"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from edgenas.devices import Device, Target
 from edgenas.errors import UnusableModelsError, UsageError
 from edgenas.files import check_regular_file, read_bytes, sha256_hex, write_bytes
+from edgenas.on_device.work_folder import read_file_digest
 from edgenas.runtimes import Runtime, load_runtime, runtime_of_suffix
 
 # The beginnings of what is taken for a model by its name only, and what it is. A device's runtime refuses the rest.
@@ -189,7 +189,6 @@ def count_file_bytes(path: Path) -> int:
 
 def _sha256_of_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return read_file_digest(path.resolve())  # a cache of models may hold links
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
