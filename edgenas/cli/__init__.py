@@ -5,13 +5,14 @@ Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
+from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, status, train, verify
 from edgenas.cli.common import print_lines
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
+for module in (demo, train, status, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
 
@@ -99,5 +100,7 @@ def _is_number(text: str) -> bool:
 
 
 def _print_error_and_exit(message: str, code: int) -> None:
-    print_lines(f"edgenas: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of torchrun: wrong use, which all its processes find, is said once
+    if rank == "0" or code != UsageError.exit_code:
+        print_lines(f"edgenas: {message}", file=sys.stderr)
     sys.exit(code)

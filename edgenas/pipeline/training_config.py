@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgenas.errors import UsageError
 from edgenas.files import parse_dataclass, read_yaml
 from edgenas.space import SearchSpace, check_space, space_from_dict
+
+if TYPE_CHECKING:
+    from edgenas.ofa import Schedule
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,21 @@ class TrainingConfig:
         """Return the config's space; raise UsageError naming ``where``."""
         return space_from_dict(self.space, f"{where}: space")
 
-    def check(self, where: str) -> SearchSpace:
+    def make_schedule(self, where: str, max_steps: int | None = None) -> Schedule:
+        """Return the config's schedule, perhaps with fewer steps; raise UsageError naming ``where``."""
+        from edgenas.ofa import load_schedule
+
+        schedule = load_schedule(self.schedule, f"{where}: schedule")
+        return schedule if max_steps is None else replace(schedule, max_steps=max_steps)
+
+    def check(self, where: str, schedule: Schedule) -> SearchSpace:
         """Check all values and return the space, so that a wrong config makes no run folder."""
         from edgenas.data import load_data
-        from edgenas.ofa import check_recipe, load_schedule
+        from edgenas.ofa import check_recipe
 
         space = self.make_space(where)
         check_space(space)
-        check_recipe(space, load_data(self.data), load_schedule(self.schedule, f"{where}: schedule"), self.seed)
+        check_recipe(space, load_data(self.data), schedule, self.seed)
         return space
 
 

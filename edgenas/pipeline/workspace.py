@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
+_CREATION_S = 10.0  # processes that torchrun starts may create a run together
+
 
 class Workspace:
     """A run folder that is open, and what the steps share of it.
@@ -47,7 +49,7 @@ class Workspace:
             if space is None:
                 raise RunError(f"{folder}: is no run folder; make one with: {format_command('train', '--run', folder)}")
             check_space(space)
-            with self.folder.writing():
+            with self.folder.writing(wait_s=_CREATION_S):
                 if not path.exists():  # another process may have created the run meanwhile
                     RUN.write(path, {"space": space.to_dict()})
         upgrade_run(self.folder, progress.say)
