@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Evaluate sampled subnets and fit the accuracy predictor.
 
-    On several processes: torchrun --nproc-per-node=N -m edgenas evaluate ...
+    On several processes: torchrun --nproc-per-node=N -m -- edgenas evaluate ...
     """
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run

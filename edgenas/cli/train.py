@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Train a run's supernet; resumes where it was interrupted.
 
-    On several processes: torchrun --nproc-per-node=N -m edgenas train ...
+    On several processes: torchrun --nproc-per-node=N -m -- edgenas train ...
     """
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run

@@ -110,7 +110,7 @@ def join_ranks(accelerator: str = "auto") -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"the processes of torchrun cannot join ({str(error).splitlines()[0][:200]}); start them all with:"
-            " torchrun --nproc-per-node=N -m edgenas"
+            " torchrun --nproc-per-node=N -m -- edgenas"
         ) from None
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)

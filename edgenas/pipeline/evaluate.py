@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgenas.accuracy import AccuracyPredictor, Evaluator, ReleasedPredictor
+from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import FormatError, RunError, SpaceError, UsageError
 from edgenas.files import digest_of_inputs
-from edgenas.ofa import join_ranks
 from edgenas.pipeline.documents import EVALUATED, EvaluatedSubnets
 from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.workspace import Workspace
@@ -22,6 +21,9 @@ _STREAM = 2  # of the run's seed; training, calibration and batch norm have othe
 
 def evaluate(workspace: Workspace, subnets: int, accelerator: str = "auto") -> AccuracyPredictor:
     """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
+    from edgenas.accuracy import Evaluator  # here, because a search of imported tables needs no torch
+    from edgenas.ofa import join_ranks
+
     workspace.require_data()
     if subnets < _LEAST_SUBNETS:
         raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")

@@ -76,7 +76,7 @@ def test_status_of_a_finished_run(call: Call, finished: Path) -> None:
 def test_status_follows_a_training_that_is_killed_and_resumed(call: Call, config: Path, tmp_path: Path) -> None:
     """Running, then interrupted, then finished, and the metrics never go back."""
     run = tmp_path / "run"
-    long = {**SCHEDULE, "phases": [{**SCHEDULE["phases"][0], "epochs": 400}]}  # type: ignore[index, dict-item]
+    long = {**SCHEDULE, "phases": [{**SCHEDULE["phases"][0], "epochs": 400}]}  # type: ignore[index]
     config.write_text(yaml.safe_dump({"space": SPACE.to_dict(), "schedule": long}))
     command = [sys.executable, "-m", "edgenas", "train", str(config), "--run", str(run)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
@@ -117,12 +117,12 @@ def test_tensorboard_files_hold_the_metrics(call: Call, config: Path, tmp_path: 
 @pytest.mark.slow
 def test_torchrun_trains_and_evaluates_with_two_processes(config: Path, tmp_path: Path) -> None:
     """Both processes create the run together; the output is that of one; a second call finds it done."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [*torchrun, "-m", "edgenas", *arguments, "--run", str(tmp_path / "run")],
+            [*torchrun, "-m", "--", "edgenas", *arguments, "--run", str(tmp_path / "run")],
             env=environment,
             capture_output=True,
             text=True,

@@ -71,7 +71,7 @@ def test_a_smaller_network_keeps_more_of_the_output(lively: Lively) -> None:
         for name, weight in supernet.named_parameters():
             if name.endswith("project.conv.weight"):  # a tenth of the channels carries most, wherever they are
                 scale = torch.from_numpy(np.where(rng.random(weight.shape[1]) < 0.3, 1.0, 0.01)).float()
-                weight *= scale[None, :, None, None]
+                weight.mul_(scale[None, :, None, None])
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
     def loss() -> float:

@@ -234,7 +234,7 @@ def test_in_place_distillation_teaches_the_others_by_the_largest(tiny: MobileNet
     logits = [plain(images, subnet) for subnet in subnets]
     losses = [functional.cross_entropy(logits[0], labels, label_smoothing=0.1)]
     losses += [functional.cross_entropy(each, functional.softmax(logits[0].detach(), 1)) for each in logits[1:]]
-    sum(losses[1:], losses[0]).backward()  # type: ignore[no-untyped-call]
+    sum(losses[1:], losses[0]).backward()
     for (name, one), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None), name
         if one.grad is not None and other.grad is not None:
