@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgenas.data.data_set import DataSet, ImageFiles, Images, ImageSize, Inputs, Split
+from edgenas.data.data_set import DataSet
+from edgenas.data.images import ImageFiles, Images, ImageSize, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 

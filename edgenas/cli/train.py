@@ -19,6 +19,9 @@ def command(
         Path | None,
         typer.Option("--config", help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read, naming the first.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train a run's supernet; resumes where it was interrupted."""
@@ -26,9 +29,10 @@ def command(
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
     settings = DEFAULT if config is None else TrainingConfig.load(config)
-    opened = Run(run, settings.check(str(config or "the default config")))
-    opened.train(settings.data, settings.schedule, settings.seed)
+    space, data = settings.check(str(config or "the default config"), skip_bad)
+    opened = Run(run, space)
+    opened.train(data, settings.schedule, settings.seed)
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})
     else:
-        print_lines(f"{run}: trained on {settings.data}", f"next: {format_command('evaluate', '--run', run)}")
+        print_lines(f"{run}: trained on {data.name}", f"next: {format_command('evaluate', '--run', run)}")

@@ -81,7 +81,7 @@ class Trainer:
         check_recipe(space, data, schedule, seed)
         self._space, self._data, self._schedule, self._seed, self._files = space, data, schedule, seed, files
         self._steps_per_epoch = len(data.train) // schedule.batch_size
-        self._recipe = {"data": data.name, "schedule": schedule.to_dict(), "seed": seed}
+        self._recipe = {"data": data.recipe, "schedule": schedule.to_dict(), "seed": seed}
 
     @property
     def finished(self) -> bool:
@@ -185,13 +185,14 @@ class Trainer:
         phase = self._schedule.phases[number]
         rng = np.random.default_rng([self._seed, number, step])
         subnets = self._space.decode(phase.sample(self._space, rng))
-        batch, labels = self._make_batch(number, step, subnets[0].image_size, rng)
+        batch, targets = self._make_batch(number, step, subnets[0].image_size, rng)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
         soft_labels = None if teacher is None else self._soft_labels(teacher, batch, subnets[0].resolution)
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
         for subnet in subnets:
             logits = supernet(batch, subnet)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
+            loss = functional.cross_entropy(logits, targets, label_smoothing=self._schedule.label_smoothing)
             if soft_labels is not None:
                 loss = loss + functional.cross_entropy(logits, soft_labels)
             loss.backward()
@@ -220,13 +221,13 @@ class Trainer:
         return (epochs * self._steps_per_epoch + steps) * self._schedule.batch_size
 
     def _make_batch(self, number: int, step: int, size: ImageSize, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return the augmented images and the labels of a step. Each epoch is a new permutation."""
+        """Return a step's ``DataSet.to_training_batch``. Each epoch is a new permutation."""
         epoch, epoch_step = divmod(step, self._steps_per_epoch)
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
         count = self._schedule.batch_size
         chosen = order[epoch_step * count : (epoch_step + 1) * count]
-        images = self._data.to_augmented_inputs(self._data.train.images[chosen], size, rng)
-        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.train.labels[chosen])
+        images, targets = self._data.to_training_batch(chosen, size, rng)
+        return images.contiguous(memory_format=torch.channels_last), targets
 
 
 def _diverged(phase: Phase, step: int, problem: str) -> TrainingError:

@@ -18,6 +18,7 @@ from edgenas.space import Architecture, SearchSpace
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
+    from edgenas.data import DataSet
     from edgenas.ofa import Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
@@ -82,12 +83,15 @@ class Run:
     # -- steps ----------------------------------------------------------------------
 
     def train(
-        self, data: str = "digits", schedule: str | Mapping[str, Any] | Schedule = "shrink-small", seed: int = 0
+        self,
+        data: str | Mapping[str, Any] | DataSet = "digits",
+        schedule: str | Mapping[str, Any] | Schedule = "shrink-small",
+        seed: int = 0,
     ) -> None:
         """Train the supernet to the end of a schedule.
 
         Args:
-            data: The name of a data set.
+            data: The name of a data set, or what else ``edgenas.data.load_data`` takes or returns.
             schedule: The name of a schedule, its phases as plain data, or a Schedule.
             seed: Seed of everything random.
 

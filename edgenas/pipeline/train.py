@@ -6,14 +6,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from edgenas.data import load_data
+from edgenas.data import DataSet, load_data
 from edgenas.files import write_document
 from edgenas.ofa import Schedule, Trainer, TrainingFiles, TrainingStep, load_schedule
 from edgenas.pipeline.progress import Bar
 from edgenas.pipeline.workspace import Workspace
 
 
-def train(workspace: Workspace, data: str, schedule: str | Mapping[str, Any] | Schedule, seed: int) -> None:
+def train(
+    workspace: Workspace,
+    data: str | Mapping[str, Any] | DataSet,
+    schedule: str | Mapping[str, Any] | Schedule,
+    seed: int,
+) -> None:
     """Train the supernet to the end of the schedule, as ``Run.train`` describes."""
     data_set, folder = load_data(data), workspace.folder
     files = TrainingFiles(folder.checkpoint, folder.teacher)
