@@ -1,0 +1,133 @@
+"""Data sets by name, as a mapping, and from a function of the user's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgenas.data import Augmentation, DataSource, load_data
+from edgenas.errors import UsageError
+
+CODE = """
+from dataclasses import replace
+
+from edgenas.data import DataSet, load_data
+
+
+def load() -> DataSet:
+    return replace(load_data("digits"), name="anything")
+
+
+def untyped():
+    raise AssertionError("is never called")
+
+
+def number() -> DataSet:
+    return 3
+
+
+def broken() -> DataSet:
+    raise OSError("the server\\nis away")
+
+
+def leaving() -> DataSet:
+    raise SystemExit(4)
+
+
+def unfit() -> DataSet:
+    return replace(load_data("digits"), labels=())
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module in the working directory; returns its name, which is new to the process."""
+    name = f"own_data_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return name
+
+
+def test_a_function_of_the_working_directory_makes_a_data_set(code: str) -> None:
+    """Its name is ``module:function``, whatever it calls itself, and is what makes it again."""
+    data = load_data(f"{code}:load")
+    assert data.name == data.recipe == f"{code}:load"
+    assert data.class_count == 10
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        ("nothing", "cannot be imported from .* has no attribute 'nothing'"),
+        ("untyped", "must be a function that says what it returns: def load"),
+        ("CODE.x", "cannot be imported from .* has no attribute 'CODE'"),
+        ("number", "its function must return a DataSet, but got int"),
+        ("broken", r"cannot be made \(OSError: the server is away\)"),
+        ("leaving", r"cannot be made \(SystemExit: 4\)"),
+        ("unfit", "labels must be at least two different names"),
+        ("", "cannot be imported"),
+    ],
+)
+def test_a_function_that_gives_none_is_refused(code: str, function: str, problem: str) -> None:
+    """Whatever it raises or returns is one line that names it."""
+    with pytest.raises(UsageError, match=problem) as told:
+        load_data(f"{code}:{function}")
+    assert code in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["no_such_module:load", ":load", "os:getcwd", "os:abort", "..x:load", "os.path:"])
+def test_other_code_is_not_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is missing, and functions of Python, which a stranger's run folder could name."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(UsageError, match=r"cannot be imported|must be a function that says what it returns"):
+        load_data(name)
+
+
+def test_a_mapping_gives_a_data_set_other_choices() -> None:
+    """The augmentation of the mapping takes the place of the data set's own."""
+    data = load_data({"name": "digits", "augmentation": {"flip": True, "mixup": 0.2}})
+    assert data.augmentation == Augmentation(flip=True, mixup=0.2)
+    assert data.recipe == {"name": "digits", "augmentation": {"flip": True, "mixup": 0.2}}
+
+
+def test_a_recipe_makes_the_same_again() -> None:
+    """A name alone stays a name, as in runs of earlier versions; a mapping comes back through JSON."""
+    assert load_data("digits").recipe == load_data({"name": "digits"}).recipe == "digits"
+    recipe = load_data({"name": "digits", "augmentation": {"crop": [0.5, 1], "erasing": 0.1}}).recipe
+    again = load_data(json.loads(json.dumps(recipe)))
+    assert again.augmentation == Augmentation(crop=(0.5, 1.0), erasing=0.1)
+    assert json.loads(json.dumps(again.recipe)) == json.loads(json.dumps(recipe))
+
+
+def test_a_data_set_is_not_loaded_again() -> None:
+    """One that was loaded is returned as it is."""
+    data = load_data("digits")
+    assert load_data(data) is data
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"nam": "digits"}, "data: unknown key 'nam'; did you mean 'name'"),
+        ({"augmentation": {}}, "data: key 'name' is missing"),
+        ({"name": "digits", "augmentation": {"mixup": 99}}, "data: .*mixup must be from 0 to 10, but got 99"),
+        ({"name": "digits", "augmentation": {"randaugment": {}}}, "'digits': randaugment needs pixel values from 0 to"),
+        ({"name": "digits", "skip_bad": True}, "digits: --skip-bad is for folders of images"),
+        ({"name": "digits", "sha256": "12"}, "digits: its images are not those of before"),
+    ],
+)
+def test_a_wrong_mapping_is_refused(source: dict[str, object], problem: str) -> None:
+    """On one line that names the key or the rule."""
+    with pytest.raises(UsageError, match=problem):
+        load_data(source)
+
+
+def test_a_name_with_a_slash_is_a_folder() -> None:
+    """Also where a colon stands in it."""
+    assert DataSource("photos:new").is_code
+    assert not DataSource("./photos:new").is_code
