@@ -13,7 +13,7 @@ from edgenas.data.data_set import DataSet, DataSetPreprocessing
 from edgenas.data.image_check import check_images
 from edgenas.data.images import ImagePaths, Split, split_indices_by_class
 from edgenas.errors import UsageError
-from edgenas.files import digest_of_inputs
+from edgenas.files import canonical_json_bytes, sha256_hex
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -75,7 +75,7 @@ def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
     preprocessing = DataSetPreprocessing(3, 1 / 255, IMAGENET_MEAN, IMAGENET_STD, crop=1.0, antialias=True)
     augmentation = Augmentation(crop=(0.35, 1.0), flip=True)
     warnings = (*skipped, *dropped, *_describe_rare_classes(labels, splits))
-    sha256 = digest_of_inputs([[image.part, image.label, image.sha256] for image in images])
+    sha256 = sha256_hex(canonical_json_bytes([[image.part, image.label, image.sha256] for image in images]))
     return DataSet(str(root), labels, preprocessing, train, validation, test, augmentation, warnings, sha256)
 
 
