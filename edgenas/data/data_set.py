@@ -98,11 +98,12 @@ class DataSet:
         """Scale images (N, 1, h, w) or (N, C, h, w); grey ones are repeated to (N, C, h, w)."""
         mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
         std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
-        scaled = planes * np.float32(self.preprocessing.scale)
+        scaled: Inputs = planes * np.float32(self.preprocessing.scale)
         if scaled.shape[1] == 1:
             scaled = np.repeat(scaled, self.preprocessing.channels, axis=1)
-        normalised: Inputs = ((scaled - mean) / std).astype(np.float32)
-        return normalised
+        scaled -= mean  # in place: a batch of large images takes 80 MB, and new memory takes longer than the arithmetic
+        scaled /= std
+        return scaled
 
     def to_augmented_inputs(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Tensor:
         """Return ``to_inputs`` as a float32 tensor, each image changed at random as ``augmentation`` says."""
