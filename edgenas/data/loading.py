@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import inspect
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgenas.data.data_set import DataSet, check_data_set
 from edgenas.data.image_folder import load_image_folder
@@ -26,8 +29,8 @@ def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet
             a mapping; or a data set that this function returned.
 
     Raises:
-        UsageError: The name or a key is unknown, with the nearest known ones; nothing can be trained on it; or a
-            folder has other images than the mapping says.
+        UsageError: The name or a key is unknown, with the nearest known ones; nothing can be trained on it; or the
+            images are not those of the mapping's ``sha256``.
     """
     if isinstance(source, DataSet):
         return source
@@ -36,10 +39,12 @@ def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet
     if wanted.augmentation is not None:
         data_set = replace(data_set, augmentation=wanted.augmentation)
     check_data_set(data_set, data_set.name)
+    if wanted.is_code and not data_set.sha256:
+        data_set = replace(data_set, sha256=_digest(data_set))
     if wanted.sha256 not in ("", data_set.sha256):
         raise UsageError(
-            f"data {wanted.name}: its images are not those of before, by their content; put them back as they were,"
-            " or train in a new run folder"
+            f"data {wanted.name}: its images or their split are not those of before; put them back as they were, or"
+            " train in a new run folder"
         )
     return replace(data_set, source=wanted)
 
@@ -85,6 +90,17 @@ def _import_function(name: str) -> Callable[[], Any]:
         raise UsageError(f"data {name!r}: must be a function that says what it returns: def load() -> DataSet")
     make: Callable[[], Any] = function
     return make
+
+
+def _digest(data: DataSet) -> str:
+    """Return the SHA-256 of images in memory, labels and places: a function that shuffles anew is found by it."""
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        for array in (split.labels, split.indices, split.images):
+            if isinstance(array, np.ndarray):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _quote(error: BaseException) -> str:

@@ -18,7 +18,7 @@ class DataSource:
         name: A data set's name, the path of a folder of images, or ``module:function``.
         augmentation: How training images are changed; None for the data set's own.
         skip_bad: Whether images of a folder that cannot be read are left out.
-        sha256: Of a folder, the digest of the images that it had; a folder with others is refused. Empty for any.
+        sha256: The digest of images that may change under their name; others are refused. Empty for any.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -87,8 +87,7 @@ def test_bad_images_are_left_out_with_the_flag(call: Call, photos: Path, train: 
     code, _, err = call("evaluate", "--run", "run", "--subnets", 11)
     assert code == 2
     assert err.endswith(
-        "its images are not those of before, by their content; put them back as they were, or train in a new run"
-        " folder\n"
+        "its images or their split are not those of before; put them back as they were, or train in a new run folder\n"
     )
 
 

@@ -184,7 +184,7 @@ def test_the_digest_tells_whether_images_are_the_same(make: Make) -> None:
     recipe = load_data({"name": str(folder), "skip_bad": True}).recipe
     assert load_data(recipe).recipe == recipe
     (folder / "cat/001.png").write_bytes(whole)
-    with pytest.raises(UsageError, match=r"its images are not those of before, by their content; put them back"):
+    with pytest.raises(UsageError, match=r"its images or their split are not those of before; put them back"):
         load_data(recipe)
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgenas.data import Augmentation, DataSource, load_data
@@ -13,6 +14,8 @@ from edgenas.errors import UsageError
 
 CODE = """
 from dataclasses import replace
+
+import numpy as np
 
 from edgenas.data import DataSet, load_data
 
@@ -37,6 +40,11 @@ def leaving() -> DataSet:
     raise SystemExit(4)
 
 
+def shuffled() -> DataSet:
+    data = load_data("digits")
+    return replace(data, train=data.train.select(np.random.permutation(len(data.train))))
+
+
 def unfit() -> DataSet:
     return replace(load_data("digits"), labels=())
 """
@@ -55,8 +63,29 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 def test_a_function_of_the_working_directory_makes_a_data_set(code: str) -> None:
     """Its name is ``module:function``, whatever it calls itself, and is what makes it again."""
     data = load_data(f"{code}:load")
-    assert data.name == data.recipe == f"{code}:load"
+    assert data.name == f"{code}:load"
     assert data.class_count == 10
+    assert isinstance(data.recipe, dict)
+    assert load_data(data.recipe).recipe == data.recipe
+
+
+def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
+    """Images of training would be tested on by the next command."""
+    recipe = load_data(f"{code}:shuffled").recipe
+    with pytest.raises(UsageError, match=r"its images or their split are not those of before"):
+        load_data(recipe)
+
+
+def test_the_function_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is written there."""
+    guide = (Path(__file__).parents[2] / "docs/guides/train_on_your_images.md").read_text()
+    (tmp_path / "my_data.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
+    np.save(tmp_path / "images.npy", np.zeros((9100, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.arange(9100) % 3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    data = load_data("my_data:load")
+    assert (len(data.train), len(data.validation), len(data.test)) == (8000, 1000, 100)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +147,7 @@ def test_a_data_set_is_not_loaded_again() -> None:
         ({"name": "digits", "augmentation": {"mixup": 99}}, "data: .*mixup must be from 0 to 10, but got 99"),
         ({"name": "digits", "augmentation": {"randaugment": {}}}, "'digits': randaugment needs pixel values from 0 to"),
         ({"name": "digits", "skip_bad": True}, "digits: --skip-bad is for folders of images"),
-        ({"name": "digits", "sha256": "12"}, "digits: its images are not those of before"),
+        ({"name": "digits", "sha256": "12"}, "digits: its images or their split are not those of before"),
     ],
 )
 def test_a_wrong_mapping_is_refused(source: dict[str, object], problem: str) -> None:
