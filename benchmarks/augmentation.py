@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def torchvision_rows(size: int) -> dict[str, Callable[[np.ndarray], torch.Tensor
     }
 
 
+def apply_to_each(transform: Callable[[np.ndarray], torch.Tensor], images: Any) -> torch.Tensor:
+    """Return a batch, made by one thread."""
+    return torch.stack([transform(images[index]) for index in range(IMAGES)])
+
+
 def rows_of(images: Any, size: int) -> dict[str, str]:
     """Return images per second of every row of the table."""
     rows: dict[str, Callable[[], object]] = {}
@@ -84,9 +90,9 @@ def rows_of(images: Any, size: int) -> dict[str, str]:
     for name, augmentation in OURS.items():
         if augmentation.crop or not isinstance(images, ImagePaths):
             data = make_data_set(images, augmentation)
-            rows[name] = lambda data=data: data.to_training_batch(np.arange(IMAGES), (size, size), rng)
+            rows[name] = partial(data.to_training_batch, np.arange(IMAGES), (size, size), rng)
     for name, transform in torchvision_rows(size).items():
-        rows[name] = lambda change=transform: torch.stack([change(images[index]) for index in range(IMAGES)])
+        rows[name] = partial(apply_to_each, transform, images)
     return images_per_second(rows)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgenas.data.images import ImageFiles, Images, ImageSize, Inputs, Labels, map_images, to_planes
+from edgenas.data.images import ImageFiles, Images, ImageSize, Labels, map_images, to_planes
 from edgenas.data.torchvision_import import import_torchvision
 from edgenas.errors import UsageError
 
@@ -93,10 +93,13 @@ class Augmentation:
         plain = {name: value for name, value in asdict(self).items() if name in given}
         return plain if self.crop is None else {**plain, "crop": list(self.crop)}
 
-    def change(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Inputs:
+    def change(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Tensor:
         """Return images, each changed and resized, as float32 (N, channels, *size) of pixel values."""
+        import torch
+
         if self.crop is not None:
-            return to_planes(self._apply_randaugment(self._crop(images, size, rng), rng))
+            cropped = self._apply_randaugment(self._crop(images, size, rng), rng)
+            return torch.from_numpy(to_planes(cropped)).float()
         assert not isinstance(images, ImageFiles)  # check_data_set: files are cropped
         return self._warp(self._apply_randaugment(images, rng), size, rng)
 
@@ -121,7 +124,7 @@ class Augmentation:
             mixed: tuple[Tensor, Tensor] = transforms.MixUp(alpha=self.mixup, num_classes=classes)(inputs, targets)
         return mixed
 
-    def _warp(self, images: Images, size: ImageSize, rng: np.random.Generator) -> Inputs:
+    def _warp(self, images: Images, size: ImageSize, rng: np.random.Generator) -> Tensor:
         """Return images (N, H, W[, C]), turned, scaled, shifted and mirrored by one interpolation of the batch."""
         import torch
         from torch.nn import functional
@@ -135,10 +138,9 @@ class Augmentation:
         theta = np.concatenate([rotation * scale[:, None, None], shift[:, :, None]], axis=2).astype(np.float32)
         if self.flip:
             theta[:, 0] *= np.where(rng.random((count, 1)) < 0.5, np.float32(-1), np.float32(1))  # along the width
-        planes = torch.from_numpy(to_planes(images))
+        planes = torch.from_numpy(to_planes(images)).float()
         grid = functional.affine_grid(torch.from_numpy(theta), [count, planes.shape[1], *size], align_corners=False)
-        warped: Inputs = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False).numpy()
-        return warped
+        return functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
 
     def _crop(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Images:
         """Return a random part of each image, resized to (N, *size[, C])."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,26 +92,26 @@ class DataSet:
             settings = self.preprocessing.to_settings(size)
             return np.concatenate(map_images(lambda image, _: preprocess(image, settings), images))
         rows, columns = (resize_matrix(side, target) for side, target in zip(images.shape[1:3], size, strict=True))
-        planes = to_planes(images)
-        return self._normalise(np.einsum("rh,nkhw,cw->nkrc", rows, planes, columns, optimize=True))
+        planes = to_planes(images).astype(np.float32)
+        inputs: Inputs = self._normalise(np.einsum("rh,nkhw,cw->nkrc", rows, planes, columns, optimize=True))
+        return inputs
 
-    def _normalise(self, planes: Inputs) -> Inputs:
-        """Scale images (N, 1, h, w) or (N, C, h, w); grey ones are repeated to (N, C, h, w)."""
-        mean = np.array(self.preprocessing.mean, dtype=np.float32)[None, :, None, None]
-        std = np.array(self.preprocessing.std, dtype=np.float32)[None, :, None, None]
-        scaled: Inputs = planes * np.float32(self.preprocessing.scale)
-        if scaled.shape[1] == 1:
-            scaled = np.repeat(scaled, self.preprocessing.channels, axis=1)
-        scaled -= mean  # in place: a batch of large images takes 80 MB, and new memory takes longer than the arithmetic
-        scaled /= std
-        return scaled
+    def _normalise(self, planes: Any, to_array: Callable[[Inputs], Any] = lambda values: values) -> Any:
+        """Scale pixel values (N, 1 or C, h, w), an array or what ``to_array`` makes; grey ones go to all C channels."""
+        mean, std = (
+            to_array(np.array(values, dtype=np.float32)[None, :, None, None])
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        normalised = planes * float(np.float32(self.preprocessing.scale)) - mean
+        normalised /= std  # in place: new memory for a batch of large images takes longer than the division
+        return normalised
 
     def to_augmented_inputs(self, images: Images | ImageFiles, size: ImageSize, rng: np.random.Generator) -> Tensor:
         """Return ``to_inputs`` as a float32 tensor, each image changed at random as ``augmentation`` says."""
         import torch
 
-        inputs = self._normalise(self.augmentation.change(images, size, rng))
-        return self.augmentation.erase(torch.from_numpy(inputs), rng)
+        inputs = self._normalise(self.augmentation.change(images, size, rng), torch.from_numpy)
+        return self.augmentation.erase(inputs, rng)
 
     def to_training_batch(self, rows: Labels, size: ImageSize, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return training images, changed at random, and what the network should say of them.

@@ -140,7 +140,6 @@ def map_in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list
         return list(pool.map(function, items))
 
 
-def to_planes(images: Images) -> Inputs:
-    """Return images (N, H, W) as (N, 1, H, W), or (N, H, W, C) as (N, C, H, W), in float32."""
-    planes = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
-    return planes.astype(np.float32)
+def to_planes(images: Images) -> Images:
+    """Return images (N, H, W) as (N, 1, H, W), or (N, H, W, C) as (N, C, H, W)."""
+    return images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from edgenas.data import loading
+from edgenas.data import DataSet
+from edgenas.data.image_folder import load_image_folder
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -94,13 +95,12 @@ def test_bad_images_are_left_out_with_the_flag(call: Call, photos: Path, train: 
 def test_the_data_set_is_loaded_once(photos: Path, train: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """For all of ``edgenas train``: reading a large folder takes long."""
     loaded: list[Path] = []
-    original = loading.load_image_folder
 
-    def load(folder: Path, skip_bad: bool) -> Any:
+    def load(folder: Path, skip_bad: bool) -> DataSet:
         loaded.append(folder)
-        return original(folder, skip_bad)
+        return load_image_folder(folder, skip_bad)
 
-    monkeypatch.setattr(loading, "load_image_folder", load)
+    monkeypatch.setattr("edgenas.data.loading.load_image_folder", load)
     assert train("photos")[0] == 0
     assert loaded == [Path("photos")]
 
