@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from edgenas.data.image_folder import load_image_folder
 
 Call = Callable[..., tuple[int, str, str]]
 
-SPACE = {
+SPACE: dict[str, Any] = {
     "family": "mobilenet_v3", "width": 0.25, "resolutions": [12, 16], "classes": 2, "kernel_sizes": [3, 5],
     "expand_ratios": [2, 3], "depths": [1, 2], "stem_stride": 1, "head": [32, 32],
     "stages": [{"width": 32, "stride": 2, "activation": "relu", "se": False}],
 }  # fmt: skip
-PHASE = {"name": "full", "epochs": 1, "learning_rate": 0.05, "distill": False}
+PHASE: dict[str, Any] = {"name": "full", "epochs": 1, "learning_rate": 0.05, "distill": False}
 
 
 @pytest.fixture
@@ -148,3 +149,37 @@ def test_code_of_ones_own_is_not_taken_from_a_run_folder(
     code, _, err = call("evaluate", "--run", ".", "--subnets", 11)
     assert (code, err.count("\n")) == (2, 1)
     assert "its data is code, trained_on:load, which is not taken from a run folder" in err
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_photos_to_a_verified_int8_bundle(
+    call: Call, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real photos of three classes, one of them damaged: trained, exported as int8, verified, better than chance."""
+    monkeypatch.chdir(tmp_path)
+    classes, counts = ("airplane", "automobile", "frog"), {"train": 1000, "test": 300}
+    with zipfile.ZipFile(data_folder / "cifar10-jpeg.zip") as photos:
+        for part, count in counts.items():
+            for label in classes:
+                names = sorted(name for name in photos.namelist() if f"{part}/{label}/" in f"/{name}")
+                for name in [name for name in names if name.endswith(".jpg")][:count]:
+                    path = tmp_path / "photos" / part / label / Path(name).name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(photos.read(name))
+    path.write_bytes(path.read_bytes()[:200])
+    space = {
+        **SPACE, "resolutions": [32], "classes": 3, "kernel_sizes": [3], "expand_ratios": [3], "depths": [1],
+        "stages": [*SPACE["stages"], {"width": 64, "stride": 2, "activation": "hswish", "se": True}], "head": [96, 128],
+    }  # fmt: skip
+    phase = {**PHASE, "epochs": 12, "learning_rate": 0.1, "warmup_epochs": 1}
+    schedule = {"name": "brief", "batch_size": 32, "phases": [phase]}
+    (tmp_path / "photos.yaml").write_text(yaml.safe_dump({"space": space, "data": "photos", "schedule": schedule}))
+    code, _, err = call("train", "--run", "run", "--config", "photos.yaml", "--skip-bad")
+    assert code == 0, err
+    assert "1 of 3900 images cannot be read" in err
+    code, out, err = call("export", "--run", "run", "--arch", "max", "--precision", "int8", "--out", "ship", "--json")
+    assert code == 0, err
+    (exported,) = json.loads(out)["bundles"]
+    assert exported["card"]["accuracy"]["test"] > 0.7
+    code, out, err = call("verify", "ship/onnx-int8.zip")
+    assert code == 0, err

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from edgenas.data import Augmentation, DataSource, load_data
+from edgenas.data import Augmentation, DataSource, RandAugment, load_data
 from edgenas.errors import UsageError
 
 CODE = """
@@ -115,6 +116,16 @@ def test_other_code_is_not_called(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(UsageError, match=r"cannot be imported|must be a function that says what it returns"):
         load_data(name)
+
+
+def test_the_choices_of_the_guide_are_read() -> None:
+    """Its mapping is one that edgenas reads, with a RandAugment of its own."""
+    guide = (Path(__file__).parents[2] / "docs/guides/train_on_your_images.md").read_text()
+    block = guide.partition("## Augmentation\n")[2].partition("```yaml\n")[2].partition("```")[0]
+    source = DataSource.parse(yaml.safe_load(block)["data"])
+    assert source.augmentation == Augmentation(
+        crop=(0.35, 1.0), flip=True, randaugment=RandAugment(2, 9), mixup=0.2, erasing=0.25
+    )
 
 
 def test_a_mapping_gives_a_data_set_other_choices() -> None:
