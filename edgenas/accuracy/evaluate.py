@@ -41,11 +41,9 @@ class Evaluator:
         return extract_subnet(self._supernet, architecture, inputs, self._threads)
 
     def logits(self, subnet: Subnet, images: Images | ImageFiles, size: ImageSize) -> np.ndarray:
-        """Return the logits (N, classes) of N images, resized to ``size``; one batch is in memory at a time."""
-        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-        return np.concatenate(
-            [compute_logits(subnet, self._data.to_inputs(batch, size), self._threads) for batch in batches]
-        )
+        """Return the logits (N, classes) of N images, resized to ``size``."""
+        batches = self._data.to_batches(images, size)
+        return np.concatenate([compute_logits(subnet, batch, self._threads) for batch in batches])
 
     def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:
         """Return the share of a split's images, resized to ``size``, that the subnet classifies correctly, 0 to 1."""

@@ -83,6 +83,15 @@ def test_inputs_are_those_of_a_bundle(make: Make) -> None:
         np.testing.assert_array_equal(preprocess(data.train.images[index], settings)[0], expected)
 
 
+def test_batches_hold_all_images_in_order(make: Make) -> None:
+    """150 images come as 128 and 22, each as alone."""
+    data = load_data(str(make(cat=100, dog=90)))
+    images = data.train.images[:150]
+    batches = list(data.to_batches(images, (8, 8)))
+    assert [len(batch) for batch in batches] == [128, 22]
+    np.testing.assert_array_equal(np.concatenate(batches), data.to_inputs(images, (8, 8)))
+
+
 def test_augmentation_follows_from_its_generator(make: Make) -> None:
     """Equal generators give equal bits, however many threads read the files; others give others."""
     data = load_data(str(make(cat=10, dog=10)))
