@@ -18,7 +18,7 @@ import numpy as np
 
 from edgenas.accuracy import Evaluator
 from edgenas.data import DataSet, Split, load_data
-from edgenas.data.data_set import split_indices_by_class
+from edgenas.data.images import split_indices_by_class
 from edgenas.ofa import SCHEDULES, Trainer, TrainingFiles
 from edgenas.space import MobileNetV3
 

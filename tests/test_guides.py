@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
@@ -98,7 +99,7 @@ def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -
 
 def _run_here(line: str, folder: Path) -> str:
     """Run a command of a guide in a folder, short, and return its output."""
-    short = {"train": ["--max-steps", "3"], "evaluate": ["--subnets", "12"], "profile": ["--minutes", "0.02"]}
+    short = {"train": ["--max-steps", "150"], "evaluate": ["--subnets", "12"], "profile": ["--minutes", "0.02"]}
     program, command, *arguments = shlex.split(line)
     assert program == "edgenas"
     done = subprocess.run(
@@ -116,10 +117,12 @@ def test_a_folder_of_images_becomes_a_verified_int8_bundle(data_folder: Path, tm
         for name in ("cat", "frog", "ship"):
             (tmp_path / "photos" / name).mkdir(parents=True)
             members = [each for each in archive.namelist() if f"train/{name}/" in each and each.endswith(".jpg")]
-            for member in members[:60]:
+            for member in members[:300]:
                 (tmp_path / "photos" / name / Path(member).name).write_bytes(archive.read(member))
     example = GUIDES.parents[1] / "examples" / "image_folder.yaml"
-    (tmp_path / "photos.yaml").write_bytes(example.read_bytes())
+    config = yaml.safe_load(example.read_text())
+    config["space"] |= {"width": 0.35, "resolutions": [32]}  # the example's, smaller
+    (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))
     lines = [line for block in blocks("train_on_your_images.md") for line in block]
     outputs = [_run_here(line, tmp_path) for line in lines]
     assert [line.split()[1] for line in lines[-2:]] == ["export", "verify"]

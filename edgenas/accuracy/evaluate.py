@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from edgenas.data.data_set import DataSet, ImageFiles, Images, ImageSize, Inputs, Split
+from edgenas.data.data_set import DataSet
+from edgenas.data.images import ImageFiles, Images, ImageSize, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
@@ -52,7 +53,8 @@ class Evaluator:
 
     def logits(self, subnet: Subnet, images: Images | ImageFiles, size: ImageSize) -> np.ndarray:
         """Return the logits (N, classes) of N images, resized to ``size``."""
-        return compute_logits(subnet, self._data.to_inputs(images, size), self._threads)
+        batches = self._data.to_batches(images, size)
+        return np.concatenate([compute_logits(subnet, batch, self._threads) for batch in batches])
 
     def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:
         """Return the share of a split's images, resized to ``size``, that the subnet classifies correctly, 0 to 1."""

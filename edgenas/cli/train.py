@@ -19,6 +19,9 @@ def command(
         Path | None,
         typer.Argument(help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read, naming the first.")
+    ] = False,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", help="At most so many steps of each phase, to try a config out.")
     ] = None,
@@ -39,11 +42,12 @@ def command(
     where = str(config or "the default config")
     settings = DEFAULT if config is None else TrainingConfig.load(config)
     schedule = settings.make_schedule(where, max_steps)
-    opened = Run(run, settings.check(where, schedule))
-    opened.train(settings.data, schedule, settings.seed, device, tensorboard)
+    space, data = settings.check(where, schedule, skip_bad)
+    opened = Run(run, space)
+    opened.train(data, schedule, settings.seed, device, tensorboard)
     if not is_first_rank():
         return
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})
     else:
-        print_lines(f"{run}: trained on {settings.data}", f"next: {format_command('evaluate', '--run', run)}")
+        print_lines(f"{run}: trained on {data.name}", f"next: {format_command('evaluate', '--run', run)}")

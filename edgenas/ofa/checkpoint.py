@@ -113,7 +113,7 @@ class _ImportedRecipe:
 class _TrainedRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    data: ShortText
+    data: ShortText | dict[str, Any]
     schedule: Schedule
     seed: Count
 

@@ -119,7 +119,7 @@ class Trainer:
         self._ranks, self._accelerator = ranks, ranks.accelerator
         self._steps_per_epoch = len(data.train) // schedule.batch_size
         self._steps = [schedule.count_steps(phase, self._steps_per_epoch) for phase in schedule.phases]
-        self._recipe = {"data": data.name, "schedule": schedule.to_dict(), "seed": seed}
+        self._recipe = {"data": data.recipe, "schedule": schedule.to_dict(), "seed": seed}
 
     @property
     def finished(self) -> bool:
@@ -306,7 +306,7 @@ class Trainer:
             loss,
             accuracy,
             optimizer.param_groups[0]["lr"],
-            (step + 1) % self._steps_per_epoch == 0 or step + 1 == self._steps[number],
+            self._ends_epoch(number, step),
         )
 
     def _count_images(self, phases: int, steps: int) -> int:
@@ -319,20 +319,24 @@ class Trainer:
         whole = sum(cost * count for cost, count in zip(costs[:phases], self._steps[:phases], strict=True))
         return whole + (costs[phases] * steps if steps else 0.0)
 
+    def _ends_epoch(self, number: int, step: int) -> bool:
+        return (step + 1) % self._steps_per_epoch == 0 or step + 1 == self._steps[number]
+
     def _batches(self, number: int, first: int) -> Iterator[tuple[int, Batch]]:
-        """Yield the steps of a phase with their batches; the next is made while the one before it is trained on."""
-        steps = range(first, self._steps[number])
+        """Yield the steps of a phase with their batches; the next is made while the one before it is trained on.
+
+        None is made while subnets are evaluated after an epoch, because both use torch's only generator.
+        """
+        coming = None
         with ThreadPoolExecutor(1, "batches") as maker:
-            coming = maker.submit(self._make_batch, number, first) if steps else None
-            for step in steps:
-                assert coming is not None
-                batch = coming.result()
-                if step + 1 < steps.stop:
-                    coming = maker.submit(self._make_batch, number, step + 1)
+            for step in range(first, self._steps[number]):
+                batch = self._make_batch(number, step) if coming is None else coming.result()
+                ends = self._ends_epoch(number, step)
+                coming = None if ends else maker.submit(self._make_batch, number, step + 1)
                 yield step, batch.to(self._accelerator)
 
     def _make_batch(self, number: int, step: int) -> Batch:
-        """Return a step's subnets, the same on every rank, and this rank's part of the augmented images and labels.
+        """Return a step's subnets, the same on every rank, and this rank's part of its ``DataSet.to_training_batch``.
 
         Each epoch is a new permutation of the images.
         """
@@ -342,8 +346,7 @@ class Trainer:
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
         chosen = self._ranks.share(order[epoch_step * count : (epoch_step + 1) * count])
         rng = np.random.default_rng([self._seed, number, step, self._ranks.rank, 2])
-        images = self._data.to_augmented_inputs(self._data.train.images[chosen], subnets[0].image_size, rng)
-        return Batch(subnets, images, torch.from_numpy(self._data.train.labels[chosen]))
+        return Batch(subnets, *self._data.to_training_batch(chosen, subnets[0].image_size, rng))
 
     def _diverged(self, phase: Phase, step: int, problem: str) -> TrainingError:
         path = self._files.checkpoint

@@ -16,19 +16,19 @@ from edgenas.space import Architecture
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The subnets of a step, images (N, C, H, W) and labels (N,)."""
+    """The subnets of a step, images (N, C, H, W) and targets: classes (N,), or probabilities (N, classes)."""
 
     subnets: Sequence[Architecture]
     images: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def to(self, accelerator: torch.device) -> Batch:
         """Return the batch on an accelerator, channels last, without waiting for the transfer."""
         if accelerator.type == "cpu":
-            return Batch(self.subnets, self.images.contiguous(memory_format=torch.channels_last), self.labels)
-        images, labels = (tensor.pin_memory() for tensor in (self.images, self.labels))
+            return Batch(self.subnets, self.images.contiguous(memory_format=torch.channels_last), self.targets)
+        images, targets = (tensor.pin_memory() for tensor in (self.images, self.targets))
         placed = images.to(accelerator, non_blocking=True, memory_format=torch.channels_last)
-        return Batch(self.subnets, placed, labels.to(accelerator, non_blocking=True))
+        return Batch(self.subnets, placed, targets.to(accelerator, non_blocking=True))
 
 
 def compute_gradients(
@@ -43,12 +43,13 @@ def compute_gradients(
         teacher: The teacher of the first phase, where the phase has one.
         phase: The phase, which decides what the subnets learn from.
         label_smoothing: The share of a label that goes to all classes.
-        batch: Subnets, images and labels.
+        batch: Subnets, images and targets.
 
     Returns:
         The sums over the subnets of their mean loss and accuracy on the batch, (2,).
     """
-    images, labels = batch.images, batch.labels
+    images, targets = batch.images, batch.targets
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
     sums = torch.zeros(2, device=images.device)
     soft_labels: Tensor | None = None
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
@@ -61,7 +62,7 @@ def compute_gradients(
             if phase.distill == "in-place" and soft_labels is not None:
                 loss = functional.cross_entropy(logits, soft_labels)
             else:
-                loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+                loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
                 if soft_labels is not None:
                     loss = loss + functional.cross_entropy(logits, soft_labels)
             if phase.distill == "in-place" and soft_labels is None:  # the sandwich's first subnet is the largest

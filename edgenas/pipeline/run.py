@@ -18,6 +18,7 @@ from edgenas.space import Architecture, SearchSpace
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
+    from edgenas.data import DataSet
     from edgenas.ofa import Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
@@ -84,7 +85,7 @@ class Run:
 
     def train(
         self,
-        data: str = "digits",
+        data: str | Mapping[str, Any] | DataSet = "digits",
         schedule: str | Mapping[str, Any] | Schedule = "shrink-small",
         seed: int = 0,
         device: str = "auto",
@@ -95,7 +96,7 @@ class Run:
         Started by torchrun, the processes train together: each on its part of every batch.
 
         Args:
-            data: The name of a data set, or a folder of images.
+            data: The name of a data set, or what else ``edgenas.data.load_data`` takes or returns.
             schedule: The name of a schedule, its phases as plain data, or a Schedule.
             seed: Seed of everything random.
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.

@@ -26,7 +26,7 @@ _PLOTTED = ("loss", "accuracy", "learning_rate", "images_per_second", "smallest"
 
 def train(
     workspace: Workspace,
-    data: str,
+    data: str | Mapping[str, Any] | DataSet,
     schedule: str | Mapping[str, Any] | Schedule,
     seed: int,
     accelerator: str = "auto",

@@ -111,10 +111,16 @@ class Workspace:
     @cached_property
     def data(self) -> DataSet:
         """The data set of the training; RunError for imported weights."""
-        from edgenas.data import load_data
+        from edgenas.data import DataSource, load_data
 
         self.require_data()
-        return load_data(self.recipe["data"])
+        source, root = DataSource.parse(self.recipe["data"], f"{self.folder.checkpoint}: data"), self.folder.root
+        if source.is_code and Path.cwd().is_relative_to(root.resolve()):
+            raise RunError(
+                f"{root}: its data is code, {source.name}, which is not taken from a run folder; call edgenas from the"
+                " folder of your code"
+            )
+        return load_data(source)
 
     @cached_property
     def evaluator(self) -> Evaluator:
