@@ -125,7 +125,7 @@ def test_a_package_that_cannot_be_loaded_is_named(
     with pytest.raises(UsageError) as caught:
         load_data("broken")
     assert str(caught.value).startswith(f"data set 'broken' of package {name} cannot be loaded ({reason})")
-    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist$"):
+    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist, imagenet$"):
         load_data("brokn")
 
 
