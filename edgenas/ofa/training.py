@@ -177,7 +177,8 @@ class Trainer:
         if "schedule" in found:  # one of an older version lacks the settings that were added since
             found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
         if found != self._recipe:
-            changed = [key for key in self._recipe if found.get(key) != self._recipe[key]]
+            changed = [_describe(key, found.get(key), self._recipe[key]) for key in self._recipe]
+            changed = [each for each in changed if each]
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
             )
@@ -361,6 +362,15 @@ class Trainer:
         for name, tensor in supernet.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise self._diverged(phase, step, f"{name} is no longer finite")
+
+
+def _describe(key: str, found: Any, wanted: Any) -> str:
+    """Return the name of a value of a recipe that differs, empty where it does not."""
+    if found == wanted:
+        return ""
+    if isinstance(found, dict) and isinstance(wanted, dict) and {**found, "sha256": ""} == {**wanted, "sha256": ""}:
+        return f"{key} (its images were changed)"
+    return key
 
 
 def _read_momenta(supernet: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
