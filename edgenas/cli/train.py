@@ -19,6 +19,12 @@ def command(
         Path | None,
         typer.Argument(help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
     ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN|FILE", help="Begin with the weights of a run, or of a file of a released checkpoint."
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read, naming the first.")
     ] = False,
@@ -37,14 +43,16 @@ def command(
     """
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
+    from edgenas.pipeline.initial_weights import load_initial_weights
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
     where = str(config or "the default config")
     settings = DEFAULT if config is None else TrainingConfig.load(config)
     schedule = settings.make_schedule(where, max_steps)
     space, data = settings.check(where, schedule, skip_bad)
+    weights = None if initial is None else load_initial_weights(initial, space)  # before a run folder is made
     opened = Run(run, space)
-    opened.train(data, schedule, settings.seed, device, tensorboard)
+    opened.train(data, schedule, settings.seed, device, tensorboard, weights)
     if not is_first_rank():
         return
     if json:

@@ -2,6 +2,7 @@
 
 from edgenas.ofa.batch_norm import calibrate_batch_norm
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.initial_weights import InitialWeights
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.ranks import Ranks, is_first_rank, join_ranks
 from edgenas.ofa.released import load_released
@@ -14,6 +15,7 @@ from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep, check_rec
 __all__ = [
     "SCHEDULES",
     "Checkpoint",
+    "InitialWeights",
     "Phase",
     "Position",
     "Ranks",

@@ -116,6 +116,7 @@ class _TrainedRecipe:
     data: ShortText | dict[str, Any]
     schedule: Schedule
     seed: Count
+    initial: dict[str, ShortText] | None = None
 
 
 def has_ended_training(checkpoint: Checkpoint, where: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -238,6 +238,12 @@ def _sandwich(name: str, epochs: int, warmup_epochs: int, batch_size: int) -> Sc
     return Schedule(name, (phase,), batch_size)
 
 
+def _adapt(name: str, epochs: int, batch_size: int) -> Schedule:
+    """Return a short sandwich for weights that were trained already."""
+    (phase,) = _sandwich(name, epochs, 1, batch_size).phases
+    return Schedule(name, (replace(phase, learning_rate=_RATE * 0.4),), batch_size)
+
+
 def _single_path(name: str, epochs: int, warmup_epochs: int, batch_size: int) -> Schedule:
     """Return uniform single paths: one random subnet a step, labels only."""
     phase = Phase("all", epochs, _RATE, *_OPEN, warmup_epochs=warmup_epochs, distill=False)
@@ -253,6 +259,8 @@ SCHEDULES = {
         _shrink("shrink-medium", (3, 1, 1, 1, 1, 1), 1, 128),
         _sandwich("sandwich-small", 30, 2, 64),
         _sandwich("sandwich-medium", 8, 1, 128),
+        _adapt("adapt-small", 10, 64),
+        _adapt("adapt-medium", 3, 128),
         _single_path("single-path-small", 30, 2, 64),
         _single_path("single-path-medium", 8, 1, 128),
     )

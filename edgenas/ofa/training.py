@@ -18,6 +18,7 @@ from edgenas.data import DataSet
 from edgenas.errors import EdgeNASError, RunError, TrainingError, UsageError
 from edgenas.ofa.channel_sorting import sort_channels
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from edgenas.ofa.initial_weights import InitialWeights, adapt_supernet, check_initial_weights
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.ranks import ALONE, Ranks
 from edgenas.ofa.schedule import Phase, Schedule, load_schedule
@@ -100,6 +101,7 @@ class Trainer:
         seed: Decides everything that is random.
         files: The files that training reads and writes.
         ranks: This process among those that train together.
+        initial: Trained weights to begin with, of the same space except for classes and resolutions.
 
     Raises:
         UsageError: The space cannot be trained on the data by the schedule.
@@ -113,13 +115,18 @@ class Trainer:
         seed: int,
         files: TrainingFiles,
         ranks: Ranks = ALONE,
+        initial: InitialWeights | None = None,
     ) -> None:
         check_recipe(space, data, schedule, seed, ranks)
+        if initial is not None:
+            check_initial_weights(space, initial)
         self._space, self._data, self._schedule, self._seed, self._files = space, data, schedule, seed, files
-        self._ranks, self._accelerator = ranks, ranks.accelerator
+        self._ranks, self._accelerator, self._initial = ranks, ranks.accelerator, initial
         self._steps_per_epoch = len(data.train) // schedule.batch_size
         self._steps = [schedule.count_steps(phase, self._steps_per_epoch) for phase in schedule.phases]
         self._recipe = {"data": data.recipe, "schedule": schedule.to_dict(), "seed": seed}
+        if initial is not None:
+            self._recipe["initial"] = {"name": initial.name, "sha256": initial.sha256}
 
     @property
     def finished(self) -> bool:
@@ -167,7 +174,8 @@ class Trainer:
         """Return the last checkpoint, or that of a new supernet. Raises RunError when it has other arguments."""
         path = self._files.checkpoint
         if not path.exists():
-            supernet = Supernet(self._space, self._seed)
+            seed, initial = self._seed, self._initial
+            supernet = Supernet(self._space, seed) if initial is None else adapt_supernet(self._space, initial, seed)
             threads = max(1, cores_but_one() // self._ranks.count)
             return Checkpoint(supernet, Position(0, 0), {}, self._recipe, threads)
         checkpoint = load_checkpoint(path)
@@ -177,7 +185,7 @@ class Trainer:
         if "schedule" in found:  # one of an older version lacks the settings that were added since
             found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
         if found != self._recipe:
-            changed = [_describe(key, found.get(key), self._recipe[key]) for key in self._recipe]
+            changed = [_describe(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found}]
             changed = [each for each in changed if each]
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
@@ -368,6 +376,8 @@ def _describe(key: str, found: Any, wanted: Any) -> str:
     """Return the name of a value of a recipe that differs, empty where it does not."""
     if found == wanted:
         return ""
+    if key == "initial":
+        return "file or run to begin with (--from)"
     if isinstance(found, dict) and isinstance(wanted, dict) and {**found, "sha256": ""} == {**wanted, "sha256": ""}:
         return f"{key} (its images were changed)"
     return key

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
     from edgenas.data import DataSet
-    from edgenas.ofa import Schedule, Supernet
+    from edgenas.ofa import InitialWeights, Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
     from edgenas.pipeline.explain import Explanation
@@ -90,6 +90,7 @@ class Run:
         seed: int = 0,
         device: str = "auto",
         tensorboard: bool = False,
+        initial: str | Path | InitialWeights | None = None,
     ) -> None:
         """Train the supernet to the end of a schedule.
 
@@ -101,6 +102,8 @@ class Run:
             seed: Seed of everything random.
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
             tensorboard: Also write TensorBoard's files.
+            initial: A run folder, or a file of a released checkpoint, whose weights training begins with. Its space
+                may have other classes: the classifier is then made anew.
 
         Raises:
             RunError: The run was trained from other values.
@@ -108,7 +111,7 @@ class Run:
         """
         from edgenas.pipeline.train import train
 
-        train(self.workspace, data, schedule, seed, device, tensorboard)
+        train(self.workspace, data, schedule, seed, device, tensorboard, initial)
 
     def status(self) -> TrainingStatus:
         """Return how far the training is."""

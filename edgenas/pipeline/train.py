@@ -12,8 +12,19 @@ from typing import Any
 from edgenas.accuracy import Evaluator
 from edgenas.data import DataSet, load_data
 from edgenas.files import write_document
-from edgenas.ofa import Ranks, Schedule, Supernet, Trainer, TrainingFiles, TrainingStep, join_ranks, load_schedule
+from edgenas.ofa import (
+    InitialWeights,
+    Ranks,
+    Schedule,
+    Supernet,
+    Trainer,
+    TrainingFiles,
+    TrainingStep,
+    join_ranks,
+    load_schedule,
+)
 from edgenas.ofa.tensorboard import TensorBoardWriter
+from edgenas.pipeline.initial_weights import load_initial_weights
 from edgenas.pipeline.progress import Bar, Silent
 from edgenas.pipeline.training_metrics import TrainingMetrics, append_metrics, begin_metrics
 from edgenas.pipeline.workspace import Workspace
@@ -31,16 +42,20 @@ def train(
     seed: int,
     accelerator: str = "auto",
     tensorboard: bool = False,
+    initial: str | Path | InitialWeights | None = None,
 ) -> None:
     """Train the supernet to the end of the schedule, as ``Run.train`` describes."""
+    weights = load_initial_weights(initial, workspace.space) if isinstance(initial, str | Path) else initial
     with join_ranks(accelerator) as ranks, workspace.folder.writing() if ranks.is_first else nullcontext():
         ranks.wait()  # the first has the lock and has removed what a killed process left
-        _train(workspace, load_data(data), load_schedule(schedule), seed, ranks, tensorboard)
+        files = TrainingFiles(workspace.folder.checkpoint, workspace.folder.teacher)
+        loaded = load_data(data)
+        trainer = Trainer(workspace.space, loaded, load_schedule(schedule), seed, files, ranks, weights)
+        _train(workspace, trainer, loaded, seed, ranks, tensorboard)
 
 
-def _train(workspace: Workspace, data: DataSet, schedule: Schedule, seed: int, ranks: Ranks, tensorboard: bool) -> None:
+def _train(workspace: Workspace, trainer: Trainer, data: DataSet, seed: int, ranks: Ranks, tensorboard: bool) -> None:
     folder, progress = workspace.folder, workspace.progress if ranks.is_first else Silent()
-    trainer = Trainer(workspace.space, data, schedule, seed, TrainingFiles(folder.checkpoint, folder.teacher), ranks)
     if trainer.finished:
         progress.say("train     already done")
         return

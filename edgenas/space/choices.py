@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,9 @@ class _Choices:
     depths: tuple[int, ...] | None = None
     width_mults: tuple[float, ...] | None = None
     resolutions: tuple[int, ...] | None = None
+
+
+CHOICE_FIELDS = tuple(field.name for field in fields(_Choices))
 
 
 def parse_choices(data: Any, where: str) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""Finding the weights that training begins with: those of a run, or of a released checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgenas.errors import UsageError
+from edgenas.files import read_bytes, sha256_hex
+from edgenas.ofa.initial_weights import InitialWeights, check_initial_weights
+from edgenas.ofa.released import build_supernet
+from edgenas.ofa.released_file import read_released_file
+from edgenas.pipeline.progress import Silent
+from edgenas.pipeline.workspace import Workspace
+from edgenas.space import SearchSpace
+from edgenas.space.choices import CHOICE_FIELDS
+
+
+def load_initial_weights(source: str | Path, space: SearchSpace) -> InitialWeights:
+    """Return the weights of a trained or imported run, or of a checkpoint in the format of the released ones.
+
+    Args:
+        source: A run folder or a file.
+        space: The space that is trained; its choices are those of the network in a file.
+
+    Raises:
+        UsageError: There is no such file or folder, or its weights are of another space.
+        FormatError: The file is no checkpoint, or tensors do not fit.
+        RunError: The folder is no run, or its training has not ended.
+    """
+    path = Path(source)
+    if path.is_dir():
+        workspace = Workspace(path, None, Silent())
+        initial = InitialWeights(workspace.supernet, str(path), workspace.weights_digest)
+    elif path.exists():
+        choices = {name: value for name, value in space.to_dict().items() if name in CHOICE_FIELDS}
+        initial = InitialWeights(
+            build_supernet(read_released_file(path), choices), str(path), sha256_hex(read_bytes(path))
+        )
+    else:
+        raise UsageError(f"{path}: does not exist; give a run folder, or a file of a released checkpoint")
+    check_initial_weights(space, initial)
+    return initial
