@@ -1,6 +1,6 @@
 """The command line: each command parses, calls one public function, prints, and sets the exit code.
 
-Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
+Exit codes are those of ``edgenas.errors.ExitCode``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,20 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
+from edgenas.cli import (
+    choose,
+    demo,
+    device,
+    evaluate,
+    export,
+    import_,
+    measure,
+    profile,
+    regress,
+    search,
+    train,
+    verify,
+)
 from edgenas.cli.common import print_lines
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -30,6 +43,7 @@ app = typer.Typer(
 for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
+app.add_typer(regress.app, name="regress")
 
 
 def _print_version_and_exit(wanted: bool) -> None:
