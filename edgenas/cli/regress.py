@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,11 @@ from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.regression.checks import CheckReport, CheckRequest
+
+
+class _NothingDoneError(Exception):
+    """All checks failed."""
+
 
 app = typer.Typer(help="Guard a model's latency, memory and size in CI.", no_args_is_help=True)
 
@@ -138,10 +144,10 @@ def check(
         from edgenas.regression.reports import build_json
 
         print_json(build_json(reports))
-    elif len(reports) == 1 and reports[0].error is not None:
-        raise reports[0].error
-    else:
+    elif len(reports) > 1 or reports[0].check is not None:
         _print_reports(reports)
+    if len(reports) == 1 and reports[0].error is not None:
+        raise reports[0].error
     raise typer.Exit(exit_code_of(reports))
 
 
@@ -175,8 +181,11 @@ def _run_with_progress(requests: Sequence[CheckRequest]) -> list[CheckReport]:
 
     total = sum(request.seconds for request in requests)
     before = {id(request): sum(one.seconds for one in requests[:place]) for place, request in enumerate(requests)}
-    with Progress().step("check", total) as bar:
-        return run_checks(requests, lambda request, seconds: bar(before[id(request)] + seconds, request.label))
+    with contextlib.suppress(_NothingDoneError), Progress().step("check", total) as bar:
+        reports = run_checks(requests, lambda request, seconds: bar(before[id(request)] + seconds, request.label))
+        if all(report.check is None for report in reports):
+            raise _NothingDoneError  # through the progress, or else it would say that checking is done
+    return reports
 
 
 def _write_reports(reports: Sequence[CheckReport], junit: Path | None, markdown: Path | None) -> None:

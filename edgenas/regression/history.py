@@ -172,12 +172,16 @@ class Series:
 
     def levels(self) -> list[tuple[int, int, float]]:
         """Return the first entry, the one after the last, and the median, ms, of each part between changes."""
+        if not self.entries:
+            return []
         ends = [0, *self.changes, len(self.entries)]
         return [(first, end, float(np.median(self.values_ms[first:end]))) for first, end in pairwise(ends)]
 
     def lines(self) -> list[str]:
         """Return it as text: the series as bars, then a line for each change."""
         levels, values = self.levels(), self.values_ms
+        if not values:
+            return [f"{self.name}: nothing was measured"]
         first, last = self.entries[0].time, self.entries[-1].time
         lines = [
             f"{self.name}: {len(values)} checks from {first} to {last}, {format_ms(min(values))} to"

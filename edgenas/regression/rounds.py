@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +57,9 @@ def iter_rounds(
         DeviceError: the device cannot be reached or vanishes, after the rounds before were yielded.
     """
     both = list(range(len(models)))
-    order = [number for index in range(MAX_ROUNDS) for number in (both[::-1] if index % 2 else both)]
+    least_s = len(models) * max(settings.min_seconds, 0.01)  # that a round takes
+    rounds = min(MAX_ROUNDS, 1 + math.ceil(seconds / least_s))
+    order = [number for index in range(rounds) for number in (both[::-1] if index % 2 else both)]
     begun: float | None = None
     with contextlib.closing(session.iter_measurements([models[each] for each in order], settings, inputs)) as outcomes:
         taken: dict[int, Measurement] = {}
@@ -69,6 +72,6 @@ def iter_rounds(
                 spent = time.monotonic() - begun
                 yield Round(taken[0], taken.get(1), spent)
                 taken = {}
-                rounds = (turn + 1) // len(models)
-                if spent + spent / rounds > seconds:
+                done = (turn + 1) // len(models)
+                if spent + spent / done > seconds:
                     return
