@@ -171,13 +171,14 @@ def _check_against(request: _Request, baseline: Baseline, place: Path, folder: P
 
 
 def _check_by_rounds(request: _Request, other: Path | None, method: Method) -> ModelCheck:
-    """Measure until every limit is decided, or the time is up."""
+    """Measure until the outcome is known, which one regressed limit decides, or the time is up."""
 
     def find(counted: Sequence[Round]) -> list[Finding]:
         return [find_in_rounds(limit, counted) for limit in request.measured_limits]
 
     def is_decided(counted: Sequence[Round]) -> bool:
-        return all(finding.outcome != "not measurable" for finding in find(counted))
+        outcomes = [finding.outcome for finding in find(counted)]
+        return "regressed" in outcomes or "not measurable" not in outcomes
 
     models = [request.opened.path, *([other] if other else [])]
     taken = _measure(request, method, models, is_decided) if request.measured_limits else _Taken()

@@ -35,8 +35,10 @@ def describe_lost_rounds(rounds: Sequence[Round], lost: str, limits: Sequence[Li
 
 
 def describe_findings(findings: Sequence[Finding], rounds: Sequence[Round]) -> list[str]:
-    """Return why findings are not ok, a line for each."""
-    return [_describe_finding(one, rounds) for one in findings if one.outcome != "ok"]
+    """Return why the outcome is not ok, a line for each limit that decided it."""
+    regressed = [one for one in findings if one.outcome == "regressed"]
+    undecided = [one for one in findings if one.outcome == "not measurable"]
+    return [_describe_finding(one, rounds) for one in regressed or undecided]
 
 
 def _describe_finding(finding: Finding, rounds: Sequence[Round]) -> str:
@@ -50,8 +52,8 @@ def _describe_finding(finding: Finding, rounds: Sequence[Round]) -> str:
     if not (low > 0 and math.isfinite(high)):
         needed = math.ceil(1.2 * _FEWEST_ROUNDS * seconds / len(rounds))
         return (
-            f"{len(rounds)} rounds in {seconds:.0f} s are too few to tell the {name}, it takes {_FEWEST_ROUNDS} or"
-            f" more; allow more time: --seconds {needed}"
+            f"{count_rounds(len(rounds))} in {seconds:.1f} s are too few to tell the {name}, it takes"
+            f" {_FEWEST_ROUNDS} or more; allow more time: --seconds {needed}"
         )
     what = f"changed by {_format_interval(finding)}" if limit.is_relative else f"is {limit.format_cost(finding.now)}"
     told = f"the {name} {what}, which {seconds:.0f} s of measuring cannot tell from {limit.text}"
@@ -75,6 +77,11 @@ def _format_interval(finding: Finding) -> str:
     if low == high:
         return format_change(finding.ratio)
     return f"{format_change(finding.ratio)} (95%: {format_change(low)} to {format_change(high)})"
+
+
+def count_rounds(number: int) -> str:
+    """Return a number of rounds as text: ``1 round``, ``8 rounds``."""
+    return f"{number} round{'s' * (number != 1)}"
 
 
 def describe_conditions(rounds: Sequence[Round], baseline: Baseline | None) -> list[str]:

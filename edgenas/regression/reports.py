@@ -47,10 +47,11 @@ def build_markdown(reports: Sequence[CheckReport]) -> str:
     """
     lines = ["### Latency gate", "", f"| | check | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
     for report in reports:
-        sign, name = _SIGNS.get(report.outcome, _UNDECIDED), _escape(report.request.label)
         findings = report.check.findings if report.check else ()
         rows = [format_finding(finding) for finding in findings] or [("",) * (len(COLUMNS) - 1) + (report.outcome,)]
-        lines += [f"| {sign} | {name} | {' | '.join(map(_escape, row))} |" for row in rows]
+        for *cells, outcome in rows:
+            sign = _SIGNS.get(outcome, _UNDECIDED)
+            lines.append(f"| {sign} | {' | '.join(map(_escape, (report.request.label, *cells, outcome)))} |")
     for report in reports:
         lines += ["", f"**{_escape(format_headline(report))}**", ""]
         lines += [f"- {_escape(line)}" for line in format_notes(report)]

@@ -7,6 +7,7 @@ import math
 from edgenas.regression.checks import CheckReport
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Finding
+from edgenas.regression.reasons import count_rounds
 from edgenas.units import format_change
 
 COLUMNS = ("limit", "was", "now", "change", "95% interval", "would have shown", "outcome")
@@ -18,7 +19,7 @@ def format_headline(report: CheckReport) -> str:
     if check is None:
         return f"{report.request.label}: failed"
     made_up = " SYNTHETIC" if check.synthetic else ""
-    spent = f", {check.method}, {len(check.rounds)} rounds in {check.seconds:.1f} s" if check.rounds else ""
+    spent = f", {check.method}, {count_rounds(len(check.rounds))} in {check.seconds:.1f} s" if check.rounds else ""
     return f"{report.request.label}: {check.outcome}{made_up} ({check.target}{spent})"
 
 

@@ -112,7 +112,7 @@ def test_a_device_that_is_gone_exits_with_5(call: Call, folder: Path) -> None:
     """Its time is over before a round is: nothing is known."""
     code, out, _ = check(call, "same.onnx", "--seconds", "0.001")
     assert code == 5
-    assert "not measurable: 1 rounds in" in out
+    assert "not measurable: 1 round in" in out
 
 
 @pytest.mark.usefixtures("recorded")

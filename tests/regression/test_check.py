@@ -132,7 +132,7 @@ def test_too_few_rounds_say_how_many_seconds_they_need(check: Check, play: Play)
     got = check()
     assert got.outcome == "not measurable"
     assert got.reasons == (
-        "4 rounds in 4 s are too few to tell the latency, it takes 8 or more; allow more time: --seconds 10",
+        "4 rounds in 4.0 s are too few to tell the latency, it takes 8 or more; allow more time: --seconds 10",
     )
     assert got.to_dict()["findings"][0]["interval_95"] == [None, None]
 
@@ -190,6 +190,16 @@ def test_memory_is_compared_in_the_same_rounds(check: Check, play: Play) -> None
     got = check(memory="+2%")
     assert [(one.limit.quantity, one.outcome) for one in got.findings] == [("latency", "ok"), ("memory", "regressed")]
     assert check(memory="11MB").outcome == "ok"
+
+
+def test_a_regressed_limit_ends_the_check(check: Check, play: Play) -> None:
+    """The outcome cannot change any more, although the memory is undecided; only what decided it is a reason."""
+    peaks = {"peak_bytes": 10_150_000, "other_fields": {"peak_bytes": 10_000_000}}
+    taken = play([2.0] * 30, [1.0] * 30, **peaks)
+    got = check(memory=["+2%", "+1%"])
+    assert len(taken) == 8
+    assert [one.outcome for one in got.findings] == ["regressed", "ok", "regressed"]
+    assert len(got.reasons) == 2
 
 
 def test_memory_that_is_not_measured_is_no_pass(check: Check, play: Play) -> None:
