@@ -102,7 +102,7 @@ def repeat_convolution(source: Path, path: Path, times: int, add_bytes: int = 0)
         copy.CopyFrom(first)
         copy.name, copy.output[0] = f"again{number}", f"again{number}"
         # Another input each time, or else onnxruntime would merge them.
-        scale = numpy_helper.from_array(np.float32(1 + number), f"scale{number}")
+        scale = numpy_helper.from_array(np.array(1 + number, np.float32), f"scale{number}")
         graph.initializer.append(scale)
         graph.node.append(helper.make_node("Mul", [first.input[0], f"scale{number}"], [f"scaled{number}"]))
         copy.input[0] = f"scaled{number}"

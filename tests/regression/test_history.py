@@ -42,12 +42,8 @@ def test_an_entry_is_read_as_it_was_written(report: CheckReport, tmp_path: Path)
     append_history(tmp_path / "history", [report, report])
     first, second = read_history(tmp_path / "history")["kws.onnx on board"]
     assert replace(first, time="") == replace(second, time="")
-    assert (first.outcome, first.now_ms, first.ratio, first.file_bytes) == (
-        "ok",
-        pytest.approx(1, rel=0.01),
-        None,
-        1_000_000,
-    )
+    assert (first.outcome, first.ratio, first.file_bytes) == ("ok", None, 1_000_000)
+    assert first.now_ms == pytest.approx(1, rel=0.01)
 
 
 def test_a_line_that_was_cut_off_is_replaced(report: CheckReport, tmp_path: Path) -> None:
