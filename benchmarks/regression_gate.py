@@ -142,10 +142,8 @@ def make_models(folder: Path, log: Log, target: Target, wanted_ms: float, rounds
         if line is None:
             channels = tune_channels(base, paths[kind], target, ratio)
             write_slower(base, paths[kind], channels)
-            measured = dict(
-                zip(("ratio", "low", "high"), measure_ratio(paths[kind], base, target, rounds), strict=True)
-            )
-            line = log.add({"model": kind, "channels": channels, **measured})
+            measured, low, high = measure_ratio(paths[kind], base, target, rounds)
+            line = log.add({"model": kind, "channels": channels, "ratio": measured, "low": low, "high": high})
         write_slower(base, paths[kind], line["channels"])
         print(f"{kind}: {line['channels']} channels, {line['ratio']:.4f} ({line['low']:.4f} to {line['high']:.4f})")
     return paths

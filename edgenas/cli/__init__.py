@@ -26,11 +26,10 @@ from edgenas.cli import (
     verify,
 )
 from edgenas.cli.common import print_lines
-from edgenas.errors import EdgeNASError, UsageError
+from edgenas.errors import EdgeNASError, ExitCode, UsageError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-_INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 app = typer.Typer(
     name="edgenas",
@@ -73,22 +72,22 @@ def main() -> None:
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             print_lines(*error.format_message().splitlines(), file=sys.stderr)
-            sys.exit(2)
-        _print_error_and_exit(" ".join(error.format_message().split()), 2)
+            sys.exit(ExitCode.WRONG_USE)
+        _print_error_and_exit(" ".join(error.format_message().split()), ExitCode.WRONG_USE)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
+        sys.exit(ExitCode.FAILED)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         _print_error_and_exit(
-            "this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1
+            "this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", ExitCode.FAILED
         )
     except OSError as error:
-        _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", ExitCode.FAILED)
     except typer.Abort:  # of a prompt without an answer, and of older typers on Ctrl-C
         raise KeyboardInterrupt from None
-    if code == _INTERRUPTED:
+    if code == ExitCode.INTERRUPTED:  # what typer returns for Ctrl-C
         raise KeyboardInterrupt
     sys.exit(code)
 

@@ -37,9 +37,7 @@ def build_junit(reports: Sequence[CheckReport]) -> bytes:
         tag = "failure" if report.outcome == "regressed" else "error"
         message = printable(next(iter(report.check.reasons), "") if report.check else str(report.error))
         ElementTree.SubElement(case, tag, {"type": report.outcome, "message": message}).text = text
-    return (
-        b'<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode() + b"\n"
-    )
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}\n'.encode()
 
 
 def build_markdown(reports: Sequence[CheckReport]) -> str:
