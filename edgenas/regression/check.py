@@ -166,7 +166,7 @@ def _check_against(request: _Request, baseline: Baseline, place: Path, folder: P
         return _check_by_rounds(request, None, "budget only")
     kept, problem = find_kept_model(baseline, place, request.target)
     if kept is not None:
-        return _check_by_rounds(request, kept, "side by side")
+        return replace(_check_by_rounds(request, kept, "side by side"), kept=str(kept))
     return _check_by_stored_samples(request, baseline, problem, folder)
 
 
@@ -255,7 +255,7 @@ def _conclude(
         method,
         tuple(findings),
         tuple(reasons),
-        (*warnings, *describe_conditions(taken.rounds, request.baseline)),
+        (*warnings, *describe_conditions(taken.rounds, request.baseline if method == "side by side" else None)),
         taken.rounds,
         fingerprint=read_fingerprint(taken.rounds[0].new) if taken.rounds else {},
         seconds=taken.rounds[-1].seconds if taken.rounds else 0.0,

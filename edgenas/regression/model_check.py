@@ -29,6 +29,7 @@ class ModelCheck:
         warnings: what a reader should know although it did not change the outcome, one line each.
         rounds: the measurements, one or two of each round; rejected ones too.
         then: what is known of the baseline's model; None without a baseline, or where its file does not say.
+        kept: the copy of the baseline's model that was measured; empty where none was.
         stored: the stored measurements that were compared with; empty side by side.
         fingerprint: what the latency depends on besides the model, as it is now.
         seconds: the time of the measurements.
@@ -44,6 +45,7 @@ class ModelCheck:
     warnings: tuple[str, ...] = ()
     rounds: tuple[Round, ...] = ()
     then: ModelFacts | None = None
+    kept: str = ""
     stored: tuple[Measurement, ...] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

@@ -19,10 +19,10 @@ _FEWEST_ROUNDS = 8  # that an interval takes
 
 def describe_lost_rounds(rounds: Sequence[Round], lost: str, limits: Sequence[Limit]) -> list[str]:
     """Return why measured limits cannot be told: a lost device, memory that is not measured, rejected rounds."""
-    if lost:
-        return [lost]
-    if not limits or not rounds:
+    if not limits:
         return []
+    if lost or not rounds:
+        return [lost or "nothing was measured; try again"]
     counted = [each for each in rounds if not each.is_rejected]
     new = [each.new for each in counted or rounds]
     if any(limit.quantity == "memory" for limit in limits) and any(one.peak_bytes is None for one in new):
@@ -85,7 +85,10 @@ def count_rounds(number: int) -> str:
 
 
 def describe_conditions(rounds: Sequence[Round], baseline: Baseline | None) -> list[str]:
-    """Return what a reader should know of the conditions although it did not change the outcome."""
+    """Return what a reader should know of the conditions although it did not change the outcome.
+
+    With a baseline, that includes what has changed of the system since it was recorded.
+    """
     if not rounds:
         return []
     warnings = []

@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 import edgenas.regression.check
+from edgenas.bundle import Bundle, write_bundle
 from edgenas.devices import Target
-from edgenas.errors import DeviceError, ExitCode, FormatError, ModelError, UsageError
+from edgenas.errors import DeviceError, ExitCode, FormatError, ModelError, UsageError, VerificationError
 from edgenas.profilers import Measurement, ModelInputs
 from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, ModelCheck, check_model, record_baseline
 from edgenas.regression.anchor import write_anchor
+from edgenas.regression.checks import CheckReport, CheckRequest
 from edgenas.regression.rounds import Round
+from edgenas.regression.text import format_notes
 
 Make = Callable[..., tuple[Measurement, ...]]
 Play = Callable[..., list[Round]]
@@ -477,6 +480,36 @@ def test_a_baseline_of_an_earlier_edgenas_cannot_be_compared_across_days(
     assert got.reasons[0].startswith("the stored samples cannot be used, because nothing tells whether the device")
     with pytest.raises(UsageError, match="does not say how large its model is"):
         check_model(model, fake_target, baseline, size="+0%")
+
+
+# -- bundles ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stated(tmp_path: Path, bundle_arguments: dict[str, Any]) -> Bundle:
+    """A bundle whose card states an accuracy on test images."""
+    card = {**bundle_arguments["card"], "accuracy": {"test": 0.97}}
+    return write_bundle(tmp_path / "ship" / "net", **{**bundle_arguments, "card": card})
+
+
+def test_a_bundle_is_recorded_and_checked(stated: Bundle, fake_target: Target, tmp_path: Path) -> None:
+    """As a folder and as a zip; the accuracy that it states is kept, and shown beside the new one's."""
+    record_baseline(stated.path, fake_target, tmp_path / "b.json")
+    got = check_model(stated.write_archive(), fake_target, tmp_path / "b.json", size="+0%")
+    assert (got.outcome, got.model.name) == ("ok", "net.zip")
+    assert got.to_dict()["accuracy"] == {"now": 0.97, "then": 0.97}
+    report = CheckReport(CheckRequest("net.zip"), got)
+    assert "accuracy of the bundle: 97.00%, was 97.00%" in format_notes(report)
+
+
+def test_a_bundle_that_was_changed_is_not_measured(stated: Bundle, fake_target: Target, play: Play) -> None:
+    """It is verified first: a failed job, not a regression."""
+    taken = play([1.0] * 8)
+    (stated.path / "labels.txt").write_text("other\n")
+    with pytest.raises(VerificationError, match=r"labels\.txt: its SHA-256 is not") as error:
+        check_model(stated.path, fake_target, latency="15ms")
+    assert error.value.exit_code == ExitCode.FAILED
+    assert taken == []
 
 
 # -- the rest ---------------------------------------------------------------------------
