@@ -20,7 +20,6 @@ from edgenas.cli.common import (
     print_table,
 )
 from edgenas.errors import UsageError
-from edgenas.files import parse_dataclass
 from edgenas.shell import format_command
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ def check(
 
     Exit codes: 0 ok, 3 regressed, 4 incomparable, 5 not measurable; 1 and 2 as everywhere.
     """
+    from edgenas.files import parse_dataclass
     from edgenas.regression.checks import CheckRequest, exit_code_of, load_checks
     from edgenas.regression.history import append_history
 
@@ -137,15 +137,15 @@ def check(
     else:
         requests = (parse_dataclass(CheckRequest, {"model": str(model), **given}, "edgenas regress check"),)
     reports = _run_with_progress(requests)
-    _write_reports(reports, junit, markdown)
-    if history is not None:
-        append_history(history, reports)
     if json:
         from edgenas.regression.reports import build_json
 
         print_json(build_json(reports))
     elif len(reports) > 1 or reports[0].check is not None:
         _print_reports(reports)
+    _write_reports(reports, junit, markdown)
+    if history is not None:
+        append_history(history, reports)
     if len(reports) == 1 and reports[0].error is not None:
         raise reports[0].error
     raise typer.Exit(exit_code_of(reports))

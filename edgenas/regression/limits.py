@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgenas.errors import UsageError
-from edgenas.units import format_bytes, format_ms, parse_bytes, parse_ms, parse_percent
+from edgenas.units import format_bytes, format_change, format_ms, parse_bytes, parse_ms, parse_percent
 
 Quantity = Literal["latency", "memory", "size"]
 QUANTITIES: tuple[Quantity, ...] = ("latency", "memory", "size")
@@ -46,6 +46,10 @@ class Limit:
     def needs_size_before(self) -> bool:
         """True for a limit relative to the size of the baseline's model."""
         return self.quantity == "size" and self.is_relative
+
+    def format_ratio(self, ratio: float) -> str:
+        """Return a cost as a change of the baseline's, ``+2.1%``, or as a part of the budget, ``97.3%``."""
+        return format_change(ratio) if self.is_relative else f"{ratio:.1%}"
 
     def format_cost(self, value: float) -> str:
         """Return a cost of this quantity as text."""

@@ -12,7 +12,6 @@ from edgenas.regression.model import ModelFacts
 from edgenas.regression.outcome import EXIT_CODES, Finding, Method, Outcome
 from edgenas.regression.rounds import Round
 from edgenas.regression.statistics import ASSUMPTION
-from edgenas.units import format_change
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,6 @@ class ModelCheck:
         }
 
     def __repr__(self) -> str:
-        changes = [f"{one.limit.quantity} {format_change(one.ratio)}" for one in self.findings]
+        changes = [f"{one.limit.quantity} {one.limit.format_ratio(one.ratio)}" for one in self.findings]
         made_up = " (synthetic)" if self.synthetic else ""
         return f"ModelCheck({self.outcome}{made_up}: {', '.join(changes) or '; '.join(self.reasons)[:160]})"

@@ -8,7 +8,6 @@ from edgenas.regression.checks import CheckReport
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Finding
 from edgenas.regression.reasons import count_rounds
-from edgenas.units import format_change
 
 COLUMNS = ("limit", "was", "now", "change", "95% interval", "would have shown", "outcome")
 
@@ -30,7 +29,7 @@ def format_finding(finding: Finding) -> tuple[str, ...]:
         f"{limit.quantity} {limit.text}",
         "" if finding.then is None else limit.format_cost(finding.then),
         limit.format_cost(finding.now),
-        f"{format_change(finding.ratio)}{'' if limit.is_relative else ' of the budget'}",
+        f"{limit.format_ratio(finding.ratio)}{'' if limit.is_relative else ' of it'}",
         _format_interval(finding),
         format_smallest_change(finding),
         finding.outcome,
@@ -41,7 +40,9 @@ def _format_interval(finding: Finding) -> str:
     low, high = finding.interval
     if low == high:
         return "exact"
-    return f"{format_change(low)} to {format_change(high)}" if low > 0 and math.isfinite(high) else "too few rounds"
+    if not (low > 0 and math.isfinite(high)):
+        return "too few rounds"
+    return f"{finding.limit.format_ratio(low)} to {finding.limit.format_ratio(high)}"
 
 
 def format_smallest_change(finding: Finding) -> str:

@@ -213,6 +213,15 @@ def test_a_malformed_file_of_checks_is_refused(call: Call, folder: Path, text: s
 
 
 @pytest.mark.usefixtures("recorded")
+def test_a_report_that_cannot_be_written_loses_no_result(call: Call) -> None:
+    """What was found is printed before, and the job has failed: its code is not that of the check."""
+    code, out, err = check(call, "slow.onnx", "--markdown", "old.onnx/gate.md")
+    assert code == 1
+    assert out.startswith("slow.onnx on board: regressed")
+    assert "gate.md: cannot be written" in err
+
+
+@pytest.mark.usefixtures("recorded")
 def test_a_history_grows_by_a_line_a_check(call: Call, folder: Path) -> None:
     """It names no path and no host of the machine, so it can be committed."""
     for model in ("same", "slow"):
