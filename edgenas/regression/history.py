@@ -183,9 +183,9 @@ class Series:
         if not values:
             return [f"{self.name}: nothing was measured"]
         first, last = self.entries[0].time, self.entries[-1].time
+        checks = f"{len(values)} check{'s' * (len(values) != 1)}"
         lines = [
-            f"{self.name}: {len(values)} checks from {first} to {last}, {format_ms(min(values))} to"
-            f" {format_ms(max(values))}",
+            f"{self.name}: {checks} from {first} to {last}, {format_ms(min(values))} to {format_ms(max(values))}",
             f"  {draw_line(values[-_SHOWN:])}",
         ]
         for (_, _, before), (place, _, after) in pairwise(levels):
