@@ -108,7 +108,7 @@ def check(
     history: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Append to the history there.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a model is no slower, larger or hungrier than its limits allow.
+    """Check the latency, memory and size of a model against a baseline or budgets.
 
     Exit codes: 0 ok, 3 regressed, 4 incomparable, 5 not measurable; 1 and 2 as everywhere.
     """

@@ -163,7 +163,7 @@ def record_baseline(
         >>> record_baseline(folder / "model.onnx", load_profile(folder / "toy.yaml"), folder / "baseline.json")
         Baseline(0.321 ms, 95% interval 0.321 to 0.321 ms, 12 processes, synthetic, unverified)
         >>> sorted(path.name for path in folder.glob("baseline*"))
-        ['baseline-9ced5e7c9ea8.onnx', 'baseline.json']
+        ['baseline-ac2878215ad3.onnx', 'baseline.json']
     """
     path = Path(path)
     with opened_model(Path(model)) as opened, WorkFolder() as folder:

@@ -98,7 +98,7 @@ def check_model(
         ...     _ = (folder / f"{name}.onnx").write_bytes(bytes(size))
         >>> baseline = record_baseline(folder / "old.onnx", toy, folder / "baseline.json")
         >>> check_model(folder / "new.onnx", toy, folder / "baseline.json", latency="+5%")
-        ModelCheck(regressed (synthetic): latency +19.9%)
+        ModelCheck(regressed (synthetic): latency +19.8%)
         >>> check_model(folder / "new.onnx", toy, latency="15ms").outcome
         'ok'
     """
