@@ -119,17 +119,17 @@ def check(
     options = {
         "device": device,
         "baseline": None if baseline is None else str(baseline),
-        "latency": tuple(latency) if latency else None,
-        "memory": tuple(memory) if memory else None,
-        "size": tuple(size) if size else None,
+        "latency": latency,
+        "memory": memory,
+        "size": size,
         "seconds": seconds,
         "runtime": runtime,
         "precision": precision,
         "threads": threads,
-        "shape": tuple(shape) if shape else None,
+        "shape": shape,
         "inputs": None if inputs is None else str(inputs),
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, [])}
     if model.suffix.lower() in (".yaml", ".yml"):
         if given:
             raise UsageError(f"{model}: is a file of checks, so --{next(iter(given))} stands in it; leave it out here")

@@ -16,7 +16,7 @@ from edgenas.regression.check import SECONDS, check_model
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Outcome
 
-Texts = ShortText | tuple[ShortText, ...] | None
+_LISTS = ("latency", "memory", "size", "shape")  # keys that may also have a single text
 # The exit code of several checks is the first of these that one of them has.
 _SEVERITY = (
     ExitCode.REGRESSED,
@@ -37,7 +37,7 @@ class CheckRequest:
         device: a device profile: its name or a YAML file.
         baseline: the file of a baseline.
         name: the name in reports and of the history; by default those of model and device.
-        latency: limits of the latency, as ``+5%`` and ``15ms``; one or a list. Memory and size likewise.
+        latency: limits of the latency, as ``+5%`` and ``15ms``; memory and size likewise.
         seconds: the most time for the measurements.
         shape: shapes of open inputs, as ``image=1x3x224x224``.
         inputs: an .npz file with the inputs.
@@ -49,9 +49,9 @@ class CheckRequest:
     device: ShortText = "localhost"
     baseline: ShortText | None = None
     name: ShortText = ""
-    latency: Texts = None
-    memory: Texts = None
-    size: Texts = None
+    latency: tuple[ShortText, ...] = ()
+    memory: tuple[ShortText, ...] = ()
+    size: tuple[ShortText, ...] = ()
     seconds: float = SECONDS
     runtime: ShortText | None = None
     precision: ShortText | None = None
@@ -121,13 +121,20 @@ def load_checks(path: Path) -> tuple[CheckRequest, ...]:
         raise UsageError(f"{path}: must have the key 'checks' with a list of checks; examples/checks.yaml shows one")
     check_keys(document, ["checks"], str(path))
     checks = tuple(
-        parse_dataclass(CheckRequest, entry, f"{path}, check {number}")
+        parse_dataclass(CheckRequest, _with_lists(entry), f"{path}, check {number}")
         for number, entry in enumerate(document["checks"], 1)
     )
     label, times = Counter(check.label for check in checks).most_common(1)[0]
     if times > 1:
         raise UsageError(f"{path}: {times} checks are called {label!r}; give each a name of its own")
     return checks
+
+
+def _with_lists(entry: Any) -> Any:
+    """Return an entry of a file of checks with lists for single texts."""
+    if not isinstance(entry, dict):
+        return entry
+    return {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in entry.items()}
 
 
 def run_checks(

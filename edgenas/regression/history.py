@@ -81,8 +81,8 @@ def make_entry(report: CheckReport, now_s: float | None = None) -> HistoryEntry 
     if check is None:
         return None
     then, now = check.costs_ms()
-    finding = next((one for one in check.findings if one.limit.quantity == "latency"), None)
-    low, high = (0.0, np.inf) if finding is None else finding.interval
+    relative = [one for one in check.findings if one.limit.quantity == "latency" and one.limit.is_relative]
+    low, high = relative[0].interval if relative else (0.0, np.inf)
     return HistoryEntry(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s)),
         name=report.request.label,
@@ -92,8 +92,8 @@ def make_entry(report: CheckReport, now_s: float | None = None) -> HistoryEntry 
         fingerprint=sha256_hex(canonical_json_bytes(dict(check.fingerprint)))[:12],
         now_ms=float(np.median(now)) if now else None,
         then_ms=float(np.median(then)) if then else None,
-        ratio=None if finding is None or not finding.limit.is_relative else finding.ratio,
-        interval_95=(low, high) if finding and finding.limit.is_relative and low > 0 and np.isfinite(high) else None,
+        ratio=relative[0].ratio if relative else None,
+        interval_95=(low, high) if low > 0 and np.isfinite(high) else None,
         rounds=len(check.rounds),
         file_bytes=check.model.file_bytes,
     )

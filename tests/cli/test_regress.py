@@ -201,6 +201,7 @@ def test_markdown_has_a_table_and_a_picture_and_escapes_names(call: Call, folder
         ("checks: [{model: a.onnx}]\nbaseline: b.json", "unknown key 'baseline'"),
         ("checks: [{modle: a.onnx}]", "check 1: unknown key 'modle'; did you mean 'model'?"),
         ("checks: [{model: a.onnx, seconds: fast}]", "check 1: seconds"),
+        ("checks: [{model: a.onnx, latency: 5}]", "check 1: latency.0: input should be a valid string, but got 5"),
         ("checks: [{model: a.onnx}, {model: b/a.onnx}]", "2 checks are called 'a.onnx on localhost'"),
     ],
 )

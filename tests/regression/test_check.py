@@ -309,6 +309,16 @@ def test_another_precision_is_incomparable(
     assert got.reasons == ("precision was int8 in the baseline, is fp32 now; record a new baseline here",)
 
 
+def test_another_format_is_incomparable(
+    target: Target, make_relu: Callable[..., Path], tmp_path: Path, make: Make
+) -> None:
+    """A TFLite file is run by another runtime than the ONNX file of the baseline."""
+    Baseline(make([1.0] * 6, target=target.to_dict())).save(tmp_path / "b.json")
+    got = check_model(make_relu([1, 4, 4, 3]), target.profile, tmp_path / "b.json")
+    assert got.outcome == "incomparable"
+    assert got.reasons[0] == "runtime was onnxruntime in the baseline, is litert now; record a new baseline here"
+
+
 def test_a_model_with_another_input_is_incomparable(
     fake_target: Target, make_onnx: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def report(tmp_path: Path) -> CheckReport:
         "{name: board, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
     )
     (tmp_path / "kws.onnx").write_bytes(bytes(1_000_000))
-    request = CheckRequest(str(tmp_path / "kws.onnx"), str(tmp_path / "board.yaml"), latency="15ms")
+    request = CheckRequest(str(tmp_path / "kws.onnx"), str(tmp_path / "board.yaml"), latency=("15ms",))
     return CheckReport(request, request.run())
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-import edgenas.regression.rounds
 from edgenas.errors import ModelError
 from edgenas.profilers import Measurement, MeasureSettings, MeasuringSession
 from edgenas.regression.rounds import Round, iter_rounds
@@ -45,7 +45,7 @@ class Session:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, which starts late: connecting and waiting for the lock are over."""
     now = [100.0]
-    monkeypatch.setattr(edgenas.regression.rounds.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
