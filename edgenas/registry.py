@@ -191,6 +191,7 @@ DATA_SETS = Registry(
         "fashion_mnist": "edgenas.data.torchvision_sets:load_fashion_mnist",
         "cifar10": "edgenas.data.torchvision_sets:load_cifar10",
         "cifar100": "edgenas.data.torchvision_sets:load_cifar100",
+        "imagenet": "edgenas.data.imagenet:load_imagenet",
     },
 )
 DEVICES = Registry(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
@@ -92,3 +95,53 @@ def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -
     assert "validity" in done.stdout
     again = [line for block in others for line in block if line.endswith(("trust my-board", "--offline"))]
     assert [person(line).returncode for line in again] == [0, 0]
+
+
+def _run_here(line: str, folder: Path) -> str:
+    """Run a command of a guide in a folder, short, and return its output."""
+    short = {"train": ["--max-steps", "150"], "evaluate": ["--subnets", "12"], "profile": ["--minutes", "0.02"]}
+    program, command, *arguments = shlex.split(line)
+    assert program == "edgenas"
+    done = subprocess.run(
+        [sys.executable, "-m", "edgenas", command, *arguments, *short.get(command, [])],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{line}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_becomes_a_verified_int8_bundle(data_folder: Path, tmp_path: Path) -> None:
+    """The guide's commands in its order, on three classes of photos, from training to an intact bundle."""
+    with zipfile.ZipFile(data_folder / "cifar10-jpeg.zip") as archive:
+        for name in ("cat", "frog", "ship"):
+            (tmp_path / "photos" / name).mkdir(parents=True)
+            members = [each for each in archive.namelist() if f"train/{name}/" in each and each.endswith(".jpg")]
+            for member in members[:300]:
+                (tmp_path / "photos" / name / Path(member).name).write_bytes(archive.read(member))
+    example = GUIDES.parents[1] / "examples" / "image_folder.yaml"
+    config = yaml.safe_load(example.read_text())
+    config["space"] |= {"width": 0.35, "resolutions": [32]}  # the example's, smaller
+    (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))
+    lines = [line for block in blocks("train_on_your_images.md") for line in block]
+    outputs = [_run_here(line, tmp_path) for line in lines]
+    assert [line.split()[1] for line in lines[-2:]] == ["export", "verify"]
+    assert "intact" in outputs[-1]
+    assert "int8" in outputs[-1]
+
+
+@pytest.mark.slow
+def test_fashion_mnist_is_trained_as_its_example_says(data_folder: Path, tmp_path: Path) -> None:
+    """A few steps of each phase on the real images, from a local copy in the cache."""
+    raw = tmp_path / "cache" / "edgenas" / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (data_folder / "FashionMNIST" / "raw").glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    example = GUIDES.parents[1] / "examples" / "fashion_mnist.yaml"
+    done = subprocess.run(
+        [sys.executable, "-m", "edgenas", "train", example, "--run", "runs/fm", "--max-steps", "3"],
+        cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "trained on fashion_mnist" in done.stdout

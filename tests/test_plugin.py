@@ -69,7 +69,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     (folder / "keywords.yaml").write_text(CONFIG)
     (folder / "board.yaml").write_text(BOARD)
     shell = Shell(folder, site)
-    shell.edgenas("train", "--run", "run", "--config", "keywords.yaml")
+    shell.edgenas("train", "keywords.yaml", "--run", "run")
     return shell
 
 

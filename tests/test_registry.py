@@ -17,7 +17,7 @@ from edgenas.registry import DATA_SETS, DEVICES, RUNTIMES, SPACES, STRATEGIES, R
 from edgenas.space import space_from_dict
 from tests.fixtures.installed_package import install_package
 
-BUILT_IN = ["digits", "fashion_mnist", "cifar10", "cifar100"]
+BUILT_IN = ["digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"]
 REGISTRIES = [SPACES, DATA_SETS, DEVICES, RUNTIMES, STRATEGIES]
 EXTENSION = """
 from dataclasses import dataclass, replace
@@ -73,7 +73,7 @@ def test_an_installed_package_adds_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert DATA_SETS.names() == [*BUILT_IN, "keywords"]
     with pytest.raises(UsageError) as caught:
         load_data("keyword")
-    known = "cifar10, cifar100, digits, fashion_mnist, keywords"
+    known = "cifar10, cifar100, digits, fashion_mnist, imagenet, keywords"
     assert str(caught.value) == f"unknown data set 'keyword'; did you mean 'keywords'? known: {known}"
 
 
@@ -125,7 +125,7 @@ def test_a_package_that_cannot_be_loaded_is_named(
     with pytest.raises(UsageError) as caught:
         load_data("broken")
     assert str(caught.value).startswith(f"data set 'broken' of package {name} cannot be loaded ({reason})")
-    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist$"):
+    with pytest.raises(UsageError, match=r"known: cifar10, cifar100, digits, fashion_mnist, imagenet$"):
         load_data("brokn")
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
-from edgenas.data.data_set import DataSet, ImageFiles, Images, ImageSize, Inputs, Split
+from edgenas.data.data_set import DataSet
+from edgenas.data.images import ImageFiles, Images, ImageSize, Inputs, Split
 from edgenas.ofa import Subnet, Supernet, calibrate_batch_norm, to_channels_last, torch_threads
 from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
 _BATCH = 128
+_CPU = torch.device("cpu")
 
 
 class Evaluator:
@@ -25,10 +29,18 @@ class Evaluator:
         data: Its data set.
         seed: Decides which training images calibrate.
         threads: The number of threads that torch computes with.
+        accelerator: What torch computes on.
     """
 
-    def __init__(self, supernet: Supernet, data: DataSet, seed: int = 0, threads: int = 1) -> None:
-        self._supernet = supernet
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: DataSet,
+        seed: int = 0,
+        threads: int = 1,
+        accelerator: torch.device = _CPU,
+    ) -> None:
+        self._supernet, self._accelerator = supernet, accelerator
         self._threads = threads
         self._data = data
         order = np.random.default_rng([seed, 1]).permutation(len(data.train))
@@ -37,11 +49,12 @@ class Evaluator:
     def calibrated_subnet(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone, calibrated module of an architecture, in eval mode."""
         inputs = self._data.to_inputs(self._calibration, architecture.image_size)
-        return extract_subnet(self._supernet, architecture, inputs, self._threads)
+        return extract_subnet(self._supernet, architecture, inputs, self._threads, self._accelerator)
 
     def logits(self, subnet: Subnet, images: Images | ImageFiles, size: ImageSize) -> np.ndarray:
         """Return the logits (N, classes) of N images, resized to ``size``."""
-        return compute_logits(subnet, self._data.to_inputs(images, size), self._threads)
+        batches = self._data.to_batches(images, size)
+        return np.concatenate([compute_logits(subnet, batch, self._threads) for batch in batches])
 
     def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:
         """Return the share of a split's images, resized to ``size``, that the subnet classifies correctly, 0 to 1."""
@@ -52,7 +65,13 @@ class Evaluator:
         return self.accuracy(self.calibrated_subnet(architecture), self._data.validation, architecture.image_size)
 
 
-def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Inputs | None, threads: int = 1) -> Subnet:
+def extract_subnet(
+    supernet: Supernet,
+    architecture: Architecture,
+    inputs: Inputs | None,
+    threads: int = 1,
+    accelerator: torch.device = _CPU,
+) -> Subnet:
     """Return the stand-alone module of an architecture, in eval mode and channels last.
 
     Args:
@@ -61,20 +80,23 @@ def extract_subnet(supernet: Supernet, architecture: Architecture, inputs: Input
         inputs: Prepared images (N, C, H, W) that batch norm is calibrated on. With None the subnet keeps the
             supernet's statistics, which do not fit it.
         threads: The number of threads that torch computes with.
+        accelerator: What torch computes on, and where the subnet is.
     """
-    subnet = supernet.extract(architecture)
+    subnet = supernet.extract(architecture).to(accelerator)
     to_channels_last(subnet)
     if inputs is not None:
         with torch_threads(threads):
-            calibrate_batch_norm(subnet, _split_batches(inputs))
+            calibrate_batch_norm(subnet, _split_batches(inputs, accelerator))
     return subnet
 
 
 def compute_logits(subnet: Subnet, inputs: Inputs, threads: int = 1) -> np.ndarray:
     """Return the logits (N, classes) of prepared inputs (N, C, H, W)."""
+    accelerator = next(subnet.parameters()).device
     with torch.inference_mode(), torch_threads(threads):
-        return torch.cat([subnet(batch) for batch in _split_batches(inputs)]).numpy()
+        return torch.cat([subnet(batch).cpu() for batch in _split_batches(inputs, accelerator)]).numpy()
 
 
-def _split_batches(inputs: Inputs) -> list[torch.Tensor]:
-    return list(torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last).split(_BATCH))
+def _split_batches(inputs: Inputs, accelerator: torch.device) -> Iterator[torch.Tensor]:
+    for batch in torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last).split(_BATCH):
+        yield batch.to(accelerator)

@@ -5,6 +5,7 @@ Exit codes are those of ``edgenas.errors.ExitCode``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from edgenas.cli import (
     profile,
     regress,
     search,
+    status,
     train,
     verify,
 )
@@ -39,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
+for module in (demo, train, status, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
 app.add_typer(regress.app, name="regress")
@@ -112,5 +114,7 @@ def _is_number(text: str) -> bool:
 
 
 def _print_error_and_exit(message: str, code: int) -> None:
-    print_lines(f"edgenas: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of torchrun: wrong use, which all its processes find, is said once
+    if rank == "0" or code != UsageError.exit_code:
+        print_lines(f"edgenas: {message}", file=sys.stderr)
     sys.exit(code)

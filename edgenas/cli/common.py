@@ -23,6 +23,9 @@ RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="The runtim
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="fp32, fp16, dynamic or int8; by default the profile's.")
 ]
+AcceleratorOption = Annotated[
+    str, typer.Option("--device", help="What to compute on: cpu, cuda, or auto for cuda where torch finds a GPU.")
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default the profile's.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
+from edgenas.cli.common import AcceleratorOption, JsonOption, RunOption, print_json, print_lines
 from edgenas.shell import format_command
 
 EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
@@ -15,12 +15,19 @@ EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
 def command(
     run: RunOption,
     subnets: Annotated[int, typer.Option(help="How many subnets to evaluate in all.")] = 200,
+    device: AcceleratorOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Evaluate sampled subnets and fit the accuracy predictor."""
+    """Evaluate sampled subnets and fit the accuracy predictor.
+
+    On several processes: torchrun --nproc-per-node=N -m -- edgenas evaluate ...
+    """
+    from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
 
-    predictor = Run(run).evaluate(subnets)
+    predictor = Run(run).evaluate(subnets, device)
+    if not is_first_rank():
+        return
     if json:
         accuracy = {"lowest": float(predictor.accuracy.min()), "highest": float(predictor.accuracy.max())}
         cross_validated = {"rmse": predictor.rmse, "kendall_tau": predictor.kendall_tau}

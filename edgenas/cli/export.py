@@ -69,7 +69,8 @@ def command(
         batch=_parse_batch(batch),
     )
     opened = Run(run)
-    measured_on = opened.target(device or "localhost", runtime, threads)
+    only_precision = precision[0] if precision and len(precision) == 1 else None
+    measured_on = opened.target(device or "localhost", runtime, threads, only_precision)
     architecture = _load_architecture(opened, arch, device, measured_on)
     for line in skipped:
         opened.workspace.progress.say(f"export    {line}")

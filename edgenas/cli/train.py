@@ -7,28 +7,47 @@ from typing import Annotated
 
 import typer
 
-from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
+from edgenas.cli.common import AcceleratorOption, JsonOption, RunOption, print_json, print_lines
 from edgenas.shell import format_command
 
-EXAMPLE = "Example: edgenas train --run runs/digits --config examples/digits.yaml"
+EXAMPLE = "Example: edgenas train examples/digits.yaml --run runs/digits"
 
 
 def command(
     run: RunOption,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
+        typer.Argument(help="Space, data, schedule and seed as YAML; by default the demo's on digits."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read, naming the first.")
+    ] = False,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", help="At most so many steps of each phase, to try a config out.")
+    ] = None,
+    device: AcceleratorOption = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard's files, to RUN/training/tensorboard.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a run's supernet; resumes where it was interrupted."""
+    """Train a run's supernet; resumes where it was interrupted.
+
+    On several processes: torchrun --nproc-per-node=N -m -- edgenas train ...
+    """
+    from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
+    where = str(config or "the default config")
     settings = DEFAULT if config is None else TrainingConfig.load(config)
-    opened = Run(run, settings.check(str(config or "the default config")))
-    opened.train(settings.data, settings.schedule, settings.seed)
+    schedule = settings.make_schedule(where, max_steps)
+    space, data = settings.check(where, schedule, skip_bad)
+    opened = Run(run, space)
+    opened.train(data, schedule, settings.seed, device, tensorboard)
+    if not is_first_rank():
+        return
     if json:
         print_json({"run": str(run), "space": opened.space.to_dict(), **opened.workspace.recipe})
     else:
-        print_lines(f"{run}: trained on {settings.data}", f"next: {format_command('evaluate', '--run', run)}")
+        print_lines(f"{run}: trained on {data.name}", f"next: {format_command('evaluate', '--run', run)}")

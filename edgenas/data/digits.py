@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgenas.data.data_set import DataSet, DataSetPreprocessing, Split, split_indices_by_class
+from edgenas.data.data_set import DataSet, DataSetPreprocessing
+from edgenas.data.images import Split, split_indices_by_class
 
 
 def load_digits() -> DataSet:

@@ -2,212 +2,209 @@
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
-from edgenas.data.data_set import (
-    Augmentation,
-    DataSet,
-    DataSetPreprocessing,
-    ImageFiles,
-    Images,
-    Labels,
-    Split,
-    split_indices_by_class,
-)
-from edgenas.errors import UsageError, one_line
-from edgenas.files import cache_folder, digest_of_inputs, sha256_hex, write_bytes
+from edgenas.data.augmentation import Augmentation
+from edgenas.data.data_set import DataSet, DataSetPreprocessing
+from edgenas.data.image_check import check_images
+from edgenas.data.images import ImagePaths, Split, split_indices_by_class
+from edgenas.errors import UsageError
+from edgenas.files import canonical_json_bytes, sha256_hex
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
-_TRAIN, _VALIDATION, _TEST = ("train",), ("val", "valid", "validation"), ("test",)
-_SHARES = (0.8, 0.1)  # for training and validation, of a folder that is not split
+_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_WHOLE = "all"  # the only part of a folder that is not split
+_SHARES = (0.8, 0.1)  # of it, for training and validation
 _SPLIT_SEED = 0
-_MAX_PIXELS = 2**27  # of one image; a larger one may be a bomb
 _SHOWN = 3  # names in a message
 _STRONG_IMBALANCE = 10
 # Mean and deviation of ImageNet's training images, as torchvision's networks take them.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_Classes = Mapping[str, Mapping[str, Path]]  # of each part the folders of its classes
 
 
-@dataclass(frozen=True, eq=False)
-class _Files(ImageFiles):
-    """Files that are read as RGB; final."""
+@dataclass(frozen=True)
+class _Image:
+    """A file and its place; ``sha256`` is known once it was read."""
 
-    paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Images:
-        return _read_image(self.paths[index])
-
-    def select(self, indices: Labels) -> Self:
-        return type(self)(tuple(self.paths[index] for index in indices))
+    part: str
+    label: str
+    path: Path
+    sha256: str = ""
 
 
-def load_image_folder(folder: Path) -> DataSet:
+def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
     """Return the data set of a folder of images, JPEG, PNG, BMP, WebP or PPM, of any size.
 
     Either its subfolders are the classes; then 80% of each class are for training, 10% for validation and 10% for
     testing, always the same ones. Or they are ``train``, ``test`` and perhaps ``val``, each with the classes below;
     without ``val``, a tenth of each class of ``train`` is for validation.
 
-    Every image is read once before training begins, and again only when it was changed.
+    Every image is read once before training begins, and again only when it was changed. Of equal files in a class one
+    is taken.
+
+    Args:
+        folder: The folder.
+        skip_bad: Whether images that cannot be read are left out instead of refused.
 
     Raises:
         UsageError: There are fewer than two classes, an empty class, classes that training has not, images that cannot
-            be read, or images that stand in two parts; the first are named.
+            be read, or images that stand in two parts or classes; the first are named.
     """
     root = folder.resolve()
-    if not root.is_dir():
-        raise UsageError(f"data {folder}: is no folder and no data set's name; give a folder of images")
-    parts = {names[0]: _find_subfolder(root, names) for names in (_TRAIN, _VALIDATION, _TEST)}
-    if parts["train"] is None:
-        found = {"all": _list_images(root)}
-    else:
-        if parts["test"] is None:
-            raise UsageError(f"data {folder}: has a folder train and none named test; add it, for the final accuracy")
-        found = {name: _list_images(path) for name, path in parts.items() if path is not None}
-    labels = tuple(sorted(next(iter(found.values()))))
+    classes = _find_classes(folder, root)
+    labels = tuple(sorted(next(iter(classes.values()))))
     if len(labels) < 2:
         raise UsageError(f"data {folder}: needs at least two classes, each a folder of images, but has {len(labels)}")
-    for name, images in found.items():
-        _check_classes(folder, name, images, labels)
-    digests = _check_images(folder, [path for images in found.values() for each in images.values() for path in each])
-    _check_parts_apart(folder, found, digests)
-    return _make_data_set(root, labels, found)
-
-
-def _make_data_set(root: Path, labels: tuple[str, ...], found: Mapping[str, Mapping[str, Sequence[Path]]]) -> DataSet:
-    rng = np.random.default_rng(_SPLIT_SEED)
-    splits = {name: _make_split(images, labels) for name, images in found.items()}
-    if "all" in splits:
-        whole = splits["all"]
-        train, validation, test = (_select(whole, part) for part in split_indices_by_class(whole.labels, _SHARES, rng))
-    else:
-        train, test = splits["train"], splits["test"]
-        if "val" in splits:
-            validation = splits["val"]
-        else:
-            kept, drawn, _ = split_indices_by_class(train.labels, (0.9, 0.1), rng)
-            train, validation = _select(train, kept), _select(train, drawn)
-    counts = np.bincount(train.labels, minlength=len(labels))
-    odd: tuple[str, ...] = ()
-    if counts.max() > _STRONG_IMBALANCE * counts.min():
-        most, least = labels[int(counts.argmax())], labels[int(counts.argmin())]
-        odd = (
-            f"class {most} has {counts.max()} training images and {least} has {counts.min()}: accuracy says little of"
-            " rare classes; add images of them, or remove some of the others",
-        )
-    preprocessing = DataSetPreprocessing(3, 1 / 255, _MEAN, _STD, crop=1.0, antialias=True)
+    listed = [
+        _Image(part, label, path)
+        for part, folders in classes.items()
+        for label, class_folder in folders.items()
+        for path in _list_images(class_folder)
+    ]
+    _require_filled(folder, classes, listed)
+    readable, skipped = _read_all(folder, root, listed, skip_bad)
+    images, dropped = _drop_copies(folder, root, readable)
+    _require_filled(folder, classes, images)
+    train, validation, test = splits = _make_splits(images, labels)
+    preprocessing = DataSetPreprocessing(3, 1 / 255, IMAGENET_MEAN, IMAGENET_STD, crop=1.0, antialias=True)
     augmentation = Augmentation(crop=(0.35, 1.0), flip=True)
-    return DataSet(str(root), labels, preprocessing, train, validation, test, augmentation, odd)
+    warnings = (*skipped, *dropped, *_describe_rare_classes(labels, splits))
+    sha256 = sha256_hex(canonical_json_bytes([[image.part, image.label, image.sha256] for image in images]))
+    return DataSet(str(root), labels, preprocessing, train, validation, test, augmentation, warnings, sha256)
 
 
-def _find_subfolder(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
-
-
-def _list_images(root: Path) -> dict[str, list[Path]]:
-    """Return the images of each class, the name of a folder, sorted; hidden files and folders are left out."""
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return {
-        path.name: sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
-        )
-        for path in classes
+def _find_classes(folder: Path, root: Path) -> _Classes:
+    """Return the folders of classes of each part; raise UsageError where there is no such folder, or no test part."""
+    if not root.is_dir():
+        raise UsageError(f"data {folder}: is no folder and no data set's name; give a folder of images")
+    found = {
+        part: next((root / name for name in names if (root / name).is_dir()), None) for part, names in _PARTS.items()
     }
+    if found["train"] is None:
+        return {_WHOLE: _list_folders(root)}
+    if found["test"] is None:
+        raise UsageError(f"data {folder}: has a folder train and none named test; add it, for the final accuracy")
+    classes = {part: _list_folders(path) for part, path in found.items() if path is not None}
+    for part, folders in classes.items():
+        if unknown := sorted(set(folders) - set(classes["train"])):
+            raise UsageError(
+                f"data {folder / part}: class {unknown[0]} has no training images; add some, or remove its folder"
+            )
+    return classes
 
 
-def _check_classes(folder: Path, part: str, images: Mapping[str, Sequence[Path]], labels: Sequence[str]) -> None:
-    where = f"data {folder}" if part == "all" else f"data {folder / part}"
-    if unknown := sorted(set(images) - set(labels)):
-        raise UsageError(f"{where}: class {unknown[0]} has no training images; add some, or remove its folder")
-    if empty := [name for name, files in images.items() if not files]:
-        raise UsageError(f"{where}: class {empty[0]} has no image; add some, or remove its folder")
+def _list_folders(root: Path) -> dict[str, Path]:
+    """Return the subfolders by name, sorted; hidden ones are left out."""
+    return {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
 
 
-def _check_images(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the SHA-256 of each file; raise UsageError, naming the first, where any cannot be read as an image.
+def _list_images(folder: Path) -> list[Path]:
+    """Return the image files in a folder and below, sorted; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
-    What was found is kept until a file changes, because reading all takes long.
+
+def _require_filled(folder: Path, classes: _Classes, images: Sequence[_Image]) -> None:
+    """Raise UsageError for a class without images in a part that has its folder."""
+    filled = {(image.part, image.label) for image in images}
+    for part, folders in classes.items():
+        where = folder if part == _WHOLE else folder / part
+        if empty := [label for label in folders if (part, label) not in filled]:
+            raise UsageError(f"data {where}: class {empty[0]} has no image; add some, or remove its folder")
+
+
+def _read_all(folder: Path, root: Path, images: Sequence[_Image], skip_bad: bool) -> tuple[list[_Image], list[str]]:
+    """Return the images that can be read, and a line on the others; raise UsageError unless they may be left out."""
+    checked = check_images(root, [image.path for image in images])
+    readable = [
+        replace(image, sha256=result.sha256)
+        for image, result in ((image, checked[image.path]) for image in images)
+        if not result.problem
+    ]
+    bad = [f"{path.relative_to(root)} ({result.problem})" for path, result in checked.items() if result.problem]
+    if not bad:
+        return readable, []
+    problem = f"{len(bad)} of {len(images)} images cannot be read: {_name_first(bad)}"
+    if not skip_bad:
+        raise UsageError(f"data {folder}: {problem}; remove or replace them, or leave them out with --skip-bad")
+    return readable, [f"{problem}; they are left out"]
+
+
+def _drop_copies(folder: Path, root: Path, images: Sequence[_Image]) -> tuple[list[_Image], list[str]]:
+    """Return the images without copies of others in the same class, and a line on these.
+
+    Raises UsageError for an image that stands in two parts, which makes an accuracy too good, or in two classes.
     """
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    kept = cache_folder("images") / f"{digest_of_inputs(states)}.json"
-    try:
-        digests = json.loads(kept.read_bytes())
-        if isinstance(digests, list) and len(digests) == len(paths) and all(isinstance(each, str) for each in digests):
-            return dict(zip(paths, digests, strict=True))
-    except (OSError, ValueError):
-        pass
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_digest_or_problem, paths))
-    problems = [problem for _, problem in found if problem]
-    if problems:
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    firsts: dict[str, _Image] = {}
+    copies = []
+    apart: list[tuple[_Image, _Image]] = []
+    for image in images:
+        first = firsts.setdefault(image.sha256, image)
+        if (image.part, image.label) != (first.part, first.label):
+            apart.append((first, image))
+        elif image is not first:
+            copies.append(image)
+    if apart:
+        one, other = (image.path.relative_to(root) for image in apart[0])
+        more = f", as are {len(apart) - 1} other pairs" if len(apart) > 1 else ""
         raise UsageError(
-            f"data {folder}: {len(problems)} of {len(paths)} images cannot be read:"
-            f" {', '.join(problems[:_SHOWN])}{more}; remove or replace them"
+            f"data {folder}: {one} and {other} are one image in two parts or classes{more}; remove one of each"
         )
-    digests = [digest for digest, _ in found]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(kept, json.dumps(digests).encode())
-    return dict(zip(paths, digests, strict=True))
+    if not copies:
+        return list(images), []
+    names = [str(image.path.relative_to(root)) for image in copies]
+    kept = [image for image in images if firsts[image.sha256] is image]
+    return kept, [f"copies of other images in their class are left out ({len(copies)}): {_name_first(names)}"]
 
 
-def _digest_or_problem(path: Path) -> tuple[str, str]:
-    try:
-        _read_image(path)
-        return sha256_hex(path.read_bytes()), ""
-    except Exception as error:  # Pillow's parsers raise whatever they run into
-        return "", f"{path} ({one_line(error)})"
+def _make_splits(images: Sequence[_Image], labels: Sequence[str]) -> tuple[Split, Split, Split]:
+    """Return the images for training, validation and testing."""
+    parts = {part: _make_split([image for image in images if image.part == part], labels) for part in (_WHOLE, *_PARTS)}
+    rng = np.random.default_rng(_SPLIT_SEED)
+    if len(whole := parts[_WHOLE]):
+        train, validation, test = map(whole.select, split_indices_by_class(whole.labels, _SHARES, rng))
+        return train, validation, test
+    train, validation, test = (parts[part] for part in _PARTS)
+    if not len(validation):
+        kept, drawn, _ = split_indices_by_class(train.labels, (0.9, 0.1), rng)
+        train, validation = train.select(kept), train.select(drawn)
+    return train, validation, test
 
 
-def _check_parts_apart(
-    folder: Path, found: Mapping[str, Mapping[str, Sequence[Path]]], digests: Mapping[Path, str]
-) -> None:
-    """Raise UsageError for an image that stands in two parts, or in two classes of a folder that is not split."""
-    places: defaultdict[str, dict[tuple[str, str], Path]] = defaultdict(dict)
-    for part, images in found.items():
-        for label, paths in images.items():
-            for path in paths:
-                places[digests[path]][part, label if part == "all" else ""] = path
-    twice = [[path for _, path in sorted(groups.items())] for groups in places.values() if len(groups) > 1]
-    if twice:
-        first, second = twice[0][:2]
-        raise UsageError(
-            f"data {folder}: {len(twice)} images stand in two places, the first {first} and {second};"
-            " remove one of each"
+def _make_split(images: Sequence[_Image], labels: Sequence[str]) -> Split:
+    numbers = {label: number for number, label in enumerate(labels)}
+    return Split(
+        ImagePaths(tuple(image.path for image in images)),
+        np.array([numbers[image.label] for image in images], dtype=np.int64),
+        np.arange(len(images)),
+    )
+
+
+def _describe_rare_classes(labels: Sequence[str], splits: Sequence[Split]) -> list[str]:
+    """Return a line where a class has far fewer training images than another, or none in another part."""
+    train, *others = (np.bincount(split.labels, minlength=len(labels)) for split in splits)
+    lines = []
+    if train.max() > _STRONG_IMBALANCE * train.min():
+        most, least = labels[int(train.argmax())], labels[int(train.argmin())]
+        lines.append(
+            f"class {most} has {train.max()} training images and {least} has {train.min()}: accuracy says little of"
+            " rare classes; add images of them, or remove some of the others"
         )
+    for name, counts in zip(("validation", "test"), others, strict=True):
+        if missing := [label for label, count in zip(labels, counts, strict=True) if not count]:
+            lines.append(f"{_name_first(missing)}: no {name} image, so that accuracy says nothing of them; add images")
+    return lines
 
 
-def _make_split(images: Mapping[str, Sequence[Path]], labels: Sequence[str]) -> Split:
-    paths = [path for label in labels for path in images.get(label, ())]
-    numbers = [number for number, label in enumerate(labels) for _ in images.get(label, ())]
-    return Split(_Files(tuple(paths)), np.array(numbers, dtype=np.int64), np.arange(len(paths)))
-
-
-def _select(split: Split, rows: Labels) -> Split:
-    return Split(split.images[rows], split.labels[rows], split.indices[rows])
-
-
-def _read_image(path: Path) -> Images:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, more than {_MAX_PIXELS}")
-            return np.asarray(image.convert("RGB"))
+def _name_first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

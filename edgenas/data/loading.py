@@ -1,31 +1,107 @@
-"""Finding a data set by its name or folder."""
+"""Finding a data set by its name, its folder, or the function that makes it."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgenas.data.data_set import DataSet, check_data_set
 from edgenas.data.image_folder import load_image_folder
-from edgenas.errors import EdgeNASError, UsageError
+from edgenas.data.source import DataSource
+from edgenas.errors import EdgeNASError, UsageError, one_line
 from edgenas.registry import DATA_SETS
 
 
-def load_data(name: str) -> DataSet:
-    """Return a data set by its name, or the path of a folder of images.
+def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet:
+    """Return a data set.
+
+    Args:
+        source: Its name, the path of a folder of images, or ``module:function``; a ``DataSource``, or its fields as
+            a mapping; or a data set that this function returned.
 
     Raises:
-        UsageError: for an unknown name, with the nearest known ones, and for a folder that nothing can be trained on.
+        UsageError: The name or a key is unknown, with the nearest known ones; nothing can be trained on it; or the
+            images are not those of the mapping's ``sha256``.
     """
+    if isinstance(source, DataSet):
+        return source
+    wanted = source if isinstance(source, DataSource) else DataSource.parse(source)
+    data_set = _load_by_name(wanted)
+    if wanted.augmentation is not None:
+        data_set = replace(data_set, augmentation=wanted.augmentation)
+    check_data_set(data_set, data_set.name)
+    if wanted.is_code and not data_set.sha256:
+        data_set = replace(data_set, sha256=_digest(data_set))
+    if wanted.sha256 not in ("", data_set.sha256):
+        raise UsageError(
+            f"data {wanted.name}: its images or their split are not those of before; put them back as they were, or"
+            " train in a new run folder"
+        )
+    return replace(data_set, source=wanted)
+
+
+def _load_by_name(wanted: DataSource) -> DataSet:
+    name = wanted.name
     if "/" in name or (name not in DATA_SETS.names() and Path(name).is_dir()):
-        folder = load_image_folder(Path(name))
-        check_data_set(folder, folder.name)
-        return folder
-    load = DATA_SETS.load(name)
+        return load_image_folder(Path(name), wanted.skip_bad)
+    if wanted.skip_bad:
+        raise UsageError(f"data {name}: --skip-bad is for folders of images")
+    load = _import_function(name) if wanted.is_code else DATA_SETS.load(name)
     try:
-        data_set: DataSet = load()
-        check_data_set(data_set, name)
+        made = load()
     except EdgeNASError:
         raise
-    except Exception as error:  # whatever another package's function raises
-        raise UsageError(f"data set {name!r} cannot be made ({type(error).__name__}: {error})") from error
-    return data_set
+    except (Exception, SystemExit) as error:  # whatever somebody else's function raises
+        raise UsageError(f"data set {name!r} cannot be made ({_quote(error)})") from error
+    if not isinstance(made, DataSet):
+        raise UsageError(f"data set {name!r}: its function must return a DataSet, but got {type(made).__name__}")
+    if wanted.is_code:
+        return replace(made, name=name)
+    check_data_set(made, name)
+    return made
+
+
+def _import_function(name: str) -> Callable[[], Any]:
+    """Import ``module:function``, also from the working directory, after all installed modules.
+
+    Only a function that says that it returns a DataSet is called: the name may come with somebody else's run folder,
+    and many functions of Python do something when they are called.
+    """
+    module, _, path = name.partition(":")
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # for good: the module may import others when it is used
+    try:
+        function: Any = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+        result = inspect.signature(function).return_annotation
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises
+        raise UsageError(
+            f"data {name!r}: cannot be imported from {folder} or the installed packages ({_quote(error)})"
+        ) from error
+    if str(getattr(result, "__name__", result)).rpartition(".")[2] != "DataSet":
+        raise UsageError(f"data {name!r}: must be a function that says what it returns: def load() -> DataSet")
+    make: Callable[[], Any] = function
+    return make
+
+
+def _digest(data: DataSet) -> str:
+    """Return the SHA-256 of images in memory, labels and places: a function that shuffles anew is found by it."""
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        for array in (split.labels, split.indices, split.images):
+            if isinstance(array, np.ndarray):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _quote(error: BaseException) -> str:
+    return one_line(f"{type(error).__name__}: {error}")

@@ -11,30 +11,34 @@ from typing import Any
 
 import numpy as np
 
-from edgenas.data.data_set import Augmentation, DataSet, DataSetPreprocessing, Split, split_indices_by_class
-from edgenas.errors import EdgeNASError, MissingExtraError
+from edgenas.data.augmentation import Augmentation
+from edgenas.data.data_set import DataSet, DataSetPreprocessing
+from edgenas.data.images import Split, split_indices_by_class
+from edgenas.data.torchvision_import import import_torchvision
+from edgenas.errors import EdgeNASError
 from edgenas.files import cache_folder
 
 _VALIDATION_IMAGES = 2000  # of the training images; every evaluated subnet is run on all of them
 _SPLIT_SEED = 0
-_KEPT: list[Any] = []
 
 
 def load_fashion_mnist() -> DataSet:
     """Return ``fashion_mnist``: 60,000 training and 10,000 test images of clothes, grey, 28x28."""
-    return _load("fashion_mnist", "FashionMNIST", (0.286,), (0.353,), Augmentation(shift=0.1, flip=True))
+    return _load(
+        "fashion_mnist", "FashionMNIST", (0.286,), (0.353,), Augmentation(turn=15.0, scale=0.1, shift=0.1, flip=True)
+    )
 
 
 def load_cifar10() -> DataSet:
     """Return ``cifar10``: 50,000 training and 10,000 test photos of ten classes, RGB, 32x32."""
     mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-    return _load("cifar10", "CIFAR10", mean, std, Augmentation(turn=0.0, shift=0.25, flip=True))
+    return _load("cifar10", "CIFAR10", mean, std, Augmentation(scale=0.1, shift=0.25, flip=True))
 
 
 def load_cifar100() -> DataSet:
     """Return ``cifar100``: 50,000 training and 10,000 test photos of a hundred classes, RGB, 32x32."""
     mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-    return _load("cifar100", "CIFAR100", mean, std, Augmentation(turn=0.0, shift=0.25, flip=True))
+    return _load("cifar100", "CIFAR100", mean, std, Augmentation(scale=0.1, shift=0.25, flip=True))
 
 
 def _load(
@@ -62,34 +66,6 @@ def _load(
     test = Split(test_images, test_labels, np.arange(len(test_labels)))
     preprocessing = DataSetPreprocessing(3, 1 / 255, tuple(mean) * (3 // len(mean)), tuple(std) * (3 // len(std)))
     return DataSet(name, tuple(parts[0].classes), preprocessing, train_split, validation_split, test, augmentation)
-
-
-def import_torchvision(needed_by: str) -> Any:
-    """Return torchvision, also where its compiled operators do not fit the build of torch, as one for the CPU alone.
-
-    Its import asks for the schemas of two of them, which are declared here where they are missing. Data sets,
-    transforms and classifiers use neither.
-
-    Raises:
-        MissingExtraError: It is not installed, or does not fit the version of torch.
-    """
-    try:
-        import torch
-
-        try:
-            import torchvision
-        except RuntimeError:
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            for operator in ("nms", "qnms"):
-                library.define(f"{operator}(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
-            _KEPT.append(library)  # what it declares ends with it
-            import torchvision
-        import torchvision.datasets
-    except (ImportError, RuntimeError) as error:
-        raise MissingExtraError(
-            f"{needed_by} needs torch and torchvision of one release ({error}): pip install 'edgenas[train]'"
-        ) from None
-    return torchvision
 
 
 def _arrays(part: Any) -> tuple[np.ndarray, np.ndarray]:

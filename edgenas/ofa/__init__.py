@@ -3,6 +3,7 @@
 from edgenas.ofa.batch_norm import calibrate_batch_norm
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.layers import to_channels_last
+from edgenas.ofa.ranks import Ranks, is_first_rank, join_ranks
 from edgenas.ofa.released import load_released
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "Phase",
     "Position",
+    "Ranks",
     "Schedule",
     "Subnet",
     "Supernet",
@@ -23,6 +25,8 @@ __all__ = [
     "TrainingStep",
     "calibrate_batch_norm",
     "check_recipe",
+    "is_first_rank",
+    "join_ranks",
     "load_checkpoint",
     "load_released",
     "load_schedule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -41,6 +41,7 @@ class Checkpoint:
         momenta: The optimizer's momentum buffers by parameter name.
         recipe: Data, schedule and seed as plain data.
         threads: The number of threads that computed it, because sums in another order are other bits.
+        averages: The moving averages of the weights by name; empty where the phase has none.
     """
 
     supernet: Supernet
@@ -48,19 +49,21 @@ class Checkpoint:
     momenta: dict[str, Tensor]
     recipe: dict[str, Any]
     threads: int
+    averages: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, its space included, as one safetensors file."""
     tensors = {f"weights/{name}": tensor for name, tensor in checkpoint.supernet.state_dict().items()}
     tensors |= {f"momenta/{name}": tensor for name, tensor in checkpoint.momenta.items()}
+    tensors |= {f"averages/{name}": tensor for name, tensor in checkpoint.averages.items()}
     body = {
         "space": checkpoint.supernet.space.to_dict(),
         "position": asdict(checkpoint.position),
         "recipe": checkpoint.recipe,
         "threads": checkpoint.threads,
     }
-    arrays = {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
+    arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
     write_tensors(path, _KIND, _VERSION, arrays, body)
 
 
@@ -70,7 +73,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         header = parse_dataclass(_Header, dict(body), str(path))
         supernet = Supernet(space_from_dict(header.space, str(path)))
-        weights, momenta = (_select_tensors(arrays, prefix) for prefix in ("weights/", "momenta/"))
+        weights, momenta, averages = (
+            _select_tensors(arrays, prefix) for prefix in ("weights/", "momenta/", "averages/")
+        )
+        if averages:  # checked here: they are loaded when training goes on
+            supernet.load_state_dict(averages)
         supernet.load_state_dict(weights)
         _check_momenta(momenta, supernet)
     except (RuntimeError, TypeError) as error:
@@ -79,7 +86,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except UsageError as error:
         raise FormatError(f"{error}; train again in a new run folder") from None
-    return Checkpoint(supernet, header.position, momenta, header.recipe, header.threads)
+    return Checkpoint(supernet, header.position, momenta, header.recipe, header.threads, averages)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class _ImportedRecipe:
 class _TrainedRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    data: ShortText
+    data: ShortText | dict[str, Any]
     schedule: Schedule
     seed: Count
 

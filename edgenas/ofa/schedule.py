@@ -1,18 +1,23 @@
-"""Training schedules as data: the phases, their open choices, lengths and learning rates."""
+"""Training schedules as data: the phases, their open choices, lengths and learning rates.
+
+Three ways to train a supernet are written with them: progressive shrinking
+(Once-for-All, arXiv 1908.09791), the sandwich rule with in-place distillation
+(BigNAS, 2003.11142) and uniform single paths (SPOS, 1904.00420).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from edgenas.costs import Genes
 from edgenas.errors import UsageError
 from edgenas.files import ShortText, format_suggestion, parse_dataclass
-from edgenas.space import SearchSpace
+from edgenas.space import Part, SearchSpace
 
 _FORBID_UNKNOWN = {"extra": "forbid"}
 # The largest values of a phase. More is a mistake, which would show after hours.
@@ -25,7 +30,10 @@ _MOST = {
     "widths": 1000,
     "subnets": 1000,
 }
-_MOST_PHASES, _MOST_IMAGES = 1000, 100_000
+_MOST_PHASES, _MOST_IMAGES, _MOST_STEPS = 1000, 100_000, 10**9
+_LEAST_SANDWICH = 2  # the largest and the smallest
+# The time of one image through the teacher, which is only run forwards, as a share of training one subnet on it.
+_TEACHER_COST = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,9 @@ class Phase:
         widths: The same for widths.
         subnets: The number of subnets of each step.
         warmup_epochs: The epochs in which the learning rate rises.
-        distill: Whether the subnets learn from the largest network as the first phase left it.
+        sandwich: Whether the first two subnets of each step are the largest and the smallest (arXiv 1903.05134).
+        distill: Whether the subnets also learn from the largest network as the first phase left it; ``in-place`` if
+            the largest of the same step teaches the others, which then see no labels (arXiv 2003.11142).
 
     Raises:
         UsageError: A value is out of range.
@@ -62,7 +72,8 @@ class Phase:
     widths: int = 1
     subnets: int = 1
     warmup_epochs: int = 0
-    distill: bool = True
+    sandwich: bool = False
+    distill: bool | Literal["in-place"] = True
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
@@ -74,24 +85,55 @@ class Phase:
                 f"phase {self.name}: 0 <= warmup_epochs <= epochs must hold,"
                 f" but got {self.warmup_epochs} and {self.epochs}"
             )
+        if self.sandwich and self.subnets < _LEAST_SANDWICH:
+            raise UsageError(
+                f"phase {self.name}: with sandwich, subnets must be at least {_LEAST_SANDWICH}, but got {self.subnets}"
+            )
+        if self.distill == "in-place" and not self.sandwich:
+            raise UsageError(f"phase {self.name}: distill: in-place needs sandwich: true, because the largest teaches")
 
-    def sample(self, space: SearchSpace, rng: np.random.Generator) -> Genes:
-        """Return the subnets of a step as canonical genes (subnets, G). They share a batch, hence a resolution."""
+    @property
+    def cost(self) -> float:
+        """The work of one image relative to training one subnet on it."""
+        return self.subnets + (_TEACHER_COST if self.distill is True else 0.0)
+
+    def lowest_genes(self, space: SearchSpace) -> Genes:
+        """Return the smallest open value of each gene, (G,)."""
         open_values = {
             "kernel_size": self.kernel_sizes,
             "depth": self.depths,
             "expand_ratio": self.expand_ratios,
             "width": self.widths,
         }
-        low = np.array([max(0, len(g.values) - open_values.get(g.kind, len(g.values))) for g in space.genes])
+        return np.array([max(0, len(g.values) - open_values.get(g.kind, len(g.values))) for g in space.genes])
+
+    def open_parts(self, space: SearchSpace) -> dict[str, list[Part]]:
+        """Return the parts that the subnets of this phase have at each place."""
+        low = self.lowest_genes(space)
+        opened = {}
+        for slot in space.slots:
+            columns = list(slot.columns)
+            values = np.indices(space.radices[columns].tolist()).reshape(len(columns), -1)
+            chosen = np.flatnonzero((values >= low[columns, None]).all(axis=0))
+            opened[slot.name] = [part for part in (slot.parts[index] for index in chosen) if part is not None]
+        return opened
+
+    def opens_widths_after(self, before: Phase) -> bool:
+        """Return whether blocks may have fewer channels in this phase than in the one before it."""
+        return self.expand_ratios > before.expand_ratios or self.widths > before.widths
+
+    def sample(self, space: SearchSpace, rng: np.random.Generator) -> Genes:
+        """Return the subnets of a step as canonical genes (subnets, G). They share a batch, hence a resolution."""
+        low = self.lowest_genes(space)
         genes = rng.integers(low, space.radices, size=(self.subnets, len(low)), dtype=np.int64)
+        if self.sandwich:
+            genes[0, 1:], genes[1, 1:] = space.radices[1:] - 1, low[1:]
         genes[:, 0] = genes[0, 0]
         return space.canonical(genes)
 
-    def rate(self, step: int, steps_per_epoch: int) -> float:
-        """Return the learning rate of a step: a linear warm-up, then a cosine to zero."""
-        warmup = self.warmup_epochs * steps_per_epoch
-        total = self.epochs * steps_per_epoch
+    def rate(self, step: int, total: int) -> float:
+        """Return the learning rate of a step of ``total``: a linear warm-up, then a cosine to zero."""
+        warmup = self.warmup_epochs * total // self.epochs
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
@@ -101,8 +143,21 @@ class Phase:
 class Schedule:
     """The phases of training in order, and the settings that they share.
 
-    The first phase trains the teacher of the others. Raises UsageError when it
-    distills, or a value is out of range.
+    The first phase trains the teacher of the others.
+
+    Args:
+        name: The name in messages.
+        phases: The phases.
+        batch_size: Images of each step, over all processes.
+        momentum: Nesterov's momentum of SGD.
+        weight_decay: The L2 penalty of weights, not of batch norms and biases.
+        label_smoothing: The share of a label that goes to all classes.
+        clip_norm: The largest norm of a step's gradient; a longer one is shortened to it. None for no limit.
+        ema_decay: With it the trained weights are the exponential moving average over the steps of the last phase.
+        max_steps: The most steps of each phase, to try a schedule out. None for whole phases.
+
+    Raises:
+        UsageError: A value is out of range, or the first phase learns from the teacher.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -113,10 +168,13 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(self.phases))
-        if not self.phases or self.phases[0].distill:
+        if not self.phases or self.phases[0].distill is True:
             raise UsageError(f"schedule {self.name}: the first phase must exist and must not distill")
         if len(self.phases) > _MOST_PHASES:
             raise UsageError(
@@ -135,39 +193,69 @@ class Schedule:
             raise UsageError(
                 f"schedule {self.name}: 0 <= label_smoothing < 1 must hold, but got {self.label_smoothing}"
             )
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise UsageError(f"schedule {self.name}: clip_norm must be above 0, but got {self.clip_norm}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise UsageError(f"schedule {self.name}: 0 < ema_decay < 1 must hold, but got {self.ema_decay}")
+        if self.max_steps is not None and not 1 <= self.max_steps <= _MOST_STEPS:
+            raise UsageError(
+                f"schedule {self.name}: max_steps must be from 1 to {_MOST_STEPS}, but got {self.max_steps}"
+            )
+
+    def count_steps(self, phase: Phase, steps_per_epoch: int) -> int:
+        """Return the number of steps of a phase."""
+        steps = phase.epochs * steps_per_epoch
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schedule as plain data that JSON gives back equal."""
         return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
 
 
-# Once-for-All's progressive shrinking, sized for the 1,078 training digits: under two minutes on one core.
 _RATE = 0.1
+_OPEN = (3, 3, 3, 3)  # kernel sizes, depths, expand ratios, widths
+
+
+def _shrink(name: str, epochs: Sequence[int], warmup_epochs: int, batch_size: int) -> Schedule:
+    """Return progressive shrinking with phases of these lengths: full, kernel, depth 1 and 2, expand 1 and 2."""
+    full, kernel, depth_1, depth_2, expand_1, expand_2 = epochs
+    phases = (
+        Phase("full", full, _RATE, warmup_epochs=warmup_epochs, distill=False),
+        Phase("kernel", kernel, _RATE * 0.4, kernel_sizes=3),
+        Phase("depth 1", depth_1, _RATE * 0.2, kernel_sizes=3, depths=2, subnets=2),
+        Phase("depth 2", depth_2, _RATE * 0.3, kernel_sizes=3, depths=3, subnets=2),
+        Phase("expand 1", expand_1, _RATE * 0.2, kernel_sizes=3, depths=3, expand_ratios=2, subnets=4),
+        Phase("expand 2", expand_2, _RATE * 0.3, *_OPEN, subnets=4),
+    )
+    return Schedule(name, phases, batch_size)
+
+
+def _sandwich(name: str, epochs: int, warmup_epochs: int, batch_size: int) -> Schedule:
+    """Return the sandwich rule with in-place distillation: largest, smallest and two random subnets a step."""
+    phase = Phase(
+        "all", epochs, _RATE, *_OPEN, subnets=4, warmup_epochs=warmup_epochs, sandwich=True, distill="in-place"
+    )
+    return Schedule(name, (phase,), batch_size)
+
+
+def _single_path(name: str, epochs: int, warmup_epochs: int, batch_size: int) -> Schedule:
+    """Return uniform single paths: one random subnet a step, labels only."""
+    phase = Phase("all", epochs, _RATE, *_OPEN, warmup_epochs=warmup_epochs, distill=False)
+    return Schedule(name, (phase,), batch_size)
+
+
+# Small: for a few thousand images, under two minutes on one core for the 1,078 training digits.
+# Medium: for some 60,000 small images, under an hour on one core.
 SCHEDULES = {
-    "shrink-small": Schedule(
-        "shrink-small",
-        (
-            Phase("full", 12, _RATE, warmup_epochs=2, distill=False),
-            Phase("kernel", 4, _RATE * 0.4, kernel_sizes=3),
-            Phase("depth 1", 2, _RATE * 0.2, kernel_sizes=3, depths=2, subnets=2),
-            Phase("depth 2", 4, _RATE * 0.3, kernel_sizes=3, depths=3, subnets=2),
-            Phase("expand 1", 2, _RATE * 0.2, kernel_sizes=3, depths=3, expand_ratios=2, subnets=4),
-            Phase("expand 2", 6, _RATE * 0.3, kernel_sizes=3, depths=3, expand_ratios=3, widths=3, subnets=4),
-        ),
-    ),
-    # The same for some 60,000 small images: under an hour on one core.
-    "shrink-medium": Schedule(
-        "shrink-medium",
-        (
-            Phase("full", 3, _RATE, warmup_epochs=1, distill=False),
-            Phase("kernel", 1, _RATE * 0.4, kernel_sizes=3),
-            Phase("depth 1", 1, _RATE * 0.2, kernel_sizes=3, depths=2, subnets=2),
-            Phase("depth 2", 1, _RATE * 0.3, kernel_sizes=3, depths=3, subnets=2),
-            Phase("expand 1", 1, _RATE * 0.2, kernel_sizes=3, depths=3, expand_ratios=2, subnets=4),
-            Phase("expand 2", 1, _RATE * 0.3, kernel_sizes=3, depths=3, expand_ratios=3, widths=3, subnets=4),
-        ),
-        batch_size=128,
-    ),
+    schedule.name: schedule
+    for schedule in (
+        _shrink("shrink-small", (12, 4, 2, 4, 2, 6), 2, 64),
+        _shrink("shrink-medium", (3, 1, 1, 1, 1, 1), 1, 128),
+        _sandwich("sandwich-small", 30, 2, 64),
+        _sandwich("sandwich-medium", 8, 1, 128),
+        _single_path("single-path-small", 30, 2, 64),
+        _single_path("single-path-medium", 8, 1, 128),
+    )
 }
 
 

@@ -1,9 +1,10 @@
-"""Progressive training of a supernet. Interrupted training resumes and gives the same bits."""
+"""Training of a supernet by a schedule. Interrupted training resumes and gives the same bits."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgenas.data import DataSet, ImageSize
-from edgenas.errors import RunError, TrainingError, UsageError
+from edgenas.data import DataSet
+from edgenas.errors import EdgeNASError, RunError, TrainingError, UsageError
+from edgenas.ofa.channel_sorting import sort_channels
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.layers import to_channels_last
-from edgenas.ofa.schedule import Phase, Schedule
+from edgenas.ofa.ranks import ALONE, Ranks
+from edgenas.ofa.schedule import Phase, Schedule, load_schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.ofa.threads import cores_but_one, torch_threads
+from edgenas.ofa.training_step import Batch, compute_gradients
 from edgenas.space import SearchSpace
 
 CHECKPOINT_SECONDS = 10.0
@@ -27,13 +31,27 @@ CHECKPOINT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """The progress after one step: images done and in total, and the mean loss and accuracy of the step's subnets."""
+    """The progress after one step.
+
+    Attributes:
+        phase: The phase's name.
+        done: Images so far, and ``total`` of the schedule.
+        total: Images of the schedule.
+        share: The share of the schedule's work that is done, where a step of four subnets is four times one of one.
+        loss: The mean loss of the step's subnets over the batch.
+        accuracy: The same of their accuracy on the batch, 0 to 1.
+        learning_rate: The step's learning rate.
+        ends_epoch: Whether it is the last step of an epoch, or of its phase.
+    """
 
     phase: str
     done: int
     total: int
+    share: float
     loss: float
     accuracy: float
+    learning_rate: float
+    ends_epoch: bool
 
 
 @dataclass(frozen=True)
@@ -44,8 +62,8 @@ class TrainingFiles:
     teacher: Path
 
 
-def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int) -> None:
-    """Raise UsageError unless the space can be trained on the data by the schedule."""
+def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int, ranks: Ranks = ALONE) -> None:
+    """Raise UsageError unless the space can be trained on the data by the schedule, by so many processes."""
     if data.class_count != space.classes:
         raise UsageError(f"data {data.name} has {data.class_count} classes, the space {space.classes}; they must agree")
     channels = space.largest.input_shape[0]
@@ -56,15 +74,24 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
             f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
             f" {data.name}, but got {schedule.batch_size}"
         )
+    if schedule.batch_size % ranks.count or schedule.batch_size < 2 * ranks.count:
+        raise UsageError(
+            f"schedule {schedule.name}: batch_size ({schedule.batch_size}) is divided among {ranks.count} processes;"
+            " it must be a multiple of their number, two images for each at least"
+        )
     if not 0 <= seed < 2**63:
         raise UsageError(f"seed must be from 0 to 2**63 - 1, but got {seed}")
 
 
 class Trainer:
-    """The training of one supernet by progressive shrinking (Once-for-All, arXiv 1908.09791).
+    """The training of one supernet by a schedule.
 
     Training may be killed at any moment. A new Trainer with the same arguments
-    continues from the last checkpoint and ends with the same bits.
+    continues from the last checkpoint and ends with the same bits, on the same
+    machine with as many processes.
+
+    Of several processes each trains on its part of every batch; their gradients
+    are averaged in one all-reduce a step, and the first one writes the files.
 
     Args:
         space: The search space.
@@ -72,43 +99,68 @@ class Trainer:
         schedule: The phases and their settings.
         seed: Decides everything that is random.
         files: The files that training reads and writes.
+        ranks: This process among those that train together.
 
     Raises:
         UsageError: The space cannot be trained on the data by the schedule.
     """
 
-    def __init__(self, space: SearchSpace, data: DataSet, schedule: Schedule, seed: int, files: TrainingFiles) -> None:
-        check_recipe(space, data, schedule, seed)
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: DataSet,
+        schedule: Schedule,
+        seed: int,
+        files: TrainingFiles,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        check_recipe(space, data, schedule, seed, ranks)
         self._space, self._data, self._schedule, self._seed, self._files = space, data, schedule, seed, files
+        self._ranks, self._accelerator = ranks, ranks.accelerator
         self._steps_per_epoch = len(data.train) // schedule.batch_size
-        self._recipe = {"data": data.name, "schedule": schedule.to_dict(), "seed": seed}
+        self._steps = [schedule.count_steps(phase, self._steps_per_epoch) for phase in schedule.phases]
+        self._recipe = {"data": data.recipe, "schedule": schedule.to_dict(), "seed": seed}
 
     @property
     def finished(self) -> bool:
         """True when the checkpoint is at the end of the schedule. Raises RunError when it has other arguments."""
         return self._files.checkpoint.exists() and self._load_or_start().position.phase == len(self._schedule.phases)
 
-    def run(self, on_step: Callable[[TrainingStep], None]) -> Supernet:
+    @property
+    def images_done(self) -> int:
+        """The images that training has seen up to the last checkpoint, from which it goes on."""
+        position = self._load_or_start().position
+        return self._count_images(position.phase, position.step)
+
+    def run(
+        self,
+        on_step: Callable[[TrainingStep], None],
+        on_epoch: Callable[[TrainingStep, Supernet], None] = lambda step, supernet: None,
+    ) -> Supernet:
         """Train to the end of the schedule and return the supernet in eval mode.
 
         Resumed training uses as many threads as before.
 
         Args:
             on_step: Called after every step.
+            on_epoch: Called after every epoch with its last step and the supernet, which it must not change.
 
         Raises:
             RunError: The checkpoint has other arguments.
-            TrainingError: The loss diverged.
+            TrainingError: The loss diverged, or another process of the training ended.
         """
         start = self._load_or_start()
         supernet, position = start.supernet, start.position
         with torch_threads(start.threads):
             for number in range(position.phase, len(self._schedule.phases)):
-                first_step = position.step if number == position.phase else 0
-                self._train_phase(supernet, number, first_step, start.momenta if first_step else {}, on_step)
+                resumed = start if number == position.phase and position.step else None
+                averages = self._train_phase(supernet, number, resumed, on_step, on_epoch)
+                if averages is not None:
+                    supernet.load_state_dict(averages.module.state_dict())
                 if number == 0:
-                    self._save(self._files.teacher, supernet, Position(1, 0), {})
-                self._save(self._files.checkpoint, supernet, Position(number + 1, 0), {})
+                    self._save(self._files.teacher, supernet, Position(1, 0))
+                self._save(self._files.checkpoint, supernet, Position(number + 1, 0))
+                self._ranks.wait()  # the others read the teacher
         return supernet.eval()
 
     def _load_or_start(self) -> Checkpoint:
@@ -116,50 +168,97 @@ class Trainer:
         path = self._files.checkpoint
         if not path.exists():
             supernet = Supernet(self._space, self._seed)
-            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, cores_but_one())
+            threads = max(1, cores_but_one() // self._ranks.count)
+            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, threads)
         checkpoint = load_checkpoint(path)
         if checkpoint.supernet.space != self._space:
             raise RunError(f"{path}: is of another space; use another run folder")
-        if checkpoint.recipe != self._recipe:
-            changed = [key for key in self._recipe if checkpoint.recipe.get(key) != self._recipe[key]]
+        found = checkpoint.recipe
+        if "schedule" in found:  # one of an older version lacks the settings that were added since
+            found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
+        if found != self._recipe:
+            changed = [_describe(key, found.get(key), self._recipe[key]) for key in self._recipe]
+            changed = [each for each in changed if each]
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
             )
         return checkpoint
 
-    def _save(self, path: Path, supernet: Supernet, position: Position, momenta: dict[str, Tensor]) -> None:
-        save_checkpoint(path, Checkpoint(supernet, position, momenta, self._recipe, torch.get_num_threads()))
+    def _save(
+        self,
+        path: Path,
+        supernet: Supernet,
+        position: Position,
+        momenta: dict[str, Tensor] | None = None,
+        averages: AveragedModel | None = None,
+    ) -> None:
+        if not self._ranks.is_first:
+            return
+        averaged = {} if averages is None else averages.module.state_dict()
+        checkpoint = Checkpoint(supernet, position, momenta or {}, self._recipe, torch.get_num_threads(), averaged)
+        try:
+            save_checkpoint(path, checkpoint)
+        except EdgeNASError as error:
+            if not path.exists():
+                raise
+            kept = load_checkpoint(path).position
+            images = self._count_images(kept.phase, kept.step)
+            raise TrainingError(
+                f"{error}; the last checkpoint, at {images} images, is intact, and the same command resumes from it"
+            ) from None
 
     def _train_phase(
         self,
         supernet: Supernet,
         number: int,
-        first_step: int,
-        momenta: dict[str, Tensor],
+        resumed: Checkpoint | None,
         on_step: Callable[[TrainingStep], None],
-    ) -> None:
+        on_epoch: Callable[[TrainingStep, Supernet], None],
+    ) -> AveragedModel | None:
+        """Train a phase, from a checkpoint within it or from its beginning, and return the weights' averages."""
         phase = self._schedule.phases[number]
+        if resumed is None and number and phase.opens_widths_after(self._schedule.phases[number - 1]):
+            sort_channels(supernet, self._schedule.phases[number - 1].open_parts(self._space))
+        supernet.to(self._accelerator)
         to_channels_last(supernet)
         supernet.train()
-        teacher = self._load_teacher() if phase.distill else None
-        optimizer = self._make_optimizer(supernet, momenta)
+        teacher = self._load_teacher() if phase.distill is True else None
+        optimizer = self._make_optimizer(supernet, resumed.momenta if resumed else {})
+        averages = self._make_averages(supernet, number, resumed)
         saved = time.monotonic()
-        for step in range(first_step, phase.epochs * self._steps_per_epoch):
+        first = resumed.position.step if resumed else 0
+        for step, batch in self._batches(number, first):
             for group in optimizer.param_groups:
-                group["lr"] = phase.rate(step, self._steps_per_epoch)
-            on_step(self._train_step(supernet, teacher, optimizer, number, step))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _require_finite(supernet, phase, step)
-                self._save(
-                    self._files.checkpoint, supernet, Position(number, step + 1), _read_momenta(supernet, optimizer)
-                )
+                group["lr"] = phase.rate(step, self._steps[number])
+            shown = self._train_step(supernet, teacher, optimizer, number, step, batch)
+            if averages is not None:
+                averages.update_parameters(supernet)
+            on_step(shown)
+            if shown.ends_epoch:
+                on_epoch(shown, supernet)
+                supernet.train()
+            if self._ranks.is_first and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._require_finite(supernet, phase, step)
+                momenta = _read_momenta(supernet, optimizer)
+                self._save(self._files.checkpoint, supernet, Position(number, step + 1), momenta, averages)
                 saved = time.monotonic()
-        _require_finite(supernet, phase, phase.epochs * self._steps_per_epoch - 1)
+        self._require_finite(supernet, phase, self._steps[number] - 1)
+        return averages
 
     def _load_teacher(self) -> Supernet:
-        teacher = load_checkpoint(self._files.teacher).supernet
+        teacher = load_checkpoint(self._files.teacher).supernet.to(self._accelerator)
         to_channels_last(teacher)
         return teacher.train()  # batch norm uses the statistics of the batch, as in the authors' implementation
+
+    def _make_averages(self, supernet: Supernet, number: int, resumed: Checkpoint | None) -> AveragedModel | None:
+        """Return the moving average of the weights, which the last phase has where the schedule asks for it."""
+        if self._schedule.ema_decay is None or number + 1 < len(self._schedule.phases):
+            return None
+        averages = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(self._schedule.ema_decay))
+        if resumed is not None:
+            averages.module.load_state_dict(resumed.averages)
+            averages.n_averaged.fill_(resumed.position.step)
+        return averages
 
     def _make_optimizer(self, supernet: Supernet, momenta: dict[str, Tensor]) -> torch.optim.SGD:
         """Return SGD with Nesterov momentum, without weight decay on batch norms and biases."""
@@ -176,71 +275,102 @@ class Trainer:
         )
         for name, buffer in momenta.items():
             layout = torch.channels_last if buffer.dim() == 4 else torch.contiguous_format
-            optimizer.state[named[name]]["momentum_buffer"] = buffer.clone(memory_format=layout)
+            placed = buffer.to(self._accelerator).clone(memory_format=layout)
+            optimizer.state[named[name]]["momentum_buffer"] = placed
         return optimizer
 
     def _train_step(
-        self, supernet: Supernet, teacher: Supernet | None, optimizer: torch.optim.SGD, number: int, step: int
+        self,
+        supernet: Supernet,
+        teacher: Supernet | None,
+        optimizer: torch.optim.SGD,
+        number: int,
+        step: int,
+        batch: Batch,
     ) -> TrainingStep:
         phase = self._schedule.phases[number]
-        rng = np.random.default_rng([self._seed, number, step])
-        subnets = self._space.decode(phase.sample(self._space, rng))
-        batch, labels = self._make_batch(number, step, subnets[0].image_size, rng)
-        soft_labels = None if teacher is None else self._soft_labels(teacher, batch, subnets[0].resolution)
         optimizer.zero_grad(set_to_none=True)
-        loss_sum, correct = 0.0, 0
-        for subnet in subnets:
-            logits = supernet(batch, subnet)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
-            if soft_labels is not None:
-                loss = loss + functional.cross_entropy(logits, soft_labels)
-            loss.backward()
-            loss_sum += loss.item()
-            correct += int((logits.argmax(1) == labels).sum())
+        sums = compute_gradients(supernet, teacher, phase, self._schedule.label_smoothing, batch)
+        parameters = [parameter for parameter in supernet.parameters() if parameter.grad is not None]
+        self._ranks.average([*(p.grad for p in parameters if p.grad is not None), sums])
+        if self._schedule.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self._schedule.clip_norm)
+        loss, accuracy = (sums / len(batch.subnets)).tolist()
+        if not np.isfinite(loss):
+            raise self._diverged(phase, step, f"the loss is {loss}")
         optimizer.step()
-        loss_mean = loss_sum / len(subnets)
-        if not np.isfinite(loss_mean):
-            raise _diverged(phase, step, f"the loss is {loss_mean}")
         return TrainingStep(
             phase.name,
             self._count_images(number, step + 1),
             self._count_images(len(self._schedule.phases), 0),
-            loss_mean,
-            correct / len(subnets) / len(labels),
+            self._count_work(number, step + 1) / self._count_work(len(self._schedule.phases), 0),
+            loss,
+            accuracy,
+            optimizer.param_groups[0]["lr"],
+            self._ends_epoch(number, step),
         )
-
-    def _soft_labels(self, teacher: Supernet, batch: Tensor, resolution: int) -> Tensor:
-        """Return the class probabilities (N, classes) that the teacher's largest network gives a batch."""
-        with torch.no_grad():
-            return functional.softmax(teacher(batch, self._space.largest.at_resolution(resolution)), dim=1)
 
     def _count_images(self, phases: int, steps: int) -> int:
         """Count the images of the first phases and of some steps after them."""
-        epochs = sum(phase.epochs for phase in self._schedule.phases[:phases])
-        return (epochs * self._steps_per_epoch + steps) * self._schedule.batch_size
+        return (sum(self._steps[:phases]) + steps) * self._schedule.batch_size
 
-    def _make_batch(self, number: int, step: int, size: ImageSize, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return the augmented images and the labels of a step. Each epoch is a new permutation."""
+    def _count_work(self, phases: int, steps: int) -> float:
+        """Return the work of the first phases and of some steps after them, relative to steps of one subnet."""
+        costs = [phase.cost for phase in self._schedule.phases]
+        whole = sum(cost * count for cost, count in zip(costs[:phases], self._steps[:phases], strict=True))
+        return whole + (costs[phases] * steps if steps else 0.0)
+
+    def _ends_epoch(self, number: int, step: int) -> bool:
+        return (step + 1) % self._steps_per_epoch == 0 or step + 1 == self._steps[number]
+
+    def _batches(self, number: int, first: int) -> Iterator[tuple[int, Batch]]:
+        """Yield the steps of a phase with their batches; the next is made while the one before it is trained on.
+
+        None is made while subnets are evaluated after an epoch, because both use torch's only generator.
+        """
+        coming = None
+        with ThreadPoolExecutor(1, "batches") as maker:
+            for step in range(first, self._steps[number]):
+                batch = self._make_batch(number, step) if coming is None else coming.result()
+                ends = self._ends_epoch(number, step)
+                coming = None if ends else maker.submit(self._make_batch, number, step + 1)
+                yield step, batch.to(self._accelerator)
+
+    def _make_batch(self, number: int, step: int) -> Batch:
+        """Return a step's subnets, the same on every rank, and this rank's part of its ``DataSet.to_training_batch``.
+
+        Each epoch is a new permutation of the images.
+        """
+        phase, count = self._schedule.phases[number], self._schedule.batch_size
+        subnets = self._space.decode(phase.sample(self._space, np.random.default_rng([self._seed, number, step])))
         epoch, epoch_step = divmod(step, self._steps_per_epoch)
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
-        count = self._schedule.batch_size
-        chosen = order[epoch_step * count : (epoch_step + 1) * count]
-        images = self._data.to_augmented_inputs(self._data.train.images[chosen], size, rng)
-        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.train.labels[chosen])
+        chosen = self._ranks.share(order[epoch_step * count : (epoch_step + 1) * count])
+        rng = np.random.default_rng([self._seed, number, step, self._ranks.rank, 2])
+        return Batch(subnets, *self._data.to_training_batch(chosen, subnets[0].image_size, rng))
+
+    def _diverged(self, phase: Phase, step: int, problem: str) -> TrainingError:
+        path = self._files.checkpoint
+        kept = f"; {path} has the last good weights" if path.exists() else ""
+        return TrainingError(
+            f"phase {phase.name}, step {step}: {problem}{kept}; lower the learning rate ({phase.learning_rate})"
+            " and train in a new run folder"
+        )
+
+    def _require_finite(self, supernet: nn.Module, phase: Phase, step: int) -> None:
+        """Raise TrainingError when the last step made a weight infinite, which its loss did not show yet."""
+        for name, tensor in supernet.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise self._diverged(phase, step, f"{name} is no longer finite")
 
 
-def _diverged(phase: Phase, step: int, problem: str) -> TrainingError:
-    return TrainingError(
-        f"phase {phase.name}, step {step}: {problem}; lower the learning rate ({phase.learning_rate})"
-        " and train in a new run folder"
-    )
-
-
-def _require_finite(supernet: nn.Module, phase: Phase, step: int) -> None:
-    """Raise TrainingError when the last step made a weight infinite, which its loss did not show yet."""
-    for name, tensor in supernet.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise _diverged(phase, step, f"{name} is no longer finite")
+def _describe(key: str, found: Any, wanted: Any) -> str:
+    """Return the name of a value of a recipe that differs, empty where it does not."""
+    if found == wanted:
+        return ""
+    if isinstance(found, dict) and isinstance(wanted, dict) and {**found, "sha256": ""} == {**wanted, "sha256": ""}:
+        return f"{key} (its images were changed)"
+    return key
 
 
 def _read_momenta(supernet: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import FormatError, RunError, SpaceError, UsageError
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.documents import EVALUATED, EvaluatedSubnets
+from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.workspace import Workspace
 from edgenas.shell import format_command
 
@@ -17,13 +19,17 @@ _LEAST_SUBNETS = 10
 _STREAM = 2  # of the run's seed; training, calibration and batch norm have others
 
 
-def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
+def evaluate(workspace: Workspace, subnets: int, accelerator: str = "auto") -> AccuracyPredictor:
     """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
+    from edgenas.accuracy import Evaluator  # here, because a search of imported tables needs no torch
+    from edgenas.ofa import join_ranks
+
     workspace.require_data()
     if subnets < _LEAST_SUBNETS:
         raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")
     space, path = workspace.space, workspace.folder.evaluated
-    with workspace.folder.writing():
+    with join_ranks(accelerator) as ranks, workspace.folder.writing() if ranks.is_first else nullcontext():
+        progress = workspace.progress if ranks.is_first else Silent()
         inputs_digest = digest_of_inputs(workspace.weights_digest)
         accuracy: dict[str, float] = {}
         if path.exists():
@@ -32,13 +38,19 @@ def evaluate(workspace: Workspace, subnets: int) -> AccuracyPredictor:
         genes = space.sample_distinct(subnets, np.random.default_rng([workspace.recipe["seed"], _STREAM]))
         missing = [architecture for architecture in space.decode(genes) if architecture.id not in accuracy]
         if not missing:
-            workspace.progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
+            progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
             return _fit_predictor(workspace, accuracy)
-        with workspace.progress.step("evaluate", len(genes)) as bar:
-            for architecture in missing:
-                accuracy[architecture.id] = workspace.evaluator(architecture)
-                EVALUATED.write(path, {"inputs_digest": inputs_digest, "accuracy": accuracy})
-                bar(len(accuracy), f"{architecture}  accuracy {accuracy[architecture.id]:.1%}")
+        trained = workspace.trained
+        seed = workspace.recipe["seed"]
+        evaluator = Evaluator(trained.supernet, workspace.data, seed, trained.threads, ranks.accelerator)
+        with progress.step("evaluate", len(genes)) as bar:
+            for first in range(0, len(missing), ranks.count):
+                together = missing[first : first + ranks.count]
+                found = ranks.gather([evaluator(architecture) for architecture in ranks.share(together)])
+                accuracy |= {each.id: value for each, (value,) in zip(together, found, strict=False)}
+                if ranks.is_first:
+                    EVALUATED.write(path, {"inputs_digest": inputs_digest, "accuracy": accuracy})
+                bar(len(accuracy), f"{together[0]}  accuracy {accuracy[together[0].id]:.1%}")
     return _fit_predictor(workspace, accuracy)
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
+
 from edgenas.devices import Target
 from edgenas.export import PARITY_LIMITS, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
@@ -97,14 +99,15 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
     workspace, labels = prepared.workspace, prepared.parity_reference.labels
     if labels is None:
         return {"data": f"imported from {workspace.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
-    test = workspace.data.test
-    inputs = workspace.data.to_inputs(test.images, prepared.architecture.image_size)
+    test, runtime = workspace.data.test, file.export_format.runtime
+    batches = workspace.data.to_batches(test.images, prepared.architecture.image_size)
+    test_logits = np.concatenate([runtime.run(file.model, batch) for batch in batches])
     return {
         "data": workspace.data.name,
         "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},
         "accuracy": {
             "validation": top1_accuracy(file.logits, labels),
-            "test": top1_accuracy(file.export_format.runtime.run(file.model, inputs), test.labels),
+            "test": top1_accuracy(test_logits, test.labels),
             "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }

@@ -18,12 +18,14 @@ from edgenas.space import Architecture, SearchSpace
 if TYPE_CHECKING:
     from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
     from edgenas.bundle import Bundle
+    from edgenas.data import DataSet
     from edgenas.ofa import Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
     from edgenas.pipeline.choose import Choice
     from edgenas.pipeline.explain import Explanation
     from edgenas.pipeline.export import ExportedBundle
     from edgenas.pipeline.prepared_model import ExportSettings
+    from edgenas.pipeline.status import TrainingStatus
     from edgenas.profilers import LatencyTable
     from edgenas.runtimes import ExportFormat
     from edgenas.search import Front
@@ -82,28 +84,46 @@ class Run:
     # -- steps ----------------------------------------------------------------------
 
     def train(
-        self, data: str = "digits", schedule: str | Mapping[str, Any] | Schedule = "shrink-small", seed: int = 0
+        self,
+        data: str | Mapping[str, Any] | DataSet = "digits",
+        schedule: str | Mapping[str, Any] | Schedule = "shrink-small",
+        seed: int = 0,
+        device: str = "auto",
+        tensorboard: bool = False,
     ) -> None:
         """Train the supernet to the end of a schedule.
 
+        Started by torchrun, the processes train together: each on its part of every batch.
+
         Args:
-            data: The name of a data set.
+            data: The name of a data set, or what else ``edgenas.data.load_data`` takes or returns.
             schedule: The name of a schedule, its phases as plain data, or a Schedule.
             seed: Seed of everything random.
+            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
+            tensorboard: Also write TensorBoard's files.
 
         Raises:
             RunError: The run was trained from other values.
-            TrainingError: The loss is not finite.
+            TrainingError: The loss is not finite, or another process of the training ended.
         """
         from edgenas.pipeline.train import train
 
-        train(self.workspace, data, schedule, seed)
+        train(self.workspace, data, schedule, seed, device, tensorboard)
 
-    def evaluate(self, subnets: int = 200) -> AccuracyPredictor:
+    def status(self) -> TrainingStatus:
+        """Return how far the training is."""
+        from edgenas.pipeline.status import read_training_status
+
+        return read_training_status(self.workspace)
+
+    def evaluate(self, subnets: int = 200, device: str = "auto") -> AccuracyPredictor:
         """Evaluate random subnets on the validation split and fit an accuracy predictor to them.
+
+        Started by torchrun, the processes divide the subnets among themselves.
 
         Args:
             subnets: How many subnets to evaluate at least, those of earlier calls included.
+            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
 
         Returns:
             The predictor, with its cross-validated error.
@@ -113,7 +133,7 @@ class Run:
         """
         from edgenas.pipeline.evaluate import evaluate
 
-        return evaluate(self.workspace, subnets)
+        return evaluate(self.workspace, subnets, device)
 
     def profile(
         self,

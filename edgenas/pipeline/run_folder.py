@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,16 @@ class RunFolder:
     def teacher(self) -> Path:
         """The supernet after the first phase."""
         return self.root / "training" / "teacher.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics of training, as JSON lines."""
+        return self.root / "training" / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self.root / "training" / "tensorboard"
 
     @property
     def evaluated(self) -> Path:
@@ -142,11 +153,25 @@ class RunFolder:
                 if path.is_symlink():
                     raise RunError(f"{path}: is a link, which a run folder may not hold; put what it leads to there")
 
+    def is_being_written(self) -> bool:
+        """Return whether a command holds the run's lock."""
+        try:
+            with opened_without_links(self.root / ".lock", os.O_RDONLY) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, wait_s: float = 0.0) -> Iterator[None]:
         """Hold the run's lock: one process writes at a time. The lock of a killed process is released.
 
         Temporary files that a killed process left are removed.
+
+        Args:
+            wait_s: How long to wait for another process, in seconds.
 
         Raises:
             RunError: Another process holds it, or the folder holds a link.
@@ -160,14 +185,24 @@ class RunFolder:
                 raise EdgeNASError(
                     f"{self.root}: cannot be written ({error.strerror}); choose another run folder"
                 ) from None
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"{self.root}: another edgenas command is writing this run; wait for it to end"
-                ) from None
+            if not _take_lock(lock, wait_s):
+                raise RunError(f"{self.root}: another edgenas command is writing this run; wait for it to end")
             self.check_no_links()
             for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
                 # The lock is held, so nobody is writing them.
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
             yield
+
+
+def _take_lock(lock: int, wait_s: float) -> bool:
+    """Lock an open file within a time, and return whether that succeeded."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

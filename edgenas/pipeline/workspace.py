@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgenas.profilers import LatencyTable
     from edgenas.search import Front
 
+_CREATION_S = 10.0  # processes that torchrun starts may create a run together
+
 
 class Workspace:
     """A run folder that is open, and what the steps share of it.
@@ -47,7 +49,7 @@ class Workspace:
             if space is None:
                 raise RunError(f"{folder}: is no run folder; make one with: {format_command('train', '--run', folder)}")
             check_space(space)
-            with self.folder.writing():
+            with self.folder.writing(wait_s=_CREATION_S):
                 if not path.exists():  # another process may have created the run meanwhile
                     RUN.write(path, {"space": space.to_dict()})
         upgrade_run(self.folder, progress.say)
@@ -109,10 +111,16 @@ class Workspace:
     @cached_property
     def data(self) -> DataSet:
         """The data set of the training; RunError for imported weights."""
-        from edgenas.data import load_data
+        from edgenas.data import DataSource, load_data
 
         self.require_data()
-        return load_data(self.recipe["data"])
+        source, root = DataSource.parse(self.recipe["data"], f"{self.folder.checkpoint}: data"), self.folder.root
+        if source.is_code and Path.cwd().is_relative_to(root.resolve()):
+            raise RunError(
+                f"{root}: its data is code, {source.name}, which is not taken from a run folder; call edgenas from the"
+                " folder of your code"
+            )
+        return load_data(source)
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -37,14 +37,14 @@ def test_unknown_key_in_a_config(refused: Callable[..., str], tmp_path: Path) ->
     """A misspelt key is named with the nearest valid one."""
     config = tmp_path / "config.yaml"
     config.write_text("space: {width: 0.35}\nshedule: shrink-small\n")
-    assert "unknown key 'shedule'; did you mean 'schedule'?" in refused("train", "--run", tmp_path, "--config", config)
+    assert "unknown key 'shedule'; did you mean 'schedule'?" in refused("train", config, "--run", tmp_path)
 
 
 def test_unknown_key_in_a_space(refused: Callable[..., str], tmp_path: Path) -> None:
     """A misspelt key of the space is named with the nearest valid one."""
     config = tmp_path / "config.yaml"
     config.write_text("space: {widht: 0.35}\n")
-    assert "did you mean 'width'?" in refused("train", "--run", tmp_path / "run", "--config", config)
+    assert "did you mean 'width'?" in refused("train", config, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -65,7 +65,7 @@ def test_misspelt_keys_of_a_config(refused: Callable[..., str], tmp_path: Path, 
     """A misspelt key anywhere in a config is named with the nearest valid one."""
     config = tmp_path / "config.yaml"
     config.write_text(text)
-    assert suggestion in refused("train", "--run", tmp_path / "run", "--config", config)
+    assert suggestion in refused("train", config, "--run", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_run_of_another_space(refused: Callable[..., str], finished: Path, tmp_p
     """A run folder of another space is refused, naming both."""
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"space": {"width": 0.5, "classes": 10, "resolutions": [24]}}))
-    answer = refused("train", "--run", finished, "--config", config)
+    answer = refused("train", config, "--run", finished)
     assert "is a run of space" in answer
     assert "use another run folder" in answer
 

@@ -56,7 +56,7 @@ def test_from_training_to_a_measurement(shell: Shell, finished: Path, tmp_path: 
     shutil.copytree(finished, tmp_path / "my runs" / "small")
     config = tmp_path / "my work" / "config.yaml"
     config.write_text(yaml.safe_dump({"space": SPACE.to_dict(), "schedule": SCHEDULE}))
-    line = f"{START} train --run '../my runs/small' --config config.yaml"
+    line = f"{START} train config.yaml --run '../my runs/small'"
     for step in ("evaluate", "profile", "search", "choose", "export", "measure"):
         line = next_line(shell(line))
         assert line.startswith(f"{START} {step} ")

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
+import torch
 from PIL import Image
 
-from edgenas.data import DataSet, load_data
+from edgenas.data import DataSet, ImagePaths, load_data
+from edgenas.data.images import read_rgb
 from edgenas.data.preprocess import preprocess
-from edgenas.errors import UsageError
+from edgenas.errors import EdgeNASError, UsageError
 
 Make = Callable[..., Path]
 
@@ -80,6 +83,15 @@ def test_inputs_are_those_of_a_bundle(make: Make) -> None:
         np.testing.assert_array_equal(preprocess(data.train.images[index], settings)[0], expected)
 
 
+def test_batches_hold_all_images_in_order(make: Make) -> None:
+    """150 images come as 128 and 22, each as alone."""
+    data = load_data(str(make(cat=100, dog=90)))
+    images = data.train.images[:150]
+    batches = list(data.to_batches(images, (8, 8)))
+    assert [len(batch) for batch in batches] == [128, 22]
+    np.testing.assert_array_equal(np.concatenate(batches), data.to_inputs(images, (8, 8)))
+
+
 def test_augmentation_follows_from_its_generator(make: Make) -> None:
     """Equal generators give equal bits, however many threads read the files; others give others."""
     data = load_data(str(make(cat=10, dog=10)))
@@ -99,6 +111,17 @@ def test_the_name_is_the_folders_place(make: Make, monkeypatch: pytest.MonkeyPat
     assert load_data("photos").name == load_data("./photos").name == str(folder.resolve())
 
 
+def test_threads_change_no_bit(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread and seven make the same batch, with everything random that there is."""
+    choices = {"crop": [0.3, 1.0], "flip": True, "randaugment": {}, "erasing": 0.5, "mixup": 0.4}
+    data = load_data({"name": str(make(cat=20, dog=20)), "augmentation": choices})
+    batches = []
+    for threads in (1, 7):
+        monkeypatch.setattr("edgenas.data.images.os.cpu_count", lambda threads=threads: threads)
+        batches.append(data.to_training_batch(np.arange(30), (24, 24), np.random.default_rng(0)))
+    assert all(map(torch.equal, *batches))
+
+
 def test_rare_classes_are_said(make: Make) -> None:
     """A class with a twentieth of another's images is named, with what to do."""
     data = load_data(str(make(cat=200, dog=10)))
@@ -108,13 +131,21 @@ def test_rare_classes_are_said(make: Make) -> None:
     )
 
 
+def test_classes_without_a_test_image_are_said(make: Make) -> None:
+    """Three images of a class are too few for three parts."""
+    data = load_data(str(make(cat=20, dog=3)))
+    assert data.warnings == ("dog: no test image, so that accuracy says nothing of them; add images",)
+
+
 @pytest.mark.parametrize(
     ("counts", "problem"),
     [
         ({}, "is no folder and no data set's name"),
         ({"cat": 3}, "needs at least two classes, each a folder of images, but has 1"),
         ({"cat": 3, "dog": 0}, "class dog has no image; add some, or remove its folder"),
+        ({"cat": 0, "dog": 3}, "class cat has no image"),
         ({"train__a": 3, "train__b": 3}, "has a folder train and none named test"),
+        ({"train__a": 3, "train__b": 3, "test__a": 1, "test__b": 0}, r"/test: class b has no image"),
         ({"train__a": 3, "train__b": 3, "test__c": 1}, r"/test: class c has no training images"),
     ],
 )
@@ -134,6 +165,119 @@ def test_images_that_cannot_be_read_are_named(make: Make) -> None:
         load_data(str(folder))
 
 
+def test_bad_images_are_left_out_where_that_is_wanted(make: Make) -> None:
+    """They are counted and the first named; the rest is a data set."""
+    folder = make(cat=20, dog=20)
+    for number in range(5):
+        (folder / f"cat/00{number}.png").write_text("no image")
+    data = load_data({"name": str(folder), "skip_bad": True})
+    assert len(data.train) + len(data.validation) + len(data.test) == 35
+    (line,) = data.warnings
+    assert line.startswith("5 of 40 images cannot be read: cat/000.png (cannot identify image file")
+    assert line.endswith(" and 2 more; they are left out")
+
+
+def test_a_class_of_bad_images_only_is_empty(make: Make) -> None:
+    """What is left must still be trainable."""
+    folder = make(cat=3, dog=1)
+    (folder / "dog/000.png").write_text("no image")
+    with pytest.raises(UsageError, match=r"class dog has no image"):
+        load_data({"name": str(folder), "skip_bad": True})
+
+
+def test_the_digest_tells_whether_images_are_the_same(make: Make) -> None:
+    """With one more, or one that was repaired, others would be for testing: a run's data set is refused then."""
+    folder = make(cat=20, dog=20)
+    whole = (folder / "cat/001.png").read_bytes()
+    (folder / "cat/001.png").write_text("no image")
+    recipe = load_data({"name": str(folder), "skip_bad": True}).recipe
+    assert load_data(recipe).recipe == recipe
+    (folder / "cat/001.png").write_bytes(whole)
+    with pytest.raises(UsageError, match=r"its images or their split are not those of before; put them back"):
+        load_data(recipe)
+
+
+def test_copies_in_a_class_are_left_out(make: Make) -> None:
+    """A split would put one for training and its copy for testing."""
+    folder = make(cat=20, dog=20)
+    for number in range(4):
+        (folder / f"dog/copy{number}.png").write_bytes((folder / "dog/007.png").read_bytes())
+    data = load_data(str(folder))
+    assert np.bincount(data.train.labels).tolist() == [16, 16]
+    named = "dog/copy0.png, dog/copy1.png, dog/copy2.png and 1 more"
+    assert data.warnings == (f"copies of other images in their class are left out (4): {named}",)
+
+
+def test_images_of_more_than_bytes_are_refused(make: Make) -> None:
+    """Pillow would make an image of 16 bits a channel white."""
+    folder = make(cat=3, dog=3)
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(folder / "cat/000.png")
+    with pytest.raises(UsageError, match=r"cat/000.png \(it has more than 8 bits a channel; save it with 8\)"):
+        load_data(str(folder))
+
+
+def test_an_image_that_is_gone_in_mid_training_is_named(make: Make) -> None:
+    """One line with the file, not Pillow's exception."""
+    data = load_data(str(make(cat=10, dog=10)))
+    assert isinstance(data.train.images, ImagePaths)
+    data.train.images.paths[0].unlink()
+    with pytest.raises(EdgeNASError, match=r"000.png: cannot be read any more .*No such file"):
+        data.to_training_batch(np.arange(4), (16, 16), np.random.default_rng(0))
+
+
+def test_only_what_changed_is_read_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of twenty files that were checked and two that are new or changed, two are read."""
+    folder = make(cat=10, dog=10)
+    load_data(str(folder))
+    read: list[str] = []
+
+    def record(path: Path) -> np.ndarray:
+        read.append(path.name)
+        return read_rgb(path)
+
+    monkeypatch.setattr("edgenas.data.image_check.read_rgb", record)
+    for name in ("new.png", "003.png"):
+        Image.fromarray(np.full((30, 30), len(name), np.uint8)).save(folder / "cat" / name)
+    load_data(str(folder))
+    assert sorted(read) == ["003.png", "new.png"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pillow": 1}', "{", '{"pillow": "VERSION", "images": {"PATH": [1, 2]}}'])
+def test_a_damaged_memory_is_made_again(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Whatever the file of checked images holds, all are read again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = make(cat=10, dog=10)
+    expected = load_data(str(folder)).sha256
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    kept.write_text(text.replace("VERSION", PIL.__version__).replace("PATH", str(folder / "cat/000.png")))
+    assert load_data(str(folder)).sha256 == expected
+
+
+def test_an_interrupted_check_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it ended is not read again, and a long check says how far it is."""
+    folder = make(cat=10, dog=10)
+    monkeypatch.setattr("edgenas.data.image_check._CHUNK", 4)
+    monkeypatch.setattr("edgenas.data.image_check._SECONDS", -1.0)
+    said: list[str] = []
+    monkeypatch.setattr("edgenas.data.image_check._say", said.append)
+    left = 10
+
+    def stop(path: Path) -> np.ndarray:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return read_rgb(path)
+
+    monkeypatch.setattr("edgenas.data.image_check.read_rgb", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load_data(str(folder))
+    assert said == [f"{folder}: checked {count} of 20 images, which is done once" for count in (4, 8)]
+    left = 12
+    load_data(str(folder))
+    assert left == 0
+
+
 def test_a_file_that_was_changed_is_checked_again(make: Make) -> None:
     """What was found of images is remembered until one of them changes."""
     folder = make(cat=10, dog=10)
@@ -147,7 +291,9 @@ def test_an_image_in_training_and_test_is_refused(make: Make) -> None:
     """The same content under two names would make the final accuracy too good."""
     folder = make(train__a=3, train__b=3, test__a=2, test__b=2)
     (folder / "test/a/000.png").write_bytes((folder / "train/a/001.png").read_bytes())
-    with pytest.raises(UsageError, match=r"1 images stand in two places, the first .*test/a/000.png and .*train/a/001"):
+    with pytest.raises(
+        UsageError, match=r"train/a/001.png and test/a/000.png are one image in two parts or classes; remove"
+    ):
         load_data(str(folder))
 
 
@@ -155,13 +301,15 @@ def test_an_image_in_two_classes_is_refused(make: Make) -> None:
     """One of its labels is wrong."""
     folder = make(cat=10, dog=10)
     (folder / "dog/000.png").write_bytes((folder / "cat/001.png").read_bytes())
-    with pytest.raises(UsageError, match=r"cat/001.png and .*dog/000.png; remove one of each"):
+    with pytest.raises(
+        UsageError, match=r"cat/001.png and dog/000.png are one image in two parts or classes; remove one of"
+    ):
         load_data(str(folder))
 
 
 def test_an_image_of_absurd_size_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of few bytes may claim more pixels than memory holds: it is named before it is decoded."""
     folder = make(cat=10, dog=10)
-    monkeypatch.setattr("edgenas.data.image_folder._MAX_PIXELS", 20 * 20 - 1)
+    monkeypatch.setattr("edgenas.data.images._MAX_PIXELS", 20 * 20 - 1)
     with pytest.raises(UsageError, match=r"pixels, more than 399"):
         load_data(str(folder))

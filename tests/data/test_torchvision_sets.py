@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgenas.data import DataSet, load_data
-from edgenas.data.torchvision_sets import import_torchvision
+from edgenas.data.torchvision_import import import_torchvision
 from edgenas.errors import EdgeNASError
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgenas.data.torchvision_sets import import_torchvision
+from edgenas.data.torchvision_import import import_torchvision
 from edgenas.errors import MissingExtraError, UsageError, VerificationError
 from edgenas.export.parity import check_onnx, compare_logits, run_onnx
 from edgenas.export.tflite.interpreter import run_tflite

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenas.errors import UsageError
-from edgenas.ofa import SCHEDULES, Phase, load_schedule
+from edgenas.ofa import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.space import MobileNetV3, ResNet50D
 
 _FULL = {"name": "full", "epochs": 4, "learning_rate": 0.1, "distill": False}
@@ -57,10 +57,48 @@ def test_the_first_phase_trains_the_largest_network() -> None:
     assert np.array_equal(genes[0, 1:], np.array(_SPACE.largest.genes[1:]))
 
 
+def test_a_sandwich_begins_with_the_largest_and_the_smallest_that_are_open() -> None:
+    """With the two largest kernels open, the smallest has the middle one everywhere; two random ones follow."""
+    phase = Phase("all", 1, 0.1, 2, 3, 3, subnets=4, sandwich=True, distill="in-place")
+    rng = np.random.default_rng(0)
+    steps = [phase.sample(_SPACE, rng) for _ in range(20)]
+    smallest = _SPACE.canonical(phase.lowest_genes(_SPACE)[None])[0]
+    for genes in steps:
+        assert np.array_equal(genes[0, 1:], np.array(_SPACE.largest.genes[1:]))
+        assert np.array_equal(genes[1, 1:], smallest[1:])
+        assert len(set(genes[:, 0].tolist())) == 1
+    kernels = [column for column, gene in enumerate(_SPACE.genes) if gene.kind == "kernel_size"]
+    live = ~_SPACE.dead_genes(steps[0][1:2])[0, kernels]
+    assert (smallest[kernels][live] == 1).all()
+    assert len({tuple(genes[2].tolist()) for genes in steps}) > 15
+
+
+def test_open_parts_are_those_of_the_open_choices() -> None:
+    """With the two largest expand ratios open, a block has 4 or 6 times its input's channels inside, never 3."""
+    opened = Phase("any", 1, 0.1, 1, 1, 2).open_parts(_SPACE)
+    widths = {part.graph.layers[0].shape[0] for part in opened["stage1.block2"]}
+    channels = opened["stage1.block2"][0].in_shape[0]
+    assert widths == {4 * channels, 6 * channels}
+
+
+def test_the_most_steps_cut_each_phase() -> None:
+    """Three epochs of ten steps are 30, or at most as many as the schedule allows; short phases stay whole."""
+    phase = Phase("full", 3, 0.1, distill=False)
+    counts = [Schedule("s", (phase,), max_steps=most).count_steps(phase, 10) for most in (None, 7, 100)]
+    assert counts == [30, 7, 30]
+
+
+def test_the_cost_of_an_image_counts_subnets_and_the_teacher() -> None:
+    """Four subnets cost four; a teacher, which is run forwards only, a third more; in-place distillation nothing."""
+    assert Phase("a", 1, 0.1, subnets=4, distill=False).cost == 4
+    assert Phase("a", 1, 0.1, subnets=4).cost == pytest.approx(4 + 1 / 3)
+    assert Phase("a", 1, 0.1, subnets=4, sandwich=True, distill="in-place").cost == 4
+
+
 def test_rates_warm_up_and_fall_to_zero_as_a_cosine() -> None:
     """One warm-up epoch of four: 1/2, then full, 3/4 of the way down the cosine in six steps."""
     phase = Phase("full", 4, 0.8, warmup_epochs=1, distill=False)
-    rates = [phase.rate(step, steps_per_epoch=2) for step in range(8)]
+    rates = [phase.rate(step, total=8) for step in range(8)]
     # warm-up 0.8 * 1/2 and 0.8 * 2/2; then 0.4 * (1 + cos(pi k / 6)), k = 0 to 5
     assert rates == pytest.approx([0.4, 0.8, 0.8, 0.746410, 0.6, 0.4, 0.2, 0.053590], abs=1e-6)
 
@@ -76,7 +114,7 @@ def test_a_named_schedule_opens_the_whole_space_step_by_step(name: str) -> None:
     """Each phase opens at least what the one before it did, and the last opens everything."""
     schedule = load_schedule(name)
     opened = [(phase.kernel_sizes, phase.depths, phase.expand_ratios) for phase in schedule.phases]
-    assert opened[0] == (1, 1, 1)
+    assert opened[0] == ((1, 1, 1) if name.startswith("shrink") else (3, 3, 3))
     assert opened[-1] == (3, 3, 3)
     assert (np.diff(np.array(opened), axis=0) >= 0).all()
 
@@ -118,6 +156,12 @@ def _config(**changes: Any) -> dict[str, Any]:
         (_config(momentum=0), "0 < momentum < 1 must hold, but got 0"),
         (_config(weight_decay=-1e-5), "weight_decay must be from 0 to 1, but got -1e-05"),
         (_config(label_smoothing=1), "0 <= label_smoothing < 1 must hold, but got 1"),
+        (_config(clip_norm=0), "clip_norm must be above 0, but got 0"),
+        (_config(ema_decay=1), "0 < ema_decay < 1 must hold, but got 1"),
+        (_config(max_steps=0), "max_steps must be from 1 to 1000000000, but got 0"),
+        (_config(phases=[{**_FULL, "sandwich": True}]), "with sandwich, subnets must be at least 2, but got 1"),
+        (_config(phases=[{**_FULL, "distill": "in-place"}]), "distill: in-place needs sandwich: true"),
+        (_config(phases=[{**_FULL, "distill": "inplace"}]), "phases.0.distill"),
     ],
 )
 def test_a_wrong_schedule_is_refused_on_one_line(config: dict[str, Any], message: str) -> None:

@@ -9,15 +9,27 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from edgenas.data import DataSet
 from edgenas.errors import FormatError, RunError, TrainingError, UsageError
-from edgenas.ofa import Phase, Schedule, Trainer, TrainingFiles, TrainingStep, load_checkpoint
+from edgenas.ofa import (
+    Phase,
+    Schedule,
+    Supernet,
+    Trainer,
+    TrainingFiles,
+    TrainingStep,
+    load_checkpoint,
+    save_checkpoint,
+)
 from edgenas.ofa import training as training_module
+from edgenas.ofa.training_step import Batch, compute_gradients
 from edgenas.space import MobileNetV3
 
 Train = Callable[..., list[TrainingStep]]
@@ -198,11 +210,131 @@ def test_divergence_keeps_the_last_good_checkpoint(
     """When the loss blows up, the message says where and what to do, and the checkpoint is still finite."""
     monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
     wild = dataclasses.replace(brief.phases[1], learning_rate=100.0)
-    with pytest.raises(TrainingError, match=r"phase all, step \d: .*; lower the learning rate \(100\.0\)"):
+    with pytest.raises(
+        TrainingError,
+        match=r"phase all, step \d: .*checkpoint has the last good weights; lower the learning rate \(100\.0\)",
+    ):
         train(tmp_path, dataclasses.replace(brief, phases=(brief.phases[0], wild)))
     checkpoint = load_checkpoint(tmp_path / "checkpoint")
     assert checkpoint.position.phase == 1
     assert all(torch.isfinite(tensor).all() for tensor in checkpoint.supernet.state_dict().values())
+
+
+_SANDWICH = Phase("all", 2, 0.02, 2, 2, 2, subnets=3, sandwich=True, distill="in-place")
+
+
+def test_in_place_distillation_teaches_the_others_by_the_largest(tiny: MobileNetV3, digits: DataSet) -> None:
+    """The gradients are those of the largest on labels and of the others on its detached softmax, written out."""
+    rng = np.random.default_rng(0)
+    subnets = tiny.decode(_SANDWICH.sample(tiny, rng))
+    images = digits.to_augmented_inputs(digits.train.images[:32], subnets[0].image_size, rng)
+    labels = torch.from_numpy(digits.train.labels[:32])
+    ours, plain = Supernet(tiny).train(), Supernet(tiny).train()
+    sums = compute_gradients(ours, None, _SANDWICH, 0.1, Batch(subnets, images, labels))
+    logits = [plain(images, subnet) for subnet in subnets]
+    losses = [functional.cross_entropy(logits[0], labels, label_smoothing=0.1)]
+    losses += [functional.cross_entropy(each, functional.softmax(logits[0].detach(), 1)) for each in logits[1:]]
+    sum(losses[1:], losses[0]).backward()
+    for (name, one), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None and other.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+    assert float(sums[0]) == pytest.approx(sum(float(loss.detach()) for loss in losses), rel=1e-5)
+
+
+def test_clipping_bounds_the_step(train: Train, brief: Schedule, tmp_path: Path) -> None:
+    """With a learning rate of 1, no momentum worth the name and a norm of 0.01, a step moves the weights by 0.01."""
+    phase = dataclasses.replace(brief.phases[0], learning_rate=1.0)
+    schedule = Schedule("clip", (phase,), 256, momentum=1e-9, weight_decay=0.0, clip_norm=0.01, max_steps=1)
+    train(tmp_path, schedule)
+    before = dict(Supernet(load_checkpoint(tmp_path / "checkpoint").supernet.space, 0).named_parameters())
+    after = dict(load_checkpoint(tmp_path / "checkpoint").supernet.named_parameters())
+    moved = sum(float((after[name] - before[name]).detach().square().sum()) for name in before) ** 0.5
+    assert moved == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_averages_are_those_of_the_steps_weights(
+    tiny: MobileNetV3, digits: DataSet, brief: Schedule, tmp_path: Path
+) -> None:
+    """By the recursion written out: the first step's weights, then a tenth of each later step's."""
+    schedule = dataclasses.replace(brief, phases=brief.phases[:1], ema_decay=0.9)
+    weights: list[torch.Tensor] = []
+
+    class Recording(Trainer):
+        def _train_step(self, supernet: Supernet, *rest: Any) -> TrainingStep:
+            step = super()._train_step(supernet, *rest)
+            weights.append(supernet.get_parameter("classifier.linear.weight").detach().clone())
+            return step
+
+    trainer = Recording(tiny, digits, schedule, 0, _files(tmp_path))
+    averaged = trainer.run(lambda step: None).get_parameter("classifier.linear.weight")
+    expected = weights[0]
+    for later in weights[1:]:
+        expected = 0.9 * expected + 0.1 * later
+    torch.testing.assert_close(averaged, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("last", [2, 6])
+def test_a_killed_sandwich_with_averages_ends_with_the_same_bits(
+    last: int, train: Train, tmp_path: Path, tiny: MobileNetV3
+) -> None:
+    """The moving averages resume, too."""
+    schedule = Schedule("sandwich", (_SANDWICH,), 256, clip_norm=1.0, ema_decay=0.9)
+    request = json.dumps([tiny.to_dict(), schedule.to_dict(), str(tmp_path / "killed"), last])
+    (tmp_path / "killed").mkdir()
+    died = subprocess.run([sys.executable, "-c", _DYING, request], capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert len(train(tmp_path / "killed", schedule)) == 8 - (last - 1)
+    train(tmp_path / "whole", schedule)
+    assert _bytes(tmp_path / "killed") == _bytes(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_an_older_version_resumes(train: Train, brief: Schedule, tmp_path: Path) -> None:
+    """Settings of a schedule that its recipe does not have yet are their defaults."""
+    train(tmp_path)
+    path = tmp_path / "checkpoint"
+    kept = load_checkpoint(path)
+    schedule = {key: value for key, value in kept.recipe["schedule"].items() if key not in ("ema_decay", "max_steps")}
+    schedule["phases"] = [{k: v for k, v in phase.items() if k != "sandwich"} for phase in schedule["phases"]]
+    save_checkpoint(path, dataclasses.replace(kept, recipe={**kept.recipe, "schedule": schedule}))
+    assert train(tmp_path) == []
+
+
+# Trains as its arguments say, with files of at most so many bytes.
+_ON_A_FULL_DISK = """
+import json, resource, signal, sys
+from pathlib import Path
+from edgenas.data import load_data
+from edgenas.errors import EdgeNASError
+from edgenas.ofa import Trainer, TrainingFiles, load_schedule, training
+from edgenas.space import space_from_dict
+training.CHECKPOINT_SECONDS = 0.0
+space, schedule, folder = json.loads(sys.argv[1])
+def on_step(step):
+    if step.done == 512:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+files = TrainingFiles(Path(folder, "checkpoint"), Path(folder, "teacher"))
+try:
+    Trainer(space_from_dict(space, "test"), load_data("digits"), load_schedule(schedule), 0, files).run(on_step)
+except EdgeNASError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
+    train: Train, unbroken: Path, tmp_path: Path, tiny: MobileNetV3, brief: Schedule
+) -> None:
+    """A checkpoint that cannot be written ends training on one line; later it goes on to the same bits."""
+    request = json.dumps([tiny.to_dict(), brief.to_dict(), str(tmp_path)])
+    full = subprocess.run([sys.executable, "-c", _ON_A_FULL_DISK, request], capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    (line,) = full.stderr.splitlines()
+    assert "cannot be written (File too large)" in line
+    assert "the last checkpoint, at 256 images, is intact" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+    assert len(train(tmp_path)) == 7
+    assert _bytes(tmp_path) == _bytes(unbroken)
 
 
 def test_weight_decay_spares_batch_norms_and_biases(tiny: MobileNetV3, digits: DataSet, tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def _places(run: Run) -> list[str]:
     ]
 
 
+def test_a_file_is_compared_on_some_of_many_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more validation images than are compared on, some are drawn, always the same, with their labels."""
+    monkeypatch.setattr("edgenas.pipeline.prepared_model._MOST_COMPARED", 50)
+    data = run.workspace.data
+    reference, again = (prepare(run.workspace, run.space.smallest).parity_reference for _ in range(2))
+    assert reference.source == "50 validation images of digits"
+    assert np.array_equal(reference.inputs, again.inputs)
+    inputs = data.to_inputs(data.validation.images, run.space.smallest.image_size)
+    places = [int((inputs == image).all((1, 2, 3)).argmax()) for image in reference.inputs]
+    assert places == sorted(set(places))
+    assert reference.labels is not None
+    assert np.array_equal(reference.labels, data.validation.labels[places])
+
+
 def test_what_was_measured_is_in_the_card(finished: Path, target: Target, tmp_path: Path) -> None:
     """The chosen subnet's file was measured: its card has the median, the interval and the conditions."""
     run = Run(finished, progress=Silent())
