@@ -28,7 +28,6 @@ _MODULES = {
     "ExportedBundle": "edgenas.pipeline.export",
     "Front": "edgenas.search",
     "HoldoutReport": "edgenas.profilers",
-    "LatencyCheck": "edgenas.regression",
     "LatencyTable": "edgenas.profilers",
     "MeasureSettings": "edgenas.profilers",
     "MeasuredModels": "edgenas.profilers",
@@ -38,6 +37,7 @@ _MODULES = {
     "MeasuringRounds": "edgenas.profilers",
     "MeasuringSession": "edgenas.profilers",
     "MobileNetV3": "edgenas.space",
+    "ModelCheck": "edgenas.regression",
     "ModelInputs": "edgenas.profilers",
     "PartLatency": "edgenas.pipeline.explain",
     "Prediction": "edgenas.pipeline.choose",
@@ -58,7 +58,7 @@ _MODULES = {
     "VerificationReport": "edgenas.pipeline.verify_bundle",
     "VerifiedBundle": "edgenas.bundle",
     "check_device": "edgenas.pipeline.device_check",
-    "check_latency": "edgenas.regression",
+    "check_model": "edgenas.regression",
     "compare_results": "edgenas.profilers",
     "connect_device": "edgenas.devices",
     "create_profile": "edgenas.pipeline.device_setup",
@@ -123,8 +123,8 @@ if TYPE_CHECKING:
     from edgenas.profilers import measure_model as measure_model
     from edgenas.profilers import measure_models as measure_models
     from edgenas.regression import Baseline as Baseline
-    from edgenas.regression import LatencyCheck as LatencyCheck
-    from edgenas.regression import check_latency as check_latency
+    from edgenas.regression import ModelCheck as ModelCheck
+    from edgenas.regression import check_model as check_model
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.runtimes import ExportFormat as ExportFormat
     from edgenas.search import Front as Front

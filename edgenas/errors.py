@@ -1,4 +1,4 @@
-"""The exceptions of edgenas, as a tree.
+"""The exceptions of edgenas, as a tree, and the exit codes of its commands.
 
 ::
 
@@ -29,9 +29,22 @@ A message may quote a device, a file or a user. Whatever is printed passes
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 
 MAX_LINE_LENGTH = 4000  # of a message and of a printed line
 MAX_QUOTE_LENGTH = 400  # of what somebody else said, within a message
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands; what each means is in docs/guides/latency_gate.md."""
+
+    OK = 0
+    FAILED = 1
+    WRONG_USE = 2
+    REGRESSED = 3
+    INCOMPARABLE = 4
+    NOT_MEASURABLE = 5
+    INTERRUPTED = 130
 
 
 class EdgeNASError(Exception):
@@ -47,7 +60,7 @@ class EdgeNASError(Exception):
         2
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -56,7 +69,7 @@ class EdgeNASError(Exception):
 class UsageError(EdgeNASError):
     """A flag, value, config, profile or name that the caller gave is wrong."""
 
-    exit_code = 2
+    exit_code = ExitCode.WRONG_USE
 
 
 class FormatError(UsageError):
@@ -123,7 +136,7 @@ class MissingExtraError(EdgeNASError):
 class InterruptedByUserError(EdgeNASError):
     """Ctrl-C ended a command that showed a part of its results."""
 
-    exit_code = 130
+    exit_code = ExitCode.INTERRUPTED
 
 
 def printable(text: str, max_length: int = MAX_LINE_LENGTH) -> str:

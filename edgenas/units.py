@@ -112,3 +112,8 @@ def format_bytes(value: float) -> str:
             number = value / scale
             return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
     raise AssertionError("unreachable")
+
+
+def format_change(ratio: float) -> str:
+    """Return a ratio as a change in percent: 1.021 is ``+2.1%``."""
+    return f"{ratio - 1:+.1%}"

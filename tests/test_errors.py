@@ -6,7 +6,11 @@ import pytest
 
 from edgenas import errors
 
-CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
+CLASSES = [
+    value
+    for _, value in inspect.getmembers(errors, inspect.isclass)
+    if value.__module__ == errors.__name__ and issubclass(value, Exception)
+]
 
 
 @pytest.mark.parametrize("cls", CLASSES)

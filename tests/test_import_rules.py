@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bundle": FOUNDATION | {"on_device", "data", "export", "runtimes"},
     "profilers": FOUNDATION | {"on_device", "devices", "space", "export", "runtimes", "graph", "costs"},
     "search": FOUNDATION | {"space", "costs"},
-    "regression": FOUNDATION | {"profilers", "devices"},
+    "regression": FOUNDATION | {"on_device", "space", "export", "runtimes", "bundle", "profilers", "devices"},
     "report": PACKAGES - {"pipeline", "cli"},
     "pipeline": PACKAGES - {"report", "cli"},
     "cli": PACKAGES,

@@ -23,13 +23,13 @@ def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     explanation = run.explain(here, choice.arch)
     measured = en.measure_models([str(folder / "model.onnx")], toy)
     (result,) = measured.results.values()
-    baseline = en.record_baseline(str(folder / "model.onnx"), toy)
+    baseline = en.record_baseline(str(folder / "model.onnx"), toy, str(folder / "b.json"))
     found = [
         run, here, here.profile, run.space, choice.arch, run.supernet, run.predictor(), table, table.holdout,
         run.front(here), choice, choice.predicted, choice.measured, choice.budget, explanation, explanation.rows[0],
         exported, exported.bundle, exported.bundle.verify(), en.verify_bundle(str(exported.bundle.path)),
         measured, result, result.measurements[0], result.validity, measured.rank()[0], baseline,
-        en.check_latency(str(folder / "model.onnx"), baseline, toy), en.check_device(toy)[0],
+        en.check_model(str(folder / "model.onnx"), toy, str(folder / "b.json")), en.check_device(toy)[0],
     ]  # fmt: skip
     return {type(each).__name__: each for each in found}
 
@@ -47,13 +47,13 @@ def test_files_of_a_run_are_named_by_text(results: dict[str, Any], tmp_path: Pat
     assert repr(type(result).load(str(tmp_path / "saved.json"), results["Run"].space)) == repr(result)
 
 
-def test_a_baseline_is_named_by_text(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A baseline is saved and checked against by a name in the working folder."""
+def test_a_baseline_is_named_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A baseline is recorded and checked against by a name in the working folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.yaml").write_text(FAKE)
     (tmp_path / "model.onnx").write_bytes(bytes(320_000))
-    results["Baseline"].save("b.json")
-    assert en.check_latency("model.onnx", "b.json", en.Target("./toy.yaml")).outcome == "ok"
+    en.record_baseline("model.onnx", en.Target("./toy.yaml"), "b.json")
+    assert en.check_model("model.onnx", en.Target("./toy.yaml"), "b.json").outcome == "ok"
 
 
 def test_model_files_are_named_by_text(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The command line: each command parses, calls one public function, prints, and sets the exit code.
 
-Exit codes: 0 done, 1 the job failed, 2 wrong use, 130 interrupted.
+Exit codes are those of ``edgenas.errors.ExitCode``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,26 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, status, train, verify
+from edgenas.cli import (
+    choose,
+    demo,
+    device,
+    evaluate,
+    export,
+    import_,
+    measure,
+    profile,
+    regress,
+    search,
+    status,
+    train,
+    verify,
+)
 from edgenas.cli.common import print_lines
-from edgenas.errors import EdgeNASError, UsageError
+from edgenas.errors import EdgeNASError, ExitCode, UsageError
 
 # typer brings its own copy of click, or uses the installed one: this finds the class of either.
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-_INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 app = typer.Typer(
     name="edgenas",
@@ -31,6 +44,7 @@ app = typer.Typer(
 for module in (demo, train, status, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
+app.add_typer(regress.app, name="regress")
 
 
 def _print_version_and_exit(wanted: bool) -> None:
@@ -60,22 +74,22 @@ def main() -> None:
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
             print_lines(*error.format_message().splitlines(), file=sys.stderr)
-            sys.exit(2)
-        _print_error_and_exit(" ".join(error.format_message().split()), 2)
+            sys.exit(ExitCode.WRONG_USE)
+        _print_error_and_exit(" ".join(error.format_message().split()), ExitCode.WRONG_USE)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(1)
+        sys.exit(ExitCode.FAILED)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         _print_error_and_exit(
-            "this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", 1
+            "this command needs PyTorch, which is not installed; run: pip install 'edgenas[train]'", ExitCode.FAILED
         )
     except OSError as error:
-        _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        _print_error_and_exit(f"{error.filename or 'input or output'}: {error.strerror or error}", ExitCode.FAILED)
     except typer.Abort:  # of a prompt without an answer, and of older typers on Ctrl-C
         raise KeyboardInterrupt from None
-    if code == _INTERRUPTED:
+    if code == ExitCode.INTERRUPTED:  # what typer returns for Ctrl-C
         raise KeyboardInterrupt
     sys.exit(code)
 

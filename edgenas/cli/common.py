@@ -16,8 +16,6 @@ from edgenas.units import format_bytes
 if TYPE_CHECKING:
     from edgenas.devices import Target
 
-NOT_MEASURABLE = 5  # exit code: every measurement was rejected
-
 RunOption = Annotated[Path, typer.Option("--run", help="The run folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="A device profile: a shipped name or a YAML file.")]

@@ -19,7 +19,7 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
-from edgenas.errors import EdgeNASError, UsageError
+from edgenas.errors import EdgeNASError, ExitCode, UsageError
 from edgenas.shell import format_command
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def check_profile(
         measure = f"next: {format_command('measure', 'MODEL')} --device {target.cli_name}"
         print_lines(measure if passed else "it cannot be measured on yet")
     if not passed:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command("trust", epilog="Example: edgenas device trust raspberry-pi-5")

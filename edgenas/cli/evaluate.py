@@ -15,6 +15,9 @@ EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
 def command(
     run: RunOption,
     subnets: Annotated[int, typer.Option(help="How many subnets to evaluate in all.")] = 200,
+    data: Annotated[
+        str | None, typer.Option(help="For imported weights: images of the same classes, as in a training config.")
+    ] = None,
     device: AcceleratorOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -25,7 +28,7 @@ def command(
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
 
-    predictor = Run(run).evaluate(subnets, device)
+    predictor = Run(run).evaluate(subnets, device, data)
     if not is_first_rank():
         return
     if json:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgenas.cli.common import (
-    NOT_MEASURABLE,
     DeviceOption,
     JsonOption,
     PrecisionOption,
@@ -17,7 +16,7 @@ from edgenas.cli.common import (
     ThreadsOption,
     print_json,
 )
-from edgenas.errors import InterruptedByUserError, ModelError, UnusableModelsError
+from edgenas.errors import ExitCode, InterruptedByUserError, ModelError, UnusableModelsError
 
 if TYPE_CHECKING:
     from edgenas.devices import DeviceProfile
@@ -72,7 +71,7 @@ def command(
         raise ModelError(f"{len(measured.errors)} of {number} models failed; see above")
     measured.raise_for_errors()
     if all(result.rejection_reasons for result in measured.results.values()):
-        raise typer.Exit(NOT_MEASURABLE)
+        raise typer.Exit(ExitCode.NOT_MEASURABLE)
 
 
 def _measure_with_progress(

@@ -18,7 +18,7 @@ from edgenas.cli.common import (
     print_json,
     print_lines,
 )
-from edgenas.errors import UsageError
+from edgenas.errors import ExitCode, UsageError
 from edgenas.shell import format_command
 from edgenas.units import parse_percent
 
@@ -109,7 +109,7 @@ def _measure_and_print_check(run: Run, target: Target, json: bool) -> None:
     else:
         print_check(found)
     if not found.agrees:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _print_and_draw_explanation(run: Run, target: Target, text: str, picture: Path | None, json: bool) -> None:

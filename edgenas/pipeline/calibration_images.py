@@ -42,7 +42,7 @@ class CalibrationImages:
 
 def draw_training_images(workspace: Workspace, size: ImageSize) -> CalibrationImages:
     """Draw ``IMAGES`` training images of the run's data set from its seed."""
-    train, seed = workspace.data.train, int(workspace.recipe["seed"])
+    train, seed = workspace.data.train, workspace.seed
     chosen = np.random.default_rng([seed, _STREAM]).permutation(len(train))[:IMAGES]
     inputs = workspace.data.to_inputs(train.images[chosen], size)
     return CalibrationImages(

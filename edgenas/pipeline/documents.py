@@ -42,6 +42,7 @@ class EvaluatedSubnets:
     accuracy: dict[str, Fraction]
 
 
+DATA_SOURCE = Schema("data_source", 1)
 RUN = Schema("run", 2, {1: _begin_upgrade})
 EVALUATED = Schema("evaluated", 2, {1: _rename_digest})
 PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.errors import FormatError, RunError, SpaceError, UsageError
-from edgenas.files import digest_of_inputs
-from edgenas.pipeline.documents import EVALUATED, EvaluatedSubnets
+from edgenas.files import digest_of_inputs, write_document
+from edgenas.pipeline.documents import DATA_SOURCE, EVALUATED, EvaluatedSubnets
 from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.workspace import Workspace
 from edgenas.shell import format_command
+
+if TYPE_CHECKING:
+    from edgenas.data import DataSet
 
 _LEAST_SUBNETS = 10
 _STREAM = 2  # of the run's seed; training, calibration and batch norm have others
 
 
-def evaluate(workspace: Workspace, subnets: int, accelerator: str = "auto") -> AccuracyPredictor:
+def evaluate(
+    workspace: Workspace,
+    subnets: int,
+    accelerator: str = "auto",
+    data: str | Mapping[str, Any] | DataSet | None = None,
+) -> AccuracyPredictor:
     """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
     from edgenas.accuracy import Evaluator  # here, because a search of imported tables needs no torch
     from edgenas.ofa import join_ranks
 
+    if data is not None:
+        _give_data(workspace, data)
     workspace.require_data()
     if subnets < _LEAST_SUBNETS:
         raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")
@@ -35,14 +47,13 @@ def evaluate(workspace: Workspace, subnets: int, accelerator: str = "auto") -> A
         if path.exists():
             recorded = EVALUATED.read_as(EvaluatedSubnets, path)
             accuracy = recorded.accuracy if recorded.inputs_digest == inputs_digest else {}
-        genes = space.sample_distinct(subnets, np.random.default_rng([workspace.recipe["seed"], _STREAM]))
+        genes = space.sample_distinct(subnets, np.random.default_rng([workspace.seed, _STREAM]))
         missing = [architecture for architecture in space.decode(genes) if architecture.id not in accuracy]
         if not missing:
             progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
             return _fit_predictor(workspace, accuracy)
         trained = workspace.trained
-        seed = workspace.recipe["seed"]
-        evaluator = Evaluator(trained.supernet, workspace.data, seed, trained.threads, ranks.accelerator)
+        evaluator = Evaluator(trained.supernet, workspace.data, workspace.seed, trained.threads, ranks.accelerator)
         with progress.step("evaluate", len(genes)) as bar:
             for first in range(0, len(missing), ranks.count):
                 together = missing[first : first + ranks.count]
@@ -52,6 +63,30 @@ def evaluate(workspace: Workspace, subnets: int, accelerator: str = "auto") -> A
                     EVALUATED.write(path, {"inputs_digest": inputs_digest, "accuracy": accuracy})
                 bar(len(accuracy), f"{together[0]}  accuracy {accuracy[together[0].id]:.1%}")
     return _fit_predictor(workspace, accuracy)
+
+
+def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) -> None:
+    """Give imported weights a data set of the same classes, which then stays the run's."""
+    from edgenas.data import load_data
+
+    root, folder = workspace.folder.root, workspace.folder
+    if "imported" not in workspace.recipe:
+        raise UsageError(f"{root}: was trained on its own data set; --data is for imported weights")
+    loaded = load_data(data)
+    if loaded.class_count != workspace.space.classes:
+        raise UsageError(
+            f"data {loaded.name} has {loaded.class_count} classes, the weights have {workspace.space.classes}; give"
+            f" images of the same classes, or train on yours ({format_command('train', '--from', root)} CONFIG)"
+        )
+    channels = workspace.space.largest.input_shape[0]
+    if loaded.preprocessing.channels != channels:
+        raise UsageError(f"data {loaded.name} has {loaded.preprocessing.channels} channels, the space {channels}")
+    body = {"data": loaded.recipe}
+    with folder.writing(wait_s=10.0):  # processes that torchrun starts do the same together
+        if folder.data_source.exists() and DATA_SOURCE.read(folder.data_source) != body:
+            raise RunError(f"{root}: has another data set already; import the weights into another run folder")
+        DATA_SOURCE.write(folder.data_source, body)
+        write_document(folder.data, "data", 1, loaded.summary())
 
 
 def find_predictor_file(workspace: Workspace) -> Path:

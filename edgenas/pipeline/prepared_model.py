@@ -185,7 +185,7 @@ def _prepare_trained(workspace: Workspace, architecture: Architecture, settings:
     """Prepare a subnet of weights that were trained here, with the run's data set."""
     data, split, size = workspace.data, workspace.data.validation, architecture.image_size
     if len(split) > _MOST_COMPARED:
-        order = np.random.default_rng([workspace.recipe["seed"], _STREAM]).permutation(len(split))
+        order = np.random.default_rng([workspace.seed, _STREAM]).permutation(len(split))
         split = split.select(np.sort(order[:_MOST_COMPARED]))
     subnet = workspace.evaluator.calibrated_subnet(architecture)
     expected = workspace.evaluator.logits(subnet, split.images, size)

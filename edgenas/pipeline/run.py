@@ -119,7 +119,12 @@ class Run:
 
         return read_training_status(self.workspace)
 
-    def evaluate(self, subnets: int = 200, device: str = "auto") -> AccuracyPredictor:
+    def evaluate(
+        self,
+        subnets: int = 200,
+        device: str = "auto",
+        data: str | Mapping[str, Any] | DataSet | None = None,
+    ) -> AccuracyPredictor:
         """Evaluate random subnets on the validation split and fit an accuracy predictor to them.
 
         Started by torchrun, the processes divide the subnets among themselves.
@@ -127,6 +132,7 @@ class Run:
         Args:
             subnets: How many subnets to evaluate at least, those of earlier calls included.
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
+            data: A data set of the same classes, in their order, for imported weights; it stays the run's.
 
         Returns:
             The predictor, with its cross-validated error.
@@ -136,7 +142,7 @@ class Run:
         """
         from edgenas.pipeline.evaluate import evaluate
 
-        return evaluate(self.workspace, subnets, device)
+        return evaluate(self.workspace, subnets, device, data)
 
     def profile(
         self,

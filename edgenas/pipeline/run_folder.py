@@ -37,6 +37,11 @@ class RunFolder:
         return self.root / "data.json"
 
     @property
+    def data_source(self) -> Path:
+        """The data set that was given to imported weights."""
+        return self.root / "data_source.json"
+
+    @property
     def checkpoint(self) -> Path:
         """The supernet: in training, with momenta; afterwards the trained weights."""
         return self.root / "training" / "checkpoint.safetensors"

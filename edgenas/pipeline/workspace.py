@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgenas.devices import Target
 from edgenas.errors import RunError
 from edgenas.files import read_bytes, sha256_hex
-from edgenas.pipeline.documents import RUN, read_space
+from edgenas.pipeline.documents import DATA_SOURCE, RUN, read_space
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
@@ -96,25 +96,34 @@ class Workspace:
 
     @property
     def has_data(self) -> bool:
-        """True for a run that was trained here: imported weights have no data set. RunError before training ended."""
-        return "imported" not in self.recipe
+        """True for a run that was trained here, or was given a data set. RunError before training ended."""
+        return "imported" not in self.recipe or self.folder.data_source.exists()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training; 0 for imported weights."""
+        return int(self.recipe.get("seed", 0))
 
     def require_data(self) -> None:
         """Raise RunError when the weights were imported, because such a run has no data set."""
         if self.folder.checkpoint.exists() and not self.has_data:
             root, name = self.folder.root, self.recipe["imported"]
             raise RunError(
-                f"{root}: was imported from {name} and has no data set, which this step needs;"
-                f" profile it ({format_command('profile', '--run', root)}), or train a run of your own (edgenas train)"
+                f"{root}: was imported from {name} and has no data set, which this step needs; give it one"
+                f" ({format_command('evaluate', '--run', root)} --data FOLDER), or profile it"
+                f" ({format_command('profile', '--run', root)})"
             )
 
     @cached_property
     def data(self) -> DataSet:
-        """The data set of the training; RunError for imported weights."""
+        """The data set of the training, or the one given to imported weights; RunError without one."""
         from edgenas.data import DataSource, load_data
 
         self.require_data()
-        source, root = DataSource.parse(self.recipe["data"], f"{self.folder.checkpoint}: data"), self.folder.root
+        recipe, path, root = self.recipe, self.folder.checkpoint, self.folder.root
+        if "data" not in recipe:
+            recipe, path = DATA_SOURCE.read(self.folder.data_source), self.folder.data_source
+        source = DataSource.parse(recipe["data"], f"{path}: data")
         if source.is_code and Path.cwd().is_relative_to(root.resolve()):
             raise RunError(
                 f"{root}: its data is code, {source.name}, which is not taken from a run folder; call edgenas from the"
@@ -127,7 +136,7 @@ class Workspace:
         """The evaluator of subnets of the trained supernet on the run's images."""
         from edgenas.accuracy import Evaluator
 
-        return Evaluator(self.supernet, self.data, self.recipe["seed"], self.trained.threads)
+        return Evaluator(self.supernet, self.data, self.seed, self.trained.threads)
 
     def measurement_log(self, target: Target) -> MeasurementLog:
         """Return the log of a target's measurements, one object that all steps share."""

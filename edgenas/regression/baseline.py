@@ -1,27 +1,57 @@
-"""Baselines: the latency of a model file on its target, measured in several processes."""
+"""Baselines: what a model costs on its target, with the model itself beside the file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgenas.devices import Target
-from edgenas.errors import MeasurementError, UsageError
-from edgenas.files import Schema, parse_dataclass
-from edgenas.profilers import MIN_PROCESSES, Measurement, MeasurementResult, MeasureSettings, ModelInputs, measure_model
+from edgenas.devices import DeviceProfile, Target
+from edgenas.errors import MeasurementError, ModelError, UsageError
+from edgenas.files import Schema, ShortText, parse_dataclass
+from edgenas.on_device.work_folder import WorkFolder
+from edgenas.profilers import (
+    MIN_PROCESSES,
+    Measurement,
+    MeasurementResult,
+    MeasureSettings,
+    MeasuringRounds,
+    MeasuringSession,
+    ModelInputs,
+)
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
+from edgenas.profilers.measure.model_files import read_model_files
+from edgenas.profilers.measure.models import target_of_file
+from edgenas.regression.anchor import write_anchor
+from edgenas.regression.model import ModelFacts, OpenedModel, opened_model
 
-_SCHEMA = Schema("baseline", 5, {3: upgrade_baseline_from_3, 4: dict})
 PROCESSES = 12
-SETTINGS = MeasureSettings()
+# A process settles at a speed of its own, and a machine's speed changes within seconds: many short processes tell more
+# than few long ones.
+SETTINGS = MeasureSettings(
+    min_runs=5, min_seconds=0.1, max_seconds=0.15, warmup_seconds=0.2, processes=PROCESSES, max_processes=PROCESSES
+)
+
+
+def _upgrade_from_5(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of version 5, which knew nothing of its model but the hash, in version 6."""
+    return {**body, "model": None, "kept": None, "anchor": []}
+
+
+_SCHEMA = Schema("baseline", 6, {3: upgrade_baseline_from_3, 4: dict, 5: _upgrade_from_5})
 
 
 @dataclass(frozen=True)
 class Baseline:
     """Measurements of one model file on one target, each from its own process, to compare later files with.
+
+    Attributes:
+        measurements: of the model.
+        model: what is known of the model; None in files of earlier versions.
+        kept: the name of the model's copy beside the baseline's file; None where there is none.
+        anchor: measurements of the anchor in the same rounds; empty where the target cannot run it.
 
     Raises:
         UsageError: for fewer than six measurements, or measurements of different files or targets.
@@ -30,6 +60,9 @@ class Baseline:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     measurements: tuple[Measurement, ...]
+    model: ModelFacts | None = None
+    kept: ShortText | None = None
+    anchor: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         number = len(self.measurements)
@@ -39,11 +72,19 @@ class Baseline:
             )
         for what, values in (
             ("model", [measurement.model_sha256 for measurement in self.measurements]),
-            ("target", [dict(measurement.target) for measurement in self.measurements]),
+            ("model", [measurement.model_sha256 for measurement in self.anchor]),
+            ("target", [dict(measurement.target) for measurement in (*self.measurements, *self.anchor)]),
         ):
             other = next((value for value in values if value != values[0]), None)
             if other is not None:
                 raise UsageError(f"a baseline must be of one {what}, but got {values[0]} and {other}; record it again")
+        if self.kept is not None and Path(self.kept).name != self.kept:
+            raise UsageError(f"a baseline must keep its model beside itself, but names {self.kept!r}; record it again")
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the model file."""
+        return self.measurements[0].model_sha256
 
     @property
     def target(self) -> Mapping[str, Any]:
@@ -64,8 +105,8 @@ class Baseline:
         return f"Baseline({self.result.summary})"
 
     def save(self, path: Path | str) -> None:
-        """Write an ``edgenas.baseline`` file."""
-        _SCHEMA.write(Path(path), {"measurements": [measurement.to_dict() for measurement in self.measurements]})
+        """Write an ``edgenas.baseline`` file; the model's copy is not written again."""
+        _SCHEMA.write(Path(path), asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> Baseline:
@@ -74,15 +115,33 @@ class Baseline:
 
 
 def record_baseline(
-    model: Path | str, target: Target, settings: MeasureSettings | None = None, inputs: ModelInputs | None = None
+    model: Path | str,
+    device: DeviceProfile | Target,
+    path: Path | str,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    inputs: ModelInputs | None = None,
+    settings: MeasureSettings | None = None,
+    on_process: Callable[[int, int], None] = lambda done, total: None,
 ) -> Baseline:
-    """Measure a model file on its target in twelve processes, as the baseline of later checks.
+    """Measure a model in twelve processes and write the baseline of later checks, with a copy of the model beside it.
+
+    The copy has the baseline's name and the beginning of the model's hash: ``kws-3f2a90c41b7e.onnx`` beside
+    ``kws.json``. Checks measure it again, side by side with the new model. Without it they have the stored samples
+    only. Of an earlier baseline in this place, the copy is removed when the new one is complete.
 
     Args:
-        model: an ONNX or TFLite file.
-        target: the device and how the model is run there.
-        settings: how long the model is run in each process; the number of processes is fixed.
+        model: an ONNX or TFLite file, or a bundle, which is verified.
+        device: a profile, or a target.
+        path: the baseline's file, by convention ``NAME.json``.
+        runtime: instead of the profile's choice.
+        precision: that the file must have; for providers that compute in another one, that one.
+        threads: instead of the profile's default.
         inputs: what the model is given; by default what can be made up. Checks must give the same.
+        settings: how long the model is run in each process; the number of processes is fixed.
+        on_process: called with the number of processes that are done, and that of all.
 
     Returns:
         The baseline, without rejected processes; those are repeated.
@@ -96,28 +155,82 @@ def record_baseline(
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from edgenas import Target, load_profile, record_baseline
+        >>> from edgenas import load_profile, record_baseline
         >>> folder = Path(tempfile.mkdtemp())
         >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
         >>> _ = (folder / "toy.yaml").write_text(fake)
         >>> _ = (folder / "model.onnx").write_bytes(bytes(320_000))
-        >>> baseline = record_baseline(folder / "model.onnx", Target(load_profile(folder / "toy.yaml")))
-        >>> baseline
+        >>> record_baseline(folder / "model.onnx", load_profile(folder / "toy.yaml"), folder / "baseline.json")
         Baseline(0.321 ms, 95% interval 0.321 to 0.321 ms, 12 processes, synthetic, unverified)
-        >>> baseline.save(folder / "baseline.json")
+        >>> sorted(path.name for path in folder.glob("baseline*"))
+        ['baseline-ac2878215ad3.onnx', 'baseline.json']
     """
-    taken = measure_processes(model, target, settings or SETTINGS, PROCESSES, inputs)
-    result = MeasurementResult.from_measurements(taken, MIN_PROCESSES)
-    if result.rejection_reasons:
-        raise MeasurementError(
-            f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.rejection_reasons)}"
-        )
-    return Baseline(result.measurements)
+    path = Path(path)
+    with opened_model(Path(model)) as opened, WorkFolder() as folder:
+        target = target_of_file(opened.path, device, runtime, precision, threads)
+        result, anchor = _measure_with_anchor(opened, target, folder, inputs, settings or SETTINGS, on_process)
+        if result.rejection_reasons:
+            raise MeasurementError(
+                f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.rejection_reasons)}"
+            )
+        (file,) = read_model_files([opened.path], target)
+        kept = f"{path.stem}-{file.sha256[:12]}{opened.path.suffix.lower()}"
+        file.copy_to(path.with_name(kept))
+    earlier = _kept_before(path)
+    baseline = Baseline(result.measurements, opened.facts, kept, anchor)
+    baseline.save(path)
+    if earlier not in (None, kept):
+        path.with_name(str(earlier)).unlink(missing_ok=True)
+    return baseline
 
 
-def measure_processes(
-    model: Path | str, target: Target, settings: MeasureSettings, processes: int, inputs: ModelInputs | None
-) -> tuple[Measurement, ...]:
-    """Measure a model file in this many processes; return all, rejected ones too; raise as ``measure_model`` does."""
-    result = measure_model(model, target, replace(settings, processes=processes, max_processes=processes), inputs)
-    return result.measurements + result.rejected
+def _measure_with_anchor(
+    opened: OpenedModel,
+    target: Target,
+    folder: Path,
+    inputs: ModelInputs | None,
+    settings: MeasureSettings,
+    on_process: Callable[[int, int], None],
+) -> tuple[MeasurementResult, tuple[Measurement, ...]]:
+    """Measure a model and the anchor in rounds; return the model's result and the anchor's measurements."""
+    anchor = write_anchor(target, folder) if inputs in (None, ModelInputs()) else None
+    models = [opened.path, *([anchor] if anchor else [])]
+    done = 0
+
+    def count_process(number: int, measurement: Measurement) -> None:
+        nonlocal done
+        done += 1
+        on_process(min(done, len(models) * PROCESSES), len(models) * PROCESSES)
+
+    rounds = MeasuringRounds(models, target, settings, inputs=inputs, on_process=count_process)
+    with MeasuringSession(target) as session:
+        session.measure(rounds)
+    result, *others = rounds.outcomes()
+    if isinstance(result, ModelError):
+        raise result
+    assert result is not None  # a device that vanished has raised
+    usable = [one for one in others if isinstance(one, MeasurementResult) and not one.rejection_reasons]
+    everything = (*result.measurements, *result.rejected)
+    return MeasurementResult.from_measurements(everything, MIN_PROCESSES), usable[0].measurements if usable else ()
+
+
+def find_kept_model(baseline: Baseline, path: Path, target: Target) -> tuple[Path | None, str]:
+    """Return the copy of the baseline's model beside its file, or None and why there is none."""
+    if baseline.kept is None:
+        return None, f"{path}: keeps no copy of its model, since an earlier edgenas recorded it; record it again"
+    kept = path.with_name(baseline.kept)
+    try:
+        (file,) = read_model_files([kept], target)
+    except UsageError as error:
+        return None, f"the baseline's model is not there ({error})"
+    if file.sha256 != baseline.model_sha256:
+        return None, f"{kept}: is not the model that was recorded, its SHA-256 is another; copy that one there"
+    return kept, ""
+
+
+def _kept_before(path: Path) -> str | None:
+    """Return the name of the model's copy that the baseline in this place keeps, if there is one."""
+    try:
+        return Baseline.load(path).kept
+    except UsageError:
+        return None

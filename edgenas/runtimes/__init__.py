@@ -15,12 +15,13 @@ from edgenas.runtimes.formats import (
     target_precisions,
     variants_by_purpose,
 )
-from edgenas.runtimes.interface import ModelInterface, TensorSpec
+from edgenas.runtimes.interface import ModelInterface, ModelSignature, TensorSpec
 
 __all__ = [
     "FLOAT32",
     "ExportFormat",
     "ModelInterface",
+    "ModelSignature",
     "Precision",
     "Runtime",
     "SourceModel",

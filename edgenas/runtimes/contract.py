@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from edgenas import on_device
 from edgenas.errors import ModelError
-from edgenas.runtimes.interface import ModelInterface
+from edgenas.runtimes.interface import ModelInterface, ModelSignature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -236,6 +236,10 @@ class Runtime(ABC):
 
     def read_precision(self, model: bytes) -> str | None:
         """Return the precision of a file, of those that are no variant; None where edgenas cannot tell."""
+        return None
+
+    def read_signature(self, model: bytes) -> ModelSignature | None:
+        """Return types and shapes of a file's inputs and outputs; None where edgenas cannot tell."""
         return None
 
     def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:

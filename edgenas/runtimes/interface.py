@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from edgenas.files import ShortText
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,21 @@ class TensorSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {**asdict(self), "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class ModelSignature:
+    """Types and shapes of all inputs and outputs of a model file, in its order: ``float32 ?x3x96x96``."""
+
+    inputs: tuple[ShortText, ...]
+    outputs: tuple[ShortText, ...]
+
+
+def format_tensor(dtype: str, shape: Sequence[int | None] | None) -> str:
+    """Return type and shape as text; an open size is ``?``, and so is a shape of unknown rank."""
+    if shape is None:
+        return f"{dtype} ?"
+    return f"{dtype} {'x'.join('?' if size is None else str(size) for size in shape) or 'scalar'}"
 
 
 @dataclass(frozen=True)

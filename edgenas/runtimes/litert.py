@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.errors import MissingExtraError, ModelError
 from edgenas.runtimes.contract import ModelParts, Precision, Runtime, SourceModel
-from edgenas.runtimes.interface import ModelInterface, TensorSpec
+from edgenas.runtimes.interface import ModelInterface, ModelSignature, TensorSpec, format_tensor
 
 if TYPE_CHECKING:
     from edgenas.export.quantize.calibration import Calibration
@@ -99,6 +99,18 @@ logits = interpreter.get_tensor(result["index"])[0]"""
             return _precision(file, file.Subgraphs(0))
         except (*DAMAGE, MissingExtraError, ModelError):
             return None
+
+    def read_signature(self, model: bytes) -> ModelSignature | None:
+        from edgenas.export.tflite.layers import DAMAGE
+
+        try:
+            graph = self.load(model).root.Subgraphs(0)
+            inputs = [_tensor_spec(graph.Tensors(graph.Inputs(place))) for place in range(graph.InputsLength())]
+            outputs = [_tensor_spec(graph.Tensors(graph.Outputs(place))) for place in range(graph.OutputsLength())]
+        except (*DAMAGE, MissingExtraError, ModelError):
+            return None
+        texts = (tuple(format_tensor(one.dtype, one.shape) for one in each) for each in (inputs, outputs))
+        return ModelSignature(*texts)
 
     def parse_interface(self, model: bytes) -> ModelInterface:
         from edgenas.export.tflite.layers import DAMAGE

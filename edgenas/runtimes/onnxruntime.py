@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.errors import ModelError, UsageError
 from edgenas.runtimes.contract import ModelParts, Precision, Runtime, SourceModel
-from edgenas.runtimes.interface import ModelInterface, TensorSpec
+from edgenas.runtimes.interface import ModelInterface, ModelSignature, TensorSpec, format_tensor
 
 if TYPE_CHECKING:
     from edgenas.export.onnx.session import OnnxFile
@@ -138,6 +138,18 @@ logits = session.run(None, {entry.name: images})[0][0]"""
             return None
         return _precision(graph) if graph.node else None
 
+    def read_signature(self, model: bytes) -> ModelSignature | None:
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            graph = onnx.load_model_from_string(model).graph
+        except DecodeError:
+            return None
+        stored = {tensor.name for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in stored]
+        return ModelSignature(tuple(map(_format_value_type, inputs)), tuple(map(_format_value_type, graph.output)))
+
     def summarise_graph(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> GraphSummary | None:
         from edgenas.graph import summarise_model
 
@@ -206,6 +218,16 @@ def _iter_stored_tensors(graph: Any, nodes: Iterable[Any]) -> Iterator[Any]:
             yield from _iter_stored_tensors(inner, inner.node)
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
+
+
+def _format_value_type(value: Any) -> str:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not tensor.elem_type:
+        return "no tensor"
+    shape = [int(size.dim_value) or None for size in tensor.shape.dim] if tensor.HasField("shape") else None
+    return format_tensor(onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
 
 
 def _tensor_spec(value: Any, layout: str) -> TensorSpec:

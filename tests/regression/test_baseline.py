@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import edgenas.regression.baseline
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
-from edgenas.profilers import Measurement, MeasureSettings
+from edgenas.files import Schema
+from edgenas.profilers import Measurement
+from edgenas.profilers.measure.model_files import read_model_files
 from edgenas.profilers.measure.result import process_median_with_interval
 from edgenas.profilers.measure.validity import Validity
 from edgenas.regression import Baseline, record_baseline
@@ -26,9 +30,9 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> None:
+def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target, tmp_path: Path) -> None:
     """Recording measures the file in twelve processes on the target, and says that a fake's numbers are made up."""
-    baseline = record_baseline(model, fake_target)
+    baseline = record_baseline(model, fake_target, tmp_path / "b.json")
     assert len(baseline.measurements) == 12
     assert baseline.target == fake_target.to_dict()
     assert baseline.synthetic
@@ -36,21 +40,67 @@ def test_a_baseline_is_twelve_measurements(model: Path, fake_target: Target) -> 
     assert baseline.result.median_ms == pytest.approx(0.002, rel=0.01)
 
 
-def test_settings_hold_for_every_process(model: Path, fake_target: Target) -> None:
-    """Settings that are given are those of each measurement."""
-    settings = MeasureSettings(max_runs=50)
-    baseline = record_baseline(str(model), fake_target, settings)
-    assert {each.settings["max_runs"] for each in baseline.measurements} == {50}
+def test_the_anchor_is_measured_in_the_same_rounds(model: Path, fake_target: Target, tmp_path: Path) -> None:
+    """It is another file, measured in as many processes, one in each round of the model's."""
+    baseline = record_baseline(model, fake_target, tmp_path / "b.json")
+    assert [one.round for one in baseline.anchor] == [one.round for one in baseline.measurements] == list(range(12))
+    assert baseline.anchor[0].model_sha256 != baseline.model_sha256
 
 
-def test_a_saved_baseline_is_loaded_equal(model: Path, fake_target: Target, tmp_path: Path) -> None:
+def test_what_was_recorded_is_loaded_equal(model: Path, fake_target: Target, tmp_path: Path) -> None:
     """Everything is in the file, and saving it again gives the same bytes."""
-    baseline = record_baseline(model, fake_target)
-    baseline.save(tmp_path / "baseline.json")
-    loaded = Baseline.load(tmp_path / "baseline.json")
+    baseline = record_baseline(str(model), fake_target, str(tmp_path / "b.json"))
+    loaded = Baseline.load(tmp_path / "b.json")
     assert loaded == baseline
     loaded.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "baseline.json").read_bytes()
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_the_model_is_kept_beside_the_baseline(model: Path, fake_target: Target, tmp_path: Path) -> None:
+    """Under the baseline's name and the beginning of its hash, so that the model itself may change."""
+    record_baseline(model, fake_target, tmp_path / "all" / "b.json")
+    digest = hashlib.sha256(b"m" * 1000).hexdigest()
+    assert (tmp_path / "all" / f"b-{digest[:12]}.onnx").read_bytes() == b"m" * 1000
+    assert Baseline.load(tmp_path / "all" / "b.json").kept == f"b-{digest[:12]}.onnx"
+
+
+def test_recording_again_leaves_one_copy(model: Path, fake_target: Target, tmp_path: Path) -> None:
+    """The copy of the model before is removed when the new baseline is complete."""
+    record_baseline(model, fake_target, tmp_path / "b.json")
+    model.write_bytes(b"n" * 1000)
+    kept = record_baseline(model, fake_target, tmp_path / "b.json").kept
+    assert [path.name for path in tmp_path.glob("b-*")] == [kept]
+
+
+def test_a_model_of_several_files_is_kept_whole(tmp_path: Path, target: Target) -> None:
+    """Weights in a file beside the model are copied, and the copy has the model's hash."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "net", ends[:1], ends[1:], [weights])
+    net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "net.onnx"
+    onnx.save(net, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    (file,) = read_model_files([path], target)
+    file.copy_to(tmp_path / "copies" / "kept.onnx")
+    (again,) = read_model_files([tmp_path / "copies" / "kept.onnx"], target)
+    assert again.sha256 == file.sha256
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+
+
+def test_a_baseline_of_version_5_has_no_copy_of_its_model(make: Make, tmp_path: Path) -> None:
+    """What an earlier edgenas recorded loads, and knows neither its model nor an anchor."""
+    path = tmp_path / "b.json"
+    Schema("baseline", 5).write(path, {"measurements": [one.to_dict() for one in make([1.0] * 6)]})
+    assert Baseline.load(path) == Baseline(make([1.0] * 6))
+
+
+def test_a_baseline_keeps_its_model_beside_itself(make: Make) -> None:
+    """A name that leads elsewhere is refused: whoever gives you a baseline may not name your files."""
+    with pytest.raises(UsageError, match=r"must keep its model beside itself, but names '\.\./key'"):
+        Baseline(make([1.0] * 6), kept="../key")
 
 
 def test_paths_may_be_text(make: Make, tmp_path: Path) -> None:
@@ -90,26 +140,41 @@ def test_a_baseline_is_of_one_model_and_target(make: Make, field: str, value: ob
         Baseline(make([1.0] * 6) + make([1.0], **{field: value}))
 
 
+@pytest.fixture
+def reject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], bool]], None]:
+    """Let the conditions of some processes, by their number, be those of a slow governor."""
+
+    def install(is_rejected: Callable[[int], bool]) -> None:
+        taken = itertools.count()
+
+        def assess(before: object, after: object, **options: object) -> Validity:
+            rejected = Validity("rejected", ("governor is powersave: change it",))
+            return rejected if is_rejected(next(taken)) else Validity("valid")
+
+        monkeypatch.setattr(sys.modules["edgenas.profilers.measure.session"], "assess_validity", assess)
+
+    return install
+
+
 def test_rejected_measurements_make_no_baseline(
-    model: Path, fake_target: Target, make: Make, monkeypatch: pytest.MonkeyPatch
+    model: Path, fake_target: Target, tmp_path: Path, reject: Callable[[Callable[[int], bool]], None]
 ) -> None:
     """Where conditions reject all processes, nothing is recorded, and the reason is said once."""
-    rejected = make([1.0] * 12, validity=Validity("rejected", ("governor is powersave: change it",)))
-    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: rejected)
+    reject(lambda number: True)
     with pytest.raises(MeasurementError) as error:
-        record_baseline(model, fake_target)
+        record_baseline(model, fake_target, tmp_path / "b.json")
     assert str(error.value) == (
         f"{model}: no baseline can be recorded on board-onnxruntime-fp32-1t: governor is powersave: change it"
     )
+    assert [path.name for path in tmp_path.iterdir()] == [model.name]
 
 
 def test_a_few_rejected_measurements_do_not_count(
-    model: Path, fake_target: Target, make: Make, monkeypatch: pytest.MonkeyPatch
+    model: Path, fake_target: Target, tmp_path: Path, reject: Callable[[Callable[[int], bool]], None]
 ) -> None:
-    """A device that heated up in its first process is measured by the others."""
-    taken = make([2.0], validity=Validity("rejected", ("the device heated up",))) + make([1.0] * 11)
-    monkeypatch.setattr(edgenas.regression.baseline, "measure_processes", lambda *arguments: taken)
-    assert record_baseline(model, fake_target).measurements == taken[1:]
+    """A device that heated up in its first process is measured by twelve others."""
+    reject(lambda number: number == 0)
+    assert len(record_baseline(model, fake_target, tmp_path / "b.json").measurements) == 12
 
 
 def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
@@ -117,7 +182,7 @@ def test_a_model_that_is_refused_raises(tmp_path: Path, target: Target) -> None:
     path = tmp_path / "garbage.onnx"
     path.write_bytes(b"this is no model")
     with pytest.raises(ModelError, match=r"garbage\.onnx: is refused by onnxruntime"):
-        record_baseline(path, target)
+        record_baseline(path, target, tmp_path / "b.json")
 
 
 @pytest.mark.parametrize(("count", "ends"), [(6, (1.0, 6.0)), (8, (1.0, 8.0)), (9, (2.0, 8.0)), (12, (3.0, 10.0))])

@@ -139,6 +139,12 @@ class ModelFile:
             write_bytes(path, self.content)
         return device.push(path, self.remote_name, self.sha256)
 
+    def copy_to(self, path: Path) -> None:
+        """Write the file, with what belongs to it beside it; read again, it has the same SHA-256."""
+        for name, part in self.parts.items():
+            write_bytes(path.with_name(name), read_bytes(part))
+        write_bytes(path, read_bytes(self.path) if self.content is None else self.content)
+
 
 def read_model_files(paths: Sequence[Path], target: Target) -> list[ModelFile]:
     """Read model files and check that the target's runtime can run them.

@@ -279,7 +279,25 @@ def _with_precision_of_file(model: Path, target: Target, asked: str | None) -> T
     if asked is not None and found not in (None, asked):
         remedy = f"leave out the precision, or export it in {asked}"
         raise UsageError(f"{model}: is a file in {found}, not {asked}; {remedy}")
-    return target if found is None else Target(target.profile, target.runtime, found, target.threads)
+    if found is None:
+        return target
+    return Target(target.profile, target.runtime, found, target.threads, target.affinity or "all")
+
+
+def target_of_file(
+    model: Path,
+    device: DeviceProfile | Target,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Target:
+    """Return the target that measures a model file on a device: its runtime by the profile, its precision by the file.
+
+    Raises:
+        UsageError: for options that the profile does not have, options beside a target, and a file that is of another
+            precision than ``precision``.
+    """
+    return _with_precision_of_file(model, _choose_target(model, device, runtime, precision, threads), precision)
 
 
 def _make_rounds(

@@ -1,0 +1,211 @@
+"""The commands of ``edgenas regress``: the latency gate."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgenas.cli.common import (
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    RuntimeOption,
+    ThreadsOption,
+    print_json,
+    print_lines,
+    print_table,
+)
+from edgenas.errors import UsageError
+from edgenas.shell import format_command
+
+if TYPE_CHECKING:
+    from edgenas.regression.checks import CheckReport, CheckRequest
+
+
+class _NothingDoneError(Exception):
+    """All checks failed."""
+
+
+app = typer.Typer(help="Guard a model's latency, memory and size in CI.", no_args_is_help=True)
+
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
+]
+InputsOption = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name.")]
+_SAMPLES = ("measurements", "rejected")
+
+
+@app.command("record", epilog="Example: edgenas regress record kws.onnx --device my-board -o baselines/kws.json")
+def record(
+    model: Annotated[Path, typer.Argument(help="An ONNX or TFLite file, or a bundle.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The baseline's file.", show_default=False)],
+    device: DeviceOption = "localhost",
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    shape: ShapeOption = None,
+    inputs: InputsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure a model and write the baseline of later checks, with a copy of the model beside it."""
+    from edgenas.devices import load_profile
+    from edgenas.pipeline.progress import Progress
+    from edgenas.profilers import ModelInputs
+    from edgenas.regression import record_baseline
+
+    with Progress().step("record", 1) as bar:
+        baseline = record_baseline(
+            model,
+            load_profile(device),
+            out,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            inputs=ModelInputs.parse(shape or [], inputs),
+            on_process=lambda done, total: bar(done / total),
+        )
+    kept = out.with_name(str(baseline.kept))
+    check = f"{format_command('regress', 'check', model, '--baseline', out)} --device {device}"
+    if json:
+        result = {key: value for key, value in baseline.result.to_dict().items() if key not in _SAMPLES}
+        print_json({"baseline": str(out), "model": str(kept), "target": dict(baseline.target), **result})
+        return
+    print_lines(
+        f"{out}: {baseline.result.summary}",
+        f"{kept}: the model, which checks measure again beside the new one; commit both",
+        *([] if baseline.anchor else ["no anchor was measured, so checks need that copy of the model"]),
+        f"next: {check}",
+    )
+
+
+@app.command("check", epilog="Example: edgenas regress check kws.onnx --baseline baselines/kws.json --device my-board")
+def check(
+    model: Annotated[
+        Path, typer.Argument(help="An ONNX or TFLite file, a bundle, or a YAML file of checks.", show_default=False)
+    ],
+    baseline: Annotated[Path | None, typer.Option(help="The baseline's file.", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A device profile: its name or a YAML file.  [default: localhost]")
+    ] = None,
+    latency: Annotated[
+        list[str] | None, typer.Option(help="The most latency: +5%, 15ms; repeatable.  [default: +5%]")
+    ] = None,
+    memory: Annotated[list[str] | None, typer.Option(help="The most peak memory: +2%, 64MB; repeatable.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="The largest file: +0%, 4MB; repeatable.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="The most time for the measurements.  [default: 30]")] = None,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    shape: ShapeOption = None,
+    inputs: InputsOption = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML there.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown for a pull request.")] = None,
+    history: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Append to the history there.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the latency, memory and size of a model against a baseline or budgets.
+
+    Exit codes: 0 ok, 3 regressed, 4 incomparable, 5 not measurable; 1 and 2 as everywhere.
+    """
+    from edgenas.files import parse_dataclass
+    from edgenas.regression.checks import CheckRequest, exit_code_of, load_checks
+    from edgenas.regression.history import append_history
+
+    options = {
+        "device": device,
+        "baseline": None if baseline is None else str(baseline),
+        "latency": latency,
+        "memory": memory,
+        "size": size,
+        "seconds": seconds,
+        "runtime": runtime,
+        "precision": precision,
+        "threads": threads,
+        "shape": shape,
+        "inputs": None if inputs is None else str(inputs),
+    }
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    if model.suffix.lower() in (".yaml", ".yml"):
+        if given:
+            raise UsageError(f"{model}: is a file of checks, so --{next(iter(given))} stands in it; leave it out here")
+        requests = load_checks(model)
+    else:
+        requests = (parse_dataclass(CheckRequest, {"model": str(model), **given}, "edgenas regress check"),)
+    reports = _run_with_progress(requests)
+    if json:
+        from edgenas.regression.reports import build_json
+
+        print_json(build_json(reports))
+    elif len(reports) > 1 or reports[0].check is not None:
+        _print_reports(reports)
+    _write_reports(reports, junit, markdown)
+    if history is not None:
+        append_history(history, reports)
+    if len(reports) == 1 and reports[0].error is not None:
+        raise reports[0].error
+    raise typer.Exit(exit_code_of(reports))
+
+
+@app.command("history", epilog="Example: edgenas regress history history -o latency.png")
+def show_history(
+    folder: Annotated[Path, typer.Argument(help="The folder of --history.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw it there, as a PNG.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the latencies of past checks, and where their level changed."""
+    from edgenas.regression.history import read_history, summarise_series
+
+    series = [summarise_series(name, entries) for name, entries in read_history(folder).items()]
+    if out is not None:
+        from edgenas.report.history_plot import write_history_plot
+
+        write_history_plot(series, out)
+    if json:
+        print_json({"series": [one.to_dict() for one in series]})
+        return
+    for one in series:
+        print_lines(*one.lines())
+    if out is not None:
+        print_lines(f"{out}: the picture")
+
+
+def _run_with_progress(requests: Sequence[CheckRequest]) -> list[CheckReport]:
+    """Run checks with progress in seconds: nobody knows how many rounds a check takes."""
+    from edgenas.pipeline.progress import Progress
+    from edgenas.regression.checks import run_checks
+
+    total = sum(request.seconds for request in requests)
+    before = {id(request): sum(one.seconds for one in requests[:place]) for place, request in enumerate(requests)}
+    with contextlib.suppress(_NothingDoneError), Progress().step("check", total) as bar:
+        reports = run_checks(requests, lambda request, seconds: bar(before[id(request)] + seconds, request.label))
+        if all(report.check is None for report in reports):
+            raise _NothingDoneError  # through the progress, or else it would say that checking is done
+    return reports
+
+
+def _write_reports(reports: Sequence[CheckReport], junit: Path | None, markdown: Path | None) -> None:
+    from edgenas.files import write_bytes
+    from edgenas.regression.reports import build_junit, build_markdown
+
+    if junit is not None:
+        write_bytes(junit, build_junit(reports))
+    if markdown is not None:
+        write_bytes(markdown, build_markdown(reports).encode())
+
+
+def _print_reports(reports: Sequence[CheckReport]) -> None:
+    """Print a headline, a table and lines for each check."""
+    from edgenas.regression.text import COLUMNS, format_finding, format_headline, format_notes
+
+    for report in reports:
+        headline, findings = format_headline(report), report.check.findings if report.check else ()
+        if findings:
+            print_table(COLUMNS, [format_finding(finding) for finding in findings], headline)
+        else:
+            print_lines(headline)
+        print_lines(*format_notes(report))

@@ -1,0 +1,270 @@
+"""The check of a model: against a baseline, a budget, or both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgenas.devices import DeviceProfile, Target
+from edgenas.errors import DeviceError, UsageError
+from edgenas.on_device.work_folder import WorkFolder
+from edgenas.profilers import MeasureSettings, MeasuringSession, ModelInputs
+from edgenas.profilers.measure.models import target_of_file
+from edgenas.regression.anchor import write_anchor
+from edgenas.regression.baseline import PROCESSES, SETTINGS, Baseline, find_kept_model
+from edgenas.regression.findings import find_in_rounds, find_size
+from edgenas.regression.fingerprint import (
+    SYSTEM,
+    Difference,
+    compare_fields,
+    compare_models,
+    read_fingerprint,
+    read_target_fields,
+)
+from edgenas.regression.limits import Limit, Quantity, as_texts, parse_limits
+from edgenas.regression.model import OpenedModel, opened_model
+from edgenas.regression.model_check import ModelCheck
+from edgenas.regression.outcome import Finding, Method, Outcome, worst_outcome
+from edgenas.regression.reasons import describe_conditions, describe_findings, describe_lost_rounds
+from edgenas.regression.rounds import Round, iter_rounds
+from edgenas.regression.stored import compare_with_stored_samples
+from edgenas.shell import format_command
+
+SECONDS = 30.0
+MAX_SECONDS = 3600.0
+_HOPELESS_ROUNDS = 6  # where all of the first are rejected, the next would be, too
+
+
+def check_model(
+    model: Path | str,
+    device: DeviceProfile | Target,
+    baseline: Path | str | None = None,
+    *,
+    latency: str | Sequence[str] | None = None,
+    memory: str | Sequence[str] | None = None,
+    size: str | Sequence[str] | None = None,
+    seconds: float = SECONDS,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    inputs: ModelInputs | None = None,
+    settings: MeasureSettings | None = None,
+    on_round: Callable[[float], None] = lambda seconds: None,
+) -> ModelCheck:
+    """Check that a model costs no more than a baseline, or a budget, allows.
+
+    The baseline's model and the new one are measured side by side: a process of each in turn, in one session, for as
+    many rounds as the decision takes, within ``seconds``. A limit is decided by the 95% interval of the median ratio
+    of the rounds, which stays valid however often it is looked at (``sequential_median_interval``):
+
+    - "regressed": for one limit, the whole interval lies above it.
+    - "ok": for all limits, the whole interval lies within.
+    - "not measurable": the time was over before; or the device was lost, or its conditions rejected the rounds.
+    - "incomparable": the baseline is of another target or board, or of a model with other inputs or outputs.
+
+    Where the copy of the baseline's model is not beside it, its stored samples are compared, if the whole fingerprint
+    is equal and the anchor runs as fast as it did then.
+
+    Args:
+        model: an ONNX or TFLite file, or a bundle, which is verified.
+        device: a profile, or a target.
+        baseline: the file that ``record_baseline`` wrote; None for budgets alone.
+        latency: limits of the latency: ``+5%`` of the baseline, which is the default, or ``15ms``, or both.
+        memory: limits of the peak memory: ``+2%``, ``64MB``.
+        size: limits of the file's size: ``+0%``, ``4MB``.
+        seconds: the most time that the measurements may take, from the first process on.
+        runtime: instead of the profile's choice.
+        precision: that the file must have; for providers that compute in another one, that one.
+        threads: instead of the profile's default.
+        inputs: what the models are given, as for the baseline.
+        settings: how long a model is run in each process.
+        on_round: called after each round with the seconds since the first.
+
+    Raises:
+        UsageError: for a malformed limit, or a file that cannot be read.
+        ModelError: when the runtime refuses one of the two models, or it kills its process.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgenas import check_model, load_profile, record_baseline
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> fake = "{name: toy, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+        >>> _ = (folder / "toy.yaml").write_text(fake)
+        >>> toy = load_profile(folder / "toy.yaml")
+        >>> for name, size in (("old", 320_000), ("new", 384_000)):
+        ...     _ = (folder / f"{name}.onnx").write_bytes(bytes(size))
+        >>> baseline = record_baseline(folder / "old.onnx", toy, folder / "baseline.json")
+        >>> check_model(folder / "new.onnx", toy, folder / "baseline.json", latency="+5%")
+        ModelCheck(regressed (synthetic): latency +19.8%)
+        >>> check_model(folder / "new.onnx", toy, latency="15ms").outcome
+        'ok'
+    """
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(f"seconds must be above 0 and at most {MAX_SECONDS:g}, but got {seconds:g}")
+    texts: dict[Quantity, tuple[str, ...]]
+    texts = {"latency": as_texts(latency), "memory": as_texts(memory), "size": as_texts(size)}
+    limits = parse_limits(texts, baseline is not None)
+    recorded = None if baseline is None else Baseline.load(baseline)
+    if recorded is not None and recorded.model is None and any(limit.needs_size_before for limit in limits):
+        raise UsageError(
+            f"{baseline}: does not say how large its model is, an earlier edgenas wrote it; record it again"
+        )
+    with opened_model(Path(model)) as opened, WorkFolder() as folder:
+        target = target_of_file(opened.path, device, runtime, precision, threads)
+        request = _Request(opened, target, limits, seconds, inputs, settings or SETTINGS, on_round, recorded)
+        if recorded is None or baseline is None:
+            return _check_by_rounds(request, None, "budget only")
+        check = _check_against(request, recorded, Path(baseline), folder)
+    update = f"{format_command('regress', 'record', model, '-o', baseline)} --device {target.cli_name}"
+    return replace(check, then=recorded.model, update_command=update)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a check was asked for."""
+
+    opened: OpenedModel
+    target: Target
+    limits: tuple[Limit, ...]
+    seconds: float
+    inputs: ModelInputs | None
+    settings: MeasureSettings
+    on_round: Callable[[float], None]
+    baseline: Baseline | None
+
+    @property
+    def measured_limits(self) -> tuple[Limit, ...]:
+        """The limits that take measurements."""
+        return tuple(limit for limit in self.limits if limit.quantity != "size")
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The rounds that were measured, and what ended them early, else empty."""
+
+    rounds: tuple[Round, ...] = ()
+    lost: str = ""
+
+    @property
+    def counted(self) -> list[Round]:
+        """The rounds that were not rejected."""
+        return [each for each in self.rounds if not each.is_rejected]
+
+
+def _check_against(request: _Request, baseline: Baseline, place: Path, folder: Path) -> ModelCheck:
+    """Return the check against a baseline, whose file is in this place; ``folder`` takes the anchor."""
+    now = read_target_fields(request.target.to_dict())
+    differences = compare_fields(read_target_fields(baseline.target), now, now)
+    if baseline.model is not None:
+        differences += compare_models(baseline.model, request.opened.facts)
+    if differences:
+        return _conclude(request, "side by side", _Taken(), differences=differences)
+    if not any(limit.is_relative for limit in request.measured_limits):
+        return _check_by_rounds(request, None, "budget only")
+    kept, problem = find_kept_model(baseline, place, request.target)
+    if kept is not None:
+        return replace(_check_by_rounds(request, kept, "side by side"), kept=str(kept))
+    return _check_by_stored_samples(request, baseline, problem, folder)
+
+
+def _check_by_rounds(request: _Request, other: Path | None, method: Method) -> ModelCheck:
+    """Measure until the outcome is known, which one regressed limit decides, or the time is up."""
+
+    def find(counted: Sequence[Round]) -> list[Finding]:
+        return [find_in_rounds(limit, counted) for limit in request.measured_limits]
+
+    def is_decided(counted: Sequence[Round]) -> bool:
+        outcomes = [finding.outcome for finding in find(counted)]
+        return "regressed" in outcomes or "not measurable" not in outcomes
+
+    models = [request.opened.path, *([other] if other else [])]
+    taken = _measure(request, method, models, is_decided) if request.measured_limits else _Taken()
+    return _conclude(request, method, taken, find(taken.counted) if taken.counted else [])
+
+
+def _check_by_stored_samples(request: _Request, baseline: Baseline, problem: str, folder: Path) -> ModelCheck:
+    """Measure the model and the anchor as often as a baseline is, and compare with its stored samples."""
+    anchor = write_anchor(request.target, folder) if baseline.anchor else None
+    models = [request.opened.path, *([anchor] if anchor else [])]
+    method: Method = "stored samples"
+    taken = _measure(request, method, models, lambda counted: len(counted) >= PROCESSES)
+    stored = compare_with_stored_samples(request.measured_limits, taken.counted, baseline)
+    check = _conclude(request, method, taken, stored.findings, stored.reasons, [problem, *stored.warnings])
+    return replace(check, stored=baseline.measurements)
+
+
+def _measure(
+    request: _Request, method: Method, models: Sequence[Path], is_enough: Callable[[Sequence[Round]], bool]
+) -> _Taken:
+    """Measure rounds until there are enough, the time is up, or more would not help."""
+    rounds: list[Round] = []
+    try:
+        with MeasuringSession(request.target) as session:
+            found = iter_rounds(session, models, request.settings, request.inputs, request.seconds)
+            with contextlib.closing(found):
+                for each in found:
+                    rounds.append(each)
+                    request.on_round(each.seconds)
+                    counted = _Taken(tuple(rounds)).counted
+                    is_hopeless = not counted and len(rounds) >= _HOPELESS_ROUNDS
+                    if is_hopeless or _find_differences(request, method, rounds) or (counted and is_enough(counted)):
+                        break
+    except DeviceError as error:
+        return _Taken(tuple(rounds), str(error))
+    return _Taken(tuple(rounds))
+
+
+def _find_differences(request: _Request, method: Method, rounds: Sequence[Round]) -> tuple[Difference, ...]:
+    """Return what makes the baseline incomparable, as the first round shows."""
+    if request.baseline is None or not rounds:
+        return ()
+    then, now = (read_fingerprint(one) for one in (request.baseline.measurements[0], rounds[0].new))
+    ignored = () if method == "stored samples" else SYSTEM
+    return compare_fields(then, now, [name for name in now if name not in ignored])
+
+
+def _conclude(
+    request: _Request,
+    method: Method,
+    taken: _Taken,
+    findings: Sequence[Finding] = (),
+    reasons: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    differences: Sequence[Difference] = (),
+) -> ModelCheck:
+    """Return the check of what was found; ``reasons`` are those why nothing can be told."""
+    differences = [*differences, *_find_differences(request, method, taken.rounds)]
+    outcome: Outcome
+    if differences:
+        outcome, findings = "incomparable", ()
+        reasons = [f"{each}; record a new baseline here" for each in differences]
+    else:
+        findings = [*findings, *_find_sizes(request)]
+        problems = [*reasons, *describe_lost_rounds(taken.rounds, taken.lost, request.measured_limits)]
+        outcome = worst_outcome([one.outcome for one in findings])
+        if problems:
+            outcome = "not measurable"
+        reasons = problems or describe_findings(findings, taken.rounds)
+    return ModelCheck(
+        outcome,
+        request.opened.facts,
+        request.target.name,
+        method,
+        tuple(findings),
+        tuple(reasons),
+        (*warnings, *describe_conditions(taken.rounds, request.baseline if method == "side by side" else None)),
+        taken.rounds,
+        fingerprint=read_fingerprint(taken.rounds[0].new) if taken.rounds else {},
+        seconds=taken.rounds[-1].seconds if taken.rounds else 0.0,
+    )
+
+
+def _find_sizes(request: _Request) -> list[Finding]:
+    """Return the findings for limits of the file's size; a baseline of an earlier version knows none."""
+    baseline = request.baseline
+    then = baseline.model.file_bytes if baseline is not None and baseline.model is not None else None
+    limits = [limit for limit in request.limits if limit.quantity == "size"]
+    return [find_size(limit, request.opened.facts.file_bytes, then) for limit in limits]

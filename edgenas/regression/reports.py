@@ -1,0 +1,72 @@
+"""Reports of checks for other programs: JSON, JUnit XML, Markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from edgenas.errors import printable
+from edgenas.regression.checks import CheckReport, exit_code_of
+from edgenas.regression.picture import draw_distributions
+from edgenas.regression.text import COLUMNS, format_finding, format_headline, format_notes
+
+_SIGNS = {"ok": "✅", "regressed": "❌", "failed": "💥"}
+_UNDECIDED = "⚠️"
+
+
+def build_json(reports: Sequence[CheckReport]) -> dict[str, Any]:
+    """Return the JSON document of checks."""
+    return {"exit_code": int(exit_code_of(reports)), "checks": [report.to_dict() for report in reports]}
+
+
+def build_junit(reports: Sequence[CheckReport]) -> bytes:
+    """Return checks as JUnit XML: a regression is a failure; what cannot be told, or failed, an error."""
+    failures = sum(report.outcome == "regressed" for report in reports)
+    errors = sum(report.outcome not in ("ok", "regressed") for report in reports)
+    counts = {"tests": str(len(reports)), "failures": str(failures), "errors": str(errors)}
+    suite = ElementTree.Element("testsuite", {"name": "edgenas regress check", **counts})
+    for report in reports:
+        seconds = report.check.seconds if report.check else 0.0
+        attributes = {"classname": "edgenas.regress", "name": printable(report.request.label), "time": f"{seconds:.3f}"}
+        case = ElementTree.SubElement(suite, "testcase", attributes)
+        text = "\n".join(map(printable, _build_text(report)))
+        if report.outcome == "ok":
+            ElementTree.SubElement(case, "system-out").text = text
+            continue
+        tag = "failure" if report.outcome == "regressed" else "error"
+        message = printable(next(iter(report.check.reasons), "") if report.check else str(report.error))
+        ElementTree.SubElement(case, tag, {"type": report.outcome, "message": message}).text = text
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}\n'.encode()
+
+
+def build_markdown(reports: Sequence[CheckReport]) -> str:
+    """Return checks as Markdown: a table, and for each check its reasons and a picture of the two distributions.
+
+    The picture is text, because GitHub shows neither SVG nor data: links in comments and job summaries.
+    """
+    lines = ["### Latency gate", "", f"| | check | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
+    for report in reports:
+        findings = report.check.findings if report.check else ()
+        rows = [format_finding(finding) for finding in findings] or [("",) * (len(COLUMNS) - 1) + (report.outcome,)]
+        for *cells, outcome in rows:
+            sign = _SIGNS.get(outcome, _UNDECIDED)
+            lines.append(f"| {sign} | {' | '.join(map(_escape, (report.request.label, *cells, outcome)))} |")
+    for report in reports:
+        lines += ["", f"**{_escape(format_headline(report))}**", ""]
+        lines += [f"- {_escape(line)}" for line in format_notes(report)]
+        picture = draw_distributions(*report.check.costs_ms()) if report.check else []
+        if picture:
+            lines += ["", "```text", *picture, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _build_text(report: CheckReport) -> list[str]:
+    findings = report.check.findings if report.check else ()
+    rows = ["  ".join(cell for cell in format_finding(finding) if cell) for finding in findings]
+    return [format_headline(report), *rows, *format_notes(report)]
+
+
+def _escape(text: str) -> str:
+    """Return text that Markdown shows as it is, also in a table: names of files may hold anything."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]<>#|~@" else sign for sign in printable(text))

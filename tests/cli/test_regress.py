@@ -1,0 +1,243 @@
+"""``edgenas regress``: recording, checking, files for other programs, history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from edgenas.devices import load_profile
+from edgenas.regression import record_baseline
+
+Call = Callable[..., tuple[int, str, str]]
+FAKE = "{name: board, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+
+
+def model_bytes(name: str, size: int) -> bytes:
+    return name.encode() + bytes(size - len(name))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a made-up device, whose time grows with the size of a file, and three models for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.yaml").write_text(FAKE)
+    for name, size in (("old", 1_000_000), ("same", 1_000_000), ("slow", 1_200_000), ("fast", 800_000)):
+        (tmp_path / f"{name}.onnx").write_bytes(model_bytes(name, size))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the baseline ``b.json`` of ``old.onnx`` and of the model's copy."""
+    folder = tmp_path_factory.mktemp("baseline")
+    (folder / "board.yaml").write_text(FAKE)
+    (folder / "old.onnx").write_bytes(model_bytes("old", 1_000_000))
+    record_baseline(folder / "old.onnx", load_profile(str(folder / "board.yaml")), folder / "kept" / "b.json")
+    return folder / "kept"
+
+
+@pytest.fixture
+def recorded(baseline: Path, folder: Path) -> None:
+    """The baseline ``b.json`` of ``old.onnx`` in the working folder."""
+    shutil.copytree(baseline, folder, dirs_exist_ok=True)
+
+
+def check(call: Call, *arguments: object) -> tuple[int, str, str]:
+    return call("regress", "check", *arguments, "--device", "./board.yaml", "--baseline", "b.json")
+
+
+def test_record_says_what_it_wrote_and_what_comes_next(call: Call, folder: Path) -> None:
+    """The baseline, the copy of the model, and the command that checks."""
+    code, out, _ = call("regress", "record", "old.onnx", "--device", "./board.yaml", "-o", "b.json")
+    (kept,) = folder.glob("b-*.onnx")
+    assert code == 0
+    assert "b.json: 1.00 ms" in out
+    assert f"{kept.name}: the model, which checks measure again beside the new one; commit both" in out
+    assert "regress check old.onnx --baseline b.json --device ./board.yaml" in out
+
+
+def test_record_prints_one_document(call: Call) -> None:
+    """With --json: where it was written, the target, the statistics; raw samples are in the file."""
+    code, out, _ = call("regress", "record", "old.onnx", "--device", "./board.yaml", "-o", "b.json", "--json")
+    document = json.loads(out)
+    assert (code, document["baseline"], document["processes"]) == (0, "b.json", 12)
+    assert "measurements" not in document
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("model", "code", "words"), [("same", 0, "ok SYNTHETIC"), ("slow", 3, "regressed SYNTHETIC"), ("fast", 0, "ok")]
+)
+def test_the_exit_code_is_the_outcome(call: Call, model: str, code: int, words: str) -> None:
+    """The headline says it too."""
+    found, out, _ = check(call, f"{model}.onnx")
+    assert found == code
+    assert out.startswith(f"{model}.onnx on board: {words}")
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_regression_is_shown_with_its_interval_and_what_would_have_shown(call: Call) -> None:
+    """One line of a table for each limit, and the reason below."""
+    _, out, _ = check(call, "slow.onnx", "--latency", "+5%", "--latency", "15ms", "--size", "+20%")
+    rows = [line for line in out.splitlines() if line.startswith(("latency", "size"))]
+    assert [row.split()[-1] for row in rows] == ["regressed", "ok", "ok"]
+    assert "+20." in rows[0]
+    assert "regressed: the latency changed by +20." in out
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_faster_model_gets_the_command_that_updates_the_baseline(call: Call) -> None:
+    """It can be pasted."""
+    _, out, _ = check(call, "fast.onnx")
+    assert "it is faster than the baseline; to guard that, update the baseline:" in out
+    assert "regress record fast.onnx -o b.json --device board" in out
+
+
+@pytest.mark.usefixtures("recorded")
+def test_another_target_exits_with_4(call: Call, folder: Path) -> None:
+    """And names the field."""
+    (folder / "board.yaml").write_text(FAKE.replace("name: board", "name: other"))
+    code, out, _ = check(call, "same.onnx")
+    assert code == 4
+    assert "incomparable: device was board in the baseline, is other now; record a new baseline here" in out
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_device_that_is_gone_exits_with_5(call: Call, folder: Path) -> None:
+    """Its time is over before a round is: nothing is known."""
+    code, out, _ = check(call, "same.onnx", "--seconds", "0.001")
+    assert code == 5
+    assert "not measurable: 1 round in" in out
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("absent.onnx",), "absent.onnx: cannot be read"),
+        (("board.yaml",), "board.yaml: is a file of checks, so --device stands in it; leave it out here"),
+        (("old.onnx", "--latency", "5"), "latency limit '5' has no unit"),
+        (("old.onnx", "--seconds", "0"), "seconds must be above 0"),
+        (("b.json",), "b.json: is no model; give an ONNX or TFLite file, or a bundle"),
+        ((".",), "."),
+    ],
+)
+def test_wrong_use_exits_with_2_or_1_on_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    """Never with the code of a regression, and without a traceback."""
+    code, out, err = check(call, *arguments)
+    assert code in (1, 2)
+    assert out == ""
+    assert err.startswith(f"edgenas: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_document_is_printed_also_for_a_check_that_failed(call: Call, folder: Path) -> None:
+    """With the error as text; the exit code stays."""
+    code, out, _ = check(call, "same.onnx", "--json")
+    document = json.loads(out)
+    assert (code, document["exit_code"], document["checks"][0]["outcome"]) == (0, 0, "ok")
+    assert document["checks"][0]["findings"][0]["smallest_change"] == 0
+    (folder / "b.json").write_text("{}")
+    code, out, _ = check(call, "same.onnx", "--json")
+    document = json.loads(out)
+    assert (code, document["exit_code"], document["checks"][0]["outcome"]) == (2, 2, "failed")
+    assert "expected format edgenas.baseline" in document["checks"][0]["error"]
+
+
+CHECKS = """
+checks:
+  - {model: same.onnx, device: ./board.yaml, baseline: b.json}
+  - {model: slow.onnx, device: ./board.yaml, baseline: b.json, latency: [+5%, 15ms], name: "slow | one"}
+  - {model: old.onnx, device: ./board.yaml, latency: 0.1ms, size: 4MB}
+  - {model: absent.onnx, device: ./board.yaml, latency: 1ms}
+"""
+
+
+@pytest.mark.usefixtures("recorded")
+def test_several_checks_in_one_call(call: Call, folder: Path) -> None:
+    """One that fails stops no other, and a regression decides the exit code."""
+    (folder / "checks.yaml").write_text(CHECKS)
+    code, out, _ = call("regress", "check", "checks.yaml")
+    assert code == 3
+    heads = [line for line in out.splitlines() if line.startswith(("same", "slow |", "old", "absent"))]
+    assert [head.split(": ")[1].split(" ")[0] for head in heads] == ["ok", "regressed", "regressed", "failed"]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_junit_counts_regressions_as_failures_and_the_rest_as_errors(call: Call, folder: Path) -> None:
+    """CI systems show them apart."""
+    (folder / "checks.yaml").write_text(CHECKS)
+    call("regress", "check", "checks.yaml", "--junit", "out/junit.xml")
+    suite = ElementTree.parse(folder / "out" / "junit.xml").getroot()  # noqa: S314 - written just now
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "2", "1")
+    assert [case[0].tag for case in suite] == ["system-out", "failure", "failure", "error"]
+    assert str(suite[3][0].get("message")).startswith("absent.onnx: cannot be read")
+
+
+@pytest.mark.usefixtures("recorded")
+def test_markdown_has_a_table_and_a_picture_and_escapes_names(call: Call, folder: Path) -> None:
+    """A name with a column's sign breaks no table."""
+    (folder / "checks.yaml").write_text(CHECKS)
+    call("regress", "check", "checks.yaml", "--markdown", "gate.md")
+    text = (folder / "gate.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert {row.replace("\\|", "").count("|") for row in rows} == {10}
+    assert "slow \\| one" in text
+    assert text.count("```text") == 3
+    assert "was │" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("checks: []", "must have the key 'checks' with a list"),
+        ("- model: a.onnx", "must have the key 'checks' with a list"),
+        ("checks: [{model: a.onnx}]\nbaseline: b.json", "unknown key 'baseline'"),
+        ("checks: [{modle: a.onnx}]", "check 1: unknown key 'modle'; did you mean 'model'?"),
+        ("checks: [{model: a.onnx, seconds: fast}]", "check 1: seconds"),
+        ("checks: [{model: a.onnx, latency: 5}]", "check 1: latency.0: input should be a valid string, but got 5"),
+        ("checks: [{model: a.onnx}, {model: b/a.onnx}]", "2 checks are called 'a.onnx on localhost'"),
+    ],
+)
+def test_a_malformed_file_of_checks_is_refused(call: Call, folder: Path, text: str, message: str) -> None:
+    """Before anything is measured, with what and where."""
+    (folder / "checks.yaml").write_text(text)
+    code, _, err = call("regress", "check", "checks.yaml")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_report_that_cannot_be_written_loses_no_result(call: Call) -> None:
+    """What was found is printed before, and the job has failed: its code is not that of the check."""
+    code, out, err = check(call, "slow.onnx", "--markdown", "old.onnx/gate.md")
+    assert code == 1
+    assert out.startswith("slow.onnx on board: regressed")
+    assert "gate.md: cannot be written" in err
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_history_grows_by_a_line_a_check(call: Call, folder: Path) -> None:
+    """It names no path and no host of the machine, so it can be committed."""
+    for model in ("same", "slow"):
+        check(call, f"{model}.onnx", "--history", "history")
+    check(call, "same.onnx", "--history", "history")
+    path = folder / "history" / "same.onnx-on-board.jsonl"
+    assert len(path.read_text().splitlines()) == 3
+    assert str(folder) not in path.read_text()
+    code, out, _ = call("regress", "history", "history", "-o", "history.png")
+    assert code == 0
+    assert "same.onnx on board: 2 checks from" in out
+    assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_without_a_history_is_refused(call: Call) -> None:
+    """With what to give."""
+    code, _, err = call("regress", "history", ".")
+    assert (code, err) == (2, "edgenas: .: holds no history; give the folder of edgenas regress check --history\n")

@@ -1,0 +1,66 @@
+"""Imported weights that are given a data set: evaluated, searched and exported without training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgenas.data import load_data
+from edgenas.errors import RunError, UsageError
+from edgenas.pipeline import Run
+from edgenas.pipeline.import_weights import import_weights
+from edgenas.pipeline.progress import Silent
+from edgenas.runtimes import ExportFormat
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def imported(released: Write, tmp_path: Path) -> Run:
+    """A run of a checkpoint of four classes, at a single small resolution."""
+    return import_weights(tmp_path / "run", str(released()), {"resolutions": [32]}, progress=Silent())
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four classes of 30 images each; synthetic."""
+    rng = np.random.default_rng(0)
+    for label in "abcd":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = rng.integers(0, 256, (36, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number:02}.png")
+    return tmp_path / "photos"
+
+
+def test_a_folder_of_its_classes_makes_it_a_run_with_data(imported: Run, photos: Path, tmp_path: Path) -> None:
+    """Subnets are evaluated; a later process has the same images; int8 is calibrated and tested on them."""
+    with pytest.raises(RunError, match=r"give it one \(.*evaluate --run .* --data FOLDER\)"):
+        imported.evaluate(10)
+    assert len(imported.evaluate(10, data=str(photos)).genes) == 10
+    again = Run(imported.folder.root, progress=Silent())
+    assert again.workspace.has_data
+    assert again.workspace.data.labels == ("a", "b", "c", "d")
+    (bundle,) = again.export_all(
+        again.space.smallest, again.target("localhost"), tmp_path / "ship", [ExportFormat("onnx", "fp32")]
+    )
+    assert bundle.card["images"] == {"train": 96, "validation": 12, "test": 12}
+    assert 0 <= bundle.card["accuracy"]["test"] <= 1
+    assert json.loads((imported.folder.root / "data.json").read_text())["labels"] == ["a", "b", "c", "d"]
+
+
+def test_what_cannot_be_given(imported: Run, photos: Path, finished: Path) -> None:
+    """Other classes than the weights', another data set than before, and any to a run that was trained here."""
+    with pytest.raises(UsageError, match=r"has 10 classes, the weights have 4; .*--from"):
+        imported.evaluate(10, data=load_data("digits"))
+    imported.evaluate(10, data=str(photos))
+    (photos / "a" / "00.png").unlink()
+    with pytest.raises(RunError, match="has another data set already"):
+        imported.evaluate(10, data=str(photos))
+    with pytest.raises(UsageError, match="was trained on its own data set"):
+        Run(finished, progress=Silent()).evaluate(10, data=str(photos))
