@@ -247,6 +247,15 @@ class Runtime(ABC):
         """
         return None
 
+    def find_sources(self, model: bytes, graph: bytes) -> dict[str, tuple[str, ...]]:
+        """Return the names of the file's nodes that each operator computes, by the operator's name.
+
+        Args:
+            model: the file.
+            graph: what the runtime's module on the device stored of the graph that really ran. It is not trusted.
+        """
+        return {}
+
     @final
     def read_interface(self, model: bytes) -> ModelInterface:
         """Read the input, the output and the precision of a model file.
