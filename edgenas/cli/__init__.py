@@ -11,7 +11,20 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
+from edgenas.cli import (
+    choose,
+    demo,
+    device,
+    evaluate,
+    export,
+    import_,
+    measure,
+    profile,
+    regress_compare,
+    search,
+    train,
+    verify,
+)
 from edgenas.cli.common import print_lines
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -30,6 +43,10 @@ app = typer.Typer(
 for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
+regress = typer.Typer(help="Find out what became slower.", no_args_is_help=True)
+regress.callback()(lambda: None)
+regress.command("compare", epilog=regress_compare.EXAMPLE)(regress_compare.command)
+app.add_typer(regress, name="regress")
 
 
 def _print_version_and_exit(wanted: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 KERNEL = "_kernel_time"  # the end of the name of a node's event
 TOKEN = re.compile(r"_token_\d+$")  # behind a name that the runtime gave several times; another in each session
 MAX_PROFILE_BYTES = 1 << 26  # about 700 for each node and run
-MAX_OPERATORS, MAX_NAME_LENGTH, MAX_RANK, MAX_SHAPES = 4000, 200, 32, 256
+MAX_OPERATORS, MAX_NAME_LENGTH, MAX_RANK, MAX_SHAPES = 4000, 390, 32, 256
 
 
 class ProfileError(ValueError):

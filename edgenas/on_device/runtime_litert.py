@@ -16,7 +16,7 @@ from typing import Any
 CPU = "CPUExecutionProvider"
 TOO_OLD = ("old tflite binary",)  # in messages about a newer operator
 DELEGATE = "XNNPACK"  # the one that the library applies by itself
-MAX_NAME_LENGTH = 200
+MAX_NAME_LENGTH = 390
 LIBRARIES = {
     "ai_edge_litert": "ai_edge_litert.interpreter",
     "tflite_runtime": "tflite_runtime.interpreter",

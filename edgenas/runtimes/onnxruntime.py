@@ -146,10 +146,10 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         except ModelError:
             return None
 
-    def find_sources(self, model: bytes, graph: bytes) -> dict[str, tuple[str, ...]]:
+    def find_sources(self, model: bytes, operators: Sequence[str], graph: bytes | None) -> dict[str, tuple[str, ...]]:
         from edgenas.graph.fusion import find_sources
 
-        return find_sources(model, graph)
+        return {} if graph is None else find_sources(model, graph)
 
     def parse_interface(self, model: bytes) -> ModelInterface:
         import onnx

@@ -17,11 +17,11 @@ from edgenas.profilers.measure.model_files import ModelInputs
 from edgenas.profilers.measure.protocol import RanOperator
 from edgenas.profilers.measure.session import MeasuringSession, RanModel
 from edgenas.profilers.measure.settings import MeasureSettings
-from edgenas.profilers.measure.statistics import MIN_PROCESSES
 from edgenas.runtimes import load_runtime
 
 # A profiler writes an event for each operator and run: fewer runs than are timed without it.
 SETTINGS = MeasureSettings(max_runs=50)
+PROCESSES = 10
 Shape = tuple[Count, ...]
 _NUMBER = re.compile(r"_\d+$")
 
@@ -123,7 +123,7 @@ def profile_operators(
     target: Target,
     inputs: ModelInputs | None = None,
     *,
-    processes: int = MIN_PROCESSES,
+    processes: int = PROCESSES,
     on_process: Callable[[], None] = lambda: None,
 ) -> list[OperatorProfile]:
     """List the operators of model files on a device, with the time of each by the runtime's own profiler.
@@ -159,7 +159,8 @@ def _make_profile(path: Path, target: Target, ran: Sequence[RanModel]) -> Operat
     if any(process.keys() != processes[0].keys() for process in processes):
         raise MeasurementError(f"{path}: ran as other operators in each process, so their times cannot be told")
     content = read_bytes(path)
-    sources = {} if first.graph is None else load_runtime(target.runtime).find_sources(content, first.graph)
+    names = [operator.name for operator in first.operators]
+    sources = load_runtime(target.runtime).find_sources(content, names, first.graph)
     operators = []
     for key, operator in processes[0].items():
         times = [process[key].us for process in processes]
