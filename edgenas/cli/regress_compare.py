@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgenas.regression.compare import ComparedModel, ModelComparison
 
 EXAMPLE = "Example: edgenas regress compare old.onnx new.onnx --device raspberry-pi-5"
+_TIMES = ("before, us", "after, us", "more, us", "part")
 _MAX_ROWS = 20
 _MAX_NAME_LENGTH = 60
 
@@ -96,24 +97,20 @@ def print_comparison(comparison: ModelComparison) -> None:
     print_operators(comparison.operators)
     if comparison.operators.difference_us is not None:
         more_us = 1e3 * (comparison.after.result.median_ms - comparison.before.result.median_ms)
-        print_lines(f"without the profiler, which takes time itself, a run takes {more_us:+.1f} us")
+        print_lines(f"without the profiler, which takes time itself, the difference is {more_us:+.1f} us a run")
 
 
 def print_operators(comparison: OperatorComparison) -> None:
     """Print the operators that make the difference, and where they ran; also for what else finds a regression."""
-    runtimes = dict.fromkeys(profile.runtime for profile in (comparison.before, comparison.after))
-    by_difference = comparison.by_difference
-    changed = [change for change in by_difference if change.changes]
-    shown = (changed or by_difference)[:_MAX_ROWS]
-    if comparison.difference_us is None:
-        columns, texts = ("operator", "type", "what changed"), 3
-        shown = changed[:_MAX_ROWS]
-        rows = [[_name_operator(each.operator), each.operator.type, _describe_changes(each)] for each in shown]
-    else:
-        columns, texts = ("operator", "type", "before, us", "after, us", "more, us", "part", "what changed"), 2
-        rows = [_row_cells(change) for change in shown]
-    print_table(columns, rows, f"operators by {' and '.join(runtimes)}", texts)
-    if hidden := [change for change in by_difference if change not in shown]:
+    profiles = (comparison.before, comparison.after)
+    changed = [change for change in comparison.by_difference if change.changes]
+    shown = (changed or comparison.by_difference)[:_MAX_ROWS]
+    has_times = any(profile.time_us is not None for profile in profiles)
+    columns = ("operator", "type", "what changed", *(_TIMES if has_times else ()))
+    runtimes = dict.fromkeys(profile.runtime for profile in profiles)
+    rows = [_row_cells(change, has_times) for change in shown]
+    print_table(columns, rows, f"operators by {' and '.join(runtimes)}", texts=3)
+    if hidden := [change for change in comparison.by_difference if change not in shown]:
         difference = sum(change.difference_us or 0.0 for change in hidden)
         times = "" if comparison.difference_us is None else f", together {difference:+.1f} us"
         print_lines(f"and {len(hidden)} more{times}; --json has all")
@@ -143,15 +140,16 @@ def _format_ratio(comparison: ModelComparison, label: str) -> str:
     if comparison.ratio is None:
         return f"{label}: cannot be compared, because a measurement is rejected"
     ratio, low, high = comparison.ratio
-    how = "a process of each in turn" if comparison.side_by_side else "one device after the other"
+    how = "a process of each in turn" if comparison.side_by_side else "one after the other"
     return f"{label}: takes {ratio:.3f} times as long ({low:.3f} to {high:.3f} at 95%), {how}"
 
 
-def _row_cells(change: OperatorChange) -> list[str]:
+def _row_cells(change: OperatorChange, has_times: bool) -> list[str]:
     times = ["-" if operator is None else _format_us(operator.time_us) for operator in (change.before, change.after)]
-    difference = "" if change.difference_us is None else f"{change.difference_us:+.1f}"
-    part = "" if change.part is None else f"{change.part:.0%}"
-    return [_name_operator(change.operator), change.operator.type, *times, difference, part, _describe_changes(change)]
+    times.append("" if change.difference_us is None else f"{change.difference_us:+.1f}")
+    times.append("" if change.part is None else f"{change.part:.0%}")
+    name, kind = _name_operator(change.operator), change.operator.type
+    return [name, kind, _describe_changes(change), *(times if has_times else ())]
 
 
 def _format_us(time_us: float | None) -> str:

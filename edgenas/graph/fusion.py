@@ -57,7 +57,9 @@ class _Matching:
         # By a value of the optimised graph, the value of the source that it stands for.
         self._values = {str(value.name): str(value.name) for value in source.input}
         self._values |= {
-            str(node.input[0]): str(node.output[0]) for node in ran.node if _is_change_back(node) and node.input
+            str(node.input[0]): str(node.output[0])
+            for node in ran.node
+            if _is_change_back(node) and node.input and node.output
         }
         self.sources: dict[str, tuple[str, ...]] = {}
         constants = _find_constants(ran)
@@ -66,11 +68,10 @@ class _Matching:
 
     def _match(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
         """Match one operator, whose inputs were matched before."""
-        if node.op_type == _TO_BLOCKED and inputs and inputs[0] in self._values:
-            self._values[node.output[0]] = self._values[inputs[0]]
         outputs = [str(value) for value in node.output if value]
         if node.op_type == _TO_BLOCKED or _is_change_back(node) or not outputs:
-            self._values |= {value: value for value in outputs if value not in self._values}
+            known = self._values.get(inputs[0]) if node.op_type == _TO_BLOCKED and inputs else None
+            self._values = {**{value: known or value for value in outputs}, **self._values}
             return
         starts = {self._values.get(value, "") for value in inputs}
         kept = [self._values.get(value, value) for value in outputs]

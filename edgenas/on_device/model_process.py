@@ -168,8 +168,8 @@ def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str
 
 
 def profile_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Run one model under its runtime's profiler; return its operators, and store its optimised graph."""
-    settings, path, graph = request["settings"], model["path"], model["graph"]
+    """Run one model under its runtime's profiler; return its operators, and store its optimised graph as PATH.graph."""
+    settings, path, graph = request["settings"], model["path"], model["path"] + ".graph"
     sampling = importlib.import_module("sampling")
     if not hasattr(runtime, "profile_operators"):
         raise FailedError("no profile", "it has no profiler")

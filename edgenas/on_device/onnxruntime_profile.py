@@ -77,14 +77,15 @@ def parse_profile(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int
         raise ProfileError("its profile is no list of events")
     runs, nodes = [], []
     for event in events:
-        name, kind = (event.get("name"), event.get("cat")) if isinstance(event, dict) else (None, None)
-        is_node = kind == "Node" and isinstance(name, str) and name.endswith(KERNEL)
-        if is_node or (kind == "Session" and name == "model_run"):
-            start, spent = (take_count(event, key) for key in ("ts", "dur"))
-            if is_node:
-                nodes.append((start, spent, read_node(name[: -len(KERNEL)], event.get("args"))))
-            else:
-                runs.append((start, start + spent))
+        name = event.get("name") if isinstance(event, dict) else None
+        if not isinstance(name, str):
+            continue
+        if event.get("cat") == "Node" and name.endswith(KERNEL):
+            details = read_node(name[: -len(KERNEL)], event.get("args"))
+            nodes.append((take_count(event, "ts"), take_count(event, "dur"), details))
+        elif event.get("cat") == "Session" and name == "model_run":
+            start = take_count(event, "ts")
+            runs.append((start, start + take_count(event, "dur")))
     return sorted(runs), sorted(nodes, key=lambda node: (node[0], -node[1]))
 
 

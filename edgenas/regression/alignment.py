@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +62,10 @@ def _worth_of_pairs(before: Sequence[Operator], after: Sequence[Operator]) -> np
 
 
 def _are_equal(first: Sequence[Hashable], second: Sequence[Hashable]) -> npt.NDArray[np.bool_]:
+    """Return which of the first equal which of the second, of shape (first, second)."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys([*first, *second]))}
-
-    def encode(values: Iterable[Hashable]) -> npt.NDArray[np.int64]:
-        return np.array([numbers[value] for value in values], np.int64)
-
-    return encode(first)[:, None] == encode(second)[None, :]
+    rows, columns = (np.array([numbers[value] for value in values], np.int64) for values in (first, second))
+    return np.equal(rows[:, None], columns[None, :])
 
 
 def _best_in_order(worth: npt.NDArray[np.int8]) -> dict[int, int]:

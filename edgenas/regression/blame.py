@@ -29,7 +29,8 @@ class OperatorChange:
         changes: what differs. ``added`` or ``removed``: only one model has it. ``unfused`` or ``fused``: only one has
             it, but the nodes it computes were, or are now, part of another operator. ``provider``: another execution
             provider or delegate ran it. ``fusion``: it computes other nodes. ``type``, ``shapes``: of its inputs and
-            outputs. ``slower``, ``faster``: beyond what varies from process to process.
+            outputs. ``slower``, ``faster``: beyond what varies from process to process. Providers, types and layouts
+            of different runtimes are not compared.
         difference_us: by how much its time in a run is longer in the second model, microseconds; the whole time where
             only one has it; None where a time is not known.
         interval_us: the ends of the difference's 95% interval; None with fewer than six processes.
@@ -106,8 +107,16 @@ class OperatorComparison:
 
     @property
     def by_difference(self) -> list[OperatorChange]:
-        """All operators, those that make the largest difference first; of equal ones, those that changed first."""
-        return sorted(self.changes, key=lambda change: (-abs(change.difference_us or 0.0), not change.changes))
+        """All operators, those that make the largest difference first; of equal ones, those that changed first.
+
+        Where only one of the two runtimes tells times, the longest first.
+        """
+
+        def importance(change: OperatorChange) -> tuple[float, bool]:
+            times = [one.time_us or 0.0 for one in (change.before, change.after) if one is not None]
+            return abs(max(times) if change.difference_us is None else change.difference_us), bool(change.changes)
+
+        return sorted(self.changes, key=importance, reverse=True)
 
     @cached_property
     def placement(self) -> PlacementComparison:
@@ -144,11 +153,13 @@ class OperatorComparison:
             return ["fused" if before.sources and sources_after.issuperset(before.sources) else "removed"]
         if before is None:
             return ["unfused" if after.sources and sources_before.issuperset(after.sources) else "added"]
+        same_runtime = self.before.target["runtime"] == self.after.target["runtime"]
         differs: dict[Change, bool] = {
-            "provider": before.provider != after.provider,
+            "provider": before.provider != after.provider and same_runtime,
             "fusion": bool(set(before.sources) & set(after.sources)) and set(before.sources) != set(after.sources),
-            "type": before.type != after.type,
-            "shapes": (before.input_shapes, before.output_shapes) != (after.input_shapes, after.output_shapes),
+            "type": before.type != after.type and same_runtime,
+            "shapes": same_runtime
+            and (before.input_shapes, before.output_shapes) != (after.input_shapes, after.output_shapes),
         }
         return [change for change, is_so in differs.items() if is_so]
 

@@ -13,7 +13,6 @@ from edgenas.profilers import (
     MeasuredModels,
     MeasurementResult,
     ModelInputs,
-    OperatorProfile,
     compare_results,
     measure_models,
     profile_operators,
@@ -44,7 +43,7 @@ class ModelComparison:
     Attributes:
         before: the first.
         after: the second.
-        side_by_side: both were measured on one device, a process of each in turn; else one after the other.
+        side_by_side: one target ran both, a process of each in turn; else they were measured one after the other.
         operators: their operators.
     """
 
@@ -118,9 +117,15 @@ def compare_models(
         for device in devices
     ]
     sides = [side for each in measured for side in _list_sides(each)]
-    before, after = (compare_to for compare_to in sides)
-    profiles = _profile_sides(before, after, inputs, on_start, on_process)
-    return ModelComparison(before, after, len(devices) == 1, compare_operators(*profiles))
+    before, after = sides
+    side_by_side = len(devices) == 1 and _conditions(before) == _conditions(after)
+    on_start("operators", 2 * PROCESSES)
+    if side_by_side:
+        old, new = profile_operators([before.model, after.model], before.target, inputs, on_process=on_process)
+        new = replace(new, target=after.target.to_dict())
+    else:
+        (old,), (new,) = (profile_operators([side.model], side.target, inputs, on_process=on_process) for side in sides)
+    return ModelComparison(before, after, side_by_side, compare_operators(old, new))
 
 
 def _list_sides(measured: MeasuredModels) -> list[ComparedModel]:
@@ -128,21 +133,6 @@ def _list_sides(measured: MeasuredModels) -> list[ComparedModel]:
     return [ComparedModel(path, measured.targets[path], result) for path, result in measured.results.items()]
 
 
-def _profile_sides(
-    before: ComparedModel,
-    after: ComparedModel,
-    inputs: ModelInputs | None,
-    on_start: OnStart,
-    on_process: Callable[[], None],
-) -> list[OperatorProfile]:
-    """Return the operators of both; in turn where one target runs both, whatever the precision of their files."""
-    on_start("operators", 2 * PROCESSES)
-    same = Target(after.target.profile, after.target.runtime, before.target.precision, after.target.threads)
-    if same == before.target:
-        profiles = profile_operators([before.model, after.model], same, inputs, on_process=on_process)
-        return [profiles[0], replace(profiles[1], target=after.target.to_dict())]
-    return [
-        profile
-        for side in (before, after)
-        for profile in profile_operators([side.model], side.target, inputs, on_process=on_process)
-    ]
+def _conditions(side: ComparedModel) -> dict[str, Any]:
+    """Return all of a target but its precision: files of any precision are measured together."""
+    return {**side.target.to_dict(), "precision": None}

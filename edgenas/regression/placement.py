@@ -39,6 +39,8 @@ class PlacementComparison:
         left: operators that left their provider for one that the profile names later, as the CPU; and new ones on a
             provider that no operator ran on before.
         returned: operators that run on an earlier provider now.
+
+    Providers of different runtimes are not compared: nothing left or returned.
     """
 
     before: Mapping[str, int]
@@ -52,11 +54,16 @@ class PlacementComparison:
         return bool(self.left)
 
     def __str__(self) -> str:
-        if not (self.left or self.returned):
-            return f"all operators run where they ran: {_format_counts(self.after)}"
-        moved = [f"{len(each)} {what}" for each, what in ((self.left, "left"), (self.returned, "returned")) if each]
-        before, after = _format_counts(self.before), _format_counts(self.after)
-        return f"{' and '.join(moved)}: operators ran on {before}, now on {after}"
+        ran, runs = _format_counts(self.before), _format_counts(self.after)
+        moves = [
+            f"{len(moved)} {'operator' if len(moved) == 1 else 'operators'} {verb} {where}"
+            for moved, verb, where in (
+                (self.left, "left", "their provider"),
+                (self.returned, "went", "to a provider named earlier"),
+            )
+            if moved
+        ]
+        return f"{' and '.join(moves) or 'no operator moved'}: before {ran}, after {runs}"
 
 
 def compare_placements(before: OperatorProfile, after: OperatorProfile) -> PlacementComparison:
@@ -72,9 +79,10 @@ def compare_placements(before: OperatorProfile, after: OperatorProfile) -> Place
 def place_pairs(before: OperatorProfile, after: OperatorProfile, pairs: Sequence[Pair]) -> PlacementComparison:
     """Compare where the operators of pairs ran; see ``compare_placements``."""
     counts = count_by_provider(before.operators)
-    left, returned = [], []
+    left: list[MovedOperator] = []
+    returned: list[MovedOperator] = []
     for old, new in pairs:
-        if new is None:
+        if new is None or before.target["runtime"] != after.target["runtime"]:
             continue
         operator = after.operators[new]
         provider = None if old is None else before.operators[old].provider

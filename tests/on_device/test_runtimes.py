@@ -185,25 +185,6 @@ def test_a_fallback_reaches_the_validity(conv: Path, profile: DeviceProfile) -> 
     assert "nodes ran on CPUExecutionProvider instead" in str(found.validity)
 
 
-def test_nodes_are_counted_once() -> None:
-    """A node occurs in a profile as often as it ran, and with events that are not its kernel's."""
-
-    def event(index: str, provider: str, run: int) -> dict[str, Any]:
-        return {
-            "cat": "Node",
-            "name": f"{index}_kernel_time",
-            "ts": run,
-            "args": {"node_index": index, "provider": provider},
-        }
-
-    events = [event("0", CUDA, 0), event("1", CPU, 0), event("0", CUDA, 1), event("2", CUDA, 0)]
-    others: list[dict[str, Any]] = [
-        {"cat": "Session", "name": "model_run"},
-        {"cat": "Node", "name": "1_fence_before", "args": {}},
-    ]
-    assert runtime_onnxruntime.count_profiled_nodes([*events, *others]) == {CUDA: 2, CPU: 1}
-
-
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:
     """The CPU's memory is the process's own; an accelerator's is not, and the answer says why."""
     assert model_process.unmeasured_memory_fields(runtime_onnxruntime, {CPU: 3, XNNPACK: 2}) == {}

@@ -39,7 +39,6 @@ from edgenas.runtimes import load_runtime
 
 _OUTPUTS_SECONDS = 300.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
-_GRAPH = "graph-{}"
 
 
 @dataclass(frozen=True)
@@ -141,23 +140,8 @@ class MeasuringSession:
     ) -> Generator[Measurement | ModelError, None, None]:
         if not models:
             return
-        device = self._open()
-        paths = self._push_models(models)
-        run = AgentRun(
-            device,
-            self._target,
-            self._command,
-            [
-                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
-                for number, model in enumerate(models)
-            ],
-            settings.model_timeout_seconds,
-            request={"settings": settings.to_dict(), "inputs": inputs.push(device)},
-        )
-        with contextlib.closing(run.iter_answers()) as answers:
-            hello = next(answers)
-            assert isinstance(hello, Hello)
-            for model, answer in zip(models, answers, strict=True):
+        with contextlib.closing(self._iter_answers(models, settings, inputs, Result)) as answers:
+            for hello, model, answer in answers:
                 if isinstance(answer, Failed):
                     yield model_error(model, answer, hello.versions, self._target)
                 else:
@@ -185,47 +169,26 @@ class MeasuringSession:
             DeviceError: As ``measure``.
         """
         files = read_model_files([Path(model) for model in models], self._target)
-        device = self._open()
-        paths = self._push_models(files)
-        graphs = {name: f"{path.removesuffix(name)}{_GRAPH.format(name)}" for name, path in paths.items()}
-        run = AgentRun(
-            device,
-            self._target,
-            self._command,
-            [
-                {
-                    "id": number,
-                    "path": paths[file.remote_name],
-                    "unranked": file.unranked,
-                    "graph": graphs[file.remote_name],
-                }
-                for number, file in enumerate(files)
-            ],
-            settings.model_timeout_seconds,
-            Profiled,
-            {"mode": "operators", "settings": settings.to_dict(), "inputs": inputs.push(device)},
-        )
         ran = []
-        with contextlib.closing(run.iter_answers()) as answers:
-            hello = next(answers)
-            assert isinstance(hello, Hello)
-            for file, answer in zip(files, answers, strict=True):
+        with contextlib.closing(self._iter_answers(files, settings, inputs, Profiled, mode="operators")) as answers:
+            for hello, file, answer in answers:
                 if isinstance(answer, Failed):
                     raise model_error(file, answer, hello.versions, self._target)
                 assert isinstance(answer, Profiled)
-                ran.append((file, answer))
+                ran.append((hello, file, answer))
                 on_process()
+        device, synthetic = self._open(), bool(self._facts["synthetic"])
         with WorkFolder() as folder:
-            for name in {file.remote_name for file, answer in ran if answer.has_graph}:
-                device.pull(_GRAPH.format(name), folder / name)
+            for name in {file.remote_name for _, file, answer in ran if answer.has_graph}:
+                device.pull(f"{name}.graph", folder / name)
             return [
                 RanModel(
                     answer.operators,
                     read_bytes(folder / file.remote_name) if answer.has_graph else None,
                     hello.versions,
-                    bool(self._facts["synthetic"]),
+                    synthetic,
                 )
-                for file, answer in ran
+                for hello, file, answer in ran
             ]
 
     def compute_outputs(self, model: str | Path, inputs: Sequence[Array]) -> list[Array]:
@@ -264,12 +227,37 @@ class MeasuringSession:
             device.pull(_OUTPUTS, local_outputs)
             return read_outputs(local_outputs, answer.outputs, self._target.profile.name)
 
-    def _push_models(self, models: Sequence[ModelFile]) -> dict[str, str]:
-        """Send model files to the opened device; return their paths there, by their names there."""
+    def _iter_answers(
+        self,
+        models: Sequence[ModelFile],
+        settings: MeasureSettings,
+        inputs: ModelInputs,
+        kind: type[Result] | type[Profiled],
+        **request: str,
+    ) -> Generator[tuple[Hello, ModelFile, Result | Profiled | Stored | Failed], None, None]:
+        """Run models in order; yield the agent's greeting, the model and its answer as soon as that is there."""
         device = self._open()
         distinct = {model.remote_name: model for model in models}
         with WorkFolder() as folder:
-            return {name: model.push(device, folder) for name, model in distinct.items()}
+            paths = {name: model.push(device, folder) for name, model in distinct.items()}
+        run = AgentRun(
+            device,
+            self._target,
+            self._command,
+            [
+                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
+                for number, model in enumerate(models)
+            ],
+            settings.model_timeout_seconds,
+            kind,
+            {**request, "settings": settings.to_dict(), "inputs": inputs.push(device)},
+        )
+        with contextlib.closing(run.iter_answers()) as answers:
+            hello = next(answers)
+            assert isinstance(hello, Hello)
+            for model, answer in zip(models, answers, strict=True):
+                assert not isinstance(answer, Hello)
+                yield hello, model, answer
 
     def _open(self) -> Device:
         """Return the device: connected to, locked, and with the agent on it."""
