@@ -71,7 +71,8 @@ class _Matching:
         outputs = [str(value) for value in node.output if value]
         if node.op_type == _TO_BLOCKED or _is_change_back(node) or not outputs:
             known = self._values.get(inputs[0]) if node.op_type == _TO_BLOCKED and inputs else None
-            self._values = {**{value: known or value for value in outputs}, **self._values}
+            for value in outputs:
+                self._values.setdefault(value, known or value)
             return
         starts = {self._values.get(value, "") for value in inputs}
         kept = [self._values.get(value, value) for value in outputs]
