@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,12 +170,19 @@ def _describe_changes(change: OperatorChange) -> str:
         "provider": f"{before.provider} -> {after.provider}",
         "fusion": f"was {_name_operator(before)}",
         "type": f"was {before.type}",
-        "shapes": f"{_format_shapes(before.output_shapes)} -> {_format_shapes(after.output_shapes)}",
+        "shapes": _format_other_shapes(before, after),
     }
     return ", ".join(f"{each}: {details[each]}" if each in details else each for each in change.changes)
 
 
-def _format_shapes(shapes: Sequence[Sequence[int]]) -> str:
+def _format_other_shapes(before: Operator, after: Operator) -> str:
+    """Return the outputs that differ, or else the inputs, such as weights; other numbers of them as a whole."""
     from edgenas.profilers.measure.measurement import format_shape
 
-    return " ".join(map(format_shape, shapes)) or "not known"
+    old, new = before.output_shapes, after.output_shapes
+    if old == new:
+        old, new = before.input_shapes, after.input_shapes
+    if len(old) == len(new):
+        differing = [place for place, shape in enumerate(old) if shape != new[place]]
+        old, new = (tuple(shapes[place] for place in differing) for shapes in (old, new))
+    return " -> ".join(" ".join(map(format_shape, shapes)) or "none" for shapes in (old, new))

@@ -121,6 +121,16 @@ def test_operators_that_did_not_change_are_counted_only(capsys: pytest.CaptureFi
     assert "placement: 1 operator left their provider" in out
 
 
+def test_shapes_of_weights_are_named_where_the_outputs_are_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wider kernel changes neither input nor output."""
+    before, after = (
+        replace(PROFILE, operators=(Operator("a", "Conv", "CPU", (1.0,) * 6, ((1, 8), (8, 8, size, size)), ((1, 8),)),))
+        for size in (3, 7)
+    )
+    print_operators(compare_operators(before, after))
+    assert "shapes: 8x8x3x3 -> 8x8x7x7" in capsys.readouterr().out
+
+
 def test_without_a_change_the_longest_list_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     """Of thirty equal operators twenty are shown."""
     print_operators(compare_operators(PROFILE, PROFILE))

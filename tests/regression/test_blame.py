@@ -44,8 +44,9 @@ def test_an_added_operator_is_blamed() -> None:
     comparison = compare_operators(before, after)
     assert (comparison.difference_us, comparison.interval_us, comparison.differs) == (60.0, (60.0, 60.0), True)
     added, slower, same = (change_of(comparison, name) for name in ("Conv9", "Conv1", "Relu2"))
-    assert (added.changes, added.difference_us, added.part) == (("added",), 50.0, pytest.approx(5 / 6))
-    assert (slower.changes, slower.difference_us, slower.part) == (("slower",), 10.0, pytest.approx(1 / 6))
+    assert (added.changes, added.difference_us) == (("added",), 50.0)
+    assert (slower.changes, slower.difference_us) == (("slower",), 10.0)
+    assert [added.part, slower.part] == pytest.approx([5 / 6, 1 / 6])
     assert (same.changes, same.difference_us, same.part) == ((), 0.0, 0.0)
     assert [each.operator.name for each in comparison.by_difference] == ["Conv9", "Conv1", "Relu2"]
 
@@ -55,12 +56,9 @@ def test_a_removed_and_a_faster_operator_work_against_it() -> None:
     before = profile(operator("Conv1", 100), operator("Pool2", 10), operator("Relu3", 20))
     after = profile(operator("Conv1", 180), operator("Relu3", 10))
     comparison = compare_operators(before, after)
-    parts = {each.operator.name: (each.changes, each.part) for each in comparison.changes}
-    assert parts == {
-        "Conv1": (("slower",), pytest.approx(80 / 60)),
-        "Pool2": (("removed",), pytest.approx(-10 / 60)),
-        "Relu3": (("faster",), pytest.approx(-10 / 60)),
-    }
+    changes = {each.operator.name: each.changes for each in comparison.changes}
+    assert changes == {"Conv1": ("slower",), "Pool2": ("removed",), "Relu3": ("faster",)}
+    assert [each.part for each in comparison.changes] == pytest.approx([80 / 60, -10 / 60, -10 / 60])
 
 
 def test_what_varies_from_process_to_process_is_nobodys_fault() -> None:
