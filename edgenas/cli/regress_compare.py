@@ -115,7 +115,8 @@ def print_operators(comparison: OperatorComparison) -> None:
         print_lines(f"and {len(hidden)} more{times}; --json has all")
     print_lines(str(comparison))
     if comparison.difference_us is not None and not comparison.differs:
-        print_lines("that is no more than they vary from process to process, so no operator is to blame")
+        blame = "" if changed else ", so no operator is to blame"
+        print_lines(f"that is no more than they vary from process to process{blame}")
     print_lines(f"placement: {comparison.placement}")
 
 

@@ -153,6 +153,24 @@ def test_the_first_library_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch
         runtime_litert.import_library()
 
 
+def test_delegated_operators_lie_between_a_delegates_inputs_and_outputs() -> None:
+    """Of a chain of five with a branch, one delegate took the second and third, another the last; 9 is a weight."""
+
+    def operator(index: int, inputs: list[int], outputs: list[int], name: str = "ADD") -> dict[str, Any]:
+        return {"index": index, "op_name": name, "inputs": inputs, "outputs": outputs}
+
+    own = [
+        operator(0, [10], [11]),
+        operator(1, [11, 9], [12]),
+        operator(2, [12, 11, -1], [13]),
+        operator(3, [13, 11], [14]),
+        operator(4, [14], [15]),
+    ]
+    delegates = [operator(5, [11, 9], [13], "DELEGATE"), operator(6, [14], [15], "DELEGATE")]
+    assert runtime_litert.find_delegated_operators([*own, *delegates]) == {1, 2, 4}
+    assert runtime_litert.find_delegated_operators(own) == set()
+
+
 # -- onnxruntime -------------------------------------------------------------------
 
 

@@ -13,8 +13,9 @@ from edgenas.devices import DeviceProfile, Target, load_profile
 from edgenas.devices.fake import FakeDevice, Handler, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError, MeasurementError, ModelError, UsageError
+from edgenas.files import parse_dataclass
 from edgenas.on_device import runtime_litert
-from edgenas.profilers import MeasuringSession, ModelInputs, profile_operators
+from edgenas.profilers import MeasuringSession, ModelInputs, OperatorProfile, profile_operators
 from edgenas.profilers.measure import operators
 
 CPU, AZURE = "CPUExecutionProvider", "AzureExecutionProvider"
@@ -159,6 +160,16 @@ def test_an_answer_becomes_a_profile(listing: Callable[[Handler], Any]) -> None:
     assert (operator.name, operator.type, operator.provider, operator.times_us) == ("conv", "Conv", CPU, (1.5, 1.5))
     assert (operator.input_shapes, operator.output_shapes, operator.sources) == (((1, 3),), ((1, 8),), ())
     assert profile.synthetic
+
+
+def test_a_profile_survives_a_file(listing: Callable[[Handler], Any]) -> None:
+    """Plain data gives the same profile again, and none that was changed."""
+    (profile,) = listing(answering(OPERATOR))
+    data = json.loads(json.dumps(profile.to_dict()))
+    assert parse_dataclass(OperatorProfile, data, "profile") == profile
+    data["operators"][0]["times_us"] = [-1.0]
+    with pytest.raises(UsageError, match=r"profile: operators\.0\.times_us\.0"):
+        parse_dataclass(OperatorProfile, data, "profile")
 
 
 @pytest.mark.parametrize(
