@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgenas.devices import Target
 from edgenas.errors import UsageError
@@ -138,6 +140,34 @@ def test_the_document_is_json_and_whole() -> None:
     first, second = document["operators"]
     assert (first["before"]["name"], first["after"]["times_us"], first["part"]) == ("Conv1", [120.0] * 8, 0.8)
     assert (second["before"], second["changes"]) == (None, ["added"])
+
+
+def test_an_interrupted_process_does_not_hide_a_difference() -> None:
+    """In each process another operator was interrupted for a millisecond: the sums vary by that, the medians do not."""
+
+    def interrupted(us: float) -> list[Operator]:
+        times = [[us + 1000 * (process == place) for process in range(8)] for place in range(8)]
+        return [operator(f"Conv{place}", each) for place, each in enumerate(times)]
+
+    comparison = compare_operators(profile(*interrupted(100)), profile(*interrupted(110)))
+    assert (comparison.difference_us, comparison.interval_us) == (80.0, (80.0, 80.0))
+
+
+TIMES = st.lists(st.integers(0, 1000), min_size=6, max_size=6)
+OPERATORS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), TIMES), min_size=1, max_size=6)
+
+
+@settings(max_examples=40)
+@given(OPERATORS, OPERATORS)
+def test_the_parts_are_the_whole(first: list[tuple[str, list[int]]], second: list[tuple[str, list[int]]]) -> None:
+    """The operators' differences add up to that of the sums, and their parts to one."""
+    before, after = (profile(*(operator(name, times) for name, times in side)) for side in (first, second))
+    comparison = compare_operators(before, after)
+    assert sum(each.difference_us or 0.0 for each in comparison.changes) == pytest.approx(comparison.difference_us)
+    parts = [each.part for each in comparison.changes if each.part is not None]
+    assert len(parts) == (len(comparison.changes) if comparison.differs else 0)
+    if parts:
+        assert sum(parts) == pytest.approx(1.0)
 
 
 # -- real ones ---------------------------------------------------------------------
