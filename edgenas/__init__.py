@@ -39,6 +39,8 @@ _MODULES = {
     "MobileNetV3": "edgenas.space",
     "ModelCheck": "edgenas.regression",
     "ModelInputs": "edgenas.profilers",
+    "OperatorComparison": "edgenas.regression",
+    "OperatorProfile": "edgenas.profilers",
     "PartLatency": "edgenas.pipeline.explain",
     "Prediction": "edgenas.pipeline.choose",
     "Progress": "edgenas.pipeline.progress",
@@ -59,6 +61,7 @@ _MODULES = {
     "VerifiedBundle": "edgenas.bundle",
     "check_device": "edgenas.pipeline.device_check",
     "check_model": "edgenas.regression",
+    "compare_operators": "edgenas.regression",
     "compare_results": "edgenas.profilers",
     "connect_device": "edgenas.devices",
     "create_profile": "edgenas.pipeline.device_setup",
@@ -68,6 +71,7 @@ _MODULES = {
     "load_released": "edgenas.ofa",
     "measure_model": "edgenas.profilers",
     "measure_models": "edgenas.profilers",
+    "profile_operators": "edgenas.profilers",
     "record_baseline": "edgenas.regression",
     "set_up_device": "edgenas.pipeline.device_setup",
     "verify_bundle": "edgenas.pipeline.verify_bundle",
@@ -117,14 +121,18 @@ if TYPE_CHECKING:
     from edgenas.profilers import MeasuringRounds as MeasuringRounds
     from edgenas.profilers import MeasuringSession as MeasuringSession
     from edgenas.profilers import ModelInputs as ModelInputs
+    from edgenas.profilers import OperatorProfile as OperatorProfile
     from edgenas.profilers import RankedModel as RankedModel
     from edgenas.profilers import Validity as Validity
     from edgenas.profilers import compare_results as compare_results
     from edgenas.profilers import measure_model as measure_model
     from edgenas.profilers import measure_models as measure_models
+    from edgenas.profilers import profile_operators as profile_operators
     from edgenas.regression import Baseline as Baseline
     from edgenas.regression import ModelCheck as ModelCheck
+    from edgenas.regression import OperatorComparison as OperatorComparison
     from edgenas.regression import check_model as check_model
+    from edgenas.regression import compare_operators as compare_operators
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.runtimes import ExportFormat as ExportFormat
     from edgenas.search import Front as Front

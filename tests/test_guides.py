@@ -24,9 +24,10 @@ GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def blocks(guide: str) -> list[list[str]]:
-    """The lines of each block of commands in a guide."""
-    return [block.partition("```")[0].splitlines() for block in (GUIDES / guide).read_text().split("```sh\n")[1:]]
+def blocks(guide: str, language: str = "sh") -> list[list[str]]:
+    """The lines of each block in a language, by default of commands, in a guide."""
+    text = (GUIDES / guide).read_text()
+    return [block.partition("```")[0].splitlines() for block in text.split(f"```{language}\n")[1:]]
 
 
 @pytest.fixture
@@ -145,3 +146,30 @@ def test_fashion_mnist_is_trained_as_its_example_says(data_folder: Path, tmp_pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "trained on fashion_mnist" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_became_slower_is_found(tmp_path: Path) -> None:
+    """The guide's networks, commands, profile and Python lines: 7x7 kernels are blamed, and two devices compared."""
+    guide = "find_what_became_slower.md"
+    make, in_python = ("\n".join(block) for block in blocks(guide, "python"))
+    (profile,) = ("\n".join(block) for block in blocks(guide, "yaml"))
+    (two_models,), (two_devices,) = blocks(guide)
+    (tmp_path / "device_profiles").mkdir()
+    path = tmp_path / "device_profiles" / "new-runtime.yaml"
+    path.write_text(profile.replace("~/venvs/new/bin/python", sys.executable))
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("-c", make)
+    out = run("-m", *shlex.split(two_models))
+    assert "shapes: 48x1x3x3 -> 48x1x7x7" in out
+    assert "placement: no operator moved" in out
+    assert "new-runtime (onnxruntime" in run("-m", *shlex.split(two_devices))
+    *changes, left = run("-c", in_python).splitlines()
+    assert (len(changes), left) == (3, "False")
+    assert "'shapes'" in changes[0]

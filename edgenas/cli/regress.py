@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgenas.cli import regress_compare
 from edgenas.cli.common import (
     DeviceOption,
     JsonOption,
@@ -149,6 +150,9 @@ def check(
     if len(reports) == 1 and reports[0].error is not None:
         raise reports[0].error
     raise typer.Exit(exit_code_of(reports))
+
+
+app.command("compare", epilog=regress_compare.EXAMPLE)(regress_compare.command)
 
 
 @app.command("history", epilog="Example: edgenas regress history history -o latency.png")

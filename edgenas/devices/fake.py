@@ -49,7 +49,8 @@ def simulate_agent(request: Request) -> Reply:
     """Answer a measuring request as the agent would, with a latency that grows with a model's file.
 
     The latency is 1 µs plus 1 ms a megabyte, with a deterministic spread of
-    ±1% from run to run. A process takes a pretended 0.3 s.
+    ±1% from run to run. A process takes a pretended 0.3 s. Asked for operators,
+    it names one that takes 1 ms a megabyte.
     """
     measuring = json.loads(request.stdin)
     conditions = {
@@ -62,6 +63,11 @@ def simulate_agent(request: Request) -> Reply:
     for model in measuring["models"]:
         data = request.files[Path(model["path"]).name]
         spread = bytes.fromhex(sha256_hex(data))
+        if measuring.get("mode") == "operators":
+            operator = {"name": "fake", "type": "Fake", "provider": measuring["providers"][0], "us": len(data) / 1e3}
+            operators = [{**operator, "inputs": [], "outputs": []}]
+            answers.append({"kind": "result", "id": model["id"], "operators": operators, "has_graph": False})
+            continue
         answers.append(
             {
                 "kind": "result",

@@ -25,6 +25,9 @@ runtime, providers, provider_options, threads, precision and affinity (numbers o
 - ``library_folder()`` returns the folder of the runtime's library.
 - ``count_provider_nodes(path, request, inputs)`` returns how many nodes each provider runs; only where there is a
   choice.
+- ``profile_operators(path, request, inputs, runs, warmup_runs, graph)`` returns the operators in the order they ran,
+  each with name, type, provider, shapes of inputs and outputs, and us, its median time in a run or None. It may store
+  the graph that really ran in the file ``graph``. Without it models of the runtime cannot be compared by operators.
 
 and these names, where they differ from the defaults:
 

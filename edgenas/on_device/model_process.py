@@ -21,6 +21,7 @@ from typing import Any
 SEED = 0
 CPU = "CPUExecutionProvider"
 PAGE = 4096
+MAX_OPERATORS_BYTES = 900_000  # the host reads an answer of 1 MiB
 # Bytes; a library as large as TensorFlow would push everything else out of a small board's memory.
 MAX_LIBRARY_BYTES = 1 << 26
 # A read-only or executable mapping of a file: first address, last address, file.
@@ -48,7 +49,8 @@ def run_model_and_exit(
     try:
         if request.get("affinity"):
             os.sched_setaffinity(0, request["affinity"])
-        answer = (run_and_store_outputs if request.get("mode") == "outputs" else measure_model)(runtime, request, model)
+        modes = {"outputs": run_and_store_outputs, "operators": profile_model}
+        answer = modes.get(request.get("mode", ""), measure_model)(runtime, request, model)
     except MemoryError as error:
         answer = {"reason": "out of memory", "detail": str(error) or "MemoryError"}
     except FailedError as error:
@@ -163,6 +165,26 @@ def run_and_store_outputs(runtime: Any, request: dict[str, Any], model: dict[str
         outputs = runtime.compute_outputs(session, inputs)
     np.savez(model["outputs"], *outputs)
     return {"outputs": len(outputs)}
+
+
+def profile_model(runtime: Any, request: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Run one model under its runtime's profiler; return its operators, and store its optimised graph as PATH.graph."""
+    settings, path, graph = request["settings"], model["path"], model["path"] + ".graph"
+    sampling = importlib.import_module("sampling")
+    if not hasattr(runtime, "profile_operators"):
+        raise FailedError("no profile", "it has no profiler")
+    with calling(runtime, "refused"):
+        session = runtime.load_session(path, request)
+    inputs, filled_shapes = make_model_inputs(runtime, request, model, session, load_given_arrays(request))
+    with calling(runtime, "failed run"):
+        expected_ns = sampling.warm_up_and_time(runtime.prepare_run(session, inputs), settings)
+    runs = int(settings["max_seconds"] * 1e9 / expected_ns)
+    runs = min(max(runs, settings["min_runs"]), settings["max_runs"])
+    with calling(runtime, "no profile"):
+        operators = runtime.profile_operators(path, request, inputs, runs, settings["warmup_runs"], graph)
+    if len(json.dumps(operators)) > MAX_OPERATORS_BYTES:
+        raise FailedError("no profile", f"its {len(operators)} operators do not fit into an answer")
+    return {"operators": operators, "filled_shapes": filled_shapes, "has_graph": Path(graph).exists()}
 
 
 # -- inputs ------------------------------------------------------------------------

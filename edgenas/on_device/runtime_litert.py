@@ -15,6 +15,8 @@ from typing import Any
 
 CPU = "CPUExecutionProvider"
 TOO_OLD = ("old tflite binary",)  # in messages about a newer operator
+DELEGATE = "XNNPACK"  # the one that the library applies by itself
+MAX_NAME_LENGTH = 390
 LIBRARIES = {
     "ai_edge_litert": "ai_edge_litert.interpreter",
     "tflite_runtime": "tflite_runtime.interpreter",
@@ -116,6 +118,58 @@ def compute_outputs(session: Any, inputs: Sequence[Any]) -> list[Any]:
     set_inputs(session, inputs)
     session.invoke()
     return [session.get_tensor(one["index"]) for one in session.get_output_details()]
+
+
+def profile_operators(
+    path: str, request: Mapping[str, Any], inputs: Mapping[str, Any], runs: int, warmup_runs: int, graph: str = ""
+) -> list[dict[str, Any]]:
+    """Return the operators of a model file; no times, because the library's Python interface has no profiler.
+
+    An operator is named by its first output, and runs in the delegate or as a kernel of the library. What a delegate
+    makes of its operators, and what it fuses, it does not say.
+    """
+    session = load_session(path, request)
+    prepare_run(session, inputs)()
+    details = {one["index"]: one for one in session.get_tensor_details()}
+    operators = session._get_ops_details()
+    delegated = find_delegated_operators(operators)
+    return [
+        {
+            "name": str(details[operator["outputs"][0]]["name"])[:MAX_NAME_LENGTH],
+            "type": str(operator["op_name"]),
+            "provider": DELEGATE if operator["index"] in delegated else CPU,
+            "us": None,
+            "inputs": list_shapes(details, operator["inputs"]),
+            "outputs": list_shapes(details, operator["outputs"]),
+        }
+        for operator in operators
+        if operator["op_name"] != "DELEGATE" and len(operator["outputs"])
+    ]
+
+
+def find_delegated_operators(operators: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Return the numbers of the operators that a delegate took over: those between its inputs and its outputs."""
+    producers = {
+        tensor: operator
+        for operator in operators
+        if operator["op_name"] != "DELEGATE"
+        for tensor in operator["outputs"]
+    }
+    found: set[int] = set()
+    for delegate in operators:
+        if delegate["op_name"] == "DELEGATE":
+            ends, waiting = set(delegate["inputs"]), list(delegate["outputs"])
+            while waiting:
+                operator = producers.get(waiting.pop())
+                if operator is not None and operator["index"] not in found:
+                    found.add(operator["index"])
+                    waiting += [tensor for tensor in operator["inputs"] if tensor not in ends]
+    return found
+
+
+def list_shapes(details: Mapping[int, Mapping[str, Any]], tensors: Sequence[int]) -> list[list[int]]:
+    """Return the shapes of tensors; -1 stands for an input that is left out."""
+    return [[int(size) for size in details[tensor]["shape"]] for tensor in tensors if tensor in details]
 
 
 def import_library() -> tuple[str, Any]:

@@ -8,6 +8,7 @@ from edgenas.profilers.latency.table import LatencyTable
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.model_files import ModelInputs
 from edgenas.profilers.measure.models import MeasuredModels, RankedModel, measure_model, measure_models, rank_results
+from edgenas.profilers.measure.operators import Operator, OperatorProfile, profile_operators
 from edgenas.profilers.measure.result import MeasurementResult, compare_results
 from edgenas.profilers.measure.rounds import MeasuringRounds
 from edgenas.profilers.measure.session import MeasuringSession
@@ -26,11 +27,14 @@ __all__ = [
     "MeasuringRounds",
     "MeasuringSession",
     "ModelInputs",
+    "Operator",
+    "OperatorProfile",
     "PublishedTables",
     "RankedModel",
     "Validity",
     "compare_results",
     "measure_model",
     "measure_models",
+    "profile_operators",
     "rank_results",
 ]

@@ -251,6 +251,16 @@ class Runtime(ABC):
         """
         return None
 
+    def find_sources(self, model: bytes, operators: Sequence[str], graph: bytes | None) -> dict[str, tuple[str, ...]]:
+        """Return the names of the file's nodes that operators compute, by the operator's name, where it is known.
+
+        Args:
+            model: the file.
+            operators: names of operators that a device ran. They are not trusted, and neither is the graph.
+            graph: what the runtime's module on the device stored of the graph that ran; None where it stored none.
+        """
+        return {}
+
     @final
     def read_interface(self, model: bytes) -> ModelInterface:
         """Read the input, the output and the precision of a model file.

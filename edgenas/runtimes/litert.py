@@ -112,6 +112,10 @@ logits = interpreter.get_tensor(result["index"])[0]"""
         texts = (tuple(format_tensor(one.dtype, one.shape) for one in each) for each in (inputs, outputs))
         return ModelSignature(*texts)
 
+    def find_sources(self, model: bytes, operators: Sequence[str], graph: bytes | None) -> dict[str, tuple[str, ...]]:
+        # TensorFlow's converter and ours call the output of fused layers by all their names.
+        return {name: tuple(name.split(";")) for name in operators}
+
     def parse_interface(self, model: bytes) -> ModelInterface:
         from edgenas.export.tflite.layers import DAMAGE
 

@@ -158,6 +158,11 @@ logits = session.run(None, {entry.name: images})[0][0]"""
         except ModelError:
             return None
 
+    def find_sources(self, model: bytes, operators: Sequence[str], graph: bytes | None) -> dict[str, tuple[str, ...]]:
+        from edgenas.graph.fusion import find_sources
+
+        return {} if graph is None else find_sources(model, graph)
+
     def parse_interface(self, model: bytes) -> ModelInterface:
         import onnx
 

@@ -40,7 +40,7 @@ from edgenas.errors import MAX_LINE_LENGTH, EdgeNASError
 from edgenas.files import sha256_hex
 from edgenas.on_device.worker import MARK
 from edgenas.pipeline.device_check import check_device
-from edgenas.profilers import MeasuringSession
+from edgenas.profilers import MeasureSettings, MeasuringSession, ModelInputs
 from edgenas.profilers.measure.outputs import read_outputs
 from tests.fixtures.scripted_ssh import PROFILE, answer, frame, scripted_device
 
@@ -244,6 +244,14 @@ def measure(rng: Rng, folder: Path) -> Any:
         return list(session.iter_measurements([folder / "model.onnx"] * 2))
 
 
+def list_operators(rng: Rng, folder: Path) -> Any:
+    """List the operators of a model on a device whose agent answers wrongly."""
+    board = Board(rng)
+    board._spoiled = "agent"
+    with MeasuringSession(Target(profile_from_dict(PROFILE, "board.yaml")), board) as session:
+        return session.list_operators([folder / "model.onnx"] * 2, MeasureSettings(), ModelInputs())
+
+
 def check(rng: Rng, folder: Path) -> Any:
     """Check a device whose programs answer wrongly."""
     board = Board(rng)
@@ -269,7 +277,9 @@ def read_file(rng: Rng, folder: Path) -> Any:
     return [array.shape for array in read_outputs(folder / "outputs.npz", count, "board")]
 
 
-READERS: list[Callable[[Rng, Path], Any]] = [shake_hands, use_worker, read_facts, measure, check, set_up, read_file]
+READERS: list[Callable[[Rng, Path], Any]] = [
+    shake_hands, use_worker, read_facts, measure, list_operators, check, set_up, read_file,
+]  # fmt: skip
 
 
 # -- the limits ----------------------------------------------------------------------

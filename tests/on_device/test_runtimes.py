@@ -153,6 +153,24 @@ def test_the_first_library_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch
         runtime_litert.import_library()
 
 
+def test_delegated_operators_lie_between_a_delegates_inputs_and_outputs() -> None:
+    """Of a chain of five with a branch, one delegate took the second and third, another the last; 9 is a weight."""
+
+    def operator(index: int, inputs: list[int], outputs: list[int], name: str = "ADD") -> dict[str, Any]:
+        return {"index": index, "op_name": name, "inputs": inputs, "outputs": outputs}
+
+    own = [
+        operator(0, [10], [11]),
+        operator(1, [11, 9], [12]),
+        operator(2, [12, 11, -1], [13]),
+        operator(3, [13, 11], [14]),
+        operator(4, [14], [15]),
+    ]
+    delegates = [operator(5, [11, 9], [13], "DELEGATE"), operator(6, [14], [15], "DELEGATE")]
+    assert runtime_litert.find_delegated_operators([*own, *delegates]) == {1, 2, 4}
+    assert runtime_litert.find_delegated_operators(own) == set()
+
+
 # -- onnxruntime -------------------------------------------------------------------
 
 
@@ -183,25 +201,6 @@ def test_a_fallback_reaches_the_validity(conv: Path, profile: DeviceProfile) -> 
     assert set(found.placement) == {CPU}
     assert found.validity.status == "rejected"
     assert "nodes ran on CPUExecutionProvider instead" in str(found.validity)
-
-
-def test_nodes_are_counted_once() -> None:
-    """A node occurs in a profile as often as it ran, and with events that are not its kernel's."""
-
-    def event(index: str, provider: str, run: int) -> dict[str, Any]:
-        return {
-            "cat": "Node",
-            "name": f"{index}_kernel_time",
-            "ts": run,
-            "args": {"node_index": index, "provider": provider},
-        }
-
-    events = [event("0", CUDA, 0), event("1", CPU, 0), event("0", CUDA, 1), event("2", CUDA, 0)]
-    others: list[dict[str, Any]] = [
-        {"cat": "Session", "name": "model_run"},
-        {"cat": "Node", "name": "1_fence_before", "args": {}},
-    ]
-    assert runtime_onnxruntime.count_profiled_nodes([*events, *others]) == {CUDA: 2, CPU: 1}
 
 
 def test_memory_that_the_process_does_not_show_is_not_measured() -> None:

@@ -16,7 +16,9 @@ from edgenas.profilers.measure.protocol import (
     End,
     Failed,
     Hello,
+    Profiled,
     Result,
+    ResultKind,
     Stored,
     Unable,
     device_error,
@@ -50,12 +52,12 @@ class AgentRun:
     command: Sequence[str]
     models: Sequence[Mapping[str, Any]]
     model_timeout_seconds: float
-    result: type[Result] | type[Stored] = Result
+    result: ResultKind = Result
     request: Mapping[str, Any] = field(default_factory=dict)
     _lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue, init=False)
     _stderr: str = field(default="", init=False)
 
-    def iter_answers(self) -> Generator[Hello | Result | Stored | Failed, None, None]:
+    def iter_answers(self) -> Generator[Hello | Result | Stored | Profiled | Failed, None, None]:
         """Yield the agent's greeting, then one answer for each model. Closing the iterator ends the agent.
 
         Raises:

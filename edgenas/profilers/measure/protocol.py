@@ -18,12 +18,14 @@ from edgenas.devices.answers import (
     FIRST_PROBLEM_ONLY,
     MAX_ENTRIES,
     STRICT,
+    FreeText,
     Texts,
     read_answer,
 )
 from edgenas.devices.output import last_line
 from edgenas.errors import DeviceError, ModelError, one_line
 from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText
+from edgenas.on_device.onnxruntime_profile import MAX_OPERATORS, MAX_RANK, MAX_SHAPES
 from edgenas.profilers.measure.model_files import ModelFile
 from edgenas.profilers.measure.settings import MAX_RUNS
 from edgenas.runtimes import Runtime, is_runtime, load_runtime
@@ -31,7 +33,9 @@ from edgenas.shell import format_command
 
 _ON_DEVICE = Path(on_device.__file__).parent
 _AGENT = "agent.py"
-AGENT_FILES = (_AGENT, "board.py", "inputs.py", "model_process.py", "sampling.py", "speed_probe.py")
+AGENT_FILES = (
+    _AGENT, "board.py", "inputs.py", "model_process.py", "onnxruntime_profile.py", "sampling.py", "speed_probe.py",
+)  # fmt: skip
 # By the reason of a failure: what happened, and what to do about it.
 _FAILURES = {
     "refused": ("is refused by", "check the file{checker} and export it again for this runtime"),
@@ -41,10 +45,12 @@ _FAILURES = {
     "crashed": ("crashes", "the file is the suspect, the device is well; another version of the runtime may run it"),
     "timeout": ("is too slow for", "use a smaller model or raise model_timeout_seconds"),
     "out of memory": ("needs too much memory for", "use a smaller model or free memory on the device"),
+    "no profile": ("runs, but its operators cannot be listed by", "another version of the runtime may list them"),
 }
 
 LOCK_SECONDS = 600.0  # to wait for another edgenas that measures on the device
 Times = Annotated[tuple[Milliseconds, ...], FIRST_PROBLEM_ONLY, MaxLen(MAX_RUNS)]
+FilledShapes = Annotated[Mapping[ShortText, Annotated[tuple[Count, ...], MaxLen(MAX_ENTRIES)]], MaxLen(MAX_ENTRIES)]
 
 
 # -- answers -----------------------------------------------------------------------
@@ -119,6 +125,7 @@ class Failed:
         "crashed",
         "timeout",
         "out of memory",
+        "no profile",
         "inputs",
         "agent",
     ]
@@ -146,9 +153,7 @@ class Result:
     probe_ms: Times = ()
     running_s: Amount = 0.0
     placement: Annotated[Mapping[ShortText, Count], MaxLen(MAX_ENTRIES)] | None = None
-    filled_shapes: Annotated[
-        Mapping[ShortText, Annotated[tuple[Count, ...], MaxLen(MAX_ENTRIES)]], MaxLen(MAX_ENTRIES)
-    ] = field(default_factory=dict)
+    filled_shapes: FilledShapes = field(default_factory=dict)
     energy_mj: Number | None = None
     energy_rail: ShortText | None = None
     memory_reason: ShortText | None = None
@@ -174,6 +179,39 @@ class Stored:
     conditions_after: Conditions | None = None
 
 
+Shapes = Annotated[tuple[Annotated[tuple[Count, ...], MaxLen(MAX_RANK)], ...], FIRST_PROBLEM_ONLY, MaxLen(MAX_SHAPES)]
+
+
+@dataclass(frozen=True)
+class RanOperator:
+    """One operator of a model that ran under the runtime's profiler; its words may be the model's own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: FreeText
+    type: FreeText
+    provider: FreeText
+    us: Amount | None
+    inputs: Shapes
+    outputs: Shapes
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """One model ran under the runtime's profiler; ``has_graph`` says whether it stored its optimised graph."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["result"]
+    id: Count
+    operators: Annotated[tuple[RanOperator, ...], FIRST_PROBLEM_ONLY, MinLen(1), MaxLen(MAX_OPERATORS)]
+    has_graph: bool
+    filled_shapes: FilledShapes = field(default_factory=dict)
+    device_s: Amount = 0.0
+    conditions_before: Conditions | None = None
+    conditions_after: Conditions | None = None
+
+
 @dataclass(frozen=True)
 class End:
     """All models of the request were answered."""
@@ -184,10 +222,11 @@ class End:
     count: Count
 
 
-Answer = Hello | Unable | Failed | Result | Stored | End
+ResultKind = type[Result] | type[Stored] | type[Profiled]  # each mode of a request has its own
+Answer = Hello | Unable | Failed | Result | Stored | Profiled | End
 
 
-def parse_answer(line: str, result: type[Result] | type[Stored], where: str) -> Answer:
+def parse_answer(line: str, result: ResultKind, where: str) -> Answer:
     """Parse one line of the agent.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.profile import check_cores
 from edgenas.errors import ModelError
-from edgenas.files import write_bytes
+from edgenas.files import read_bytes, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.measurement import Measurement
@@ -25,6 +25,8 @@ from edgenas.profilers.measure.protocol import (
     LOCK_SECONDS,
     Failed,
     Hello,
+    Profiled,
+    RanOperator,
     Result,
     Stored,
     model_error,
@@ -37,6 +39,23 @@ from edgenas.runtimes import load_runtime
 
 _OUTPUTS_SECONDS = 300.0
 _INPUTS, _OUTPUTS = "inputs.npz", "outputs.npz"
+
+
+@dataclass(frozen=True)
+class RanModel:
+    """A model that ran in one process under its runtime's profiler.
+
+    Attributes:
+        operators: in the order they ran.
+        graph: the file of the graph that the runtime made of the model; None where it stores none.
+        versions: versions of the runtime and of the agent's Python.
+        synthetic: true where the numbers are made up, by a fake device.
+    """
+
+    operators: tuple[RanOperator, ...]
+    graph: bytes | None
+    versions: Mapping[str, str]
+    synthetic: bool
 
 
 class MeasuringSession:
@@ -121,30 +140,56 @@ class MeasuringSession:
     ) -> Generator[Measurement | ModelError, None, None]:
         if not models:
             return
-        device = self._open()
-        distinct = {model.remote_name: model for model in models}
-        with WorkFolder() as folder:
-            paths = {name: model.push(device, folder) for name, model in distinct.items()}
-        run = AgentRun(
-            device,
-            self._target,
-            self._command,
-            [
-                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
-                for number, model in enumerate(models)
-            ],
-            settings.model_timeout_seconds,
-            request={"settings": settings.to_dict(), "inputs": inputs.push(device)},
-        )
-        with contextlib.closing(run.iter_answers()) as answers:
-            hello = next(answers)
-            assert isinstance(hello, Hello)
-            for model, answer in zip(models, answers, strict=True):
+        with contextlib.closing(self._iter_answers(models, settings, inputs, Result)) as answers:
+            for hello, model, answer in answers:
                 if isinstance(answer, Failed):
                     yield model_error(model, answer, hello.versions, self._target)
                 else:
                     assert isinstance(answer, Result)
                     yield self._make_measurement(model, answer, hello, settings)
+
+    def list_operators(
+        self,
+        models: Sequence[str | Path],
+        settings: MeasureSettings,
+        inputs: ModelInputs,
+        on_process: Callable[[], None] = lambda: None,
+    ) -> list[RanModel]:
+        """Run model files under their runtime's profiler, each in one process, in order.
+
+        Args:
+            models: Paths; a path may occur several times.
+            settings: How long each model is run in its process.
+            inputs: What the models are given.
+            on_process: Called after each process.
+
+        Raises:
+            UsageError: A file cannot be read or the target's runtime does not run it.
+            ModelError: The runtime refuses a file or does not list its operators.
+            DeviceError: As ``measure``.
+        """
+        files = read_model_files([Path(model) for model in models], self._target)
+        ran = []
+        with contextlib.closing(self._iter_answers(files, settings, inputs, Profiled, mode="operators")) as answers:
+            for hello, file, answer in answers:
+                if isinstance(answer, Failed):
+                    raise model_error(file, answer, hello.versions, self._target)
+                assert isinstance(answer, Profiled)
+                ran.append((hello, file, answer))
+                on_process()
+        device, synthetic = self._open(), bool(self._facts["synthetic"])
+        with WorkFolder() as folder:
+            for name in {file.remote_name for _, file, answer in ran if answer.has_graph}:
+                device.pull(f"{name}.graph", folder / name)
+            return [
+                RanModel(
+                    answer.operators,
+                    read_bytes(folder / file.remote_name) if answer.has_graph else None,
+                    hello.versions,
+                    synthetic,
+                )
+                for hello, file, answer in ran
+            ]
 
     def compute_outputs(self, model: str | Path, inputs: Sequence[Array]) -> list[Array]:
         """Run a model once and return its outputs.
@@ -181,6 +226,38 @@ class MeasuringSession:
             assert isinstance(answer, Stored)
             device.pull(_OUTPUTS, local_outputs)
             return read_outputs(local_outputs, answer.outputs, self._target.profile.name)
+
+    def _iter_answers(
+        self,
+        models: Sequence[ModelFile],
+        settings: MeasureSettings,
+        inputs: ModelInputs,
+        kind: type[Result] | type[Profiled],
+        **request: str,
+    ) -> Generator[tuple[Hello, ModelFile, Result | Profiled | Stored | Failed], None, None]:
+        """Run models in order; yield the agent's greeting, the model and its answer as soon as that is there."""
+        device = self._open()
+        distinct = {model.remote_name: model for model in models}
+        with WorkFolder() as folder:
+            paths = {name: model.push(device, folder) for name, model in distinct.items()}
+        run = AgentRun(
+            device,
+            self._target,
+            self._command,
+            [
+                {"id": number, "path": paths[model.remote_name], "unranked": model.unranked}
+                for number, model in enumerate(models)
+            ],
+            settings.model_timeout_seconds,
+            kind,
+            {**request, "settings": settings.to_dict(), "inputs": inputs.push(device)},
+        )
+        with contextlib.closing(run.iter_answers()) as answers:
+            hello = next(answers)
+            assert isinstance(hello, Hello)
+            for model, answer in zip(models, answers, strict=True):
+                assert not isinstance(answer, Hello)
+                yield hello, model, answer
 
     def _open(self) -> Device:
         """Return the device: connected to, locked, and with the agent on it."""
