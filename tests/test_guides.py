@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shlex
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -111,15 +112,20 @@ def _run_here(line: str, folder: Path) -> str:
     return done.stdout
 
 
+def _extract_photos(data_folder: Path, folder: Path, classes: Sequence[str], count: int) -> None:
+    """Make a folder with so many real photos of each class."""
+    with zipfile.ZipFile(data_folder / "cifar10-jpeg.zip") as archive:
+        for name in classes:
+            (folder / name).mkdir(parents=True)
+            members = [each for each in archive.namelist() if f"train/{name}/" in each and each.endswith(".jpg")]
+            for member in members[:count]:
+                (folder / name / Path(member).name).write_bytes(archive.read(member))
+
+
 @pytest.mark.slow
 def test_a_folder_of_images_becomes_a_verified_int8_bundle(data_folder: Path, tmp_path: Path) -> None:
     """The guide's commands in its order, on three classes of photos, from training to an intact bundle."""
-    with zipfile.ZipFile(data_folder / "cifar10-jpeg.zip") as archive:
-        for name in ("cat", "frog", "ship"):
-            (tmp_path / "photos" / name).mkdir(parents=True)
-            members = [each for each in archive.namelist() if f"train/{name}/" in each and each.endswith(".jpg")]
-            for member in members[:300]:
-                (tmp_path / "photos" / name / Path(member).name).write_bytes(archive.read(member))
+    _extract_photos(data_folder, tmp_path / "photos", ("cat", "frog", "ship"), 300)
     example = GUIDES.parents[1] / "examples" / "image_folder.yaml"
     config = yaml.safe_load(example.read_text())
     config["space"] |= {"width": 0.35, "resolutions": [32]}  # the example's, smaller
@@ -173,3 +179,21 @@ def test_what_became_slower_is_found(tmp_path: Path) -> None:
     *changes, left = run("-c", in_python).splitlines()
     assert (len(changes), left) == (3, "False")
     assert "'shapes'" in changes[0]
+
+
+@pytest.mark.slow
+def test_released_weights_are_evaluated_and_adapted(data_folder: Path, tmp_path: Path) -> None:
+    """The guide's commands on a checkpoint in the reference's format: on its classes without training, on others."""
+    reference = data_folder / "ofa" / "reference" / "mbv3_w0.35.pth"
+    arguments = json.loads(reference.with_suffix(".json").read_text())["args"]
+    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 60)
+    same_classes, others = blocks("use_released_weights.md")
+    (config,) = blocks("use_released_weights.md", "yaml")
+    settings = yaml.safe_load("\n".join(config))
+    settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32]}
+    (tmp_path / "adapted.yaml").write_text(yaml.safe_dump(settings))
+    outputs = [_run_here(line.replace("FILE", str(reference)), tmp_path) for line in others]
+    assert "trained on" in outputs[0]
+    # The reference has ten classes: the digits' images stand for those that it was trained on.
+    lines = [line.replace("FILE", str(reference)).replace("--data photos", "--data digits") for line in same_classes]
+    assert "Kendall tau" in [_run_here(line, tmp_path) for line in lines][-1]
