@@ -118,7 +118,7 @@ class MeasurementError(EdgeNASError):
 
 
 class TrainingError(EdgeNASError):
-    """Training diverged."""
+    """Training diverged, lost a process, or could not write its checkpoint."""
 
 
 class VerificationError(EdgeNASError):

@@ -114,7 +114,6 @@ def _is_number(text: str) -> bool:
 
 
 def _print_error_and_exit(message: str, code: int) -> None:
-    rank = os.environ.get("RANK", "0")  # of torchrun: wrong use, which all its processes find, is said once
-    if rank == "0" or code != UsageError.exit_code:
-        print_lines(f"edgenas: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # torchrun's number of this process
+    print_lines(f"edgenas: {message}" if rank == "0" else f"edgenas: rank {rank}: {message}", file=sys.stderr)
     sys.exit(code)

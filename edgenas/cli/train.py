@@ -41,11 +41,15 @@ def command(
 
     On several processes: torchrun --nproc-per-node=N -m -- edgenas train ...
     """
-    from edgenas.ofa import is_first_rank
+    from edgenas.ofa import is_first_rank, select_accelerator
+    from edgenas.ofa.tensorboard import check_tensorboard
     from edgenas.pipeline import Run
     from edgenas.pipeline.initial_weights import load_initial_weights
     from edgenas.pipeline.training_config import DEFAULT, TrainingConfig
 
+    select_accelerator(device)  # what is quickly checked comes first
+    if tensorboard:
+        check_tensorboard()
     where = str(config or "the default config")
     settings = DEFAULT if config is None else TrainingConfig.load(config)
     schedule = settings.make_schedule(where, max_steps)

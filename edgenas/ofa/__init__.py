@@ -4,7 +4,7 @@ from edgenas.ofa.batch_norm import calibrate_batch_norm
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from edgenas.ofa.initial_weights import InitialWeights
 from edgenas.ofa.layers import to_channels_last
-from edgenas.ofa.ranks import Ranks, is_first_rank, join_ranks
+from edgenas.ofa.ranks import Ranks, count_ranks, is_first_rank, join_ranks, select_accelerator
 from edgenas.ofa.released import load_released
 from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
@@ -27,12 +27,14 @@ __all__ = [
     "TrainingStep",
     "calibrate_batch_norm",
     "check_recipe",
+    "count_ranks",
     "is_first_rank",
     "join_ranks",
     "load_checkpoint",
     "load_released",
     "load_schedule",
     "save_checkpoint",
+    "select_accelerator",
     "to_channels_last",
     "torch_threads",
 ]

@@ -47,9 +47,12 @@ def sort_channels(supernet: Supernet, open_parts: Mapping[str, Sequence[Part]]) 
             widths = {_width(each.graph, group) for each in open_parts.get(name, ())}
             tensors = dict(block.state_dict(keep_vars=True))
             columns = tensors[f"{group.readers[-1].name}.weight"].detach()
+            columns = (
+                columns.cpu().contiguous().double()
+            )  # equal sums whatever the layout, so resumed training is equal
             importance = columns.abs().sum(dim=[dim for dim in range(columns.dim()) if dim != 1])
             order = _sort_within_bands(importance, sorted(width for width in widths if width is not None))
-            _reorder(tensors, group, order)
+            _reorder(tensors, group, order.to(tensors[f"{group.readers[-1].name}.weight"].device))
 
 
 def _find_channel_groups(graph: LayerGraph) -> list[_ChannelGroup]:

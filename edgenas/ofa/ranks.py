@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, distributed
 
 from edgenas.errors import TrainingError, UsageError
+from edgenas.ofa.threads import cores_but_one
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 _T = TypeVar("_T")
@@ -42,6 +43,10 @@ class Ranks:
     def share(self, values: Any) -> Any:
         """Return this rank's part of an array or list; the parts of all ranks make the whole."""
         return values[self.rank :: self.count]
+
+    def limit_threads(self, threads: int) -> int:
+        """Return how many of these threads this process may use: together the ranks of a machine fill its cores."""
+        return threads if self.count == 1 else min(threads, max(1, cores_but_one() // self.count))
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
@@ -74,6 +79,8 @@ class Ranks:
         """Run a collective operation; raise TrainingError when another process is gone."""
         try:
             operation()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise TrainingError(
                 f"rank {self.rank}: another process of this training has ended or does not answer"
@@ -89,6 +96,11 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def count_ranks() -> int:
+    """Return the number of processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def join_ranks(accelerator: str = "auto") -> Iterator[Ranks]:
     """Join the processes that torchrun started, on gloo for CPUs and on NCCL for GPUs, until the context ends.
@@ -100,7 +112,9 @@ def join_ranks(accelerator: str = "auto") -> Iterator[Ranks]:
         UsageError: The accelerator is unknown or missing, or torchrun's variables are incomplete.
     """
     device = select_accelerator(accelerator)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+    if count_ranks() == 1:
         yield Ranks(accelerator=device)
         return
     try:

@@ -8,21 +8,32 @@ from pathlib import Path
 from edgenas.errors import MissingExtraError
 
 
+def check_tensorboard() -> None:
+    """Raise MissingExtraError unless TensorBoard's files can be written."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401 - needs the package tensorboard
+    except ImportError:
+        raise MissingExtraError(
+            "TensorBoard's files need the package tensorboard: pip install 'edgenas[tensorboard]'"
+        ) from None
+
+
 class TensorBoardWriter:
     """A folder of TensorBoard's files, open within a context.
+
+    Args:
+        folder: The folder.
+        purge_step: What earlier files say of later steps is hidden: training goes on from here.
 
     Raises:
         MissingExtraError: The package tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError(
-                "TensorBoard's files need the package tensorboard: pip install 'edgenas[tensorboard]'"
-            ) from None
-        self._writer = SummaryWriter(str(folder))
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        check_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def __enter__(self) -> TensorBoardWriter:
         return self

@@ -19,6 +19,11 @@ def cores_but_one() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+def count_torch_threads() -> int:
+    """Return the number of threads that torch computes with now."""
+    return torch.get_num_threads()
+
+
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
     """Set torch's number of threads within the context, and restore it afterwards.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,8 +89,8 @@ class Trainer:
     """The training of one supernet by a schedule.
 
     Training may be killed at any moment. A new Trainer with the same arguments
-    continues from the last checkpoint and ends with the same bits, on the same
-    machine with as many processes.
+    continues from the last checkpoint and ends with the same bits, on the CPU of
+    the same machine with as many processes.
 
     Of several processes each trains on its part of every batch; their gradients
     are averaged in one all-reduce a step, and the first one writes the files.
@@ -150,7 +151,8 @@ class Trainer:
 
         Args:
             on_step: Called after every step.
-            on_epoch: Called after every epoch with its last step and the supernet, which it must not change.
+            on_epoch: Called after every epoch with its last step and the supernet, of averaged weights where the
+                phase has them. It must not change it.
 
         Raises:
             RunError: The checkpoint has other arguments.
@@ -158,7 +160,7 @@ class Trainer:
         """
         start = self._load_or_start()
         supernet, position = start.supernet, start.position
-        with torch_threads(start.threads):
+        with torch_threads(self._ranks.limit_threads(start.threads)):
             for number in range(position.phase, len(self._schedule.phases)):
                 resumed = start if number == position.phase and position.step else None
                 averages = self._train_phase(supernet, number, resumed, on_step, on_epoch)
@@ -176,8 +178,7 @@ class Trainer:
         if not path.exists():
             seed, initial = self._seed, self._initial
             supernet = Supernet(self._space, seed) if initial is None else adapt_supernet(self._space, initial, seed)
-            threads = max(1, cores_but_one() // self._ranks.count)
-            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, threads)
+            return Checkpoint(supernet, Position(0, 0), {}, self._recipe, self._ranks.limit_threads(cores_but_one()))
         checkpoint = load_checkpoint(path)
         if checkpoint.supernet.space != self._space:
             raise RunError(f"{path}: is of another space; use another run folder")
@@ -207,9 +208,9 @@ class Trainer:
         try:
             save_checkpoint(path, checkpoint)
         except EdgeNASError as error:
-            if not path.exists():
+            if not self._files.checkpoint.exists():
                 raise
-            kept = load_checkpoint(path).position
+            kept = load_checkpoint(self._files.checkpoint).position
             images = self._count_images(kept.phase, kept.step)
             raise TrainingError(
                 f"{error}; the last checkpoint, at {images} images, is intact, and the same command resumes from it"
@@ -235,21 +236,21 @@ class Trainer:
         averages = self._make_averages(supernet, number, resumed)
         saved = time.monotonic()
         first = resumed.position.step if resumed else 0
-        for step, batch in self._batches(number, first):
-            for group in optimizer.param_groups:
-                group["lr"] = phase.rate(step, self._steps[number])
-            shown = self._train_step(supernet, teacher, optimizer, number, step, batch)
-            if averages is not None:
-                averages.update_parameters(supernet)
-            on_step(shown)
-            if shown.ends_epoch:
-                on_epoch(shown, supernet)
-                supernet.train()
-            if self._ranks.is_first and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._require_finite(supernet, phase, step)
-                momenta = _read_momenta(supernet, optimizer)
-                self._save(self._files.checkpoint, supernet, Position(number, step + 1), momenta, averages)
-                saved = time.monotonic()
+        with closing(self._batches(number, first)) as batches:
+            for step, batch in batches:
+                for group in optimizer.param_groups:
+                    group["lr"] = phase.rate(step, self._steps[number])
+                shown = self._train_step(supernet, teacher, optimizer, number, step, batch)
+                if averages is not None:
+                    averages.update_parameters(supernet)
+                on_step(shown)
+                if self._ranks.is_first and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._require_finite(supernet, phase, step)
+                    momenta = _read_momenta(supernet, optimizer)
+                    self._save(self._files.checkpoint, supernet, Position(number, step + 1), momenta, averages)
+                    saved = time.monotonic()
+                if shown.ends_epoch:  # after saving, because it may take long
+                    on_epoch(shown, supernet if averages is None else cast("Supernet", averages.module))
         self._require_finite(supernet, phase, self._steps[number] - 1)
         return averages
 
@@ -331,7 +332,7 @@ class Trainer:
     def _ends_epoch(self, number: int, step: int) -> bool:
         return (step + 1) % self._steps_per_epoch == 0 or step + 1 == self._steps[number]
 
-    def _batches(self, number: int, first: int) -> Iterator[tuple[int, Batch]]:
+    def _batches(self, number: int, first: int) -> Generator[tuple[int, Batch]]:
         """Yield the steps of a phase with their batches; the next is made while the one before it is trained on.
 
         None is made while subnets are evaluated after an epoch, because both use torch's only generator.

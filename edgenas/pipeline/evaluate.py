@@ -53,7 +53,8 @@ def evaluate(
             progress.say(f"evaluate  already done ({len(accuracy)} subnets)")
             return _fit_predictor(workspace, accuracy)
         trained = workspace.trained
-        evaluator = Evaluator(trained.supernet, workspace.data, workspace.seed, trained.threads, ranks.accelerator)
+        threads = ranks.limit_threads(trained.threads)
+        evaluator = Evaluator(trained.supernet, workspace.data, workspace.seed, threads, ranks.accelerator)
         with progress.step("evaluate", len(genes)) as bar:
             for first in range(0, len(missing), ranks.count):
                 together = missing[first : first + ranks.count]

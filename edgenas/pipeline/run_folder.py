@@ -15,6 +15,8 @@ from pathlib import Path
 from edgenas.errors import EdgeNASError, RunError
 from edgenas.files import TEMPORARY_SUFFIX, opened_without_links
 
+_PROBE_S = 1.0  # whoever asks whether a run is being trained holds the lock for a moment
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -158,16 +160,27 @@ class RunFolder:
                 if path.is_symlink():
                     raise RunError(f"{path}: is a link, which a run folder may not hold; put what it leads to there")
 
-    def is_being_written(self) -> bool:
-        """Return whether a command holds the run's lock."""
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Show others that the run is being trained, until the context or the process ends."""
+        with opened_without_links(self._training_lock, os.O_RDWR | os.O_CREAT) as lock:
+            _take_lock(lock, _PROBE_S)
+            yield
+
+    def is_being_trained(self) -> bool:
+        """Return whether a process trains the run now."""
         try:
-            with opened_without_links(self.root / ".lock", os.O_RDONLY) as lock:
+            with opened_without_links(self._training_lock, os.O_RDONLY) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except FileNotFoundError:
             return False
         return False
+
+    @property
+    def _training_lock(self) -> Path:
+        return self.root / "training" / ".lock"
 
     @contextmanager
     def writing(self, wait_s: float = 0.0) -> Iterator[None]:

@@ -34,6 +34,6 @@ def read_training_status(workspace: Workspace) -> TrainingStatus:
     evaluated = next((each for each in reversed(metrics) if each.largest is not None), None)
     if path.exists() and has_ended_training(load_checkpoint(path), str(path)):
         return TrainingStatus("finished", latest, evaluated)
-    if latest is None and not path.exists():
-        return TrainingStatus("running" if folder.is_being_written() else "not begun", None, None)
-    return TrainingStatus("running" if folder.is_being_written() else "interrupted", latest, evaluated)
+    if folder.is_being_trained():
+        return TrainingStatus("running", latest, evaluated)
+    return TrainingStatus("interrupted" if path.exists() or latest is not None else "not begun", latest, evaluated)

@@ -9,8 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgenas.accuracy import Evaluator
 from edgenas.data import DataSet, load_data
+from edgenas.errors import UsageError
 from edgenas.files import write_document
 from edgenas.ofa import (
     InitialWeights,
@@ -24,6 +27,7 @@ from edgenas.ofa import (
     load_schedule,
 )
 from edgenas.ofa.tensorboard import TensorBoardWriter
+from edgenas.ofa.threads import count_torch_threads
 from edgenas.pipeline.initial_weights import load_initial_weights
 from edgenas.pipeline.progress import Bar, Silent
 from edgenas.pipeline.training_metrics import TrainingMetrics, append_metrics, begin_metrics
@@ -32,6 +36,7 @@ from edgenas.pipeline.workspace import Workspace
 _METRICS_SECONDS = 10.0
 # The smallest and the largest subnet are evaluated after an epoch, for at most this share of the time.
 _EVALUATION_SHARE = 0.05
+_VALIDATION_IMAGES = 1000
 _PLOTTED = ("loss", "accuracy", "learning_rate", "images_per_second", "smallest", "largest")
 
 
@@ -45,6 +50,10 @@ def train(
     initial: str | Path | InitialWeights | None = None,
 ) -> None:
     """Train the supernet to the end of the schedule, as ``Run.train`` describes."""
+    if isinstance(data, DataSet) and data.source is None:
+        raise UsageError(
+            f"data set {data.name} was not found by its name, as later steps must; pass what load_data returns"
+        )
     weights = load_initial_weights(initial, workspace.space) if isinstance(initial, str | Path) else initial
     with join_ranks(accelerator) as ranks, workspace.folder.writing() if ranks.is_first else nullcontext():
         ranks.wait()  # the first has the lock and has removed what a killed process left
@@ -67,17 +76,36 @@ def _train(workspace: Workspace, trainer: Trainer, data: DataSet, seed: int, ran
         progress.say(f"train     {warning}")
     begin_metrics(folder.metrics, trainer.images_done)
     with ExitStack() as stack:
-        board = stack.enter_context(TensorBoardWriter(folder.tensorboard)) if tensorboard else None
+        stack.enter_context(folder.training())
+        board = stack.enter_context(TensorBoardWriter(folder.tensorboard, trainer.images_done)) if tensorboard else None
         bar = stack.enter_context(progress.step("train", 1.0))
-        reporter = _Reporter(bar, folder.metrics, data, seed, board)
+        reporter = _Reporter(bar, folder.metrics, _limit_validation(data), seed, ranks, board)
         trainer.run(reporter.on_step, reporter.on_epoch)
+
+
+def _limit_validation(data: DataSet) -> DataSet:
+    """Return the data set with few validation images: others wait for the evaluations between epochs."""
+    split = data.validation
+    if len(split) <= _VALIDATION_IMAGES:
+        return data
+    rows = np.random.default_rng(0).permutation(len(split))[:_VALIDATION_IMAGES]
+    return replace(data, validation=split.select(np.sort(rows)))
 
 
 class _Reporter:
     """The callbacks of training: progress on the bar, metrics in the run folder."""
 
-    def __init__(self, bar: Bar, path: Path, data: DataSet, seed: int, board: TensorBoardWriter | None) -> None:
+    def __init__(
+        self,
+        bar: Bar,
+        path: Path,
+        data: DataSet,
+        seed: int,
+        ranks: Ranks,
+        board: TensorBoardWriter | None,
+    ) -> None:
         self._bar, self._path, self._data, self._seed, self._board = bar, path, data, seed, board
+        self._accelerator = ranks.accelerator
         self._began = self._written = time.monotonic()
         self._first: TrainingStep | None = None
         self._evaluating_s = 0.0
@@ -97,7 +125,8 @@ class _Reporter:
         metrics = self._make_metrics(step)
         began = time.monotonic()
         if step.share == 1.0 or self._evaluating_s <= _EVALUATION_SHARE * (began - self._began):
-            space, evaluator = supernet.space, Evaluator(supernet, self._data, self._seed)
+            space, threads = supernet.space, count_torch_threads()
+            evaluator = Evaluator(supernet, self._data, self._seed, threads, self._accelerator)
             metrics = replace(metrics, smallest=evaluator(space.smallest), largest=evaluator(space.largest))
             self._latest = f"  smallest {metrics.smallest:.1%}  largest {metrics.largest:.1%}"
             self._evaluating_s += time.monotonic() - began

@@ -55,13 +55,13 @@ class TrainingConfig:
             skip_bad: Whether images of a folder that cannot be read are left out.
         """
         from edgenas.data import DataSource, load_data
-        from edgenas.ofa import check_recipe
+        from edgenas.ofa import Ranks, check_recipe, count_ranks
 
         space = self.make_space(where)
         check_space(space)
         source = DataSource.parse(self.data, f"{where}: data")
         data = load_data(replace(source, skip_bad=skip_bad or source.skip_bad))
-        check_recipe(space, data, schedule, self.seed)
+        check_recipe(space, data, schedule, self.seed, Ranks(count=count_ranks()))
         return space, data
 
 

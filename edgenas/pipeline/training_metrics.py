@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -60,8 +61,14 @@ class TrainingMetrics:
 
 
 def begin_metrics(path: Path, images: int) -> None:
-    """Make the file, or remove what it says of images after the first ``images``, which are trained on again."""
-    kept = [each for each in read_metrics(path) if each.images <= images]
+    """Make the file, or remove what it says of images after the first ``images``, which are trained on again.
+
+    A damaged file is begun anew: training does not need it.
+    """
+    try:
+        kept = [each for each in read_metrics(path) if each.images <= images]
+    except FormatError:
+        kept = []
     header = canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": _VERSION})
     write_bytes(path, b"".join(line + b"\n" for line in (header, *map(_to_line, kept))))
 
@@ -70,9 +77,15 @@ def append_metrics(path: Path, metrics: TrainingMetrics) -> None:
     """Append a line. Raises EdgeNASError when the disk is full."""
     try:
         with opened_without_links(path, os.O_WRONLY | os.O_APPEND) as descriptor:
-            os.write(descriptor, _to_line(metrics) + b"\n")
+            line, size = _to_line(metrics) + b"\n", os.fstat(descriptor).st_size
+            if os.write(descriptor, line) < len(line):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        raise EdgeNASError(f"{path}: cannot be written ({error.strerror}); free space, and run again") from None
+        raise EdgeNASError(
+            f"{path}: cannot be written ({error.strerror}); free space: the last checkpoint is intact, and the same"
+            " command resumes from it"
+        ) from None
 
 
 def read_metrics(path: Path) -> list[TrainingMetrics]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgenas.ofa import Phase, Supernet
+from edgenas.ofa import Phase, Supernet, to_channels_last
 from edgenas.ofa.channel_sorting import sort_channels
 from edgenas.space import MobileNetV3, ProxylessNAS, ResNet50D, SearchSpace
 
@@ -60,6 +60,18 @@ def test_channels_stay_within_the_bands_that_were_trained(lively: Lively) -> Non
     (inner, outer) = sorted({part.graph.layers[0].shape[0] for part in opened["stage1.block2"]})
     for band in (slice(0, inner), slice(inner, outer)):
         torch.testing.assert_close(after[band], before[band].sort(descending=True).values)
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_the_order_does_not_depend_on_the_layout_of_the_weights(name: str, lively: Lively) -> None:
+    """A training that goes on from a file, whose weights are contiguous, sorts as one that was not interrupted."""
+    space = SPACES[name]
+    contiguous, channels_last = lively(space), lively(space)
+    to_channels_last(channels_last)
+    for supernet in (contiguous, channels_last):
+        sort_channels(supernet, _CLOSED.open_parts(space))
+    for tensor, other in zip(contiguous.state_dict().values(), channels_last.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other)
 
 
 def test_a_smaller_network_keeps_more_of_the_output(lively: Lively) -> None:

@@ -132,7 +132,7 @@ def test_other_seeds_give_other_bits(train: Train, unbroken: Path, tmp_path: Pat
     assert not torch.equal(weights[0]["classifier.linear.weight"], weights[1]["classifier.linear.weight"])
 
 
-@pytest.mark.parametrize("last", [1, 3, 6])
+@pytest.mark.parametrize("last", [1, 3, 5, 6])
 def test_a_killed_training_ends_with_the_same_bits(
     last: int, train: Train, unbroken: Path, tmp_path: Path, tiny: MobileNetV3, brief: Schedule
 ) -> None:

@@ -36,6 +36,13 @@ def test_what_is_trained_again_is_removed(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "metrics.jsonl") == [_ONE]
 
 
+def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
+    """Training does not need it, so it does not end for it."""
+    (tmp_path / "metrics.jsonl").write_text("no header\n")
+    begin_metrics(tmp_path / "metrics.jsonl", 150)
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
 @given(cut=st.integers(1, 150))
 def test_an_unfinished_last_line_is_left_out(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Cut anywhere in its last line, the file has the lines before."""
