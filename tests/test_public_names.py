@@ -31,6 +31,7 @@ PUBLIC = [
     "MeasureSettings",
     "MeasuredModels",
     "MeasuredSubnet",
+    "MeasuredTable",
     "Measurement",
     "MeasurementResult",
     "MeasuringRounds",
@@ -39,6 +40,7 @@ PUBLIC = [
     "ModelInputs",
     "PartLatency",
     "Prediction",
+    "Problem",
     "Progress",
     "ProxylessNAS",
     "RankedModel",
@@ -67,6 +69,7 @@ PUBLIC = [
     "measure_model",
     "measure_models",
     "record_baseline",
+    "search_front",
     "set_up_device",
     "verify_bundle",
 ]

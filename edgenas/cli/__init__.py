@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, train, verify
+from edgenas.cli import choose, demo, device, evaluate, export, import_, measure, profile, search, show, train, verify
 from edgenas.cli.common import print_lines
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, import_, evaluate, profile, search, choose, export, verify, measure):
+for module in (demo, train, import_, evaluate, profile, search, show, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
 

@@ -16,8 +16,8 @@ from tests.fixtures.installed_package import install_package
 SOURCE = """
 import numpy as np
 
-def search_randomly(space, evaluate, *, budget, seed, progress):
-    evaluate(space.sample(200, np.random.default_rng(seed)))
+def search_randomly(problem, evaluate, *, budget, seed, progress):
+    evaluate(problem.space.sample(200, np.random.default_rng(seed)))
     progress(1, 1)
 """
 
@@ -40,11 +40,11 @@ def test_a_strategy_is_part_of_what_is_done(
     run: Run, heard: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another strategy searches again, once; its front has its name, from its file too."""
-    points = {"edgenas.strategies": {"random": "strategy_of_a_run:search_randomly"}}
+    points = {"edgenas.strategies": {"uniform": "strategy_of_a_run:search_randomly"}}
     install_package(tmp_path, monkeypatch, "strategy-of-a-run", SOURCE, points)
     target = run.target("localhost")
-    fronts = [run.search([target], strategy=name) for name in ("nsga2", "random", "random")]
-    assert [front.strategy for front in fronts] == ["nsga2", "random", "random"]
+    fronts = [run.search([target], strategy=name) for name in ("nsga2", "uniform", "uniform")]
+    assert [front.strategy for front in fronts] == ["nsga2", "uniform", "uniform"]
     done = ["already done" in line for line in heard.getvalue().splitlines() if line.startswith("search")]
     assert done == [True, False, True]
     assert fronts[1].evaluations <= 202

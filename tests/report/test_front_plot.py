@@ -131,7 +131,7 @@ def test_a_budget_is_named_where_it_lies(
     front: Front, tmp_path: Path, texts: Texts, budget_ms: float, text: str
 ) -> None:
     """A budget among the latencies is a line; one far off is named at the edge and leaves the scale alone."""
-    slow = replace(front, latency_ms=front.latency_ms + 10)
+    slow = replace(front, values={**front.values, "latency_ms": front.latency_ms + 10})
     write_front_plot(slow, tmp_path / "front.png", budget_ms=budget_ms)
     assert text in texts
     assert ("latency budget" in texts) == (budget_ms == 10.65)

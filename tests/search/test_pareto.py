@@ -73,7 +73,7 @@ def test_a_front_of_a_newer_schema_is_refused(
     """A version that this edgenas does not know is refused with the remedy."""
     path = tmp_path / "front.json"
     make_front((0.9, 1.5, 1e6)).save(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 3}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 4}))
     with pytest.raises(FormatError, match="upgrade edgenas"):
         Front.load(path, tiny)
 
@@ -91,10 +91,12 @@ def test_a_front_of_another_space_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latency_ms": [-1.0, 2.0]}, "latency_ms.0: input should be greater than or equal to 0, but got -1.0"),
-        ({"accuracy": [5.0, 0.5]}, "accuracy.0: input should be less than or equal to 1, but got 5.0"),
-        ({"accuracy": [0.5]}, "must have one number for each of 2 subnets"),
-        ({"latency_ms": [2.0, 1.0]}, "latency_ms must ascend"),
+        ({"latency_ms": [-1.0, 2.0]}, "values.latency_ms must be 0 or more"),
+        ({"accuracy": [5.0, 0.5]}, "values.accuracy must be 0 or more, and at most 1"),
+        ({"accuracy": [0.5]}, "values.accuracy must have one number for each of 2 subnets"),
+        ({"latency_ms": [2.0, 1.0]}, "values.latency_ms must ascend"),
+        ({"objectives": ["accuracy", "energy_mj"]}, "values must have energy_mj, which is an objective or limited"),
+        ({"architectures": []}, "architectures: list should have at least 1 item after validation, not 0"),
         ({"target": "a\x1b[31m"}, "target: must be printable text"),
     ],
 )
@@ -103,6 +105,9 @@ def test_a_signed_front_that_cannot_be_is_refused(
 ) -> None:
     """A front with the right checksum and impossible values is refused, naming the value and the rule."""
     make_front((0.5, 1.0, 8e6), (0.7, 2.0, 9e6)).save(tmp_path / "front.json")
-    FRONT_SCHEMA.write(tmp_path / "front.json", {**FRONT_SCHEMA.read(tmp_path / "front.json"), **change})
+    body = FRONT_SCHEMA.read(tmp_path / "front.json")
+    values = {**body["values"], **{name: change[name] for name in body["values"] if name in change}}
+    others = {key: value for key, value in change.items() if key not in values}
+    FRONT_SCHEMA.write(tmp_path / "front.json", {**body, **others, "values": values})
     with pytest.raises(FormatError, match=re.escape(message)):
         Front.load(tmp_path / "front.json", tiny)
