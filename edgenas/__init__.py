@@ -22,6 +22,7 @@ _MODULES = {
     "Device": "edgenas.devices",
     "DeviceProfile": "edgenas.devices",
     "EdgeNASError": "edgenas.errors",
+    "EvaluationStore": "edgenas.search",
     "Explanation": "edgenas.pipeline.explain",
     "ExportFormat": "edgenas.runtimes",
     "ExportSettings": "edgenas.pipeline.prepared_model",
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     from edgenas.regression import check_latency as check_latency
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.runtimes import ExportFormat as ExportFormat
+    from edgenas.search import EvaluationStore as EvaluationStore
     from edgenas.search import Front as Front
     from edgenas.search import MeasuredTable as MeasuredTable
     from edgenas.search import Problem as Problem

@@ -20,6 +20,7 @@ PUBLIC = [
     "Device",
     "DeviceProfile",
     "EdgeNASError",
+    "EvaluationStore",
     "Explanation",
     "ExportFormat",
     "ExportSettings",

@@ -55,8 +55,7 @@ def command(
         between = "" if shown.accuracy_std is None else f" ± {1.96 * shown.accuracy_std:.2%} (95%)"
         print_lines(f"accuracy {shown.accuracy:.2%}{between}, predicted")
     for latency in shown.latencies:
-        overhead = f"{format_ms_part(latency.overhead_ms, latency.latency_ms)} of it outside of the parts"
-        print_lines(
-            f"{latency.target}: {format_ms(latency.latency_ms)}, {overhead}; peak memory"
-            f" {format_bytes(latency.peak_bytes)}, predicted"
-        )
+        outside = format_ms_part(latency.overhead_ms, latency.latency_ms)
+        overhead = f", {outside} of it outside of the parts" if latency.overhead_ms > 0 else ""
+        memory = f"peak memory {format_bytes(latency.peak_bytes)}"
+        print_lines(f"{latency.target}: {format_ms(latency.latency_ms)}{overhead}; {memory}, predicted")

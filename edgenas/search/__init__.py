@@ -5,11 +5,13 @@ from edgenas.search.front_search import EVALUATIONS, search_front
 from edgenas.search.measured_table import MeasuredTable
 from edgenas.search.pareto import Front, hypervolume, nondominated_mask
 from edgenas.search.problem import Costs, GeneSpace, Problem
+from edgenas.search.store import EvaluationStore
 
 __all__ = [
     "EVALUATIONS",
     "Candidates",
     "Costs",
+    "EvaluationStore",
     "Front",
     "GeneSpace",
     "MeasuredTable",

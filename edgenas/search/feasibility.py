@@ -39,27 +39,33 @@ def check_limits(problem: Problem) -> None:
 
 
 def _describe_nearest(problem: Problem, genes: Genes) -> str:
-    """Return a message with the nearest feasible value of each limit, the others kept."""
-    nearest, names = [], list(problem.limits)
-    for column, name in enumerate(names):
-        others = replace(problem, limits={other: problem.limits[other] for other in names if other != name})
-        sign = -1.0 if name in problem.maximised else 1.0
-
-        def score(values: Vector, others: Problem = others, column: int = column, sign: float = sign) -> Vector:
-            violation = others.costs_of(values).violation
-            return np.where(violation > 0, _BROKEN * (1 + violation), sign * values[:, column])
-
-        best, reached = _descend(problem, genes, score)
-        if reached < _BROKEN:
-            architecture = problem.space.decode(best[None])[0].id
-            nearest.append(f"{noun_of(name)} {format_cost(name, sign * reached)} ({architecture})")
+    """Return a message with the nearest feasible value of each limit, the others kept where that is possible."""
+    found = []
+    for name in problem.limits:
+        others = {other: limit for other, limit in problem.limits.items() if other != name}
+        nearest = _find_nearest(replace(problem, limits=others), name, genes)
+        if nearest is not None:
+            found.append(nearest + (" with the other limits kept" if others else ""))
         else:
-            nearest.append(f"no {noun_of(name)}")
-    kept = ", each with the other limits kept" if len(names) > 1 else ""
+            found.append(f"{_find_nearest(replace(problem, limits={}), name, genes)} without the other limits")
     return (
-        f"no architecture keeps {problem.format_limits()}; the nearest that one keeps{kept}: {', '.join(nearest)};"
+        f"no architecture keeps {problem.format_limits()}; the nearest values that one keeps: {', '.join(found)};"
         " change a limit (all predicted)"
     )
+
+
+def _find_nearest(others: Problem, name: str, genes: Genes) -> str | None:
+    """Return the best value of a cost of architectures that keep the other limits; None where none keeps them."""
+    column, sign = list(others.costs).index(name), -1.0 if name in others.maximised else 1.0
+
+    def score(values: Vector) -> Vector:
+        violation = others.costs_of(values).violation
+        return np.where(violation > 0, _BROKEN * (1 + violation), sign * values[:, column])
+
+    best, reached = _descend(others, genes, score)
+    if reached >= _BROKEN:
+        return None
+    return f"{noun_of(name)} {format_cost(name, sign * reached)} ({others.space.decode(best[None])[0].id})"
 
 
 def _descend(

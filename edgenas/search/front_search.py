@@ -16,7 +16,7 @@ from edgenas.search.quantities import ACCURACY, LATENCY, format_cost
 from edgenas.search.strategies.contract import Strategy
 
 EVALUATIONS = 70_000
-_POINTS = 24  # of the history of the hypervolume
+_POINTS = 60  # of the history of the hypervolume
 _MOST_OBJECTIVES = 4  # of which the hypervolume takes no seconds
 
 

@@ -19,20 +19,20 @@ from edgenas.search.strategies.contract import Evaluate
 from edgenas.search.strategies.nsga2 import search as search_nsga2
 from edgenas.search.strategies.surrogate import Surrogate
 
-_FIRST, _ROUNDS = 0.2, 10  # share of the budget that is random; rounds that have the rest
+_FIRST, _MOST_FIRST, _ROUNDS = 0.15, 100, 20  # share of the budget that is random; rounds that have the rest
 _PREDICTED = 3000  # evaluations of predictors in a round
-_MOST_FITTED = 1000  # architectures, those of the front and the last ones: a fit takes seconds beyond
+_MOST_FITTED = 500  # architectures, those of the front and the last ones: a fit takes seconds beyond
 
 
 def search(
     problem: Problem, evaluate: Evaluate, *, budget: int, seed: int, progress: Callable[[int, int], None]
 ) -> None:
-    """Evaluate random architectures, then in ten rounds those that are predicted to widen the front.
+    """Evaluate random architectures, then in rounds those that are predicted to widen the front.
 
     Objectives and the violation of limits are predicted by Gaussian processes on one-hot genes.
     """
     rng = np.random.default_rng(seed)
-    first = problem.space.sample(max(1, min(round(_FIRST * budget), 200)), rng)
+    first = problem.space.sample(max(1, min(round(_FIRST * budget), _MOST_FIRST)), rng)
     evaluate(first)
     spent = len(first)
     progress(spent, budget)
@@ -40,7 +40,7 @@ def search(
         count = (budget - spent) // (_ROUNDS - number)
         if not count:
             continue
-        genes = _propose(problem, evaluate, count, seed + number, rng)
+        genes = _propose(problem, evaluate, count, seed + number)
         if not len(genes):  # all architectures of a small space are evaluated
             return
         evaluate(genes)
@@ -48,7 +48,7 @@ def search(
         progress(spent, budget)
 
 
-def _propose(problem: Problem, evaluate: Evaluate, count: int, seed: int, rng: np.random.Generator) -> Genes:
+def _propose(problem: Problem, evaluate: Evaluate, count: int, seed: int) -> Genes:
     """Return up to ``count`` new architectures of the predicted front, spread evenly over it."""
     by_predictors = _predicted_problem(problem, evaluate)
     predicted = Evaluator(by_predictors, 2 * (_PREDICTED + len(evaluate.genes)), "predictors")

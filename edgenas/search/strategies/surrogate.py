@@ -7,6 +7,7 @@ import numpy as np
 from edgenas.costs import Genes, Vector, apply_in_chunks
 
 _LENGTHS = (0.3, 1.0, 3.0, 10.0)  # of the kernel, in units of the root of the number of genes
+_MOST_DEVIATIONS = 8.0  # from the median, in median absolute deviations
 _NOISES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # variances, as shares of the signal's
 
 
@@ -26,6 +27,7 @@ class Surrogate:
     def __init__(self, radices: Genes, genes: Genes, values: Vector) -> None:
         self._radices = radices
         self._features = self._one_hot(genes)
+        values = _clip_outliers(values)
         self._mean, self._scale = float(values.mean()), float(values.std()) or 1.0
         target = (values - self._mean) / self._scale
         squared = _squared_distances(self._features, self._features)
@@ -54,6 +56,13 @@ class Surrogate:
     def _one_hot(self, genes: Genes) -> Vector:
         columns = [genes[:, column, None] == np.arange(radix) for column, radix in enumerate(self._radices.tolist())]
         return np.concatenate(columns, axis=1).astype(np.float64)
+
+
+def _clip_outliers(values: Vector) -> Vector:
+    """Return values (N,) with those far from the median moved nearer: networks that learn nothing hide the others."""
+    median = np.median(values)
+    spread = _MOST_DEVIATIONS * float(np.median(np.abs(values - median)))
+    return np.clip(values, median - spread, median + spread) if spread else values
 
 
 def _squared_distances(one: Vector, other: Vector) -> Vector:
