@@ -16,13 +16,13 @@ _BATCH = 500
 _CROSSED = 0.8  # of the children have two parents
 _MATE_DISTANCE = 0.05  # of the span of an objective: the standard deviation between the parents of a child
 _GENES_REDRAWN = (0.5, 1.0, 2.0)
-_PATIENCE = 20  # rounds without an architecture that is new
+_RARE, _PATIENCE = 0.05, 20  # share of children that are new, and rounds with no more of them
 
 
 def refine_front(
     space: GeneSpace, evaluate: Evaluate, budget: int, rng: np.random.Generator, progress: Callable[[int], None]
 ) -> None:
-    """Evaluate children of the front's architectures until the budget is spent or nothing new is left.
+    """Evaluate children of the front's architectures until the budget is spent or hardly any is new.
 
     A Pareto local search (L. Paquete, M. Chiarandini, T. Stuetzle, Pareto local optimum sets in the biobjective
     traveling salesman problem, 2004) with random neighbours instead of all. Parents are drawn at uniformly random
@@ -42,7 +42,7 @@ def refine_front(
             children = np.concatenate([rng.permutation(neighbours[evaluate.is_new(neighbours)])[:batch], children])
             children = children[evaluate.is_new(children)]
         children = children[: budget - spent]
-        idle = 0 if len(children) else idle + 1
+        idle = 0 if len(children) > _RARE * batch else idle + 1
         if len(children):
             genes, costs = np.concatenate([genes, children]), costs.joined(evaluate(children))
             spent += len(children)

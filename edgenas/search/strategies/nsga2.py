@@ -25,6 +25,7 @@ from edgenas.search.strategies.neighbours import mutate
 
 POPULATION = 100
 _LEAST_GENERATION, _GENERATIONS = 20, 20
+_MATINGS = 10  # to fill a generation with architectures that are new
 _EVOLVED = 1 / 30  # of the budget: from there on refining the front gains more with each evaluation
 _GENES_REDRAWN = 1.0
 
@@ -60,6 +61,7 @@ def evolve(
         repair=_ClearDeadGenes(problem.space),
         eliminate_duplicates=_LeaveOutKnown(evaluate),
     )
+    algorithm.mating.n_max_iterations = _MATINGS
     pymoo_problem = _GenesProblem(problem, evaluate)
     algorithm.setup(pymoo_problem, termination=("n_gen", np.inf), seed=seed)
     while True:

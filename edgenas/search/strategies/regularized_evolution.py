@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgenas.search.problem import Problem
+from edgenas.search.pareto import Rows
+from edgenas.search.problem import Costs, Problem
 from edgenas.search.strategies.contract import Evaluate
 from edgenas.search.strategies.scalar import random_weights, weighted_costs
 
 _POPULATION, _TOURNAMENT = 100, 25  # P and S of the paper
-_TRIES = 20  # to find a child that is new
+_TRIES = 1000  # to find a child that is new
 
 
 def search(
@@ -29,24 +30,28 @@ def search(
     """
     space, rng = problem.space, np.random.default_rng(seed)
     first = space.sample(max(1, min(_POPULATION, budget // 10)), rng)
-    evaluate(first)
-    spent = len(first)
+    first = first[evaluate.is_new(first)]
+    if len(first):
+        evaluate(first)
+    spent, tries = len(first), 0
     population = deque(range(len(evaluate.genes)), maxlen=_POPULATION)
-    while spent < budget:
-        players = rng.choice(population, size=min(_TOURNAMENT, len(population)), replace=False)
-        members = evaluate.costs[players]
-        weights = random_weights(members.objectives.shape[1], rng)
-        ideal, nadir = members.objectives.min(axis=0), members.objectives.max(axis=0)
-        winner = players[int(np.argmin(weighted_costs(members, weights, ideal, nadir)))]
-        child = evaluate.genes[winner : winner + 1]
-        for _ in range(_TRIES):
-            child = evaluate.genes[winner : winner + 1].copy()
-            column = rng.integers(child.shape[1])
-            child[0, column] = rng.integers(space.radices[column])
-            child = space.canonical(child)
-            if evaluate.is_new(child)[0]:
-                population.append(len(evaluate.genes))
-                break
-        evaluate(child)
-        spent += 1
-        progress(spent, budget)
+    while spent < budget and tries < _TRIES:
+        winner = _hold_tournament(evaluate.costs, rng.choice(population, size=_TOURNAMENT), rng)
+        child = evaluate.genes[winner : winner + 1].copy()
+        column = rng.integers(child.shape[1])
+        child[0, column] = rng.integers(space.radices[column])
+        child = space.canonical(child)
+        tries += 1
+        if evaluate.is_new(child)[0]:
+            population.append(len(evaluate.genes))
+            evaluate(child)
+            spent, tries = spent + 1, 0
+            progress(spent, budget)
+
+
+def _hold_tournament(costs: Costs, players: Rows, rng: np.random.Generator) -> int:
+    """Return the player (an index of costs) that is the best by random weights of the objectives."""
+    members = costs[players]
+    ideal, nadir = members.objectives.min(axis=0), members.objectives.max(axis=0)
+    weights = random_weights(members.objectives.shape[1], rng)
+    return int(players[np.argmin(weighted_costs(members, weights, ideal, nadir))])

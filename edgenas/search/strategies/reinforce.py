@@ -19,6 +19,7 @@ from edgenas.search.strategies.contract import Evaluate
 _CONTROLLERS = 5  # each with targets of its own, for a place of the front
 _RATE, _MOMENTUM = 0.3, 0.9  # of the policy gradient, and of the mean reward that is its baseline
 _ENTROPY = 0.01
+_PATIENCE = 20  # batches without an architecture that is new: a controller that is sure of one
 _LEAST = 1e-4  # probability of a value: none is ruled out for good
 
 
@@ -32,19 +33,24 @@ def search(
     """
     rng = np.random.default_rng(seed)
     first = problem.space.sample(min(50, max(1, budget // 10)), rng)
-    evaluate(first)
-    spent, others = len(first), evaluate.costs.objectives[:, 1:]
+    first = first[evaluate.is_new(first)]
+    if len(first):
+        evaluate(first)
+    spent = len(first)
+    others = evaluate.costs.objectives[:, 1:]
     low, high = others.min(axis=0), others.max(axis=0)
     for number in range(_CONTROLLERS):
         targets = low + (high - low) * (number + 0.5) / _CONTROLLERS
         end = budget - (budget - len(first)) * (_CONTROLLERS - 1 - number) // _CONTROLLERS
-        batch = int(np.clip((end - spent) // 20, 1, 50))
+        batch, idle = int(np.clip((end - spent) // 20, 1, 50)), 0
         controller = _Controller(problem.space.radices)
-        while spent < end:
-            genes = controller.draw(min(batch, end - spent), rng)
-            costs = evaluate(problem.space.canonical(genes))
-            controller.learn(genes, log_rewards(costs, targets))
-            spent += len(genes)
+        while spent < end and idle < _PATIENCE:
+            drawn = controller.draw(min(batch, end - spent), rng)
+            genes = problem.space.canonical(drawn)
+            new = int(evaluate.is_new(genes).sum())
+            controller.learn(drawn, log_rewards(evaluate(genes), targets))
+            idle = 0 if new else idle + 1
+            spent += new
             progress(spent, budget)
 
 
