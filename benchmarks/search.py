@@ -19,6 +19,7 @@ seeds (Student's t).
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -68,7 +69,7 @@ class Results:
             with self._path.open("a") as file:
                 file.write(json.dumps({"key": key, "values": self._known[key]}) + "\n")
             print(f"{key}: {' '.join(f'{value:.4g}' for value in self._known[key])}", file=sys.stderr, flush=True)
-        return self._known[key]
+        return list(self._known[key])
 
 
 def print_row(name: str, runs: Sequence[Sequence[float]], digits: Sequence[int]) -> None:
@@ -210,7 +211,9 @@ def figure_1(results: Results, seeds: int, ofa: Path | None) -> None:
 def figure_2(results: Results, seeds: int, ofa: Path | None) -> None:
     """Print accuracies within latency budgets by one search each, and by the authors' finder, a run for each budget."""
     space, table, predictor = published()
-    costs = {"accuracy": predictor, "latency_ms": table.latency_ms, "peak_bytes": table.peak_bytes}
+    costs: dict[str, CostModel] = {
+        "accuracy": predictor, "latency_ms": table.latency_ms, "peak_bytes": table.peak_bytes
+    }  # fmt: skip
 
     def searched(seed: int, objectives: tuple[str, ...]) -> list[float]:
         problem = Problem(space, {name: costs[name] for name in objectives}, objectives)
@@ -239,8 +242,9 @@ def run_their_finder(folder: Path, seed: int) -> list[float]:
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.insert(0, str(folder))
     sys.modules.setdefault("gdown", types.ModuleType("gdown"))  # it downloads weights, which nobody asks for here
-    import ofa.tutorial as theirs
     import yaml
+
+    theirs = importlib.import_module("ofa.tutorial")
 
     tables = object.__new__(theirs.LatencyTable)  # its constructor downloads the tables
     tables.latency_tables = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,7 @@ from edgenas.costs import Genes, Vector
 from edgenas.errors import SpaceError, UsageError
 from edgenas.search.problem import Costs, Problem
 
+T = TypeVar("T", bound=np.generic)
 _MOST_ASKED = 100  # rows for each evaluation of the budget, so that every search ends
 
 
@@ -84,7 +87,7 @@ class Evaluator:
         return self._costs[slice(0, len(self._place))]
 
     def _grow(self, rows: int) -> None:
-        def grown(array: Vector) -> Vector:
+        def grown(array: npt.NDArray[T]) -> npt.NDArray[T]:
             return np.concatenate([array, np.empty((rows - len(array), *array.shape[1:]), dtype=array.dtype)])
 
         self._genes, self._values = grown(self._genes), grown(self._values)
@@ -121,5 +124,5 @@ class Evaluator:
 def _row_keys(genes: Genes) -> list[bytes]:
     """Return a key of each row that a dictionary can hold."""
     small = np.ascontiguousarray(genes, dtype=np.uint16)
-    keys: list[bytes] = small.view(np.dtype((np.void, small.itemsize * small.shape[1]))).ravel().tolist()
-    return keys
+    keys: Any = small.view(np.dtype((np.void, small.itemsize * small.shape[1]))).ravel().tolist()
+    return list(keys)

@@ -7,7 +7,6 @@ objectives Y. Ozaki et al., Journal of Artificial Intelligence Research 73 (2022
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from edgenas.search.strategies.contract import Evaluate
 if TYPE_CHECKING:
     import optuna
 
-_VIOLATION = "violation"
+_LIMITS = "limits"  # the name of their violation
 
 
 def search(
@@ -33,39 +32,37 @@ def search(
         raise MissingExtraError(
             "search strategy 'bayesian' needs Optuna, which is not installed; run: pip install 'edgenas[bayesian]'"
         ) from None
-    space = problem.space
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = _make_study(problem, seed)
-            choices = {
-                gene.name: optuna.distributions.CategoricalDistribution(list(range(len(gene.values))))
-                for gene in space.genes
-            }
-            for row, objectives in zip(evaluate.genes.tolist(), evaluate.costs.objectives.tolist(), strict=True):
-                params = dict(zip(choices, row, strict=True))
-                attributes = {_VIOLATION: float(evaluate.costs.violation[0])}
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=params, distributions=choices, values=objectives, system_attrs={}, user_attrs=attributes
-                    )
-                )
-            for number in range(budget):
-                trial = study.ask(choices)
-                genes = space.canonical(np.array([[trial.params[name] for name in choices]], dtype=np.int64))
-                costs = evaluate(genes)
-                trial.set_user_attr(_VIOLATION, float(costs.violation[0]))
-                study.tell(trial, costs.objectives[0].tolist())
-                progress(number + 1, budget)
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        study = optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=sampler)
+        _propose_and_evaluate(study, problem, evaluate, budget, progress)
     finally:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _make_study(problem: Problem, seed: int) -> optuna.Study:
+def _propose_and_evaluate(
+    study: optuna.Study, problem: Problem, evaluate: Evaluate, budget: int, progress: Callable[[int, int], None]
+) -> None:
     import optuna
 
-    constraints = (lambda trial: [trial.user_attrs[_VIOLATION]]) if problem.limits else None
-    sampler = optuna.samplers.TPESampler(seed=seed, constraints_func=constraints)
-    return optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=sampler)
+    space = problem.space
+    choices: dict[str, optuna.distributions.BaseDistribution] = {
+        gene.name: optuna.distributions.CategoricalDistribution(list(range(len(gene.values)))) for gene in space.genes
+    }
+    for genes, objectives, violation in zip(
+        evaluate.genes.tolist(), evaluate.costs.objectives.tolist(), evaluate.costs.violation.tolist(), strict=True
+    ):
+        params = dict(zip(choices, genes, strict=True))
+        constraints = {_LIMITS: violation} if problem.limits else None
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=choices, values=objectives, constraints=constraints)
+        )
+    for number in range(budget):
+        trial = study.ask(choices)
+        costs = evaluate(space.canonical(np.array([[trial.params[name] for name in choices]], dtype=np.int64)))
+        if problem.limits:
+            trial.set_constraint(_LIMITS, float(costs.violation[0]))
+        study.tell(trial, costs.objectives[0].tolist())
+        progress(number + 1, budget)

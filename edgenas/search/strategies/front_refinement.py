@@ -16,7 +16,7 @@ _BATCH = 500
 _CROSSED = 0.8  # of the children have two parents
 _MATE_DISTANCE = 0.05  # of the span of an objective: the standard deviation between the parents of a child
 _GENES_REDRAWN = (0.5, 1.0, 2.0)
-_RARE, _PATIENCE = 0.05, 20  # share of children that are new, and rounds with no more of them
+_RARE, _PATIENCE = 0.25, 20  # share of children that are new, and rounds with no more of them
 
 
 def refine_front(
@@ -37,7 +37,7 @@ def refine_front(
         genes, costs = genes[rows], costs[rows]
         children = _breed(space, genes, costs.objectives, batch, rng)
         children = children[evaluate.is_new(children)]
-        if len(children) < batch // 4:
+        if len(children) <= _RARE * batch:
             neighbours = all_neighbours(space, genes)
             children = np.concatenate([rng.permutation(neighbours[evaluate.is_new(neighbours)])[:batch], children])
             children = children[evaluate.is_new(children)]

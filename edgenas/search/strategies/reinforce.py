@@ -96,5 +96,6 @@ class _Controller:
 
 def _softmax(logits: Vector) -> Vector:
     powers = np.exp(logits - logits.max())
-    shares: Vector = np.maximum(powers / powers.sum(), _LEAST)
-    return shares / shares.sum()
+    shares = np.maximum(powers / powers.sum(), _LEAST)
+    probabilities: Vector = shares / shares.sum()
+    return probabilities

@@ -79,7 +79,7 @@ def test_progress_reaches_its_end() -> None:
     """Evaluations are reported as they grow, the last as the last of all."""
     seen: list[tuple[int, int]] = []
     space = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
-    problem = Problem(space, {"macs": space.macs, "params": space.params}, ("macs", "params"))
+    problem = Problem(space, {"macs": space.macs, "params": space.params}, ("macs", "params"), maximised=["macs"])
     search_front(problem, evaluations=1000, on_progress=lambda done, total: seen.append((done, total)))
     done = [count for count, _ in seen]
     assert done == sorted(set(done))
