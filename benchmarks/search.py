@@ -39,7 +39,7 @@ from edgenas.accuracy import ReleasedPredictor
 from edgenas.costs import CostModel, Genes, Vector
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.registry import STRATEGIES
-from edgenas.search import Front, MeasuredTable, Problem, hypervolume, nondominated_mask, search_front
+from edgenas.search import EVALUATIONS, Front, MeasuredTable, Problem, hypervolume, nondominated_mask, search_front
 from edgenas.search.evaluator import Evaluator
 from edgenas.space import MobileNetV3
 
@@ -220,12 +220,21 @@ def figure_2(results: Results, seeds: int, ofa: Path | None) -> None:
         front, seconds, cpu = timed(lambda: search_front(problem, seed=seed))
         return [*(100 * front.accuracy[front.latency_ms <= budget].max() for budget in BUDGETS_MS), seconds, cpu]
 
+    def peer(seed: int, problem: Problem) -> list[float]:
+        began, began_cpu = time.perf_counter(), time.process_time()
+        accuracy, latency = run_pymoo(problem, EVALUATIONS, seed).T
+        spent = time.perf_counter() - began, time.process_time() - began_cpu
+        return [*(-100 * accuracy[latency <= budget].min() for budget in BUDGETS_MS), *spent]
+
     print_head("way", *(f"top-1 within {budget} ms, %" for budget in BUDGETS_MS), "seconds", "of the processor")
     digits = (*[2] * len(BUDGETS_MS), 2, 2)
     for objectives in (("accuracy", "latency_ms"), tuple(costs)):
         name = f"edgenas, {len(objectives)} objectives"
         rows = [results.run(f"{name} {seed}", searched, seed, objectives) for seed in range(seeds)]
         print_row(name, rows, digits)
+    problem = Problem(space, {name: costs[name] for name in ("accuracy", "latency_ms")}, ("accuracy", "latency_ms"))
+    rows = [results.run(f"{PEER} {seed}", peer, seed, problem) for seed in range(seeds)]
+    print_row(f"{PEER}, {EVALUATIONS:,} evaluations", rows, digits)
     if ofa is not None:
         rows = [results.run(f"ofa {seed}", run_their_finder, ofa, seed) for seed in range(min(seeds, 3))]
         print_row("their finder, five runs", rows, digits)

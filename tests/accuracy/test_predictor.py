@@ -136,7 +136,7 @@ def test_its_uncertainty_covers_what_it_has_not_seen(
 def test_its_uncertainty_grows_with_the_distance(tiny: MobileNetV3) -> None:
     """What it was fitted to is surer than what differs in many choices."""
     genes, _ = _made_up(tiny, 40)
-    few, far = genes[genes[:, 0] < 3], genes[genes[:, 0] == 3]  # of three resolutions, and of the fourth
+    few, far = genes[genes[:, 0] == 0], genes[genes[:, 0] == 1]  # of one resolution, and of the other
     rng = np.random.default_rng(0)
     predictor = AccuracyPredictor(tiny, few, 0.8 + 0.01 * few.sum(axis=1) + rng.normal(0, 0.001, len(few)))
     assert predictor.accuracy_std(few).max() < predictor.accuracy_std(far).min()
@@ -150,7 +150,7 @@ def test_distances_are_counted_by_hand(tiny: MobileNetV3) -> None:
     genes = genes[genes[:, 0] == 0][:10]
     predictor = AccuracyPredictor(tiny, genes, np.linspace(0.8, 0.9, 10))
     others = genes[:3].copy()
-    others[1:, 0] = 2
+    others[1:, 0] = 1
     assert predictor.distances(others).tolist() == [0, 1, 1]
 
 
