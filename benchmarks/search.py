@@ -48,9 +48,9 @@ BUDGETS_MS = (20, 25, 30, 40, 50)
 COUNTS = (50, 100, 200, 500, 1000)
 FEW = (75, 150, 300)
 STRATEGY_NAMES = (
-    "nsga2", "predictor_guided", "regularized_evolution", "reinforce", "bayesian", "random", "pymoo's NSGA-II",
+    "nsga2", "pymoo's NSGA-II", "random", "regularized_evolution", "reinforce", "predictor_guided", "bayesian",
 )  # fmt: skip
-PEER = STRATEGY_NAMES[-1]
+PEER = STRATEGY_NAMES[1]
 
 
 class Results:
@@ -85,7 +85,7 @@ def print_row(name: str, runs: Sequence[Sequence[float]], digits: Sequence[int])
 
 
 def print_head(*columns: str) -> None:
-    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
 def timed(function: Callable[[], Front]) -> tuple[Front, float, float]:
@@ -418,6 +418,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--ofa", type=Path)
     arguments = parser.parse_args()
+    if not os.environ.get("EDGENAS_DATA"):
+        parser.error("EDGENAS_DATA must name the folder of published data")
     figures = (figure_1, figure_2, figure_3, figure_4, figure_5)
     figures[arguments.figure - 1](Results(arguments.out, arguments.figure), arguments.seeds, arguments.ofa)
 
