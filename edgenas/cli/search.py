@@ -53,7 +53,15 @@ def command(
         ),
     ] = DEFAULT_STRATEGY,
     evaluations: Annotated[
-        int | None, typer.Option(help="How many architectures may be evaluated.", show_default="70,000")
+        int | None,
+        typer.Option(help="How many architectures may be evaluated.", show_default="70,000, or 200 with --measure"),
+    ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure of each architecture instead of predicting it: accuracy, latency, memory. Slow: give"
+            " few --evaluations, and --strategy predictor_guided. All measurements are kept."
+        ),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the front as a PNG.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the front as a CSV file.")] = None,
@@ -67,8 +75,8 @@ def command(
     target = opened.target(device, runtime, threads, precision)
     front = opened.search(
         [target], seed, strategy,
-        objectives=[word.strip() for word in objectives.split(",")], limits=_parse_limits(limit or []),
-        evaluations=evaluations,
+        objectives=_split(objectives), limits=_parse_limits(limit or []), evaluations=evaluations,
+        measured=[] if measure is None else _split(measure),
     )  # fmt: skip
     if csv is not None:
         front.save_csv(csv)
@@ -90,7 +98,7 @@ def command(
             "evaluations": front.evaluations,
         }
         rows = [
-            {"architecture": architecture.id, **{f"predicted_{name}": value for name, value in costs.items()}}
+            {"architecture": architecture.id, **{_name(front, name): value for name, value in costs.items()}}
             for architecture, costs in zip(front.architectures(), front.rows(), strict=True)
         ]
         history = [list(point) for point in front.history]
@@ -103,6 +111,15 @@ def command(
     else:
         budget = format_latency_budget(front.latency_ms[len(front) // 2])
         print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
+
+
+def _name(front: Front, cost: str) -> str:
+    """Return the key of a cost in the JSON document, which says where its numbers are from."""
+    return f"measured_{cost}" if cost in front.measured else f"predicted_{cost}"
+
+
+def _split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",")]
 
 
 def _parse_limits(texts: Sequence[str]) -> dict[str, str]:
@@ -132,7 +149,8 @@ def _print_front(front: Front) -> None:
             cells[place] += f" ± {1.96 * rows[index]['accuracy_std']:.2%}"
         lines.append((architectures[index].id, *cells))
     limits = f", within {front.format_limits()}" if front.limits else ""
-    title = f"{len(chosen)} of {len(rows)} architectures on the front of {front.target}, predicted{limits}"
+    measured = f", but measured: {', '.join(map(noun_of, front.measured))}" if front.measured else ""
+    title = f"{len(chosen)} of {len(rows)} architectures on the front of {front.target}, predicted{measured}{limits}"
     print_table(("architecture", *map(noun_of, names)), lines, title)
     if front.history:
         reached = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgenas.devices import Target
 from edgenas.files import read_bytes, sha256_hex
 from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
 from edgenas.pipeline.inputs_digests import front_inputs_digest
+from edgenas.pipeline.real_evaluation import RealCosts
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers import LatencyTable
 from edgenas.registry import DEFAULT_STRATEGY
@@ -23,6 +25,7 @@ from edgenas.space import SearchSpace
 
 OBJECTIVES = ("accuracy", "latency", "memory")
 ACCURACY_STD = "accuracy_std"
+MEASURED_EVALUATIONS = 200  # by default, where costs are measured
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,18 @@ class SearchOptions:
     objectives: tuple[str, ...] = OBJECTIVES
     limits: Mapping[str, str] = field(default_factory=dict)
     evaluations: int | None = None
+    measured: tuple[str, ...] = ()
+
+    @property
+    def most(self) -> int:
+        """The number of architectures that may be evaluated."""
+        return self.evaluations or (MEASURED_EVALUATIONS if self.measured else EVALUATIONS)
 
     @property
     def beyond_default(self) -> list[dict[str, Any]]:
-        """The objectives, limits and evaluations as plain data for a digest; empty where they are the default."""
+        """What is not the default as plain data for a digest; empty for nothing."""
         limits = {name_of_word(word): parse_limit(name_of_word(word), text) for word, text in self.limits.items()}
-        found = {"objectives": list(self.objectives), "limits": limits, "evaluations": self.evaluations or EVALUATIONS}
+        found = {"objectives": list(self.objectives), "limits": limits, "evaluations": self.most}
         default = {"objectives": list(OBJECTIVES), "limits": {}, "evaluations": EVALUATIONS}
         return [] if found == default else [found]
 
@@ -48,13 +57,18 @@ def search(workspace: Workspace, target: Target, options: SearchOptions) -> Fron
     """Search the front from predictor and table; skipped while these and the options are the same."""
     folder, progress = workspace.folder, workspace.progress
     path = folder.front(target.name)
-    with folder.writing():  # from here on, so that predictor and table stay those of the digest
+    with folder.writing(), ExitStack() as stack:  # from here on, so that predictor and table stay those of the digest
         predictor, table = load_predictor(workspace), workspace.table(target)
+        problem = make_problem(predictor, {"": table}, options.objectives, options.limits)
+        inputs: list[Any] = list(options.beyond_default)
+        if options.measured:
+            names = [name_of_word(word) for word in options.measured]
+            real = stack.enter_context(RealCosts(workspace, target, names))
+            problem = replace(problem, costs={**problem.costs, **real.models}, real=names)
+            inputs += [names, real.inputs_digest]
         predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
         table_sha256 = sha256_hex(read_bytes(folder.table(target.name)))
-        inputs_digest = front_inputs_digest(
-            predictor_sha256, table_sha256, options.seed, options.strategy, *options.beyond_default
-        )
+        inputs_digest = front_inputs_digest(predictor_sha256, table_sha256, options.seed, options.strategy, *inputs)
         source = _describe_imported(predictor, table)
         if source:
             progress.say(f"search    {source}")
@@ -63,19 +77,19 @@ def search(workspace: Workspace, target: Target, options: SearchOptions) -> Fron
             if front.inputs_digest == inputs_digest:
                 progress.say(f"search    already done ({len(front)} subnets on the front)")
                 return front
-        problem = make_problem(predictor, {"": table}, options.objectives, options.limits)
         with progress.step("search", 1.0) as bar:
             front = search_front(
                 problem,
                 target=target.name,
                 seed=options.seed,
                 strategy=options.strategy,
-                evaluations=options.evaluations or EVALUATIONS,
+                evaluations=options.most,
                 inputs_digest=inputs_digest,
                 source=source,
                 on_progress=lambda done, total: bar(done / total),
             )
-        front = add_accuracy_std(front, predictor)
+        if ACCURACY not in problem.real:
+            front = add_accuracy_std(front, predictor)
         front.save(path)
     return front
 

@@ -78,6 +78,7 @@ def search_front(
     return Front(
         problem.space, target, evaluator.genes[rows], values, tuple(problem.objectives), len(evaluator.genes),
         inputs_digest, source, strategy, problem.upper_limits, _hypervolume_history(evaluator, rows),
+        tuple(problem.real),
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def _upgrade_from_2(body: Mapping[str, Any]) -> dict[str, Any]:
     names = (ACCURACY, LATENCY, MEMORY)
     kept = {key: value for key, value in body.items() if key not in names}
     values = {name: body[name] for name in names}
-    return {**kept, "objectives": list(names), "limits": {}, "values": values, "hypervolume": []}
+    return {**kept, "objectives": list(names), "limits": {}, "measured": [], "values": values, "hypervolume": []}
 
 
 FRONT_SCHEMA = Schema(
@@ -81,6 +81,7 @@ class _FrontData:
     values: dict[ShortText, list[Number]]
     hypervolume: list[tuple[Count, Fraction]]
     strategy: ShortText = DEFAULT_STRATEGY
+    measured: tuple[ShortText, ...] = ()
 
     def __post_init__(self) -> None:
         number = len(self.architectures)
@@ -102,7 +103,7 @@ class _FrontData:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Front:
-    """The Pareto front of a search, by ascending latency where that is known. Its costs are predicted.
+    """The Pareto front of a search, by ascending latency where that is an objective.
 
     Args:
         space: The space that was searched.
@@ -120,6 +121,7 @@ class Front:
         limits: The limits of costs that the search kept, by name.
         history: Hypervolume over evaluations: pairs of a number of evaluations and the share, 0 to 1, of the final
             hypervolume that the front had then.
+        measured: The names of the costs that were measured of each architecture; all others are predicted or counted.
 
     Example:
         >>> import numpy as np
@@ -142,6 +144,7 @@ class Front:
     strategy: str = DEFAULT_STRATEGY
     limits: Mapping[str, float] = field(default_factory=dict)
     history: tuple[tuple[int, float], ...] = ()
+    measured: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.genes)
@@ -215,6 +218,7 @@ class Front:
             "strategy": self.strategy,
             "objectives": list(self.objectives),
             "limits": dict(self.limits),
+            "measured": list(self.measured),
             "architectures": [architecture.id for architecture in self.architectures()],
             "values": {name: column.tolist() for name, column in self.values.items()},
             "hypervolume": [list(point) for point in self.history],
@@ -246,4 +250,5 @@ class Front:
             data.strategy,
             data.limits,
             tuple(data.hypervolume),
+            data.measured,
         )
