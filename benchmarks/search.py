@@ -189,7 +189,7 @@ def figure_1(results: Results, seeds: int, ofa: Path | None) -> None:
 
     def share(genes: Genes) -> float:
         objectives = np.column_stack([table.latency_ms(genes), -additive_accuracy(genes)])
-        best = exact[np.searchsorted(exact[:, 0], objectives[:, 0], side="right") - 1, 1]  # at most this latency
+        best = exact[np.searchsorted(exact[:, 0], objectives[:, 0] + 1e-9) - 1, 1]  # at most this latency
         assert (objectives[:, 1] > best - 1e-6).all(), "a subnet beats the exact front"
         return 100 * hypervolume(objectives[nondominated_mask(objectives)], ideal, nadir) / whole
 
