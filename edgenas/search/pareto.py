@@ -123,6 +123,9 @@ class Front:
             hypervolume that the front had then.
         measured: The names of the costs that were measured of each architecture; all others are predicted or counted.
 
+    Raises:
+        UsageError: It has no architecture.
+
     Example:
         >>> import numpy as np
         >>> from edgenas import Front, MobileNetV3
@@ -146,14 +149,16 @@ class Front:
     history: tuple[tuple[int, float], ...] = ()
     measured: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not len(self.genes):
+            raise UsageError("a front must have at least one architecture, but got none; search again")
+
     def __len__(self) -> int:
         return len(self.genes)
 
     def __repr__(self) -> str:
         name = LATENCY if LATENCY in self.values else next(iter(self.values))
         count = f"{len(self)} architecture{'' if len(self) == 1 else 's'}"
-        if not len(self):
-            return f"Front({count}, {self.target})"
         ends = " to ".join(format_cost(name, float(end)) for end in (self.values[name].min(), self.values[name].max()))
         return f"Front({count}, {noun_of(name)} {ends}, {self.target})"
 
