@@ -224,9 +224,9 @@ class Front:
             "objectives": list(self.objectives),
             "limits": dict(self.limits),
             "measured": list(self.measured),
-            "architectures": [architecture.id for architecture in self.architectures()],
             "values": {name: column.tolist() for name, column in self.values.items()},
             "hypervolume": [list(point) for point in self.history],
+            "architectures": [architecture.id for architecture in self.architectures()],
         }
         FRONT_SCHEMA.write(Path(path), body)
 
