@@ -77,7 +77,7 @@ def search_front(
     values = {name: evaluator.values[rows, column] for column, name in enumerate(problem.costs)}
     return Front(
         problem.space, target, evaluator.genes[rows], values, tuple(problem.objectives), len(evaluator.genes),
-        inputs_digest, source, strategy, problem.upper_limits, _hypervolume_history(evaluator, rows),
+        inputs_digest, source, strategy, problem.limit_values, _hypervolume_history(evaluator, rows),
         tuple(problem.real),
     )  # fmt: skip
 

@@ -127,14 +127,14 @@ class Problem:
 
     def format_limits(self) -> str:
         """Return the limits as text, for example ``latency at most 15.0 ms``; empty without any."""
-        return ", ".join(self.format_limit(name, limit) for name, limit in self.upper_limits.items())
+        return ", ".join(self.format_limit(name, limit) for name, limit in self.limit_values.items())
 
     def format_limit(self, name: str, limit: float) -> str:
         """Return one limit as text."""
         return f"{noun_of(name)} {'at least' if name in self.maximised else 'at most'} {format_cost(name, limit)}"
 
     @property
-    def upper_limits(self) -> dict[str, float]:
+    def limit_values(self) -> dict[str, float]:
         """The limits as numbers in the costs' units."""
         return {name: float(limit) for name, limit in self.limits.items()}
 
@@ -163,7 +163,7 @@ class Problem:
         objectives = values[:, [names.index(name) for name in self.objectives]].copy()
         objectives *= [-1.0 if name in self.maximised else 1.0 for name in self.objectives]
         violation = np.zeros(len(values))
-        for name, limit in self.upper_limits.items():
+        for name, limit in self.limit_values.items():
             excess = values[:, names.index(name)] - limit
             violation += np.maximum(-excess if name in self.maximised else excess, 0) / abs(limit)
         return Costs(objectives, violation)
