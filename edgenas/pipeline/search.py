@@ -42,7 +42,8 @@ class SearchOptions:
     @property
     def most(self) -> int:
         """The number of architectures that may be evaluated."""
-        return self.evaluations or (MEASURED_EVALUATIONS if self.measured else EVALUATIONS)
+        default = MEASURED_EVALUATIONS if self.measured else EVALUATIONS
+        return default if self.evaluations is None else self.evaluations
 
     @property
     def beyond_default(self) -> list[dict[str, Any]]:
