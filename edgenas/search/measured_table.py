@@ -48,7 +48,8 @@ class MeasuredTable:
         where: The file that messages name.
 
     Raises:
-        FormatError: An architecture occurs twice, or one has another number of choices than the first.
+        FormatError: An architecture occurs twice, one has another number of choices than the first, or a column named
+            ``accuracy`` has no fractions.
 
     Example:
         >>> from edgenas import MeasuredTable, search_front
@@ -83,6 +84,12 @@ class MeasuredTable:
             Gene(f"choice{place + 1}", tuple(map(float, range(len(values))))) for place, values in enumerate(choices)
         )
         self.columns = {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+        accuracy = self.columns.get(ACCURACY, np.zeros(1))
+        if accuracy.min() < 0 or accuracy.max() > 1:
+            raise FormatError(
+                f"{where}: accuracy must be from 0 to 1, but reaches from {accuracy.min():g} to {accuracy.max():g};"
+                " divide it by 100, or give the column another name"
+            )
 
     def __repr__(self) -> str:
         return f"MeasuredTable({self.size} architectures, {', '.join(self.columns)})"

@@ -94,8 +94,10 @@ class _FrontData:
         if missing:
             raise FormatError(f"values must have {missing[0]}, which is an objective or limited")
         for name, column in self.values.items():
-            most = 1.0 if name.partition("@")[0] == ACCURACY else np.inf
-            if min(column) < 0 or max(column) > most:
+            stem = name.partition("@")[0]
+            least = 0.0 if stem == ACCURACY or stem.endswith(("_ms", "_bytes", "_std")) else -np.inf
+            most = 1.0 if stem == ACCURACY else np.inf
+            if min(column) < least or max(column) > most:
                 raise FormatError(f"values.{name} must be 0 or more{', and at most 1' if most == 1 else ''}")
         if LATENCY in self.objectives and sorted(self.values[LATENCY]) != self.values[LATENCY]:
             raise FormatError(f"values.{LATENCY} must ascend")

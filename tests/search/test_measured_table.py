@@ -79,6 +79,10 @@ def test_every_architecture_comes_back(rows: set[tuple[int, int, int]]) -> None:
         ("arch,top1\na b,1\nc d,nan\n", "line 3: top1 must be a finite number"),
         ("arch,top1\na b,1\nc,2\n", "architecture 'c' has 1 choices, but the first one has 2"),
         ("arch,top1\na b,1\nc d,2\na b,3\n", "architecture 'a b' occurs twice"),
+        (
+            "arch,accuracy\na b,71\nc d,72\n",
+            "accuracy must be from 0 to 1, but reaches from 71 to 72; divide it by 100",
+        ),
         ("top1,ms\n1,2\n3,4\n", "has no architectures; give a table with a column of text"),
     ],
 )
