@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,8 @@ from edgenas.shell import format_command
 from edgenas.units import format_latency_budget
 
 if TYPE_CHECKING:
+    from edgenas.devices import Target
+    from edgenas.pipeline import Run
     from edgenas.search import Front
 
 EXAMPLE = "Example: edgenas search --run runs/digits --device localhost --objectives accuracy,latency"
@@ -81,28 +83,9 @@ def command(
     if csv is not None:
         front.save_csv(csv)
     if picture is not None:
-        from edgenas.pipeline.search import reference_front
-        from edgenas.report import write_front_plot
-
-        write_front_plot(
-            front,
-            picture,
-            references=reference_front(opened.workspace, target),
-            synthetic=opened.table(target).synthetic,
-        )
+        _draw_front(opened, target, front, picture)
     if json:
-        known = {"target": target.to_dict(), "source": front.source, "strategy": front.strategy}
-        searched = {
-            "objectives": list(front.objectives),
-            "limits": dict(front.limits),
-            "evaluations": front.evaluations,
-        }
-        rows = [
-            {"architecture": architecture.id, **{_name(front, name): value for name, value in costs.items()}}
-            for architecture, costs in zip(front.architectures(), front.rows(), strict=True)
-        ]
-        history = [list(point) for point in front.history]
-        print_json({"run": str(run), **known, **searched, "hypervolume": history, "front": rows})
+        print_json({"run": str(run), "target": target.to_dict(), **_front_to_dict(front)})
         return
     _print_front(front)
     print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
@@ -111,6 +94,29 @@ def command(
     else:
         budget = format_latency_budget(front.latency_ms[len(front) // 2])
         print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
+
+
+def _draw_front(run: Run, target: Target, front: Front, path: Path) -> None:
+    from edgenas.pipeline.search import reference_front
+    from edgenas.report import write_front_plot
+
+    references = reference_front(run.workspace, target)
+    write_front_plot(front, path, references=references, synthetic=run.table(target).synthetic)
+
+
+def _front_to_dict(front: Front) -> dict[str, Any]:
+    return {
+        "source": front.source,
+        "strategy": front.strategy,
+        "objectives": list(front.objectives),
+        "limits": dict(front.limits),
+        "evaluations": front.evaluations,
+        "hypervolume": [list(point) for point in front.history],
+        "front": [
+            {"architecture": architecture.id, **{_name(front, name): value for name, value in costs.items()}}
+            for architecture, costs in zip(front.architectures(), front.rows(), strict=True)
+        ],
+    }
 
 
 def _name(front: Front, cost: str) -> str:
