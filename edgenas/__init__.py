@@ -22,6 +22,7 @@ _MODULES = {
     "Device": "edgenas.devices",
     "DeviceProfile": "edgenas.devices",
     "EdgeNASError": "edgenas.errors",
+    "EvaluationStore": "edgenas.search",
     "Explanation": "edgenas.pipeline.explain",
     "ExportFormat": "edgenas.runtimes",
     "ExportSettings": "edgenas.pipeline.prepared_model",
@@ -32,6 +33,7 @@ _MODULES = {
     "MeasureSettings": "edgenas.profilers",
     "MeasuredModels": "edgenas.profilers",
     "MeasuredSubnet": "edgenas.pipeline.choose",
+    "MeasuredTable": "edgenas.search",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
     "MeasuringRounds": "edgenas.profilers",
@@ -43,6 +45,7 @@ _MODULES = {
     "OperatorProfile": "edgenas.profilers",
     "PartLatency": "edgenas.pipeline.explain",
     "Prediction": "edgenas.pipeline.choose",
+    "Problem": "edgenas.search",
     "Progress": "edgenas.pipeline.progress",
     "ProxylessNAS": "edgenas.space",
     "RankedModel": "edgenas.profilers",
@@ -73,6 +76,7 @@ _MODULES = {
     "measure_models": "edgenas.profilers",
     "profile_operators": "edgenas.profilers",
     "record_baseline": "edgenas.regression",
+    "search_front": "edgenas.search",
     "set_up_device": "edgenas.pipeline.device_setup",
     "verify_bundle": "edgenas.pipeline.verify_bundle",
 }
@@ -135,7 +139,11 @@ if TYPE_CHECKING:
     from edgenas.regression import compare_operators as compare_operators
     from edgenas.regression import record_baseline as record_baseline
     from edgenas.runtimes import ExportFormat as ExportFormat
+    from edgenas.search import EvaluationStore as EvaluationStore
     from edgenas.search import Front as Front
+    from edgenas.search import MeasuredTable as MeasuredTable
+    from edgenas.search import Problem as Problem
+    from edgenas.search import search_front as search_front
     from edgenas.space import Architecture as Architecture
     from edgenas.space import MobileNetV3 as MobileNetV3
     from edgenas.space import ProxylessNAS as ProxylessNAS

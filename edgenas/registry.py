@@ -214,5 +214,15 @@ RUNTIMES = Registry(
 )
 DEFAULT_STRATEGY = "nsga2"
 STRATEGIES = Registry(
-    "edgenas.strategies", "search strategy", None, {DEFAULT_STRATEGY: "edgenas.search.strategies.nsga2:search"}
+    "edgenas.strategies",
+    "search strategy",
+    None,
+    {
+        DEFAULT_STRATEGY: "edgenas.search.strategies.nsga2:search",
+        "random": "edgenas.search.strategies.random_search:search",
+        "regularized_evolution": "edgenas.search.strategies.regularized_evolution:search",
+        "reinforce": "edgenas.search.strategies.reinforce:search",
+        "predictor_guided": "edgenas.search.strategies.predictor_guided:search",
+        "bayesian": "edgenas.search.strategies.bayesian:search",
+    },
 )

@@ -8,6 +8,7 @@ import re
 from edgenas.errors import UsageError
 
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
+_COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 UNRESOLVED = "below what can be resolved"
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
@@ -22,7 +23,7 @@ def _parse_quantity(text: str, units: dict[str, float] | dict[str, int], name: s
     if unit not in units:
         problem = f"unknown unit {unit!r}" if unit else "no unit"
         raise UsageError(
-            f"{name} {text!r} has {problem}; the units are {', '.join(units)};"
+            f"{name} {text!r} has {problem}; the units are {', '.join(filter(None, units))};"
             f" for example {number}{example.lstrip('0123456789.')}"
         )
     value = float(number) * units[unit]
@@ -58,6 +59,19 @@ def parse_bytes(text: str, name: str = "memory") -> int:
     if not value:
         raise UsageError(f"{name} must be at least one byte, but got {text!r}; write for example 64MB")
     return value
+
+
+def parse_count(text: str, name: str = "count") -> float:
+    """Return a number of things, such as parameters: ``"5M"`` gives 5_000_000.
+
+    Args:
+        text: A positive number, with nothing or k, M or G (powers of ten) behind it.
+        name: The quantity's name in messages.
+
+    Raises:
+        UsageError: ``text`` is no such number.
+    """
+    return _parse_quantity(text, _COUNTS, name, "5M")
 
 
 def parse_percent(text: str, name: str = "tolerance") -> float:
@@ -117,3 +131,8 @@ def format_bytes(value: float) -> str:
 def format_change(ratio: float) -> str:
     """Return a ratio as a change in percent: 1.021 is ``+2.1%``."""
     return f"{ratio - 1:+.1%}"
+
+
+def format_count(value: float) -> str:
+    """Return a number of things as text with three significant digits: ``812``, ``64.0k``, ``1.25M``."""
+    return format_bytes(value).removesuffix("B").replace(" ", "")

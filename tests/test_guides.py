@@ -202,3 +202,23 @@ def test_released_weights_are_evaluated_and_adapted(data_folder: Path, tmp_path:
         shutil.copy(path, label / f"{number}.jpg")
     outputs = [_run_here(line.replace("FILE", str(reference)), folder) for line in same_classes]
     assert "Kendall tau" in outputs[-1]
+
+
+@pytest.mark.slow
+def test_a_network_is_picked_in_a_run(finished: Path, tmp_path: Path) -> None:
+    """The commands of the guide run as they are written, where the demo's run is a small one."""
+    shutil.copytree(finished, tmp_path / "runs" / "demo")
+    for line in [line for block in blocks("pick_for_a_budget.md") for line in block]:
+        command = [sys.executable, "-m", "edgenas", *shlex.split(line)[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, line + done.stderr
+    assert (tmp_path / "front.csv").exists()
+    assert (tmp_path / "front.png").exists()
+
+
+def test_the_problem_of_the_guide_is_searched() -> None:
+    """The first Python example of the guide runs as it is written."""
+    text = (GUIDES / "pick_for_a_budget.md").read_text().split("```python\n")[1].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'params': " in done.stdout

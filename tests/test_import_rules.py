@@ -47,6 +47,8 @@ HEAVY_PACKAGES: dict[str, set[str]] = {
     "torch": {"ofa", "accuracy", "data", "export"},
     "torchvision": {"data"},
     "pymoo": {"search/strategies/nsga2.py"},
+    "moocore": {"search"},
+    "optuna": {"search/strategies/bayesian.py"},
     "paramiko": {
         f"devices/ssh/{name}.py" for name in ("agent", "channel", "connection", "key_files", "key_request", "login")
     },

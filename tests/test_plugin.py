@@ -83,7 +83,7 @@ def test_its_runtime_is_profiled_searched_and_chosen_on_its_device(shell: Shell)
     """A latency table by its runtime and device, a front by its strategy, and a choice that keeps the budget."""
     shell.edgenas("evaluate", "--run", "run", "--subnets", "12")
     shell.edgenas("profile", "--run", "run", "--device", "board.yaml", "--minutes", "0.02")
-    front = shell.document("search", "--run", "run", "--device", "board.yaml", "--strategy", "random")
+    front = shell.document("search", "--run", "run", "--device", "board.yaml", "--strategy", "uniform")
     choice = shell.document("choose", "--run", "run", "--device", "board.yaml", "--latency", "100ms")
     assert choice["architecture"]["id"] in {row["architecture"] for row in front["front"]}
     assert (shell.folder / "run" / "targets" / TARGET / "front.json").exists()

@@ -23,6 +23,7 @@ from edgenas.cli import (
     profile,
     regress,
     search,
+    show,
     status,
     train,
     verify,
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, status, import_, evaluate, profile, search, choose, export, verify, measure):
+for module in (demo, train, status, import_, evaluate, profile, search, show, choose, export, verify, measure):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
 app.add_typer(regress.app, name="regress")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -34,6 +35,12 @@ def command(
     if json:
         accuracy = {"lowest": float(predictor.accuracy.min()), "highest": float(predictor.accuracy.max())}
         cross_validated = {"rmse": predictor.rmse, "kendall_tau": predictor.kendall_tau}
-        print_json({"run": str(run), "subnets": len(predictor.genes), "accuracy": accuracy, **cross_validated})
+        by_distance = {"errors_by_distance": [asdict(group) for group in predictor.errors_by_distance]}
+        known = {"run": str(run), "subnets": len(predictor.genes), "accuracy": accuracy}
+        print_json({**known, **cross_validated, **by_distance})
     else:
-        print_lines(str(predictor), f"next: {format_command('profile', '--run', run)}")
+        errors = ", ".join(
+            f"{100 * group.rmse:.2f} points at {group.least} to {group.most}" for group in predictor.errors_by_distance
+        )
+        print_lines(str(predictor), f"RMSE by the choices that differ from the nearest subnet: {errors}")
+        print_lines(f"next: {format_command('profile', '--run', run)}")

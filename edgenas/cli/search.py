@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,15 +19,19 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
+from edgenas.errors import UsageError
 from edgenas.registry import DEFAULT_STRATEGY
 from edgenas.shell import format_command
-from edgenas.units import format_bytes, format_latency_budget, format_ms
+from edgenas.units import format_latency_budget
 
 if TYPE_CHECKING:
+    from edgenas.devices import Target
+    from edgenas.pipeline import Run
     from edgenas.search import Front
 
-EXAMPLE = "Example: edgenas search --run runs/digits --device localhost"
+EXAMPLE = "Example: edgenas search --run runs/digits --device localhost --objectives accuracy,latency"
 _SHOWN = 12
+_SHARES = (0.9, 0.99)  # of the final hypervolume
 
 
 def command(
@@ -34,55 +40,127 @@ def command(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
+    objectives: Annotated[
+        str, typer.Option(help="What to optimise, with commas between: accuracy, latency, memory, size, macs, params.")
+    ] = "accuracy,latency,memory",
+    limit: Annotated[
+        list[str] | None, typer.Option(help="A limit that the whole front keeps, such as latency=15ms; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
-    strategy: Annotated[str, typer.Option(help="nsga2, or a search strategy that a package adds.")] = DEFAULT_STRATEGY,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="nsga2, random, regularized_evolution, reinforce, predictor_guided, bayesian, or one that a package"
+            " adds."
+        ),
+    ] = DEFAULT_STRATEGY,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(help="How many architectures may be evaluated.", show_default="70,000, or 200 with --measure"),
+    ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure of each architecture instead of predicting it: accuracy, latency, memory. Slow: give"
+            " few --evaluations, and --strategy predictor_guided. All measurements are kept."
+        ),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the front as a PNG.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the front as a CSV file.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search a device's accuracy-latency-memory front."""
+    """Search a device's front of accuracy, latency and other costs."""
     from edgenas.devices import is_absent
     from edgenas.pipeline import Run
 
     opened = Run(run)
     target = opened.target(device, runtime, threads, precision)
-    front = opened.search([target], seed, strategy)
+    front = opened.search(
+        [target], seed, strategy,
+        objectives=_split(objectives), limits=_parse_limits(limit or []), evaluations=evaluations,
+        measured=[] if measure is None else _split(measure),
+    )  # fmt: skip
+    if csv is not None:
+        front.save_csv(csv)
+    if picture is not None:
+        _draw_front(opened, target, front, picture)
     if json:
-        known = {"target": target.to_dict(), "source": front.source, "strategy": front.strategy}
-        print_json({"run": str(run), **known, "front": _front_to_dicts(front)})
+        print_json({"run": str(run), "target": target.to_dict(), **_front_to_dict(front)})
         return
     _print_front(front)
-    budget = format_latency_budget(front.latency_ms[len(front) // 2])
     print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
     if is_absent(target.profile):
         print_lines(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
     else:
+        budget = format_latency_budget(front.latency_ms[len(front) // 2])
         print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
 
 
-def _front_to_dicts(front: Front) -> list[dict[str, float | str]]:
-    columns = zip(front.architectures(), front.accuracy, front.latency_ms, front.peak_bytes, strict=True)
-    return [
-        {
-            "architecture": each.id,
-            "predicted_accuracy": float(accuracy),
-            "predicted_latency_ms": float(latency),
-            "predicted_peak_bytes": float(peak),
-        }
-        for each, accuracy, latency, peak in columns
-    ]
+def _draw_front(run: Run, target: Target, front: Front, path: Path) -> None:
+    from edgenas.pipeline.search import reference_front
+    from edgenas.report import write_front_plot
+
+    references = reference_front(run.workspace, target)
+    write_front_plot(front, path, references=references, synthetic=run.table(target).synthetic)
+
+
+def _front_to_dict(front: Front) -> dict[str, Any]:
+    return {
+        "source": front.source,
+        "strategy": front.strategy,
+        "objectives": list(front.objectives),
+        "limits": dict(front.limits),
+        "evaluations": front.evaluations,
+        "hypervolume": [list(point) for point in front.history],
+        "front": [
+            {"architecture": architecture.id, **{_name(front, name): value for name, value in costs.items()}}
+            for architecture, costs in zip(front.architectures(), front.rows(), strict=True)
+        ],
+    }
+
+
+def _name(front: Front, cost: str) -> str:
+    """Return the key of a cost in the JSON document, which says where its numbers are from."""
+    return f"measured_{cost}" if cost in front.measured else f"predicted_{cost}"
+
+
+def _split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",")]
+
+
+def _parse_limits(texts: Sequence[str]) -> dict[str, str]:
+    limits: dict[str, str] = {}
+    for text in texts:
+        word, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--limit must be a cost and its limit, such as latency=15ms, but got {text!r}")
+        if word in limits:
+            raise UsageError(f"--limit {word} is given twice, {limits[word]} and {value}; give one")
+        limits[word] = value
+    return limits
 
 
 def _print_front(front: Front) -> None:
-    """Print a dozen subnets, evenly from the fastest to the slowest."""
-    rows = _front_to_dicts(front)
+    """Print a dozen architectures, evenly from one end of the front to the other, and how the search went."""
+    from edgenas.search.quantities import format_cost, noun_of
+
+    rows, architectures = front.rows(), front.architectures()
     chosen = sorted({round(number * (len(rows) - 1) / (_SHOWN - 1)) for number in range(_SHOWN)})
-    lines = [
-        (
-            str(rows[index]["architecture"]),
-            f"{rows[index]['predicted_accuracy']:.2%}",
-            format_ms(float(rows[index]["predicted_latency_ms"])),
-            format_bytes(float(rows[index]["predicted_peak_bytes"])),
-        )
-        for index in chosen
-    ]
-    title = f"{len(chosen)} of {len(rows)} subnets on the front of {front.target}, predicted"
-    print_table(("architecture", "accuracy", "latency", "peak memory"), lines, title)
+    names = list(dict.fromkeys((*front.objectives, "accuracy", "latency_ms", "peak_bytes")))
+    lines = []
+    for index in chosen:
+        cells = [format_cost(name, rows[index][name]) for name in names]
+        if "accuracy_std" in rows[index]:
+            place = names.index("accuracy")
+            cells[place] += f" ± {1.96 * rows[index]['accuracy_std']:.2%}"
+        lines.append((architectures[index].id, *cells))
+    limits = f", within {front.format_limits()}" if front.limits else ""
+    measured = f", but measured: {', '.join(map(noun_of, front.measured))}" if front.measured else ""
+    title = f"{len(chosen)} of {len(rows)} architectures on the front of {front.target}, predicted{measured}{limits}"
+    print_table(("architecture", *map(noun_of, names)), lines, title)
+    if front.history:
+        reached = [
+            f"{share:.0%} after {next(count for count, value in front.history if value >= share):,}"
+            for share in _SHARES
+        ]
+        print_lines(f"hypervolume: {', '.join(reached)} of {front.evaluations:,} evaluations")

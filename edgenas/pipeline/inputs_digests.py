@@ -11,12 +11,16 @@ from edgenas.pipeline.measurement_store import SETTINGS
 from edgenas.registry import DEFAULT_STRATEGY
 
 
-def front_inputs_digest(predictor_sha256: str, table_sha256: str, seed: int, strategy: str = DEFAULT_STRATEGY) -> str:
+def front_inputs_digest(
+    predictor_sha256: str, table_sha256: str, seed: int, strategy: str = DEFAULT_STRATEGY, *options: Any
+) -> str:
     """Return the digest of a front's inputs, from the SHA-256 of its accuracy predictor's and latency table's files.
 
-    NSGA-II's name is left out, as before there were other strategies, so that its older fronts stay current.
+    NSGA-II's name is left out, as before there were other strategies, so that its older fronts stay current. So are
+    ``options`` of a search (plain data) that are the default.
     """
-    return digest_of_inputs(predictor_sha256, table_sha256, seed, *([] if strategy == DEFAULT_STRATEGY else [strategy]))
+    names = [] if strategy == DEFAULT_STRATEGY else [strategy]
+    return digest_of_inputs(predictor_sha256, table_sha256, seed, *names, *options)
 
 
 def choice_inputs_digest(

@@ -201,21 +201,40 @@ class Run:
 
         return check_table(self.workspace, target, subnets)
 
-    def search(self, targets: Sequence[Target], seed: int = 0, strategy: str = DEFAULT_STRATEGY) -> Front:
-        """Search the accuracy-latency-memory front of a target.
+    def search(
+        self,
+        targets: Sequence[Target],
+        seed: int = 0,
+        strategy: str = DEFAULT_STRATEGY,
+        *,
+        objectives: Sequence[str] = ("accuracy", "latency", "memory"),
+        limits: Mapping[str, str] | None = None,
+        evaluations: int | None = None,
+        measured: Sequence[str] = (),
+    ) -> Front:
+        """Search the front of a target.
 
         Args:
             targets: One target; several are not supported yet.
             seed: Seed of the search.
-            strategy: The search strategy: ``nsga2``, or one that an installed package adds.
+            strategy: The search strategy: ``nsga2``, another of edgenas's, or one that an installed package adds.
+            objectives: One or more of ``accuracy``, ``latency``, ``memory``, ``size``, ``macs`` and ``params``. Fewer
+                give a better front of these in equal time.
+            limits: Limits that each architecture of the front keeps, such as ``{"latency": "15ms"}``.
+            evaluations: The number of architectures that may be evaluated; by default 70,000, with ``measured`` 200.
+            measured: Any of ``accuracy``, ``latency`` and ``memory``: what to measure of each evaluated architecture,
+                on the validation images and on the device, instead of predicting it. Every measurement is kept: a
+                search that was interrupted resumes, and others use it.
 
         Raises:
             RunError: The accuracy predictor or the latency table is missing.
-            UsageError: ``targets`` is not one target, the strategy is unknown, or it breaks its contract.
+            BudgetError: No architecture is predicted to keep the limits; the message has the nearest value of each.
+            UsageError: ``targets`` is not one target, a name is unknown, or the strategy breaks its contract.
         """
-        from edgenas.pipeline.search import search
+        from edgenas.pipeline.search import SearchOptions, search
 
-        return search(self.workspace, _require_one(targets, "search"), seed, strategy)
+        options = SearchOptions(seed, strategy, tuple(objectives), dict(limits or {}), evaluations, tuple(measured))
+        return search(self.workspace, _require_one(targets, "search"), options)
 
     def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01) -> Choice:
         """Choose the most accurate subnet whose exported file keeps a budget when it is measured on the target.

@@ -115,6 +115,10 @@ class RunFolder:
         """Return a target's front."""
         return self.target(target) / "front.json"
 
+    def evaluations(self, target: str, inputs_digest: str) -> Path:
+        """Return the measured costs of a search, of these weights and settings."""
+        return self.target(target) / f"evaluations-{inputs_digest}.jsonl"
+
     def picture(self, target: str) -> Path:
         """Return the picture of a target's front."""
         return self.target(target) / "front.png"

@@ -13,6 +13,7 @@ import numpy as np
 from edgenas.report.label_placement import Pixels, choose_label_centres, sample_line
 from edgenas.report.style import ACCENT, DPI, FONT, INK, QUIET, draw_title, make_figure, style_axes, write_png
 from edgenas.search import Front
+from edgenas.search.quantities import noun_of
 from edgenas.units import format_ms
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def write_front_plot(
     path: Path,
     *,
     markers: Sequence[Marker] = (),
+    references: Front | None = None,
     budget_ms: float | None = None,
     synthetic: bool = False,
 ) -> None:
@@ -58,6 +60,7 @@ def write_front_plot(
         front: The front.
         path: The file to write.
         markers: Measured subnets, drawn with their intervals.
+        references: Networks that no search found, such as the smallest and the largest at each resolution.
         budget_ms: A latency limit; None or infinity for none.
         synthetic: The numbers are made up, and the title says so.
 
@@ -67,17 +70,18 @@ def write_front_plot(
     limit_ms = None if budget_ms is None or math.isinf(budget_ms) else budget_ms
     figure = make_figure(_HEIGHT)
     axes = figure.add_axes(_PLOT)
-    _set_limits(axes, front, markers, limit_ms)
+    _set_limits(axes, front, markers, references, limit_ms)
     style_axes(axes, "median latency of one inference (ms)")
     axes.set_ylabel("accuracy (%)", size=12, color=INK, labelpad=8, fontfamily=FONT)
     axes.yaxis.set_label_coords(-0.063, 0.5)
     subnets = "1 subnet" if len(front) == 1 else f"{len(front):,} subnets"
     draw_title(
         figure, _PLOT[0], title=f"Accuracy against latency on {front.target}", title_y=0.947,
-        detail=f"{subnets} on the front of accuracy, latency and memory, of {front.evaluations:,} evaluated",
+        detail=f"{subnets} on the front of {_join(front.objectives)}, of {front.evaluations:,} evaluated",
         detail_y=0.915, synthetic=synthetic,
     )  # fmt: skip
     _draw_predicted(figure, axes, front)
+    _draw_references(axes, references)
     _draw_measured(axes, markers)
     _draw_budget(axes, limit_ms)
     _draw_labels(axes, front, markers, limit_ms)
@@ -85,10 +89,19 @@ def write_front_plot(
     write_png(figure, path)
 
 
-def _set_limits(axes: Axes, front: Front, markers: Sequence[Marker], limit_ms: float | None) -> None:
+def _join(objectives: Sequence[str]) -> str:
+    """Return objectives as text: ``accuracy, latency and memory``."""
+    *first, last = map(noun_of, objectives)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _set_limits(
+    axes: Axes, front: Front, markers: Sequence[Marker], references: Front | None, limit_ms: float | None
+) -> None:
     ends = [end for marker in markers for end in (marker.latency_ms, *marker.interval_ms)]
-    latencies = np.array([*front.latency_ms, *ends])
-    percents = 100 * np.array([*front.accuracy, *(marker.accuracy for marker in markers)])
+    fronts = [front] if references is None else [front, references]
+    latencies = np.concatenate([*(each.latency_ms for each in fronts), ends])
+    percents = 100 * np.concatenate([*(each.accuracy for each in fronts), [marker.accuracy for marker in markers]])
     left, right = _span(latencies)
     reach = _BUDGET_REACH * (right - left)
     if limit_ms is not None and left - reach < limit_ms < right + reach:
@@ -121,6 +134,14 @@ def _draw_predicted(figure: Figure, axes: Axes, front: Front) -> None:
     bar.ax.tick_params(labelsize=11, colors=INK, labelfontfamily=FONT)
     bar.ax.ticklabel_format(useOffset=False, style="plain")
     bar.outline.set_visible(False)
+
+
+def _draw_references(axes: Axes, references: Front | None) -> None:
+    if references is not None:
+        axes.plot(
+            references.latency_ms, 100 * references.accuracy, "x", color=INK, markersize=8, markeredgewidth=1.6,
+            zorder=2.5, label="smallest, largest at each resolution",
+        )  # fmt: skip
 
 
 def _stair_corners(axes: Axes, front: Front) -> Pixels:

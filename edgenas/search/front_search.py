@@ -6,130 +6,120 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgenas.costs import CostModel, Genes, Vector
-from edgenas.errors import EdgeNASError, SpaceError, UsageError
+from edgenas.errors import BudgetError, EdgeNASError, UsageError
 from edgenas.registry import DEFAULT_STRATEGY, STRATEGIES
-from edgenas.search.pareto import Front, nondominated_mask
+from edgenas.search.evaluator import Evaluator
+from edgenas.search.feasibility import check_limits
+from edgenas.search.pareto import Front, Rows, best_rows, hypervolume, nondominated_mask
+from edgenas.search.problem import Problem
+from edgenas.search.quantities import ACCURACY, LATENCY, format_cost
 from edgenas.search.strategies.contract import Strategy
-from edgenas.space import SearchSpace
 
-EVALUATIONS = 10_000
+EVALUATIONS = 70_000
+_POINTS = 60  # of the history of the hypervolume
+_MOST_OBJECTIVES = 4  # of which the hypervolume takes no seconds
 
 
 def search_front(
-    space: SearchSpace,
-    accuracy: CostModel,
-    latency_ms: CostModel,
-    peak_bytes: CostModel,
+    problem: Problem,
     *,
-    target: str,
-    seed: int,
+    target: str = "",
+    seed: int = 0,
     strategy: str = DEFAULT_STRATEGY,
+    evaluations: int = EVALUATIONS,
     inputs_digest: str = "",
     source: str = "",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Front:
-    """Search the Pareto front of high accuracy, low latency and low peak memory.
+    """Search the Pareto front of a problem.
 
     Args:
-        space: The space to search.
-        accuracy: Predicts accuracy, 0 to 1.
-        latency_ms: Predicts the median latency of one inference.
-        peak_bytes: Predicts the peak memory of one inference.
-        target: The name of the target that the costs belong to.
+        problem: The space, its costs, objectives and limits.
+        target: The name of the target that the costs belong to, kept in the front.
         seed: Decides everything that is random.
         strategy: The name of the search strategy.
+        evaluations: The number of architectures that may be evaluated.
         inputs_digest: The digest of the inputs of this search, kept in the front.
         source: What the costs come from where they are not measurements of this run, kept in the front.
-        on_progress: Called after each step of the strategy with its number and the number of all.
+        on_progress: Called after each step of the strategy with the amount done and the amount of all.
 
     Returns:
-        The nondominated set of all architectures that were evaluated.
+        The nondominated set of all architectures that were evaluated and keep the limits.
 
     Raises:
-        UsageError: The seed is negative, the strategy is unknown, or it evaluated more than it may.
+        UsageError: The seed is negative, the strategy is unknown, it evaluated more than it may, or a cost model gave
+            no number.
+        BudgetError: No architecture keeps the limits; the message has the nearest value of each.
         SpaceError: The strategy evaluated genes that are no canonical genes of the space.
     """
     if seed < 0:
         raise UsageError(f"seed must be 0 or more, but got {seed}")
     search: Strategy = STRATEGIES.load(strategy)
-    evaluator = _Evaluator(space, [lambda genes: -accuracy(genes), latency_ms, peak_bytes], strategy)
+    first = problem.first_genes
+    if evaluations < len(first):
+        raise UsageError(
+            f"evaluations must be at least {len(first)}, the smallest, the largest and the known architectures, but got"
+            f" {evaluations}"
+        )
+    check_limits(problem)
+    evaluator = Evaluator(problem, evaluations, f"search strategy {strategy!r}")
+    evaluator(first)
     try:
-        search(space, evaluator.evaluate, budget=EVALUATIONS, seed=seed, progress=on_progress)
+        search(problem, evaluator, budget=evaluator.left, seed=seed, progress=on_progress)
     except (EdgeNASError, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever another package's function raises
         raise UsageError(f"search strategy {strategy!r} failed ({type(error).__name__}: {error})") from error
-    genes, costs = evaluator.finish()
-    best = np.flatnonzero(nondominated_mask(costs))
-    best = best[np.lexsort((costs[best, 0], costs[best, 1]))]
-    negative_accuracy, latencies, peaks = costs[best].T
+    rows = best_rows(evaluator.costs)
+    if evaluator.costs.violation[rows[0]] > 0:
+        raise BudgetError(_describe_best(problem, evaluator, rows))
+    rows = rows[_order(problem, evaluator, rows)]
+    values = {name: evaluator.values[rows, column] for column, name in enumerate(problem.costs)}
     return Front(
-        space, target, genes[best], -negative_accuracy, latencies, peaks, len(genes), inputs_digest, source, strategy
+        problem.space, target, evaluator.genes[rows], values, tuple(problem.objectives), len(evaluator.genes),
+        inputs_digest, source, strategy, problem.limit_values, _hypervolume_history(evaluator, rows),
+        tuple(problem.real),
+    )  # fmt: skip
+
+
+def _order(problem: Problem, evaluator: Evaluator, rows: Rows) -> Rows:
+    """Return the order of rows by latency, or the first objective that is to be small, then the greatest accuracy."""
+    names = list(problem.costs)
+    small = [name for name in problem.objectives if name not in problem.maximised] or list(problem.objectives)
+    small.sort(key=lambda name: name != LATENCY)
+    keys = [evaluator.values[rows, names.index(small[0])]]
+    if ACCURACY in names:
+        keys.insert(0, -evaluator.values[rows, names.index(ACCURACY)])
+    return np.lexsort(keys)
+
+
+def _hypervolume_history(evaluator: Evaluator, rows: Rows) -> tuple[tuple[int, float], ...]:
+    """Return the share of the final hypervolume after some numbers of evaluations, the last of which is all.
+
+    The box reaches from the best to the worst values on the final front.
+    """
+    costs, total = evaluator.costs, len(evaluator.genes)
+    front = costs.objectives[rows]
+    ideal, nadir = front.min(axis=0), front.max(axis=0)
+    final = hypervolume(front, ideal, nadir) if front.shape[1] <= _MOST_OBJECTIVES else 0.0
+    if not final:  # a single architecture, or many objectives
+        return ()
+    points = np.unique(np.geomspace(1, total, _POINTS).round().astype(int)).tolist()
+    history, best = [], front[:0]
+    for start, end in zip([0, *points], points, strict=False):
+        kept = costs.objectives[start:end][costs.violation[start:end] == 0]
+        best = np.concatenate([best, kept])
+        if len(best):
+            best = best[nondominated_mask(best)]
+        history.append((end, min(hypervolume(best, ideal, nadir) / final, 1.0)))
+    return tuple(history)
+
+
+def _describe_best(problem: Problem, evaluator: Evaluator, rows: Rows) -> str:
+    architecture = problem.space.decode(evaluator.genes[rows[:1]])[0].id
+    found = dict(zip(problem.costs, evaluator.values[rows[0]].tolist(), strict=True))
+    nearest = ", ".join(f"{format_cost(name, found[name])}" for name in problem.limits)
+    return (
+        f"none of {len(evaluator.genes)} evaluated architectures keeps {problem.format_limits()}; the nearest is"
+        f" {architecture} with {nearest}; change a limit or evaluate more"
     )
-
-
-class _Evaluator:
-    """Checks what a strategy proposes, evaluates it, and keeps it."""
-
-    def __init__(self, space: SearchSpace, models: list[CostModel], strategy: str) -> None:
-        self._space, self._models = space, models
-        self._where = f"search strategy {strategy!r}"
-        self._genes: list[Genes] = []
-        self._costs: list[Vector] = []
-        self._left = EVALUATIONS
-
-    def evaluate(self, genes: Genes) -> Vector:
-        """Return the costs (N, 3) of canonical genes (N, G); raise SpaceError for others, UsageError for too many."""
-        genes = self._check(genes)
-        if len(genes) > self._left:
-            raise UsageError(
-                f"{self._where}: has {self._left} of {EVALUATIONS} evaluations left, but asked for {len(genes)};"
-                " it must keep to its budget"
-            )
-        self._left -= len(genes)
-        return self._apply_models(genes)
-
-    def finish(self) -> tuple[Genes, Vector]:
-        """Return the distinct genes (N, G) of everything that was evaluated, and their costs (N, 3).
-
-        The smallest and the largest architecture are among them. The costs are
-        those of the first time.
-        """
-        self._apply_models(self._space.encode([self._space.smallest, self._space.largest]))
-        distinct, first_rows = np.unique(np.concatenate(self._genes), axis=0, return_index=True)
-        return distinct, np.concatenate(self._costs)[first_rows]
-
-    def _apply_models(self, genes: Genes) -> Vector:
-        # Repeated rows stay: the last bit of a predicted accuracy depends on the shape of the matrix, so that without
-        # them a seed would lead to another front.
-        costs = np.column_stack([model(genes) for model in self._models])
-        self._genes.append(genes)
-        self._costs.append(costs)
-        return costs.copy()
-
-    def _check(self, genes: Genes) -> Genes:
-        """Return a copy of genes; raise SpaceError where they are no canonical genes of the space."""
-        genes, columns = np.array(genes), len(self._space.genes)
-        if genes.ndim != 2 or genes.shape[1] != columns or not len(genes) or genes.dtype.kind not in "iu":
-            raise SpaceError(
-                f"{self._where}: genes must be integers of shape (N, {columns}) with N of 1 or more,"
-                f" but got {genes.dtype} of shape {genes.shape}"
-            )
-        wrong = np.argwhere((genes < 0) | (genes >= self._space.radices))
-        if len(wrong):
-            row, column = wrong[0]
-            gene = self._space.genes[column]
-            raise SpaceError(
-                f"{self._where}: gene {gene.name} must be from 0 to {len(gene.values) - 1}, but got"
-                f" {genes[row, column]} in row {row}"
-            )
-        genes = genes.astype(np.int64)
-        dead = np.argwhere(self._space.canonical(genes) != genes)
-        if len(dead):
-            row, column = dead[0]
-            raise SpaceError(
-                f"{self._where}: gene {self._space.genes[column].name} has no effect in row {row} and must be 0, but"
-                f" got {genes[row, column]}; call space.canonical first"
-            )
-        return genes

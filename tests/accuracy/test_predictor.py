@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from pathlib import Path
 
@@ -119,3 +120,44 @@ def test_too_few_subnets_are_refused(tiny: MobileNetV3) -> None:
     genes, accuracy = _made_up(tiny, 9)
     with pytest.raises(UsageError, match="at least 10 evaluated subnets, but got 9"):
         AccuracyPredictor(tiny, genes, accuracy)
+
+
+def test_its_uncertainty_covers_what_it_has_not_seen(
+    imagenet: tuple[MobileNetV3, Genes, Vector], published: AccuracyPredictor
+) -> None:
+    """About 95% of 881 unseen subnets are within 1.96 standard deviations, which are a few tenths of a point."""
+    _, genes, accuracy = imagenet
+    std = published.accuracy_std(genes[200:])
+    within = np.abs(published(genes[200:]) - accuracy[200:]) <= 1.96 * std
+    assert 0.85 < within.mean() <= 1.0
+    assert 0.0003 < np.median(std) < 0.005
+
+
+def test_its_uncertainty_grows_with_the_distance(tiny: MobileNetV3) -> None:
+    """What it was fitted to is surer than what differs in many choices."""
+    genes, _ = _made_up(tiny, 40)
+    few, far = genes[genes[:, 0] == 0], genes[genes[:, 0] == 1]  # of one resolution, and of the other
+    rng = np.random.default_rng(0)
+    predictor = AccuracyPredictor(tiny, few, 0.8 + 0.01 * few.sum(axis=1) + rng.normal(0, 0.001, len(few)))
+    assert predictor.accuracy_std(few).max() < predictor.accuracy_std(far).min()
+    assert predictor.distances(few).tolist() == [0] * len(few)
+    assert predictor.distances(far).min() >= 1
+
+
+def test_distances_are_counted_by_hand(tiny: MobileNetV3) -> None:
+    """Of ten subnets at the smallest resolution, one at another resolution differs in one choice from itself."""
+    genes = tiny.sample_distinct(200, np.random.default_rng(0))
+    genes = genes[genes[:, 0] == 0][:10]
+    predictor = AccuracyPredictor(tiny, genes, np.linspace(0.8, 0.9, 10))
+    others = genes[:3].copy()
+    others[1:, 0] = 1
+    assert predictor.distances(others).tolist() == [0, 1, 1]
+
+
+def test_errors_are_given_by_distance(published: AccuracyPredictor) -> None:
+    """The cross-validated errors of 200 subnets are in three groups by distance, all of whose subnets are 200."""
+    groups = published.errors_by_distance
+    assert [group.subnets for group in groups] == [67, 67, 66]
+    assert all(one.most <= other.least for one, other in itertools.pairwise(groups))
+    squares = sum(group.subnets * group.rmse**2 for group in groups) / 200
+    assert np.sqrt(squares) == pytest.approx(published.rmse)

@@ -106,7 +106,7 @@ def test_budget_below_the_fastest(refused: Callable[..., str], finished: Path) -
     """A budget below the fastest subnet says which is the fastest and how fast."""
     front = json.loads(next(finished.glob("targets/*/front.json")).read_text())
     answer = refused("choose", "--run", finished, "--latency", "1us")
-    assert f"the fastest is {front['architectures'][0]} with {format_ms(front['latency_ms'][0])}" in answer
+    assert f"the fastest is {front['architectures'][0]} with {format_ms(front['values']['latency_ms'][0])}" in answer
 
 
 def test_run_of_another_space(refused: Callable[..., str], finished: Path, tmp_path: Path) -> None:

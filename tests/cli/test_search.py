@@ -27,11 +27,10 @@ def test_the_strategy_is_nsga2_unless_another_is_named(
     """--strategy names the strategy of the search."""
     asked: list[str] = []
 
-    def search(self: Run, targets: list[Target], seed: int, strategy: str) -> Front:
+    def search(self: Run, targets: list[Target], seed: int, strategy: str, **options: object) -> Front:
         asked.append(strategy)
-        return Front(
-            _SPACE, targets[0].name, _SPACE.encode([_SPACE.smallest]), np.ones(1), np.ones(1), np.ones(1), 1, "test"
-        )
+        values = {name: np.ones(1) for name in ("accuracy", "latency_ms", "peak_bytes")}
+        return Front(_SPACE, targets[0].name, _SPACE.encode([_SPACE.smallest]), values, ("accuracy",), 1, "test")
 
     monkeypatch.setattr(Run, "search", search)
     run = Run(tmp_path / "run", _SPACE).folder.root

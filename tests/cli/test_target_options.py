@@ -44,9 +44,10 @@ def _board(folder: Path, runtime: str = "onnxruntime", precision: str = "fp32") 
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let searching and choosing find something at once."""
 
-    def search(self: Run, targets: list[Target], seed: int, strategy: str) -> Front:
+    def search(self: Run, targets: list[Target], seed: int, strategy: str, **options: object) -> Front:
         genes = _SPACE.encode([_SPACE.smallest])
-        return Front(_SPACE, targets[0].name, genes, np.ones(1), np.ones(1), np.ones(1), 1, "test")
+        values = {name: np.ones(1) for name in ("accuracy", "latency_ms", "peak_bytes")}
+        return Front(_SPACE, targets[0].name, genes, values, ("accuracy",), 1, "test")
 
     def choose(self: Run, budgets: dict[Target, Budget], max_drop: float) -> Choice:
         ((target, budget),) = budgets.items()

@@ -43,7 +43,8 @@ def run(tmp_path: Path) -> en.Run:
     run = en.Run(tmp_path / "run", space, progress=Told())
     genes = space.sample(4, np.random.default_rng(0))
     accuracy, latency = np.array([0.9, 0.92, 0.94, 0.96]), np.array([0.6, 0.7, 0.8, 0.9])
-    front = en.Front(space, "localhost", genes, accuracy, latency, np.full(4, 1e6), 4, "a test")
+    values = {"accuracy": accuracy, "latency_ms": latency, "peak_bytes": np.full(4, 1e6)}
+    front = en.Front(space, "localhost", genes, values, tuple(values), 4, "a test")
     front.save(run.folder.front(target().name))
     run.folder.checkpoint.parent.mkdir()
     run.folder.checkpoint.write_bytes(b"only its digest is read")
@@ -119,7 +120,7 @@ def test_memory_that_is_predicted_too_low_is_learned_from_the_first_candidate(
     """Of predictions of 1.98, 1.96, 1.9 and 1.5 MB for a budget of 2 MB, the first proves 3% low: 1.9 is next."""
     front = run.front(target())
     peaks = np.array([1.5e6, 1.9e6, 1.96e6, 1.98e6])
-    dataclasses.replace(front, peak_bytes=peaks).save(run.folder.front(target().name))
+    dataclasses.replace(front, values={**front.values, "peak_bytes": peaks}).save(run.folder.front(target().name))
     set_measured([dataclasses.replace(FITS, peak_bytes=2_039_400), FITS])
     choice = choose(run)
     assert choice.arch == front.architectures()[1]

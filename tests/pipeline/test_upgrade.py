@@ -552,7 +552,11 @@ def test_a_published_table_that_cannot_be_used_is_kept(old: Path) -> None:
         (f"choices/{TARGET}/latency-50ms.json", lambda body: body.pop("budget"), "has no 'budget'"),
         (f"choices/{TARGET}/latency-50ms.json", lambda body: body.update(measured=7), "lacks what version 1"),
         (f"fronts/{TARGET}.json", lambda body: body.pop("made_from"), "has no 'inputs_digest'"),
-        (f"fronts/{TARGET}.json", lambda body: body.update(accuracy=["x"]), "accuracy.0: input should be a valid num"),
+        (
+            f"fronts/{TARGET}.json",
+            lambda body: body.update(accuracy=["x"]),
+            "values.accuracy.0: input should be a valid num",
+        ),
         (f"tables/{TARGET}.json", lambda body: body.pop("certificate"), "has no 'holdout'"),
     ],
 )

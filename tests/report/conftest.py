@@ -20,7 +20,8 @@ def make_front() -> Callable[[int], Front]:
         genes = space.sample_distinct(subnets, np.random.default_rng(0))
         genes = genes[np.argsort(space.macs(genes))]
         rising = np.linspace(0.3, 1, subnets)
-        return Front(space, "board-onnxruntime-fp32-1t", genes, rising**0.05, rising, 1e7 + 1e6 * rising, 1000, "test")
+        values = {"accuracy": rising**0.05, "latency_ms": rising, "peak_bytes": 1e7 + 1e6 * rising}
+        return Front(space, "board-onnxruntime-fp32-1t", genes, values, tuple(values), 1000, "test")
 
     return make
 

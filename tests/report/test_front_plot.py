@@ -131,7 +131,7 @@ def test_a_budget_is_named_where_it_lies(
     front: Front, tmp_path: Path, texts: Texts, budget_ms: float, text: str
 ) -> None:
     """A budget among the latencies is a line; one far off is named at the edge and leaves the scale alone."""
-    slow = replace(front, latency_ms=front.latency_ms + 10)
+    slow = replace(front, values={**front.values, "latency_ms": front.latency_ms + 10})
     write_front_plot(slow, tmp_path / "front.png", budget_ms=budget_ms)
     assert text in texts
     assert ("latency budget" in texts) == (budget_ms == 10.65)
@@ -167,3 +167,28 @@ def test_a_folder_that_cannot_be_written_is_named(front: Front, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgeNASError, match=r"front\.png: cannot be written"):
         write_front_plot(front, tmp_path / "file" / "front.png")
+
+
+def test_references_are_drawn_and_widen_the_axes(front: Front, tmp_path: Path, texts: Texts) -> None:
+    """Networks that no search found are crosses with a line in the legend, also where they are slower than all."""
+    slow = replace(front, values={**front.values, "latency_ms": front.latency_ms + 10})
+    write_front_plot(front, tmp_path / "front.png", references=slow)
+    assert "smallest, largest at each resolution" in texts
+    write_front_plot(front, tmp_path / "without.png")
+    assert (tmp_path / "front.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("objectives", "words"),
+    [
+        (("accuracy", "latency_ms", "peak_bytes"), "front of accuracy, latency and memory, of 1,000"),
+        (("accuracy", "latency_ms"), "front of accuracy and latency, of 1,000"),
+        (("params",), "front of params, of 1,000"),
+    ],
+)
+def test_the_detail_names_the_objectives(
+    front: Front, tmp_path: Path, texts: Texts, objectives: tuple[str, ...], words: str
+) -> None:
+    """The line below the title says which front it is."""
+    write_front_plot(replace(front, objectives=objectives), tmp_path / "front.png")
+    assert any(words in text for text in texts)

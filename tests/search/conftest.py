@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from edgenas.costs import CostModel, Genes, Vector
-from edgenas.search import Front
+from edgenas.search import Front, Problem
 from edgenas.space import MobileNetV3, Stage
+
+NAMES = ("accuracy", "latency_ms", "peak_bytes")
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +54,19 @@ def models(tiny: MobileNetV3) -> tuple[CostModel, CostModel, CostModel]:
     return accuracy, latency_ms, tiny.activation_bytes
 
 
+@pytest.fixture(scope="session")
+def problem(tiny: MobileNetV3, models: tuple[CostModel, CostModel, CostModel]) -> Problem:
+    """The problem of the three made-up costs."""
+    return Problem(tiny, dict(zip(NAMES, models, strict=True)), NAMES)
+
+
 @pytest.fixture
 def make_front(tiny: MobileNetV3, every: Genes) -> Callable[..., Front]:
     """Make a front from rows of (accuracy, latency in ms, bytes)."""
 
     def make(*rows: tuple[float, float, float]) -> Front:
         accuracy, latency_ms, peak_bytes = np.array(rows, dtype=np.float64).T
-        return Front(tiny, "localhost", every[: len(rows)], accuracy, latency_ms, peak_bytes, 320, "abc")
+        values = {"accuracy": accuracy, "latency_ms": latency_ms, "peak_bytes": peak_bytes}
+        return Front(tiny, "localhost", every[: len(rows)], values, tuple(values), 320, "abc")
 
     return make

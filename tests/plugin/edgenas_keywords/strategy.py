@@ -1,4 +1,4 @@
-"""Random search, the baseline that every strategy must beat."""
+"""Uniformly random search, as a strategy of another package."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector
-from edgenas.space import SearchSpace
+from edgenas.search import Problem
+from edgenas.search.strategies import Evaluate
 
 BATCH = 100
 
 
 def search_randomly(
-    space: SearchSpace,
-    evaluate: Callable[[Genes], Vector],
-    *,
-    budget: int,
-    seed: int,
-    progress: Callable[[int, int], None],
+    problem: Problem, evaluate: Evaluate, *, budget: int, seed: int, progress: Callable[[int, int], None]
 ) -> None:
     """Evaluate uniformly random architectures."""
     rng, batches = np.random.default_rng(seed), budget // BATCH
     for number in range(1, batches + 1):
-        evaluate(space.sample(BATCH, rng))
+        evaluate(problem.space.sample(BATCH, rng))
         progress(number, batches)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgenas.costs import CostModel, Genes, Vector
-from edgenas.search import Front, nondominated_mask, search_front
+from edgenas.search import Front, Problem, nondominated_mask, search_front
+from edgenas.search.evaluator import Evaluator
 from edgenas.search.strategies import Strategy, nsga2
 from edgenas.space import MobileNetV3
 
@@ -16,9 +17,9 @@ Models = tuple[CostModel, CostModel, CostModel]
 
 
 @pytest.fixture(scope="module")
-def front(tiny: MobileNetV3, models: Models) -> Front:
+def front(problem: Problem) -> Front:
     """The front of the tiny space."""
-    return search_front(tiny, *models, target="localhost", seed=0)
+    return search_front(problem, evaluations=5000)
 
 
 def _costs(genes: Genes, models: Models) -> Vector:
@@ -55,29 +56,34 @@ def test_a_search_in_a_large_space_is_sound() -> None:
     def accuracy(genes: Genes) -> Vector:
         return np.log(space.macs(genes))
 
-    front = search_front(space, accuracy, space.params, space.activation_bytes, target="localhost", seed=0)
+    costs = {"accuracy": accuracy, "latency_ms": space.params, "peak_bytes": space.activation_bytes}
+    front = search_front(Problem(space, costs, tuple(costs)), evaluations=10_000)
     assert nondominated_mask(np.column_stack([-front.accuracy, front.latency_ms, front.peak_bytes])).all()
     assert np.array_equal(space.canonical(front.genes), front.genes)
     smallest = space.encode([space.smallest])
     assert front.latency_ms.min() == space.params(smallest)[0]
 
 
-def test_a_seed_gives_one_front(front: Front, tiny: MobileNetV3, models: Models) -> None:
+def test_a_seed_gives_one_front(front: Front, problem: Problem) -> None:
     """The same seed gives the same bits; numpy's global generator has no say and is left alone."""
     np.random.seed(7)
     before = np.random.get_state(legacy=False)["state"]["key"]
-    again = search_front(tiny, *models, target="localhost", seed=0)
+    again = search_front(problem, evaluations=5000)
     assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], before)
     assert np.array_equal(again.genes, front.genes)
     assert np.array_equal(again.accuracy, front.accuracy)
     assert again.evaluations == front.evaluations
 
 
-def test_progress_reaches_its_end(tiny: MobileNetV3, models: Models) -> None:
-    """Generations are reported one by one, the last as the last of all."""
+def test_progress_reaches_its_end() -> None:
+    """Evaluations are reported as they grow, the last as the last of all."""
     seen: list[tuple[int, int]] = []
-    search_front(tiny, *models, target="t", seed=0, on_progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(number, len(seen)) for number in range(1, len(seen) + 1)]
+    space = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
+    problem = Problem(space, {"macs": space.macs, "params": space.params}, ("macs", "params"), maximised=["macs"])
+    search_front(problem, evaluations=1000, on_progress=lambda done, total: seen.append((done, total)))
+    done = [count for count, _ in seen]
+    assert done == sorted(set(done))
+    assert seen[-1] == (998, 998)  # the smallest and the largest came before
 
 
 @pytest.mark.parametrize("resolutions", [(16,), (16, 20)])
@@ -92,21 +98,29 @@ def test_a_space_smaller_than_the_population_is_searched_whole(
     def accuracy(genes: Genes) -> Vector:
         return space.macs(genes)
 
-    front = search_front(space, accuracy, space.macs, space.activation_bytes, target="t", seed=0)
+    costs = {"accuracy": accuracy, "latency_ms": space.macs, "peak_bytes": space.activation_bytes}
+    front = search_front(Problem(space, costs, tuple(costs)))
     assert front.evaluations == space.size == len(resolutions)
     assert len(front) == len(resolutions)
 
 
-def test_it_evaluates_at_most_its_budget(tiny: MobileNetV3, models: Models) -> None:
-    """A budget of 250 is two generations of a population of 100."""
-    asked: list[int] = []
-    steps: list[tuple[int, int]] = []
-
-    def evaluate(genes: Genes) -> Vector:
-        asked.append(len(genes))
-        return _costs(genes, models)
-
+def test_it_evaluates_at_most_its_budget(problem: Problem) -> None:
+    """With a budget of 150 it asks for no more rows, and for each of them once."""
+    evaluate = Evaluator(problem, 150, "nsga2")
     search: Strategy = nsga2.search
-    search(tiny, evaluate, budget=250, seed=0, progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(1, 2), (2, 2)]
-    assert 100 < sum(asked) <= 200
+    search(problem, evaluate, budget=150, seed=0, progress=lambda done, total: None)
+    assert len(evaluate.genes) == 150
+    assert evaluate.left == 0
+
+
+def test_limits_are_kept_and_the_front_within_them_is_the_true_one(
+    problem: Problem, every: Genes, models: Models
+) -> None:
+    """With limits of latency and accuracy the front is that of the networks that keep both."""
+    costs = _costs(every, models)
+    kept = (costs[:, 1] <= 0.25) & (-costs[:, 0] >= 0.79)
+    expected = every[kept][nondominated_mask(costs[kept])]
+    limited = dataclasses.replace(problem, limits={"latency_ms": "0.25ms", "accuracy": "79%"})
+    front = search_front(limited, evaluations=5000)
+    assert {tuple(row) for row in front.genes.tolist()} == {tuple(row) for row in expected.tolist()}
+    assert 0 < kept.sum() < len(every)
