@@ -86,7 +86,7 @@ class Run:
     def train(
         self,
         data: str | Mapping[str, Any] | DataSet = "digits",
-        schedule: str | Mapping[str, Any] | Schedule = "shrink-small",
+        schedule: str | Mapping[str, Any] | Schedule = "sandwich-small",
         seed: int = 0,
         device: str = "auto",
         tensorboard: bool = False,

@@ -24,7 +24,7 @@ class TrainingConfig:
 
     space: dict[str, Any]
     data: str | dict[str, Any] = "digits"
-    schedule: str | dict[str, Any] = "shrink-small"
+    schedule: str | dict[str, Any] = "sandwich-small"
     seed: int = 0
 
     @classmethod
