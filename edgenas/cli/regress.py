@@ -80,6 +80,7 @@ def record(
         f"{out}: {baseline.result.summary}",
         f"{kept}: the model, which checks measure again beside the new one; commit both",
         *([] if baseline.anchor else ["no anchor was measured, so checks need that copy of the model"]),
+        *([] if baseline.operators is not None else ["the runtime lists no operators, so checks do not compare them"]),
         f"next: {check}",
     )
 

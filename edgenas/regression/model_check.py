@@ -106,5 +106,6 @@ class ModelCheck:
 
     def __repr__(self) -> str:
         changes = [f"{one.limit.quantity} {one.limit.format_ratio(one.ratio)}" for one in self.findings]
+        changes += [self.placement.moves] if self.placement is not None and self.placement.moves else []
         made_up = " (synthetic)" if self.synthetic else ""
         return f"ModelCheck({self.outcome}{made_up}: {', '.join(changes) or '; '.join(self.reasons)[:160]})"

@@ -31,10 +31,11 @@ class Device:
     """Lists operators that are made up, by file; or fails. Remembers what it was asked for."""
 
     def __init__(self, error: Exception | None = None, **providers: Sequence[str]) -> None:
-        self.error, self.providers, self.asked = error, providers, []  # type: tuple[object, ...]
+        self.error, self.providers = error, providers
+        self.asked: list[tuple[list[str], int]] = []
 
     def profile(self, models: Sequence[Path], processes: int) -> list[OperatorProfile]:
-        self.asked = [*self.asked, ([model.stem for model in models], processes)]
+        self.asked.append(([model.stem for model in models], processes))
         if self.error is not None:
             raise self.error
         return [made_up_profile(self.providers[model.stem], processes) for model in models]
