@@ -80,6 +80,7 @@ def record(
         f"{out}: {baseline.result.summary}",
         f"{kept}: the model, which checks measure again beside the new one; commit both",
         *([] if baseline.anchor else ["no anchor was measured, so checks need that copy of the model"]),
+        *([] if baseline.operators is not None else ["the runtime lists no operators, so checks do not compare them"]),
         f"next: {check}",
     )
 
@@ -203,13 +204,15 @@ def _write_reports(reports: Sequence[CheckReport], junit: Path | None, markdown:
 
 
 def _print_reports(reports: Sequence[CheckReport]) -> None:
-    """Print a headline, a table and lines for each check."""
-    from edgenas.regression.text import COLUMNS, format_finding, format_headline, format_notes
+    """Print a headline, a table and lines for each check, and the operators that make a model slower."""
+    from edgenas.regression.text import COLUMNS, MAX_OPERATORS, format_headline, format_notes, format_rows
 
     for report in reports:
-        headline, findings = format_headline(report), report.check.findings if report.check else ()
-        if findings:
-            print_table(COLUMNS, [format_finding(finding) for finding in findings], headline)
+        headline, rows = format_headline(report), format_rows(report)
+        if rows:
+            print_table(COLUMNS, rows, headline)
         else:
             print_lines(headline)
         print_lines(*format_notes(report))
+        if report.check is not None and report.check.operators is not None:
+            regress_compare.print_operators(report.check.operators, MAX_OPERATORS)

@@ -13,14 +13,11 @@ from edgenas.errors import ExitCode
 from edgenas.units import format_ms, format_ms_interval
 
 if TYPE_CHECKING:
-    from edgenas.profilers import Operator
-    from edgenas.regression import OperatorChange, OperatorComparison
+    from edgenas.regression import OperatorComparison
     from edgenas.regression.compare import ComparedModel, ModelComparison
 
 EXAMPLE = "Example: edgenas regress compare old.onnx new.onnx --device raspberry-pi-5"
-_TIMES = ("before, us", "after, us", "more, us", "part")
 _MAX_ROWS = 20
-_MAX_NAME_LENGTH = 60
 
 
 def command(
@@ -95,30 +92,19 @@ def print_comparison(comparison: ModelComparison) -> None:
     print_lines(f"conditions: {format_conditions([side.result for side in sides])}")
     print_lines(_format_ratio(comparison, labels[1]), "")
     print_operators(comparison.operators)
+    print_lines(f"placement: {comparison.operators.placement}")
     if comparison.operators.difference_us is not None:
         more_us = 1e3 * (comparison.after.result.median_ms - comparison.before.result.median_ms)
         print_lines(f"without the profiler, which takes time itself, the difference is {more_us:+.1f} us a run")
 
 
-def print_operators(comparison: OperatorComparison) -> None:
-    """Print the operators that make the difference, and where they ran; also for what else finds a regression."""
-    profiles = (comparison.before, comparison.after)
-    changed = [change for change in comparison.by_difference if change.changes]
-    shown = (changed or comparison.by_difference)[:_MAX_ROWS]
-    has_times = any(profile.time_us is not None for profile in profiles)
-    columns = ("operator", "type", "what changed", *(_TIMES if has_times else ()))
-    runtimes = dict.fromkeys(profile.runtime for profile in profiles)
-    rows = [_row_cells(change, has_times) for change in shown]
-    print_table(columns, rows, f"operators by {' and '.join(runtimes)}", texts=3)
-    if hidden := [change for change in comparison.by_difference if change not in shown]:
-        difference = sum(change.difference_us or 0.0 for change in hidden)
-        times = "" if comparison.difference_us is None else f", together {difference:+.1f} us"
-        print_lines(f"and {len(hidden)} more{times}; --json has all")
-    print_lines(str(comparison))
-    if comparison.difference_us is not None and not comparison.differs:
-        blame = "" if changed else ", so no operator is to blame"
-        print_lines(f"that is no more than they vary from process to process{blame}")
-    print_lines(f"placement: {comparison.placement}")
+def print_operators(comparison: OperatorComparison, max_rows: int = _MAX_ROWS) -> None:
+    """Print the operators that make the difference; also for a check."""
+    from edgenas.regression.operator_text import TEXT_COLUMNS, make_operator_table
+
+    table = make_operator_table(comparison, max_rows)
+    print_table(table.columns, table.rows, table.title, texts=TEXT_COLUMNS)
+    print_lines(*table.lines)
 
 
 def _label_sides(before: ComparedModel, after: ComparedModel) -> list[str]:
@@ -143,48 +129,3 @@ def _format_ratio(comparison: ModelComparison, label: str) -> str:
     ratio, low, high = comparison.ratio
     how = "a process of each in turn" if comparison.side_by_side else "one after the other"
     return f"{label}: takes {ratio:.3f} times as long ({low:.3f} to {high:.3f} at 95%), {how}"
-
-
-def _row_cells(change: OperatorChange, has_times: bool) -> list[str]:
-    times = ["-" if operator is None else _format_us(operator.time_us) for operator in (change.before, change.after)]
-    times.append("" if change.difference_us is None else f"{change.difference_us:+.1f}")
-    times.append("" if change.part is None else f"{change.part:.0%}")
-    name, kind = _name_operator(change.operator), change.operator.type
-    return [name, kind, _describe_changes(change), *(times if has_times else ())]
-
-
-def _format_us(time_us: float | None) -> str:
-    return "not known" if time_us is None else f"{time_us:.1f}"
-
-
-def _name_operator(operator: Operator) -> str:
-    """Return the nodes of the file that an operator computes, or else the runtime's name for it."""
-    name = " + ".join(operator.sources) or operator.name
-    half = (_MAX_NAME_LENGTH - 5) // 2
-    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[:half]} ... {name[-half:]}"
-
-
-def _describe_changes(change: OperatorChange) -> str:
-    before, after = change.before, change.after
-    if before is None or after is None:
-        return ", ".join(change.changes)
-    details = {
-        "provider": f"{before.provider} -> {after.provider}",
-        "fusion": f"was {_name_operator(before)}",
-        "type": f"was {before.type}",
-        "shapes": _format_other_shapes(before, after),
-    }
-    return ", ".join(f"{each}: {details[each]}" if each in details else each for each in change.changes)
-
-
-def _format_other_shapes(before: Operator, after: Operator) -> str:
-    """Return the outputs that differ, or else the inputs, such as weights; other numbers of them as a whole."""
-    from edgenas.profilers.measure.measurement import format_shape
-
-    old, new = before.output_shapes, after.output_shapes
-    if old == new:
-        old, new = before.input_shapes, after.input_shapes
-    if len(old) == len(new):
-        differing = [place for place, shape in enumerate(old) if shape != new[place]]
-        old, new = (tuple(shapes[place] for place in differing) for shapes in (old, new))
-    return " -> ".join(" ".join(map(format_shape, shapes)) or "none" for shapes in (old, new))

@@ -20,11 +20,14 @@ from edgenas.profilers import (
     MeasuringRounds,
     MeasuringSession,
     ModelInputs,
+    Operator,
+    OperatorProfile,
 )
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
 from edgenas.profilers.measure.model_files import read_model_files
 from edgenas.profilers.measure.models import target_of_file
 from edgenas.regression.anchor import write_anchor
+from edgenas.regression.listing import list_placed_operators
 from edgenas.regression.model import ModelFacts, OpenedModel, opened_model
 
 PROCESSES = 12
@@ -52,6 +55,8 @@ class Baseline:
         model: what is known of the model; None in files of earlier versions.
         kept: the name of the model's copy beside the baseline's file; None where there is none.
         anchor: measurements of the anchor in the same rounds; empty where the target cannot run it.
+        operators: the model's operators and where each ran, without times; None where the runtime does not list them,
+            and in files of earlier versions.
 
     Raises:
         UsageError: for fewer than six measurements, or measurements of different files or targets.
@@ -63,6 +68,7 @@ class Baseline:
     model: ModelFacts | None = None
     kept: ShortText | None = None
     anchor: tuple[Measurement, ...] = ()
+    operators: tuple[Operator, ...] | None = None
 
     def __post_init__(self) -> None:
         number = len(self.measurements)
@@ -100,6 +106,14 @@ class Baseline:
     def result(self) -> MeasurementResult:
         """The result of all measurements: median, interval and validity."""
         return MeasurementResult(self.measurements)
+
+    @property
+    def profile(self) -> OperatorProfile | None:
+        """Its operators and where they ran, as a profile without times; None where that is not known."""
+        if self.operators is None:
+            return None
+        name, one = self.kept or "", self.measurements[0]
+        return OperatorProfile(name, one.model_sha256, one.target, one.versions, self.operators, one.synthetic)
 
     def __repr__(self) -> str:
         return f"Baseline({self.result.summary})"
@@ -168,7 +182,11 @@ def record_baseline(
     path = Path(path)
     with opened_model(Path(model)) as opened, WorkFolder() as folder:
         target = target_of_file(opened.path, device, runtime, precision, threads)
-        result, anchor = _measure_with_anchor(opened, target, folder, inputs, settings or SETTINGS, on_process)
+        rounds = _rounds_with_anchor(opened, target, folder, inputs, settings or SETTINGS, on_process)
+        with MeasuringSession(target) as session:
+            session.measure(rounds)
+            result, anchor = _split_results(rounds)
+            operators = list_placed_operators(session, target, opened.path, inputs)
         if result.rejection_reasons:
             raise MeasurementError(
                 f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.rejection_reasons)}"
@@ -177,22 +195,22 @@ def record_baseline(
         kept = f"{path.stem}-{file.sha256[:12]}{opened.path.suffix.lower()}"
         file.copy_to(path.with_name(kept))
     earlier = _kept_before(path)
-    baseline = Baseline(result.measurements, opened.facts, kept, anchor)
+    baseline = Baseline(result.measurements, opened.facts, kept, anchor, operators)
     baseline.save(path)
     if earlier not in (None, kept):
         path.with_name(str(earlier)).unlink(missing_ok=True)
     return baseline
 
 
-def _measure_with_anchor(
+def _rounds_with_anchor(
     opened: OpenedModel,
     target: Target,
     folder: Path,
     inputs: ModelInputs | None,
     settings: MeasureSettings,
     on_process: Callable[[int, int], None],
-) -> tuple[MeasurementResult, tuple[Measurement, ...]]:
-    """Measure a model and the anchor in rounds; return the model's result and the anchor's measurements."""
+) -> MeasuringRounds:
+    """Return the rounds of a model and, where the target can run it, of the anchor; nothing is measured yet."""
     anchor = write_anchor(target, folder) if inputs in (None, ModelInputs()) else None
     models = [opened.path, *([anchor] if anchor else [])]
     done = 0
@@ -202,9 +220,11 @@ def _measure_with_anchor(
         done += 1
         on_process(min(done, len(models) * PROCESSES), len(models) * PROCESSES)
 
-    rounds = MeasuringRounds(models, target, settings, inputs=inputs, on_process=count_process)
-    with MeasuringSession(target) as session:
-        session.measure(rounds)
+    return MeasuringRounds(models, target, settings, inputs=inputs, on_process=count_process)
+
+
+def _split_results(rounds: MeasuringRounds) -> tuple[MeasurementResult, tuple[Measurement, ...]]:
+    """Return the model's result and the anchor's measurements; raise ModelError where the model cannot be run."""
     result, *others = rounds.outcomes()
     if isinstance(result, ModelError):
         raise result

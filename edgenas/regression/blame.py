@@ -185,7 +185,7 @@ class OperatorComparison:
             "after": _profile_dict(self.after),
             "difference_us": self.difference_us,
             "interval_95_us": self.interval_us,
-            "placement": {**asdict(self.placement), "is_regression": self.placement.is_regression},
+            "placement": self.placement.to_dict(),
             "operators": [asdict(change) for change in self.changes],
         }
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from edgenas.devices import DeviceProfile, Target
 from edgenas.errors import DeviceError, UsageError
 from edgenas.on_device.work_folder import WorkFolder
-from edgenas.profilers import MeasureSettings, MeasuringSession, ModelInputs
+from edgenas.profilers import MeasureSettings, MeasuringSession, ModelInputs, OperatorProfile
 from edgenas.profilers.measure.models import target_of_file
 from edgenas.regression.anchor import write_anchor
 from edgenas.regression.baseline import PROCESSES, SETTINGS, Baseline, find_kept_model
-from edgenas.regression.findings import find_in_rounds, find_size
+from edgenas.regression.check_operators import with_operators
+from edgenas.regression.findings import find_in_rounds, find_sizes
 from edgenas.regression.fingerprint import (
     SYSTEM,
     Difference,
@@ -24,11 +25,12 @@ from edgenas.regression.fingerprint import (
     read_target_fields,
 )
 from edgenas.regression.limits import Limit, Quantity, as_texts, parse_limits
+from edgenas.regression.listing import profile_in_session
 from edgenas.regression.model import OpenedModel, opened_model
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Finding, Method, Outcome, worst_outcome
 from edgenas.regression.reasons import describe_conditions, describe_findings, describe_lost_rounds
-from edgenas.regression.rounds import Round, iter_rounds
+from edgenas.regression.rounds import Round, TakenRounds, iter_rounds
 from edgenas.regression.stored import compare_with_stored_samples
 from edgenas.shell import format_command
 
@@ -63,6 +65,10 @@ def check_model(
     - "ok": for all limits, the whole interval lies within.
     - "not measurable": the time was over before; or the device was lost, or its conditions rejected the rounds.
     - "incomparable": the baseline is of another target or board, or of a model with other inputs or outputs.
+
+    A model whose operators left the provider or delegate that they ran on when the baseline was recorded is regressed,
+    too, however fast it is. Where the latency regressed, the operators of both models are profiled: ``operators`` of
+    the result says where.
 
     Where the copy of the baseline's model is not beside it, its stored samples are compared, if the whole fingerprint
     is equal and the anchor runs as fast as it did then.
@@ -114,10 +120,12 @@ def check_model(
         )
     with opened_model(Path(model)) as opened, WorkFolder() as folder:
         target = target_of_file(opened.path, device, runtime, precision, threads)
-        request = _Request(opened, target, limits, seconds, inputs, settings or SETTINGS, on_round, recorded)
-        if recorded is None or baseline is None:
-            return _check_by_rounds(request, None, "budget only")
-        check = _check_against(request, recorded, Path(baseline), folder)
+        with MeasuringSession(target) as session:
+            settings = settings or SETTINGS
+            request = _Request(opened, target, limits, seconds, inputs, settings, on_round, recorded, session)
+            if recorded is None or baseline is None:
+                return _check_by_rounds(request, None, "budget only")
+            check = _check_against(request, recorded, Path(baseline), folder)
     update = f"{format_command('regress', 'record', model, '-o', baseline)} --device {target.cli_name}"
     return replace(check, then=recorded.model, update_command=update)
 
@@ -134,24 +142,16 @@ class _Request:
     settings: MeasureSettings
     on_round: Callable[[float], None]
     baseline: Baseline | None
+    session: MeasuringSession
 
     @property
     def measured_limits(self) -> tuple[Limit, ...]:
         """The limits that take measurements."""
         return tuple(limit for limit in self.limits if limit.quantity != "size")
 
-
-@dataclass(frozen=True)
-class _Taken:
-    """The rounds that were measured, and what ended them early, else empty."""
-
-    rounds: tuple[Round, ...] = ()
-    lost: str = ""
-
-    @property
-    def counted(self) -> list[Round]:
-        """The rounds that were not rejected."""
-        return [each for each in self.rounds if not each.is_rejected]
+    def profile(self, models: Sequence[Path], processes: int) -> list[OperatorProfile]:
+        """Profile model files, each in so many processes."""
+        return profile_in_session(self.session, self.target, models, self.inputs, processes)
 
 
 def _check_against(request: _Request, baseline: Baseline, place: Path, folder: Path) -> ModelCheck:
@@ -161,12 +161,12 @@ def _check_against(request: _Request, baseline: Baseline, place: Path, folder: P
     if baseline.model is not None:
         differences += compare_models(baseline.model, request.opened.facts)
     if differences:
-        return _conclude(request, "side by side", _Taken(), differences=differences)
+        return _conclude(request, "side by side", TakenRounds(), differences=differences)
     if not any(limit.is_relative for limit in request.measured_limits):
         return _check_by_rounds(request, None, "budget only")
     kept, problem = find_kept_model(baseline, place, request.target)
     if kept is not None:
-        return replace(_check_by_rounds(request, kept, "side by side"), kept=str(kept))
+        return _check_by_rounds(request, kept, "side by side")
     return _check_by_stored_samples(request, baseline, problem, folder)
 
 
@@ -181,8 +181,8 @@ def _check_by_rounds(request: _Request, other: Path | None, method: Method) -> M
         return "regressed" in outcomes or "not measurable" not in outcomes
 
     models = [request.opened.path, *([other] if other else [])]
-    taken = _measure(request, method, models, is_decided) if request.measured_limits else _Taken()
-    return _conclude(request, method, taken, find(taken.counted) if taken.counted else [])
+    taken = _measure(request, method, models, is_decided) if request.measured_limits else TakenRounds()
+    return _conclude(request, method, taken, find(taken.counted) if taken.counted else [], kept=other)
 
 
 def _check_by_stored_samples(request: _Request, baseline: Baseline, problem: str, folder: Path) -> ModelCheck:
@@ -198,23 +198,22 @@ def _check_by_stored_samples(request: _Request, baseline: Baseline, problem: str
 
 def _measure(
     request: _Request, method: Method, models: Sequence[Path], is_enough: Callable[[Sequence[Round]], bool]
-) -> _Taken:
+) -> TakenRounds:
     """Measure rounds until there are enough, the time is up, or more would not help."""
     rounds: list[Round] = []
     try:
-        with MeasuringSession(request.target) as session:
-            found = iter_rounds(session, models, request.settings, request.inputs, request.seconds)
-            with contextlib.closing(found):
-                for each in found:
-                    rounds.append(each)
-                    request.on_round(each.seconds)
-                    counted = _Taken(tuple(rounds)).counted
-                    is_hopeless = not counted and len(rounds) >= _HOPELESS_ROUNDS
-                    if is_hopeless or _find_differences(request, method, rounds) or (counted and is_enough(counted)):
-                        break
+        found = iter_rounds(request.session, models, request.settings, request.inputs, request.seconds)
+        with contextlib.closing(found):
+            for each in found:
+                rounds.append(each)
+                request.on_round(each.seconds)
+                counted = TakenRounds(tuple(rounds)).counted
+                is_hopeless = not counted and len(rounds) >= _HOPELESS_ROUNDS
+                if is_hopeless or _find_differences(request, method, rounds) or (counted and is_enough(counted)):
+                    break
     except DeviceError as error:
-        return _Taken(tuple(rounds), str(error))
-    return _Taken(tuple(rounds))
+        return TakenRounds(tuple(rounds), str(error))
+    return TakenRounds(tuple(rounds))
 
 
 def _find_differences(request: _Request, method: Method, rounds: Sequence[Round]) -> tuple[Difference, ...]:
@@ -229,11 +228,12 @@ def _find_differences(request: _Request, method: Method, rounds: Sequence[Round]
 def _conclude(
     request: _Request,
     method: Method,
-    taken: _Taken,
+    taken: TakenRounds,
     findings: Sequence[Finding] = (),
     reasons: Sequence[str] = (),
     warnings: Sequence[str] = (),
     differences: Sequence[Difference] = (),
+    kept: Path | None = None,
 ) -> ModelCheck:
     """Return the check of what was found; ``reasons`` are those why nothing can be told."""
     differences = [*differences, *_find_differences(request, method, taken.rounds)]
@@ -242,13 +242,14 @@ def _conclude(
         outcome, findings = "incomparable", ()
         reasons = [f"{each}; record a new baseline here" for each in differences]
     else:
-        findings = [*findings, *_find_sizes(request)]
+        then = request.baseline.model if request.baseline else None
+        findings = [*findings, *find_sizes(request.limits, request.opened.facts, then)]
         problems = [*reasons, *describe_lost_rounds(taken.rounds, taken.lost, request.measured_limits)]
         outcome = worst_outcome([one.outcome for one in findings])
         if problems:
             outcome = "not measurable"
         reasons = problems or describe_findings(findings, taken.rounds)
-    return ModelCheck(
+    check = ModelCheck(
         outcome,
         request.opened.facts,
         request.target.name,
@@ -257,14 +258,10 @@ def _conclude(
         tuple(reasons),
         (*warnings, *describe_conditions(taken.rounds, request.baseline if method == "side by side" else None)),
         taken.rounds,
+        kept=str(kept or ""),
         fingerprint=read_fingerprint(taken.rounds[0].new) if taken.rounds else {},
         seconds=taken.rounds[-1].seconds if taken.rounds else 0.0,
     )
-
-
-def _find_sizes(request: _Request) -> list[Finding]:
-    """Return the findings for limits of the file's size; a baseline of an earlier version knows none."""
-    baseline = request.baseline
-    then = baseline.model.file_bytes if baseline is not None and baseline.model is not None else None
-    limits = [limit for limit in request.limits if limit.quantity == "size"]
-    return [find_size(limit, request.opened.facts.file_bytes, then) for limit in limits]
+    if request.baseline is None or differences or taken.lost or not taken.rounds:
+        return check
+    return with_operators(check, request.opened.path, request.baseline, request.profile)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from edgenas.profilers import Measurement
 from edgenas.profilers.measure.statistics import median_of_medians_with_interval, ratio_interval
 from edgenas.regression.limits import Limit
+from edgenas.regression.model import ModelFacts
 from edgenas.regression.outcome import Finding, Outcome
 from edgenas.regression.rounds import Round
 from edgenas.regression.statistics import MedianInterval, sequential_median_interval
@@ -22,6 +23,12 @@ def find_size(limit: Limit, now: int, then: int | None) -> Finding:
     assert then is not None or not limit.is_relative
     change = math.log(now / (then if limit.is_relative and then is not None else limit.value))
     return _make_finding(limit, MedianInterval(change, change, change), now, then)
+
+
+def find_sizes(limits: Sequence[Limit], now: ModelFacts, then: ModelFacts | None) -> list[Finding]:
+    """Return the findings for limits of the file's size; a baseline of an earlier version knows none."""
+    before = None if then is None else then.file_bytes
+    return [find_size(limit, now.file_bytes, before) for limit in limits if limit.quantity == "size"]
 
 
 def find_in_rounds(limit: Limit, rounds: Sequence[Round]) -> Finding:

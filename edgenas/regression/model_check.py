@@ -8,8 +8,10 @@ from typing import Any
 
 from edgenas.errors import ExitCode
 from edgenas.profilers import Measurement
+from edgenas.regression.blame import OperatorComparison
 from edgenas.regression.model import ModelFacts
 from edgenas.regression.outcome import EXIT_CODES, Finding, Method, Outcome
+from edgenas.regression.placement import PlacementComparison
 from edgenas.regression.rounds import Round
 from edgenas.regression.statistics import ASSUMPTION
 
@@ -29,6 +31,8 @@ class ModelCheck:
         rounds: the measurements, one or two of each round; rejected ones too.
         then: what is known of the baseline's model; None without a baseline, or where its file does not say.
         kept: the copy of the baseline's model that was measured; empty where none was.
+        operators: the operators of both models side by side; None unless the latency regressed, side by side.
+        placement: where the operators ran, in the baseline and now; None where they have no choice, or it is not known.
         stored: the stored measurements that were compared with; empty side by side.
         fingerprint: what the latency depends on besides the model, as it is now.
         seconds: the time of the measurements.
@@ -45,6 +49,8 @@ class ModelCheck:
     rounds: tuple[Round, ...] = ()
     then: ModelFacts | None = None
     kept: str = ""
+    operators: OperatorComparison | None = None
+    placement: PlacementComparison | None = None
     stored: tuple[Measurement, ...] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -91,6 +97,8 @@ class ModelCheck:
             "now_ms": now,
             "faster": self.is_faster,
             "update_command": self.update_command,
+            "operators": None if self.operators is None else self.operators.to_dict(),
+            "placement": None if self.placement is None else self.placement.to_dict(),
             "accuracy": {"now": self.model.accuracy, "then": self.then.accuracy if self.then else None},
             "fingerprint": dict(self.fingerprint),
             "synthetic": self.synthetic,
@@ -98,5 +106,6 @@ class ModelCheck:
 
     def __repr__(self) -> str:
         changes = [f"{one.limit.quantity} {one.limit.format_ratio(one.ratio)}" for one in self.findings]
+        changes += [self.placement.moves] if self.placement is not None and self.placement.moves else []
         made_up = " (synthetic)" if self.synthetic else ""
         return f"ModelCheck({self.outcome}{made_up}: {', '.join(changes) or '; '.join(self.reasons)[:160]})"

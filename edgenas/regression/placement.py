@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from edgenas.profilers import Operator, OperatorProfile
 from edgenas.regression.alignment import Pair, align_operators
@@ -53,17 +54,25 @@ class PlacementComparison:
         """True where operators left their provider: a regression of its own kind, also when nothing is slower."""
         return bool(self.left)
 
-    def __str__(self) -> str:
-        ran, runs = _format_counts(self.before), _format_counts(self.after)
-        moves = [
+    @property
+    def moves(self) -> str:
+        """How many operators moved, in words; empty where none did."""
+        return " and ".join(
             f"{len(moved)} {'operator' if len(moved) == 1 else 'operators'} {verb} {where}"
             for moved, verb, where in (
                 (self.left, "left", "their provider"),
                 (self.returned, "went", "to a provider named earlier"),
             )
             if moved
-        ]
-        return f"{' and '.join(moves) or 'no operator moved'}: before {ran}, after {runs}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {**asdict(self), "is_regression": self.is_regression}
+
+    def __str__(self) -> str:
+        ran, runs = format_counts(self.before), format_counts(self.after)
+        return f"{self.moves or 'no operator moved'}: before {ran}, after {runs}"
 
 
 def compare_placements(before: OperatorProfile, after: OperatorProfile) -> PlacementComparison:
@@ -96,6 +105,11 @@ def place_pairs(before: OperatorProfile, after: OperatorProfile, pairs: Sequence
     return PlacementComparison(counts, count_by_provider(after.operators), tuple(left), tuple(returned))
 
 
+def can_leave(operators: Sequence[Operator]) -> bool:
+    """Return whether any operator could leave its provider: the CPU is the last place, so none can leave it."""
+    return any(operator.provider != _CPU for operator in operators)
+
+
 def count_by_provider(operators: Sequence[Operator]) -> dict[str, int]:
     """Return the number of operators by the execution provider or delegate that ran them."""
     return dict(Counter(operator.provider for operator in operators))
@@ -109,5 +123,6 @@ def _rank(provider: str, profile: OperatorProfile) -> int:
     return providers.index(provider) if provider in providers else -1
 
 
-def _format_counts(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Return numbers of operators by provider as text: ``XNNPACK (14), CPUExecutionProvider (2)``."""
     return ", ".join(f"{provider} ({number})" for provider, number in counts.items())

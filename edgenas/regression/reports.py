@@ -7,9 +7,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from edgenas.errors import printable
+from edgenas.regression.blame import OperatorComparison
 from edgenas.regression.checks import CheckReport, exit_code_of
+from edgenas.regression.operator_text import format_blame, make_operator_table
 from edgenas.regression.picture import draw_distributions
-from edgenas.regression.text import COLUMNS, format_finding, format_headline, format_notes
+from edgenas.regression.text import COLUMNS, MAX_OPERATORS, format_headline, format_notes, format_rows
 
 _SIGNS = {"ok": "✅", "regressed": "❌", "failed": "💥"}
 _UNDECIDED = "⚠️"
@@ -47,14 +49,14 @@ def build_markdown(reports: Sequence[CheckReport]) -> str:
     """
     lines = ["### Latency gate", "", f"| | check | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
     for report in reports:
-        findings = report.check.findings if report.check else ()
-        rows = [format_finding(finding) for finding in findings] or [("",) * (len(COLUMNS) - 1) + (report.outcome,)]
-        for *cells, outcome in rows:
+        for *cells, outcome in format_rows(report) or [("",) * (len(COLUMNS) - 1) + (report.outcome,)]:
             sign = _SIGNS.get(outcome, _UNDECIDED)
             lines.append(f"| {sign} | {' | '.join(map(_escape, (report.request.label, *cells, outcome)))} |")
     for report in reports:
         lines += ["", f"**{_escape(format_headline(report))}**", ""]
         lines += [f"- {_escape(line)}" for line in format_notes(report)]
+        if report.check and report.check.operators:
+            lines += _build_operator_table(report.check.operators)
         picture = draw_distributions(*report.check.costs_ms()) if report.check else []
         if picture:
             lines += ["", "```text", *picture, "```"]
@@ -62,9 +64,18 @@ def build_markdown(reports: Sequence[CheckReport]) -> str:
 
 
 def _build_text(report: CheckReport) -> list[str]:
-    findings = report.check.findings if report.check else ()
-    rows = ["  ".join(cell for cell in format_finding(finding) if cell) for finding in findings]
-    return [format_headline(report), *rows, *format_notes(report)]
+    rows = ["  ".join(filter(None, cells)) for cells in format_rows(report)]
+    operators = report.check.operators if report.check else None
+    blame = [f"operators: {format_blame(operators)}"] if operators else []
+    return [format_headline(report), *rows, *format_notes(report), *blame]
+
+
+def _build_operator_table(comparison: OperatorComparison) -> list[str]:
+    """Return the lines of a table of operators in Markdown."""
+    title, columns, rows, below = make_operator_table(comparison, MAX_OPERATORS)
+    cells = [f"| {' | '.join(map(_escape, row))} |" for row in (columns, *rows)]
+    ruler = f"|{'---|' * len(columns)}"
+    return ["", _escape(title), "", cells[0], ruler, *cells[1:], "", *[f"- {_escape(line)}" for line in below]]
 
 
 def _escape(text: str) -> str:

@@ -39,6 +39,19 @@ class Round:
         return any(one.is_rejected for one in self.measurements)
 
 
+@dataclass(frozen=True)
+class TakenRounds:
+    """The rounds that were measured, and what ended them early, else empty."""
+
+    rounds: tuple[Round, ...] = ()
+    lost: str = ""
+
+    @property
+    def counted(self) -> list[Round]:
+        """The rounds that were not rejected."""
+        return [each for each in self.rounds if not each.is_rejected]
+
+
 def iter_rounds(
     session: MeasuringSession,
     models: Sequence[Path],

@@ -7,9 +7,11 @@ import math
 from edgenas.regression.checks import CheckReport
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Finding
+from edgenas.regression.placement import PlacementComparison, format_counts
 from edgenas.regression.reasons import count_rounds
 
 COLUMNS = ("limit", "was", "now", "change", "95% interval", "would have shown", "outcome")
+MAX_OPERATORS = 10  # that are listed where a model became slower
 
 
 def format_headline(report: CheckReport) -> str:
@@ -22,7 +24,22 @@ def format_headline(report: CheckReport) -> str:
     return f"{report.request.label}: {check.outcome}{made_up} ({check.target}{spent})"
 
 
-def format_finding(finding: Finding) -> tuple[str, ...]:
+def format_rows(report: CheckReport) -> list[tuple[str, ...]]:
+    """Return the rows of a check's table: one for each limit, and one for the placement where it was compared."""
+    check = report.check
+    if check is None:
+        return []
+    placement = [_format_placement(check.placement)] if check.placement else []
+    return [*map(_format_finding, check.findings), *placement]
+
+
+def _format_placement(placement: PlacementComparison) -> tuple[str, ...]:
+    ran, runs = format_counts(placement.before), format_counts(placement.after)
+    change = f"{len(placement.left)} left" if placement.left else "none left"
+    return "placement", ran, runs, change, "exact", "any change", "regressed" if placement.is_regression else "ok"
+
+
+def _format_finding(finding: Finding) -> tuple[str, ...]:
     """Return the cells of a finding, in the order of ``COLUMNS``."""
     limit = finding.limit
     return (

@@ -186,11 +186,44 @@ def test_markdown_has_a_table_and_a_picture_and_escapes_names(call: Call, folder
     (folder / "checks.yaml").write_text(CHECKS)
     call("regress", "check", "checks.yaml", "--markdown", "gate.md")
     text = (folder / "gate.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = [line for line in text.split("**")[0].splitlines() if line.startswith("| ")][1:]
     assert {row.replace("\\|", "").count("|") for row in rows} == {10}
     assert "slow \\| one" in text
     assert text.count("```text") == 3
     assert "was │" in text
+
+
+OPERATOR = "fake Fake slower 1000.0 1200.0 +200.0 100%"
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_slower_model_is_shown_with_its_operators(call: Call) -> None:
+    """A table below the reasons; the made-up device has one operator, which explains it all."""
+    _, out, _ = check(call, "slow.onnx")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines.index(OPERATOR) > lines.index("operators by onnxruntime fake") > 2
+    assert "the operators take 200.0 us more (+20.0%), at 95% from 200.0 to 200.0 us" in lines
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_model_that_is_not_slower_is_shown_without(call: Call) -> None:
+    """Operators are listed for a regression only."""
+    _, out, _ = check(call, "same.onnx")
+    assert "operators" not in out
+
+
+@pytest.mark.usefixtures("recorded")
+def test_reports_name_the_operators(call: Call, folder: Path) -> None:
+    """JSON has all that ``compare`` has, Markdown the table, JUnit one line."""
+    _, out, _ = check(call, "slow.onnx", "--json", "--markdown", "gate.md", "--junit", "junit.xml")
+    operators = json.loads(out)["checks"][0]["operators"]
+    assert (operators["difference_us"], operators["operators"][0]["part"]) == (200.0, 1.0)
+    rows = [row for row in (folder / "gate.md").read_text().splitlines() if row.startswith("| fake")]
+    assert rows == ["| fake | Fake | slower | 1000.0 | 1200.0 | +200.0 | 100% |"]
+    failure = ElementTree.parse(folder / "junit.xml").getroot()[0][0]  # noqa: S314 - written just now
+    (line,) = [line for line in str(failure.text).splitlines() if "operators" in line]
+    assert line.startswith("operators: the operators take 200.0 us more (+20.0%)")
+    assert line.endswith("; fake (slower) 100%")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgenas.regression.listing
 from edgenas.devices import Target
 from edgenas.errors import FormatError, MeasurementError, ModelError, UsageError
 from edgenas.files import Schema
-from edgenas.profilers import Measurement
+from edgenas.profilers import Measurement, Operator
 from edgenas.profilers.measure.model_files import read_model_files
 from edgenas.profilers.measure.result import process_median_with_interval
 from edgenas.profilers.measure.validity import Validity
@@ -54,6 +55,28 @@ def test_what_was_recorded_is_loaded_equal(model: Path, fake_target: Target, tmp
     assert loaded == baseline
     loaded.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_where_the_operators_ran_is_recorded(model: Path, fake_target: Target, tmp_path: Path) -> None:
+    """The made-up device has one operator; its time belongs to the process that listed it, and is left out."""
+    baseline = record_baseline(model, fake_target, tmp_path / "b.json")
+    assert baseline.operators == (Operator("fake", "Fake", "CPUExecutionProvider"),)
+    assert baseline.profile is not None
+    assert baseline.profile.target == fake_target.to_dict()
+
+
+def test_a_runtime_that_lists_no_operators_records_all_the_same(
+    model: Path, fake_target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline says that it does not know."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ModelError("model.onnx: it has no profiler")
+
+    monkeypatch.setattr(edgenas.regression.listing, "profile_operators", refuse)
+    record_baseline(model, fake_target, tmp_path / "b.json")
+    loaded = Baseline.load(tmp_path / "b.json")
+    assert (loaded.operators, loaded.profile) == (None, None)
 
 
 def test_the_model_is_kept_beside_the_baseline(model: Path, fake_target: Target, tmp_path: Path) -> None:

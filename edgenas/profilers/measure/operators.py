@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 from collections import Counter
@@ -124,6 +125,8 @@ def profile_operators(
     inputs: ModelInputs | None = None,
     *,
     processes: int = PROCESSES,
+    settings: MeasureSettings = SETTINGS,
+    session: MeasuringSession | None = None,
     on_process: Callable[[], None] = lambda: None,
 ) -> list[OperatorProfile]:
     """List the operators of model files on a device, with the time of each by the runtime's own profiler.
@@ -137,6 +140,8 @@ def profile_operators(
         target: the device and how the models are run there.
         inputs: what the models are given; by default what can be made up.
         processes: how many processes each file is run in.
+        settings: how long each process runs; of these, the warm-up, the fewest and the most runs and seconds.
+        session: one on the target to use, which stays open; by default one of its own.
         on_process: called after each process.
 
     Raises:
@@ -146,10 +151,10 @@ def profile_operators(
         MeasurementError: when a runtime made other operators of a file from one process to the next.
     """
     paths, inputs = [Path(model) for model in models], inputs or ModelInputs()
-    with MeasuringSession(target) as session:
-        ran = session.list_operators(paths, SETTINGS, inputs, on_process)
-        if any(operator.us is not None for one in ran for operator in one.operators):
-            ran += session.list_operators(paths * (processes - 1), SETTINGS, inputs, on_process)
+    with contextlib.nullcontext(session) if session else MeasuringSession(target) as opened:
+        ran = opened.list_operators(paths, settings, inputs, on_process)
+        if processes > 1 and any(operator.us is not None for one in ran for operator in one.operators):
+            ran += opened.list_operators(paths * (processes - 1), settings, inputs, on_process)
     return [_make_profile(path, target, ran[place :: len(paths)]) for place, path in enumerate(paths)]
 
 
