@@ -23,6 +23,13 @@ RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="The runtim
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="fp32, fp16, dynamic or int8; by default the profile's.")
 ]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
+]
+InputsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name, instead of random ones.")
+]
 AcceleratorOption = Annotated[
     str, typer.Option("--device", help="What to compute on: cpu, cuda, or auto for cuda where torch finds a GPU.")
 ]

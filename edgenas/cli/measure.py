@@ -10,9 +10,11 @@ import typer
 
 from edgenas.cli.common import (
     DeviceOption,
+    InputsOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    ShapeOption,
     ThreadsOption,
     print_json,
 )
@@ -35,13 +37,8 @@ def command(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name, instead of random ones.")
-    ] = None,
+    shapes: ShapeOption = None,
+    inputs: InputsOption = None,
     compare: Annotated[bool, typer.Option("--compare", help="Rank them, and say which differ beyond noise.")] = False,
     json: JsonOption = False,
 ) -> None:

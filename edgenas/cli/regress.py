@@ -12,9 +12,11 @@ import typer
 from edgenas.cli import regress_compare
 from edgenas.cli.common import (
     DeviceOption,
+    InputsOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    ShapeOption,
     ThreadsOption,
     print_json,
     print_lines,
@@ -33,11 +35,6 @@ class _NothingDoneError(Exception):
 
 app = typer.Typer(help="Guard a model's latency, memory and size in CI.", no_args_is_help=True)
 
-ShapeOption = Annotated[
-    list[str] | None,
-    typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
-]
-InputsOption = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name.")]
 _SAMPLES = ("measurements", "rejected")
 
 

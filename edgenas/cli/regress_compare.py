@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgenas.cli.common import JsonOption, print_json, print_lines, print_table
+from edgenas.cli.common import (
+    InputsOption,
+    JsonOption,
+    ShapeOption,
+    print_json,
+    print_lines,
+    print_table,
+)
 from edgenas.errors import ExitCode
 from edgenas.units import format_ms, format_ms_interval
 
@@ -28,13 +35,8 @@ def command(
         list[str] | None,
         typer.Option("--device", help="A device profile; twice for one model. By default localhost."),
     ] = None,
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZES", help="The shape of an input, as image=1x3x224x224; repeatable."),
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Arrays for the inputs, by name, instead of random ones.")
-    ] = None,
+    shapes: ShapeOption = None,
+    inputs: InputsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say which operators make the difference between two models, or one on two devices.
