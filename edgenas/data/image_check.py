@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.data.images import map_in_threads, read_rgb
+from edgenas.data.images import map_in_threads, read_image
 from edgenas.errors import one_line, printable
 from edgenas.files import cache_folder, sha256_hex, write_bytes
 
@@ -74,7 +74,7 @@ def _load_kept(path: Path, pillow: str) -> Mapping[str, Any]:
 
 def _check_image(path: Path) -> CheckedImage:
     try:
-        read_rgb(path)
+        read_image(path)
         return CheckedImage(sha256_hex(path.read_bytes()), "")
     except Exception as error:  # Pillow's parsers raise whatever they run into
         return CheckedImage("", one_line(error) or type(error).__name__)

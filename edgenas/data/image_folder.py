@@ -11,11 +11,10 @@ import numpy as np
 from edgenas.data.augmentation import Augmentation
 from edgenas.data.data_set import DataSet, DataSetPreprocessing
 from edgenas.data.image_check import check_images
-from edgenas.data.images import ImagePaths, Split, split_indices_by_class
+from edgenas.data.images import IMAGE_SUFFIXES, ImagePaths, Split, split_indices_by_class
 from edgenas.errors import UsageError
 from edgenas.files import canonical_json_bytes, sha256_hex
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _WHOLE = "all"  # the only part of a folder that is not split
 _SHARES = (0.8, 0.1)  # of it, for training and validation
@@ -109,7 +108,7 @@ def _list_images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 

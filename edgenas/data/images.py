@@ -21,6 +21,9 @@ Labels = npt.NDArray[np.int64]
 Inputs = npt.NDArray[np.float32]
 ImageSize = tuple[int, int]  # height and width, pixels
 
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")  # of files that are taken from a folder
+# What such a file may hold: pictures of the web often bear another suffix. No format whose reader starts a program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 _MAX_PIXELS = 2**27  # of one image; a larger one may be a bomb
 
 
@@ -67,7 +70,7 @@ class ImagePaths(ImageFiles):
         """Return an image, uint8 (H, W, 3); raise EdgeNASError where its file is gone or was damaged meanwhile."""
         path = self.paths[index]
         try:
-            return read_rgb(path)
+            return read_image(path)
         except Exception as error:  # Pillow's parsers raise whatever they run into
             raise EdgeNASError(
                 f"{path}: cannot be read any more ({one_line(error)}); put it back and run the same command again"
@@ -113,16 +116,20 @@ def split_indices_by_class(
     return train, validation, test
 
 
-def read_rgb(path: Path) -> Images:
-    """Return an image file as uint8 (H, W, 3). Raises what Pillow does, and ValueError for what it would spoil."""
-    from PIL import Image
+def read_image(path: Path, mode: str = "RGB") -> Images:
+    """Return an image file as uint8 (H, W, 3), upright as its EXIF orientation says; (H, W) for the mode L, grey.
 
-    with Image.open(path) as image:
+    Raises what Pillow does, and ValueError for what it would spoil.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_FORMATS) as image:
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {_MAX_PIXELS}")
         if image.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel; save it with 8")
-        return np.asarray(image.convert("RGB"))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(image.convert(mode))
 
 
 def map_images(function: Callable[[Images, int], Any], images: Images | ImageFiles) -> list[Any]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from edgenas.data import DataSet, ImagePaths, load_data
-from edgenas.data.images import read_rgb
+from edgenas.data.images import read_image
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -233,9 +233,9 @@ def test_only_what_changed_is_read_again(make: Make, monkeypatch: pytest.MonkeyP
 
     def record(path: Path) -> np.ndarray:
         read.append(path.name)
-        return read_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr("edgenas.data.image_check.read_rgb", record)
+    monkeypatch.setattr("edgenas.data.image_check.read_image", record)
     for name in ("new.png", "003.png"):
         Image.fromarray(np.full((30, 30), len(name), np.uint8)).save(folder / "cat" / name)
     load_data(str(folder))
@@ -267,9 +267,9 @@ def test_an_interrupted_check_goes_on(make: Make, monkeypatch: pytest.MonkeyPatc
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return read_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr("edgenas.data.image_check.read_rgb", stop)
+    monkeypatch.setattr("edgenas.data.image_check.read_image", stop)
     with pytest.raises(KeyboardInterrupt):
         load_data(str(folder))
     assert said == [f"{folder}: checked {count} of 20 images, which is done once" for count in (4, 8)]
