@@ -16,8 +16,10 @@ import numpy as np
 
 from edgenas.data.data_set import DataSet, check_data_set
 from edgenas.data.image_folder import load_image_folder
+from edgenas.data.images import ImagePaths
 from edgenas.data.source import DataSource
 from edgenas.errors import EdgeNASError, UsageError, one_line
+from edgenas.files import canonical_json_bytes
 from edgenas.registry import DATA_SETS
 
 
@@ -40,7 +42,10 @@ def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet
         data_set = replace(data_set, augmentation=wanted.augmentation)
     check_data_set(data_set, data_set.name)
     if wanted.is_code and not data_set.sha256:
-        data_set = replace(data_set, sha256=_digest(data_set))
+        try:
+            data_set = replace(data_set, sha256=_digest(data_set))
+        except OSError as error:
+            raise UsageError(f"data {wanted.name}: an image cannot be read ({_quote(error)})") from None
     if wanted.sha256 not in ("", data_set.sha256):
         raise UsageError(
             f"data {wanted.name}: its images or their split are not those of before; put them back as they were, or"
@@ -93,13 +98,18 @@ def _import_function(name: str) -> Callable[[], Any]:
 
 
 def _digest(data: DataSet) -> str:
-    """Return the SHA-256 of images in memory, labels and places: a function that shuffles anew is found by it."""
+    """Return the SHA-256 of images, labels and places: a function that shuffles anew is found by it.
+
+    Of files it takes paths and sizes; of ``ImageFiles`` of the user's own, labels and places only.
+    """
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
         for array in (split.labels, split.indices, split.images):
             if isinstance(array, np.ndarray):
                 digest.update(f"{array.dtype} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
+            elif isinstance(array, ImagePaths):
+                digest.update(canonical_json_bytes([[str(path), path.stat().st_size] for path in array.paths]))
     return digest.hexdigest()
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from edgenas.data import Augmentation, DataSource, RandAugment, load_data
 from edgenas.errors import UsageError
 
 CODE = """
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from edgenas.data import DataSet, load_data
+from edgenas.data import Augmentation, DataSet, DataSetPreprocessing, ImagePaths, Split, load_data
 
 
 def load() -> DataSet:
@@ -44,6 +47,15 @@ def leaving() -> DataSet:
 def shuffled() -> DataSet:
     data = load_data("digits")
     return replace(data, train=data.train.select(np.random.permutation(len(data.train))))
+
+
+def of_files() -> DataSet:
+    parts = []
+    for part in ("train", "validation", "test"):
+        paths = tuple(sorted(Path("photos", part).iterdir()))
+        parts.append(Split(ImagePaths(paths), np.arange(len(paths)) % 2, np.arange(len(paths))))
+    preprocessing = DataSetPreprocessing(3, 1 / 255, (0.5,) * 3, (0.25,) * 3)
+    return DataSet("photos", ("a", "b"), preprocessing, *parts, augmentation=Augmentation(crop=(0.3, 1.0)))
 
 
 def unfit() -> DataSet:
@@ -73,6 +85,35 @@ def test_a_function_of_the_working_directory_makes_a_data_set(code: str) -> None
 def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
     """Images of training would be tested on by the next command."""
     recipe = load_data(f"{code}:shuffled").recipe
+    with pytest.raises(UsageError, match=r"its images or their split are not those of before"):
+        load_data(recipe)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four images in each of three parts, for ``of_files``; synthetic."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "validation", "test"):
+        (tmp_path / "photos" / part).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (8, 9, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / part / f"{part}{number}.bmp")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda photos: (photos / "train/train1.bmp").rename(photos / "train/other.bmp"),
+        lambda photos: Image.new("RGB", (20, 20)).save(photos / "test/test0.bmp"),
+    ],
+    ids=["another name", "another size"],
+)
+def test_other_files_are_found(code: str, photos: Path, change: Callable[[Path], object]) -> None:
+    """A function whose files are others, by name or size, gives another data set, though labels are the same."""
+    recipe = load_data(f"{code}:of_files").recipe
+    assert load_data(recipe).recipe == recipe
+    change(photos)
     with pytest.raises(UsageError, match=r"its images or their split are not those of before"):
         load_data(recipe)
 
