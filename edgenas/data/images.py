@@ -86,7 +86,7 @@ class Split:
 
     Attributes:
         images: uint8, grey (N, H, W) or in colour (N, H, W, C); or files of images of any size.
-        labels: (N,).
+        labels: (N,), integers; int64 in what ``load_data`` returns.
         indices: (N,), positions in the original data set.
     """
 

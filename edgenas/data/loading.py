@@ -41,6 +41,7 @@ def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet
     if wanted.augmentation is not None:
         data_set = replace(data_set, augmentation=wanted.augmentation)
     check_data_set(data_set, data_set.name)
+    data_set = _with_int64_labels(data_set)
     if wanted.is_code and not data_set.sha256:
         try:
             data_set = replace(data_set, sha256=_digest(data_set))
@@ -95,6 +96,14 @@ def _import_function(name: str) -> Callable[[], Any]:
         raise UsageError(f"data {name!r}: must be a function that says what it returns: def load() -> DataSet")
     make: Callable[[], Any] = function
     return make
+
+
+def _with_int64_labels(data: DataSet) -> DataSet:
+    """Return a data set whose labels, integers of any type, are such as torch's losses take."""
+    train, validation, test = (
+        replace(split, labels=split.labels.astype(np.int64)) for split in (data.train, data.validation, data.test)
+    )
+    return replace(data, train=train, validation=validation, test=test)
 
 
 def _digest(data: DataSet) -> str:

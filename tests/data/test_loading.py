@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -58,6 +59,15 @@ def of_files() -> DataSet:
     return DataSet("photos", ("a", "b"), preprocessing, *parts, augmentation=Augmentation(crop=(0.3, 1.0)))
 
 
+def small_labels() -> DataSet:
+    data = load_data("digits")
+    train, validation, test = (
+        replace(split, labels=split.labels.astype(kind))
+        for split, kind in zip((data.train, data.validation, data.test), ("int32", "uint8", ">i8"), strict=True)
+    )
+    return replace(data, train=train, validation=validation, test=test)
+
+
 def unfit() -> DataSet:
     return replace(load_data("digits"), labels=())
 """
@@ -87,6 +97,15 @@ def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
     recipe = load_data(f"{code}:shuffled").recipe
     with pytest.raises(UsageError, match=r"its images or their split are not those of before"):
         load_data(recipe)
+
+
+def test_labels_may_be_integers_of_any_type(code: str) -> None:
+    """Torch's loss takes int64 alone, so they become that; a batch of them is trained on."""
+    data = load_data(f"{code}:small_labels")
+    for split in (data.train, data.validation, data.test):
+        assert split.labels.dtype == np.dtype("int64")
+    _, targets = data.to_training_batch(np.arange(4), (8, 8), np.random.default_rng(0))
+    assert torch.nn.functional.cross_entropy(torch.zeros(4, 10), targets).item() == pytest.approx(np.log(10))
 
 
 @pytest.fixture
