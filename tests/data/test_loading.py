@@ -68,6 +68,18 @@ def small_labels() -> DataSet:
     return replace(data, train=train, validation=validation, test=test)
 
 
+def leaking() -> DataSet:
+    data = load_data("digits")
+    images = data.test.images.copy()
+    images[[5, 8]] = data.train.images[[30, 2]]
+    return replace(data, test=replace(data.test, images=images))
+
+
+def leaking_files() -> DataSet:
+    data = of_files()
+    return replace(data, test=replace(data.test, images=data.train.images))
+
+
 def unfit() -> DataSet:
     return replace(load_data("digits"), labels=())
 """
@@ -99,6 +111,19 @@ def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
         load_data(recipe)
 
 
+def test_an_image_in_training_and_test_is_refused(code: str) -> None:
+    """Arrays are compared by their pixels, so that no accuracy is too good; the first pair is named."""
+    named = r"image 30 of train and image 5 of test \(counted from 0\) are one image \(and 1 more pairs\); remove"
+    with pytest.raises(UsageError, match=f"^data {code}:leaking: {named}"):
+        load_data(f"{code}:leaking")
+
+
+def test_a_file_in_training_and_test_is_refused(code: str, photos: Path) -> None:
+    """Files of a function are compared by their paths."""
+    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more pairs.; remove"):
+        load_data(f"{code}:leaking_files")
+
+
 def test_labels_may_be_integers_of_any_type(code: str) -> None:
     """Torch's loss takes int64 alone, so they become that; a batch of them is trained on."""
     data = load_data(f"{code}:small_labels")
@@ -118,6 +143,14 @@ def photos(tmp_path: Path) -> Path:
             pixels = rng.integers(0, 256, (8, 9, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / part / f"{part}{number}.bmp")
     return tmp_path / "photos"
+
+
+def test_a_file_that_is_missing_is_named(code: str, photos: Path) -> None:
+    """Any but the first, which the check of the data set reads."""
+    (photos / "train/train2.bmp").unlink()
+    (photos / "train/train2.bmp").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"train2\.bmp: cannot be read \(No such file or directory\)"):
+        load_data(f"{code}:of_files")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +174,8 @@ def test_the_function_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.Mon
     """As it is written there."""
     guide = (Path(__file__).parents[2] / "docs/guides/train_on_your_images.md").read_text()
     (tmp_path / "my_data.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
-    np.save(tmp_path / "images.npy", np.zeros((9100, 4, 4, 3), np.uint8))
+    images = np.random.default_rng(1).integers(0, 256, (9100, 4, 4, 3)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", np.arange(9100) % 3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
