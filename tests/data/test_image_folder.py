@@ -259,7 +259,7 @@ def test_an_interrupted_check_goes_on(make: Make, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("edgenas.data.image_check._CHUNK", 4)
     monkeypatch.setattr("edgenas.data.image_check._SECONDS", -1.0)
     said: list[str] = []
-    monkeypatch.setattr("edgenas.data.image_check._say", said.append)
+    monkeypatch.setattr("edgenas.data.image_check.say", said.append)
     left = 10
 
     def stop(path: Path) -> np.ndarray:

@@ -120,7 +120,7 @@ def test_an_image_in_training_and_test_is_refused(code: str) -> None:
 
 def test_a_file_in_training_and_test_is_refused(code: str, photos: Path) -> None:
     """Files of a function are compared by their paths."""
-    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more pairs.; remove"):
+    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more pairs"):
         load_data(f"{code}:leaking_files")
 
 
