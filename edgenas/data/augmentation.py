@@ -197,9 +197,9 @@ def _choose_crop(
     talls, wides = np.sqrt(shares * height * width / ratios), np.sqrt(shares * height * width * ratios)
     if len(fitting := np.flatnonzero((talls <= height) & (wides <= width))):
         return float(talls[fitting[0]]), float(wides[fitting[0]])
-    greatest, *ratio_limits = limits
-    ratio = float(np.clip(width / height, *ratio_limits))
-    tall = min(height, width / ratio, math.sqrt(greatest * height * width / ratio))
+    share, narrow, broad = limits
+    ratio = min(max(width / height, narrow), broad)
+    tall = min(height, width / ratio, math.sqrt(share * height * width / ratio))
     return tall, min(width, tall * ratio)
 
 

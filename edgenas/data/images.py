@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -133,18 +134,35 @@ def read_image(path: Path, mode: str = "RGB") -> Images:
 
 
 def map_images(function: Callable[[Images, int], Any], images: Images | ImageFiles) -> list[Any]:
-    """Return the results of a function of each image and its place; files are read by as many threads as cores."""
+    """Return the results of a function of each image and its place; files are read by threads."""
     if not isinstance(images, ImageFiles):
         return [function(image, index) for index, image in enumerate(images)]
     return map_in_threads(lambda index: function(images[index], index), range(len(images)))
 
 
 def map_in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Return the results of a function that reads image files, by as many threads as cores."""
+    """Return the results of a function that reads image files, by as many threads as this process has cores.
+
+    The function may not call this one: it would wait for threads that wait for it.
+    """
     # Pillow warns of odd metadata and of its own limit of size. The filter is the process's, so not set in a thread.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(pool.map(function, items))
+        return list(_start_threads(_count_threads()).map(function, items))
+
+
+def _count_threads() -> int:
+    """Return this process's share of the cores that it may run on: torchrun starts several on one machine."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@functools.cache
+def _start_threads(count: int) -> ThreadPoolExecutor:
+    """Return threads that are kept until the process ends."""
+    return ThreadPoolExecutor(count)
+
+
+os.register_at_fork(after_in_child=_start_threads.cache_clear)  # a forked process has none of the threads
 
 
 def to_planes(images: Images) -> Images:

@@ -149,7 +149,7 @@ def test_threads_change_no_bit(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     data = load_data({"name": str(make(cat=20, dog=20)), "augmentation": choices})
     batches = []
     for threads in (1, 7):
-        monkeypatch.setattr("edgenas.data.images.os.cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr("edgenas.data.images._count_threads", lambda threads=threads: threads)
         batches.append(data.to_training_batch(np.arange(30), (24, 24), np.random.default_rng(0)))
     assert all(map(torch.equal, *batches))
 

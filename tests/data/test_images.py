@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from edgenas.data.images import read_image
+from edgenas.data.images import map_in_threads, read_image
 
 ORIENTATION = 0x0112  # of EXIF
 # A wide picture whose left half is white: rows of (height, width).
@@ -50,3 +54,41 @@ def test_a_file_that_would_start_a_program_is_not_read(tmp_path: Path) -> None:
     Image.fromarray(WIDE).save(tmp_path / "photo.jpg", format="EPS")
     with pytest.raises(UnidentifiedImageError):
         read_image(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize(("cores", "processes", "threads"), [(6, None, 6), (6, "2", 3), (3, "2", 1), (2, "4", 1)])
+def test_threads_share_the_usable_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: str | None, threads: int
+) -> None:
+    """Of the cores that the process may run on each of torchrun's processes on the machine takes its part.
+
+    As many items as threads meet, so no fewer work; of more items no more than these are seen.
+    """
+    monkeypatch.setattr("edgenas.data.images.os.sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if processes:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    meeting = threading.Barrier(threads, timeout=30)
+
+    def work(item: int) -> int:
+        meeting.wait()
+        return threading.get_ident()
+
+    assert len(set(map_in_threads(work, range(threads * 3)))) == threads
+
+
+def test_threads_are_kept() -> None:
+    """A second batch is read by threads of the first."""
+    first, second = (set(map_in_threads(lambda _: threading.current_thread(), range(50))) for _ in range(2))
+    assert len(first | second) <= len(os.sched_getaffinity(0))
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of its parent do not exist in it: it would wait for ever."""
+    code = (
+        "import os\nfrom edgenas.data.images import map_in_threads\nmap_in_threads(abs, [-1])\n"
+        "child = os.fork()\nif not child:\n    os._exit(map_in_threads(abs, [-7])[0])\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "7\n"
