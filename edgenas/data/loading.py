@@ -106,10 +106,10 @@ def _with_int64_labels(data: DataSet) -> DataSet:
 
 def _refuse_images_of_two_parts(data: DataSet) -> None:
     """Raise UsageError for an image that stands in train and in test, which makes an accuracy too good."""
-    places = {image: place for place, image in reversed([*enumerate(_identify(data.train.images))])}
+    places = {image: place for place, image in enumerate(_identify(data.train.images))}
     shared = [(places[image], place) for place, image in enumerate(_identify(data.test.images)) if image in places]
     if shared:
-        more = f" (and {len(shared) - 1} more pairs)" if len(shared) > 1 else ""
+        more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
         raise UsageError(
             f"data {data.name}: image {shared[0][0]} of train and image {shared[0][1]} of test (counted from 0) are one"
             f" image{more}; remove one of each"

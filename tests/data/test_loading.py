@@ -113,14 +113,14 @@ def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
 
 def test_an_image_in_training_and_test_is_refused(code: str) -> None:
     """Arrays are compared by their pixels, so that no accuracy is too good; the first pair is named."""
-    named = r"image 30 of train and image 5 of test \(counted from 0\) are one image \(and 1 more pairs\); remove"
+    named = r"image 30 of train and image 5 of test \(counted from 0\) are one image \(and 1 more\); remove"
     with pytest.raises(UsageError, match=f"^data {code}:leaking: {named}"):
         load_data(f"{code}:leaking")
 
 
 def test_a_file_in_training_and_test_is_refused(code: str, photos: Path) -> None:
     """Files of a function are compared by their paths."""
-    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more pairs"):
+    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more"):
         load_data(f"{code}:leaking_files")
 
 
