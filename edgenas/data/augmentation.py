@@ -21,6 +21,8 @@ from edgenas.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_CROP_RATIOS = (3 / 4, 4 / 3)  # of a crop's width to its height, by the same of the input: how much it is squashed
+_CROP_TRIES = 10  # as torchvision
 _FORBID_UNKNOWN = {"extra": "forbid"}
 
 
@@ -56,7 +58,8 @@ class Augmentation:
         shift: The largest shift, as a share of half the image's side.
         flip: Whether half of the images are mirrored, left for right.
         crop: The least and the greatest share of an image's area that a random part of it has, which is resized to
-            the input (Inception's crops, arXiv 1409.4842). It takes the place of turn, scale and shift.
+            the input, its sides squashed by a third at most (Inception's crops, arXiv 1409.4842). It takes the place
+            of turn, scale and shift.
         randaugment: Operations on colours and geometry, on images of bytes from 0 to 255.
         erasing: The share of images of which a random rectangle is erased (arXiv 1708.04896).
         mixup: Two images and their labels are averaged with a weight from the beta distribution of this parameter
@@ -148,15 +151,16 @@ class Augmentation:
 
         assert self.crop is not None
         count = len(images)
-        area = rng.uniform(*self.crop, count)
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+        least, greatest = (ratio * size[1] / size[0] for ratio in _CROP_RATIOS)
+        shares = rng.uniform(*self.crop, (count, _CROP_TRIES))
+        ratios = np.exp(rng.uniform(math.log(least), math.log(greatest), (count, _CROP_TRIES)))
+        limits = (self.crop[1], least, greatest)
         place = rng.uniform(0, 1, (count, 2))
         mirrored = rng.random(count) < 0.5 if self.flip else np.zeros(count, dtype=np.bool_)
 
         def crop(image: Images, index: int) -> Images:
             height, width = image.shape[:2]
-            tall = min(1.0, math.sqrt(area[index] / ratio[index])) * height
-            wide = min(1.0, math.sqrt(area[index] * ratio[index])) * width
+            tall, wide = _choose_crop((height, width), shares[index], ratios[index], limits)
             top, left = place[index] * (height - tall, width - wide)
             box = (left, top, left + wide, top + tall)
             resized = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
@@ -173,6 +177,30 @@ class Augmentation:
         with _seeded_torch(rng) as transforms:
             change = transforms.RandAugment(self.randaugment.count, self.randaugment.magnitude)
             return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
+
+
+def _choose_crop(
+    image: ImageSize, shares: np.ndarray, ratios: np.ndarray, limits: tuple[float, float, float]
+) -> tuple[float, float]:
+    """Return the height and width of a part of an image, in pixels, which may be fractions.
+
+    The first pair of share and ratio whose part fits is taken, as torchvision's RandomResizedCrop does. Where none
+    fits, it is the largest part of an allowed ratio.
+
+    Args:
+        image: Height and width of the image.
+        shares: Shares of its area, one for each try.
+        ratios: Ratios of the part's width to its height, one for each try.
+        limits: The greatest share, and the least and the greatest ratio.
+    """
+    height, width = image
+    talls, wides = np.sqrt(shares * height * width / ratios), np.sqrt(shares * height * width * ratios)
+    if len(fitting := np.flatnonzero((talls <= height) & (wides <= width))):
+        return float(talls[fitting[0]]), float(wides[fitting[0]])
+    share, narrow, broad = limits
+    ratio = min(max(width / height, narrow), broad)
+    tall = min(height, width / ratio, math.sqrt(share * height * width / ratio))
+    return tall, min(width, tall * ratio)
 
 
 @contextmanager

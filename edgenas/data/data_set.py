@@ -187,7 +187,7 @@ def check_data_set(data: DataSet, name: str) -> None:
         shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == channels)
         rule = f"uint8 of shape (N, H, W) or (N, H, W, {channels})"
         require(images.dtype == np.uint8 and shaped, f"{part} images must be {rule}")
-        require(labels.dtype.kind in "iu", f"{part} labels must be integers")
+        require(labels.dtype.kind in "iu" and labels.ndim == 1, f"{part} labels must be integers of shape (N,)")
         last = data.class_count - 1
         require(0 <= labels.min() <= labels.max() <= last, f"{part} labels must be from 0 to {last}")
     missing = sorted(set(range(data.class_count)) - set(data.train.labels.tolist()))

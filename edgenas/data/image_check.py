@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.data.images import map_in_threads, read_rgb
-from edgenas.errors import one_line, printable
+from edgenas.data.cache_lock import cache_lock, say
+from edgenas.data.images import map_in_threads, read_image
+from edgenas.errors import one_line
 from edgenas.files import cache_folder, sha256_hex, write_bytes
 
 _CHUNK = 2048  # images that are read between two looks at the clock
@@ -29,11 +29,17 @@ class CheckedImage:
 def check_images(root: Path, paths: Sequence[Path]) -> dict[Path, CheckedImage]:
     """Read images of a folder, and return what was found of each.
 
-    It is kept until a file changes or Pillow does, because reading all takes long; an interrupted check goes on.
+    It is kept until a file changes or Pillow does, because reading all takes long; an interrupted check goes on. A
+    second process that checks the same folder waits.
     """
+    kept_path = cache_folder("images") / f"{sha256_hex(str(root).encode())}.json"
+    with cache_lock(kept_path):
+        return _check_images(root, paths, kept_path)
+
+
+def _check_images(root: Path, paths: Sequence[Path], kept_path: Path) -> dict[Path, CheckedImage]:
     import PIL
 
-    kept_path = cache_folder("images") / f"{sha256_hex(str(root).encode())}.json"
     kept = _load_kept(kept_path, PIL.__version__)
     states = {path: [(stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths}
     found: dict[Path, CheckedImage] = {}
@@ -53,7 +59,7 @@ def check_images(root: Path, paths: Sequence[Path]) -> dict[Path, CheckedImage]:
         found.update(zip(chunk, map_in_threads(_check_image, chunk), strict=True))
         if time.monotonic() - said > _SECONDS:
             keep()
-            _say(f"{root}: checked {len(found)} of {len(paths)} images, which is done once")
+            say(f"{root}: checked {len(found)} of {len(paths)} images, which is done once")
             said = time.monotonic()
     if missing or len(kept) > len(found):
         keep()
@@ -74,12 +80,7 @@ def _load_kept(path: Path, pillow: str) -> Mapping[str, Any]:
 
 def _check_image(path: Path) -> CheckedImage:
     try:
-        read_rgb(path)
+        read_image(path)
         return CheckedImage(sha256_hex(path.read_bytes()), "")
     except Exception as error:  # Pillow's parsers raise whatever they run into
         return CheckedImage("", one_line(error) or type(error).__name__)
-
-
-def _say(text: str) -> None:
-    """Log a line, which without a log of the caller's own goes to standard error."""
-    logging.getLogger("edgenas").warning("edgenas: %s", printable(text))

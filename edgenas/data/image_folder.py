@@ -11,11 +11,10 @@ import numpy as np
 from edgenas.data.augmentation import Augmentation
 from edgenas.data.data_set import DataSet, DataSetPreprocessing
 from edgenas.data.image_check import check_images
-from edgenas.data.images import ImagePaths, Split, split_indices_by_class
+from edgenas.data.images import IMAGE_SUFFIXES, ImagePaths, Split, split_indices_by_class
 from edgenas.errors import UsageError
 from edgenas.files import canonical_json_bytes, sha256_hex
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _WHOLE = "all"  # the only part of a folder that is not split
 _SHARES = (0.8, 0.1)  # of it, for training and validation
@@ -43,7 +42,8 @@ def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
 
     Either its subfolders are the classes; then 80% of each class are for training, 10% for validation and 10% for
     testing, always the same ones. Or they are ``train``, ``test`` and perhaps ``val``, each with the classes below;
-    without ``val``, a tenth of each class of ``train`` is for validation.
+    without ``val``, a tenth of each class of ``train`` is for validation. Folders beside these are left out, with a
+    warning.
 
     Every image is read once before training begins, and again only when it was changed. Of equal files in a class one
     is taken.
@@ -57,7 +57,7 @@ def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
             be read, or images that stand in two parts or classes; the first are named.
     """
     root = folder.resolve()
-    classes = _find_classes(folder, root)
+    classes, beside = _find_classes(folder, root)
     labels = tuple(sorted(next(iter(classes.values()))))
     if len(labels) < 2:
         raise UsageError(f"data {folder}: needs at least two classes, each a folder of images, but has {len(labels)}")
@@ -74,20 +74,25 @@ def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
     train, validation, test = splits = _make_splits(images, labels)
     preprocessing = DataSetPreprocessing(3, 1 / 255, IMAGENET_MEAN, IMAGENET_STD, crop=1.0, antialias=True)
     augmentation = Augmentation(crop=(0.35, 1.0), flip=True)
-    warnings = (*skipped, *dropped, *_describe_rare_classes(labels, splits))
+    warnings = (*beside, *skipped, *dropped, *_describe_rare_classes(labels, splits))
     sha256 = sha256_hex(canonical_json_bytes([[image.part, image.label, image.sha256] for image in images]))
     return DataSet(str(root), labels, preprocessing, train, validation, test, augmentation, warnings, sha256)
 
 
-def _find_classes(folder: Path, root: Path) -> _Classes:
-    """Return the folders of classes of each part; raise UsageError where there is no such folder, or no test part."""
+def _find_classes(folder: Path, root: Path) -> tuple[_Classes, list[str]]:
+    """Return the folders of classes of each part, and a line on folders beside the parts.
+
+    A class may be called train: among other folders ``train`` is a part only where folders with images are below it.
+    Raises UsageError where there is no such folder, or no test part.
+    """
     if not root.is_dir():
         raise UsageError(f"data {folder}: is no folder and no data set's name; give a folder of images")
-    found = {
-        part: next((root / name for name in names if (root / name).is_dir()), None) for part, names in _PARTS.items()
-    }
-    if found["train"] is None:
-        return {_WHOLE: _list_folders(root)}
+    folders = _list_folders(root)
+    found = {part: next((folders[name] for name in names if name in folders), None) for part, names in _PARTS.items()}
+    train = found["train"]
+    beside = [name for name, path in folders.items() if path not in found.values()]
+    if train is None or (beside and not any(map(_list_images, _list_folders(train).values()))):
+        return {_WHOLE: folders}, []
     if found["test"] is None:
         raise UsageError(f"data {folder}: has a folder train and none named test; add it, for the final accuracy")
     classes = {part: _list_folders(path) for part, path in found.items() if path is not None}
@@ -96,7 +101,9 @@ def _find_classes(folder: Path, root: Path) -> _Classes:
             raise UsageError(
                 f"data {folder / part}: class {unknown[0]} has no training images; add some, or remove its folder"
             )
-    return classes
+    if not beside:
+        return classes, []
+    return classes, [f"{_name_first(beside)}: beside train and test, so left out; move images to be used below these"]
 
 
 def _list_folders(root: Path) -> dict[str, Path]:
@@ -109,7 +116,7 @@ def _list_images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
@@ -119,7 +126,10 @@ def _require_filled(folder: Path, classes: _Classes, images: Sequence[_Image]) -
     for part, folders in classes.items():
         where = folder if part == _WHOLE else folder / part
         if empty := [label for label in folders if (part, label) not in filled]:
-            raise UsageError(f"data {where}: class {empty[0]} has no image; add some, or remove its folder")
+            raise UsageError(
+                f"data {where}: class {empty[0]} has no image ({', '.join(IMAGE_SUFFIXES)}); add some, or remove its"
+                " folder"
+            )
 
 
 def _read_all(folder: Path, root: Path, images: Sequence[_Image], skip_bad: bool) -> tuple[list[_Image], list[str]]:
@@ -193,7 +203,7 @@ def _describe_rare_classes(labels: Sequence[str], splits: Sequence[Split]) -> li
     """Return a line where a class has far fewer training images than another, or none in another part."""
     train, *others = (np.bincount(split.labels, minlength=len(labels)) for split in splits)
     lines = []
-    if train.max() > _STRONG_IMBALANCE * train.min():
+    if train.max() >= _STRONG_IMBALANCE * train.min():
         most, least = labels[int(train.argmax())], labels[int(train.argmin())]
         lines.append(
             f"class {most} has {train.max()} training images and {least} has {train.min()}: accuracy says little of"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgenas.data.augmentation import Augmentation
+from edgenas.data.cache_lock import cache_lock
 from edgenas.data.data_set import DataSet, DataSetPreprocessing
 from edgenas.data.image_folder import IMAGENET_MEAN, IMAGENET_STD
 from edgenas.data.images import ImagePaths, Split, split_indices_by_class
@@ -36,7 +37,8 @@ def load_imagenet() -> DataSet:
     """
     datasets = import_torchvision("imagenet").datasets
     folder = cache_folder("data") / "imagenet"
-    parts = {part: _load_part(datasets.ImageNet, folder, part) for part in _IMAGES}
+    with cache_lock(folder):
+        parts = {part: _load_part(datasets.ImageNet, folder, part) for part in _IMAGES}
     (paths, labels), (test_paths, test_labels) = (_read_places(part) for part in parts.values())
     share = _VALIDATION_IMAGES / len(labels)
     validation, train, _ = split_indices_by_class(labels, (share, 1 - share), np.random.default_rng(_SPLIT_SEED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -21,6 +22,9 @@ Labels = npt.NDArray[np.int64]
 Inputs = npt.NDArray[np.float32]
 ImageSize = tuple[int, int]  # height and width, pixels
 
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")  # of files that are taken from a folder
+# What such a file may hold: pictures of the web often bear another suffix. No format whose reader starts a program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 _MAX_PIXELS = 2**27  # of one image; a larger one may be a bomb
 
 
@@ -67,7 +71,7 @@ class ImagePaths(ImageFiles):
         """Return an image, uint8 (H, W, 3); raise EdgeNASError where its file is gone or was damaged meanwhile."""
         path = self.paths[index]
         try:
-            return read_rgb(path)
+            return read_image(path)
         except Exception as error:  # Pillow's parsers raise whatever they run into
             raise EdgeNASError(
                 f"{path}: cannot be read any more ({one_line(error)}); put it back and run the same command again"
@@ -83,7 +87,7 @@ class Split:
 
     Attributes:
         images: uint8, grey (N, H, W) or in colour (N, H, W, C); or files of images of any size.
-        labels: (N,).
+        labels: (N,), integers; int64 in what ``load_data`` returns.
         indices: (N,), positions in the original data set.
     """
 
@@ -113,31 +117,52 @@ def split_indices_by_class(
     return train, validation, test
 
 
-def read_rgb(path: Path) -> Images:
-    """Return an image file as uint8 (H, W, 3). Raises what Pillow does, and ValueError for what it would spoil."""
-    from PIL import Image
+def read_image(path: Path, mode: str = "RGB") -> Images:
+    """Return an image file as uint8 (H, W, 3), upright as its EXIF orientation says; (H, W) for the mode L, grey.
 
-    with Image.open(path) as image:
+    Raises what Pillow does, and ValueError for what it would spoil.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_FORMATS) as image:
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {_MAX_PIXELS}")
         if image.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel; save it with 8")
-        return np.asarray(image.convert("RGB"))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(image.convert(mode))
 
 
 def map_images(function: Callable[[Images, int], Any], images: Images | ImageFiles) -> list[Any]:
-    """Return the results of a function of each image and its place; files are read by as many threads as cores."""
+    """Return the results of a function of each image and its place; files are read by threads."""
     if not isinstance(images, ImageFiles):
         return [function(image, index) for index, image in enumerate(images)]
     return map_in_threads(lambda index: function(images[index], index), range(len(images)))
 
 
 def map_in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Return the results of a function that reads image files, by as many threads as cores."""
+    """Return the results of a function that reads image files, by as many threads as this process has cores.
+
+    The function may not call this one: it would wait for threads that wait for it.
+    """
     # Pillow warns of odd metadata and of its own limit of size. The filter is the process's, so not set in a thread.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(pool.map(function, items))
+        return list(_start_threads(_count_threads()).map(function, items))
+
+
+def _count_threads() -> int:
+    """Return this process's share of the cores that it may run on: torchrun starts several on one machine."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@functools.cache
+def _start_threads(count: int) -> ThreadPoolExecutor:
+    """Return threads that are kept until the process ends."""
+    return ThreadPoolExecutor(count)
+
+
+os.register_at_fork(after_in_child=_start_threads.cache_clear)  # a forked process has none of the threads
 
 
 def to_planes(images: Images) -> Images:

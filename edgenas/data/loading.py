@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import numpy as np
 
 from edgenas.data.data_set import DataSet, check_data_set
 from edgenas.data.image_folder import load_image_folder
+from edgenas.data.images import ImageFiles, ImagePaths, Images
 from edgenas.data.source import DataSource
 from edgenas.errors import EdgeNASError, UsageError, one_line
+from edgenas.files import canonical_json_bytes
 from edgenas.registry import DATA_SETS
 
 
@@ -39,8 +41,10 @@ def load_data(source: str | Mapping[str, Any] | DataSource | DataSet) -> DataSet
     if wanted.augmentation is not None:
         data_set = replace(data_set, augmentation=wanted.augmentation)
     check_data_set(data_set, data_set.name)
-    if wanted.is_code and not data_set.sha256:
-        data_set = replace(data_set, sha256=_digest(data_set))
+    data_set = _with_int64_labels(data_set)
+    if wanted.is_code:
+        _refuse_images_of_two_parts(data_set)
+        data_set = replace(data_set, sha256=data_set.sha256 or _digest(data_set))
     if wanted.sha256 not in ("", data_set.sha256):
         raise UsageError(
             f"data {wanted.name}: its images or their split are not those of before; put them back as they were, or"
@@ -92,15 +96,56 @@ def _import_function(name: str) -> Callable[[], Any]:
     return make
 
 
+def _with_int64_labels(data: DataSet) -> DataSet:
+    """Return a data set whose labels, integers of any type, are such as torch's losses take."""
+    train, validation, test = (
+        replace(split, labels=split.labels.astype(np.int64)) for split in (data.train, data.validation, data.test)
+    )
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def _refuse_images_of_two_parts(data: DataSet) -> None:
+    """Raise UsageError for an image that stands in train and in test, which makes an accuracy too good."""
+    places = {image: place for place, image in enumerate(_identify(data.train.images))}
+    shared = [(places[image], place) for place, image in enumerate(_identify(data.test.images)) if image in places]
+    if shared:
+        more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
+        raise UsageError(
+            f"data {data.name}: image {shared[0][0]} of train and image {shared[0][1]} of test (counted from 0) are one"
+            f" image{more}; remove one of each"
+        )
+
+
+def _identify(images: Images | ImageFiles) -> Sequence[bytes | Path]:
+    """Return of each image what only an equal one shares; nothing of files that are no ``ImagePaths``."""
+    if isinstance(images, ImagePaths):
+        return images.paths
+    if isinstance(images, ImageFiles):
+        return ()
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+
+
 def _digest(data: DataSet) -> str:
-    """Return the SHA-256 of images in memory, labels and places: a function that shuffles anew is found by it."""
+    """Return the SHA-256 of images, labels and places: a function that shuffles anew is found by it.
+
+    Of files it takes paths and sizes; of ``ImageFiles`` of the user's own, labels and places only.
+    """
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
         for array in (split.labels, split.indices, split.images):
             if isinstance(array, np.ndarray):
                 digest.update(f"{array.dtype} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
+            elif isinstance(array, ImagePaths):
+                digest.update(canonical_json_bytes([[str(path), _size(path)] for path in array.paths]))
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); put it back, or leave it out") from None
 
 
 def _quote(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgenas.data.augmentation import Augmentation
+from edgenas.data.cache_lock import cache_lock
 from edgenas.data.data_set import DataSet, DataSetPreprocessing
 from edgenas.data.images import Split, split_indices_by_class
 from edgenas.data.torchvision_import import import_torchvision
@@ -54,7 +55,8 @@ def _load(
     folder = cache_folder("data")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        parts = [getattr(datasets, class_name)(str(folder), train=train, download=True) for train in (True, False)]
+        with cache_lock(folder / name):
+            parts = [getattr(datasets, class_name)(str(folder), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError for a damaged or missing file
         raise EdgeNASError(
             f"data set {name} cannot be downloaded to {folder} ({error}); check the network, or put its files there"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgenas.data import ImageSize
+from edgenas.data.images import IMAGE_SUFFIXES, map_in_threads, read_image
 from edgenas.data.preprocess import preprocess
-from edgenas.errors import UsageError
+from edgenas.errors import UsageError, one_line
 from edgenas.pipeline.workspace import Workspace
 
 IMAGES = 200
@@ -21,8 +21,6 @@ _SPLIT_FROM = 41
 _HELD_OUT = 5  # one image of so many
 _FOLDER_SEED = 0
 _STREAM = 3  # of the run's seed; training, evaluation and batch norm have others
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_MOST_PIXELS = 50_000_000
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,7 +49,7 @@ def draw_training_images(workspace: Workspace, size: ImageSize) -> CalibrationIm
 
 
 def read_folder(folder: Path, settings: dict[str, Any]) -> CalibrationImages:
-    """Read at most ``IMAGES`` PNG and JPEG images of a folder, drawn at random, and preprocess them.
+    """Read at most ``IMAGES`` images of a folder, drawn at random, and preprocess them.
 
     Raises UsageError when the folder or an image cannot be read, or holds no image.
     """
@@ -80,40 +78,29 @@ def split_folder(folder: Path, settings: dict[str, Any]) -> tuple[CalibrationIma
 def _shuffle_paths(folder: Path) -> list[Path]:
     """Return the paths of a folder's images in a random order, always the same."""
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be read ({error.strerror}); --calibration needs a folder of images"
         ) from None
     if not paths:
-        raise UsageError(f"{folder}: holds no image (PNG or JPEG), and calibration needs some")
+        raise UsageError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}), and calibration needs some")
     return [paths[index] for index in np.random.default_rng([_FOLDER_SEED, _STREAM]).permutation(len(paths))]
 
 
 def _preprocess_images(paths: Sequence[Path], settings: dict[str, Any], source: str) -> CalibrationImages:
-    images = [_read_image(path, settings["channels"]) for path in sorted(paths)]
-    inputs = np.concatenate([preprocess(image, {**settings, "layout": "NCHW"}) for image in images])
-    return CalibrationImages(inputs, images[0], source, _FOLDER_SEED)
+    def read(path: Path) -> npt.NDArray[np.uint8]:
+        return _read(path, settings["channels"])
+
+    ordered, settings = sorted(paths), {**settings, "layout": "NCHW"}
+    inputs = map_in_threads(lambda path: preprocess(read(path), settings), ordered)
+    (sample,) = map_in_threads(read, ordered[:1])
+    return CalibrationImages(np.concatenate(inputs), sample, source, _FOLDER_SEED)
 
 
-def _read_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
-    """Read an image file as bytes (H, W) or (H, W, 3)."""
-    from PIL import Image
-
+def _read(path: Path, channels: int) -> npt.NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size and damaged metadata: both are checked here
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise UsageError(
-                        f"{path}: has {image.width} x {image.height} pixels, over {_MOST_PIXELS}; shrink it"
-                    )
-                if image.mode.startswith(("I", "F")):
-                    raise UsageError(f"{path}: has more than 8 bits a channel; save it with 8")
-                grey = image.mode in ("1", "L") or channels == 1
-                return np.asarray(image.convert("L" if grey else "RGB"))
-    except UsageError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        return read_image(path, "L" if channels == 1 else "RGB")
+    except Exception as error:  # Pillow's parsers raise whatever they run into
+        reason = one_line(error) or type(error).__name__
         raise UsageError(f"{path}: cannot be read as an image ({reason}); remove or replace it") from None

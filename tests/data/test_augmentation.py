@@ -112,6 +112,41 @@ def test_randaugment_changes_most_images_each_in_its_own_way() -> None:
     assert 0 <= changed.min() <= changed.max() <= 255
 
 
+def crops(image: tuple[int, int], size: tuple[int, int], crop: tuple[float, float]) -> np.ndarray:
+    """Heights and widths of the parts of an image that 400 crops show, measured by the coordinates of their pixels."""
+    rows, columns = np.linspace(0, 255, image[0]), np.linspace(0, 255, image[1])
+    pixels = np.stack([*np.meshgrid(rows, columns, indexing="ij"), np.zeros(image)], axis=-1).round().astype(np.uint8)
+    images = np.broadcast_to(pixels, (400, *pixels.shape))
+    shown = Augmentation(crop=crop).change(images, size, np.random.default_rng(0)).numpy()
+    tall = (shown[:, 0, -1, 0] - shown[:, 0, 0, 0]) / 255 * size[0] / (size[0] - 1)  # between centres of outer pixels
+    wide = (shown[:, 1, 0, -1] - shown[:, 1, 0, 0]) / 255 * size[1] / (size[1] - 1)
+    return np.stack([tall * image[0], wide * image[1]], axis=1)
+
+
+@pytest.mark.parametrize("image", [(360, 640), (640, 360), (400, 400)])
+@pytest.mark.parametrize("size", [(32, 32), (32, 64)])
+def test_a_crop_squashes_by_a_third_at_most(image: tuple[int, int], size: tuple[int, int]) -> None:
+    """Width to height of the part is 3/4 to 4/3 of the input's, whatever the image's, as of Inception's crops."""
+    tall, wide = crops(image, size, (0.1, 1.0)).T
+    ratio = wide / tall / (size[1] / size[0])
+    assert 0.73 < ratio.min() < ratio.max() < 1.37
+    assert 0.85 < np.median(ratio) < 1.18
+
+
+def test_a_crop_has_its_share_of_the_area() -> None:
+    """Of a photo of 16:9, 4:3 is the broadest part: its share is from the least asked for to (4/3)/(16/9) = 3/4."""
+    share = crops((360, 640), (32, 32), (0.35, 1.0)).prod(axis=1) / (360 * 640)
+    assert 0.34 < share.min() < 0.37
+    assert 0.73 < share.max() < 0.76
+
+
+def test_a_panorama_gives_the_largest_part_of_a_fitting_shape() -> None:
+    """Of an image ten times as wide as high, all of its height and 4/3 of that in width, though its share is less."""
+    tall, wide = crops((60, 600), (32, 32), (0.5, 1.0)).T
+    np.testing.assert_allclose(tall, 60, rtol=0.03)
+    np.testing.assert_allclose(wide, 80, rtol=0.06)
+
+
 @pytest.mark.parametrize(
     ("values", "rule"),
     [

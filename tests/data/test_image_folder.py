@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from edgenas.data import DataSet, ImagePaths, load_data
-from edgenas.data.images import read_rgb
+from edgenas.data.images import read_image
 from edgenas.data.preprocess import preprocess
 from edgenas.errors import EdgeNASError, UsageError
 
@@ -73,6 +73,38 @@ def test_a_folder_may_have_a_part_for_validation(make: Make) -> None:
     assert len(data.train) == 8
 
 
+def test_a_class_may_be_called_train(make: Make) -> None:
+    """Images lie in it, not folders of images, and other classes beside it."""
+    data = load_data(str(make(bus=10, car=10, train=10)))
+    assert data.labels == ("bus", "car", "train")
+    assert data.warnings == ()
+    assert len(data.train) == 24
+
+
+def test_a_class_may_be_called_test_too(make: Make) -> None:
+    """Beside another class; empty folders below train do not make a part of it."""
+    folder = make(bus=10, test=10, train=10)
+    (folder / "train/later").mkdir()
+    assert load_data(str(folder)).labels == ("bus", "test", "train")
+
+
+def test_folders_beside_the_parts_are_said(make: Make) -> None:
+    """They are left out, and so is the second folder for validation."""
+    folder = make(train__a=4, train__b=4, test__a=2, test__b=2, val__a=1, val__b=1, valid__a=1, extra=3, more__a=2)
+    data = load_data(str(folder))
+    assert data.warnings == (
+        "extra, more, valid: beside train and test, so left out; move images to be used below these",
+    )
+    assert len(data.train) + len(data.validation) + len(data.test) == 14
+
+
+@pytest.mark.parametrize(("most", "said"), [(99, False), (100, True)])
+def test_ten_times_as_many_images_are_said(make: Make, most: int, said: bool) -> None:
+    """Of parts that are given, nothing is split off: 99 or 100 training images against 10."""
+    data = load_data(str(make(train__a=most, train__b=10, val__a=2, val__b=2, test__a=2, test__b=2)))
+    assert bool(data.warnings) is said
+
+
 def test_inputs_are_those_of_a_bundle(make: Make) -> None:
     """Images of any size become what the preprocessing that ships with a model makes of them."""
     data = load_data(str(make(cat=10, dog=10)))
@@ -117,7 +149,7 @@ def test_threads_change_no_bit(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     data = load_data({"name": str(make(cat=20, dog=20)), "augmentation": choices})
     batches = []
     for threads in (1, 7):
-        monkeypatch.setattr("edgenas.data.images.os.cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr("edgenas.data.images._count_threads", lambda threads=threads: threads)
         batches.append(data.to_training_batch(np.arange(30), (24, 24), np.random.default_rng(0)))
     assert all(map(torch.equal, *batches))
 
@@ -142,7 +174,7 @@ def test_classes_without_a_test_image_are_said(make: Make) -> None:
     [
         ({}, "is no folder and no data set's name"),
         ({"cat": 3}, "needs at least two classes, each a folder of images, but has 1"),
-        ({"cat": 3, "dog": 0}, "class dog has no image; add some, or remove its folder"),
+        ({"cat": 3, "dog": 0}, r"class dog has no image \(.bmp, .jpeg, .jpg, .png, .ppm, .webp\); add some, or remove"),
         ({"cat": 0, "dog": 3}, "class cat has no image"),
         ({"train__a": 3, "train__b": 3}, "has a folder train and none named test"),
         ({"train__a": 3, "train__b": 3, "test__a": 1, "test__b": 0}, r"/test: class b has no image"),
@@ -233,9 +265,9 @@ def test_only_what_changed_is_read_again(make: Make, monkeypatch: pytest.MonkeyP
 
     def record(path: Path) -> np.ndarray:
         read.append(path.name)
-        return read_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr("edgenas.data.image_check.read_rgb", record)
+    monkeypatch.setattr("edgenas.data.image_check.read_image", record)
     for name in ("new.png", "003.png"):
         Image.fromarray(np.full((30, 30), len(name), np.uint8)).save(folder / "cat" / name)
     load_data(str(folder))
@@ -259,7 +291,7 @@ def test_an_interrupted_check_goes_on(make: Make, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("edgenas.data.image_check._CHUNK", 4)
     monkeypatch.setattr("edgenas.data.image_check._SECONDS", -1.0)
     said: list[str] = []
-    monkeypatch.setattr("edgenas.data.image_check._say", said.append)
+    monkeypatch.setattr("edgenas.data.image_check.say", said.append)
     left = 10
 
     def stop(path: Path) -> np.ndarray:
@@ -267,9 +299,9 @@ def test_an_interrupted_check_goes_on(make: Make, monkeypatch: pytest.MonkeyPatc
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return read_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr("edgenas.data.image_check.read_rgb", stop)
+    monkeypatch.setattr("edgenas.data.image_check.read_image", stop)
     with pytest.raises(KeyboardInterrupt):
         load_data(str(folder))
     assert said == [f"{folder}: checked {count} of 20 images, which is done once" for count in (4, 8)]

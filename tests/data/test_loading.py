@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 from edgenas.data import Augmentation, DataSource, RandAugment, load_data
 from edgenas.errors import UsageError
 
 CODE = """
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from edgenas.data import DataSet, load_data
+from edgenas.data import Augmentation, DataSet, DataSetPreprocessing, ImagePaths, Split, load_data
 
 
 def load() -> DataSet:
@@ -44,6 +48,36 @@ def leaving() -> DataSet:
 def shuffled() -> DataSet:
     data = load_data("digits")
     return replace(data, train=data.train.select(np.random.permutation(len(data.train))))
+
+
+def of_files() -> DataSet:
+    parts = []
+    for part in ("train", "validation", "test"):
+        paths = tuple(sorted(Path("photos", part).iterdir()))
+        parts.append(Split(ImagePaths(paths), np.arange(len(paths)) % 2, np.arange(len(paths))))
+    preprocessing = DataSetPreprocessing(3, 1 / 255, (0.5,) * 3, (0.25,) * 3)
+    return DataSet("photos", ("a", "b"), preprocessing, *parts, augmentation=Augmentation(crop=(0.3, 1.0)))
+
+
+def small_labels() -> DataSet:
+    data = load_data("digits")
+    train, validation, test = (
+        replace(split, labels=split.labels.astype(kind))
+        for split, kind in zip((data.train, data.validation, data.test), ("int32", "uint8", ">i8"), strict=True)
+    )
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def leaking() -> DataSet:
+    data = load_data("digits")
+    images = data.test.images.copy()
+    images[[5, 8]] = data.train.images[[30, 2]]
+    return replace(data, test=replace(data.test, images=images))
+
+
+def leaking_files() -> DataSet:
+    data = of_files()
+    return replace(data, test=replace(data.test, images=data.train.images))
 
 
 def unfit() -> DataSet:
@@ -77,11 +111,71 @@ def test_a_function_that_shuffles_anew_is_found(code: str) -> None:
         load_data(recipe)
 
 
+def test_an_image_in_training_and_test_is_refused(code: str) -> None:
+    """Arrays are compared by their pixels, so that no accuracy is too good; the first pair is named."""
+    named = r"image 30 of train and image 5 of test \(counted from 0\) are one image \(and 1 more\); remove"
+    with pytest.raises(UsageError, match=f"^data {code}:leaking: {named}"):
+        load_data(f"{code}:leaking")
+
+
+def test_a_file_in_training_and_test_is_refused(code: str, photos: Path) -> None:
+    """Files of a function are compared by their paths."""
+    with pytest.raises(UsageError, match=r"image 0 of train and image 0 of test .* are one image .and 3 more"):
+        load_data(f"{code}:leaking_files")
+
+
+def test_labels_may_be_integers_of_any_type(code: str) -> None:
+    """Torch's loss takes int64 alone, so they become that; a batch of them is trained on."""
+    data = load_data(f"{code}:small_labels")
+    for split in (data.train, data.validation, data.test):
+        assert split.labels.dtype == np.dtype("int64")
+    _, targets = data.to_training_batch(np.arange(4), (8, 8), np.random.default_rng(0))
+    assert torch.nn.functional.cross_entropy(torch.zeros(4, 10), targets).item() == pytest.approx(np.log(10))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four images in each of three parts, for ``of_files``; synthetic."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "validation", "test"):
+        (tmp_path / "photos" / part).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (8, 9, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / part / f"{part}{number}.bmp")
+    return tmp_path / "photos"
+
+
+def test_a_file_that_is_missing_is_named(code: str, photos: Path) -> None:
+    """Any but the first, which the check of the data set reads."""
+    (photos / "train/train2.bmp").unlink()
+    (photos / "train/train2.bmp").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"train2\.bmp: cannot be read \(No such file or directory\)"):
+        load_data(f"{code}:of_files")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda photos: (photos / "train/train1.bmp").rename(photos / "train/other.bmp"),
+        lambda photos: Image.new("RGB", (20, 20)).save(photos / "test/test0.bmp"),
+    ],
+    ids=["another name", "another size"],
+)
+def test_other_files_are_found(code: str, photos: Path, change: Callable[[Path], object]) -> None:
+    """A function whose files are others, by name or size, gives another data set, though labels are the same."""
+    recipe = load_data(f"{code}:of_files").recipe
+    assert load_data(recipe).recipe == recipe
+    change(photos)
+    with pytest.raises(UsageError, match=r"its images or their split are not those of before"):
+        load_data(recipe)
+
+
 def test_the_function_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is written there."""
     guide = (Path(__file__).parents[2] / "docs/guides/train_on_your_images.md").read_text()
     (tmp_path / "my_data.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
-    np.save(tmp_path / "images.npy", np.zeros((9100, 4, 4, 3), np.uint8))
+    images = np.random.default_rng(1).integers(0, 256, (9100, 4, 4, 3)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", np.arange(9100) % 3)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -428,7 +428,7 @@ def test_images_of_more_than_eight_bits_are_refused(run: Run, images: Path) -> N
     from PIL import Image
 
     Image.fromarray(np.full((9, 9), 70_00, np.uint16)).save(images / "deep.png")
-    with pytest.raises(UsageError, match=r"deep\.png: has more than 8 bits"):
+    with pytest.raises(UsageError, match=r"deep\.png: cannot be read as an image \(it has more than 8 bits"):
         _ = prepare(run.workspace, run.space.smallest, ExportSettings(calibration=images)).calibration
 
 

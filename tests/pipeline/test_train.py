@@ -66,7 +66,7 @@ def test_training_with_all_that_is_random_resumes_to_the_bit(
     data = {"name": str(photos), "augmentation": CHOICES}
     whole = Run(tmp_path / "whole", SPACE, progress=Silent())
     whole.train(data, SCHEDULE)
-    monkeypatch.setattr("edgenas.data.images.os.cpu_count", lambda: 5)
+    monkeypatch.setattr("edgenas.data.images._count_threads", lambda: 5)
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path / "broken", SPACE, progress=Interrupted(at)).train(data, SCHEDULE)
     broken = Run(tmp_path / "broken", SPACE, progress=Silent())
