@@ -74,7 +74,9 @@ def test_an_installed_package_adds_its_own(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UsageError) as caught:
         load_data("keyword")
     known = "cifar10, cifar100, digits, fashion_mnist, imagenet, keywords"
-    assert str(caught.value) == f"unknown data set 'keyword'; did you mean 'keywords'? known: {known}"
+    assert (
+        str(caught.value) == f"no folder and no data set is called 'keyword'; did you mean 'keywords'? known: {known}"
+    )
 
 
 def test_an_added_thing_is_gone_with_its_package(tmp_path: Path) -> None:

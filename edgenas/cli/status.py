@@ -18,7 +18,8 @@ def command(run: RunOption, json: JsonOption = False) -> None:
     """Show how far a run's training is."""
     from edgenas.pipeline import Run
 
-    status = Run(run).status()
+    opened = Run(run)
+    status = opened.status()
     if json:
         print_json({"run": str(run), **asdict(status)})
         return
@@ -29,7 +30,8 @@ def command(run: RunOption, json: JsonOption = False) -> None:
         smallest, largest, images = status.evaluated.smallest, status.evaluated.largest, status.evaluated.images
         print_lines(f"accuracy  smallest {smallest:.1%}, largest {largest:.1%} on validation, at {images:,} images")
     if status.state == "finished":
-        print_lines(f"next: {format_command('evaluate', '--run', run)}")
+        if not opened.folder.evaluated.exists():
+            print_lines(f"next: {format_command('evaluate', '--run', run)}")
     elif status.state == "interrupted":
         print_lines("the edgenas train command that began it resumes it")
 

@@ -59,7 +59,11 @@ def _load_by_name(wanted: DataSource) -> DataSet:
         return load_image_folder(Path(name), wanted.skip_bad)
     if wanted.skip_bad:
         raise UsageError(f"data {name}: --skip-bad is for folders of images")
-    load = _import_function(name) if wanted.is_code else DATA_SETS.load(name)
+    load = (
+        _import_function(name)
+        if wanted.is_code
+        else DATA_SETS.load(name, refusal="no folder and no data set is called")
+    )
     try:
         made = load()
     except EdgeNASError:

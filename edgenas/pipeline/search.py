@@ -78,6 +78,7 @@ def search(workspace: Workspace, target: Target, options: SearchOptions) -> Fron
             if front.inputs_digest == inputs_digest:
                 progress.say(f"search    already done ({len(front)} subnets on the front)")
                 return front
+            progress.say(f"search    replaces the front of {len(front)} subnets by {front.strategy}")
         with progress.step("search", 1.0) as bar:
             front = search_front(
                 problem,

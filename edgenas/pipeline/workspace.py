@@ -47,7 +47,8 @@ class Workspace:
         path = self.folder.run
         if not path.exists():
             if space is None:
-                raise RunError(f"{folder}: is no run folder; make one with: {format_command('train', '--run', folder)}")
+                command = format_command("train", "CONFIG.yaml", "--run", folder)
+                raise RunError(f"{folder}: is no run folder; make one with: {command}")
             check_space(space)
             with self.folder.writing(wait_s=_CREATION_S):
                 if not path.exists():  # another process may have created the run meanwhile
@@ -71,12 +72,14 @@ class Workspace:
 
         root, path = self.folder.root, self.folder.checkpoint
         if not path.exists():
-            raise RunError(f"{root}: has no trained supernet yet; run: {format_command('train', '--run', root)}")
+            raise RunError(
+                f"{root}: has no trained supernet yet; run: {format_command('train', 'CONFIG.yaml', '--run', root)}"
+            )
         trained = load_checkpoint(path)
         if trained.supernet.space != self.space:
             raise RunError(f"{path}: is of another space than its run; train again in a new run folder")
         if not has_ended_training(trained, str(path)):
-            raise RunError(f"{root}: training has not ended; run: {format_command('train', '--run', root)}")
+            raise RunError(f"{root}: training has not ended; run the same edgenas train command again")
         return trained
 
     @property

@@ -127,13 +127,13 @@ def test_run_of_a_newer_schema(refused: Callable[..., str], copy: Path) -> None:
 
 def test_no_run_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     """A folder that is no run is answered with the command that makes one."""
-    assert "make one with: edgenas train" in refused("evaluate", "--run", tmp_path / "nowhere")
+    assert "make one with: edgenas train CONFIG.yaml" in refused("evaluate", "--run", tmp_path / "nowhere")
 
 
 def test_blanks_in_a_path_are_kept(refused: Callable[..., str], tmp_path: Path) -> None:
     """The command that a message shows names the folder as it is called, with all of its blanks."""
     folder = tmp_path / "my  runs"
-    assert f"make one with: edgenas train --run '{folder}'" in refused("evaluate", "--run", folder)
+    assert f"make one with: edgenas train CONFIG.yaml --run '{folder}'" in refused("evaluate", "--run", folder)
 
 
 @pytest.mark.parametrize(

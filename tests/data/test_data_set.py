@@ -176,7 +176,7 @@ def test_the_summary_names_every_image(digits: DataSet) -> None:
 
 def test_an_unknown_data_set_lists_the_known() -> None:
     """A wrong name is refused with the nearest known one."""
-    with pytest.raises(UsageError, match="unknown data set 'digit'; did you mean 'digits'"):
+    with pytest.raises(UsageError, match="no folder and no data set is called 'digit'; did you mean 'digits'"):
         load_data("digit")
 
 

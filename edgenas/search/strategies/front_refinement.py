@@ -10,12 +10,13 @@ from edgenas.costs import Genes, Vector
 from edgenas.search.pareto import best_rows
 from edgenas.search.problem import GeneSpace
 from edgenas.search.strategies.contract import Evaluate
-from edgenas.search.strategies.neighbours import all_neighbours, mutate
+from edgenas.search.strategies.neighbours import draw_neighbours, mutate
 
 _BATCH = 500
 _CROSSED = 0.8  # of the children have two parents
 _MATE_DISTANCE = 0.05  # of the span of an objective: the standard deviation between the parents of a child
 _GENES_REDRAWN = (0.5, 1.0, 2.0)
+_NEIGHBOURS = 8  # for each child of a batch, drawn where children are rare
 _RARE, _PATIENCE = 0.25, 20  # share of children that are new, and rounds with no more of them
 
 
@@ -28,7 +29,7 @@ def refine_front(
     traveling salesman problem, 2004) with random neighbours instead of all. Parents are drawn at uniformly random
     values of a random objective, so that sparse stretches of the front get as many children as dense ones; a child
     takes each gene from one of two parents of similar costs, and a few genes are drawn again. Where children become
-    rare, as in a small space, all neighbours of the front that differ in one gene are evaluated.
+    rare, as in a small space, neighbours of the front that differ in one gene are evaluated, all of them in the end.
     """
     batch, spent, idle = int(np.clip(budget // 50, 10, _BATCH)), 0, 0
     genes, costs = evaluate.genes, evaluate.costs
@@ -38,8 +39,8 @@ def refine_front(
         children = _breed(space, genes, costs.objectives, batch, rng)
         children = children[evaluate.is_new(children)]
         if len(children) <= _RARE * batch:
-            neighbours = all_neighbours(space, genes)
-            children = np.concatenate([rng.permutation(neighbours[evaluate.is_new(neighbours)])[:batch], children])
+            neighbours = draw_neighbours(space, genes, _NEIGHBOURS * batch, rng)
+            children = np.concatenate([neighbours[evaluate.is_new(neighbours)][:batch], children])
             children = children[evaluate.is_new(children)]
         children = children[: budget - spent]
         idle = 0 if len(children) > _RARE * batch else idle + 1

@@ -33,3 +33,21 @@ def all_neighbours(space: GeneSpace, genes: Genes) -> Genes:
             rows.append(changed)
     distinct: Genes = np.unique(space.canonical(np.concatenate(rows)), axis=0)
     return distinct
+
+
+def draw_neighbours(space: GeneSpace, genes: Genes, most: int, rng: np.random.Generator) -> Genes:
+    """Return architectures (K, G) that differ from one of genes (N, G) in the value of one gene, or in none.
+
+    Args:
+        space: The space.
+        genes: The architectures, (N, G).
+        most: The largest K. Where there are more, they are drawn at random; where there are fewer, all are returned.
+        rng: Decides which, and their order.
+    """
+    ends = np.cumsum(space.radices)
+    drawn = rng.permutation(len(genes) * int(ends[-1]))[:most]
+    rows, values = np.divmod(drawn, int(ends[-1]))
+    columns = np.searchsorted(ends, values, side="right")
+    neighbours = genes[rows]
+    neighbours[np.arange(len(rows)), columns] = values - (ends - space.radices)[columns]
+    return space.canonical(neighbours)

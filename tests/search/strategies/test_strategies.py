@@ -14,7 +14,7 @@ from edgenas.errors import MissingExtraError
 from edgenas.registry import STRATEGIES
 from edgenas.search import Costs, Problem, hypervolume, nondominated_mask, search_front
 from edgenas.search.evaluator import Evaluator
-from edgenas.search.strategies.neighbours import all_neighbours, mutate
+from edgenas.search.strategies.neighbours import all_neighbours, draw_neighbours, mutate
 from edgenas.search.strategies.reinforce import log_rewards
 from edgenas.search.strategies.scalar import weighted_costs
 from edgenas.search.strategies.surrogate import Surrogate
@@ -183,6 +183,17 @@ def test_neighbours_differ_in_one_choice(tiny: MobileNetV3) -> None:
     others = sum(radix - 1 for radix in tiny.radices.tolist())
     assert len(neighbours) == others
     assert np.array_equal(tiny.canonical(neighbours), neighbours)
+
+
+def test_drawn_neighbours_are_some_of_all(tiny: MobileNetV3) -> None:
+    """As many as asked for, or all there are, with the parents themselves where a value stays."""
+    parents = tiny.encode([tiny.largest, tiny.smallest])
+    known = {tuple(row) for row in [*all_neighbours(tiny, parents).tolist(), *parents.tolist()]}
+    some = draw_neighbours(tiny, parents, 5, np.random.default_rng(0))
+    every = draw_neighbours(tiny, parents, 10_000, np.random.default_rng(0))
+    assert len(some) == 5
+    assert {tuple(row) for row in some.tolist()} <= known
+    assert {tuple(row) for row in every.tolist()} == known
 
 
 def test_a_mutation_draws_the_given_number_of_genes() -> None:
