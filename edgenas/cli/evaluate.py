@@ -10,6 +10,7 @@ import typer
 from edgenas.cli.common import AcceleratorOption, JsonOption, RunOption, print_json, print_lines
 from edgenas.shell import format_command
 
+_LEAST_TAU = 0.3  # of a predictor that is worth searching by
 EXAMPLE = "Example: edgenas evaluate --run runs/digits --subnets 200"
 
 
@@ -29,7 +30,8 @@ def command(
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
 
-    predictor = Run(run).evaluate(subnets, device, data)
+    opened = Run(run)
+    predictor = opened.evaluate(subnets, device, data)
     if not is_first_rank():
         return
     if json:
@@ -43,4 +45,10 @@ def command(
             f"{100 * group.rmse:.2f} points at {group.least} to {group.most}" for group in predictor.errors_by_distance
         )
         print_lines(str(predictor), f"RMSE by the choices that differ from the nearest subnet: {errors}")
+        if not predictor.kendall_tau >= _LEAST_TAU:  # also where all accuracies are equal, which gives no number
+            images = len(opened.workspace.data.validation)
+            print_lines(
+                f"the predictor hardly ranks these subnets: their accuracies differ by little more than the noise of"
+                f" {images} validation images; more images or longer training would tell them apart"
+            )
         print_lines(f"next: {format_command('profile', '--run', run)}")

@@ -137,3 +137,14 @@ def test_torchrun_trains_and_evaluates_with_two_processes(config: Path, tmp_path
     assert run("evaluate", "--subnets", "11").count("next: ") == 1
     evaluated = json.loads((tmp_path / "run" / "accuracy" / "evaluated_subnets.json").read_text())
     assert len(evaluated["accuracy"]) == 11
+
+
+def test_evaluate_says_where_the_predictor_hardly_ranks(
+    call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the least Kendall tau, here one that no predictor has, a line says of how many images the noise is."""
+    monkeypatch.setattr("edgenas.cli.evaluate._LEAST_TAU", 2.0)
+    code, out, _ = call("evaluate", "--run", finished, "--subnets", 12)
+    assert code == 0
+    assert "hardly ranks these subnets" in out
+    assert "the noise of 360 validation images" in out

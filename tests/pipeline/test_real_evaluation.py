@@ -83,12 +83,12 @@ def test_an_interrupted_search_resumes(run: Run, evaluated: list[str], monkeypat
 def test_latency_and_memory_are_measured_on_the_device(run: Run) -> None:
     """The front has the medians and peaks of its files, from the run's log of measurements."""
     target = run.target("localhost")
-    front = run.search([target], strategy="random", measured=["latency", "memory"], evaluations=7)
+    front = run.search([target], strategy="random", measured=["latency", "memory"], evaluations=10)
     assert front.measured == ("latency_ms", "peak_bytes")
     assert (front.latency_ms > 0).all()
     assert (np.diff(front.latency_ms) >= 0).all()
     before = run.folder.measurements(target.name).read_bytes()
-    run.search([target], 1, "random", measured=["latency"], evaluations=6)  # of which two are new
+    run.search([target], 1, "random", measured=["latency"], evaluations=9)  # of which some are new
     assert run.folder.measurements(target.name).read_bytes().startswith(before)
 
 

@@ -66,7 +66,7 @@ def broken(finished: Path, tmp_path_factory: pytest.TempPathFactory, drive: Driv
 @pytest.mark.parametrize(
     "pattern",
     [
-        "training/*",
+        "training/*.safetensors",
         "accuracy/*",
         "targets/*/latency_table.json",
         "targets/*/profile_plan.json",
