@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import venv
@@ -144,8 +145,10 @@ def test_next_lines(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
 
 def test_guide_to_exporting(demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Each command of the guide works as written, in the demo's run."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "digits").symlink_to(demo[0])
+    shutil.copytree(demo[0], tmp_path / "runs" / "digits")
+    for choice in (tmp_path / "runs" / "digits").glob("targets/*/choices/*.json"):
+        if subnet(demo[1], "chosen")["architecture"] not in choice.read_text():
+            choice.unlink()  # of another test, for another budget
     guide = (ROOT / "docs" / "guides" / "export_a_model.md").read_text()
     commands = "".join(re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)).replace("\\\n", " ").splitlines()
     assert len(commands) == 5
