@@ -377,12 +377,13 @@ def _describe(key: str, found: Any, wanted: Any) -> str:
     """Return the name of a value of a recipe that differs, empty where it does not."""
     if found == wanted:
         return ""
-    if key == "schedule" and {**found, "max_steps": None} == {**wanted, "max_steps": None}:
-        return f"--max-steps ({found['max_steps'] or 'none'} then, {wanted['max_steps'] or 'none'} now)"
     if key == "initial":
         return "file or run to begin with (--from)"
-    if isinstance(found, dict) and isinstance(wanted, dict) and {**found, "sha256": ""} == {**wanted, "sha256": ""}:
-        return f"{key} (its images were changed)"
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        if key == "schedule" and {**found, "max_steps": None} == {**wanted, "max_steps": None}:
+            return f"--max-steps ({found['max_steps'] or 'none'} then, {wanted['max_steps'] or 'none'} now)"
+        if {**found, "sha256": ""} == {**wanted, "sha256": ""}:
+            return f"{key} (its images were changed)"
     return key
 
 
