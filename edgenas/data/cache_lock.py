@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import math
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgenas.errors import printable
 from edgenas.files import opened_without_links
+from edgenas.locks import take_lock
 
 _SILENT_SECONDS = 10.0  # of waiting, before a line says what is waited for
-_PAUSE_SECONDS = 0.05
 
 
 @contextmanager
@@ -35,23 +34,10 @@ def cache_lock(prepared: Path) -> Iterator[None]:
         except OSError:
             pass
         else:
-            _wait(lock, prepared)
-        yield
-
-
-def _wait(lock: int, prepared: Path) -> None:
-    """Lock an open file; say so once where that takes long."""
-    begun: float | None = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if begun is not None and time.monotonic() - begun > _SILENT_SECONDS:
+            if not take_lock(lock, _SILENT_SECONDS):
                 say(f"{prepared}: waits until another process has made it")
-                begun = None
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
+                take_lock(lock, math.inf)
+        yield
 
 
 def say(text: str) -> None:

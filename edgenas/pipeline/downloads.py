@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import os
 import re
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
 from edgenas.files import cache_folder, opened_without_links, read_bytes, sha256_hex, write_bytes
+from edgenas.locks import take_lock
 from edgenas.pipeline.progress import Progress
 from edgenas.units import format_bytes
 
@@ -77,10 +77,8 @@ def _lock(path: Path) -> Iterator[None]:
             lock = stack.enter_context(opened_without_links(_beside(path, "lock"), os.O_RDWR | os.O_CREAT))
         except OSError as error:
             raise EdgeNASError(f"{path.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{path}: another edgenas command is downloading it; wait for it to end") from None
+        if not take_lock(lock):
+            raise RunError(f"{path}: another edgenas command is downloading it; wait for it to end")
         yield
 
 

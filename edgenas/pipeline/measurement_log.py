@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgenas.appending import append_at
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 from edgenas.files import (
     canonical_json_bytes,
@@ -118,9 +119,7 @@ class MeasurementLog:
                 self._rewrite()
             line = _to_line(content)
             data = line if self._end else _header(_VERSION) + line
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with opened_without_links(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
-                _write_at(descriptor, self._end, data)
+            append_at(self.path, self._end, data)
             if is_new_file:
                 _sync_names(self.path)
         except OSError as error:
@@ -231,21 +230,6 @@ def _read_file(path: Path) -> bytes:
         return b""
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _write_at(descriptor: int, end: int, data: bytes) -> None:
-    """Write after the first ``end`` bytes, to the disk; raise OSError with the file cut back there when it fails."""
-    os.ftruncate(descriptor, end)
-    os.lseek(descriptor, end, os.SEEK_SET)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, end)
-        raise
 
 
 def _sync_names(path: Path) -> None:

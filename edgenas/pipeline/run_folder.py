@@ -6,7 +6,6 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from edgenas.errors import EdgeNASError, RunError
 from edgenas.files import TEMPORARY_SUFFIX, opened_without_links
+from edgenas.locks import take_lock
 
 _PROBE_S = 1.0  # whoever asks whether a run is being trained holds the lock for a moment
 
@@ -168,7 +168,7 @@ class RunFolder:
     def training(self) -> Iterator[None]:
         """Show others that the run is being trained, until the context or the process ends."""
         with opened_without_links(self._training_lock, os.O_RDWR | os.O_CREAT) as lock:
-            _take_lock(lock, _PROBE_S)
+            take_lock(lock, _PROBE_S)
             yield
 
     def is_being_trained(self) -> bool:
@@ -207,24 +207,10 @@ class RunFolder:
                 raise EdgeNASError(
                     f"{self.root}: cannot be written ({error.strerror}); choose another run folder"
                 ) from None
-            if not _take_lock(lock, wait_s):
+            if not take_lock(lock, wait_s):
                 raise RunError(f"{self.root}: another edgenas command is writing this run; wait for it to end")
             self.check_no_links()
             for remains in list(self.root.rglob(f".*{TEMPORARY_SUFFIX}")):
                 # The lock is held, so nobody is writing them.
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink(missing_ok=True)
             yield
-
-
-def _take_lock(lock: int, wait_s: float) -> bool:
-    """Lock an open file within a time, and return whether that succeeded."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgenas.appending import append_at
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 from edgenas.files import (
     ShortText,
     canonical_json_bytes,
-    opened_without_links,
     parse_dataclass,
     parse_header_version,
     parse_json,
@@ -69,18 +67,14 @@ def begin_metrics(path: Path, images: int) -> None:
         kept = [each for each in read_metrics(path) if each.images <= images]
     except FormatError:
         kept = []
-    header = canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": _VERSION})
-    write_bytes(path, b"".join(line + b"\n" for line in (header, *map(_to_line, kept))))
+    header = canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": _VERSION}) + b"\n"
+    write_bytes(path, header + b"".join(map(_to_line, kept)))
 
 
 def append_metrics(path: Path, metrics: TrainingMetrics) -> None:
     """Append a line. Raises EdgeNASError when the disk is full."""
     try:
-        with opened_without_links(path, os.O_WRONLY | os.O_APPEND) as descriptor:
-            line, size = _to_line(metrics) + b"\n", os.fstat(descriptor).st_size
-            if os.write(descriptor, line) < len(line):
-                os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append_at(path, path.stat().st_size, _to_line(metrics))
     except OSError as error:
         raise EdgeNASError(
             f"{path}: cannot be written ({error.strerror}); free space: the last checkpoint is intact, and the same"
@@ -118,4 +112,4 @@ def _parse_line(line: bytes, where: str) -> TrainingMetrics:
 
 
 def _to_line(metrics: TrainingMetrics) -> bytes:
-    return json.dumps(asdict(metrics)).encode()
+    return json.dumps(asdict(metrics)).encode() + b"\n"

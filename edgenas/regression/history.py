@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -15,13 +14,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Interval
 
+from edgenas.appending import append_at
 from edgenas.errors import EdgeNASError, FormatError, UsageError
 from edgenas.files import (
     Count,
     Milliseconds,
     ShortText,
     canonical_json_bytes,
-    opened_without_links,
     parse_dataclass,
     parse_header_version,
     parse_json,
@@ -113,12 +112,8 @@ def append_history(folder: Path, reports: Iterable[CheckReport]) -> None:
         path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('-.') or 'check'}.jsonl"
         line = canonical_json_bytes(asdict(entry)) + b"\n"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with opened_without_links(path, os.O_RDWR | os.O_CREAT) as descriptor:
-                end = _complete_bytes(read_bytes(path), path)
-                os.ftruncate(descriptor, end)
-                os.pwrite(descriptor, line if end else _HEADER + line, end)
-                os.fsync(descriptor)
+            end = _complete_bytes(read_bytes(path), path) if path.exists() else 0
+            append_at(path, end, line if end else _HEADER + line)
         except OSError as error:
             raise EdgeNASError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from None
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from edgenas.appending import append_at
 from edgenas.costs import CostModel, Genes, Vector
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
 from edgenas.files import (
     Number,
     ShortText,
     canonical_json_bytes,
-    opened_without_links,
     parse_dataclass,
     parse_header_version,
     parse_json,
@@ -111,11 +110,7 @@ class EvaluationStore:
         line = _to_line({"architecture": evaluation.architecture, "cost": evaluation.cost, "value": evaluation.value})
         data = line if self._end else self._header() + line
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with opened_without_links(self.path, os.O_WRONLY | os.O_CREAT) as descriptor:
-                os.ftruncate(descriptor, self._end)
-                os.pwrite(descriptor, data, self._end)
-                os.fsync(descriptor)
+            append_at(self.path, self._end, data)
         except OSError as error:
             reason = f"cannot be written ({error.strerror})"
             raise EdgeNASError(f"{self.path}: {reason}; free space or choose another folder") from None
