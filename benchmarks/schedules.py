@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.supernet import measure_test_accuracy
 from edgenas.accuracy import Evaluator
 from edgenas.data import DataSet, Split, load_data
 from edgenas.data.images import split_indices_by_class
@@ -56,13 +57,7 @@ def _train(folder: Path, data: DataSet, training: str) -> dict[str, list[str]]:
     began = time.monotonic()
     supernet = Trainer(SPACE, data, SCHEDULES[name], int(seed), files).run(lambda step: None)
     seconds = time.monotonic() - began
-    evaluator = Evaluator(supernet, data)
-    random = SPACE.decode(SPACE.sample_distinct(22, np.random.default_rng(0)))[2:]  # the first two are the extremes
-    accuracies = np.array([
-        evaluator.accuracy(evaluator.calibrated_subnet(each), data.test, each.image_size)
-        for each in (SPACE.smallest, SPACE.largest, *random)
-    ])  # fmt: skip
-    smallest, largest, others = accuracies[0], accuracies[1], accuracies[2:]
+    smallest, largest, others = measure_test_accuracy(SPACE, data, Evaluator(supernet, data))
     figures = (smallest, largest, others.mean(), others.min(), (others.mean() + largest) / 2)
     return {"cells": [name, seed, *(f"{100 * figure:.2f}%" for figure in figures), f"{seconds:.0f}"]}
 

@@ -37,6 +37,7 @@ from scipy.stats import t as student_t
 
 from edgenas.accuracy import ReleasedPredictor
 from edgenas.costs import CostModel, Genes, Vector
+from edgenas.data.torchvision_import import import_torchvision
 from edgenas.profilers import LatencyTable, PublishedTables
 from edgenas.registry import STRATEGIES
 from edgenas.search import EVALUATIONS, Front, MeasuredTable, Problem, hypervolume, nondominated_mask, search_front
@@ -247,9 +248,7 @@ def run_their_finder(folder: Path, seed: int) -> list[float]:
 
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")  # of a torchvision that is built for another torch
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import_torchvision("their finder")  # also one that is built for another torch
     sys.path.insert(0, str(folder))
     sys.modules.setdefault("gdown", types.ModuleType("gdown"))  # it downloads weights, which nobody asks for here
     import yaml

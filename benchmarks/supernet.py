@@ -12,18 +12,26 @@ import sys
 import numpy as np
 
 import edgenas as en
+from edgenas.accuracy import Evaluator
+from edgenas.data import DataSet
+from edgenas.space import SearchSpace
+
+
+def measure_test_accuracy(space: SearchSpace, data: DataSet, evaluator: Evaluator) -> tuple[float, float, np.ndarray]:
+    """Return the test accuracy of the smallest and the largest subnet, and of 20 random ones, always the same."""
+    random = space.decode(space.sample_distinct(22, np.random.default_rng(0)))[2:]  # the first two are the extremes
+    smallest, largest, *others = (
+        evaluator.accuracy(evaluator.calibrated_subnet(each), data.test, each.image_size)
+        for each in (space.smallest, space.largest, *random)
+    )
+    return smallest, largest, np.array(others)
 
 
 def main() -> None:
     """Print a row for the smallest and the largest subnet, and the mean, least and greatest of the random ones."""
     workspace = en.Run(sys.argv[1]).workspace
-    space, data, evaluator = workspace.space, workspace.data, workspace.evaluator
-    random = space.decode(space.sample_distinct(22, np.random.default_rng(0)))[2:]  # the first two are the extremes
-    accuracies = np.array([
-        evaluator.accuracy(evaluator.calibrated_subnet(each), data.test, each.image_size)
-        for each in (space.smallest, space.largest, *random)
-    ])  # fmt: skip
-    smallest, largest, others = accuracies[0], accuracies[1], accuracies[2:]
+    data = workspace.data
+    smallest, largest, others = measure_test_accuracy(workspace.space, data, workspace.evaluator)
     print("| images | smallest | largest | 20 random: mean | least | greatest |\n|---|---|---|---|---|---|")
     values = (smallest, largest, others.mean(), others.min(), others.max())
     print(f"| {len(data.test)} test images of {data.name} | {' | '.join(f'{each:.1%}' for each in values)} |")

@@ -10,7 +10,7 @@ from edgenas.ofa.schedule import SCHEDULES, Phase, Schedule, load_schedule
 from edgenas.ofa.subnet import Subnet
 from edgenas.ofa.supernet import Supernet
 from edgenas.ofa.threads import torch_threads
-from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep, check_recipe
+from edgenas.ofa.training import Trainer, TrainingFiles, TrainingStep, check_channels, check_recipe
 
 __all__ = [
     "SCHEDULES",
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingFiles",
     "TrainingStep",
     "calibrate_batch_norm",
+    "check_channels",
     "check_recipe",
     "count_ranks",
     "is_first_rank",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,9 +69,7 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
     """Raise UsageError unless the space can be trained on the data by the schedule, by so many processes."""
     if data.class_count != space.classes:
         raise UsageError(f"data {data.name} has {data.class_count} classes, the space {space.classes}; they must agree")
-    channels = space.largest.input_shape[0]
-    if data.preprocessing.channels != channels:
-        raise UsageError(f"data {data.name} has {data.preprocessing.channels} channels, the space {channels}")
+    check_channels(space, data)
     if len(data.train) < schedule.batch_size:
         raise UsageError(
             f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
@@ -83,6 +82,13 @@ def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: in
         )
     if not 0 <= seed < 2**63:
         raise UsageError(f"seed must be from 0 to 2**63 - 1, but got {seed}")
+
+
+def check_channels(space: SearchSpace, data: DataSet) -> None:
+    """Raise UsageError unless the data's images have as many channels as the networks' inputs."""
+    channels = space.largest.input_shape[0]
+    if data.preprocessing.channels != channels:
+        raise UsageError(f"data {data.name} has {data.preprocessing.channels} channels, the space {channels}")
 
 
 class Trainer:
@@ -132,12 +138,12 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """True when the checkpoint is at the end of the schedule. Raises RunError when it has other arguments."""
-        return self._files.checkpoint.exists() and self._load_or_start().position.phase == len(self._schedule.phases)
+        return self._start.position.phase == len(self._schedule.phases)
 
     @property
     def images_done(self) -> int:
         """The images that training has seen up to the last checkpoint, from which it goes on."""
-        position = self._load_or_start().position
+        position = self._start.position
         return self._count_images(position.phase, position.step)
 
     def run(
@@ -158,7 +164,8 @@ class Trainer:
             RunError: The checkpoint has other arguments.
             TrainingError: The loss diverged, or another process of the training ended.
         """
-        start = self._load_or_start()
+        start = self._start
+        del self._start  # it changes from here on
         supernet, position = start.supernet, start.position
         with torch_threads(self._ranks.limit_threads(start.threads)):
             for number in range(position.phase, len(self._schedule.phases)):
@@ -172,8 +179,9 @@ class Trainer:
                 self._ranks.wait()  # the others read the teacher
         return supernet.eval()
 
-    def _load_or_start(self) -> Checkpoint:
-        """Return the last checkpoint, or that of a new supernet. Raises RunError when it has other arguments."""
+    @cached_property
+    def _start(self) -> Checkpoint:
+        """The last checkpoint, or that of a new supernet. Raises RunError when it has other arguments."""
         path = self._files.checkpoint
         if not path.exists():
             seed, initial = self._seed, self._initial
@@ -186,8 +194,8 @@ class Trainer:
         if "schedule" in found:  # one of an older version lacks the settings that were added since
             found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
         if found != self._recipe:
-            changed = [_describe(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found}]
-            changed = [each for each in changed if each]
+            described = (_describe(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found})
+            changed = filter(None, described)
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
             )

@@ -69,6 +69,7 @@ def evaluate(
 def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) -> None:
     """Give imported weights a data set of the same classes, which then stays the run's."""
     from edgenas.data import load_data
+    from edgenas.ofa import check_channels
 
     root, folder = workspace.folder.root, workspace.folder
     if "imported" not in workspace.recipe:
@@ -79,9 +80,7 @@ def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) ->
             f"data {loaded.name} has {loaded.class_count} classes, the weights have {workspace.space.classes}; give"
             f" images of the same classes, or train on yours ({format_command('train', '--from', root)} CONFIG)"
         )
-    channels = workspace.space.largest.input_shape[0]
-    if loaded.preprocessing.channels != channels:
-        raise UsageError(f"data {loaded.name} has {loaded.preprocessing.channels} channels, the space {channels}")
+    check_channels(workspace.space, loaded)
     body = {"data": loaded.recipe}
     with folder.writing(wait_s=10.0):  # processes that torchrun starts do the same together
         if folder.data_source.exists() and DATA_SOURCE.read(folder.data_source) != body:

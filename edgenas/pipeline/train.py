@@ -74,10 +74,11 @@ def _train(workspace: Workspace, trainer: Trainer, data: DataSet, seed: int, ran
     write_document(folder.data, "data", 1, data.summary())
     for warning in data.warnings:
         progress.say(f"train     {warning}")
-    begin_metrics(folder.metrics, trainer.images_done)
+    images_done = trainer.images_done
+    begin_metrics(folder.metrics, images_done)
     with ExitStack() as stack:
         stack.enter_context(folder.training())
-        board = stack.enter_context(TensorBoardWriter(folder.tensorboard, trainer.images_done)) if tensorboard else None
+        board = stack.enter_context(TensorBoardWriter(folder.tensorboard, images_done)) if tensorboard else None
         bar = stack.enter_context(progress.step("train", 1.0))
         reporter = _Reporter(bar, folder.metrics, _limit_validation(data), seed, ranks, board)
         trainer.run(reporter.on_step, reporter.on_epoch)
@@ -140,7 +141,7 @@ class _Reporter:
 
     def _make_metrics(self, step: TrainingStep) -> TrainingMetrics:
         first = self._first or step
-        seconds = max(time.monotonic() - self._began, 1e-9)
+        seconds, gained = max(time.monotonic() - self._began, 1e-9), step.share - first.share
         return TrainingMetrics(
             time=round(time.time(), 3),
             phase=step.phase,
@@ -151,7 +152,5 @@ class _Reporter:
             accuracy=step.accuracy,
             learning_rate=step.learning_rate,
             images_per_second=round((step.done - first.done) / seconds, 3),
-            seconds_left=round(seconds * (1 - step.share) / max(step.share - first.share, 1e-9), 1)
-            if step.share > first.share
-            else 0.0,
+            seconds_left=round(seconds * (1 - step.share) / gained, 1) if gained > 0 else 0.0,
         )

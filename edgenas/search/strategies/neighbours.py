@@ -25,13 +25,8 @@ def mutate(space: GeneSpace, genes: Genes, rate: float | Vector, rng: np.random.
 
 def all_neighbours(space: GeneSpace, genes: Genes) -> Genes:
     """Return all distinct architectures (K, G) that differ from one of genes (N, G) in the value of one gene."""
-    rows = []
-    for column, radix in enumerate(space.radices.tolist()):
-        for value in range(radix):
-            changed = genes[genes[:, column] != value]
-            changed[:, column] = value
-            rows.append(changed)
-    distinct: Genes = np.unique(space.canonical(np.concatenate(rows)), axis=0)
+    rows, changed = _change_one_gene(space, genes, np.arange(_count_changes(space, genes)))
+    distinct: Genes = np.unique(space.canonical(changed[(changed != genes[rows]).any(axis=1)]), axis=0)
     return distinct
 
 
@@ -44,10 +39,20 @@ def draw_neighbours(space: GeneSpace, genes: Genes, most: int, rng: np.random.Ge
         most: The largest K. Where there are more, they are drawn at random; where there are fewer, all are returned.
         rng: Decides which, and their order.
     """
+    drawn = rng.permutation(_count_changes(space, genes))[:most]
+    return space.canonical(_change_one_gene(space, genes, drawn)[1])
+
+
+def _count_changes(space: GeneSpace, genes: Genes) -> int:
+    """Return how many pairs there are of one of genes (N, G) and a value of one gene."""
+    return len(genes) * int(space.radices.sum())
+
+
+def _change_one_gene(space: GeneSpace, genes: Genes, pairs: Genes) -> tuple[Genes, Genes]:
+    """Return for numbers of pairs (K,) the rows of genes (K,) and these with one gene at the pair's value, (K, G)."""
     ends = np.cumsum(space.radices)
-    drawn = rng.permutation(len(genes) * int(ends[-1]))[:most]
-    rows, values = np.divmod(drawn, int(ends[-1]))
+    rows, values = np.divmod(pairs, ends[-1])
     columns = np.searchsorted(ends, values, side="right")
-    neighbours = genes[rows]
-    neighbours[np.arange(len(rows)), columns] = values - (ends - space.radices)[columns]
-    return space.canonical(neighbours)
+    changed = genes[rows]
+    changed[np.arange(len(rows)), columns] = values - (ends - space.radices)[columns]
+    return rows, changed
