@@ -60,6 +60,10 @@ module("edgenas.on_device")
 """
 
 
+class ChannelClosedError(ConnectionLostError):
+    """The channel to the worker was closed from there: it ended, or the connection broke."""
+
+
 class WorkerLink:
     """A new remote worker on a device, and the frames to and from it.
 
@@ -97,8 +101,7 @@ class WorkerLink:
         command = shlex.join([python, "-I", "-c", _START, str(len(program))])
         self._channel = start_command(transport, command, name, deadline)
         try:
-            self._send_bytes(program)
-            self._skip_to_mark(python, deadline)
+            self._start_worker(program, python, deadline)
             self.folder = self._receive_work_folder_path(deadline)
         except BaseException:
             self._channel.close()
@@ -219,14 +222,15 @@ class WorkerLink:
             return
         raise silence_error(self._name, silence_seconds)
 
-    def _skip_to_mark(self, python: str, deadline: Deadline) -> None:
-        """Drop what the login shell prints before the worker's mark."""
-        while worker.MARK not in self._received:
-            try:
+    def _start_worker(self, program: bytes, python: str, deadline: Deadline) -> None:
+        """Send the program, and drop what the login shell prints before the worker's mark."""
+        try:
+            self._send_bytes(program)
+            while worker.MARK not in self._received:
                 self._receive_more_bytes(deadline, f"{self._name}: starting {python}", SHELL_SECONDS)
-            except EOFError:
-                raise self._read_start_error(python) from None
-            check_shell_output_size(self._received, self._name)
+                check_shell_output_size(self._received, self._name)
+        except (EOFError, ChannelClosedError):  # python may end before it has read the program
+            raise self._read_start_error(python) from None
         del self._received[: self._received.index(worker.MARK) + len(worker.MARK)]
 
     def _receive_work_folder_path(self, deadline: Deadline) -> str:
@@ -241,6 +245,8 @@ class WorkerLink:
 
     def _read_start_error(self, python: str) -> DeviceError:
         status, reason = self._read_exit_status_and_reason()
+        if status < 0:
+            return lost_error(self._name, reason)
         if status in (126, 127):
             return DeviceError(
                 f"{self._name}: {python} cannot be run there ({reason or 'not found'});"
@@ -277,7 +283,7 @@ class WorkerLink:
                 if quiet_seconds >= SILENCE_SECONDS:
                     raise silence_error(self._name) from None
             except OSError:
-                raise lost_error(self._name) from None
+                raise ChannelClosedError(str(lost_error(self._name))) from None
 
     def _send_heartbeats(self, seconds: float) -> None:
         with contextlib.suppress(DeviceError):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.devices import Deadline, DeviceProfile, connect_device
+from edgenas.devices.ssh import link
 from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import DeviceError
 
@@ -408,6 +409,13 @@ def test_a_missing_python_is_named(sshd: Sshd, tmp_path: Path) -> None:
         facts = device.facts()
     assert facts["kernel"] == os.uname().release
     assert facts["python"] is None
+
+
+def test_a_python_that_ends_before_it_read_the_program_is_named(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program longer than SSH's window is still being sent when the shell ends; the missing Python is named."""
+    monkeypatch.setattr(link, "_build_worker_program", lambda *_: bytes(16 << 20))
+    with connect_device(sshd.profile(python="/no/python3")) as device, refused("/no/python3 cannot be run there"):
+        device.run(["true"], deadline=Deadline(30))
 
 
 def test_a_full_disk_is_named(mounted: Mounted, tmp_path: Path) -> None:
