@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from edgenas.space import Architecture
 
 CALIBRATION_IMAGES = 512
 _BATCH = 128
+_FLOAT_BYTES = 4
+_KEPT_BYTES = 2 * 10**9  # 3,300 images of 224 x 224 pixels
 _CPU = torch.device("cpu")
 
 
@@ -44,25 +46,64 @@ class Evaluator:
         self._threads = threads
         self._data = data
         order = np.random.default_rng([seed, 1]).permutation(len(data.train))
-        self._calibration = data.train.images[order[:CALIBRATION_IMAGES]]
+        self._calibration = PreparedImages(data, data.train.images[order[:CALIBRATION_IMAGES]])
+        self._validation = PreparedImages(data, data.validation.images)
 
     def calibrated_subnet(self, architecture: Architecture) -> Subnet:
         """Return the stand-alone, calibrated module of an architecture, in eval mode."""
-        inputs = self._data.to_inputs(self._calibration, architecture.image_size)
+        inputs = np.concatenate(list(self._calibration.to_batches(architecture.image_size)))
         return extract_subnet(self._supernet, architecture, inputs, self._threads, self._accelerator)
 
     def logits(self, subnet: Subnet, images: Images | ImageFiles, size: ImageSize) -> np.ndarray:
         """Return the logits (N, classes) of N images, resized to ``size``."""
-        batches = self._data.to_batches(images, size)
+        return self._logits_of_batches(subnet, self._data.to_batches(images, size))
+
+    def _logits_of_batches(self, subnet: Subnet, batches: Iterable[Inputs]) -> np.ndarray:
         return np.concatenate([compute_logits(subnet, batch, self._threads) for batch in batches])
 
     def accuracy(self, subnet: Subnet, split: Split, size: ImageSize) -> float:
         """Return the share of a split's images, resized to ``size``, that the subnet classifies correctly, 0 to 1."""
-        return float((self.logits(subnet, split.images, size).argmax(1) == split.labels).mean())
+        return _share_right(self.logits(subnet, split.images, size), split)
 
     def __call__(self, architecture: Architecture) -> float:
         """Return the accuracy of an architecture on the validation split, 0 to 1."""
-        return self.accuracy(self.calibrated_subnet(architecture), self._data.validation, architecture.image_size)
+        batches = self._validation.to_batches(architecture.image_size)
+        logits = self._logits_of_batches(self.calibrated_subnet(architecture), batches)
+        return _share_right(logits, self._data.validation)
+
+
+class PreparedImages:
+    """The same images as network inputs for one subnet after the other.
+
+    Those of files are kept in memory, as far as they fit: reading them takes longer than running a small subnet.
+
+    Args:
+        data: The data set, which says how they are prepared.
+        images: The images.
+    """
+
+    def __init__(self, data: DataSet, images: Images | ImageFiles) -> None:
+        self._data, self._images = data, images
+        self._kept: dict[ImageSize, list[Inputs]] = {}
+
+    def to_batches(self, size: ImageSize) -> Iterable[Inputs]:
+        """Return the inputs for this height and width, in batches."""
+        if size in self._kept:
+            return self._kept[size]
+        batches = self._data.to_batches(self._images, size)
+        if not isinstance(self._images, ImageFiles) or sum(map(self._count_bytes, [*self._kept, size])) > _KEPT_BYTES:
+            return batches
+        self._kept[size] = list(batches)
+        return self._kept[size]
+
+    def _count_bytes(self, size: ImageSize) -> int:
+        height, width = size
+        return len(self._images) * self._data.preprocessing.channels * height * width * _FLOAT_BYTES
+
+
+def _share_right(logits: np.ndarray, split: Split) -> float:
+    """Return the share of images whose largest logit is that of their label."""
+    return float((logits.argmax(1) == split.labels).mean())
 
 
 def extract_subnet(

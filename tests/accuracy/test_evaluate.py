@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from edgenas.accuracy import Evaluator
-from edgenas.data import DataSet, load_data
+from edgenas.data import DataSet, ImageFiles, load_data
+from edgenas.data.images import Images, Labels
 from edgenas.ofa import Supernet
 from edgenas.space import MobileNetV3
 
@@ -78,3 +79,37 @@ def test_accuracy_is_the_share_of_right_answers(evaluator: Evaluator, tiny: Mobi
     assert evaluator(tiny.smallest) == right / 360
     relabelled = dataclasses.replace(digits.validation, labels=logits.argmax(1))
     assert evaluator.accuracy(subnet, relabelled, (6, 6)) == 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _CountedFiles(ImageFiles):
+    """Images as if they were files; ``reads`` gets a place for each that is read."""
+
+    images: Images
+    reads: list[int]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> Images:
+        self.reads.append(index)
+        image: Images = self.images[index]
+        return image
+
+    def select(self, indices: Labels) -> _CountedFiles:
+        return _CountedFiles(self.images[indices], self.reads)
+
+
+@pytest.mark.parametrize(("limit", "reads"), [(10**9, 360), (0, 3 * 360)], ids=["they fit", "they do not fit"])
+def test_files_are_read_once_for_all_subnets(
+    tiny: MobileNetV3, digits: DataSet, monkeypatch: pytest.MonkeyPatch, limit: int, reads: int
+) -> None:
+    """Three evaluations read each validation image once where all fit into memory, and are equal."""
+    monkeypatch.setattr("edgenas.accuracy.evaluate._KEPT_BYTES", limit)
+    files = _CountedFiles(digits.validation.images, [])
+    data = dataclasses.replace(digits, validation=dataclasses.replace(digits.validation, images=files))
+    evaluator = Evaluator(Supernet(tiny), data)
+    accuracies = [evaluator(tiny.largest) for _ in range(3)]
+    assert len(files.reads) == reads
+    subnet = evaluator.calibrated_subnet(tiny.largest)
+    assert accuracies == [evaluator.accuracy(subnet, data.validation, tiny.largest.image_size)] * 3
