@@ -74,7 +74,13 @@ def load_image_folder(folder: Path, skip_bad: bool = False) -> DataSet:
     train, validation, test = splits = _make_splits(images, labels)
     preprocessing = DataSetPreprocessing(3, 1 / 255, IMAGENET_MEAN, IMAGENET_STD, crop=1.0, antialias=True)
     augmentation = Augmentation(crop=(0.35, 1.0), flip=True)
-    warnings = (*beside, *skipped, *dropped, *_describe_rare_classes(labels, splits))
+    warnings = (
+        *beside,
+        *_describe_other_files(root, classes),
+        *skipped,
+        *dropped,
+        *_describe_rare_classes(labels, splits),
+    )
     sha256 = sha256_hex(canonical_json_bytes([[image.part, image.label, image.sha256] for image in images]))
     return DataSet(str(root), labels, preprocessing, train, validation, test, augmentation, warnings, sha256)
 
@@ -113,11 +119,21 @@ def _list_folders(root: Path) -> dict[str, Path]:
 
 def _list_images(folder: Path) -> list[Path]:
     """Return the image files in a folder and below, sorted; hidden ones are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return [path for path in _list_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
+
+
+def _describe_other_files(root: Path, classes: _Classes) -> list[str]:
+    """Return a line on files beside the images of classes, which may be photos in another format, such as HEIC."""
+    files = [path for folders in classes.values() for folder in folders.values() for path in _list_files(folder)]
+    names = [str(path.relative_to(root)) for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if not names:
+        return []
+    known = ", ".join(IMAGE_SUFFIXES)
+    return [f"files that are not {known} are left out ({len(names)}): {_name_first(names)}; convert those to be used"]
 
 
 def _require_filled(folder: Path, classes: _Classes, images: Sequence[_Image]) -> None:

@@ -98,6 +98,16 @@ def test_folders_beside_the_parts_are_said(make: Make) -> None:
     assert len(data.train) + len(data.validation) + len(data.test) == 14
 
 
+def test_files_of_other_formats_are_said(make: Make) -> None:
+    """A photo in a format that is not read is left out and named; a hidden file is not."""
+    folder = make(cat=20, dog=20)
+    (folder / "cat" / "IMG_1.HEIC").write_bytes(b"x")
+    (folder / "cat" / ".DS_Store").write_bytes(b"x")
+    (line,) = load_data(str(folder)).warnings
+    assert line.endswith("are left out (1): cat/IMG_1.HEIC; convert those to be used")
+    assert ".jpg, .png" in line
+
+
 @pytest.mark.parametrize(("most", "said"), [(99, False), (100, True)])
 def test_ten_times_as_many_images_are_said(make: Make, most: int, said: bool) -> None:
     """Of parts that are given, nothing is split off: 99 or 100 training images against 10."""
