@@ -202,8 +202,8 @@ class SearchSpace(ABC):
         Raises SpaceError when it is no id of this space.
         """
         name, plus, weights = text.partition("+")
-        if plus and not weights:
-            raise SpaceError(f"{reprlib.repr(text)} is no architecture id: after the plus sign the weights are missing")
+        if plus:
+            _check_name_of_weights(weights)
         prefix, _, number = name.partition("-")
         if prefix != self.short_hash or not number:
             raise SpaceError(
@@ -388,11 +388,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         space = self.space
-        if self.weights and (len(self.weights) != SHORT_NAME or set(self.weights) - set(_BASE32)):
-            raise SpaceError(
-                f"weights of an architecture have a name of {SHORT_NAME} characters of {_BASE32}, but got"
-                f" {reprlib.repr(self.weights)}"
-            )
+        if self.weights:
+            _check_name_of_weights(self.weights)
         if len(self.genes) != len(space.genes):
             raise SpaceError(f"an architecture of this space has {len(space.genes)} genes, but got {len(self.genes)}")
         for gene, index in zip(space.genes, self.genes, strict=True):
@@ -467,6 +464,14 @@ def _combination_index(genes: Genes, columns: tuple[int, ...], radices: Genes) -
         index *= radices[column]
         index += genes[:, column]
     return index
+
+
+def _check_name_of_weights(text: str) -> None:
+    if len(text) != SHORT_NAME or any(letter not in _BASE32 for letter in text):
+        raise SpaceError(
+            f"{reprlib.repr(text)} is no name of weights: behind the plus sign, an id has {SHORT_NAME} characters of"
+            f" {_BASE32}"
+        )
 
 
 def short_name(value: Any) -> str:
