@@ -181,7 +181,7 @@ def test_its_bundle_says_how_it_was_trained(tuned: Run, tmp_path: Path) -> None:
 
 def _record(run: Run, accuracy: float, name: str = "000000") -> None:
     """Write the result of a made-up fine-tuning of the choice beside the real one."""
-    real = only(run)
+    real = run.finetuned()[-1]
     made_up = f"{real.architecture.partition('+')[0]}+{name}"
     shutil.copytree(run.folder.finetuned(real.architecture).root, run.folder.finetuned(made_up).root)
     record = dataclasses.replace(real, architecture=made_up, accuracy_finetuned=accuracy)
@@ -216,6 +216,26 @@ def test_a_choice_is_outdated_by_a_new_fine_tuned_subnet(copied: Run, plain: Run
     assert before != plain.workspace.weights_digest
     _record(copied, 1.0)
     assert digest_weights(copied.workspace) != before
+
+
+def test_choose_tries_it_in_the_place_of_the_inherited_subnet(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its real accuracy makes it the first candidate; the prediction that is kept is the front's. Measured: made up."""
+    inherited, target = copied.architecture("chosen"), copied.target("localhost")
+    other = next(each for each in (copied.space.largest, copied.space.smallest) if each != inherited)
+    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1e6, 2e6])}
+    front = Front(copied.space, target.name, copied.space.encode([inherited, other]), values, tuple(values), 2)
+    front.save(copied.folder.front(target.name))
+    measured = MeasuredSubnet(0.9, 0.9, 1.0, (0.9, 1.1), 1_000_000, "unverified", synthetic=True)
+    monkeypatch.setattr("edgenas.pipeline.choose._measure_candidate", lambda *_: measured)
+    monkeypatch.setattr("edgenas.pipeline.choose._prediction_errors", lambda *_: (np.full(2, 0.05), 0.1))
+    _record(copied, 0.55)
+    assert copied.choose({target: BUDGET}).arch == other
+    _record(copied, 0.7, "111111")
+    choice = copied.choose({target: BUDGET})
+    assert choice.arch.id == f"{inherited.id}+111111"
+    assert choice.predicted.accuracy == 0.5
+    (path,) = copied.folder.choices(target.name)
+    assert Choice.load(path, copied.space).arch == choice.arch == copied.architecture("chosen")
 
 
 def test_subnets_of_other_weights_do_not_count(copied: Run) -> None:
