@@ -23,7 +23,7 @@ def command(
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="At most so many steps.")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="The highest rate, which falls to zero as a cosine; by default 0.02, from scratch 0.1."),
+        typer.Option(help="The highest rate, which falls to zero as a cosine; by default 0.05, from scratch 0.1."),
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Begin with random weights instead of inherited ones, to compare.")

@@ -29,7 +29,7 @@ from edgenas.space import Architecture
 from edgenas.space.base import short_name
 
 _IMPORTED_SCHEDULE = "adapt-small"  # whose settings imported weights are fine-tuned with
-_RATE, _RATE_FROM_SCRATCH = 0.02, 0.1
+_RATE, _RATE_FROM_SCRATCH = 0.05, 0.1
 
 
 def finetune(

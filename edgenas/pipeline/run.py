@@ -139,7 +139,7 @@ class Run:
             architecture: The architecture, with the weights that it inherits.
             epochs: How often each training image is seen.
             max_steps: At most so many steps.
-            learning_rate: The highest rate, which falls to zero as a cosine; by default 0.02, from scratch 0.1.
+            learning_rate: The highest rate, which falls to zero as a cosine; by default 0.05, from scratch 0.1.
             from_scratch: Begin with random weights instead of inherited ones, for comparison.
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
 
