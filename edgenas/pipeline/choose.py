@@ -16,7 +16,7 @@ from edgenas.export import top1_accuracy
 from edgenas.files import Amount, Count, Fraction, Milliseconds, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.finetuned import digest_weights, find_best_version, replace_by_finetuned
+from edgenas.pipeline.finetuned import add_gains, digest_weights, find_best_version
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
@@ -175,7 +175,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
                 progress.say(f"choose    already done ({choice.arch})")
                 return choice
         latency_errors, memory_error = _prediction_errors(workspace, target, front)
-        candidates = Candidates(replace_by_finetuned(workspace, front), budget, latency_errors, memory_error)
+        candidates = Candidates(add_gains(workspace, front), budget, latency_errors, memory_error)
         most = min(len(candidates), _MOST_TRIES)
         rejected: list[RejectedCandidate] = []
         is_warned = False

@@ -98,15 +98,16 @@ def find_best_version(workspace: Workspace, architecture: Architecture) -> Archi
     return architecture if best is None else workspace.space.from_id(best.architecture)
 
 
-def replace_by_finetuned(workspace: Workspace, front: Front) -> Front:
-    """Return a front with the real accuracies of those architectures that have better weights of their own."""
+def add_gains(workspace: Workspace, front: Front) -> Front:
+    """Return a front whose accuracies are those of each architecture's best weights.
+
+    What fine-tuning gained, from real accuracy to real accuracy, is added to the prediction. The real accuracy in place
+    of it would compare an evaluated subnet with predictions, which are too high where a search ends.
+    """
     best = _list_best(workspace)
     own = [best.get(architecture.id) for architecture in front.architectures()]
-    accuracies = [
-        predicted if each is None else each.accuracy_finetuned
-        for each, predicted in zip(own, front.accuracy.tolist(), strict=True)
-    ]
-    return replace(front, values={**front.values, ACCURACY: np.array(accuracies)})
+    gains = np.array([0.0 if each is None else each.accuracy_finetuned - each.accuracy_inherited for each in own])
+    return replace(front, values={**front.values, ACCURACY: np.minimum(front.accuracy + gains, 1.0)})
 
 
 def digest_weights(workspace: Workspace) -> str:

@@ -19,10 +19,10 @@ from edgenas.pipeline.choose import Choice, MeasuredSubnet, Prediction
 from edgenas.pipeline.documents import FINETUNED
 from edgenas.pipeline.finetuned import (
     FinetunedSubnet,
+    add_gains,
     digest_weights,
     find_best_version,
     load_evaluator,
-    replace_by_finetuned,
 )
 from edgenas.pipeline.import_weights import import_weights
 from edgenas.pipeline.prepared_model import prepare
@@ -179,34 +179,59 @@ def test_its_bundle_says_how_it_was_trained(tuned: Run, tmp_path: Path) -> None:
     assert plain.card["accuracy"]["validation_in_pytorch"] == subnet.accuracy_inherited
 
 
-def _record(run: Run, accuracy: float, name: str = "000000") -> None:
-    """Write the result of a made-up fine-tuning of the choice beside the real one."""
+def _record(run: Run, gain: float, weights: str = "") -> FinetunedSubnet:
+    """Change what the fine-tuning of the choice gained, or make up another one beside it, with a name of weights."""
     real = run.finetuned()[-1]
-    made_up = f"{real.architecture.partition('+')[0]}+{name}"
-    shutil.copytree(run.folder.finetuned(real.architecture).root, run.folder.finetuned(made_up).root)
-    record = dataclasses.replace(real, architecture=made_up, accuracy_finetuned=accuracy)
-    FINETUNED.write(run.folder.finetuned(made_up).result, dataclasses.asdict(record))
+    name = f"{real.architecture.partition('+')[0]}+{weights}" if weights else real.architecture
+    if weights:
+        shutil.copytree(run.folder.finetuned(real.architecture).root, run.folder.finetuned(name).root)
+    record = dataclasses.replace(real, architecture=name, accuracy_finetuned=real.accuracy_inherited + gain)
+    FINETUNED.write(run.folder.finetuned(name).result, dataclasses.asdict(record))
+    return record
 
 
-def test_the_best_version_of_an_architecture_is_chosen(copied: Run) -> None:
-    """The real accuracy of a front's member takes the place of the predicted one where own weights are no worse."""
-    inherited, workspace = copied.architecture("chosen"), copied.workspace
-    other = next(each for each in (copied.space.largest, copied.space.smallest) if each != inherited)
-    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1.0, 2.0])}
-    front = Front(copied.space, "x", copied.space.encode([inherited, other]), values, tuple(values), 2)
-    shutil.copytree(copied.folder.root / "finetuned", copied.folder.root.parent / "kept")
-    real = only(copied)
-    _record(copied, 1.0)
-    assert find_best_version(workspace, inherited).id == f"{inherited.id}+000000"
-    assert find_best_version(workspace, other) == other
-    assert replace_by_finetuned(workspace, front).accuracy.tolist() == [1.0, 0.6]
-    assert front.accuracy.tolist() == [0.5, 0.6]
-    shutil.rmtree(copied.folder.root / "finetuned")
-    shutil.copytree(copied.folder.root.parent / "kept", copied.folder.root / "finetuned")
-    worse = dataclasses.replace(real, accuracy_finetuned=real.accuracy_inherited - 0.01)
-    FINETUNED.write(copied.folder.finetuned(real.architecture).result, dataclasses.asdict(worse))
+def _save_front(run: Run) -> tuple[Front, Architecture, Architecture]:
+    """Write a front of the choice, predicted to be right for half of the images, and of a network with 60%."""
+    inherited, target = run.architecture("chosen"), run.target("localhost").name
+    other = next(each for each in (run.space.largest, run.space.smallest) if each.genes != inherited.genes)
+    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1e6, 2e6])}
+    front = Front(run.space, target, run.space.encode([inherited, other]), values, tuple(values), 2)
+    front.save(run.folder.front(target))
+    return front, inherited, other
+
+
+def test_the_best_version_of_an_architecture_counts(copied: Run) -> None:
+    """A front's member is predicted to have what fine-tuning gained on top, where its own weights are no worse."""
+    front, inherited, other = _save_front(copied)
+    workspace = copied.workspace
+    worse = _record(copied, -0.01)
     assert find_best_version(workspace, inherited) == inherited
-    assert replace_by_finetuned(workspace, front).accuracy.tolist() == [0.5, 0.6]
+    assert add_gains(workspace, front).accuracy.tolist() == [0.5, 0.6]
+    equal = _record(copied, 0.0)
+    assert find_best_version(workspace, inherited).id == equal.architecture == worse.architecture
+    best = _record(copied, 0.25, "000000")
+    _record(copied, 0.125, "111111")
+    assert find_best_version(workspace, inherited).id == best.architecture
+    assert add_gains(workspace, front).accuracy.tolist() == [pytest.approx(0.75), 0.6]
+    assert find_best_version(workspace, other) == other
+
+
+def test_choose_tries_it_in_the_place_of_the_inherited_subnet(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gained makes it the first candidate; the prediction that is kept is the front's. Measured: made up."""
+    _, inherited, other = _save_front(copied)
+    target = copied.target("localhost")
+    measured = MeasuredSubnet(0.9, 0.9, 1.0, (0.9, 1.1), 1_000_000, "unverified", synthetic=True)
+    monkeypatch.setattr("edgenas.pipeline.choose._measure_candidate", lambda *_: measured)
+    monkeypatch.setattr("edgenas.pipeline.choose._prediction_errors", lambda *_: (np.full(2, 0.05), 0.1))
+    _record(copied, 0.05)
+    assert copied.choose({target: BUDGET}).arch == other
+    better = _record(copied, 0.2, "111111")
+    choice = copied.choose({target: BUDGET})
+    assert choice.arch == dataclasses.replace(inherited, weights="111111")
+    assert choice.arch.id == better.architecture
+    assert choice.predicted.accuracy == 0.5
+    (path,) = copied.folder.choices(target.name)
+    assert Choice.load(path, copied.space).arch == choice.arch == copied.architecture("chosen")
 
 
 def test_a_choice_is_outdated_by_a_new_fine_tuned_subnet(copied: Run, plain: Run) -> None:
@@ -214,28 +239,8 @@ def test_a_choice_is_outdated_by_a_new_fine_tuned_subnet(copied: Run, plain: Run
     assert digest_weights(plain.workspace) == plain.workspace.weights_digest
     before = digest_weights(copied.workspace)
     assert before != plain.workspace.weights_digest
-    _record(copied, 1.0)
+    _record(copied, 0.1, "000000")
     assert digest_weights(copied.workspace) != before
-
-
-def test_choose_tries_it_in_the_place_of_the_inherited_subnet(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its real accuracy makes it the first candidate; the prediction that is kept is the front's. Measured: made up."""
-    inherited, target = copied.architecture("chosen"), copied.target("localhost")
-    other = next(each for each in (copied.space.largest, copied.space.smallest) if each != inherited)
-    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1e6, 2e6])}
-    front = Front(copied.space, target.name, copied.space.encode([inherited, other]), values, tuple(values), 2)
-    front.save(copied.folder.front(target.name))
-    measured = MeasuredSubnet(0.9, 0.9, 1.0, (0.9, 1.1), 1_000_000, "unverified", synthetic=True)
-    monkeypatch.setattr("edgenas.pipeline.choose._measure_candidate", lambda *_: measured)
-    monkeypatch.setattr("edgenas.pipeline.choose._prediction_errors", lambda *_: (np.full(2, 0.05), 0.1))
-    _record(copied, 0.55)
-    assert copied.choose({target: BUDGET}).arch == other
-    _record(copied, 0.7, "111111")
-    choice = copied.choose({target: BUDGET})
-    assert choice.arch.id == f"{inherited.id}+111111"
-    assert choice.predicted.accuracy == 0.5
-    (path,) = copied.folder.choices(target.name)
-    assert Choice.load(path, copied.space).arch == choice.arch == copied.architecture("chosen")
 
 
 def test_subnets_of_other_weights_do_not_count(copied: Run) -> None:
