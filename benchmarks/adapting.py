@@ -32,11 +32,11 @@ EPOCHS, SEEDS = (1, 3, 10), (0, 1, 2)
 def main() -> None:
     """Train what has no result yet, then print a table of images seen and accuracies."""
     folder = Path(sys.argv[1])
-    source = _load(folder / "source", SOURCE, 4000)
+    source = load_photos(folder / "source", SOURCE, 4000)
     files = TrainingFiles(folder / "source.checkpoint", folder / "source.teacher")
     Trainer(SPACE, source, SCHEDULES["sandwich-medium"], 0, files).run(lambda step: None)
     initial = InitialWeights(load_checkpoint(files.checkpoint).supernet, "source", "")
-    target = _load(folder / "target", TARGET, 500)
+    target = load_photos(folder / "target", TARGET, 500)
     print("| images seen | way | largest: mean of 3 seeds | least, greatest | 10 random: mean |\n|---|---|---|---|---|")
     for epochs in EPOCHS:
         for way, weights in (("adapting", initial), ("from scratch", None)):
@@ -47,7 +47,7 @@ def main() -> None:
             print(f"| {seen:,} | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def _load(folder: Path, classes: tuple[str, ...], count: int) -> DataSet:
+def load_photos(folder: Path, classes: tuple[str, ...], count: int) -> DataSet:
     """Return a folder of some classes with so many training images each, and all their test images."""
     if not folder.exists():
         with zipfile.ZipFile(Path(os.environ["EDGENAS_DATA"]) / "cifar10-jpeg.zip") as archive:

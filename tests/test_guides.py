@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +19,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgenas.bundle import Bundle
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
+from edgenas.pipeline import Run
+from edgenas.pipeline.measurement_log import MeasurementLog
+from edgenas.pipeline.progress import Silent
 from edgenas.space import MobileNetV3
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Type = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def blocks(guide: str, language: str = "sh") -> list[list[str]]:
@@ -46,7 +52,7 @@ def board(loopback: Sshd, tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def person(board: Sshd, tmp_path: Path) -> Run:
+def person(board: Sshd, tmp_path: Path) -> Type:
     """Somebody who can log in to it as ``board``, and never has: runs commands in a folder with a model file."""
     ssh = shutil.which("ssh")
     if ssh is None:
@@ -77,7 +83,7 @@ def person(board: Sshd, tmp_path: Path) -> Run:
 
 
 @pytest.mark.slow
-def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -> None:
+def test_a_new_board_is_measured_in_four_commands(person: Type, tmp_path: Path) -> None:
     """From ssh to a measurement with its validity: new, setup, check, measure, on a board with nothing installed."""
     (new, setup, check, measure), *others = blocks("profile_a_device.md")
     done = person(new, answer="y\n")
@@ -101,15 +107,29 @@ def test_a_new_board_is_measured_in_four_commands(person: Run, tmp_path: Path) -
 
 def _run_here(line: str, folder: Path) -> str:
     """Run a command of a guide in a folder, short, and return its output."""
-    short = {"train": ["--max-steps", "150"], "evaluate": ["--subnets", "12"], "profile": ["--minutes", "0.02"]}
-    program, command, *arguments = shlex.split(line)
-    assert program == "edgenas"
-    done = subprocess.run(
-        [sys.executable, "-m", "edgenas", command, *arguments, *short.get(command, [])],
-        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    done = subprocess.run(_shorten(line), cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{line}: {done.stderr}"
     return done.stdout
+
+
+def _shorten(line: str) -> list[str]:
+    steps = ["--max-steps", "150"]
+    short = {"train": steps, "finetune": steps, "evaluate": ["--subnets", "12"], "profile": ["--minutes", "0.02"]}
+    program, command, *arguments = shlex.split(line)
+    assert program == "edgenas"
+    return [sys.executable, "-m", "edgenas", command, *arguments, *short.get(command, [])]
+
+
+def _kill_in_the_middle(line: str, folder: Path, metrics: str) -> None:
+    """Begin a training of a guide and kill it when its metrics have three epochs."""
+    with subprocess.Popen(_shorten(line), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 600
+        while running.poll() is None and time.monotonic() < deadline:
+            if sum(len(path.read_bytes().splitlines()) for path in folder.glob(metrics)) > 3:
+                break
+            time.sleep(0.1)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
 
 
 def _extract_photos(data_folder: Path, folder: Path, classes: Sequence[str], count: int) -> None:
@@ -182,18 +202,35 @@ def test_what_became_slower_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_released_weights_are_evaluated_and_adapted(data_folder: Path, tmp_path: Path) -> None:
-    """The guide's commands on a checkpoint in the reference's format: on its classes without training, on others."""
+def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: Path) -> None:
+    """The guide's commands on a checkpoint in the reference's format: adapted, searched, one subnet fine-tuned.
+
+    Fine-tuning is killed once. The bundle has the fine-tuned subnet in int8, measured anew. On the checkpoint's own
+    classes nothing is trained.
+    """
     reference = data_folder / "ofa" / "reference" / "mbv3_w0.35.pth"
     arguments = json.loads(reference.with_suffix(".json").read_text())["args"]
-    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 60)
-    same_classes, others = blocks("use_released_weights.md")
+    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 100)
+    same_classes, others, alone = blocks("use_released_weights.md")
     (config,) = blocks("use_released_weights.md", "yaml")
     settings = yaml.safe_load("\n".join(config))
     settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32]}
     (tmp_path / "adapted.yaml").write_text(yaml.safe_dump(settings))
     outputs = [_run_here(line.replace("FILE", str(reference)), tmp_path) for line in others]
     assert "trained on" in outputs[0]
+    finetune = next(line for line in alone if line.startswith("edgenas finetune"))
+    for line in alone:
+        if line == finetune:
+            _kill_in_the_middle(line, tmp_path, "runs/adapted/finetuned/*/metrics.jsonl")
+        outputs.append(_run_here(line, tmp_path))
+    assert "intact" in outputs[-1]
+    run = Run(tmp_path / "runs" / "adapted", progress=Silent())
+    (subnet,), card = run.finetuned(), Bundle(tmp_path / "ship" / "onnx-int8").card
+    assert run.architecture("chosen").id == card["architecture"]["id"] == subnet.architecture
+    assert card["finetuned"]["images"] == 10 * 320  # five batches of the 320 training images in each epoch
+    assert card["measured"]["processes"] >= 6
+    log = MeasurementLog(next(run.folder.targets.glob("*int8*")) / "measurements.jsonl")
+    assert {entry.measurement.model_sha256 for entry in log.entries[-6:]} == {card["model_sha256"]}
     # Photos in as many folders as the reference has classes stand for those that it was trained on.
     folder, photos = tmp_path / "same classes", sorted((tmp_path / "photos").rglob("*.jpg"))
     for number, path in enumerate(photos):

@@ -18,6 +18,7 @@ from edgenas.cli import (
     device,
     evaluate,
     export,
+    finetune,
     import_,
     measure,
     profile,
@@ -42,7 +43,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, train, status, import_, evaluate, profile, search, show, choose, export, verify, measure):
+_COMMANDS = (
+    demo, train, status, import_, evaluate, profile, search, show, choose, finetune, export, verify, measure,
+)  # fmt: skip
+for module in _COMMANDS:
     app.command(module.__name__.rpartition(".")[2].rstrip("_"), epilog=module.EXAMPLE)(module.command)
 app.add_typer(device.app, name="device")
 app.add_typer(regress.app, name="regress")

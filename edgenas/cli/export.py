@@ -26,7 +26,9 @@ _DYNAMIC = "dynamic"
 def command(
     run: RunOption,
     out: Annotated[Path, typer.Option(help="The folder for the bundles.", show_default=False)],
-    arch: Annotated[str | None, typer.Option(help="An id, min, max, or a JSON file.", show_default=False)] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="An id, chosen, min, max, or a JSON file.", show_default=False)
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="A device profile: what was chosen for it.", show_default=False)
     ] = None,

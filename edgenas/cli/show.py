@@ -13,7 +13,7 @@ EXAMPLE = "Example: edgenas show max --run runs/digits"
 
 
 def command(
-    arch: Annotated[str, typer.Argument(help="An id, min, max, or the path of a JSON file.")],
+    arch: Annotated[str, typer.Argument(help="An id, chosen, min, max, or the path of a JSON file.")],
     run: RunOption,
     device: Annotated[
         list[str] | None,
@@ -53,7 +53,13 @@ def command(
     )
     if shown.accuracy is not None:
         between = "" if shown.accuracy_std is None else f" ± {1.96 * shown.accuracy_std:.2%} (95%)"
-        print_lines(f"accuracy {shown.accuracy:.2%}{between}, predicted")
+        of = " with inherited weights" if "+" in shown.architecture else ""
+        print_lines(f"accuracy {shown.accuracy:.2%}{between}{of}, predicted")
+    for each in shown.finetuned:
+        print_lines(
+            f"{each.architecture}: accuracy {each.accuracy_finetuned:.2%}, evaluated; fine-tuned from"
+            f" {each.began_with} on {each.images:,} images; inherited weights have {each.accuracy_inherited:.2%}"
+        )
     for latency in shown.latencies:
         outside = format_ms_part(latency.overhead_ms, latency.latency_ms)
         overhead = f", {outside} of it outside of the parts" if latency.overhead_ms > 0 else ""

@@ -9,19 +9,21 @@ from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines
 from edgenas.shell import format_command
 
 if TYPE_CHECKING:
+    from edgenas.pipeline.status import TrainingStatus
     from edgenas.pipeline.training_metrics import TrainingMetrics
 
 EXAMPLE = "Example: edgenas status --run runs/digits"
 
 
 def command(run: RunOption, json: JsonOption = False) -> None:
-    """Show how far a run's training is."""
+    """Show how far a run's training is, and fine-tuning of its subnets."""
     from edgenas.pipeline import Run
 
     opened = Run(run)
-    status = opened.status()
+    status, finetunings = opened.status(), opened.finetuning_statuses()
     if json:
-        print_json({"run": str(run), **asdict(status)})
+        finetuned = {name: asdict(each) for name, each in finetunings.items()}
+        print_json({"run": str(run), **asdict(status), "finetuned": finetuned})
         return
     print_lines(f"{run}: training {_STATES[status.state]}")
     if status.latest is not None:
@@ -34,6 +36,8 @@ def command(run: RunOption, json: JsonOption = False) -> None:
             print_lines(f"next: {format_command('evaluate', '--run', run)}")
     elif status.state == "interrupted":
         print_lines("the edgenas train command that began it resumes it")
+    for name, each in finetunings.items():
+        print_lines("", *_finetuning_lines(name, each))
 
 
 _STATES = {
@@ -42,6 +46,15 @@ _STATES = {
     "interrupted": "was interrupted",
     "finished": "has ended",
 }
+
+
+def _finetuning_lines(name: str, status: TrainingStatus) -> list[str]:
+    lines = [f"{name}: fine-tuning {_STATES[status.state]}"]
+    if status.latest is not None:
+        lines += _progress_lines(status.latest, is_running=status.state == "running")
+    if status.evaluated is not None:
+        lines.append(f"accuracy  {status.evaluated.subnet:.1%} on validation, at {status.evaluated.images:,} images")
+    return [*lines, "the same edgenas finetune command resumes it"] if status.state == "interrupted" else lines
 
 
 def _progress_lines(latest: TrainingMetrics, *, is_running: bool) -> list[str]:

@@ -39,7 +39,7 @@ class Checkpoint:
         supernet: The weights.
         position: The next step.
         momenta: The optimizer's momentum buffers by parameter name.
-        recipe: Data, schedule and seed as plain data.
+        recipe: Data, schedule and seed as plain data, and what training began with.
         threads: The number of threads that computed it, because sums in another order are other bits.
         averages: The moving averages of the weights by name; empty where the phase has none.
     """
@@ -63,6 +63,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "recipe": checkpoint.recipe,
         "threads": checkpoint.threads,
     }
+    if checkpoint.supernet.only is not None:
+        body["only"] = checkpoint.supernet.only.id
     arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
     write_tensors(path, _KIND, _VERSION, arrays, body)
 
@@ -72,7 +74,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     arrays, body = read_tensors_and_body(path, _KIND, _VERSION)
     try:
         header = parse_dataclass(_Header, dict(body), str(path))
-        supernet = Supernet(space_from_dict(header.space, str(path)))
+        space = space_from_dict(header.space, str(path))
+        supernet = Supernet(space, only=None if header.only is None else space.from_id(header.only))
         weights, momenta, averages = (
             _select_tensors(arrays, prefix) for prefix in ("weights/", "momenta/", "averages/")
         )
@@ -99,6 +102,7 @@ class _Header:
     position: Position
     recipe: dict[str, Any]
     threads: Annotated[int, Interval(ge=1, le=_MAX_THREADS)]
+    only: ShortText | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class _TrainedRecipe:
     schedule: Schedule
     seed: Count
     initial: dict[str, ShortText] | None = None
+    finetuned: dict[str, ShortText] | None = None
 
 
 def has_ended_training(checkpoint: Checkpoint, where: str) -> bool:

@@ -54,8 +54,9 @@ class Phase:
         subnets: The number of subnets of each step.
         warmup_epochs: The epochs in which the learning rate rises.
         sandwich: Whether the first two subnets of each step are the largest and the smallest (arXiv 1903.05134).
-        distill: Whether the subnets also learn from the largest network as the first phase left it; ``in-place`` if
-            the largest of the same step teaches the others, which then see no labels (arXiv 2003.11142).
+        distill: Whether the subnets also learn from the largest network as the first phase left it, or as it is in a
+            trained supernet where a subnet is trained alone; ``in-place`` if the largest of the same step teaches the
+            others, which then see no labels (arXiv 2003.11142).
 
     Raises:
         UsageError: A value is out of range.
@@ -143,7 +144,7 @@ class Phase:
 class Schedule:
     """The phases of training in order, and the settings that they share.
 
-    The first phase trains the teacher of the others.
+    The first phase of a supernet's training trains the teacher of the others.
 
     Args:
         name: The name in messages.
@@ -157,7 +158,7 @@ class Schedule:
         max_steps: The most steps of each phase, to try a schedule out. None for whole phases.
 
     Raises:
-        UsageError: A value is out of range, or the first phase learns from the teacher.
+        UsageError: A value is out of range, or there is no phase.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
@@ -174,8 +175,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(self.phases))
-        if not self.phases or self.phases[0].distill is True:
-            raise UsageError(f"schedule {self.name}: the first phase must exist and must not distill")
+        if not self.phases:
+            raise UsageError(f"schedule {self.name}: must have a phase")
         if len(self.phases) > _MOST_PHASES:
             raise UsageError(
                 f"schedule {self.name}: must have at most {_MOST_PHASES} phases, but got {len(self.phases)}"
@@ -213,6 +214,7 @@ class Schedule:
 
 
 _RATE = 0.1
+_WARMUP_FROM = 3  # epochs of fine-tuning of which the first warms up
 _OPEN = (3, 3, 3, 3)  # kernel sizes, depths, expand ratios, widths
 
 
@@ -265,6 +267,15 @@ SCHEDULES = {
         _single_path("single-path-medium", 8, 1, 128),
     )
 }
+
+
+def make_finetuning_schedule(base: Schedule, epochs: int, learning_rate: float, max_steps: int | None) -> Schedule:
+    """Return the schedule by which one subnet is trained alone: one phase, the other settings from a supernet's.
+
+    Raises UsageError for a value that is out of range.
+    """
+    phase = Phase("finetune", epochs, learning_rate, warmup_epochs=min(1, epochs // _WARMUP_FROM))
+    return replace(base, name="finetune", phases=(phase,), max_steps=max_steps)
 
 
 def load_schedule(schedule: str | Mapping[str, Any] | Schedule, where: str = "schedule") -> Schedule:

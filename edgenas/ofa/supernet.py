@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgenas.errors import SpaceError
 from edgenas.ofa.layers import ElasticBlock
 from edgenas.ofa.subnet import Subnet, attach_module
-from edgenas.space import Architecture, SearchSpace
+from edgenas.space import Architecture, Part, SearchSpace
 from edgenas.space.check import check_memory
 
 
@@ -23,6 +23,7 @@ class Supernet(nn.Module):
     Args:
         space: The search space.
         seed: Decides the initial weights.
+        only: The only subnet that it contains, where one is trained alone; by default all of the space.
 
     Raises:
         SpaceError: The network does not fit into the memory of this machine.
@@ -39,15 +40,14 @@ class Supernet(nn.Module):
         torch.Size([1, 10])
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, space: SearchSpace, seed: int = 0, only: Architecture | None = None) -> None:
         super().__init__()
         check_memory(space)
-        self.space = space
+        self.space, self.only = space, only
+        parts = _parts_of_space(space) if only is None else {name: (part,) for name, part in only.parts.items()}
         with torch.random.fork_rng(devices=[]):  # torch's layers draw defaults from the global generator
-            for slot in space.slots:  # the largest choices are the last
-                unequal = dict.fromkeys(part for part in reversed(slot.parts) if part is not None)
-                parts = {part.key: part for part in unequal}
-                attach_module(self, slot.name, ElasticBlock(tuple(parts.values())))
+            for name, choices in parts.items():
+                attach_module(self, name, ElasticBlock(choices))
         self._initialise_weights(torch.Generator().manual_seed(seed))
 
     def __repr__(self) -> str:
@@ -76,6 +76,8 @@ class Supernet(nn.Module):
     def _check_space(self, architecture: Architecture) -> None:
         if self.space.differs_in_more_than_resolutions(architecture.space):
             raise SpaceError(f"{architecture} is of another space than this supernet ({self.space.short_hash})")
+        if self.only is not None and architecture.genes != self.only.genes:
+            raise SpaceError(f"{architecture} is not in this network, which only has the weights of {self.only}")
 
     def _initialise_weights(self, generator: torch.Generator) -> None:
         """Draw the weights by He's normal initialisation; residual branches begin at zero (arXiv 1706.02677)."""
@@ -88,6 +90,15 @@ class Supernet(nn.Module):
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01, generator=generator)
                 nn.init.zeros_(module.bias)
-        for name, part in self.space.largest.parts.items():
+        for name, part in (self.only or self.space.largest).parts.items():
             for norm in part.graph.branch_norms:
                 nn.init.zeros_(self.get_parameter(f"{name}.{norm.name}.weight"))
+
+
+def _parts_of_space(space: SearchSpace) -> dict[str, tuple[Part, ...]]:
+    """Return the different parts of each place, the largest first."""
+    parts = {}
+    for slot in space.slots:  # the largest choices are the last
+        unequal = dict.fromkeys(part for part in reversed(slot.parts) if part is not None)
+        parts[slot.name] = tuple({part.key: part for part in unequal}.values())
+    return parts

@@ -1,4 +1,4 @@
-"""Training of a supernet by a schedule. Interrupted training resumes and gives the same bits."""
+"""Training of a supernet or of a single subnet by a schedule. Interrupted training resumes and gives the same bits."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgenas.data import DataSet
-from edgenas.errors import EdgeNASError, RunError, TrainingError, UsageError
+from edgenas.errors import EdgeNASError, RunError, TrainingError
 from edgenas.ofa.channel_sorting import sort_channels
 from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
-from edgenas.ofa.initial_weights import InitialWeights, adapt_supernet, check_initial_weights
+from edgenas.ofa.initial_weights import InitialWeights, check_initial_weights
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.ranks import ALONE, Ranks
+from edgenas.ofa.recipe import check_recipe, describe_change, make_recipe
 from edgenas.ofa.schedule import Phase, Schedule, load_schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.ofa.threads import cores_but_one, torch_threads
+from edgenas.ofa.trainees import SingleSubnet, WholeSupernet
 from edgenas.ofa.training_step import Batch, compute_gradients
 from edgenas.space import SearchSpace
 
@@ -59,40 +61,17 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """The files of training: the current checkpoint and the teacher that the first phase leaves."""
+    """The files of training: the current checkpoint, and the teacher.
+
+    The first phase of a supernet's training writes the teacher; that of a single subnet is there before.
+    """
 
     checkpoint: Path
     teacher: Path
 
 
-def check_recipe(space: SearchSpace, data: DataSet, schedule: Schedule, seed: int, ranks: Ranks = ALONE) -> None:
-    """Raise UsageError unless the space can be trained on the data by the schedule, by so many processes."""
-    if data.class_count != space.classes:
-        raise UsageError(f"data {data.name} has {data.class_count} classes, the space {space.classes}; they must agree")
-    check_channels(space, data)
-    if len(data.train) < schedule.batch_size:
-        raise UsageError(
-            f"schedule {schedule.name}: batch_size must be at most the {len(data.train)} training images of"
-            f" {data.name}, but got {schedule.batch_size}"
-        )
-    if schedule.batch_size % ranks.count or schedule.batch_size < 2 * ranks.count:
-        raise UsageError(
-            f"schedule {schedule.name}: batch_size ({schedule.batch_size}) is divided among {ranks.count} processes;"
-            " it must be a multiple of their number, two images for each at least"
-        )
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"seed must be from 0 to 2**63 - 1, but got {seed}")
-
-
-def check_channels(space: SearchSpace, data: DataSet) -> None:
-    """Raise UsageError unless the data's images have as many channels as the networks' inputs."""
-    channels = space.largest.input_shape[0]
-    if data.preprocessing.channels != channels:
-        raise UsageError(f"data {data.name} has {data.preprocessing.channels} channels, the space {channels}")
-
-
 class Trainer:
-    """The training of one supernet by a schedule.
+    """The training of one supernet, or of one subnet alone, by a schedule.
 
     Training may be killed at any moment. A new Trainer with the same arguments
     continues from the last checkpoint and ends with the same bits, on the CPU of
@@ -109,6 +88,7 @@ class Trainer:
         files: The files that training reads and writes.
         ranks: This process among those that train together.
         initial: Trained weights to begin with, of the same space except for classes and resolutions.
+        subnet: The subnet of the space that is trained alone, in place of the supernet; it knows what it begins with.
 
     Raises:
         UsageError: The space cannot be trained on the data by the schedule.
@@ -123,17 +103,17 @@ class Trainer:
         files: TrainingFiles,
         ranks: Ranks = ALONE,
         initial: InitialWeights | None = None,
+        subnet: SingleSubnet | None = None,
     ) -> None:
-        check_recipe(space, data, schedule, seed, ranks)
+        self._trainee = subnet or WholeSupernet(space, initial)
+        check_recipe(space, data, schedule, seed, ranks, has_teacher=self._trainee.has_teacher)
         if initial is not None:
             check_initial_weights(space, initial)
         self._space, self._data, self._schedule, self._seed, self._files = space, data, schedule, seed, files
-        self._ranks, self._accelerator, self._initial = ranks, ranks.accelerator, initial
+        self._ranks, self._accelerator = ranks, ranks.accelerator
         self._steps_per_epoch = len(data.train) // schedule.batch_size
         self._steps = [schedule.count_steps(phase, self._steps_per_epoch) for phase in schedule.phases]
-        self._recipe = {"data": data.recipe, "schedule": schedule.to_dict(), "seed": seed}
-        if initial is not None:
-            self._recipe["initial"] = {"name": initial.name, "sha256": initial.sha256}
+        self._recipe = make_recipe(self._trainee, data, schedule, seed)
 
     @property
     def finished(self) -> bool:
@@ -146,12 +126,17 @@ class Trainer:
         position = self._start.position
         return self._count_images(position.phase, position.step)
 
+    @property
+    def images_total(self) -> int:
+        """The images of the whole schedule."""
+        return self._count_images(len(self._schedule.phases), 0)
+
     def run(
         self,
         on_step: Callable[[TrainingStep], None],
         on_epoch: Callable[[TrainingStep, Supernet], None] = lambda step, supernet: None,
     ) -> Supernet:
-        """Train to the end of the schedule and return the supernet in eval mode.
+        """Train to the end of the schedule and return the network in eval mode.
 
         Resumed training uses as many threads as before.
 
@@ -173,7 +158,7 @@ class Trainer:
                 averages = self._train_phase(supernet, number, resumed, on_step, on_epoch)
                 if averages is not None:
                     supernet.load_state_dict(averages.module.state_dict())
-                if number == 0:
+                if number == 0 and not self._trainee.has_teacher:
                     self._save(self._files.teacher, supernet, Position(1, 0))
                 self._save(self._files.checkpoint, supernet, Position(number + 1, 0))
                 self._ranks.wait()  # the others read the teacher
@@ -184,8 +169,7 @@ class Trainer:
         """The last checkpoint, or that of a new supernet. Raises RunError when it has other arguments."""
         path = self._files.checkpoint
         if not path.exists():
-            seed, initial = self._seed, self._initial
-            supernet = Supernet(self._space, seed) if initial is None else adapt_supernet(self._space, initial, seed)
+            supernet = self._trainee.make_network(self._seed)
             return Checkpoint(supernet, Position(0, 0), {}, self._recipe, self._ranks.limit_threads(cores_but_one()))
         checkpoint = load_checkpoint(path)
         if checkpoint.supernet.space != self._space:
@@ -194,7 +178,9 @@ class Trainer:
         if "schedule" in found:  # one of an older version lacks the settings that were added since
             found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
         if found != self._recipe:
-            described = (_describe(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found})
+            described = (
+                describe_change(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found}
+            )
             changed = filter(None, described)
             raise RunError(
                 f"{path}: was trained with another {' and '.join(changed)}; use another run folder or the same values"
@@ -319,7 +305,7 @@ class Trainer:
         return TrainingStep(
             phase.name,
             self._count_images(number, step + 1),
-            self._count_images(len(self._schedule.phases), 0),
+            self.images_total,
             self._count_work(number, step + 1) / self._count_work(len(self._schedule.phases), 0),
             loss,
             accuracy,
@@ -359,7 +345,7 @@ class Trainer:
         Each epoch is a new permutation of the images.
         """
         phase, count = self._schedule.phases[number], self._schedule.batch_size
-        subnets = self._space.decode(phase.sample(self._space, np.random.default_rng([self._seed, number, step])))
+        subnets = self._trainee.sample(phase, np.random.default_rng([self._seed, number, step]))
         epoch, epoch_step = divmod(step, self._steps_per_epoch)
         order = np.random.default_rng([self._seed, number, epoch, 1]).permutation(len(self._data.train))
         chosen = self._ranks.share(order[epoch_step * count : (epoch_step + 1) * count])
@@ -371,7 +357,7 @@ class Trainer:
         kept = f"; {path} has the last good weights" if path.exists() else ""
         return TrainingError(
             f"phase {phase.name}, step {step}: {problem}{kept}; lower the learning rate ({phase.learning_rate})"
-            " and train in a new run folder"
+            f" and {self._trainee.begin_anew}"
         )
 
     def _require_finite(self, supernet: nn.Module, phase: Phase, step: int) -> None:
@@ -379,20 +365,6 @@ class Trainer:
         for name, tensor in supernet.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise self._diverged(phase, step, f"{name} is no longer finite")
-
-
-def _describe(key: str, found: Any, wanted: Any) -> str:
-    """Return the name of a value of a recipe that differs, empty where it does not."""
-    if found == wanted:
-        return ""
-    if key == "initial":
-        return "file or run to begin with (--from)"
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        if key == "schedule" and {**found, "max_steps": None} == {**wanted, "max_steps": None}:
-            return f"--max-steps ({found['max_steps'] or 'none'} then, {wanted['max_steps'] or 'none'} now)"
-        if {**found, "sha256": ""} == {**wanted, "sha256": ""}:
-            return f"{key} (its images were changed)"
-    return key
 
 
 def _read_momenta(supernet: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:

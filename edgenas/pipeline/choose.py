@@ -16,6 +16,7 @@ from edgenas.export import top1_accuracy
 from edgenas.files import Amount, Count, Fraction, Milliseconds, ShortText, read_bytes, sha256_hex
 from edgenas.pipeline.documents import CHOICE
 from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.finetuned import add_gains, digest_weights, find_best_version
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import prepare
@@ -166,14 +167,15 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
     with folder.writing():  # from here on, so that front and weights stay those of the digest
         front = workspace.front(target)
         front_sha256 = sha256_hex(read_bytes(folder.front(target.name)))
-        inputs_digest = choice_inputs_digest(front_sha256, workspace.weights_digest, target.to_dict(), budget, max_drop)
+        weights_digest = digest_weights(workspace)
+        inputs_digest = choice_inputs_digest(front_sha256, weights_digest, target.to_dict(), budget, max_drop)
         if path.exists():
             choice = Choice.load(path, workspace.space)
             if choice.inputs_digest == inputs_digest:
                 progress.say(f"choose    already done ({choice.arch})")
                 return choice
         latency_errors, memory_error = _prediction_errors(workspace, target, front)
-        candidates = Candidates(front, budget, latency_errors, memory_error)
+        candidates = Candidates(add_gains(workspace, front), budget, latency_errors, memory_error)
         most = min(len(candidates), _MOST_TRIES)
         rejected: list[RejectedCandidate] = []
         is_warned = False
@@ -182,7 +184,7 @@ def choose(workspace: Workspace, target: Target, budget: Budget, max_drop: float
             progress.step("choose", most) as bar,
         ):
             while len(rejected) < most and (index := candidates.take()) is not None:
-                architecture = workspace.space.decode(front.genes[index : index + 1])[0]
+                architecture = find_best_version(workspace, workspace.space.decode(front.genes[index : index + 1])[0])
                 predicted = _read_prediction(front, index)
                 bar(len(rejected), f"trying {architecture}")
                 measured = _measure_candidate(workspace, architecture, target, store)

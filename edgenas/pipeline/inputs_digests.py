@@ -30,7 +30,7 @@ def choice_inputs_digest(
 
     Args:
         front_sha256: SHA-256 of the front's file.
-        weights_sha256: SHA-256 of the trained checkpoint.
+        weights_sha256: SHA-256 of the trained checkpoint; where there are fine-tuned subnets, a digest of all weights.
         target: The target, as from ``Target.to_dict``.
         budget: The limits of latency and memory.
         max_drop: The accuracy that the file may lose, as a fraction.

@@ -15,6 +15,7 @@ from edgenas.export import PARITY_LIMITS, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest_of_inputs, sha256_hex
+from edgenas.pipeline.finetuned import FinetunedSubnet
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
 from edgenas.runtimes import ExportFormat, ModelInterface
@@ -59,6 +60,7 @@ def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: 
         [prepared.batch_norm, prepared.parity_reference.source],
         None if target is None else target.to_dict(),
         _list_versions(export_format),
+        *([] if prepared.finetuned is None else [asdict(prepared.finetuned)]),
     )
 
 
@@ -81,6 +83,7 @@ def describe_bundle(
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),
         **_describe_accuracy(prepared, file),
+        "finetuned": None if prepared.finetuned is None else _describe_finetuning(prepared.finetuned),
         "agreement_with_pytorch": _describe_agreement(prepared, file),
         "calibration": _describe_calibration(prepared.calibration) if file.export_format.is_calibrated else None,
         "batch_norm": prepared.batch_norm,
@@ -111,6 +114,12 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
             "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }
+
+
+def _describe_finetuning(finetuned: FinetunedSubnet) -> dict[str, Any]:
+    """Return how the weights were trained, and the validation accuracy before (inherited weights) and after."""
+    described = asdict(finetuned)
+    return {key: value for key, value in described.items() if key not in ("architecture", "data")}
 
 
 def _describe_agreement(prepared: PreparedModel, file: VerifiedFile) -> dict[str, Any]:

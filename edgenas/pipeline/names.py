@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgenas.devices import Target, load_profile
-from edgenas.errors import UsageError
+from edgenas.errors import RunError, UsageError
 from edgenas.files import read_yaml
 from edgenas.pipeline.export_formats import format_of
+from edgenas.pipeline.finetuned import load_finetuned
 from edgenas.pipeline.run_folder import RunFolder
+from edgenas.pipeline.workspace import Workspace
 from edgenas.runtimes import is_runtime
+from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
 
 _OFA_KEYS = frozenset(("ks", "e", "d", "w", "image_size", "r"))
@@ -32,18 +35,47 @@ def resolve_target(
     return target
 
 
-def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
-    """Return an architecture by ``min``, ``max``, its id, or the path of a JSON file.
+def resolve_architecture(workspace: Workspace, text: str) -> Architecture:
+    """Return an architecture by ``min``, ``max``, ``chosen``, its id, or the path of a JSON file.
 
-    The file holds edgenas's own form, or Once-for-All's: lists ``ks``, ``e``, ``d`` (ResNet: ``d``, ``e``, ``w``) and
-    the resolution, ``image_size`` or ``r``. Raises UsageError, listing the known keys, for anything else.
+    An id that names weights of its own is that of a fine-tuned subnet. The file holds edgenas's own form, or
+    Once-for-All's: lists ``ks``, ``e``, ``d`` (ResNet: ``d``, ``e``, ``w``) and the resolution, ``image_size`` or
+    ``r``. Raises UsageError, listing what is known, for anything else.
     """
+    space = workspace.space
     if text == "min":
         return space.smallest
     if text == "max":
         return space.largest
-    if not text.endswith((".json", ".yaml", ".yml")):
-        return space.from_id(text)
+    if text == "chosen":
+        return _find_only_choice(workspace)
+    if text.endswith((".json", ".yaml", ".yml")):
+        return read_architecture(space, text)
+    architecture = space.from_id(text)
+    if architecture.weights:
+        load_finetuned(workspace, architecture)  # raises where there is none
+    return architecture
+
+
+def _find_only_choice(workspace: Workspace) -> Architecture:
+    """Return what was chosen, for whatever target; RunError for nothing, and for several different architectures."""
+    from edgenas.pipeline.choose import Choice
+
+    folder = workspace.folder
+    paths = [path for target in sorted(folder.targets.glob("*")) for path in folder.choices(target.name)]
+    choices = [Choice.load(path, workspace.space) for path in paths]
+    chosen = {choice.arch.id: choice for choice in choices}
+    if len(chosen) == 1:
+        return choices[0].arch
+    if not chosen:
+        command = format_command("choose", "--run", folder.root, "--latency", "5ms")
+        raise RunError(f"{folder.root}: has no choice yet; run: {command}")
+    listed = ", ".join(f"{each} ({choice.budget} on {choice.target})" for each, choice in chosen.items())
+    raise RunError(f"{folder.root}: has several choices: {listed}; name one with --arch")
+
+
+def read_architecture(space: SearchSpace, text: str) -> Architecture:
+    """Return the architecture of a JSON or YAML file, as ``resolve_architecture`` describes."""
     data = read_yaml(Path(text))
     if not isinstance(data, Mapping):
         raise UsageError(

@@ -20,6 +20,7 @@ from edgenas.export.quantize.layer_selection import belongs_to, select_layers
 from edgenas.files import format_suggestion
 from edgenas.graph import GraphSummary, summarise_model
 from edgenas.pipeline.calibration_images import CalibrationImages, draw_training_images, read_folder, split_folder
+from edgenas.pipeline.finetuned import FinetunedSubnet, load_evaluator, load_finetuned
 from edgenas.pipeline.workspace import Workspace
 from edgenas.runtimes import FLOAT32, ExportFormat, SourceModel
 from edgenas.runtimes.building import quantize
@@ -117,6 +118,11 @@ class PreparedModel:
     settings: ExportSettings
     batch_norm_images: CalibrationImages | None = None  # of imported weights; integers are calibrated on them too
 
+    @property
+    def finetuned(self) -> FinetunedSubnet | None:
+        """How its weights were trained where they are its own; None for those inherited from the supernet."""
+        return load_finetuned(self.workspace, self.architecture) if self.architecture.weights else None
+
     @cached_property
     def graph(self) -> GraphSummary:
         """What its float32 graph costs."""
@@ -170,6 +176,8 @@ class PreparedModel:
 def prepare(workspace: Workspace, architecture: Architecture, settings: ExportSettings | None = None) -> PreparedModel:
     """Extract a subnet, calibrate its batch norm, write its ONNX file and compute PyTorch's reference outputs.
 
+    An architecture that names weights of its own has those.
+
     Imported weights have no images: a folder in the settings provides them.
     Without one the subnet keeps the supernet's batch norm, and noise is the
     reference input. Raises UsageError for an architecture of another space and
@@ -187,8 +195,9 @@ def _prepare_trained(workspace: Workspace, architecture: Architecture, settings:
     if len(split) > _MOST_COMPARED:
         order = np.random.default_rng([workspace.seed, _STREAM]).permutation(len(split))
         split = split.select(np.sort(order[:_MOST_COMPARED]))
-    subnet = workspace.evaluator.calibrated_subnet(architecture)
-    expected = workspace.evaluator.logits(subnet, split.images, size)
+    evaluator = load_evaluator(workspace, architecture)
+    subnet = evaluator.calibrated_subnet(architecture)
+    expected = evaluator.logits(subnet, split.images, size)
     source = f"{len(split)} validation images of {data.name}"
     preprocessing = data.preprocessing.to_settings(size)
     return PreparedModel(

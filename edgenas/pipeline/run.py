@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgenas.pipeline.choose import Choice
     from edgenas.pipeline.explain import Explanation
     from edgenas.pipeline.export import ExportedBundle
+    from edgenas.pipeline.finetuned import FinetunedSubnet
     from edgenas.pipeline.prepared_model import ExportSettings
     from edgenas.pipeline.status import TrainingStatus
     from edgenas.profilers import LatencyTable
@@ -114,10 +115,57 @@ class Run:
         train(self.workspace, data, schedule, seed, device, tensorboard, initial)
 
     def status(self) -> TrainingStatus:
-        """Return how far the training is."""
+        """Return how far the training of the supernet is."""
         from edgenas.pipeline.status import read_training_status
 
-        return read_training_status(self.workspace)
+        return read_training_status(self.folder.training)
+
+    def finetune(
+        self,
+        architecture: Architecture,
+        epochs: int = 10,
+        max_steps: int | None = None,
+        learning_rate: float | None = None,
+        from_scratch: bool = False,
+        device: str = "auto",
+    ) -> FinetunedSubnet:
+        """Train one subnet alone, taught by the supernet's largest network, and evaluate it on the validation images.
+
+        Its weights get a name, which follows from everything that decides them: the same call finds them again, or
+        resumes where it was interrupted. ``choose`` takes them in place of the inherited ones where they are as
+        accurate or more.
+
+        Args:
+            architecture: The architecture, with the weights that it inherits.
+            epochs: How often each training image is seen.
+            max_steps: At most so many steps.
+            learning_rate: The highest rate, which falls to zero as a cosine; by default 0.05, from scratch 0.1.
+            from_scratch: Begin with random weights instead of inherited ones, for comparison.
+            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where torch finds a GPU.
+
+        Returns:
+            How it was trained, and its validation accuracy beside that of the inherited weights.
+
+        Raises:
+            RunError: The supernet is not trained, or the run has no data set.
+            UsageError: A value is out of range, or the architecture is fine-tuned already.
+            TrainingError: The loss is not finite, or another process of the training ended.
+        """
+        from edgenas.pipeline.finetune import finetune
+
+        return finetune(self.workspace, architecture, epochs, max_steps, learning_rate, from_scratch, device)
+
+    def finetuning_statuses(self) -> dict[str, TrainingStatus]:
+        """Return how far the fine-tuning of each subnet is that has begun, by id."""
+        from edgenas.pipeline.status import read_finetuning_statuses
+
+        return read_finetuning_statuses(self.folder)
+
+    def finetuned(self) -> list[FinetunedSubnet]:
+        """Return the subnets that were fine-tuned from the present weights, by id."""
+        from edgenas.pipeline.finetuned import list_finetuned
+
+        return list_finetuned(self.workspace)
 
     def evaluate(
         self,
@@ -356,14 +404,15 @@ class Run:
         return resolve_target(self.folder, device, runtime, threads, precision)
 
     def architecture(self, name: str) -> Architecture:
-        """Return an architecture by ``min``, ``max``, its id, or the path of a JSON file.
+        """Return an architecture by ``min``, ``max``, ``chosen``, its id, or the path of a JSON file.
 
         Raises:
             UsageError: The name is none of these.
+            RunError: Nothing was chosen, or several architectures, or there is no such fine-tuned subnet.
         """
         from edgenas.pipeline.names import resolve_architecture
 
-        return resolve_architecture(self.space, name)
+        return resolve_architecture(self.workspace, name)
 
 
 def _require_one(targets: Sequence[Target], step: str) -> Target:

@@ -15,7 +15,61 @@ from edgenas.errors import EdgeNASError, RunError
 from edgenas.files import TEMPORARY_SUFFIX, opened_without_links
 from edgenas.locks import take_lock
 
-_PROBE_S = 1.0  # whoever asks whether a run is being trained holds the lock for a moment
+_PROBE_S = 1.0  # whoever asks whether a training runs holds the lock for a moment
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """The paths of one training, of a supernet or of a single subnet, and the lock that shows that it runs."""
+
+    root: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The network: in training, with momenta; afterwards the trained weights."""
+        return self.root / "checkpoint.safetensors"
+
+    @property
+    def teacher(self) -> Path:
+        """The supernet after the first phase."""
+        return self.root / "teacher.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics of training, as JSON lines."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self.root / "tensorboard"
+
+    @property
+    def result(self) -> Path:
+        """How a subnet was fine-tuned, and what came out; there when it has ended."""
+        return self.root / "result.json"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show others that this training runs, until the context or the process ends."""
+        with opened_without_links(self._lock, os.O_RDWR | os.O_CREAT) as lock:
+            take_lock(lock, _PROBE_S)
+            yield
+
+    def is_running(self) -> bool:
+        """Return whether a process trains now."""
+        try:
+            with opened_without_links(self._lock, os.O_RDONLY) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    @property
+    def _lock(self) -> Path:
+        return self.root / ".lock"
 
 
 @dataclass(frozen=True)
@@ -46,22 +100,20 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """The supernet: in training, with momenta; afterwards the trained weights."""
-        return self.root / "training" / "checkpoint.safetensors"
+        return self.training.checkpoint
 
     @property
-    def teacher(self) -> Path:
-        """The supernet after the first phase."""
-        return self.root / "training" / "teacher.safetensors"
+    def training(self) -> TrainingFolder:
+        """The training of the supernet."""
+        return TrainingFolder(self.root / "training")
 
-    @property
-    def metrics(self) -> Path:
-        """The metrics of training, as JSON lines."""
-        return self.root / "training" / "metrics.jsonl"
+    def finetuned(self, architecture: str) -> TrainingFolder:
+        """Return the training of a subnet that was fine-tuned, by its id."""
+        return TrainingFolder(self.root / "finetuned" / architecture)
 
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's files."""
-        return self.root / "training" / "tensorboard"
+    def finetuned_ids(self) -> list[str]:
+        """Return the ids of the subnets whose fine-tuning has begun, sorted."""
+        return sorted(path.name for path in self.root.glob("finetuned/*") if path.is_dir())
 
     @property
     def evaluated(self) -> Path:
@@ -163,28 +215,6 @@ class RunFolder:
                 path = Path(folder, name)
                 if path.is_symlink():
                     raise RunError(f"{path}: is a link, which a run folder may not hold; put what it leads to there")
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Show others that the run is being trained, until the context or the process ends."""
-        with opened_without_links(self._training_lock, os.O_RDWR | os.O_CREAT) as lock:
-            take_lock(lock, _PROBE_S)
-            yield
-
-    def is_being_trained(self) -> bool:
-        """Return whether a process trains the run now."""
-        try:
-            with opened_without_links(self._training_lock, os.O_RDONLY) as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
-
-    @property
-    def _training_lock(self) -> Path:
-        return self.root / "training" / ".lock"
 
     @contextmanager
     def writing(self, wait_s: float = 0.0) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgenas.accuracy import AccuracyPredictor
 from edgenas.errors import RunError
+from edgenas.pipeline.finetuned import FinetunedSubnet
 from edgenas.pipeline.run import Run
 from edgenas.profilers import LatencyTable
 from edgenas.space import Part
@@ -42,7 +43,8 @@ class ShownLatency:
 @dataclass(frozen=True)
 class ShownArchitecture:
     """An architecture with everything that a run knows of it without measuring. ``accuracy`` is None before it can be
-    predicted, ``accuracy_std`` where the predictor has none."""
+    predicted, ``accuracy_std`` where the predictor has none. ``finetuned`` is the subnet itself where it has weights of
+    its own, else all that have its architecture; their accuracies are evaluated, not predicted."""
 
     architecture: str
     space: str
@@ -55,6 +57,7 @@ class ShownArchitecture:
     accuracy_std: float | None
     blocks: tuple[Block, ...]
     latencies: tuple[ShownLatency, ...]
+    finetuned: tuple[FinetunedSubnet, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -66,7 +69,7 @@ def show(run: Run, name: str, devices: Sequence[str] | None = None) -> ShownArch
 
     Args:
         run: The run.
-        name: ``min``, ``max``, an id, or the path of a JSON file.
+        name: ``min``, ``max``, ``chosen``, an id, or the path of a JSON file.
         devices: The devices of which latencies are shown; by default all targets that have a table.
 
     Raises:
@@ -105,6 +108,7 @@ def show(run: Run, name: str, devices: Sequence[str] | None = None) -> ShownArch
         deviation,
         tuple(_describe(place, part) for place, part in architecture.parts.items()),
         tuple(latencies),
+        tuple(each for each in run.finetuned() if each.architecture.startswith(architecture.id)),
     )
 
 

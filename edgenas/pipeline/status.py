@@ -1,24 +1,24 @@
-"""The state of a run's training."""
+"""The state of a training: of a run's supernet, or of a subnet that is fine-tuned."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgenas.ofa import load_checkpoint
 from edgenas.ofa.checkpoint import has_ended_training
+from edgenas.pipeline.run_folder import RunFolder, TrainingFolder
 from edgenas.pipeline.training_metrics import TrainingMetrics, read_metrics
-from edgenas.pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """How far a run's training is.
+    """How far a training is.
 
     Attributes:
         state: Whether it has not begun, is running now, was interrupted, or has ended.
         latest: The latest metrics; None before the first, and for weights that were imported.
-        evaluated: The latest metrics with accuracies of the smallest and the largest subnet.
+        evaluated: The latest metrics with accuracies on validation images.
     """
 
     state: Literal["not begun", "running", "interrupted", "finished"]
@@ -26,14 +26,24 @@ class TrainingStatus:
     evaluated: TrainingMetrics | None
 
 
-def read_training_status(workspace: Workspace) -> TrainingStatus:
-    """Return the state of a run's training, as ``Run.status`` describes."""
-    folder, path = workspace.folder, workspace.folder.checkpoint
-    metrics = read_metrics(folder.metrics)
+def read_training_status(folder: TrainingFolder) -> TrainingStatus:
+    """Return the state of the training of a supernet or a subnet in its folder."""
+    metrics, path = read_metrics(folder.metrics), folder.checkpoint
     latest = metrics[-1] if metrics else None
-    evaluated = next((each for each in reversed(metrics) if each.largest is not None), None)
+    evaluated = next((each for each in reversed(metrics) if (each.largest, each.subnet) != (None, None)), None)
     if path.exists() and has_ended_training(load_checkpoint(path), str(path)):
         return TrainingStatus("finished", latest, evaluated)
-    if folder.is_being_trained():
+    if folder.is_running():
         return TrainingStatus("running", latest, evaluated)
     return TrainingStatus("interrupted" if path.exists() or latest is not None else "not begun", latest, evaluated)
+
+
+def read_finetuning_statuses(folder: RunFolder) -> dict[str, TrainingStatus]:
+    """Return the states of all fine-tunings that have begun, by id. One that is not evaluated yet has not ended."""
+    statuses = {name: read_training_status(folder.finetuned(name)) for name in folder.finetuned_ids()}
+    return {
+        name: replace(status, state="interrupted")
+        if status.state == "finished" and not folder.finetuned(name).result.exists()
+        else status
+        for name, status in statuses.items()
+    }

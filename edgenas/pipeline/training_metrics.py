@@ -40,6 +40,7 @@ class TrainingMetrics:
         seconds_left: The time to the end of the schedule at the speed so far.
         smallest: The validation accuracy of the smallest subnet, 0 to 1; None between evaluations.
         largest: The same of the largest.
+        subnet: The same of a subnet that is trained alone.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -56,6 +57,7 @@ class TrainingMetrics:
     seconds_left: float
     smallest: float | None = None
     largest: float | None = None
+    subnet: float | None = None
 
 
 def begin_metrics(path: Path, images: int) -> None:

@@ -22,6 +22,7 @@ from edgenas.space.parts import Part
 from edgenas.space.rules import FORBID_UNKNOWN
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to misread
+SHORT_NAME = 6  # characters of a name that is a digest
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class SearchSpace(ABC):
     @cached_property
     def short_hash(self) -> str:
         """Six characters that identify the space in the ids of its architectures."""
-        return _to_base32(int(sha256_hex(canonical_json_bytes(self.to_dict())), 16))[:6]
+        return short_name(self.to_dict())
 
     @cached_property
     def _id_length(self) -> int:
@@ -196,8 +197,14 @@ class SearchSpace(ABC):
         return Architecture(self, tuple(int(radix) - 1 for radix in self.radices))
 
     def from_id(self, text: str) -> Architecture:
-        """Return the architecture with an id. Raises SpaceError when it is no id of this space."""
-        prefix, _, number = text.partition("-")
+        """Return the architecture with an id, and the name of its weights where the id has one.
+
+        Raises SpaceError when it is no id of this space.
+        """
+        name, plus, weights = text.partition("+")
+        if plus:
+            _check_name_of_weights(weights)
+        prefix, _, number = name.partition("-")
         if prefix != self.short_hash or not number:
             raise SpaceError(
                 f"{reprlib.repr(text)} is no architecture of this space: its ids begin with {self.short_hash}-"
@@ -216,7 +223,7 @@ class SearchSpace(ABC):
         for radix in reversed(self.radices.tolist()):
             value, gene = divmod(value, radix)
             genes.append(gene)
-        architecture = Architecture(self, tuple(reversed(genes)))
+        architecture = Architecture(self, tuple(reversed(genes)), weights)
         if value or architecture.id != text:
             raise SpaceError(f"{text!r} is no architecture id of this space: it decodes to no canonical genes")
         return architecture
@@ -240,9 +247,10 @@ class SearchSpace(ABC):
 
     def _check_id(self, architecture: Architecture, data: Mapping[str, Any], where: str) -> Architecture:
         """Return the architecture of a description. Raises SpaceError when the description has another id."""
-        if data.get("id", architecture.id) != architecture.id:
+        given = str(data.get("id", architecture.id))
+        if given.partition("+")[0] != architecture.id:
             raise SpaceError(f"{where}: the id {data['id']!r} belongs to other choices; correct or remove it")
-        return architecture
+        return self.from_id(given)
 
     # -- lists of Once-for-All, in the families that have them ------------------------
 
@@ -353,9 +361,11 @@ class Architecture:
     Args:
         space: The space.
         genes: Indices into the values of ``space.genes``, (G,).
+        weights: The name of weights of its own, six characters; empty for those that it inherits from a supernet.
+            All costs but accuracy are the same.
 
     Raises:
-        SpaceError: The number of genes or one of them is out of range.
+        SpaceError: The number of genes or one of them is out of range, or ``weights`` is no such name.
 
     Example:
         >>> import edgenas
@@ -374,9 +384,12 @@ class Architecture:
 
     space: SearchSpace
     genes: tuple[int, ...]
+    weights: str = ""
 
     def __post_init__(self) -> None:
         space = self.space
+        if self.weights:
+            _check_name_of_weights(self.weights)
         if len(self.genes) != len(space.genes):
             raise SpaceError(f"an architecture of this space has {len(space.genes)} genes, but got {len(self.genes)}")
         for gene, index in zip(space.genes, self.genes, strict=True):
@@ -387,11 +400,17 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """The space's short hash and the canonical genes as one mixed-radix number in base 32."""
+        """The space's short hash and the canonical genes in base 32; behind a plus sign the name of its own weights."""
         value = 0
         for gene, radix in zip(self.genes, self.space.radices.tolist(), strict=True):
             value = value * radix + gene
-        return f"{self.space.short_hash}-{_to_base32(value).rjust(self.space._id_length, '0')}"
+        name = f"{self.space.short_hash}-{_to_base32(value).rjust(self.space._id_length, '0')}"
+        return f"{name}+{self.weights}" if self.weights else name
+
+    @property
+    def inherited(self) -> Architecture:
+        """The same architecture with the weights that it inherits from the supernet."""
+        return Architecture(self.space, self.genes)
 
     @cached_property
     def input_shape(self) -> Shape:
@@ -445,6 +464,19 @@ def _combination_index(genes: Genes, columns: tuple[int, ...], radices: Genes) -
         index *= radices[column]
         index += genes[:, column]
     return index
+
+
+def _check_name_of_weights(text: str) -> None:
+    if len(text) != SHORT_NAME or any(letter not in _BASE32 for letter in text):
+        raise SpaceError(
+            f"{reprlib.repr(text)} is no name of weights: behind the plus sign, an id has {SHORT_NAME} characters of"
+            f" {_BASE32}"
+        )
+
+
+def short_name(value: Any) -> str:
+    """Return ``SHORT_NAME`` characters of base 32 that identify plain data: the beginning of its digest."""
+    return _to_base32(int(sha256_hex(canonical_json_bytes(value)), 16))[:SHORT_NAME]
 
 
 def _to_base32(value: int) -> str:

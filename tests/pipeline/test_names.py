@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgenas.errors import UsageError
-from edgenas.pipeline.names import resolve_architecture
+from edgenas.pipeline.names import read_architecture
 from edgenas.space import MobileNetV3
 
 _SPACE = MobileNetV3(width=0.25, resolutions=(128, 160))
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_file_of_printed_lists(path: Path, resolution: dict[str, object]) -> None:
     """A file of what Once-for-All's implementation prints names an architecture."""
     path.write_text(str({**_LISTS, **resolution}))
-    assert resolve_architecture(_SPACE, str(path)) == _SPACE.from_ofa(_LISTS, 128)
+    assert read_architecture(_SPACE, str(path)) == _SPACE.from_ofa(_LISTS, 128)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,6 @@ def test_keys_that_do_not_fit(path: Path, text: str, message: str) -> None:
     """Unknown and missing keys are answered with all keys of the form that the file has."""
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        resolve_architecture(_SPACE, str(path))
+        read_architecture(_SPACE, str(path))
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)

@@ -148,7 +148,7 @@ def test_everything_lies_below_the_root_and_apart(tmp_path: Path) -> None:
             folder.format_bundle(target, "abc-1"),
         )
     ]
-    paths = [folder.run, folder.data, folder.checkpoint, folder.teacher, folder.evaluated, *targets]
+    paths = [folder.run, folder.data, folder.checkpoint, folder.training.teacher, folder.evaluated, *targets]
     assert all(path.is_relative_to(tmp_path) for path in paths)
     assert len(set(paths)) == len(paths)
 

@@ -1,5 +1,6 @@
 """Genes, canonical form, ids and sampling."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -118,6 +119,26 @@ def test_padded_and_upper_case_ids_are_refused(digits: MobileNetV3) -> None:
     for text in (f"{prefix}-0{number}", f"{prefix}-{number.upper()}"):
         with pytest.raises(SpaceError):
             digits.from_id(text)
+
+
+@given(architectures(), st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=6, max_size=6))
+def test_weights_of_its_own_are_in_the_id_alone(architecture: Architecture, weights: str) -> None:
+    """The id names them and decodes again; genes and parts are those of the architecture with inherited weights."""
+    own = dataclasses.replace(architecture, weights=weights)
+    assert own.id == f"{architecture.id}+{weights}"
+    assert architecture.space.from_id(own.id) == own != architecture
+    assert own.inherited == architecture
+    assert own.genes == architecture.genes
+    described = {**architecture.to_dict(), "id": own.id}
+    assert architecture.space.from_description(described, "test") == own
+
+
+@pytest.mark.parametrize("weights", ["", "abc", "abcdefg", "abcdel", "ABCDEF", "abc+de", "\u0660" * 6, "x" * 100_000])
+def test_other_names_of_weights_are_refused(digits: MobileNetV3, weights: str) -> None:
+    """Six characters of the ids' alphabet, nothing else, on a short line."""
+    with pytest.raises(SpaceError, match="is no name of weights: behind the plus sign, an id has 6 char") as caught:
+        digits.from_id(f"{digits.smallest.id}+{weights}")
+    assert len(str(caught.value)) < 200
 
 
 def test_space_hash_tells_spaces_apart() -> None:

@@ -1,0 +1,144 @@
+"""The fine-tuned subnets of a run: what each was trained from and how, and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from edgenas.errors import FormatError, RunError, SpaceError
+from edgenas.files import Amount, Count, Fraction, ShortText, digest_of_inputs, read_bytes, sha256_hex
+from edgenas.pipeline.documents import FINETUNED
+from edgenas.pipeline.workspace import Workspace
+from edgenas.search import Front
+from edgenas.search.quantities import ACCURACY
+from edgenas.shell import format_command
+from edgenas.space import Architecture
+
+if TYPE_CHECKING:
+    from edgenas.accuracy import Evaluator
+
+
+@dataclass(frozen=True)
+class FinetunedSubnet:
+    """A subnet that was trained alone.
+
+    Attributes:
+        architecture: Its id, which ends with the name of its weights.
+        supernet_sha256: SHA-256 of the checkpoint that it was made from.
+        began_with: ``inherited weights`` or ``random weights``.
+        teacher: The id of the supernet's network that taught it.
+        data: The name of the data set.
+        epochs: How often each training image was seen.
+        images: Training images seen.
+        learning_rate: The highest learning rate.
+        validation_images: The number of images that the accuracies are of.
+        accuracy_inherited: The validation accuracy of the same architecture with the supernet's weights, 0 to 1.
+        accuracy_finetuned: Its validation accuracy, 0 to 1.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    architecture: ShortText
+    supernet_sha256: ShortText
+    began_with: ShortText
+    teacher: ShortText
+    data: ShortText
+    epochs: Amount
+    images: Count
+    learning_rate: Amount
+    validation_images: Count
+    accuracy_inherited: Fraction
+    accuracy_finetuned: Fraction
+
+
+def list_finetuned(workspace: Workspace) -> list[FinetunedSubnet]:
+    """Return the subnets that were fine-tuned from the run's present weights to the end, by id."""
+    folder = workspace.folder
+    ended = [name for name in folder.finetuned_ids() if folder.finetuned(name).result.exists()]
+    if not ended:
+        return []
+    found, digest = [_read(workspace, name) for name in ended], workspace.weights_digest
+    return [each for each in found if each.supernet_sha256 == digest]
+
+
+def load_finetuned(workspace: Workspace, architecture: Architecture) -> FinetunedSubnet:
+    """Return how an architecture with weights of its own got them; RunError, listing those there are, for others."""
+    known = {each.architecture: each for each in list_finetuned(workspace)}
+    if architecture.id not in known:
+        root = workspace.folder.root
+        command = format_command("finetune", "--run", root, "--arch", architecture.inherited)
+        listed = f" it has {', '.join(known)};" if known else ""
+        raise RunError(f"{root}: has no fine-tuned subnet {architecture.id};{listed} make one with: {command}")
+    return known[architecture.id]
+
+
+def load_evaluator(workspace: Workspace, architecture: Architecture) -> Evaluator:
+    """Return the evaluator of an architecture: of the supernet, or of the network that has its own weights alone."""
+    if not architecture.weights:
+        return workspace.evaluator
+    from edgenas.accuracy import Evaluator
+    from edgenas.ofa import load_checkpoint
+
+    load_finetuned(workspace, architecture)
+    path = workspace.folder.finetuned(architecture.id).checkpoint
+    network = load_checkpoint(path).supernet
+    if network.only is None or network.only != architecture.inherited:
+        raise FormatError(f"{path}: has the weights of another network; move its folder away and fine-tune again")
+    return Evaluator(network, workspace.data, workspace.seed, workspace.trained.threads)
+
+
+def find_best_version(workspace: Workspace, architecture: Architecture) -> Architecture:
+    """Return an architecture with its own weights of the highest validation accuracy, where they beat inherited ones.
+
+    Equal accuracy is enough: fine-tuned weights saw more images.
+    """
+    best = _list_best(workspace).get(architecture.id)
+    return architecture if best is None else workspace.space.from_id(best.architecture)
+
+
+def add_gains(workspace: Workspace, front: Front) -> Front:
+    """Return a front whose accuracies are those of each architecture's best weights.
+
+    What fine-tuning gained, from real accuracy to real accuracy, is added to the prediction. The real accuracy in place
+    of it would compare an evaluated subnet with predictions, which are too high where a search ends.
+    """
+    best = _list_best(workspace)
+    own = [best.get(architecture.id) for architecture in front.architectures()]
+    gains = np.array([0.0 if each is None else each.accuracy_finetuned - each.accuracy_inherited for each in own])
+    return replace(front, values={**front.values, ACCURACY: np.minimum(front.accuracy + gains, 1.0)})
+
+
+def digest_weights(workspace: Workspace) -> str:
+    """Return a digest of all weights that candidates may have: the supernet's, and fine-tuned ones."""
+    digest, folder = workspace.weights_digest, workspace.folder
+    files = [
+        path
+        for each in list_finetuned(workspace)
+        for path in (folder.finetuned(each.architecture).checkpoint, folder.finetuned(each.architecture).result)
+    ]
+    return digest_of_inputs(digest, [sha256_hex(read_bytes(path)) for path in files]) if files else digest
+
+
+def _list_best(workspace: Workspace) -> dict[str, FinetunedSubnet]:
+    """Return the fine-tuned subnets of the highest accuracy, by the ids of their architectures."""
+    best: dict[str, FinetunedSubnet] = {}
+    for each in list_finetuned(workspace):
+        name = workspace.space.from_id(each.architecture).inherited.id
+        least = best[name].accuracy_finetuned if name in best else each.accuracy_inherited
+        if each.accuracy_finetuned >= least:
+            best[name] = each
+    return best
+
+
+def _read(workspace: Workspace, name: str) -> FinetunedSubnet:
+    path = workspace.folder.finetuned(name).result
+    record = FINETUNED.read_as(FinetunedSubnet, path)
+    try:
+        architecture = workspace.space.from_id(record.architecture)
+    except SpaceError as error:
+        raise FormatError(f"{path}: {error}; move its folder away") from None
+    if record.architecture != name or not architecture.weights:
+        raise FormatError(f"{path}: is of {record.architecture}; move its folder away and fine-tune again")
+    return record

@@ -1,0 +1,301 @@
+"""Fine-tuned subnets of a run: their ids and files, what uses them, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgenas.errors import FormatError, RunError, UsageError
+from edgenas.files import sha256_hex
+from edgenas.pipeline import Run
+from edgenas.pipeline.choose import Choice, MeasuredSubnet, Prediction
+from edgenas.pipeline.documents import FINETUNED
+from edgenas.pipeline.finetuned import (
+    FinetunedSubnet,
+    add_gains,
+    digest_weights,
+    find_best_version,
+    load_evaluator,
+)
+from edgenas.pipeline.import_weights import import_weights
+from edgenas.pipeline.prepared_model import prepare
+from edgenas.pipeline.progress import Bar, Silent
+from edgenas.pipeline.training_metrics import read_metrics
+from edgenas.runtimes import ExportFormat
+from edgenas.search import Front
+from edgenas.space import Architecture
+from tests.small_run import BUDGET, SCHEDULE, SPACE
+
+Write = Callable[..., Path]
+STEPS = 30
+TUNING: dict[str, Any] = {"max_steps": STEPS, "learning_rate": 0.1}
+
+
+class Interrupted(Silent):
+    """Progress that raises KeyboardInterrupt at the fourth step of training."""
+
+    @contextmanager
+    def step(self, name: str, total: float) -> Iterator[Bar]:
+        left = 4
+
+        def bar(done: float, note: str = "") -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+
+        yield bar
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was trained on digits for a few steps, and has a choice, which is made up. Do not write to it."""
+    run = Run(tmp_path_factory.mktemp("runs") / "plain", SPACE, progress=Silent())
+    run.train(schedule={**SCHEDULE, "max_steps": 15})
+    (architecture,) = SPACE.decode(SPACE.sample(1, np.random.default_rng(0)))
+    measured = MeasuredSubnet(0.5, 0.5, 0.1, (0.1, 0.1), None, "unverified", synthetic=True)
+    target = run.target("localhost").name
+    choice = Choice(architecture, target, BUDGET, Prediction(0.5, 0.1, 1e6), measured, (), "0" * 16)
+    choice.save(run.folder.choice(target, "latency-50ms"))
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(plain: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A copy of it whose choice was fine-tuned for a few steps. Do not write to it."""
+    folder = tmp_path_factory.mktemp("runs") / "tuned"
+    shutil.copytree(plain.folder.root, folder)
+    run = Run(folder, progress=Silent())
+    run.finetune(run.architecture("chosen"), **TUNING)
+    return run
+
+
+@pytest.fixture
+def copied(tuned: Run, tmp_path: Path) -> Run:
+    """A copy of it that a test may change."""
+    shutil.copytree(tuned.folder.root, tmp_path / "run")
+    return Run(tmp_path / "run", progress=Silent())
+
+
+def only(run: Run) -> FinetunedSubnet:
+    (subnet,) = run.finetuned()
+    return subnet
+
+
+def own(run: Run) -> Architecture:
+    return run.architecture(only(run).architecture)
+
+
+def test_it_has_an_id_of_its_own_and_says_how_it_was_trained(tuned: Run) -> None:
+    """Behind its architecture's id; images, epochs, teacher, and the accuracies of both weights."""
+    subnet, inherited = only(tuned), tuned.architecture("chosen")
+    assert subnet.architecture.partition("+")[0] == inherited.id
+    assert subnet.teacher == tuned.space.largest.at_resolution(inherited.resolution).id
+    assert subnet.supernet_sha256 == tuned.workspace.weights_digest
+    assert (subnet.began_with, subnet.images, subnet.epochs) == ("inherited weights", STEPS * 32, 0.909)
+    assert subnet.accuracy_inherited == tuned.workspace.evaluator(inherited)
+    architecture = own(tuned)
+    assert subnet.accuracy_finetuned == load_evaluator(tuned.workspace, architecture)(architecture)
+    assert subnet.accuracy_finetuned != subnet.accuracy_inherited
+    last = read_metrics(tuned.folder.finetuned(subnet.architecture).metrics)[-1]
+    assert (last.subnet, last.largest) == (subnet.accuracy_finetuned, None)
+
+
+def test_the_same_call_finds_it_and_another_makes_another(copied: Run) -> None:
+    """Nothing is trained twice; other steps, rates and beginnings have names of their own, all of one architecture."""
+    before = {path: path.stat().st_mtime_ns for path in copied.folder.root.rglob("finetuned/*/*")}
+    inherited = copied.architecture("chosen")
+    assert copied.finetune(inherited, **TUNING) == only(copied)
+    assert {path: path.stat().st_mtime_ns for path in copied.folder.root.rglob("finetuned/*/*")} == before
+    copied.finetune(inherited, max_steps=1)
+    copied.finetune(inherited, max_steps=1, learning_rate=0.5)
+    scratch = copied.finetune(inherited, max_steps=1, from_scratch=True)
+    assert scratch.began_with == "random weights"
+    assert len({each.architecture for each in copied.finetuned()}) == 4
+    assert {each.architecture.partition("+")[0] for each in copied.finetuned()} == {inherited.id}
+
+
+def test_interrupted_it_goes_on_to_the_same_bits(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are those of an unbroken fine-tuning; before, it is no subnet of the run."""
+    monkeypatch.setattr("edgenas.ofa.training.CHECKPOINT_SECONDS", 0.0)
+    subnet = only(copied)
+    folder, name = copied.folder.finetuned(subnet.architecture), subnet.architecture
+    expected = {path.name: path.read_bytes() for path in (folder.checkpoint, folder.result)}
+    shutil.rmtree(folder.root)
+    with pytest.raises(KeyboardInterrupt):
+        Run(copied.folder.root, progress=Interrupted()).finetune(copied.architecture("chosen"), **TUNING)
+    assert copied.finetuned() == []
+    assert copied.finetuning_statuses()[name].state == "interrupted"
+    with pytest.raises(RunError, match=rf"has no fine-tuned subnet {name[:-7]}\+.*; make one with: .* finetune --run"):
+        copied.architecture(name)
+    copied.finetune(copied.architecture("chosen"), **TUNING)
+    assert {path.name: path.read_bytes() for path in (folder.checkpoint, folder.result)} == expected
+    assert copied.finetuning_statuses()[name].state == "finished"
+
+
+def test_killed_before_it_was_evaluated_it_is_evaluated(copied: Run) -> None:
+    """The trained weights stay as they are, and the result is made again."""
+    subnet = only(copied)
+    folder = copied.folder.finetuned(subnet.architecture)
+    weights = folder.checkpoint.stat().st_mtime_ns
+    folder.result.unlink()
+    assert copied.finetuning_statuses()[subnet.architecture].state == "interrupted"
+    assert copied.finetune(copied.architecture("chosen"), **TUNING) == subnet
+    assert folder.checkpoint.stat().st_mtime_ns == weights
+
+
+def test_its_file_is_another_one(tuned: Run) -> None:
+    """Measurements are recorded by a file's digest, so those of the inherited subnet's file prove nothing of it."""
+    inherited, finetuned = (
+        prepare(tuned.workspace, architecture).build(ExportFormat())
+        for architecture in (tuned.architecture("chosen"), own(tuned))
+    )
+    assert sha256_hex(inherited) != sha256_hex(finetuned)
+
+
+def test_its_bundle_says_how_it_was_trained(tuned: Run, tmp_path: Path) -> None:
+    """The card and its text name the id, how it was trained and both accuracies; the bundle verifies."""
+    architecture, subnet, target = own(tuned), only(tuned), tuned.target("localhost")
+    bundle = tuned.export(architecture, target, tmp_path / "ship")
+    bundle.verify()
+    assert bundle.card["architecture"]["id"] == architecture.id
+    assert bundle.card["measured"] is None
+    described = {
+        name: value for name, value in dataclasses.asdict(subnet).items() if name not in ("architecture", "data")
+    }
+    assert bundle.card["finetuned"] == described
+    assert bundle.card["accuracy"]["validation_in_pytorch"] == subnet.accuracy_finetuned
+    text = (tmp_path / "ship" / "README.md").read_text()
+    assert f'| finetuned | {{"supernet_sha256": "{subnet.supernet_sha256}", "began_with": "inherited weights"' in text
+    plain = tuned.export(architecture.inherited, target, tmp_path / "plain")
+    assert plain.card["finetuned"] is None
+    assert plain.card["accuracy"]["validation_in_pytorch"] == subnet.accuracy_inherited
+
+
+def _record(run: Run, gain: float, weights: str = "") -> FinetunedSubnet:
+    """Change what the fine-tuning of the choice gained, or make up another one beside it, with a name of weights."""
+    real = run.finetuned()[-1]
+    name = f"{real.architecture.partition('+')[0]}+{weights}" if weights else real.architecture
+    if weights:
+        shutil.copytree(run.folder.finetuned(real.architecture).root, run.folder.finetuned(name).root)
+    record = dataclasses.replace(real, architecture=name, accuracy_finetuned=real.accuracy_inherited + gain)
+    FINETUNED.write(run.folder.finetuned(name).result, dataclasses.asdict(record))
+    return record
+
+
+def _save_front(run: Run) -> tuple[Front, Architecture, Architecture]:
+    """Write a front of the choice, predicted to be right for half of the images, and of a network with 60%."""
+    inherited, target = run.architecture("chosen"), run.target("localhost").name
+    other = next(each for each in (run.space.largest, run.space.smallest) if each.genes != inherited.genes)
+    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1e6, 2e6])}
+    front = Front(run.space, target, run.space.encode([inherited, other]), values, tuple(values), 2)
+    front.save(run.folder.front(target))
+    return front, inherited, other
+
+
+def test_the_best_version_of_an_architecture_counts(copied: Run) -> None:
+    """A front's member is predicted to have what fine-tuning gained on top, where its own weights are no worse."""
+    front, inherited, other = _save_front(copied)
+    workspace = copied.workspace
+    worse = _record(copied, -0.01)
+    assert find_best_version(workspace, inherited) == inherited
+    assert add_gains(workspace, front).accuracy.tolist() == [0.5, 0.6]
+    equal = _record(copied, 0.0)
+    assert find_best_version(workspace, inherited).id == equal.architecture == worse.architecture
+    best = _record(copied, 0.25, "000000")
+    _record(copied, 0.125, "111111")
+    assert find_best_version(workspace, inherited).id == best.architecture
+    assert add_gains(workspace, front).accuracy.tolist() == [pytest.approx(0.75), 0.6]
+    assert find_best_version(workspace, other) == other
+
+
+def test_choose_tries_it_in_the_place_of_the_inherited_subnet(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gained makes it the first candidate; the prediction that is kept is the front's. Measured: made up."""
+    _, inherited, other = _save_front(copied)
+    target = copied.target("localhost")
+    measured = MeasuredSubnet(0.9, 0.9, 1.0, (0.9, 1.1), 1_000_000, "unverified", synthetic=True)
+    monkeypatch.setattr("edgenas.pipeline.choose._measure_candidate", lambda *_: measured)
+    monkeypatch.setattr("edgenas.pipeline.choose._prediction_errors", lambda *_: (np.full(2, 0.05), 0.1))
+    _record(copied, 0.05)
+    assert copied.choose({target: BUDGET}).arch == other
+    better = _record(copied, 0.2, "111111")
+    choice = copied.choose({target: BUDGET})
+    assert choice.arch == dataclasses.replace(inherited, weights="111111")
+    assert choice.arch.id == better.architecture
+    assert choice.predicted.accuracy == 0.5
+    (path,) = copied.folder.choices(target.name)
+    assert Choice.load(path, copied.space).arch == choice.arch == copied.architecture("chosen")
+
+
+def test_a_choice_is_outdated_by_a_new_fine_tuned_subnet(copied: Run, plain: Run) -> None:
+    """The digest of all weights is the supernet's as long as there are no others, and changes with each."""
+    assert digest_weights(plain.workspace) == plain.workspace.weights_digest
+    before = digest_weights(copied.workspace)
+    assert before != plain.workspace.weights_digest
+    _record(copied, 0.1, "000000")
+    assert digest_weights(copied.workspace) != before
+
+
+def test_subnets_of_other_weights_do_not_count(copied: Run) -> None:
+    """After another training of the supernet they are none of the run's."""
+    real = only(copied)
+    changed = dataclasses.replace(real, supernet_sha256="0" * 64)
+    FINETUNED.write(copied.folder.finetuned(real.architecture).result, dataclasses.asdict(changed))
+    assert copied.finetuned() == []
+    with pytest.raises(RunError, match="has no fine-tuned subnet"):
+        copied.architecture(real.architecture)
+
+
+def test_a_result_of_something_else_is_refused(copied: Run) -> None:
+    """One line names the file: of another id, of no id of the space, of weights of another network, not intact."""
+    real, inherited = only(copied), copied.architecture("chosen")
+    folder = copied.folder.finetuned(real.architecture)
+    for wrong in (inherited.id, "nonsense"):
+        FINETUNED.write(folder.result, dataclasses.asdict(dataclasses.replace(real, architecture=wrong)))
+        with pytest.raises(FormatError, match=r"result\.json: .*; move its folder away"):
+            copied.finetuned()
+    folder.result.write_bytes(folder.result.read_bytes().replace(b"inherited", b"Inherited"))
+    with pytest.raises(FormatError, match="is damaged or was edited"):
+        copied.finetuned()
+    FINETUNED.write(folder.result, dataclasses.asdict(real))
+    shutil.copy(copied.folder.checkpoint, folder.checkpoint)
+    with pytest.raises(FormatError, match="has the weights of another network"):
+        prepare(copied.workspace, own(copied))
+
+
+def test_what_cannot_be_fine_tuned(tuned: Run, released: Write, tmp_path: Path) -> None:
+    """A fine-tuned subnet, an id of another space, no epochs, and a run that has no trained supernet or no images."""
+    with pytest.raises(UsageError, match=r"is fine-tuned already; fine-tuning begins with \S+$"):
+        tuned.finetune(own(tuned))
+    with pytest.raises(UsageError, match="epochs must be above 0"):
+        tuned.finetune(tuned.space.smallest, epochs=0)
+    with pytest.raises(UsageError, match="learning_rate must be above 0"):
+        tuned.finetune(tuned.space.smallest, learning_rate=0.0)
+    new = Run(tmp_path / "new", tuned.space, progress=Silent())
+    with pytest.raises(RunError, match="has no trained supernet yet"):
+        new.finetune(new.space.smallest)
+    with pytest.raises(RunError, match=r"has no choice yet; run: .* choose --run"):
+        new.architecture("chosen")
+    imported = import_weights(tmp_path / "imported", str(released()), {"resolutions": [32]}, progress=Silent())
+    with pytest.raises(UsageError, match="is no architecture of this run's space"):
+        imported.finetune(tuned.space.smallest)
+    with pytest.raises(RunError, match=r"has no data set, which this step needs; give it one \(.*evaluate --run"):
+        imported.finetune(imported.space.smallest)
+    assert not (imported.folder.root / "finetuned").exists()
+
+
+def test_several_choices_are_listed(copied: Run) -> None:
+    """``chosen`` is the only choice of the run."""
+    (path,) = copied.folder.choices(copied.target("localhost").name)
+    choice = Choice.load(path, copied.space)
+    second = next(each for each in (copied.space.smallest, copied.space.largest) if each != choice.arch)
+    dataclasses.replace(choice, arch=second).save(path.with_name("another.json"))
+    with pytest.raises(RunError, match=r"has several choices: .*; name one with --arch"):
+        copied.architecture("chosen")
