@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgenas.devices import Target, load_profile
-from edgenas.errors import UsageError
+from edgenas.devices import DeviceProfile, Target, load_profile
+from edgenas.errors import RunError, UsageError
 from edgenas.files import read_yaml
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.runtimes import is_runtime
+from edgenas.shell import format_command
 from edgenas.space import Architecture, SearchSpace
 
 _OFA_KEYS = frozenset(("ks", "e", "d", "w", "image_size", "r"))
@@ -30,6 +32,46 @@ def resolve_target(
     if is_runtime(target.runtime):
         format_of(target)
     return target
+
+
+def resolve_targets(
+    folder: RunFolder, device: str | Path, runtime: str | None, threads: int | None, precision: str | None
+) -> list[Target]:
+    """Return the targets of a device that have a latency table, of those that agree with what is given.
+
+    Raises UsageError as ``resolve_target``, and RunError, listing the targets of the device that have a table, where
+    no such one has.
+    """
+    named = resolve_target(folder, device, runtime, threads, precision)
+    tabulated = [
+        target for name in folder.targets_with_table() if (target := _target_of_name(named.profile, name)) is not None
+    ]
+    found = [
+        target
+        for target in tabulated
+        if runtime in (None, target.runtime)
+        and precision in (None, target.precision)
+        and threads in (None, target.threads)
+    ]
+    if not found:
+        others = ", ".join(target.name for target in tabulated)
+        raise RunError(
+            f"{folder.root}: has no latency table of {named.name} yet{f', only of {others}' if others else ''};"
+            f" run: {format_command('profile', '--run', folder.root)} --device {named.cli_name}"
+        )
+    return found
+
+
+def _target_of_name(profile: DeviceProfile, name: str) -> Target | None:
+    """Return the target of a profile by the name of its folder; None for one that the profile cannot be asked for."""
+    parts = re.fullmatch(rf"{re.escape(profile.name)}-(.+)-([^-]+)-(\d+)t(?:-.*)?", name)
+    if parts is None:
+        return None
+    try:
+        target = Target(profile, parts[1], parts[2], int(parts[3]))
+    except UsageError:
+        return None  # of another device whose name begins like this one's, or of a runtime that the profile lost
+    return target if target.name == name else None
 
 
 def resolve_architecture(space: SearchSpace, text: str) -> Architecture:
