@@ -84,15 +84,17 @@ def _read_budgets(
         example = format_command("choose", "--run", run, "--latency", "15ms")
         raise UsageError(f"choose needs a budget, --latency, --memory or both; for example: {example}")
     spread = [_spread("--latency", latencies, devices), _spread("--memory", memories, devices)]
-    return [Budget(latency, memory, percentile or MEDIAN) for latency, memory in zip(*spread, strict=True)]
+    return [
+        Budget(latency, memory, MEDIAN if percentile is None else percentile)
+        for latency, memory in zip(*spread, strict=True)
+    ]
 
 
 def _spread(option: str, values: Sequence[str], devices: Sequence[str]) -> list[str | None]:
     """Return one value for each device."""
     if len(values) not in (0, 1, len(devices)):
-        wanted = f"one for all, or {len(devices)} in their order" if len(devices) > 1 else "one"
+        wanted = f"once for all, or {len(devices)} times in their order" if len(devices) > 1 else "once"
         raise UsageError(
-            f"{len(devices)} device{'s' * (len(devices) > 1)} ({', '.join(devices)}) take {option} {wanted}, but got"
-            f" {len(values)}: {', '.join(values)}"
+            f"{option} must be given {wanted}, for {', '.join(devices)}, but got {len(values)}: {', '.join(values)}"
         )
     return list(values) if len(values) == len(devices) else [values[0] if values else None] * len(devices)

@@ -24,7 +24,8 @@ def compare_targets(
             if target is used:
                 index, outcome = chosen.index, "chosen"
             else:
-                best = Candidates(pool.estimates, [[target]]).best()
+                alone = Candidates(pool.estimates, [[target]])
+                best = alone.best(only_known=True) or alone.best()
                 if best is None or not best.is_likely:
                     outcomes.append(TargetOutcome(target.target, _why_nothing_fits(pool, trials, target)))
                     continue
