@@ -111,7 +111,7 @@ class Budget:
     def __str__(self) -> str:
         limits = []
         if self.latency is not None:
-            tail = f" at the {self.percentile}th percentile" if self.is_of_tail else ""
+            tail = f" at percentile {self.percentile}" if self.is_of_tail else ""
             limits.append(f"latency {format_ms(self.latency_ms)}{tail}")
         if self.memory is not None:
             limits.append(f"memory {format_bytes(self.memory_bytes)}")

@@ -84,10 +84,8 @@ def _read_budgets(
         example = format_command("choose", "--run", run, "--latency", "15ms")
         raise UsageError(f"choose needs a budget, --latency, --memory or both; for example: {example}")
     spread = [_spread("--latency", latencies, devices), _spread("--memory", memories, devices)]
-    return [
-        Budget(latency, memory, MEDIAN if percentile is None else percentile)
-        for latency, memory in zip(*spread, strict=True)
-    ]
+    limited = MEDIAN if percentile is None else percentile
+    return [Budget(latency, memory, limited) for latency, memory in zip(*spread, strict=True)]
 
 
 def _spread(option: str, values: Sequence[str], devices: Sequence[str]) -> list[str | None]:

@@ -74,7 +74,7 @@ def command(
     elif device is None:
         raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
     else:
-        architecture, measured_on = opened.chosen(*opened.targets(device, runtime, threads, only_precision))
+        architecture, measured_on = opened.chosen(device, runtime, threads, only_precision)
         usual = format_of(measured_on)
     formats, skipped = combine_formats(format or [usual.format], precision or [usual.precision])
     if target is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.errors import UsageError
+from edgenas.errors import RunError, UsageError
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.workspace import Workspace
@@ -333,14 +333,28 @@ class Run:
 
         return load_choices(self.workspace, target)
 
-    def chosen(self, *targets: Target) -> tuple[Architecture, Target]:
-        """Return the architecture that was chosen for one of a device's targets, and that target.
+    def chosen(
+        self,
+        device: str | Path,
+        runtime: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> tuple[Architecture, Target]:
+        """Return the architecture that was chosen for a device, and the target that was chosen with it.
+
+        The arguments are those of ``targets``.
 
         Raises:
             RunError: Nothing was chosen, or different ones for different budgets.
+            UsageError: A name is unknown.
         """
         from edgenas.pipeline.choice import find_chosen
 
+        asked = (device, runtime, threads, precision)
+        try:
+            targets = self.targets(*asked)
+        except RunError:  # then nothing was chosen, which is what to say
+            targets = [self.target(*asked)]
         return find_chosen(self.workspace, targets)
 
     def targets(

@@ -170,8 +170,8 @@ def find_tail_ratio(workspace: Workspace, target: Target, percent: int) -> float
     runs = [entry.measurement.runs_ms for entry in entries if not entry.measurement.is_rejected]
     if not runs:
         raise UsageError(
-            f"{target.name} has no measurements, so nothing is known about the {percent}th percentile of its"
-            " latencies; leave out the percentile"
+            f"{target.name} has no measurements, so nothing is known about percentile {percent} of its latencies;"
+            " leave out the percentile"
         )
     return median(percentile(each, percent) / median(each) for each in runs)
 

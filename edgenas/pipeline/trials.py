@@ -164,7 +164,7 @@ class Trials:
 def find_shortfall(measured: MeasuredSubnet, budget: Budget) -> str | None:
     """Return the reason to reject a measured candidate; None when it keeps the budget."""
     if measured.limited_upper_ms > budget.latency_ms:
-        what = f"{budget.percentile}th percentile of latency" if budget.is_of_tail else "median latency"
+        what = f"latency at percentile {budget.percentile}" if budget.is_of_tail else "median latency"
         return (
             f"its {what} is {format_ms(measured.limited_ms)}, at 95% up to {format_ms(measured.limited_upper_ms)},"
             f" over the budget of {format_ms(budget.latency_ms)}"

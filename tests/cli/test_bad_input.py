@@ -196,7 +196,7 @@ def test_wrong_flags(refused: Callable[..., str]) -> None:
         (("--latency", "5ms", "--latency", "6ms"), "--latency must be given once, for localhost, but got 2: 5ms, 6ms"),
         (
             ("--device", "localhost", "--device", "rock-5b", *("--latency", "5ms") * 3),
-            "--latency must be given once for all, or 2 times in their order, for localhost, rock-5b, but got 3: 5ms, 5ms",
+            "--latency must be given once for all, or 2 times in their order, for localhost, rock-5b, but got 3",
         ),
         (("--device", "localhost", "--device", "localhost", "--latency", "5ms"), "--device localhost is given twice"),
         (("--device", "locahost", "--latency", "5ms"), "did you mean 'localhost'?"),

@@ -22,9 +22,7 @@ from edgenas.profilers import LatencyTable
 from edgenas.profilers.latency.memory import MemoryModel
 
 SPACE = en.MobileNetV3(width=0.35, resolutions=(24, 32), classes=10)
-PROFILE = (
-    "name: {name}\nconnection: {{kind: fake}}\nruntimes: {{onnxruntime: {{}}}}\ndefault: {{runtime: onnxruntime}}\n"
-)
+PROFILE = "connection: {kind: fake}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
 
 
 @pytest.fixture
@@ -115,5 +113,5 @@ def test_budgets_that_exclude_each_other_are_named(run: en.Run, tmp_path: Path) 
 def test_a_tail_needs_measurements(run: en.Run, tmp_path: Path) -> None:
     """Nothing is known about the tail of a table without measurements."""
     target = add_target(run, tmp_path, "board", {})
-    with pytest.raises(UsageError, match="nothing is known about the 90th percentile"):
+    with pytest.raises(UsageError, match="nothing is known about percentile 90"):
         find_tail_ratio(run.workspace, target, 90)
