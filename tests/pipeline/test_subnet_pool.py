@@ -12,7 +12,7 @@ import edgenas as en
 from edgenas.accuracy import AccuracyPredictor
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.errors import BudgetError, UsageError
+from edgenas.errors import BudgetError, RunError, UsageError
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.documents import EVALUATED
 from edgenas.pipeline.progress import Silent
@@ -115,3 +115,49 @@ def test_a_tail_needs_measurements(run: en.Run, tmp_path: Path) -> None:
     target = add_target(run, tmp_path, "board", {})
     with pytest.raises(UsageError, match="nothing is known about percentile 90"):
         find_tail_ratio(run.workspace, target, 90)
+
+
+def test_several_targets_are_searched_at_once(run: en.Run, tmp_path: Path) -> None:
+    """Each gets the one front, by its own latency, with its costs under plain names; asked again it is there."""
+    first = add_target(run, tmp_path, "first", {3: 0.5})
+    second = add_target(run, tmp_path, "second", {7: 0.5})
+    options = SearchOptions(evaluations=500, objectives=("accuracy", "latency"))
+    here = search(run.workspace, [first, second], options)
+    there = run.front(second)
+    assert (here.target, there.target) == (first.name, second.name)
+    assert here.objectives == ("accuracy", "latency_ms", f"latency_ms@{second.name}")
+    assert there.objectives == ("accuracy", "latency_ms", f"latency_ms@{first.name}")
+    assert (np.diff(here.latency_ms) >= 0).all()
+    assert (np.diff(there.latency_ms) >= 0).all()
+    ids = [each.id for each in there.architectures()]
+    rows = [ids.index(each.id) for each in here.architectures()]
+    assert (there.latency_ms[rows] == here[f"latency_ms@{second.name}"]).all()
+    assert (there[f"latency_ms@{first.name}"][rows] == here.latency_ms).all()
+    assert (there.latency_ms == run.table(second).latency_ms(there.genes)).all()
+    before = run.folder.front(second.name).read_bytes()
+    assert repr(search(run.workspace, [first, second], options)) == repr(here)
+    assert run.folder.front(second.name).read_bytes() == before
+    assert run.search([first]).inputs_digest != here.inputs_digest
+
+
+def test_devices_are_measured_one_at_a_time(run: en.Run, tmp_path: Path) -> None:
+    """A search for several targets that is to measure latencies is refused, as are none and one twice."""
+    first, second = (add_target(run, tmp_path, name, {}) for name in ("first", "second"))
+    with pytest.raises(UsageError, match="can be measured on one device at a time"):
+        run.search([first, second], measured=("latency",))
+    for targets in ([], [first, first]):
+        with pytest.raises(UsageError, match="one or several different targets"):
+            run.search(targets)
+
+
+def test_the_targets_of_a_device_are_those_with_a_table(run: en.Run, tmp_path: Path) -> None:
+    """What is given leaves those that agree; another device's name may begin alike."""
+    one = add_target(run, tmp_path, "board", {})
+    eight = add_target(run, tmp_path, "board", {}, precision="int8", threads=4)
+    add_target(run, tmp_path, "board-onnxruntime", {})
+    path = tmp_path / "board.yaml"
+    assert run.targets(path) == [one, eight]
+    assert run.targets(path, threads=4) == [eight]
+    assert run.targets(path, "onnxruntime", 1, "fp32") == [one]
+    with pytest.raises(RunError, match=f"no latency table of board-onnxruntime-fp32-2t yet, only of {one.name}, "):
+        run.targets(path, threads=2)
