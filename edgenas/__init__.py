@@ -18,7 +18,8 @@ _MODULES = {
     "Budget": "edgenas.costs",
     "Bundle": "edgenas.bundle",
     "CheckResult": "edgenas.pipeline.device_check",
-    "Choice": "edgenas.pipeline.choose",
+    "Choice": "edgenas.pipeline.choice",
+    "Deployment": "edgenas.pipeline.choice",
     "Device": "edgenas.devices",
     "DeviceProfile": "edgenas.devices",
     "EdgeNASError": "edgenas.errors",
@@ -32,7 +33,7 @@ _MODULES = {
     "LatencyTable": "edgenas.profilers",
     "MeasureSettings": "edgenas.profilers",
     "MeasuredModels": "edgenas.profilers",
-    "MeasuredSubnet": "edgenas.pipeline.choose",
+    "MeasuredSubnet": "edgenas.pipeline.choice",
     "MeasuredTable": "edgenas.search",
     "Measurement": "edgenas.profilers",
     "MeasurementResult": "edgenas.profilers",
@@ -44,12 +45,12 @@ _MODULES = {
     "OperatorComparison": "edgenas.regression",
     "OperatorProfile": "edgenas.profilers",
     "PartLatency": "edgenas.pipeline.explain",
-    "Prediction": "edgenas.pipeline.choose",
+    "Prediction": "edgenas.pipeline.choice",
     "Problem": "edgenas.search",
     "Progress": "edgenas.pipeline.progress",
     "ProxylessNAS": "edgenas.space",
     "RankedModel": "edgenas.profilers",
-    "RejectedCandidate": "edgenas.pipeline.choose",
+    "RejectedCandidate": "edgenas.pipeline.choice",
     "ReleasedPredictor": "edgenas.accuracy",
     "ResNet50D": "edgenas.space",
     "Run": "edgenas.pipeline",
@@ -99,10 +100,11 @@ if TYPE_CHECKING:
     from edgenas.ofa import load_released as load_released
     from edgenas.pipeline import Run as Run
     from edgenas.pipeline.check_table import TableCheck as TableCheck
-    from edgenas.pipeline.choose import Choice as Choice
-    from edgenas.pipeline.choose import MeasuredSubnet as MeasuredSubnet
-    from edgenas.pipeline.choose import Prediction as Prediction
-    from edgenas.pipeline.choose import RejectedCandidate as RejectedCandidate
+    from edgenas.pipeline.choice import Choice as Choice
+    from edgenas.pipeline.choice import Deployment as Deployment
+    from edgenas.pipeline.choice import MeasuredSubnet as MeasuredSubnet
+    from edgenas.pipeline.choice import Prediction as Prediction
+    from edgenas.pipeline.choice import RejectedCandidate as RejectedCandidate
     from edgenas.pipeline.device_check import CheckResult as CheckResult
     from edgenas.pipeline.device_check import check_device as check_device
     from edgenas.pipeline.device_setup import create_profile as create_profile

@@ -14,6 +14,7 @@ from edgenas.units import format_bytes, format_ms, parse_bytes, parse_ms
 
 Genes = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
+MEDIAN, _MOST_PERCENTILE = 50, 99
 _CHUNK_ROWS = 2048  # few enough that the intermediate arrays of a chunk stay in the CPU's cache
 
 
@@ -54,9 +55,11 @@ class Budget:
     Args:
         latency: The limit of the median latency of one inference, for example ``"15ms"``.
         memory: The limit of the peak memory that the model adds to the measuring process, for example ``"64MB"``.
+        percentile: The percentile of the single inferences that ``latency`` limits: 50 is the median, 90 leaves one
+            inference in ten above it.
 
     Raises:
-        UsageError: Both limits are absent, or one has no unit or is not positive.
+        UsageError: Both limits are absent, one has no unit or is not positive, or the percentile is not from 50 to 99.
 
     Example:
         >>> from edgenas import Budget
@@ -71,10 +74,17 @@ class Budget:
 
     latency: str | None = None
     memory: str | None = None
+    percentile: int = MEDIAN
 
     def __post_init__(self) -> None:
         if self.latency is None and self.memory is None:
             raise UsageError("a budget needs a limit: a latency, for example 15ms, or a memory, for example 64MB")
+        if not MEDIAN <= self.percentile <= _MOST_PERCENTILE:
+            raise UsageError(
+                f"percentile must be from {MEDIAN} (the median) to {_MOST_PERCENTILE}, but got {self.percentile}"
+            )
+        if self.percentile > MEDIAN and self.latency is None:
+            raise UsageError(f"percentile {self.percentile} is of latencies: give a latency, for example 15ms")
         self.latency_ms, self.memory_bytes  # noqa: B018 - parses both, so that a wrong limit fails at once
 
     @property
@@ -87,14 +97,22 @@ class Budget:
         """The memory limit in bytes; infinity without one."""
         return float("inf") if self.memory is None else float(parse_bytes(self.memory, "memory budget"))
 
+    @property
+    def is_of_tail(self) -> bool:
+        """Whether it limits a percentile above the median."""
+        return self.percentile > MEDIAN
+
     def __repr__(self) -> str:
-        limits = {"latency": self.latency, "memory": self.memory}
+        limits: dict[str, str | int | None] = {"latency": self.latency, "memory": self.memory}
+        if self.is_of_tail:
+            limits["percentile"] = self.percentile
         return f"Budget({', '.join(f'{name}={limit!r}' for name, limit in limits.items() if limit is not None)})"
 
     def __str__(self) -> str:
         limits = []
         if self.latency is not None:
-            limits.append(f"latency {format_ms(self.latency_ms)}")
+            tail = f" at percentile {self.percentile}" if self.is_of_tail else ""
+            limits.append(f"latency {format_ms(self.latency_ms)}{tail}")
         if self.memory is not None:
             limits.append(f"memory {format_bytes(self.memory_bytes)}")
         return ", ".join(limits)

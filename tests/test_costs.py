@@ -1,6 +1,7 @@
 """Budgets."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_budget_without_limit_is_refused() -> None:
         ({"latency": "1ms", "memory": "1ms"}, "memory budget '1ms' has unknown unit 'ms'"),
     ],
 )
-def test_wrong_limit_is_refused_when_the_budget_is_made(limits: dict[str, str], message: str) -> None:
+def test_wrong_limit_is_refused_when_the_budget_is_made(limits: dict[str, Any], message: str) -> None:
     """A limit without a unit, of another quantity or not positive fails at once, not when it is first compared."""
     with pytest.raises(UsageError, match=message):
         Budget(**limits)
@@ -51,3 +52,19 @@ def test_equal_budgets_are_equal_values() -> None:
     """A budget is a frozen value."""
     assert Budget(latency="1ms") == Budget(latency="1ms")
     assert len({Budget(latency="1ms"), Budget(latency="1ms")}) == 1
+
+
+def test_a_percentile_above_the_median_is_part_of_the_budget() -> None:
+    """It is shown and told apart; the median is not mentioned."""
+    tail = Budget(latency="15ms", percentile=90)
+    assert str(tail) == "latency 15.0 ms at percentile 90"
+    assert repr(tail) == "Budget(latency='15ms', percentile=90)"
+    assert tail != Budget(latency="15ms")
+    assert repr(Budget(latency="15ms", percentile=50)) == "Budget(latency='15ms')"
+
+
+@pytest.mark.parametrize("percentile", [-1, 49, 100])
+def test_a_percentile_that_is_none_of_a_tail_raises(percentile: int) -> None:
+    """A percentile lies from the median to 99."""
+    with pytest.raises(UsageError, match="percentile must be from 50"):
+        Budget(latency="15ms", percentile=percentile)

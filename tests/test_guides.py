@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -243,14 +244,35 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_a_network_is_picked_in_a_run(finished: Path, tmp_path: Path) -> None:
-    """The commands of the guide run as they are written, where the demo's run is a small one."""
+    """The commands of the guide run as they are written, where the demo's run is a small one and the board is here."""
     shutil.copytree(finished, tmp_path / "runs" / "demo")
-    for line in [line for block in blocks("pick_for_a_budget.md") for line in block]:
-        command = [sys.executable, "-m", "edgenas", *shlex.split(line)[1:]]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, line + done.stderr
+    (tmp_path / "device_profiles").mkdir()
+    (tmp_path / "device_profiles" / "my-board.yaml").write_text(
+        "name: my-board\nconnection: {kind: local}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
+    )
+    lines = [line for block in blocks("pick_for_a_budget.md") for line in block if "runs/demo" in line]
+    outputs = {line: _run_here(line, tmp_path) for line in lines}
     assert (tmp_path / "front.csv").exists()
     assert (tmp_path / "front.png").exists()
+    choices = [out for line, out in outputs.items() if " choose " in line]
+    several_targets, only_int8, two_devices, predicted = choices
+    assert "the best of each target within the budget" in several_targets
+    assert "on localhost-onnxruntime-int8-1t\n" in only_int8
+    assert "regret: the best subnet of each device used on the others" in two_devices
+    assert "PREDICTED only" in predicted
+    for out in (several_targets, two_devices):
+        for line in re.findall("^next: (?:.* -m )?(edgenas .*)$", out, re.MULTILINE):
+            assert "/model." in _run_here(line, tmp_path)
+
+
+def test_a_network_is_picked_from_imported_tables(data_folder: Path, tmp_path: Path) -> None:
+    """The guide's command for imported tables runs as it is written, after those of the guide that imports them."""
+    files = data_folder / "ofa"
+    tables = f"--tables {files / 'note10'} --predictor {files / 'acc_predictor.pth'} --device note10"
+    _run_here(f"edgenas import {tables} --space mobilenet_v3 --width 1.2 --run runs/phone", tmp_path)
+    (line,) = [line for block in blocks("pick_for_a_budget.md") for line in block if "runs/phone" in line]
+    out = _run_here(line, tmp_path)
+    assert "for latency 20.0 ms on note10-published-fp32-1t, PREDICTED only" in out
 
 
 def test_the_problem_of_the_guide_is_searched() -> None:

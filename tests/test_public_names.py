@@ -17,6 +17,7 @@ PUBLIC = [
     "Bundle",
     "CheckResult",
     "Choice",
+    "Deployment",
     "Device",
     "DeviceProfile",
     "EdgeNASError",

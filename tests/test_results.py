@@ -19,6 +19,7 @@ def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     (folder / "model.onnx").write_bytes(bytes(320_000))
     run, here, toy = en.Run(finished, progress=Silent()), en.Target("localhost"), en.Target(str(folder / "toy.yaml"))
     table, (choice,) = run.table(here), run.choices(here)
+    (place,) = choice.deployments
     exported = run.export_all(run.space.largest, here, str(folder / "ship"), [en.ExportFormat()])[0]
     explanation = run.explain(here, choice.arch)
     measured = en.measure_models([str(folder / "model.onnx")], toy)
@@ -26,7 +27,7 @@ def results(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     baseline = en.record_baseline(str(folder / "model.onnx"), toy, str(folder / "b.json"))
     found = [
         run, here, here.profile, run.space, choice.arch, run.supernet, run.predictor(), table, table.holdout,
-        run.front(here), choice, choice.predicted, choice.measured, choice.budget, explanation, explanation.rows[0],
+        run.front(here), choice, place, place.predicted, place.measured, place.budget, explanation, explanation.rows[0],
         exported, exported.bundle, exported.bundle.verify(), en.verify_bundle(str(exported.bundle.path)),
         measured, result, result.measurements[0], result.validity, measured.rank()[0], baseline,
         en.check_model(str(folder / "model.onnx"), toy, str(folder / "b.json")), en.check_device(toy)[0],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from edgenas.errors import printable
+from edgenas.errors import UsageError, printable
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 RunOption = Annotated[Path, typer.Option("--run", help="The run folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="A device profile: a shipped name or a YAML file.")]
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="A device profile: a shipped name or a YAML file; repeatable.", show_default="localhost"
+    ),
+]
 RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="The runtime; by default the profile's.")]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="fp32, fp16, dynamic or int8; by default the profile's.")
@@ -34,6 +40,15 @@ AcceleratorOption = Annotated[
     str, typer.Option("--device", help="What to compute on: cpu, cuda, or auto for cuda where torch finds a GPU.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default the profile's.")]
+
+
+def read_devices(devices: Sequence[str] | None) -> list[str]:
+    """Return the devices of ``--device``, by default this machine; UsageError for one that is given twice."""
+    names = list(devices or ["localhost"])
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UsageError(f"--device {name} is given twice; give it once")
+    return names
 
 
 def load_target(

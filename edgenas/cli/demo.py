@@ -36,7 +36,7 @@ def command(run: RunOption = Path("runs/demo"), device: DeviceOption = "localhos
         result.front,
         picture,
         markers=markers,
-        budget_ms=result.choice.budget.latency_ms,
+        budget_ms=result.deployment.budget.latency_ms,
         synthetic=result.table.synthetic,
     )
     if json:
@@ -62,8 +62,9 @@ def _print_result(result: DemoResult, picture: Path) -> None:
     ]
     print_lines("")
     made_up = " SYNTHETIC" if result.table.synthetic else ""
-    print_table(columns, rows, f"Budget: {result.choice.budget} on {result.target.name}{made_up}")
-    print_lines("", f"validity: {result.choice.measured.validity}")
+    print_table(columns, rows, f"Budget: {result.deployment.budget} on {result.target.name}{made_up}")
+    if result.deployment.measured is not None:
+        print_lines("", f"validity: {result.deployment.measured.validity}")
     for row in result.subnets:
         print_lines(f"{row.name:<8}  {row.model}")
     if result.int8 is not None:
@@ -71,7 +72,7 @@ def _print_result(result: DemoResult, picture: Path) -> None:
     print_lines(f"front     {picture}")
     root, chosen = result.run.folder.root, next(row for row in result.subnets if row.name == "chosen")
     device = f"--device {result.target.cli_name}"
-    lower = (result.front.latency_ms[0] + result.choice.budget.latency_ms) / 2
+    lower = (result.front.latency_ms[0] + result.deployment.budget.latency_ms) / 2
     print_lines("", "Next:")
     print_lines(f"  {format_python()} {quote(Path(chosen.model).parent / 'run.py')}")
     print_lines(f"  {format_command('measure', chosen.model)} {device}")

@@ -14,10 +14,7 @@ from edgenas.shell import format_command, quote
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
-    from edgenas.devices import Target
-    from edgenas.pipeline import Run
     from edgenas.pipeline.export import ExportedBundle
-    from edgenas.space import Architecture
 
 EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
 _DYNAMIC = "dynamic"
@@ -35,11 +32,15 @@ def command(
     runtime: RuntimeOption = None,
     threads: ThreadsOption = None,
     format: Annotated[
-        list[str] | None, typer.Option(help="onnx or tflite; may be repeated. By default onnx.", show_default=False)
+        list[str] | None,
+        typer.Option(help="onnx or tflite; may be repeated. By default what was chosen, or onnx.", show_default=False),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, fp16, dynamic or int8; may be repeated. By default fp32.", show_default=False),
+        typer.Option(
+            help="fp32, fp16, dynamic or int8; may be repeated. By default what was chosen, or fp32.",
+            show_default=False,
+        ),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="A folder of images for int8; by default training images.", show_default=False)
@@ -57,13 +58,10 @@ def command(
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import FailedExportError
-    from edgenas.pipeline.export_formats import combine_formats, make_for
+    from edgenas.pipeline.export_formats import combine_formats, format_of, make_for
     from edgenas.pipeline.prepared_model import ExportSettings
     from edgenas.runtimes import ExportFormat
 
-    formats, skipped = combine_formats(format or [ExportFormat().format], precision or [ExportFormat().precision])
-    if target is not None:
-        formats = make_for(target, formats)
     settings = ExportSettings(
         calibration=calibration,
         method=calibration_method,
@@ -72,8 +70,17 @@ def command(
     )
     opened = Run(run)
     only_precision = precision[0] if precision and len(precision) == 1 else None
-    measured_on = opened.target(device or "localhost", runtime, threads, only_precision)
-    architecture = _load_architecture(opened, arch, device, measured_on)
+    measured_on, usual = opened.target(device or "localhost", runtime, threads, only_precision), ExportFormat()
+    if arch is not None:
+        architecture = opened.architecture(arch)
+    elif device is None:
+        raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
+    else:
+        architecture, measured_on = opened.chosen(device, runtime, threads, only_precision)
+        usual = format_of(measured_on)
+    formats, skipped = combine_formats(format or [usual.format], precision or [usual.precision])
+    if target is not None:
+        formats = make_for(target, formats)
     for line in skipped:
         opened.workspace.progress.say(f"export    {line}")
     described: dict[str, Any] = {"run": str(run), "architecture": architecture.id, "skipped": skipped}
@@ -95,15 +102,6 @@ def _parse_batch(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise UsageError(f"batch must be dynamic or a whole number, but got {text!r}")
     return int(text)
-
-
-def _load_architecture(run: Run, arch: str | None, device: str | None, target: Target) -> Architecture:
-    """Return the architecture that is named, else the one that was chosen for the device."""
-    if arch is not None:
-        return run.architecture(arch)
-    if device is None:
-        raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
-    return run.chosen(target)
 
 
 def _bundle_to_dict(exported: ExportedBundle) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgenas.cli.common import (
-    DeviceOption,
+    DevicesOption,
     JsonOption,
     PrecisionOption,
     RunOption,
@@ -18,6 +18,7 @@ from edgenas.cli.common import (
     print_json,
     print_lines,
     print_table,
+    read_devices,
 )
 from edgenas.errors import UsageError
 from edgenas.registry import DEFAULT_STRATEGY
@@ -36,7 +37,7 @@ _SHARES = (0.9, 0.99)  # of the final hypervolume
 
 def command(
     run: RunOption,
-    device: DeviceOption = "localhost",
+    device: DevicesOption = None,
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
@@ -69,14 +70,14 @@ def command(
     csv: Annotated[Path | None, typer.Option(help="Write the front as a CSV file.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search a device's front of accuracy, latency and other costs."""
-    from edgenas.devices import is_absent
+    """Search a device's front of accuracy, latency and other costs; of several devices, one search for all."""
     from edgenas.pipeline import Run
 
     opened = Run(run)
-    target = opened.target(device, runtime, threads, precision)
+    targets = [opened.target(name, runtime, threads, precision) for name in read_devices(device)]
+    target = targets[0]
     front = opened.search(
-        [target], seed, strategy,
+        targets, seed, strategy,
         objectives=_split(objectives), limits=_parse_limits(limit or []), evaluations=evaluations,
         measured=[] if measure is None else _split(measure),
     )  # fmt: skip
@@ -85,15 +86,27 @@ def command(
     if picture is not None:
         _draw_front(opened, target, front, picture)
     if json:
-        print_json({"run": str(run), "target": target.to_dict(), **_front_to_dict(front)})
+        others = {"others": [other.to_dict() for other in targets[1:]]} if len(targets) > 1 else {}
+        print_json({"run": str(run), "target": target.to_dict(), **others, **_front_to_dict(front)})
         return
     _print_front(front)
-    print_lines(f"all {len(front)}: {opened.folder.front(target.name)}")
-    if is_absent(target.profile):
-        print_lines(f"nothing can be measured on {target.profile.name}: all of it stays predicted")
-    else:
-        budget = format_latency_budget(front.latency_ms[len(front) // 2])
-        print_lines(f"next: {format_command('choose', '--run', run)} --device {target.cli_name} --latency {budget}")
+    print_lines(f"all {len(front)}: {', '.join(str(opened.folder.front(each.name)) for each in targets)}")
+    _print_next(run, targets, front)
+
+
+def _print_next(run: Path, targets: Sequence[Target], front: Front) -> None:
+    from edgenas.devices import is_absent
+
+    middle = len(front) // 2
+    options = []
+    for place, target in enumerate(targets):
+        latency_ms = front[f"latency_ms@{target.name}" if place else "latency_ms"][middle]
+        options.append(f"--device {target.cli_name} --latency {format_latency_budget(latency_ms)}")
+    absent = [target.profile.name for target in targets if is_absent(target.profile)]
+    if absent:
+        print_lines(f"nothing can be measured on {absent[0]}: all of it stays predicted")
+        options.append("--no-measure")
+    print_lines(f"next: {format_command('choose', '--run', run)} {' '.join(options)}")
 
 
 def _draw_front(run: Run, target: Target, front: Front, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.errors import MissingExtraError, VerificationError
-from edgenas.pipeline.choose import Choice
+from edgenas.pipeline.choice import Choice, Deployment
 from edgenas.pipeline.export import export
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
@@ -52,6 +52,11 @@ class DemoResult:
     choice: Choice
     subnets: tuple[DemoSubnet, ...]
     int8: Path | None
+
+    @property
+    def deployment(self) -> Deployment:
+        """How the chosen subnet runs on the target."""
+        return self.choice.deployments[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the closing table and the choice as plain data."""

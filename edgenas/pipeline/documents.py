@@ -32,6 +32,22 @@ def _upgrade_choice_from_1(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**upgraded, "measured": {**upgraded["measured"], "validity": validity}}
 
 
+def _upgrade_choice_from_2(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what was measured of the one target. Without its digest the next ``edgenas choose`` chooses again, because
+    candidates are evaluated first since then; what was measured is not measured again."""
+    target = body["target"]
+    deployment = {name: body[name] for name in ("target", "budget", "predicted", "measured")}
+    return {
+        "inputs_digest": "",
+        "architecture": body["architecture"],
+        "deployments": [deployment],
+        "considered": [],
+        "evaluated": [],
+        "rejected": [{**candidate, "target": target} for candidate in body["rejected"]],
+        "regret": [],
+    }
+
+
 @dataclass(frozen=True)
 class EvaluatedSubnets:
     """The accuracies of evaluated subnets by id, and the digest of the weights that they belong to."""
@@ -49,7 +65,7 @@ FINETUNED = Schema("finetuned", 1)
 PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})
 TABLE_CHECK = Schema("table_check", 5)
 TABLE_CHECK_PLAN = Schema("table_check_plan", 3)
-CHOICE = Schema("choice", 2, {1: _upgrade_choice_from_1})
+CHOICE = Schema("choice", 3, {1: _upgrade_choice_from_1, 2: _upgrade_choice_from_2})
 
 
 def read_space(run: Path) -> SearchSpace:

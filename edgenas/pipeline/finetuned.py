@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from edgenas.costs import Vector
 from edgenas.errors import FormatError, RunError, SpaceError
 from edgenas.files import Amount, Count, Fraction, ShortText, digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.documents import FINETUNED
 from edgenas.pipeline.workspace import Workspace
-from edgenas.search import Front
-from edgenas.search.quantities import ACCURACY
 from edgenas.shell import format_command
 from edgenas.space import Architecture
 
@@ -89,25 +89,22 @@ def load_evaluator(workspace: Workspace, architecture: Architecture) -> Evaluato
     return Evaluator(network, workspace.data, workspace.seed, workspace.trained.threads)
 
 
-def find_best_version(workspace: Workspace, architecture: Architecture) -> Architecture:
-    """Return an architecture with its own weights of the highest validation accuracy, where they beat inherited ones.
+def find_best_versions(
+    workspace: Workspace, architectures: Sequence[Architecture]
+) -> tuple[list[Architecture], Vector]:
+    """Return N architectures with the weights of the highest validation accuracy, and what these gain (N,), 0 to 1.
 
-    Equal accuracy is enough: fine-tuned weights saw more images.
-    """
-    best = _list_best(workspace).get(architecture.id)
-    return architecture if best is None else workspace.space.from_id(best.architecture)
-
-
-def add_gains(workspace: Workspace, front: Front) -> Front:
-    """Return a front whose accuracies are those of each architecture's best weights.
-
-    What fine-tuning gained, from real accuracy to real accuracy, is added to the prediction. The real accuracy in place
-    of it would compare an evaluated subnet with predictions, which are too high where a search ends.
+    Equal accuracy is enough: fine-tuned weights saw more images. The gain, from real accuracy to real accuracy, is
+    to be added to the prediction: the real accuracy in its place would compare an evaluated subnet with predictions, which
+    are too high where a search ends.
     """
     best = _list_best(workspace)
-    own = [best.get(architecture.id) for architecture in front.architectures()]
-    gains = np.array([0.0 if each is None else each.accuracy_finetuned - each.accuracy_inherited for each in own])
-    return replace(front, values={**front.values, ACCURACY: np.minimum(front.accuracy + gains, 1.0)})
+    versions, gains = [], []
+    for architecture in architectures:
+        own = best.get(architecture.id)
+        versions.append(architecture if own is None else workspace.space.from_id(own.architecture))
+        gains.append(0.0 if own is None else own.accuracy_finetuned - own.accuracy_inherited)
+    return versions, np.array(gains)
 
 
 def digest_weights(workspace: Workspace) -> str:

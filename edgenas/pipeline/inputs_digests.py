@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from edgenas.costs import Budget
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.measurement_store import SETTINGS
 from edgenas.registry import DEFAULT_STRATEGY
@@ -23,16 +22,12 @@ def front_inputs_digest(
     return digest_of_inputs(predictor_sha256, table_sha256, seed, *names, *options)
 
 
-def choice_inputs_digest(
-    front_sha256: str, weights_sha256: str, target: Mapping[str, Any], budget: Budget, max_drop: float
-) -> str:
+def choice_inputs_digest(weights_sha256: str, targets: Sequence[Sequence[Any]], max_drop: float) -> str:
     """Return the digest of a choice's inputs.
 
     Args:
-        front_sha256: SHA-256 of the front's file.
         weights_sha256: SHA-256 of the trained checkpoint; where there are fine-tuned subnets, a digest of all weights.
-        target: The target, as from ``Target.to_dict``.
-        budget: The limits of latency and memory.
+        targets: For each target that was considered, plain data of it, its budget, its front and its table.
         max_drop: The accuracy that the file may lose, as a fraction.
     """
-    return digest_of_inputs(front_sha256, weights_sha256, dict(target), str(budget), max_drop, SETTINGS.to_dict())
+    return digest_of_inputs(weights_sha256, [list(target) for target in targets], max_drop, SETTINGS.to_dict())

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
-
 from edgenas.devices import Target
 from edgenas.export import PARITY_LIMITS, ParityResult, top1_accuracy
 from edgenas.export.quantize.calibration import Calibration
 from edgenas.export.quantize.layer_errors import LayerError
 from edgenas.files import digest_of_inputs, sha256_hex
+from edgenas.pipeline.file_accuracy import accuracy_on_test_images
 from edgenas.pipeline.finetuned import FinetunedSubnet
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import Floats, PreparedModel
@@ -102,15 +101,13 @@ def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str,
     workspace, labels = prepared.workspace, prepared.parity_reference.labels
     if labels is None:
         return {"data": f"imported from {workspace.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}
-    test, runtime = workspace.data.test, file.export_format.runtime
-    batches = workspace.data.to_batches(test.images, prepared.architecture.image_size)
-    test_logits = np.concatenate([runtime.run(file.model, batch) for batch in batches])
+    data = workspace.data
     return {
-        "data": workspace.data.name,
-        "images": {"train": len(workspace.data.train), "validation": len(labels), "test": len(test)},
+        "data": data.name,
+        "images": {"train": len(data.train), "validation": len(labels), "test": len(data.test)},
         "accuracy": {
             "validation": top1_accuracy(file.logits, labels),
-            "test": top1_accuracy(test_logits, test.labels),
+            "test": accuracy_on_test_images(prepared, file.export_format, file.model),
             "validation_in_pytorch": top1_accuracy(prepared.parity_reference.expected, labels),
         },
     }

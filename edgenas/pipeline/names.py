@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgenas.devices import Target, load_profile
+from edgenas.devices import DeviceProfile, Target, load_profile
 from edgenas.errors import RunError, UsageError
 from edgenas.files import read_yaml
+from edgenas.pipeline.choice import find_only_choice
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.finetuned import load_finetuned
 from edgenas.pipeline.run_folder import RunFolder
@@ -35,6 +37,46 @@ def resolve_target(
     return target
 
 
+def resolve_targets(
+    folder: RunFolder, device: str | Path, runtime: str | None, threads: int | None, precision: str | None
+) -> list[Target]:
+    """Return the targets of a device that have a latency table, of those that agree with what is given.
+
+    Raises UsageError as ``resolve_target``, and RunError, listing the targets of the device that have a table, where
+    no such one has.
+    """
+    named = resolve_target(folder, device, runtime, threads, precision)
+    tabulated = [
+        target for name in folder.targets_with_table() if (target := _target_of_name(named.profile, name)) is not None
+    ]
+    found = [
+        target
+        for target in tabulated
+        if runtime in (None, target.runtime)
+        and precision in (None, target.precision)
+        and threads in (None, target.threads)
+    ]
+    if not found:
+        others = ", ".join(target.name for target in tabulated)
+        raise RunError(
+            f"{folder.root}: has no latency table of {named.name} yet{f', only of {others}' if others else ''};"
+            f" run: {format_command('profile', '--run', folder.root)} --device {named.cli_name}"
+        )
+    return found
+
+
+def _target_of_name(profile: DeviceProfile, name: str) -> Target | None:
+    """Return the target of a profile by the name of its folder; None for one that the profile cannot be asked for."""
+    parts = re.fullmatch(rf"{re.escape(profile.name)}-(.+)-([^-]+)-(\d+)t(?:-.*)?", name)
+    if parts is None:
+        return None
+    try:
+        target = Target(profile, parts[1], parts[2], int(parts[3]))
+    except UsageError:
+        return None  # of another device whose name begins like this one's, or of a runtime that the profile lost
+    return target if target.name == name else None
+
+
 def resolve_architecture(workspace: Workspace, text: str) -> Architecture:
     """Return an architecture by ``min``, ``max``, ``chosen``, its id, or the path of a JSON file.
 
@@ -48,30 +90,13 @@ def resolve_architecture(workspace: Workspace, text: str) -> Architecture:
     if text == "max":
         return space.largest
     if text == "chosen":
-        return _find_only_choice(workspace)
+        return find_only_choice(workspace)
     if text.endswith((".json", ".yaml", ".yml")):
         return read_architecture(space, text)
     architecture = space.from_id(text)
     if architecture.weights:
         load_finetuned(workspace, architecture)  # raises where there is none
     return architecture
-
-
-def _find_only_choice(workspace: Workspace) -> Architecture:
-    """Return what was chosen, for whatever target; RunError for nothing, and for several different architectures."""
-    from edgenas.pipeline.choose import Choice
-
-    folder = workspace.folder
-    paths = [path for target in sorted(folder.targets.glob("*")) for path in folder.choices(target.name)]
-    choices = [Choice.load(path, workspace.space) for path in paths]
-    chosen = {choice.arch.id: choice for choice in choices}
-    if len(chosen) == 1:
-        return choices[0].arch
-    if not chosen:
-        command = format_command("choose", "--run", folder.root, "--latency", "5ms")
-        raise RunError(f"{folder.root}: has no choice yet; run: {command}")
-    listed = ", ".join(f"{each} ({choice.budget} on {choice.target})" for each, choice in chosen.items())
-    raise RunError(f"{folder.root}: has several choices: {listed}; name one with --arch")
 
 
 def read_architecture(space: SearchSpace, text: str) -> Architecture:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.errors import UsageError
+from edgenas.errors import RunError, UsageError
 from edgenas.pipeline.progress import Progress
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.workspace import Workspace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgenas.data import DataSet
     from edgenas.ofa import InitialWeights, Schedule, Supernet
     from edgenas.pipeline.check_table import TableCheck
-    from edgenas.pipeline.choose import Choice
+    from edgenas.pipeline.choice import Choice
     from edgenas.pipeline.explain import Explanation
     from edgenas.pipeline.export import ExportedBundle
     from edgenas.pipeline.finetuned import FinetunedSubnet
@@ -260,10 +260,11 @@ class Run:
         evaluations: int | None = None,
         measured: Sequence[str] = (),
     ) -> Front:
-        """Search the front of a target.
+        """Search the front of a target, or of several together.
 
         Args:
-            targets: One target; several are not supported yet.
+            targets: One target or several, which are searched for at once: latency and memory of each are objectives.
+                Every one gets the front, and the first one's is returned; costs on other targets end with their names.
             seed: Seed of the search.
             strategy: The search strategy: ``nsga2``, another of edgenas's, or one that an installed package adds.
             objectives: One or more of ``accuracy``, ``latency``, ``memory``, ``size``, ``macs`` and ``params``. Fewer
@@ -277,31 +278,40 @@ class Run:
         Raises:
             RunError: The accuracy predictor or the latency table is missing.
             BudgetError: No architecture is predicted to keep the limits; the message has the nearest value of each.
-            UsageError: ``targets`` is not one target, a name is unknown, or the strategy breaks its contract.
+            UsageError: ``targets`` is empty or names one twice, another name is unknown, or the strategy breaks its
+                contract.
         """
         from edgenas.pipeline.search import SearchOptions, search
 
         options = SearchOptions(seed, strategy, tuple(objectives), dict(limits or {}), evaluations, tuple(measured))
-        return search(self.workspace, _require_one(targets, "search"), options)
+        if not targets or len(set(targets)) < len(targets):
+            raise UsageError(f"search needs one or several different targets, but got {list(targets)}")
+        return search(self.workspace, targets, options)
 
-    def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01) -> Choice:
-        """Choose the most accurate subnet whose exported file keeps a budget when it is measured on the target.
+    def choose(self, budgets: Mapping[Target, Budget], max_drop: float = 0.01, *, measure: bool = True) -> Choice:
+        """Choose the most accurate subnet whose exported file keeps its budget when it is measured.
+
+        Targets of one device are ways to deploy: the one whose file is the most accurate is part of the choice. Of
+        several devices all budgets must be kept by one subnet. The best candidates' files are first run on the
+        validation images, then measured one by one. The file's accuracy on the test images is reported and decides
+        nothing.
 
         Args:
-            budgets: One target with its budget.
+            budgets: The targets with their budgets, one budget a device: ``{target: budget}``, or
+                ``dict.fromkeys(run.targets("raspberry-pi-5"), budget)``.
             max_drop: Accuracy that the file may lose against the subnet, as a fraction (0.01 is one point).
+            measure: False chooses by predictions alone, without images and device. Nothing is written then.
 
         Raises:
             BudgetError: No subnet is predicted to fit.
             NoChoiceError: No candidate kept the budget when it was measured.
-            RunError: The front is missing.
-            UsageError: ``budgets`` is not of one target, or ``max_drop`` is out of range.
+            RunError: A table is missing, or weights or images are, which measuring needs.
+            UsageError: ``budgets`` is empty or has two budgets for a device, or ``max_drop`` is out of range.
             DeviceError: The device cannot be reached.
         """
         from edgenas.pipeline.choose import choose
 
-        target = _require_one(list(budgets), "choose")
-        return choose(self.workspace, target, budgets[target], max_drop)
+        return choose(self.workspace, budgets, max_drop, measure)
 
     def export(
         self, architecture: Architecture, target: Target, out: str | Path, *, export_format: ExportFormat | None = None
@@ -366,20 +376,57 @@ class Run:
         return self.workspace.front(target)
 
     def choices(self, target: Target) -> list[Choice]:
-        """Return what was chosen for a target, by budget; RunError before anything was."""
-        from edgenas.pipeline.choose import load_choices
+        """Return what was chosen for a target, alone or with others, by budget; RunError before anything was."""
+        from edgenas.pipeline.choice import load_choices
 
         return load_choices(self.workspace, target)
 
-    def chosen(self, target: Target) -> Architecture:
-        """Return the architecture that was chosen for a target.
+    def chosen(
+        self,
+        device: str | Path,
+        runtime: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> tuple[Architecture, Target]:
+        """Return the architecture that was chosen for a device, and the target that was chosen with it.
+
+        The arguments are those of ``targets``.
 
         Raises:
-            RunError: Nothing was chosen, or different architectures for different budgets.
+            RunError: Nothing was chosen, or different ones for different budgets.
+            UsageError: A name is unknown.
         """
-        from edgenas.pipeline.choose import find_chosen
+        from edgenas.pipeline.choice import find_chosen
 
-        return find_chosen(self.workspace, target)
+        asked = (device, runtime, threads, precision)
+        try:
+            targets = self.targets(*asked)
+        except RunError:  # then nothing was chosen, which is what to say
+            targets = [self.target(*asked)]
+        return find_chosen(self.workspace, targets)
+
+    def targets(
+        self,
+        device: str | Path,
+        runtime: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> list[Target]:
+        """Return the targets of a device that have a latency table; what is given leaves those that agree.
+
+        Args:
+            device: The name of a profile, the path of one, or the device of imported tables.
+            runtime: ``onnxruntime`` or ``litert``.
+            threads: Number of threads.
+            precision: ``fp32``, ``fp16``, ``dynamic`` or ``int8``.
+
+        Raises:
+            RunError: No such target has a table; the message lists those that have one.
+            UsageError: A name is unknown, or the runtime's files do not have this precision.
+        """
+        from edgenas.pipeline.names import resolve_targets
+
+        return resolve_targets(self.folder, device, runtime, threads, precision)
 
     def target(
         self,
@@ -413,10 +460,3 @@ class Run:
         from edgenas.pipeline.names import resolve_architecture
 
         return resolve_architecture(self.workspace, name)
-
-
-def _require_one(targets: Sequence[Target], step: str) -> Target:
-    """Return the only target; raise UsageError for more or none."""
-    if len(targets) != 1:
-        raise UsageError(f"{step} takes one target at a time, but got {len(targets)}")
-    return targets[0]

@@ -201,9 +201,9 @@ class RunFolder:
         found = (re.fullmatch(r"(\d+)\.json", path.name) for path in self.target(target).glob("checks/*.json"))
         return sorted(int(match[1]) for match in found if match)
 
-    def choices(self, target: str) -> list[Path]:
-        """Return a target's choices, sorted."""
-        return sorted(self.target(target).glob("choices/*.json"))
+    def choices(self, target: str = "*") -> list[Path]:
+        """Return a target's choices, or those of all, sorted."""
+        return sorted(self.targets.glob(f"{target}/choices/*.json"))
 
     def check_no_links(self) -> None:
         """Raise RunError for a link in the folder: what edgenas writes or removes would be elsewhere.

@@ -1,4 +1,4 @@
-"""The step that searches a target's front."""
+"""The step that searches the front of one or several targets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from edgenas.accuracy import AccuracyPredictor, ReleasedPredictor
 from edgenas.costs import CostModel, Genes
 from edgenas.devices import Target
+from edgenas.errors import UsageError
 from edgenas.files import read_bytes, sha256_hex
 from edgenas.pipeline.evaluate import find_predictor_file, load_predictor
 from edgenas.pipeline.inputs_digests import front_inputs_digest
@@ -54,35 +55,43 @@ class SearchOptions:
         return [] if found == default else [found]
 
 
-def search(workspace: Workspace, target: Target, options: SearchOptions) -> Front:
-    """Search the front from predictor and table; skipped while these and the options are the same."""
+def search(workspace: Workspace, targets: Sequence[Target], options: SearchOptions) -> Front:
+    """Search the front of one or several targets together from predictor and tables; skipped while these are the same.
+
+    Each target gets the whole front, by its own latency: its own costs have their plain names, and those of the
+    others end with their target's. The first target's is returned.
+    """
     folder, progress = workspace.folder, workspace.progress
-    path = folder.front(target.name)
-    with folder.writing(), ExitStack() as stack:  # from here on, so that predictor and table stay those of the digest
-        predictor, table = load_predictor(workspace), workspace.table(target)
-        problem = make_problem(predictor, {"": table}, options.objectives, options.limits)
+    names = [target.name for target in targets]
+    paths = [folder.front(name) for name in names]
+    with folder.writing(), ExitStack() as stack:  # from here on, so that predictor and tables stay those of the digest
+        predictor, tables = load_predictor(workspace), [workspace.table(target) for target in targets]
+        by_name = {names[0] if len(names) > 1 else "": tables[0], **dict(zip(names[1:], tables[1:], strict=True))}
+        problem = make_problem(predictor, by_name, options.objectives, options.limits)
         inputs: list[Any] = list(options.beyond_default)
         if options.measured:
-            names = [name_of_word(word) for word in options.measured]
-            real = stack.enter_context(RealCosts(workspace, target, names))
-            problem = replace(problem, costs={**problem.costs, **real.models}, real=names)
-            inputs += [names, real.inputs_digest]
+            real = stack.enter_context(_measure_costs(workspace, targets, options.measured))
+            problem = replace(problem, costs={**problem.costs, **real.models}, real=list(real.models))
+            inputs += [list(real.models), real.inputs_digest]
         predictor_sha256 = sha256_hex(read_bytes(find_predictor_file(workspace)))
-        table_sha256 = sha256_hex(read_bytes(folder.table(target.name)))
+        table_sha256, *others = (sha256_hex(read_bytes(folder.table(name))) for name in names)
+        inputs += others
         inputs_digest = front_inputs_digest(predictor_sha256, table_sha256, options.seed, options.strategy, *inputs)
-        source = _describe_imported(predictor, table)
+        source = _describe_imported(predictor, tables)
         if source:
             progress.say(f"search    {source}")
-        if path.exists():
-            front = Front.load(path, workspace.space)
-            if front.inputs_digest == inputs_digest:
-                progress.say(f"search    already done ({len(front)} subnets on the front)")
-                return front
-            progress.say(f"search    replaces the front of {len(front)} subnets by {front.strategy}")
+        earlier = [Front.load(path, workspace.space) if path.exists() else None for path in paths]
+        if earlier[0] is not None and all(front and front.inputs_digest == inputs_digest for front in earlier):
+            progress.say(f"search    already done ({len(earlier[0])} subnets on the front)")
+            return earlier[0]
+        for name, front in zip(names, earlier, strict=True):
+            if front is not None:
+                of_target = f" of {name}" if len(names) > 1 else ""
+                progress.say(f"search    replaces the front{of_target} of {len(front)} subnets by {front.strategy}")
         with progress.step("search", 1.0) as bar:
             front = search_front(
                 problem,
-                target=target.name,
+                target=", ".join(names),
                 seed=options.seed,
                 strategy=options.strategy,
                 evaluations=options.most,
@@ -92,8 +101,37 @@ def search(workspace: Workspace, target: Target, options: SearchOptions) -> Fron
             )
         if ACCURACY not in problem.real:
             front = add_accuracy_std(front, predictor)
-        front.save(path)
-    return front
+        fronts = [front] if len(names) == 1 else [front_of_target(front, name) for name in names]
+        for path, each in zip(paths, fronts, strict=True):
+            each.save(path)
+    return fronts[0]
+
+
+def front_of_target(front: Front, target: str) -> Front:
+    """Return the front of several targets for one of them, by its latency, its own costs under their plain names."""
+
+    def rename(name: str) -> str:
+        return name.removesuffix(f"@{target}")
+
+    keys = [-front.accuracy, front[_with_target(LATENCY, target)]]
+    order = np.lexsort(keys)
+    return replace(
+        front,
+        target=target,
+        genes=front.genes[order],
+        values={rename(name): values[order] for name, values in front.values.items()},
+        objectives=tuple(sorted(map(rename, front.objectives), key=lambda name: "@" in name)),
+        limits={rename(name): limit for name, limit in front.limits.items()},
+        measured=tuple(map(rename, front.measured)),
+    )
+
+
+def _measure_costs(workspace: Workspace, targets: Sequence[Target], words: Sequence[str]) -> RealCosts:
+    """Return the costs that are measured; UsageError for those of a device where there are several."""
+    names = [name_of_word(word) for word in words]
+    if len(targets) > 1 and set(names) - {ACCURACY}:
+        raise UsageError("latency and memory can be measured on one device at a time; search one, or predict them")
+    return RealCosts(workspace, targets[0], names)
 
 
 def make_problem(
@@ -167,11 +205,13 @@ def _best_evaluated(predictor: AccuracyPredictor, table: LatencyTable) -> Genes:
     return predictor.genes[nondominated_mask(costs)]
 
 
-def _describe_imported(predictor: AccuracyPredictor | ReleasedPredictor, table: LatencyTable) -> str:
+def _describe_imported(predictor: AccuracyPredictor | ReleasedPredictor, tables: Sequence[LatencyTable]) -> str:
     """Return what of a front comes from imported files instead of this run's measurements; empty for nothing."""
+    sources = list(dict.fromkeys(table.source for table in tables if table.holdout is None))
     notes = []
-    if table.holdout is None:
-        notes.append(f"latency is summed from {table.source}, memory is counted from activations and weights")
+    if sources:
+        summed = " and ".join(sources)
+        notes.append(f"latency is summed from {summed}, memory is counted from activations and weights")
     if isinstance(predictor, ReleasedPredictor):
         notes.append(
             "accuracy is by the Once-for-All authors' predictor for width 1.2: elsewhere only its order counts"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgenas.costs import Budget
 from edgenas.errors import EdgeNASError, FormatError
-from edgenas.files import TEMPORARY_SUFFIX, Schema, parse_dataclass, read_bytes, sha256_hex, write_bytes
+from edgenas.files import TEMPORARY_SUFFIX, Schema, read_bytes, sha256_hex, write_bytes
 from edgenas.pipeline.documents import (
     CHOICE,
     EVALUATED,
@@ -22,7 +21,7 @@ from edgenas.pipeline.documents import (
     UPGRADE_STEP,
     read_space,
 )
-from edgenas.pipeline.inputs_digests import choice_inputs_digest, front_inputs_digest
+from edgenas.pipeline.inputs_digests import front_inputs_digest
 from edgenas.pipeline.measurement_log import log_bytes
 from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.run_folder_of_version_1 import OldDocument, OldRunFolder
@@ -62,9 +61,8 @@ _WRITTEN = (
     "front.png",
     "choices/*.json",
 )
-# The defaults of a front's seed and of a choice's largest drop of accuracy. Neither is recorded, so a front or choice
-# made with other values counts as outdated.
-_SEED, _MAX_DROP = 0, 0.01
+# The default of a front's seed, which is not recorded: a front made with another one counts as outdated.
+_SEED = 0
 
 
 def upgrade_run(folder: RunFolder, say: Say) -> None:
@@ -136,7 +134,7 @@ class _Conversion:
     def __init__(self, folder: RunFolder, converted: RunFolder, space: SearchSpace, say: Say) -> None:
         self._folder, self._converted, self._space, self._say = folder, converted, space, say
         self._old = OldRunFolder(folder.root)
-        self._targets: dict[str, Mapping[str, Any]] = {}  # as plain data, of the targets that have measurements
+        self._measured: set[str] = set()  # the names of the targets that have measurements
         self._digests: dict[str, str] = {}  # from the SHA-256 of an old file to that of the converted one
 
     def convert(self) -> tuple[int, int]:
@@ -145,7 +143,7 @@ class _Conversion:
         for path in self._old.measurement_folders():
             if records := self._read_measurements(path):
                 write_bytes(self._converted.measurements(path.name), log_bytes(records))
-                self._targets[path.name] = records[-1][1]["target"]
+                self._measured.add(path.name)
                 logs, measurements = logs + 1, measurements + len(records)
         for document in self._old.documents(self._converted):
             self._convert_document(document)
@@ -194,7 +192,7 @@ class _Conversion:
 
     def _report_skipped(self, document: OldDocument, error: Exception) -> None:
         command = _REPEATED_BY[document.schema]
-        if document.schema is TABLE_SCHEMA and document.target not in self._targets:
+        if document.schema is TABLE_SCHEMA and document.target not in self._measured:
             command = "edgenas import --tables"
         reason = _reason(error, document.old, document.new)
         self._say(f"upgrade   skipped {document.old} ({reason}): kept in not_upgraded; repeat it with: {command}")
@@ -203,9 +201,6 @@ class _Conversion:
         """Return the body with the digest that belongs to the converted files, if it was that of the old ones."""
         if document.schema is FRONT_SCHEMA:
             return {**body, "inputs_digest": self._renew_front_digest(document.target, body["inputs_digest"])}
-        if document.schema is CHOICE:
-            budget = parse_dataclass(Budget, body["budget"], str(document.old))
-            return {**body, "inputs_digest": self._renew_choice_digest(document.target, budget, body["inputs_digest"])}
         return body
 
     def _converted_digest(self, sha256: str) -> str:
@@ -221,16 +216,6 @@ class _Conversion:
         if front_inputs_digest(old_predictor, old_table, _SEED) != inputs_digest:
             return inputs_digest  # the front is older than its inputs
         return front_inputs_digest(self._converted_digest(old_predictor), self._converted_digest(old_table), _SEED)
-
-    def _renew_choice_digest(self, target: str, budget: Budget, inputs_digest: str) -> str:
-        front, checkpoint = self._old.front(target), self._folder.checkpoint
-        if not (front.exists() and checkpoint.exists() and target in self._targets):
-            return inputs_digest
-        old, weights = sha256_hex(read_bytes(front)), sha256_hex(read_bytes(checkpoint))
-        inputs = (weights, self._targets[target], budget, _MAX_DROP)
-        if choice_inputs_digest(old, *inputs) != inputs_digest:
-            return inputs_digest  # the choice is older than its inputs
-        return choice_inputs_digest(self._converted_digest(old), *inputs)
 
 
 def _reason(error: Exception, *paths: Path) -> str:

@@ -1,6 +1,6 @@
-"""The search for a front of any costs of architectures, and the ranking of its subnets for a budget."""
+"""The search for a front of any costs of architectures, and the candidates for a budget."""
 
-from edgenas.search.candidates import Candidates, rank_candidates
+from edgenas.search.candidates import AccuracyEstimates, Candidate, Candidates, TargetPredictions
 from edgenas.search.front_search import EVALUATIONS, search_front
 from edgenas.search.measured_table import MeasuredTable
 from edgenas.search.pareto import Front, hypervolume, nondominated_mask
@@ -9,6 +9,8 @@ from edgenas.search.store import EvaluationStore
 
 __all__ = [
     "EVALUATIONS",
+    "AccuracyEstimates",
+    "Candidate",
     "Candidates",
     "Costs",
     "EvaluationStore",
@@ -16,8 +18,8 @@ __all__ = [
     "GeneSpace",
     "MeasuredTable",
     "Problem",
+    "TargetPredictions",
     "hypervolume",
     "nondominated_mask",
-    "rank_candidates",
     "search_front",
 ]

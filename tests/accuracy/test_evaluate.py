@@ -106,7 +106,9 @@ def test_files_are_read_once_for_all_subnets(
 ) -> None:
     """Three evaluations read each validation image once where all fit into memory, and are equal."""
     monkeypatch.setattr("edgenas.accuracy.evaluate._KEPT_BYTES", limit)
-    files = _CountedFiles(digits.validation.images, [])
+    images = digits.validation.images
+    assert isinstance(images, np.ndarray)
+    files = _CountedFiles(images, [])
     data = dataclasses.replace(digits, validation=dataclasses.replace(digits.validation, images=files))
     evaluator = Evaluator(Supernet(tiny), data)
     accuracies = [evaluator(tiny.largest) for _ in range(3)]

@@ -190,6 +190,35 @@ def test_wrong_flags(refused: Callable[..., str]) -> None:
     assert "--run" in refused("evaluate")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--latency", "5ms", "--latency", "6ms"), "--latency must be given once, for localhost, but got 2: 5ms, 6ms"),
+        (
+            ("--device", "localhost", "--device", "rock-5b", *("--latency", "5ms") * 3),
+            "--latency must be given once for all, or 2 times in their order, for localhost, rock-5b, but got 3",
+        ),
+        (("--device", "localhost", "--device", "localhost", "--latency", "5ms"), "--device localhost is given twice"),
+        (("--device", "locahost", "--latency", "5ms"), "did you mean 'localhost'?"),
+        (("--device", "rock-5b", "--latency", "5ms"), "has no latency table of rock-5b-onnxruntime-fp32-4t"),
+        (("--precision", "int8", "--latency", "5ms"), "int8-1t yet, only of localhost-onnxruntime-fp32-1t; run: "),
+        (("--latency", "5ms", "--percentile", "100"), "percentile must be from 50 (the median) to 99, but got 100"),
+        (("--latency", "5ms", "--percentile", "0"), "percentile must be from 50 (the median) to 99, but got 0"),
+        (("--memory", "5MB", "--percentile", "90"), "percentile 90 is of latencies: give a latency, for example 15ms"),
+        (
+            ("--latency", "5ms", "--max-drop", "2", "--no-measure"),
+            "--max-drop is of files, which --no-measure does not",
+        ),
+        (("--latency", "5ms", "--max-drop", "200"), "max_drop must be from 0 to 1 (100 points), but got 2"),
+    ],
+)
+def test_a_choice_that_cannot_be_asked_for(
+    refused: Callable[..., str], finished: Path, given: tuple[str, ...], message: str
+) -> None:
+    """Devices without a table, numbers of options that do not match, and options that contradict are one line each."""
+    assert message in refused("choose", "--run", finished, *given)
+
+
 def test_choose_without_a_budget(refused: Callable[..., str], finished: Path) -> None:
     """choose without a limit says how to give one, as options that can be typed."""
     answer = refused("choose", "--run", finished)

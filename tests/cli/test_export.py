@@ -55,7 +55,7 @@ def test_chosen_subnet_of_a_device(call: Call, finished: Path, tmp_path: Path) -
     (exported,) = json.loads(out)["bundles"]
     choice = json.loads(next(finished.glob("targets/*/choices/*.json")).read_text())
     assert exported["card"]["architecture"] == choice["architecture"]
-    assert exported["card"]["measured"]["median_ms"] == choice["measured"]["latency_ms"]
+    assert exported["card"]["measured"]["median_ms"] == choice["deployments"][0]["measured"]["latency_ms"]
 
 
 def test_several_choices_are_listed(call: Call, finished: Path, tmp_path: Path) -> None:
@@ -65,20 +65,21 @@ def test_several_choices_are_listed(call: Call, finished: Path, tmp_path: Path) 
     code, out, err = call("export", "--run", run, "--device", "localhost", "--out", tmp_path / "ship")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "has several choices" in err
-    assert "(latency 50.0 ms)" in err
-    assert "(latency 60.0 ms)" in err
+    assert "(latency 50.0 ms on localhost-onnxruntime-fp32-1t)" in err
+    assert "(latency 60.0 ms on localhost-onnxruntime-fp32-1t)" in err
     assert "--arch" in err
     assert not (tmp_path / "ship").exists()
 
 
 def _write_another_choice(path: Path, run: Path) -> None:
     from edgenas.pipeline import Run
-    from edgenas.pipeline.choose import Choice
+    from edgenas.pipeline.choice import Choice
 
     space = Run(run).space
     choice = Choice.load(path, space)
     other = space.largest if choice.arch != space.largest else space.smallest
-    replace(choice, arch=other, budget=Budget(latency="60ms")).save(path.with_name("latency-60ms.json"))
+    deployments = (replace(choice.deployments[0], budget=Budget(latency="60ms")),)
+    replace(choice, arch=other, deployments=deployments).save(path.with_name("latency-60ms.json"))
 
 
 @pytest.mark.parametrize(

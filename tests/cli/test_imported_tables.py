@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,15 +24,40 @@ def run(call: Call, data_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_imported_tables_are_searched(call: Call, run: Path) -> None:
-    """search finds the device by the name it was imported under, and does not propose to measure on it."""
+    """search finds the device by the name it was imported under, and proposes to choose by predictions."""
     code, out, err = call("search", "--run", run, "--device", "note10")
     assert code == 0, err
     assert "on the front of note10-published-fp32-1t, predicted" in out
     assert "nothing can be measured on note10: all of it stays predicted" in out
-    assert "next:" not in out
+    assert re.search(
+        r"^next: edgenas choose --run \S+ --device note10 --latency \S+ms --no-measure$", out, re.MULTILINE
+    )
     code, out, _ = call("search", "--run", run, "--device", "note10", "--json")
     front = json.loads(out)["front"]
     assert all(9.89 <= subnet["predicted_latency_ms"] <= 92.40 for subnet in front)
+
+
+def test_a_choice_from_imported_tables_is_marked_as_predicted(call: Call, run: Path) -> None:
+    """--no-measure picks from the front, which it searches where there is none; text and JSON say what it is."""
+    choose = ("choose", "--run", run, "--device", "note10", "--latency", "20ms", "--no-measure")
+    code, out, err = call(*choose)
+    assert code == 0, err
+    assert "PREDICTED only" in out
+    assert "next:" not in out  # there are no weights to export
+    code, out, _ = call(*choose, "--json")
+    document = json.loads(out)
+    (deployment,) = document["deployments"]
+    assert (code, document["predicted_only"], deployment["measured"]) == (0, True, None)
+    assert deployment["predicted"]["latency_ms"] <= 20
+    assert deployment["predicted"]["accuracy"] >= 0.80  # the authors' predictor, as in benchmarks/search.md
+
+
+def test_a_tail_of_published_means_is_not_known(call: Call, run: Path) -> None:
+    """Published tables hold means, so nothing is said about percentiles."""
+    tail = ("--latency", "20ms", "--percentile", 90, "--no-measure")
+    code, out, err = call("choose", "--run", run, "--device", "note10", *tail)
+    assert (code, out) == (2, "")
+    assert "nothing is known about percentile 90" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", [("choose", "--latency", "30ms"), ("profile",)])

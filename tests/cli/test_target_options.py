@@ -13,7 +13,7 @@ import pytest
 from edgenas.costs import Budget
 from edgenas.devices import Target
 from edgenas.pipeline import Run
-from edgenas.pipeline.choose import Choice, MeasuredSubnet, Prediction
+from edgenas.pipeline.choice import Choice, Deployment, MeasuredSubnet, Prediction
 from edgenas.search import Front
 from edgenas.space import MobileNetV3
 
@@ -49,13 +49,17 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         values = {name: np.ones(1) for name in ("accuracy", "latency_ms", "peak_bytes")}
         return Front(_SPACE, targets[0].name, genes, values, ("accuracy",), 1, "test")
 
-    def choose(self: Run, budgets: dict[Target, Budget], max_drop: float) -> Choice:
+    def choose(self: Run, budgets: dict[Target, Budget], max_drop: float, *, measure: bool) -> Choice:
         ((target, budget),) = budgets.items()
         proven = MeasuredSubnet(1.0, 1.0, 1.0, (0.9, 1.1), None, "valid", True)
-        return Choice(_SPACE.smallest, target.name, budget, Prediction(1.0, 1.0, 1.0), proven, (), "test")
+        return Choice(_SPACE.smallest, (Deployment(target.name, budget, Prediction(1.0, 1.0, 1.0), proven),))
+
+    def targets(self: Run, *names: Any) -> list[Target]:
+        return [self.target(*names)]
 
     monkeypatch.setattr(Run, "search", search)
     monkeypatch.setattr(Run, "choose", choose)
+    monkeypatch.setattr(Run, "targets", targets)
 
 
 @pytest.mark.parametrize("command", [("search",), ("choose", "--latency", "5ms")])

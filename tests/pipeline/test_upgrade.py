@@ -14,7 +14,6 @@ import pytest
 
 import edgenas.pipeline.profile
 from edgenas.bundle import Bundle
-from edgenas.costs import Budget
 from edgenas.devices import Device
 from edgenas.errors import EdgeNASError, FormatError, RunError
 from edgenas.files import canonical_json_bytes, read_document, sha256_hex, write_document
@@ -237,7 +236,9 @@ def test_the_other_files_say_what_they_said(original: Path, old: Path) -> None:
     assert run.front(target).latency_ms.tolist() == before(f"fronts/{TARGET}.json")["latency_ms"]
     (choice,) = run.choices(target)
     chosen = before(f"choices/{TARGET}/latency-50ms.json")["measured"]
-    assert (choice.measured.latency_ms, choice.measured.validity) == (chosen["latency_ms"], chosen["verdict"])
+    measured = choice.deployments[0].measured
+    assert measured is not None
+    assert (measured.latency_ms, measured.validity) == (chosen["latency_ms"], chosen["verdict"])
     evaluated = read_document(run.folder.evaluated, "evaluated", 2)
     assert evaluated["accuracy"] == before("accuracy/evaluated.json")["accuracy"]
     bundle = run.folder.bundle(TARGET, choice.arch.id)
@@ -264,7 +265,9 @@ def test_words_of_the_validity_are_translated(old: Path) -> None:
     entries = MeasurementLog(run.folder.measurements(TARGET)).entries
     statuses = [entry.measurement.validity.status for entry in entries]
     assert (statuses.count("valid"), statuses.count("rejected")) == (1, 1)
-    assert run.choices(run.target("localhost"))[0].measured.validity == "valid (x)"
+    measured = run.choices(run.target("localhost"))[0].deployments[0].measured
+    assert measured is not None
+    assert measured.validity == "valid (x)"
 
 
 def test_a_target_with_dots_in_its_name(old: Path) -> None:
@@ -344,14 +347,18 @@ def test_what_the_user_exported_beside_bundles_stays(old: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_work")
-def test_search_and_choose_are_already_done(old: Path) -> None:
-    """A front and a choice that were current are current after the upgrade."""
+def test_search_is_already_done(old: Path) -> None:
+    """A front that was current is current after the upgrade."""
     heard = Recorder()
     run = Run(old, progress=heard)
-    target = run.target("localhost")
-    run.search([target])
-    run.choose({target: Budget(latency="50ms")})
-    assert [line.partition(" (")[0] for line in heard.said[2:]] == ["search    already done", "choose    already done"]
+    run.search([run.target("localhost")])
+    assert [line.partition(" (")[0] for line in heard.said[2:]] == ["search    already done"]
+
+
+def test_a_choice_is_read_and_made_again_when_it_is_asked_for(old: Path) -> None:
+    """What was chosen without evaluating files first stays to be exported, and is not taken for current."""
+    run = Run(old, progress=Silent())
+    assert [choice.inputs_digest for choice in run.choices(run.target("localhost"))] == [""]
 
 
 @pytest.mark.parametrize("name", ["measurements/other", "targets"])
@@ -366,13 +373,11 @@ def test_a_link_is_not_followed(old: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_results_that_were_not_current_stay_so(old: Path) -> None:
-    """A front and a choice with other digests keep them."""
-    for place in (f"fronts/{TARGET}.json", f"choices/{TARGET}/latency-50ms.json"):
-        edit(old / place, lambda body: body.update(made_from="0123456789abcdef"))
+    """A front with another digest keeps it."""
+    edit(old / f"fronts/{TARGET}.json", lambda body: body.update(made_from="0123456789abcdef"))
     run = Run(old, progress=Silent())
     target = run.target("localhost")
     assert run.front(target).inputs_digest == "0123456789abcdef"
-    assert [choice.inputs_digest for choice in run.choices(target)] == ["0123456789abcdef"]
 
 
 def test_a_picture_moves(old: Path) -> None:

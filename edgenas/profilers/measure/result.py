@@ -125,6 +125,12 @@ class MeasurementResult:
         """The 90th percentile of the runs of all processes."""
         return percentile([run for measurement in self.measurements for run in measurement.runs_ms], 90)
 
+    def percentile_with_interval_ms(self, percent: float) -> tuple[float, float, float]:
+        """Return a percentile of the runs of all processes, and the ends of its 95% interval from that of each."""
+        percentiles = [percentile(measurement.runs_ms, percent) for measurement in self.measurements]
+        runs = [run for measurement in self.measurements for run in measurement.runs_ms]
+        return (percentile(runs, percent), *median_of_medians_with_interval(percentiles)[1:])
+
     @property
     def run_count(self) -> int:
         """The number of timed runs."""
