@@ -20,7 +20,7 @@ from edgenas.profilers.measure.statistics import percentile
 from edgenas.runtimes import is_runtime
 from edgenas.search import AccuracyEstimates, Front, Problem, TargetPredictions, search_front
 from edgenas.search.quantities import ACCURACY, LATENCY, MEMORY
-from edgenas.space import Architecture
+from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
 _UNKNOWN_MEMORY_ERROR = 0.1  # where the device does not report peak memory
@@ -31,15 +31,20 @@ _TAIL_MEASUREMENTS = 100  # the latest recorded ones tell the tail of a target's
 
 @dataclass(frozen=True, eq=False)
 class SubnetPool:
-    """The distinct subnets (N) that compete, what is known of their accuracies, and their predictions by device.
+    """The distinct subnets (N, G) that compete, what is known of their accuracies, and their predictions by device.
 
     ``devices`` has the names of the devices, and ``predictions`` for each the predictions for its targets.
     """
 
-    architectures: Sequence[Architecture]
+    space: SearchSpace
+    genes: Genes
     estimates: AccuracyEstimates
     devices: tuple[str, ...]
     predictions: tuple[tuple[TargetPredictions, ...], ...]
+
+    def architecture(self, index: int) -> Architecture:
+        """Return a subnet's architecture."""
+        return self.space.decode(self.genes[index : index + 1])[0]
 
     def predict(self, index: int, target: TargetPredictions) -> Prediction:
         """Return the prediction for a subnet on a target."""
@@ -60,7 +65,7 @@ class SubnetPool:
                 best = min(targets, key=lambda target: float(target.excess[nearest]))
                 found.append(f"{format_ms(best.latency_ms[nearest])} on {best.target} (budget: {best.budget})")
             raise BudgetError(
-                f"no subnet is predicted to keep all budgets; the nearest, {self.architectures[nearest]}, takes"
+                f"no subnet is predicted to keep all budgets; the nearest, {self.architecture(nearest)}, takes"
                 f" {' and '.join(found)}; raise a budget"
             )
 
@@ -71,8 +76,8 @@ class SubnetPool:
         where = f" on {fastest.target}" if len(targets) > 1 else ""
         return (
             f"no subnet meets the budget ({targets[0].budget}) on {device if where else fastest.target}: the fastest is"
-            f" {self.architectures[first]} with {format_ms(fastest.latency_ms[first])}{where}, the one with the least"
-            f" memory is {self.architectures[least]} with {format_bytes(smallest.peak_bytes[least])}; raise the budget"
+            f" {self.architecture(first)} with {format_ms(fastest.latency_ms[first])}{where}, the one with the least"
+            f" memory is {self.architecture(least)} with {format_bytes(smallest.peak_bytes[least])}; raise the budget"
             " (all predicted)"
         )
 
@@ -112,7 +117,8 @@ def make_pool(
     merged[:, places[surest_last]] = accuracy[surest_last], std[surest_last]
     predictions = {target: model.predict(genes) for target, model in models.items()}
     pool = SubnetPool(
-        workspace.space.decode(genes),
+        workspace.space,
+        genes,
         AccuracyEstimates(merged[0], merged[1], optimism),
         tuple(devices),
         tuple(tuple(predictions[target] for target in group) for group in devices.values()),

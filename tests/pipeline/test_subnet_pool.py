@@ -65,9 +65,10 @@ def test_the_subnets_of_all_fronts_are_predicted_for_every_target(run: en.Run, t
     four = add_target(run, tmp_path, "board", {7: 0.2}, threads=4)
     pool = pool_of(run, dict.fromkeys((one, four), Budget(latency="1s")))
     fronts = [run.front(target) for target in (one, four)]
-    assert {each.id for each in pool.architectures} == {each.id for front in fronts for each in front.architectures()}
-    assert len({each.id for each in pool.architectures}) == len(pool.architectures)
-    genes = SPACE.encode(pool.architectures)
+    ids = [each.id for each in SPACE.decode(pool.genes)]
+    assert set(ids) == {each.id for front in fronts for each in front.architectures()}
+    assert len(set(ids)) == len(ids)
+    genes = pool.genes
     for target, predictions in zip((one, four), pool.predictions[0], strict=True):
         assert (predictions.latency_ms == run.table(target).latency_ms(genes)).all()
     predictor = run.predictor()
@@ -86,7 +87,7 @@ def test_a_measured_accuracy_replaces_a_predicted_one(run: en.Run, tmp_path: Pat
     dataclasses.replace(front, values=values, measured=("accuracy",)).save(run.folder.front(one.name))
     pool = pool_of(run, dict.fromkeys((one, four), Budget(latency="1s")))
     measured = {each.id for each in front.architectures()}
-    rows = [place for place, each in enumerate(pool.architectures) if each.id in measured]
+    rows = [place for place, each in enumerate(SPACE.decode(pool.genes)) if each.id in measured]
     assert (pool.estimates.predicted[rows] == 0.5).all()
     assert (pool.estimates.std[rows] == 0).all()
 
