@@ -26,7 +26,7 @@ from edgenas.units import format_bytes, format_ms
 _UNKNOWN_MEMORY_ERROR = 0.1  # where the device does not report peak memory
 _STD_BY_MEAN_ERROR = 1.2533  # of a normal distribution: standard deviation by mean absolute deviation
 _JOINT_EVALUATIONS = 20_000
-_TAIL_MEASUREMENTS = 100  # the latest recorded ones tell the tail of a target's latencies
+_TAIL_MEASUREMENTS = 100  # the first recorded ones, those of the table: later ones must change nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ def find_tail_ratio(workspace: Workspace, target: Target, percent: int) -> float
 
     Raises UsageError where none is recorded.
     """
-    entries = workspace.measurement_log(target).entries[-_TAIL_MEASUREMENTS:]
+    entries = workspace.measurement_log(target).entries[:_TAIL_MEASUREMENTS]
     runs = [entry.measurement.runs_ms for entry in entries if not entry.measurement.is_rejected]
     if not runs:
         raise UsageError(
