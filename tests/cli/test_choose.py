@@ -30,9 +30,7 @@ _SPACE = MobileNetV3(width=0.35, resolutions=(24, 28, 32), classes=10)
 _MIN, _MAX = _SPACE.smallest.id, _SPACE.largest.id
 _PREDICTED = Prediction(0.96, 4.0, 2e6, 0.01)
 _MEASURED = MeasuredSubnet(0.95, 0.94, 3.0, (2.9, 3.1), None, "unverified (no governor)", False, 4.5, (4.4, 4.7))
-_BOARD = (
-    "name: {name}\nconnection: {{kind: fake}}\nruntimes: {{onnxruntime: {{}}}}\ndefault: {{runtime: onnxruntime}}\n"
-)
+_BOARD = "connection: {kind: fake}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def run(tmp_path: Path) -> list[object]:
     """The beginning of a command on a run of which only the space is known, with two boards."""
     for name in ("one", "two"):
-        (tmp_path / f"{name}.yaml").write_text(_BOARD.format(name=name))
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n{_BOARD}")
     return ["choose", "--run", Run(tmp_path / "run", _SPACE).folder.root]
 
 
@@ -129,7 +127,6 @@ def test_what_is_only_predicted_is_marked(call: Call, run: list[object], tmp_pat
     assert code == 0, err
     assert out.splitlines()[0].endswith("for latency 5.00 ms on one-onnxruntime-fp32-1t, PREDICTED only")
     assert "PREDICTED: nothing was evaluated or measured." in out
-    assert "measured  " not in out
     assert "next:" not in out
     code, out, _ = call(*given, "--json")
     document = json.loads(out)
