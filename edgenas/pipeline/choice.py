@@ -133,7 +133,7 @@ class Regret:
     """What one subnet costs on one device: the best one for ``best_on`` alone, or with ``""`` the one chosen for all.
 
     ``latency_ms`` is measured where ``is_measured``, else predicted. ``lost`` is its accuracy below that of the best
-    subnet for ``device`` alone; None where it breaks the budget.
+    subnet for ``device`` alone; None where it breaks the budget, or its file loses too much.
     """
 
     best_on: ShortText

@@ -17,7 +17,7 @@ from edgenas.pipeline.finetuned import digest_weights
 from edgenas.pipeline.inputs_digests import choice_inputs_digest
 from edgenas.pipeline.search import SearchOptions, search
 from edgenas.pipeline.subnet_pool import SubnetPool, make_pool
-from edgenas.pipeline.trials import MOST_TRIES, Trials
+from edgenas.pipeline.trials import USUAL_WORK, Trials
 from edgenas.pipeline.workspace import Workspace
 from edgenas.search import Candidates
 
@@ -60,7 +60,7 @@ def _choose_by_measuring(
                 progress.say(f"choose    already done ({choice.arch})")
                 return choice
         pool = make_pool(workspace, devices, budgets, optimism=1.0)
-        with CandidateFiles(workspace) as files, progress.step("choose", MOST_TRIES) as bar:
+        with CandidateFiles(workspace) as files, progress.step("choose", USUAL_WORK) as bar:
             trials = Trials(workspace, pool, _by_name(budgets), max_drop, files, bar)
             choice = _try_candidates(workspace, pool, trials, inputs_digest)
         path = folder.choice(choice.deployments[0].target, file_name)
@@ -84,7 +84,7 @@ def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inpu
         considered = compare_targets(pool, trials, candidate, deployments)
         regret = find_regret(pool, trials, candidate)
         return Choice(
-            pool.architectures[candidate.index],
+            pool.architecture(candidate.index),
             deployments,
             considered,
             tuple(trials.evaluated),

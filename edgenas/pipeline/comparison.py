@@ -37,7 +37,7 @@ def compare_targets(
                 TargetOutcome(
                     target.target,
                     outcome,
-                    pool.architectures[index].id,
+                    pool.architecture(index).id,
                     _accuracy(pool, trials, index, target),
                     trials.is_evaluated(index, target),
                     float(target.latency_ms[index]) if measured is None else measured.limited_ms,
@@ -70,7 +70,7 @@ def _why_nothing_fits(pool: SubnetPool, trials: Trials, target: TargetPrediction
     if rejected:
         return f"{rejected[-1].architecture}: {rejected[-1].reason}"
     fastest = int(target.latency_ms.argmin())
-    return f"nothing fits: the fastest, {pool.architectures[fastest].id}, takes {format_ms(target.latency_ms[fastest])}"
+    return f"nothing fits: the fastest, {pool.architecture(fastest).id}, takes {format_ms(target.latency_ms[fastest])}"
 
 
 def find_regret(pool: SubnetPool, trials: Trials, chosen: Candidate) -> tuple[Regret, ...]:
@@ -99,7 +99,7 @@ def find_regret(pool: SubnetPool, trials: Trials, chosen: Candidate) -> tuple[Re
             rows.append(
                 Regret(
                     best_on,
-                    pool.architectures[index].id,
+                    pool.architecture(index).id,
                     device,
                     nearest.target,
                     accuracy,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Vector
+from edgenas.costs import Genes, Vector
 from edgenas.errors import FormatError, RunError, SpaceError
 from edgenas.files import Amount, Count, Fraction, ShortText, digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.documents import FINETUNED
@@ -89,22 +88,24 @@ def load_evaluator(workspace: Workspace, architecture: Architecture) -> Evaluato
     return Evaluator(network, workspace.data, workspace.seed, workspace.trained.threads)
 
 
-def find_best_versions(
-    workspace: Workspace, architectures: Sequence[Architecture]
-) -> tuple[list[Architecture], Vector]:
-    """Return N architectures with the weights of the highest validation accuracy, and what these gain (N,), 0 to 1.
+def find_best_versions(workspace: Workspace, genes: Genes) -> tuple[dict[int, Architecture], Vector]:
+    """Return which of N subnets have weights of their own that beat inherited ones, and what these gain (N,), 0 to 1.
 
     Equal accuracy is enough: fine-tuned weights saw more images. The gain, from real accuracy to real accuracy, is
-    to be added to the prediction: the real accuracy in its place would compare an evaluated subnet with predictions, which
-    are too high where a search ends.
+    to be added to the prediction: the real accuracy in its place would compare an evaluated subnet with predictions,
+    which are too high where a search ends.
+
+    Returns:
+        The architectures with their own weights, by row of ``genes`` (N, G), and the gains.
     """
-    best = _list_best(workspace)
-    versions, gains = [], []
-    for architecture in architectures:
-        own = best.get(architecture.id)
-        versions.append(architecture if own is None else workspace.space.from_id(own.architecture))
-        gains.append(0.0 if own is None else own.accuracy_finetuned - own.accuracy_inherited)
-    return versions, np.array(gains)
+    versions: dict[int, Architecture] = {}
+    gains = np.zeros(len(genes))
+    for best in _list_best(workspace).values():
+        architecture = workspace.space.from_id(best.architecture)
+        row = (genes == workspace.space.encode([architecture.inherited])).all(axis=1)
+        versions |= dict.fromkeys(np.flatnonzero(row).tolist(), architecture)
+        gains[row] = best.accuracy_finetuned - best.accuracy_inherited
+    return versions, gains
 
 
 def digest_weights(workspace: Workspace) -> str:

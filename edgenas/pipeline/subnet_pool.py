@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -21,26 +21,35 @@ from edgenas.profilers.measure.statistics import percentile
 from edgenas.runtimes import is_runtime
 from edgenas.search import AccuracyEstimates, Front, Problem, TargetPredictions, search_front
 from edgenas.search.quantities import ACCURACY, LATENCY, MEMORY
-from edgenas.space import Architecture
+from edgenas.space import Architecture, SearchSpace
 from edgenas.units import format_bytes, format_ms
 
 _UNKNOWN_MEMORY_ERROR = 0.1  # where the device does not report peak memory
 _STD_BY_MEAN_ERROR = 1.2533  # of a normal distribution: standard deviation by mean absolute deviation
 _JOINT_EVALUATIONS = 20_000
-_TAIL_MEASUREMENTS = 100  # the latest recorded ones tell the tail of a target's latencies
+_TAIL_MEASUREMENTS = 100  # the first recorded ones, those of the table: later ones must change nothing
 
 
 @dataclass(frozen=True, eq=False)
 class SubnetPool:
-    """The distinct subnets (N) that compete, what is known of their accuracies, and their predictions by device.
+    """The distinct subnets (N, G) that compete, what is known of their accuracies, and their predictions by device.
 
-    ``devices`` has the names of the devices, and ``predictions`` for each the predictions for its targets.
+    ``devices`` has the names of the devices, ``predictions`` for each the predictions for its targets, and ``versions``
+    the subnets with weights of their own, by row.
     """
 
-    architectures: Sequence[Architecture]
+    space: SearchSpace
+    genes: Genes
     estimates: AccuracyEstimates
     devices: tuple[str, ...]
     predictions: tuple[tuple[TargetPredictions, ...], ...]
+    versions: Mapping[int, Architecture] = field(default_factory=dict)
+
+    def architecture(self, index: int) -> Architecture:
+        """Return a subnet's architecture, with the weights that it would ship with."""
+        if index in self.versions:
+            return self.versions[index]
+        return self.space.decode(self.genes[index : index + 1])[0]
 
     def predict(self, index: int, target: TargetPredictions) -> Prediction:
         """Return the prediction for a subnet on a target."""
@@ -61,7 +70,7 @@ class SubnetPool:
                 best = min(targets, key=lambda target: float(target.excess[nearest]))
                 found.append(f"{format_ms(best.latency_ms[nearest])} on {best.target} (budget: {best.budget})")
             raise BudgetError(
-                f"no subnet is predicted to keep all budgets; the nearest, {self.architectures[nearest]}, takes"
+                f"no subnet is predicted to keep all budgets; the nearest, {self.architecture(nearest)}, takes"
                 f" {' and '.join(found)}; raise a budget"
             )
 
@@ -72,8 +81,8 @@ class SubnetPool:
         where = f" on {fastest.target}" if len(targets) > 1 else ""
         return (
             f"no subnet meets the budget ({targets[0].budget}) on {device if where else fastest.target}: the fastest is"
-            f" {self.architectures[first]} with {format_ms(fastest.latency_ms[first])}{where}, the one with the least"
-            f" memory is {self.architectures[least]} with {format_bytes(smallest.peak_bytes[least])}; raise the budget"
+            f" {self.architecture(first)} with {format_ms(fastest.latency_ms[first])}{where}, the one with the least"
+            f" memory is {self.architecture(least)} with {format_bytes(smallest.peak_bytes[least])}; raise the budget"
             " (all predicted)"
         )
 
@@ -112,12 +121,14 @@ def make_pool(
     merged = np.empty((2, len(genes)))
     merged[:, places[surest_last]] = accuracy[surest_last], std[surest_last]
     predictions = {target: model.predict(genes) for target, model in models.items()}
-    versions, gains = find_best_versions(workspace, workspace.space.decode(genes))
+    versions, gains = find_best_versions(workspace, genes)
     pool = SubnetPool(
-        versions,
+        workspace.space,
+        genes,
         AccuracyEstimates(np.minimum(merged[0] + gains, 1.0), merged[1], optimism),
         tuple(devices),
         tuple(tuple(predictions[target] for target in group) for group in devices.values()),
+        versions,
     )
     pool.check_any_fits()
     return pool
@@ -168,7 +179,7 @@ def find_tail_ratio(workspace: Workspace, target: Target, percent: int) -> float
 
     Raises UsageError where none is recorded.
     """
-    entries = workspace.measurement_log(target).entries[-_TAIL_MEASUREMENTS:]
+    entries = workspace.measurement_log(target).entries[:_TAIL_MEASUREMENTS]
     runs = [entry.measurement.runs_ms for entry in entries if not entry.measurement.is_rejected]
     if not runs:
         raise UsageError(

@@ -17,8 +17,9 @@ from edgenas.search import Candidate, Candidates, TargetPredictions
 from edgenas.shell import format_command
 from edgenas.units import format_bytes, format_ms
 
-MOST_TRIES = 20  # each try is another chance to pass by luck
+_MOST_TRIES = 20  # each try is another chance to pass by luck
 _MOST_EVALUATED = 12  # before the best of them is measured: each takes seconds
+USUAL_WORK = 2 * _MOST_EVALUATED  # files that are evaluated or measured; rarely more
 _FAR_OFF = 1.25  # measured over predicted: from here on the table may not fit the device any more,
 _MOST_STDS = 3.0  # unless the prediction is no surer than that
 
@@ -65,7 +66,7 @@ class Trials:
         Files are evaluated until no other one may be better, or a dozen of them were.
         """
         left = _MOST_EVALUATED
-        while len(self.rejected) < MOST_TRIES:
+        while len(self.rejected) < _MOST_TRIES:
             candidate = (candidates.best(only_known=True) if left <= 0 else None) or candidates.best()
             if candidate is None or self._files is None:
                 return candidate
@@ -108,13 +109,13 @@ class Trials:
         """Return a deployment with the accuracy of its file on the test images."""
         if self._files is None:
             return deployment
-        architecture, target = self._pool.architectures[index], self._targets[deployment.target]
+        architecture, target = self._pool.architecture(index), self._targets[deployment.target]
         return replace(deployment, test_accuracy=self._files.test_accuracy(architecture, target))
 
     def _evaluate(self, files: CandidateFiles, index: int, target: TargetPredictions) -> None:
         """Evaluate a file; reject it, on every target that runs it, where it loses too much against its subnet."""
-        architecture, estimates = self._pool.architectures[index], self._pool.estimates
-        self._bar(len(self.rejected), f"evaluating {architecture} as {target.file_format}")
+        architecture, estimates = self._pool.architecture(index), self._pool.estimates
+        self._show(f"evaluating {architecture} as {target.file_format}")
         subnet, accuracy = files.evaluate(architecture, self._targets[target.target])
         self._accuracies[index, target.file_format] = subnet, accuracy
         predicted = float(estimates.predicted[index])
@@ -132,8 +133,8 @@ class Trials:
     def _measure(
         self, files: CandidateFiles, index: int, target: TargetPredictions, predicted: Prediction
     ) -> MeasuredSubnet:
-        architecture = self._pool.architectures[index]
-        self._bar(len(self.rejected), f"measuring {architecture} on {target.target}")
+        architecture = self._pool.architecture(index)
+        self._show(f"measuring {architecture} on {target.target}")
         accuracies = self._accuracies[index, target.file_format]
         measured = files.measure(architecture, self._targets[target.target], target.budget, accuracies)
         self.measured[index, target.target] = measured
@@ -144,8 +145,11 @@ class Trials:
             self._warn_of_misfit(target, predicted, measured)
         return measured
 
+    def _show(self, note: str) -> None:
+        self._bar(min(len(self.evaluated) + len(self.measured), USUAL_WORK - 1), note)
+
     def _record_rejection(self, index: int, target: TargetPredictions, reason: str) -> None:
-        architecture = self._pool.architectures[index]
+        architecture = self._pool.architecture(index)
         self.rejected.append(RejectedCandidate(architecture.id, reason, target.target))
         self._workspace.progress.say(
             f"choose    {architecture} rejected on {target.target}: {reason}; trying the next candidate"

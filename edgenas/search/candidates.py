@@ -179,19 +179,17 @@ class Candidates:
 
         With ``only_known``, the best of those whose files are all evaluated.
         """
-        accuracy, cost = np.inf, np.zeros(())  # of the target that each subnet would run on
-        picks = []
+        accuracies, costs, picks = [], [], []  # for each device, of the target that each subnet would run on
         for targets in self._devices:
             found = np.array([self._estimates.upper(each.file_format, only_known) for each in targets])
             found[~np.array([each.likely() for each in targets])] = -np.inf
             excess = np.array([each.excess for each in targets])
-            best = found.max(axis=0)
-            pick = np.where(found == best, excess, np.inf).argmin(axis=0)
-            accuracy = np.minimum(accuracy, best)
-            cost = np.maximum(cost, np.take_along_axis(excess, pick[None], axis=0)[0])
-            picks.append(pick)
-        index = int(np.lexsort((cost, -np.asarray(accuracy)))[0])
-        if np.isfinite(np.asarray(accuracy)[index]):
+            accuracies.append(found.max(axis=0))
+            picks.append(np.where(found == accuracies[-1], excess, np.inf).argmin(axis=0))
+            costs.append(np.take_along_axis(excess, picks[-1][None], axis=0)[0])
+        accuracy, cost = np.min(accuracies, axis=0), np.max(costs, axis=0)
+        index = int(np.lexsort((cost, -accuracy))[0])
+        if np.isfinite(accuracy[index]):
             return self._candidate(index, [int(pick[index]) for pick in picks])
         return None if only_known else self._best_unlikely()
 

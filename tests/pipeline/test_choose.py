@@ -130,7 +130,8 @@ class World:
                 )  # fmt: skip
 
             return SubnetPool(
-                ARCHITECTURES,
+                SPACE,
+                SPACE.encode(ARCHITECTURES),
                 AccuracyEstimates(np.array(ACCURACIES), np.full(4, std), optimism),
                 tuple(devices),
                 tuple(tuple(map(predict, group)) for group in devices.values()),

@@ -15,13 +15,12 @@ import pytest
 from edgenas.errors import FormatError, RunError, UsageError
 from edgenas.files import sha256_hex
 from edgenas.pipeline import Run
-from edgenas.pipeline.choose import Choice, MeasuredSubnet, Prediction
+from edgenas.pipeline.choice import Choice, Deployment, MeasuredSubnet, Prediction
 from edgenas.pipeline.documents import FINETUNED
 from edgenas.pipeline.finetuned import (
     FinetunedSubnet,
-    add_gains,
     digest_weights,
-    find_best_version,
+    find_best_versions,
     load_evaluator,
 )
 from edgenas.pipeline.import_weights import import_weights
@@ -29,7 +28,6 @@ from edgenas.pipeline.prepared_model import prepare
 from edgenas.pipeline.progress import Bar, Silent
 from edgenas.pipeline.training_metrics import read_metrics
 from edgenas.runtimes import ExportFormat
-from edgenas.search import Front
 from edgenas.space import Architecture
 from tests.small_run import BUDGET, SCHEDULE, SPACE
 
@@ -62,7 +60,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (architecture,) = SPACE.decode(SPACE.sample(1, np.random.default_rng(0)))
     measured = MeasuredSubnet(0.5, 0.5, 0.1, (0.1, 0.1), None, "unverified", synthetic=True)
     target = run.target("localhost").name
-    choice = Choice(architecture, target, BUDGET, Prediction(0.5, 0.1, 1e6), measured, (), "0" * 16)
+    deployment = Deployment(target, BUDGET, Prediction(0.5, 0.1, 1e6, 0.0), measured, 0.5)
+    choice = Choice(architecture, (deployment,), (), (), (), (), "0" * 16)
     choice.save(run.folder.choice(target, "latency-50ms"))
     return run
 
@@ -190,48 +189,24 @@ def _record(run: Run, gain: float, weights: str = "") -> FinetunedSubnet:
     return record
 
 
-def _save_front(run: Run) -> tuple[Front, Architecture, Architecture]:
-    """Write a front of the choice, predicted to be right for half of the images, and of a network with 60%."""
-    inherited, target = run.architecture("chosen"), run.target("localhost").name
-    other = next(each for each in (run.space.largest, run.space.smallest) if each.genes != inherited.genes)
-    values = {"accuracy": np.array([0.5, 0.6]), "latency_ms": np.array([1.0, 2.0]), "peak_bytes": np.array([1e6, 2e6])}
-    front = Front(run.space, target, run.space.encode([inherited, other]), values, tuple(values), 2)
-    front.save(run.folder.front(target))
-    return front, inherited, other
-
-
 def test_the_best_version_of_an_architecture_counts(copied: Run) -> None:
-    """A front's member is predicted to have what fine-tuning gained on top, where its own weights are no worse."""
-    front, inherited, other = _save_front(copied)
-    workspace = copied.workspace
+    """A subnet has its own weights where they are no worse, and what they gain on the inherited ones."""
+    inherited = copied.architecture("chosen")
+    other = next(each for each in (SPACE.largest, SPACE.smallest) if each.genes != inherited.genes)
+    genes = SPACE.encode([other, inherited])
+
+    def found() -> tuple[dict[int, str], list[float]]:
+        versions, gains = find_best_versions(copied.workspace, genes)
+        return {row: version.id for row, version in versions.items()}, gains.tolist()
+
     worse = _record(copied, -0.01)
-    assert find_best_version(workspace, inherited) == inherited
-    assert add_gains(workspace, front).accuracy.tolist() == [0.5, 0.6]
+    assert found() == ({}, [0.0, 0.0])
     equal = _record(copied, 0.0)
-    assert find_best_version(workspace, inherited).id == equal.architecture == worse.architecture
+    assert equal.architecture == worse.architecture
+    assert found() == ({1: equal.architecture}, [0.0, 0.0])
     best = _record(copied, 0.25, "000000")
     _record(copied, 0.125, "111111")
-    assert find_best_version(workspace, inherited).id == best.architecture
-    assert add_gains(workspace, front).accuracy.tolist() == [pytest.approx(0.75), 0.6]
-    assert find_best_version(workspace, other) == other
-
-
-def test_choose_tries_it_in_the_place_of_the_inherited_subnet(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it gained makes it the first candidate; the prediction that is kept is the front's. Measured: made up."""
-    _, inherited, other = _save_front(copied)
-    target = copied.target("localhost")
-    measured = MeasuredSubnet(0.9, 0.9, 1.0, (0.9, 1.1), 1_000_000, "unverified", synthetic=True)
-    monkeypatch.setattr("edgenas.pipeline.choose._measure_candidate", lambda *_: measured)
-    monkeypatch.setattr("edgenas.pipeline.choose._prediction_errors", lambda *_: (np.full(2, 0.05), 0.1))
-    _record(copied, 0.05)
-    assert copied.choose({target: BUDGET}).arch == other
-    better = _record(copied, 0.2, "111111")
-    choice = copied.choose({target: BUDGET})
-    assert choice.arch == dataclasses.replace(inherited, weights="111111")
-    assert choice.arch.id == better.architecture
-    assert choice.predicted.accuracy == 0.5
-    (path,) = copied.folder.choices(target.name)
-    assert Choice.load(path, copied.space).arch == choice.arch == copied.architecture("chosen")
+    assert found() == ({1: best.architecture}, [0.0, 0.25])
 
 
 def test_a_choice_is_outdated_by_a_new_fine_tuned_subnet(copied: Run, plain: Run) -> None:

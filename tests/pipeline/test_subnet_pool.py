@@ -15,6 +15,7 @@ from edgenas.devices import Target
 from edgenas.errors import BudgetError, RunError, UsageError
 from edgenas.files import digest_of_inputs
 from edgenas.pipeline.documents import EVALUATED
+from edgenas.pipeline.finetuned import FinetunedSubnet
 from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.search import SearchOptions, search
 from edgenas.pipeline.subnet_pool import SubnetPool, find_tail_ratio, make_pool
@@ -65,9 +66,10 @@ def test_the_subnets_of_all_fronts_are_predicted_for_every_target(run: en.Run, t
     four = add_target(run, tmp_path, "board", {7: 0.2}, threads=4)
     pool = pool_of(run, dict.fromkeys((one, four), Budget(latency="1s")))
     fronts = [run.front(target) for target in (one, four)]
-    assert {each.id for each in pool.architectures} == {each.id for front in fronts for each in front.architectures()}
-    assert len({each.id for each in pool.architectures}) == len(pool.architectures)
-    genes = SPACE.encode(pool.architectures)
+    ids = [each.id for each in SPACE.decode(pool.genes)]
+    assert set(ids) == {each.id for front in fronts for each in front.architectures()}
+    assert len(set(ids)) == len(ids)
+    genes = pool.genes
     for target, predictions in zip((one, four), pool.predictions[0], strict=True):
         assert (predictions.latency_ms == run.table(target).latency_ms(genes)).all()
     predictor = run.predictor()
@@ -86,9 +88,24 @@ def test_a_measured_accuracy_replaces_a_predicted_one(run: en.Run, tmp_path: Pat
     dataclasses.replace(front, values=values, measured=("accuracy",)).save(run.folder.front(one.name))
     pool = pool_of(run, dict.fromkeys((one, four), Budget(latency="1s")))
     measured = {each.id for each in front.architectures()}
-    rows = [place for place, each in enumerate(pool.architectures) if each.id in measured]
+    rows = [place for place, each in enumerate(SPACE.decode(pool.genes)) if each.id in measured]
     assert (pool.estimates.predicted[rows] == 0.5).all()
     assert (pool.estimates.std[rows] == 0).all()
+
+
+def test_a_fine_tuned_subnet_takes_the_place_of_the_inherited_one(
+    run: en.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ships with its own weights, and is predicted to be more accurate by what they gained; others stay."""
+    target = add_target(run, tmp_path, "board", {})
+    plain = pool_of(run, {target: Budget(latency="1s")})
+    own = dataclasses.replace(plain.architecture(1), weights="000000")
+    record = FinetunedSubnet(own.id, "0" * 64, "inherited weights", "max", "digits", 1, 100, 0.02, 10, 0.5, 0.625)
+    monkeypatch.setattr("edgenas.pipeline.finetuned.list_finetuned", lambda workspace: [record])
+    pool = pool_of(run, {target: Budget(latency="1s")})
+    assert [pool.architecture(row) for row in range(3)] == [plain.architecture(0), own, plain.architecture(2)]
+    gains = pool.estimates.predicted - plain.estimates.predicted
+    assert gains[:3] == pytest.approx([0.0, min(0.125, 1 - plain.estimates.predicted[1]), 0.0])
 
 
 def test_a_compromise_between_devices_is_searched(run: en.Run, tmp_path: Path) -> None:
