@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices.ssh.link import SENT_MODULES
+from edgenas.devices.link import SENT_MODULES
 from edgenas.files import sha256_hex
 from edgenas.on_device import worker
 from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
