@@ -18,7 +18,6 @@ from edgenas.devices.setup import VENV_PYTHON
 from edgenas.devices.worker_answers import Done, ExitStatus, LockAnswer, PullAnswer, PushAnswer, Refusal
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes, sha256_hex, write_bytes
-from edgenas.on_device.work_folder import DEVICE_LOCK
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -163,7 +162,7 @@ class WorkerDevice(Device):
             answer = link.request(LockAnswer, deadline, f"{self.name}: its lock", "lock", holder=holder)
         if isinstance(answer, Refusal):
             raise DeviceError(
-                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer.error});"
+                f"{self.name}: its lock {answer.path or 'file'} cannot be taken ({answer.error});"
                 " make it writable for you there, or remove it"
             )
         return answer.held_by
