@@ -41,6 +41,7 @@ from edgenas.runtimes import all_runtimes
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
 VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
+PYTHON_BY_DEFAULT = "python3"
 _SCRIPT = Path(on_device.__file__).with_name("install.py")
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
@@ -128,7 +129,7 @@ def install_runtimes(
     *,
     offline: bool = False,
     wheels: Sequence[Path] = (),
-    python: str = "python3",
+    python: str = PYTHON_BY_DEFAULT,
     say: Callable[[str], None] = lambda text: None,
 ) -> InstalledRuntimes:
     """Install the profile's runtimes on its device. Do nothing when an equal call has installed them all.
@@ -156,7 +157,7 @@ def install_runtimes(
     made = f"{probe.base}/{VENV_PYTHON}"
     note, wanted = probe.note, {each.runtime.name for each in runtimes}
     if probe.works and note and set(note.versions) == wanted and note.asked == fingerprint:
-        return _checked_installed_runtimes(profile, note, made, "already installed")
+        return checked_installed_runtimes(profile, note, made, "already installed")
     if probe.noexec:
         raise DeviceError(
             f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
@@ -171,7 +172,7 @@ def install_runtimes(
         say(f"{profile.name}: installing {', '.join(each.runtime.name for each in runtimes)} by pip there")
         answer = installer.install_by_pip(runtimes, fingerprint)
         if not isinstance(answer, Failure):
-            return _checked_installed_runtimes(profile, answer, made, "by pip on the device")
+            return checked_installed_runtimes(profile, answer, made, "by pip on the device")
         say(f"{profile.name}: {answer.failed}; fetching wheels here instead")
     if probe.bits == 32:
         packages = " or ".join(sorted(each.package for each in all_runtimes()))
@@ -183,7 +184,7 @@ def install_runtimes(
     answer = installer.install_wheels(runtimes, fingerprint, probe, say)
     if isinstance(answer, Failure):
         raise DeviceError(f"{profile.name}: {answer.failed}; give other files with --wheel FILE")
-    return _checked_installed_runtimes(profile, answer, made, "from wheels fetched here")
+    return checked_installed_runtimes(profile, answer, made, "from wheels fetched here")
 
 
 class _Installer:
@@ -202,7 +203,7 @@ class _Installer:
         if probe.implementation != "CPython" or version < _OLDEST_PYTHON:
             raise DeviceError(
                 f"{self._profile.name}: {self._python} there is {probe.implementation} {probe.python};"
-                " install CPython 3.8 or newer there, or name one with --python"
+                " install CPython 3.8 or newer there, name one with --python, or bring one along with --self-contained"
             )
         return probe
 
@@ -256,7 +257,7 @@ class _Installer:
         return read_answer(kind, done.stdout, self._profile.name)
 
 
-def _checked_installed_runtimes(
+def checked_installed_runtimes(
     profile: DeviceProfile, installed: Environment, python: str, how: str
 ) -> InstalledRuntimes:
     """Return what was installed. Raise DeviceError when the default runtime, or one of its providers, is not there."""

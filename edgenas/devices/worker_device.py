@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 _START_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 20_000
-_MARK = "== edgenas == "
+MARK = "== edgenas == "
 # Scripts stand on one line and hold no !, or csh could not read them.
 # Prints the interpreter $0, with a leading ~/ as the home folder, if it works; otherwise an empty line.
 _FIND_PYTHON = (
-    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{_MARK}$p"'
+    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{MARK}$p"'
 )
 # Prints every readable file that matches the arguments, then the kernel's release and architecture, and the
 # version of the interpreter $0.
 _FACTS = (
     "for pattern; do for file in $pattern; do"
-    f' if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
-    f'echo "{_MARK}system"; uname -r; uname -m;'
+    f' if [ -r "$file" ]; then echo "{MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
+    f'echo "{MARK}system"; uname -r; uname -m;'
     ' "$0" -I -c "import platform; print(platform.python_version())" 2>/dev/null; '
-    f'echo "{_MARK}end"'
+    f'echo "{MARK}end"'
 )
 
 
@@ -88,7 +88,7 @@ class WorkerDevice(Device):
 
     def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
-            printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
+            printed = self.run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
             found = printed.partition("\n")[0].strip() or self._python or "python3"
             self._python = check_answer(PathText, found, f"{self.name}: looking for python")
         return self._python
@@ -149,8 +149,8 @@ class WorkerDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(_START_SECONDS)
-        printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
-        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
+        printed = self.run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
+        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
         return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
 
@@ -179,11 +179,26 @@ class WorkerDevice(Device):
         if self._why_closed is not None:
             raise DeviceError(self._why_closed)
 
-    def _run_in_shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
-        """Return what a script of the plain shell there prints after its first mark."""
+    def run_in_shell(self, deadline: Deadline, script: str, *arguments: str, stdin: bytes = b"") -> str:
+        """Run a script in the device's sh, which needs no Python there.
+
+        Args:
+            deadline: The time until it must have ended.
+            script: One line without ``!``, which prints MARK before anything else.
+            *arguments: Its ``$0``, ``$1`` and so on.
+            stdin: Its standard input, which then ends.
+
+        Returns:
+            What it prints after its first mark, which may be cut short: a script whose output matters ends it with
+            a word of its own.
+
+        Raises:
+            DeviceError: The device is lost or silent, or the deadline passed.
+        """
         self._check_open()
+        command = ["sh", "-c", script, *arguments]
         try:
-            return run_in_shell(self._start_command, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
+            return run_in_shell(self._start_command, self.name, command, MARK, deadline, stdin)
         except ConnectionLostError as error:
             self._disconnect(str(error))
             raise

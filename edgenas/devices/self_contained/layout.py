@@ -15,7 +15,6 @@ finds its folders from argv[0], which the loader sets.
 from __future__ import annotations
 
 import compileall
-import os
 import py_compile
 import shutil
 import sys
@@ -120,4 +119,4 @@ def compile_modules(root: Path) -> None:
     compileall.compile_dir(root / "lib", quiet=2, legacy=True, invalidation_mode=mode, stripdir=str(root))
     for source in root.rglob("*.py"):
         if source.with_suffix(".pyc").exists():
-            os.unlink(source)
+            source.unlink()
