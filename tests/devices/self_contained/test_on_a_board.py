@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgenas.devices import Deadline, Target, connect_device
+from edgenas.devices import Deadline, Target, connect_device, load_profile
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import DeviceError
 from edgenas.export import build_onnx, random_weights
@@ -59,6 +59,12 @@ FAKE = {
     "default": {"runtime": "onnxruntime"},
 }
 TINY = ("mlperf_tiny_resnet8_float", "mlperf_tiny_resnet8_int8", "mlperf_tiny_vww96_float", "mlperf_tiny_vww96_int8")
+
+
+def test_a_profile_is_written_without_python(installed_board: SetUpBoard) -> None:
+    """A shell is enough to say what the board is."""
+    profile = load_profile(installed_board.written)
+    assert (profile.cores, profile.python, set(profile.runtimes)) == (2, None, {"onnxruntime", "litert"})
 
 
 def test_python_is_brought_along(installed_board: SetUpBoard) -> None:
