@@ -51,9 +51,7 @@ HEAVY_PACKAGES: dict[str, set[str]] = {
     "pymoo": {"search/strategies/nsga2.py"},
     "moocore": {"search"},
     "optuna": {"search/strategies/bayesian.py"},
-    "paramiko": {
-        f"devices/ssh/{name}.py" for name in ("agent", "channel", "connection", "key_files", "key_request", "login")
-    },
+    "paramiko": {f"devices/ssh/{name}.py" for name in ("agent", "connection", "key_files", "key_request", "login")},
     "sklearn": PACKAGES,
     "scipy": PACKAGES,
     "onnx": PACKAGES,

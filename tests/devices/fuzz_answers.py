@@ -330,7 +330,7 @@ def main(seed: int, cases: int) -> int:
     signal.signal(signal.SIGALRM, end_case)
     with (
         tempfile.TemporaryDirectory() as name,
-        patch("edgenas.devices.ssh.device._KILL_SECONDS", 0.1),
+        patch("edgenas.devices.worker_device._KILL_SECONDS", 0.1),
         patch("edgenas.devices.setup._download_wheels", refuse),
     ):
         write_model(Path(name, "model.onnx"))

@@ -1,44 +1,16 @@
-"""Channels of an SSH connection: starting a command line of the login shell, and running a short one to its end."""
+"""Starting a command over an SSH connection."""
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgenas.devices.answers import MAX_SHELL_BYTES
+from edgenas.devices.channel import POLL_SECONDS, SILENCE_SECONDS, lost_error
 from edgenas.devices.contract import Deadline
-from edgenas.devices.output import last_line
-from edgenas.devices.ssh.connection import SILENCE_SECONDS, closing_on_timeout, peer_errors
-from edgenas.errors import DeviceError, one_line
+from edgenas.devices.ssh.connection import closing_on_timeout, peer_errors
+from edgenas.errors import one_line
 
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
-
-SHELL_SECONDS = 60.0  # a login shell may take this long to start a command
-POLL_SECONDS = 0.5
-REAP_SECONDS = 0.002
-CHUNK_BYTES = 1 << 16
-STDERR_KEPT_BYTES = 4096
-_MOST_CHUNKS = 64
-
-
-class ConnectionLostError(DeviceError):
-    """The SSH connection can no longer be used."""
-
-
-def lost_error(name: str, reason: str = "") -> ConnectionLostError:
-    """Return the error of a connection that broke."""
-    detail = f" ({reason})" if reason else ""
-    return ConnectionLostError(f"{name}: the connection was lost{detail}; check the device and try again")
-
-
-def silence_error(name: str, seconds: float = SILENCE_SECONDS) -> ConnectionLostError:
-    """Return the error of a device that sent nothing for this long."""
-    return ConnectionLostError(
-        f"{name}: gave no sign of life for {seconds:g} s; check the device and its network, and try again"
-    )
 
 
 def start_command(transport: Transport, command: str, name: str, deadline: Deadline) -> Channel:
@@ -62,79 +34,3 @@ def start_command(transport: Transport, command: str, name: str, deadline: Deadl
         deadline.check(f"{name}: starting a command")
         raise lost_error(name, one_line(error)) from None
     return channel
-
-
-def run_in_shell(transport: Transport, name: str, command: Sequence[str], mark: str, deadline: Deadline) -> str:
-    """Run a command in the login shell and return what it prints after its first ``mark``.
-
-    The login shell may print anything before the mark.
-
-    Args:
-        transport: The connection.
-        name: The device's name in messages.
-        command: A command that ends by itself and reads nothing, on one line
-            that every login shell can read.
-        mark: The text that the command prints before its output.
-        deadline: The time until the command must have ended.
-
-    Raises:
-        DeviceError: The device is lost or silent, the deadline passed, or the login shell runs no commands or prints
-            without end.
-    """
-    channel = start_command(transport, shlex.join(command), name, deadline)
-    try:
-        stdout, stderr = _read_to_end(channel, name, deadline)
-    finally:
-        channel.close()
-    if channel.exit_status < 0:
-        raise lost_error(name)
-    before, found_mark, after = stdout.decode(errors="replace").partition(mark)
-    if not found_mark:
-        reason = last_line(stderr.decode(errors="replace")) or last_line(before) or f"status {channel.exit_status}"
-        raise DeviceError(f"{name}: its login shell runs no commands ({reason}); choose a user who may run some there")
-    return after
-
-
-def _read_to_end(channel: Channel, name: str, deadline: Deadline) -> tuple[bytearray, bytearray]:
-    """Return standard output, and the end of standard error, of a command that ended."""
-    stdout, stderr, quiet_seconds, at_end = bytearray(), bytearray(), 0.0, False
-    while not (at_end and channel.exit_status_ready()):
-        deadline.check(f"{name}: a command")
-        if quiet_seconds >= SHELL_SECONDS:
-            raise silence_error(name, SHELL_SECONDS)
-        if drain_stderr_into(channel, stderr):
-            quiet_seconds = 0.0
-        try:
-            data = channel.recv(CHUNK_BYTES)
-        except TimeoutError:
-            quiet_seconds += POLL_SECONDS
-            continue
-        if data:
-            stdout += data
-            check_shell_output_size(stdout, name)
-            quiet_seconds = 0.0
-        else:
-            at_end = True
-            time.sleep(REAP_SECONDS)
-            quiet_seconds += REAP_SECONDS
-    drain_stderr_into(channel, stderr)
-    return stdout, stderr
-
-
-def drain_stderr_into(channel: Channel, stderr: bytearray) -> bool:
-    """Read the standard error that has arrived, so that it cannot fill up; keep its end and return if any came."""
-    for number in range(_MOST_CHUNKS):
-        if not channel.recv_stderr_ready():
-            return number > 0
-        stderr += channel.recv_stderr(CHUNK_BYTES)
-        del stderr[:-STDERR_KEPT_BYTES]
-    return True
-
-
-def check_shell_output_size(printed: bytearray, name: str) -> None:
-    """Raise DeviceError for more than a login shell may print."""
-    if len(printed) > MAX_SHELL_BYTES:
-        raise DeviceError(
-            f"{name}: printed more than {MAX_SHELL_BYTES >> 20} MiB where a short answer was due;"
-            " look at what its login shell prints"
-        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgenas.devices.answers import MAX_PACKET_BYTES
+from edgenas.devices.channel import SILENCE_SECONDS
 from edgenas.devices.contract import Deadline
 from edgenas.devices.ssh.config import Endpoint, SshConnection, resolve_endpoint
 from edgenas.devices.ssh.known_hosts import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from paramiko import Transport
     from paramiko.packet import Packetizer
 
-SILENCE_SECONDS = 10.0  # a machine that sends nothing for this long is given up
 _MOST_HOPS = 8
 _THREAD_SECONDS = 2.0
 

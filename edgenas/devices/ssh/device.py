@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from edgenas.devices.answers import PathText, check_answer
-from edgenas.devices.contract import Deadline, Device, check_digest, checked_file_name
-from edgenas.devices.facts import FACT_PATTERNS, collect_facts
-from edgenas.devices.output import CommandOutput, CompletedCommand
-from edgenas.devices.setup import DEFAULT_WORK_DIR, VENV_PYTHON
-from edgenas.devices.ssh.channel import ConnectionLostError, run_in_shell
+from edgenas.devices.contract import Deadline
+from edgenas.devices.setup import DEFAULT_WORK_DIR
+from edgenas.devices.ssh.channel import start_command
 from edgenas.devices.ssh.config import SshConnection
 from edgenas.devices.ssh.connection import SshRoute, open_route
-from edgenas.devices.ssh.link import WorkerLink
-from edgenas.devices.ssh.worker_answers import Done, ExitStatus, LockAnswer, PullAnswer, PushAnswer, Refusal
-from edgenas.errors import DeviceError, UsageError
-from edgenas.files import read_bytes, sha256_hex, write_bytes
-from edgenas.on_device.work_folder import DEVICE_LOCK
+from edgenas.devices.worker_device import WorkerDevice
+from edgenas.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgenas.devices.channel import CommandChannel
     from edgenas.devices.profile import DeviceProfile
 
 _CONNECT_SECONDS = 30.0
-_START_SECONDS = 60.0
-_KILL_SECONDS = 10.0
-_SLOWEST_BYTES_PER_SECOND = 20_000
-_MARK = "== edgenas == "
-# Scripts stand on one line and hold no !, or csh could not read them.
-# Prints the interpreter $0, with a leading ~/ as the home folder, if it works; otherwise an empty line.
-_FIND_PYTHON = (
-    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{_MARK}$p"'
-)
-# Prints every readable file that matches the arguments, then the kernel's release and architecture, and the
-# version of the interpreter $0.
-_FACTS = (
-    "for pattern; do for file in $pattern; do"
-    f' if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
-    f'echo "{_MARK}system"; uname -r; uname -m;'
-    ' "$0" -I -c "import platform; print(platform.python_version())" 2>/dev/null; '
-    f'echo "{_MARK}end"'
-)
 
 
-class SshDevice(Device):
-    """A machine that is reached over SSH. A remote worker there runs commands and stores files.
+class SshDevice(WorkerDevice):
+    """A machine that is reached over SSH.
 
-    The worker is a small Python program that is sent with the first command or
-    file. It ends the running command and removes the work folder when the host
-    disconnects. Connecting and ``facts`` need only a shell. Work folders, and files
-    that are kept for the next connection, lie under ``work_dir``, by default
-    ``~/.cache/edgenas``. ``python`` is the profile's interpreter, else that of
-    the environment from ``edgenas device setup``, else ``python3``.
-
-    A device that sends nothing for ten seconds is given up.
+    Work folders, and files that are kept for the next connection, lie under
+    ``work_dir``, by default ``~/.cache/edgenas``.
 
     Args:
         profile: A profile of kind ``ssh``.
@@ -68,209 +36,16 @@ class SshDevice(Device):
     def __init__(self, profile: DeviceProfile, *, silence_seconds: float = 60.0) -> None:
         if not isinstance(profile.connection, SshConnection):
             raise UsageError(f"{profile.name}: connection must be of kind ssh")
-        self.name = profile.name
-        self._python = profile.python
-        self._venv_python = f"{profile.work_dir or DEFAULT_WORK_DIR}/{VENV_PYTHON}"
-        self._work_folder_parents = [profile.work_dir] if profile.work_dir else [DEFAULT_WORK_DIR, ""]
-        self._silence_seconds = silence_seconds
-        self._link: WorkerLink | None = None
-        self._why_closed = "the device was closed; connect again"
-        self._route: SshRoute | None = open_route(profile.connection, profile.cli_name, Deadline(_CONNECT_SECONDS))
+        parents = [profile.work_dir] if profile.work_dir else [DEFAULT_WORK_DIR, ""]
+        super().__init__(profile, parents, silence_seconds)
+        self._route: SshRoute = open_route(profile.connection, profile.cli_name, Deadline(_CONNECT_SECONDS))
 
     @classmethod
     def connect(cls, profile: DeviceProfile) -> Self:
         return cls(profile)
 
-    @property
-    def python(self) -> str:
-        return self._resolve_python(Deadline(_START_SECONDS))
+    def _start_command(self, command: str, deadline: Deadline) -> CommandChannel:
+        return start_command(self._route.device_transport, command, self.name, deadline)
 
-    def _resolve_python(self, deadline: Deadline) -> str:
-        if self._python is None or self._python.startswith("~/"):
-            printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
-            found = printed.partition("\n")[0].strip() or self._python or "python3"
-            self._python = check_answer(PathText, found, f"{self.name}: looking for python")
-        return self._python
-
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        deadline: Deadline,
-        stdin: bytes = b"",
-        on_line: Callable[[str], None] | None = None,
-    ) -> CompletedCommand:
-        link, output = self._get_or_start_worker(deadline), CommandOutput(on_line)
-        try:
-            ended = _run_to_end(link, command, output, stdin, deadline)
-        except ConnectionLostError as error:
-            self._disconnect(str(error))
-            raise
-        except BaseException:
-            self._kill_command(link)
-            raise
-        if isinstance(ended, Refusal):
-            raise DeviceError(f"{command[0]}: cannot be started ({ended.error}); correct the profile's python")
-        return output.to_completed_command(ended)
-
-    def push(self, local: str | Path, name: str, sha256: str | None = None) -> str:
-        self._require_route()
-        checked_file_name(name)
-        local = Path(local)
-        data = read_bytes(local)
-        with self._open_exchange(len(data)) as (link, deadline):
-            what = f"{self.name}: sending {local}"
-            wanted = {"name": name, "sha256": sha256 or sha256_hex(data), "size": len(data)}
-            answer = link.request(PushAnswer, deadline, what, "push", **wanted)
-            if isinstance(answer, PushAnswer) and answer.path is None:
-                link.send_frames(b"F", data, deadline, what)
-                answer = link.receive_answer(PushAnswer, deadline, what)
-        if isinstance(answer, Refusal) or answer.path is None:
-            check_digest(local, data, sha256)
-            reason = answer.error if isinstance(answer, Refusal) else "it was sent and is wanted again"
-            raise DeviceError(
-                f"{self.name}: {local} cannot be stored there ({reason});"
-                " free space there or set work_dir in the profile"
-            )
-        return answer.path
-
-    def pull(self, remote: str, local: str | Path) -> None:
-        with self._open_exchange(0) as (link, deadline):
-            what = f"{self.name}: fetching {remote}"
-            name = checked_file_name(remote.removeprefix(f"{link.folder}/"))
-            answer = link.request(PullAnswer, deadline, what, "pull", name=name)
-            data = b"" if isinstance(answer, Refusal) else _receive_file(link, answer.size, what)
-        if isinstance(answer, Refusal):
-            raise DeviceError(f"{remote}: cannot be fetched from the device ({answer.error})")
-        if sha256_hex(data) != answer.sha256:
-            raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
-        write_bytes(Path(local), data)
-
-    def facts(self) -> dict[str, Any]:
-        deadline = Deadline(_START_SECONDS)
-        printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
-        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
-        kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
-        return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
-
-    def close(self) -> None:
-        self._disconnect("the device was closed; connect again", wait=True)
-
-    def _take_lock_or_get_holder(self, holder: str) -> str | None:
-        with self._open_exchange(0) as (link, deadline):
-            answer = link.request(LockAnswer, deadline, f"{self.name}: its lock", "lock", holder=holder)
-        if isinstance(answer, Refusal):
-            raise DeviceError(
-                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer.error});"
-                " make it writable for you there, or remove it"
-            )
-        return answer.held_by
-
-    def _release_lock(self) -> None:
-        if self._link is not None:
-            with contextlib.suppress(DeviceError), self._open_exchange(0) as (link, deadline):
-                link.request(Done, deadline, f"{self.name}: its lock", "unlock")
-
-    # -- the connection ------------------------------------------------------------
-
-    def _require_route(self) -> SshRoute:
-        """Return the open connection. Raise DeviceError with the reason when it is closed."""
-        if self._route is None:
-            raise DeviceError(self._why_closed)
-        return self._route
-
-    def _run_in_shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
-        """Return what a script of the plain shell there prints after its first mark."""
-        transport = self._require_route().device_transport
-        try:
-            return run_in_shell(transport, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
-        except ConnectionLostError as error:
-            self._disconnect(str(error))
-            raise
-
-    def _get_or_start_worker(self, deadline: Deadline) -> WorkerLink:
-        """Return the link to the worker, which is started at the first call."""
-        transport = self._require_route().device_transport
-        if self._link is None:
-            try:
-                python = self._resolve_python(deadline)
-                parents, seconds = self._work_folder_parents, self._silence_seconds
-                self._link = WorkerLink(transport, self.name, python, parents, seconds, deadline)
-            except ConnectionLostError as error:
-                self._disconnect(str(error))
-                raise
-        return self._link
-
-    @contextlib.contextmanager
-    def _open_exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
-        """Give the link for a request with this many bytes; disconnect when the exchange breaks off."""
-        deadline = _transfer_deadline(size)
-        link = self._get_or_start_worker(deadline)
-        try:
-            yield link, deadline
-        except UsageError:
-            raise
-        except BaseException as error:
-            self._disconnect(str(error) or "an exchange was interrupted; connect again")
-            raise
-
-    def _kill_command(self, link: WorkerLink) -> None:
-        """Kill the running command, so that the next can run; disconnect where that fails, which ends it too."""
-        why = "a command there could not be ended; connect again"
-        try:
-            link.send_frame(b"K")
-            deadline = Deadline(_KILL_SECONDS)
-            while True:
-                letter, _ = link.receive_frame(deadline, "ending the command")
-                if letter in (b"X", b"R"):
-                    return
-        except DeviceError:
-            self._disconnect(why)
-        except BaseException:
-            self._disconnect(why)
-            raise
-
-    def _disconnect(self, why: str, *, wait: bool = False) -> None:
-        """Close the connection; later calls raise DeviceError with ``why``."""
-        if self._link is not None:
-            self._link.close(wait=wait)
-            self._link = None
-        if self._route is not None:
-            self._route.close()
-            self._route, self._why_closed = None, why
-
-
-def _run_to_end(
-    link: WorkerLink, command: Sequence[str], output: CommandOutput, stdin: bytes, deadline: Deadline
-) -> int | Refusal:
-    """Start a command, send it its input and collect its output until it ends; return its exit status."""
-    what = command[0]
-    answer = link.request(Done, deadline, what, "run", command=list(command))
-    if isinstance(answer, Refusal):
-        return answer
-    link.send_frames(b"I", stdin, deadline, what)
-    while True:
-        letter, content = link.receive_frame(deadline, what)
-        if letter == b"O":
-            output.add_stdout(content)
-        elif letter == b"E":
-            output.add_stderr(content)
-        elif letter == b"X":
-            return link.read_content(ExitStatus, content)
-        else:
-            raise link.out_of_turn_error(letter)
-
-
-def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
-    """Return the content of a file that the worker has announced."""
-    data, deadline = bytearray(), _transfer_deadline(size)
-    while len(data) < size:
-        letter, piece = link.receive_frame(deadline, what)
-        if letter != b"F" or len(data) + len(piece) > size:
-            raise link.out_of_turn_error(letter)
-        data += piece
-    return bytes(data)
-
-
-def _transfer_deadline(size: int) -> Deadline:
-    return Deadline(_START_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
+    def _close_connection(self) -> None:
+        self._route.close()

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
-from edgenas.devices.ssh import link as ssh_link
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device, link
 from edgenas.devices.ssh.device import SshDevice
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.devices.testing import DeviceContract
@@ -340,13 +339,13 @@ def test_a_lock_that_cannot_be_taken_is_named(
     ssh_profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else in the lock's place is an error with the remedy, and the device stays usable."""
-    program = ssh_link._build_worker_program
+    program = link._build_worker_program
     elsewhere = str(tmp_path).encode()
     monkeypatch.setattr(
-        ssh_link, "_build_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere)
+        link, "_build_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere)
     )
     with connect_device(ssh_profile) as device:
-        refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
+        refused = rf"lock {tmp_path} cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):
             take_and_release_lock(device, Deadline(30))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0

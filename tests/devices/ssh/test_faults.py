@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenas.devices import Deadline, DeviceProfile, connect_device
-from edgenas.devices.ssh import link
+from edgenas.devices import Deadline, DeviceProfile, connect_device, link
 from edgenas.devices.ssh.testing import Sshd, write_key_pair
 from edgenas.errors import DeviceError
 

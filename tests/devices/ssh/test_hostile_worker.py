@@ -42,7 +42,7 @@ def lock(device: SshDevice, folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that never ends."""
-    monkeypatch.setattr("edgenas.devices.ssh.device._KILL_SECONDS", 0.2)
+    monkeypatch.setattr("edgenas.devices.worker_device._KILL_SECONDS", 0.2)
 
 
 STARTED, WANTED = answer(), answer(path=None)

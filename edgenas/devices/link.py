@@ -1,4 +1,4 @@
-"""The host's end of the link to a remote worker: frames over one SSH channel, with heartbeats in both directions."""
+"""The host's end of the link to a remote worker: frames over one channel, with heartbeats in both directions."""
 
 from __future__ import annotations
 
@@ -8,32 +8,29 @@ import shlex
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from edgenas import on_device
 from edgenas.devices.answers import MAX_ANSWER_BYTES, read_answer
-from edgenas.devices.contract import Deadline
-from edgenas.devices.output import last_line
-from edgenas.devices.ssh.channel import (
+from edgenas.devices.channel import (
     CHUNK_BYTES,
     POLL_SECONDS,
     REAP_SECONDS,
     SHELL_SECONDS,
+    SILENCE_SECONDS,
     STDERR_KEPT_BYTES,
     ConnectionLostError,
+    StartCommand,
     check_shell_output_size,
     drain_stderr_into,
     lost_error,
     silence_error,
-    start_command,
 )
-from edgenas.devices.ssh.connection import SILENCE_SECONDS
-from edgenas.devices.ssh.worker_answers import Refusal, WorkFolderMade
+from edgenas.devices.contract import Deadline
+from edgenas.devices.output import last_line
+from edgenas.devices.worker_answers import Refusal, WorkFolderMade
 from edgenas.errors import DeviceError
 from edgenas.on_device import worker
-
-if TYPE_CHECKING:
-    from paramiko import Transport
 
 Kind = TypeVar("Kind")
 
@@ -70,7 +67,7 @@ class WorkerLink:
     Any thread may send frames, which are sent whole. One thread receives.
 
     Args:
-        transport: The SSH connection.
+        start: Starts a command line on the device.
         name: The device's name in messages.
         python: The interpreter that runs the worker.
         parents: Folders for the work folder; the first that can be written is used.
@@ -86,7 +83,7 @@ class WorkerLink:
 
     def __init__(
         self,
-        transport: Transport,
+        start: StartCommand,
         name: str,
         python: str,
         parents: list[str],
@@ -99,7 +96,7 @@ class WorkerLink:
         self._closed = threading.Event()
         program = _build_worker_program(parents, silence_seconds)
         command = shlex.join([python, "-I", "-c", _START, str(len(program))])
-        self._channel = start_command(transport, command, name, deadline)
+        self._channel = start(command, deadline)
         try:
             self._start_worker(program, python, deadline)
             self.folder = self._receive_work_folder_path(deadline)
@@ -250,7 +247,8 @@ class WorkerLink:
         if status in (126, 127):
             return DeviceError(
                 f"{self._name}: {python} cannot be run there ({reason or 'not found'});"
-                " install Python 3.8 or newer (sudo apt install python3), or correct python in the profile"
+                " install Python 3.8 or newer (sudo apt install python3), bring it along by edgenas device setup"
+                " --self-contained, or correct python in the profile"
             )
         return DeviceError(
             f"{self._name}: {python} ended at once there ({reason or f'status {status}'});"
