@@ -19,6 +19,7 @@ settings.load_profile("edgenas")
 
 # Fixtures that the tests of several packages use.
 pytest_plugins = (
+    "tests.fixtures.adb_machine",
     "tests.fixtures.exported_models",
     "tests.fixtures.models_on_device",
     "tests.fixtures.mounted_disk",

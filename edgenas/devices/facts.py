@@ -76,6 +76,8 @@ class DeviceFacts(TypedDict):
     synthetic: bool
     missing: list[ShortText]
     jetson_linux: NotRequired[ShortText]
+    board: NotRequired[FreeText]
+    soc: NotRequired[FreeText]
 
 
 def collect_facts(

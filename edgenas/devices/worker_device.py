@@ -23,23 +23,23 @@ from edgenas.on_device.work_folder import DEVICE_LOCK
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
-_START_SECONDS = 60.0
+START_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 20_000
-_MARK = "== edgenas == "
+MARK = "== edgenas == "
 # Scripts stand on one line and hold no !, or csh could not read them.
 # Prints the interpreter $0, with a leading ~/ as the home folder, if it works; otherwise an empty line.
-_FIND_PYTHON = (
-    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{_MARK}$p"'
+FIND_PYTHON = (
+    'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{MARK}$p"'
 )
 # Prints every readable file that matches the arguments, then the kernel's release and architecture, and the
 # version of the interpreter $0.
 _FACTS = (
     "for pattern; do for file in $pattern; do"
-    f' if [ -r "$file" ]; then echo "{_MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
-    f'echo "{_MARK}system"; uname -r; uname -m;'
+    f' if [ -r "$file" ]; then echo "{MARK}$file"; cat "$file"; echo; fi; done; done 2>/dev/null; '
+    f'echo "{MARK}system"; uname -r; uname -m;'
     ' "$0" -I -c "import platform; print(platform.python_version())" 2>/dev/null; '
-    f'echo "{_MARK}end"'
+    f'echo "{MARK}end"'
 )
 
 
@@ -80,16 +80,16 @@ class WorkerDevice(Device):
         """
 
     @abstractmethod
-    def _close_connection(self) -> None:
-        """Close the connection to the device."""
+    def _close_connection(self, *, wait: bool) -> None:
+        """Close the connection to the device. ``wait`` says whether what runs there may take some seconds to end."""
 
     @property
     def python(self) -> str:
-        return self._resolve_python(Deadline(_START_SECONDS))
+        return self._resolve_python(Deadline(START_SECONDS))
 
     def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
-            printed = self._run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
+            printed = self._run_in_shell(deadline, FIND_PYTHON, self._python or self._venv_python)
             found = printed.partition("\n")[0].strip() or self._python or "python3"
             self._python = check_answer(PathText, found, f"{self.name}: looking for python")
         return self._python
@@ -149,9 +149,9 @@ class WorkerDevice(Device):
         write_bytes(Path(local), data)
 
     def facts(self) -> dict[str, Any]:
-        deadline = Deadline(_START_SECONDS)
+        deadline = Deadline(START_SECONDS)
         printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
-        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(_MARK))}
+        texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
         return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
 
@@ -184,7 +184,7 @@ class WorkerDevice(Device):
         """Return what a script of the plain shell there prints after its first mark."""
         self._check_open()
         try:
-            return run_in_shell(self._start_command, self.name, ["sh", "-c", script, *arguments], _MARK, deadline)
+            return run_in_shell(self._start_command, self.name, ["sh", "-c", script, *arguments], MARK, deadline)
         except ConnectionLostError as error:
             self._disconnect(str(error))
             raise
@@ -205,7 +205,7 @@ class WorkerDevice(Device):
     @contextlib.contextmanager
     def _open_exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
         """Give the link for a request with this many bytes; disconnect when the exchange breaks off."""
-        deadline = _transfer_deadline(size)
+        deadline = transfer_deadline(size)
         link = self._get_or_start_worker(deadline)
         try:
             yield link, deadline
@@ -237,7 +237,7 @@ class WorkerDevice(Device):
             self._link.close(wait=wait)
             self._link = None
         if self._why_closed is None:
-            self._close_connection()
+            self._close_connection(wait=wait)
             self._why_closed = why
 
 
@@ -264,7 +264,7 @@ def _run_to_end(
 
 def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
     """Return the content of a file that the worker has announced."""
-    data, deadline = bytearray(), _transfer_deadline(size)
+    data, deadline = bytearray(), transfer_deadline(size)
     while len(data) < size:
         letter, piece = link.receive_frame(deadline, what)
         if letter != b"F" or len(data) + len(piece) > size:
@@ -273,5 +273,6 @@ def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
     return bytes(data)
 
 
-def _transfer_deadline(size: int) -> Deadline:
-    return Deadline(_START_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
+def transfer_deadline(size: int) -> Deadline:
+    """Return the time that a file of this many bytes may take on a slow line."""
+    return Deadline(START_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
