@@ -23,6 +23,7 @@ pytest_plugins = (
     "tests.fixtures.exported_models",
     "tests.fixtures.models_on_device",
     "tests.fixtures.mounted_disk",
+    "tests.fixtures.virtual_machines",
 )
 
 Drive = Callable[..., subprocess.CompletedProcess[str]]

@@ -151,6 +151,12 @@ def set_up_profile(
     ] = False,
     wheel: Annotated[list[Path] | None, typer.Option(help="A wheel file to install instead of the index's.")] = None,
     python: Annotated[str, typer.Option(help="The interpreter on the board.")] = "python3",
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="Bring Python along; so is done by itself where there is none.")
+    ] = False,
+    userland: Annotated[
+        Path | None, typer.Option(help="A self-contained runtime packed by this command on a Debian machine.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Install the profile's runtimes on its board."""
@@ -159,7 +165,13 @@ def set_up_profile(
 
     loaded = load_profile(profile)
     installed = set_up_device(
-        loaded, offline=offline, wheels=wheel or (), python=python, say=lambda text: print_lines(text, file=sys.stderr)
+        loaded,
+        offline=offline,
+        wheels=wheel or (),
+        python=python,
+        self_contained=self_contained,
+        userland=userland,
+        say=lambda text: print_lines(text, file=sys.stderr),
     )
     if json:
         print_json(asdict(installed))

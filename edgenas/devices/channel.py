@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -77,7 +78,9 @@ def silence_error(name: str, seconds: float = SILENCE_SECONDS) -> ConnectionLost
     )
 
 
-def run_in_shell(start: StartCommand, name: str, command: Sequence[str], mark: str, deadline: Deadline) -> str:
+def run_in_shell(
+    start: StartCommand, name: str, command: Sequence[str], mark: str, deadline: Deadline, stdin: bytes = b""
+) -> str:
     """Run a command in the login shell and return what it prints after its first ``mark``.
 
     The login shell may print anything before the mark.
@@ -85,10 +88,11 @@ def run_in_shell(start: StartCommand, name: str, command: Sequence[str], mark: s
     Args:
         start: Starts a command line on the device.
         name: The device's name in messages.
-        command: A command that ends by itself and reads nothing, on one line
-            that every login shell can read.
+        command: A command that ends by itself, on one line that every login
+            shell can read. It prints little before it has read its input.
         mark: The text that the command prints before its output.
         deadline: The time until the command must have ended.
+        stdin: Its standard input, which then ends.
 
     Raises:
         DeviceError: The device is lost or silent, the deadline passed, or the login shell runs no commands or prints
@@ -96,6 +100,8 @@ def run_in_shell(start: StartCommand, name: str, command: Sequence[str], mark: s
     """
     channel = start(shlex.join(command), deadline)
     try:
+        if stdin:
+            _send_all(channel, stdin, name, deadline)
         stdout, stderr = _read_to_end(channel, name, deadline)
     finally:
         channel.close()
@@ -106,6 +112,24 @@ def run_in_shell(start: StartCommand, name: str, command: Sequence[str], mark: s
         reason = last_line(stderr.decode(errors="replace")) or last_line(before) or f"status {channel.exit_status}"
         raise DeviceError(f"{name}: its login shell runs no commands ({reason}); choose a user who may run some there")
     return after
+
+
+def _send_all(channel: CommandChannel, data: bytes, name: str, deadline: Deadline) -> None:
+    """Send a command's standard input; one that ends before it has read all of it says why on its other streams."""
+    rest, quiet_seconds = memoryview(data), 0.0
+    while rest:
+        deadline.check(f"{name}: a command")
+        try:
+            rest = rest[channel.send(bytes(rest[:CHUNK_BYTES])) :]
+            quiet_seconds = 0.0
+        except TimeoutError:
+            quiet_seconds += POLL_SECONDS
+            if quiet_seconds >= SHELL_SECONDS:
+                raise silence_error(name, SHELL_SECONDS) from None
+        except OSError:
+            return
+    with contextlib.suppress(OSError):
+        channel.shutdown_write()
 
 
 def _read_to_end(channel: CommandChannel, name: str, deadline: Deadline) -> tuple[bytearray, bytearray]:

@@ -19,7 +19,7 @@ from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
 from edgenas.on_device.board import read_text_or_none
 from edgenas.on_device.process import Process
-from edgenas.on_device.work_folder import DeviceLock, WorkFolder
+from edgenas.on_device.work_folder import DeviceLock, WorkFolder, find_device_lock
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -56,7 +56,7 @@ class LocalDevice(Device):
                 " free space there or set work_dir in the profile"
             ) from None
         self._folder = self._work.path
-        self._lock = DeviceLock()
+        self._lock = DeviceLock(find_device_lock(self._folder.parent))
         self._process: Process | None = None
         self._closed = False
 

@@ -9,11 +9,7 @@ tools need.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +32,19 @@ from edgenas.devices.answers import (
 )
 from edgenas.devices.contract import Deadline, Device
 from edgenas.devices.profile import DeviceProfile, check_python_path
+from edgenas.devices.wheels import GLIBC, Interpreter, RuntimePackages, download_wheels, runtime_packages
 from edgenas.errors import DeviceError, EdgeNASError, UsageError
-from edgenas.files import Count, ShortText, sha256_hex
+from edgenas.files import Count, ShortText
 from edgenas.on_device.install import REFUSED_STATUS
 from edgenas.on_device.work_folder import WorkFolder
-from edgenas.runtimes import Runtime, all_runtimes, load_runtime
+from edgenas.runtimes import all_runtimes
 
 DEFAULT_WORK_DIR = "~/.cache/edgenas"  # on a device whose profile names no work_dir
 VENV_PYTHON = "venv/bin/python"  # below the work_dir; a profile without python uses it
+PYTHON_BY_DEFAULT = "python3"
 _SCRIPT = Path(on_device.__file__).with_name("install.py")
 _NEEDED_BYTES = 400_000_000
 _OLDEST_PYTHON = (3, 8)
-_OLDEST_GLIBC_MINOR = 17
-_GLIBC = re.compile(r"2\.(\d{1,3})(?!\d)", re.ASCII)
 
 Kind = TypeVar("Kind")
 
@@ -112,7 +108,7 @@ class ProbeResult:
 
     def __post_init__(self) -> None:
         name, version = self.libc
-        if name == "glibc" and not _GLIBC.match(version):
+        if name == "glibc" and not GLIBC.match(version):
             raise ValueError(f"libc: {version!r} is no version of glibc")
 
     @property
@@ -121,35 +117,9 @@ class ProbeResult:
         return ".".join(self.python.split(".")[:2])
 
     @property
-    def platforms(self) -> list[str]:
-        """The platform tags of wheels that run there, newest first: PEP 600 and PEP 656."""
-        name, version = self.libc
-        if name == "glibc" and (minor := _GLIBC.match(version)):
-            tags = [f"manylinux_2_{number}" for number in range(int(minor[1]), _OLDEST_GLIBC_MINOR - 1, -1)]
-            return [f"{tag}_{self.machine}" for tag in [*tags, "manylinux2014"]]
-        return [f"musllinux_1_{number}_{self.machine}" for number in (2, 1)]
-
-
-@dataclass(frozen=True)
-class _RuntimePackages:
-    """A runtime to install: its packages, and the wheel files that the caller gave for some of them."""
-
-    runtime: Runtime
-    packages: tuple[str, ...]
-    wheels: tuple[Path, ...]
-
-    @property
-    def requirements(self) -> list[list[str]]:
-        """Lists of pip requirements in order of preference: the versions that are installed here, then the newest."""
-        have_wheels = {_package_of(path) for path in self.wheels}
-        newest = [package for package in self.packages if package not in have_wheels]
-        pinned = [_pin_to_local_version(package) for package in newest]
-        return [pinned, newest] if pinned != newest else [newest]
-
-    @property
-    def fingerprint(self) -> list[str]:
-        """Texts that differ where another version or wheel is to be installed."""
-        return [*self.requirements[0], *(sha256_hex(path.read_bytes())[:12] for path in self.wheels)]
+    def interpreter(self) -> Interpreter:
+        """What decides which wheels run there."""
+        return Interpreter(self.python_minor, self.machine, self.libc)
 
 
 def install_runtimes(
@@ -159,7 +129,7 @@ def install_runtimes(
     *,
     offline: bool = False,
     wheels: Sequence[Path] = (),
-    python: str = "python3",
+    python: str = PYTHON_BY_DEFAULT,
     say: Callable[[str], None] = lambda text: None,
 ) -> InstalledRuntimes:
     """Install the profile's runtimes on its device. Do nothing when an equal call has installed them all.
@@ -180,14 +150,14 @@ def install_runtimes(
     check_python_path(python, "--python")
     if python.startswith("~"):
         raise UsageError(f"--python must be an absolute path on the device or a bare name, but got {python!r}")
-    runtimes = _runtime_packages(profile, wheels)
+    runtimes = runtime_packages(profile, wheels)
     installer = _Installer(device, profile, python, deadline)
     probe = installer.probe()
     fingerprint = [each.fingerprint for each in runtimes]
     made = f"{probe.base}/{VENV_PYTHON}"
     note, wanted = probe.note, {each.runtime.name for each in runtimes}
     if probe.works and note and set(note.versions) == wanted and note.asked == fingerprint:
-        return _checked_installed_runtimes(profile, note, made, "already installed")
+        return checked_installed_runtimes(profile, note, made, "already installed")
     if probe.noexec:
         raise DeviceError(
             f"{profile.name}: {probe.base} is on a disk that is mounted noexec, so no runtime can be loaded from it;"
@@ -202,7 +172,7 @@ def install_runtimes(
         say(f"{profile.name}: installing {', '.join(each.runtime.name for each in runtimes)} by pip there")
         answer = installer.install_by_pip(runtimes, fingerprint)
         if not isinstance(answer, Failure):
-            return _checked_installed_runtimes(profile, answer, made, "by pip on the device")
+            return checked_installed_runtimes(profile, answer, made, "by pip on the device")
         say(f"{profile.name}: {answer.failed}; fetching wheels here instead")
     if probe.bits == 32:
         packages = " or ".join(sorted(each.package for each in all_runtimes()))
@@ -214,7 +184,7 @@ def install_runtimes(
     answer = installer.install_wheels(runtimes, fingerprint, probe, say)
     if isinstance(answer, Failure):
         raise DeviceError(f"{profile.name}: {answer.failed}; give other files with --wheel FILE")
-    return _checked_installed_runtimes(profile, answer, made, "from wheels fetched here")
+    return checked_installed_runtimes(profile, answer, made, "from wheels fetched here")
 
 
 class _Installer:
@@ -233,17 +203,17 @@ class _Installer:
         if probe.implementation != "CPython" or version < _OLDEST_PYTHON:
             raise DeviceError(
                 f"{self._profile.name}: {self._python} there is {probe.implementation} {probe.python};"
-                " install CPython 3.8 or newer there, or name one with --python"
+                " install CPython 3.8 or newer there, name one with --python, or bring one along with --self-contained"
             )
         return probe
 
-    def install_by_pip(self, runtimes: Sequence[_RuntimePackages], fingerprint: Any) -> Environment | Failure:
+    def install_by_pip(self, runtimes: Sequence[RuntimePackages], fingerprint: Any) -> Environment | Failure:
         requests = [{**_describe_runtime(each), "requirements": each.requirements} for each in runtimes]
         return self._install(requests, {}, fingerprint)
 
     def install_wheels(
         self,
-        runtimes: Sequence[_RuntimePackages],
+        runtimes: Sequence[RuntimePackages],
         fingerprint: Any,
         probe: ProbeResult,
         say: Callable[[str], None],
@@ -253,7 +223,7 @@ class _Installer:
         with WorkFolder() as folder:
             for each in runtimes:
                 try:
-                    files = _download_wheels(each, probe, folder / each.runtime.name, self._deadline)
+                    files = download_wheels(each, probe.interpreter, folder / each.runtime.name, self._deadline)
                 except EdgeNASError as error:
                     if each.runtime.name == self._profile.default.runtime:
                         raise EdgeNASError(f"{self._profile.name}: {error}") from None
@@ -287,7 +257,7 @@ class _Installer:
         return read_answer(kind, done.stdout, self._profile.name)
 
 
-def _checked_installed_runtimes(
+def checked_installed_runtimes(
     profile: DeviceProfile, installed: Environment, python: str, how: str
 ) -> InstalledRuntimes:
     """Return what was installed. Raise DeviceError when the default runtime, or one of its providers, is not there."""
@@ -304,68 +274,6 @@ def _checked_installed_runtimes(
     return InstalledRuntimes(python, installed.versions, installed.providers, installed.skipped, how)
 
 
-def _runtime_packages(profile: DeviceProfile, wheels: Sequence[Path]) -> list[_RuntimePackages]:
-    """Return the packages of the profile's runtimes, the default runtime first."""
-    wheel_of = {_package_of(path): path for path in wheels}
-    runtimes = []
-    for name in sorted(profile.runtimes, key=lambda name: (name != profile.default.runtime, name)):
-        runtime = load_runtime(name, f"{profile.name}: edgenas cannot install runtime")
-        builds = (runtime.provider_packages.get(provider) for provider in profile.runtimes[name].providers)
-        package = next((build for build in builds if build), runtime.package)
-        # A wheel of any build of the runtime replaces the index's build.
-        package = next((build for build in wheel_of if build.startswith(runtime.package)), package)
-        packages = ("numpy", package)
-        given = tuple(wheel_of[each] for each in packages if each in wheel_of)
-        runtimes.append(_RuntimePackages(runtime, packages, given))
-    unused = [str(path) for path in wheels if not any(path in each.wheels for each in runtimes)]
-    if unused:
-        raise UsageError(f"{', '.join(unused)}: is a wheel of no runtime of profile {profile.name}; leave it out")
-    return runtimes
-
-
-def _describe_runtime(packages: _RuntimePackages) -> dict[str, str]:
+def _describe_runtime(packages: RuntimePackages) -> dict[str, str]:
     """Return what the install script must know of a runtime, whatever installs it."""
     return {"name": packages.runtime.name, "check": packages.runtime.version_program}
-
-
-def _package_of(wheel: Path) -> str:
-    """Return the package in a wheel's file name. Raise UsageError when it is no wheel file."""
-    if wheel.suffix != ".whl" or not wheel.is_file():
-        raise UsageError(f"{wheel}: is no wheel file; give the path of a .whl file")
-    return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
-
-
-def _pin_to_local_version(package: str) -> str:
-    try:
-        return f"{package}=={importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return package
-
-
-def _download_wheels(runtime: _RuntimePackages, probe: ProbeResult, folder: Path, deadline: Deadline) -> list[Path]:
-    """Return the wheels of a runtime for a device, fetched into a folder by this machine's pip."""
-    what = f"fetching wheels of {runtime.runtime.name} by pip here"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), "--python-version", probe.python_minor]
-    command += [part for tag in probe.platforms for part in ("--platform", tag)]
-    problem = ""
-    for requirements in filter(None, runtime.requirements):
-        deadline.check(what)
-        try:
-            done = subprocess.run(  # noqa: S603 - an argument list, no shell
-                [*command, *requirements], capture_output=True, text=True, check=False, timeout=deadline.seconds_left
-            )
-        except subprocess.TimeoutExpired:
-            deadline.check(what)
-            raise
-        if done.returncode == 0:
-            problem = ""
-            break
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
-        problem = errors[-1].removeprefix("ERROR: ") if errors else "pip failed"
-    if problem:
-        raise EdgeNASError(
-            f"no wheel of {', '.join(runtime.requirements[-1])} for Python {probe.python_minor} on {probe.machine}"
-            f" could be fetched ({problem}); give files with --wheel FILE"
-        )
-    return [*runtime.wheels, *sorted(folder.glob("*.whl"))]

@@ -18,7 +18,6 @@ from edgenas.devices.setup import VENV_PYTHON
 from edgenas.devices.worker_answers import Done, ExitStatus, LockAnswer, PullAnswer, PushAnswer, Refusal
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes, sha256_hex, write_bytes
-from edgenas.on_device.work_folder import DEVICE_LOCK
 
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
@@ -29,7 +28,7 @@ _SLOWEST_BYTES_PER_SECOND = 20_000
 MARK = "== edgenas == "
 # Scripts stand on one line and hold no !, or csh could not read them.
 # Prints the interpreter $0, with a leading ~/ as the home folder, if it works; otherwise an empty line.
-FIND_PYTHON = (
+_FIND_PYTHON = (
     'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; "$p" -I -c "" 2>/dev/null || p=; ' + f'echo "{MARK}$p"'
 )
 # Prints every readable file that matches the arguments, then the kernel's release and architecture, and the
@@ -65,7 +64,6 @@ class WorkerDevice(Device):
     def __init__(self, profile: DeviceProfile, work_folder_parents: list[str], silence_seconds: float) -> None:
         self.name = profile.name
         self._python = profile.python
-        self._venv_python = f"{work_folder_parents[0]}/{VENV_PYTHON}"
         self._work_folder_parents = work_folder_parents
         self._silence_seconds = silence_seconds
         self._link: WorkerLink | None = None
@@ -84,12 +82,17 @@ class WorkerDevice(Device):
         """Close the connection to the device. ``wait`` says whether what runs there may take some seconds to end."""
 
     @property
+    def work_dir(self) -> str:
+        """The folder there that work folders and installed runtimes go to; it may begin with ``~/``."""
+        return self._work_folder_parents[0]
+
+    @property
     def python(self) -> str:
         return self._resolve_python(Deadline(START_SECONDS))
 
     def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
-            printed = self._run_in_shell(deadline, FIND_PYTHON, self._python or self._venv_python)
+            printed = self.run_in_shell(deadline, _FIND_PYTHON, self._python or f"{self.work_dir}/{VENV_PYTHON}")
             found = printed.partition("\n")[0].strip() or self._python or "python3"
             self._python = check_answer(PathText, found, f"{self.name}: looking for python")
         return self._python
@@ -150,7 +153,7 @@ class WorkerDevice(Device):
 
     def facts(self) -> dict[str, Any]:
         deadline = Deadline(START_SECONDS)
-        printed = self._run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
+        printed = self.run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
         texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
         return collect_facts(texts.get, self.name, kernel=kernel or None, arch=arch or None, python=python or None)
@@ -163,7 +166,7 @@ class WorkerDevice(Device):
             answer = link.request(LockAnswer, deadline, f"{self.name}: its lock", "lock", holder=holder)
         if isinstance(answer, Refusal):
             raise DeviceError(
-                f"{self.name}: its lock {DEVICE_LOCK} cannot be taken ({answer.error});"
+                f"{self.name}: its lock {answer.path or 'file'} cannot be taken ({answer.error});"
                 " make it writable for you there, or remove it"
             )
         return answer.held_by
@@ -180,11 +183,26 @@ class WorkerDevice(Device):
         if self._why_closed is not None:
             raise DeviceError(self._why_closed)
 
-    def _run_in_shell(self, deadline: Deadline, script: str, *arguments: str) -> str:
-        """Return what a script of the plain shell there prints after its first mark."""
+    def run_in_shell(self, deadline: Deadline, script: str, *arguments: str, stdin: bytes = b"") -> str:
+        """Run a script in the device's sh, which needs no Python there.
+
+        Args:
+            deadline: The time until it must have ended.
+            script: One line without ``!``, which prints MARK before anything else.
+            *arguments: Its ``$0``, ``$1`` and so on.
+            stdin: Its standard input, which then ends.
+
+        Returns:
+            What it prints after its first mark, which may be cut short: a script whose output matters ends it with
+            a word of its own.
+
+        Raises:
+            DeviceError: The device is lost or silent, or the deadline passed.
+        """
         self._check_open()
+        command = ["sh", "-c", script, *arguments]
         try:
-            return run_in_shell(self._start_command, self.name, ["sh", "-c", script, *arguments], MARK, deadline)
+            return run_in_shell(self._start_command, self.name, command, MARK, deadline, stdin)
         except ConnectionLostError as error:
             self._disconnect(str(error))
             raise

@@ -27,7 +27,7 @@ _MAX_UNLOCKED_SECONDS = 3600.0
 _SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OPEN_FLAGS = os.O_RDWR | _SAFE_FLAGS
 # The same for every user and every profile: they would disturb each other's measurements.
-DEVICE_LOCK = Path("/tmp/edgenas.lock")  # noqa: S108 - opened without following links
+_DEVICE_LOCK = Path("/tmp/edgenas.lock")  # noqa: S108 - opened without following links
 
 
 class WorkFolder:
@@ -64,13 +64,23 @@ class WorkFolder:
             self._lock = -1
 
 
+def find_device_lock(parent: Path) -> Path:
+    """Return the file of the machine's lock: in /tmp, and where there is none, as on a phone, in TMPDIR or ``parent``.
+
+    TMPDIR there is the same for all shells, and ``parent`` is the folder that work folders are made in.
+    """
+    if _DEVICE_LOCK.parent.is_dir():
+        return _DEVICE_LOCK
+    return Path(os.environ.get("TMPDIR") or parent) / _DEVICE_LOCK.name
+
+
 class DeviceLock:
     """The lock that one edgenas at a time, of any user, holds while it measures on this machine.
 
     It is a lock of the kernel, which is released when its holder dies.
     """
 
-    def __init__(self, path: Path = DEVICE_LOCK) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._file = -1
 
@@ -115,18 +125,16 @@ class KeptFiles:
                 kept.unlink()
                 return False
             os.utime(kept)
-            temporary = target.with_name(f".{target.name}.tmp")
-            os.link(kept, temporary)
-            temporary.replace(target)
+            link_or_copy(kept, target, self._pulse)
         except OSError:
             return False
         return True
 
     def keep(self, path: Path, sha256: str) -> None:
-        """Keep a file that was sent; where the file system has no links, it is sent again next time."""
+        """Keep a file that was sent; one that cannot be kept is sent again next time."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            os.link(path, self._folder / sha256)
+            link_or_copy(path, self._folder / sha256, self._pulse)
             self._max_bytes += path.stat().st_size
 
     def trim(self, max_bytes: int, free_bytes: int) -> None:
@@ -154,6 +162,32 @@ def read_file_digest(path: Path, pulse: Callable[[], None] = lambda: None) -> st
                 return sha256.hexdigest()
             sha256.update(chunk)
             pulse()
+
+
+def link_or_copy(source: Path, target: Path, pulse: Callable[[], None]) -> None:
+    """Give a file a second name, or copy it where there are no hard links, as in Android's shell; replace the target.
+
+    Raise OSError, and leave nothing, where neither can be done.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):  # left by a copy that was cut off
+        temporary.unlink()
+    try:
+        os.link(source, temporary)
+    except OSError:
+        try:
+            with source.open("rb") as file, temporary.open("xb") as copy:
+                while True:
+                    chunk = file.read(_CHUNK)
+                    if not chunk:
+                        break
+                    copy.write(chunk)
+                    pulse()
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    temporary.replace(target)
 
 
 def _open_or_create_for_all_users(path: Path) -> int:

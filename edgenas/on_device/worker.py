@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenas.on_device.process import Process
-from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
+from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, find_device_lock, read_file_digest
 
 MARK = b"edgenas worker 1\n"
 HEADER = struct.Struct("!cI")
@@ -67,7 +67,7 @@ class RemoteWorker:
         self._incoming_file: IncomingFile | None = None
         self._outgoing_file: Any = None
         self._pushed: dict[str, tuple[str, int, int]] = {}
-        self._lock = DeviceLock()
+        self._lock = DeviceLock(find_device_lock(folder.path.parent))
         self._kept = KeptFiles(folder.path.parent, self._send_sign_of_life_if_due)
         for stream in (0, 1):
             os.set_blocking(stream, False)

@@ -10,10 +10,13 @@ from edgenas.devices import Deadline, Device, DeviceProfile, connect_device
 from edgenas.devices.answers import MAX_ANSWER_BYTES, Words, check_answer
 from edgenas.devices.profile import RuntimeOptions
 from edgenas.devices.profile_files import OWN_PROFILES, check_not_localhost, profile_from_dict
-from edgenas.devices.setup import InstalledRuntimes, install_runtimes
+from edgenas.devices.self_contained.install import has_python, install_userland
+from edgenas.devices.setup import PYTHON_BY_DEFAULT, InstalledRuntimes, install_runtimes
+from edgenas.devices.worker_device import WorkerDevice
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
 from edgenas.pipeline.device_check import read_conditions
+from edgenas.registry import DEVICES
 from edgenas.runtimes import FLOAT32, Runtime, all_runtimes, load_runtime
 
 if TYPE_CHECKING:
@@ -124,16 +127,22 @@ def set_up_device(
     *,
     offline: bool = False,
     wheels: Sequence[str | Path] = (),
-    python: str = "python3",
+    python: str = PYTHON_BY_DEFAULT,
+    self_contained: bool = False,
+    userland: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> InstalledRuntimes:
     """Connect to a device, take its lock and install the runtimes of its profile.
 
+    A device without Python gets a self-contained runtime.
+
     Args:
-        profile: A profile of kind ``ssh`` without ``python``.
+        profile: A profile of kind ``ssh`` or ``adb`` without ``python``.
         offline: Fetch wheels on this machine, without trying the device's pip.
         wheels: Wheel files to use instead of the index's.
         python: The interpreter on the device to make the environment with.
+        self_contained: Bring Python and its libraries along, whatever the device has.
+        userland: A self-contained runtime that was packed before.
         say: Called with a line about each longer step.
 
     Raises:
@@ -145,14 +154,21 @@ def set_up_device(
             f"{profile.name}: its profile names python {profile.python}, so nothing that setup installs would be used;"
             " remove python from the profile, or install there yourself"
         )
-    if profile.connection.kind != "ssh":
+    if not issubclass(DEVICES.load(profile.connection.kind, profile.name), WorkerDevice):
         raise UsageError(
-            f"{profile.name}: setup is for boards that are reached by ssh, this one is {profile.connection.kind};"
-            " install here with: pip install onnxruntime ai-edge-litert"
+            f"{profile.name}: setup is for devices that are reached by ssh or adb, this one is"
+            f" {profile.connection.kind}; install here with: pip install onnxruntime ai-edge-litert"
         )
-    files = [Path(wheel) for wheel in wheels]
+    files, deadline = [Path(wheel) for wheel in wheels], Deadline(_SETUP_SECONDS)
+    packed = None if userland is None else Path(userland)
     with connect_device(profile) as device:
-        deadline = Deadline(_SETUP_SECONDS)
+        assert isinstance(device, WorkerDevice)
+        brings_python = self_contained or packed is not None
+        if not brings_python and python == PYTHON_BY_DEFAULT and not has_python(device, python, deadline):
+            say(f"{profile.name}: has no {python}, so Python is brought along (--self-contained)")
+            brings_python = True
+        if brings_python:
+            return install_userland(device, profile, deadline, userland=packed, wheels=files, say=say)
         with device.lock(Deadline(_CONNECT_SECONDS)):
             return install_runtimes(device, profile, deadline, offline=offline, wheels=files, python=python, say=say)
 

@@ -115,6 +115,8 @@ class Runtime(ABC):
         gpu_providers: execution providers that run on a GPU, whose clock should be fixed.
         version_program: a Python program for the device that imports the runtime and prints its version, then the
             names of its providers.
+        needed_files: patterns of the files in its wheel that running models needs; the others are left out of a
+            self-contained runtime.
         card_packages: the packages that decide what is in a file; a model card gives their versions.
         script_import: the line of a bundle's script that imports the runtime.
         script_body: the lines that set ``logits`` from ``image``, by the model file below the path ``HERE``.
@@ -132,6 +134,7 @@ class Runtime(ABC):
     precision_providers: ClassVar[frozenset[str]] = frozenset()
     gpu_providers: ClassVar[frozenset[str]] = frozenset()
     version_program: ClassVar[str]
+    needed_files: ClassVar[tuple[str, ...]] = ("*",)
     card_packages: ClassVar[tuple[str, ...]]
     script_import: ClassVar[str]
     script_body: ClassVar[str]

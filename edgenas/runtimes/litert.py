@@ -28,6 +28,11 @@ class LiteRT(Runtime):
         "import importlib.metadata as m; from ai_edge_litert.interpreter import Interpreter; "
         "print(m.version('ai-edge-litert'))"
     )
+    needed_files = (
+        *("ai_edge_litert/__init__.py", "ai_edge_litert/interpreter.py", "ai_edge_litert/metrics_*.py"),
+        *("ai_edge_litert/_pywrap_litert_interpreter_wrapper.so", "ai_edge_litert/libpywrap_litert_common.so"),
+        "ai_edge_litert-*.dist-info/METADATA",
+    )
     card_packages = ("edgenas", "torch", "onnx", "ai-edge-litert", "ai-edge-quantizer", "numpy")
     script_import = "from ai_edge_litert.interpreter import Interpreter"
     script_body = """\

@@ -47,6 +47,11 @@ class OnnxRuntime(Runtime):
     precision_providers = frozenset({_TENSORRT})
     gpu_providers = frozenset({_CUDA, _TENSORRT})
     version_program = "import onnxruntime as it; print(it.__version__, *it.get_available_providers())"
+    # Without libonnxruntime.so, a second copy of what is in onnxruntime_pybind11_state.
+    needed_files = (
+        *("onnxruntime/__init__.py", "onnxruntime/capi/*.py", "onnxruntime/capi/onnxruntime_pybind11_state*.so"),
+        *("onnxruntime/capi/libonnxruntime_providers_*.so", "onnxruntime*.dist-info/METADATA"),
+    )
     card_packages = ("edgenas", "torch", "onnx", "onnxruntime", "numpy")
     script_import = "import onnxruntime"
     script_body = """\

@@ -127,7 +127,7 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
 
 def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else in the lock's place is named, with the remedy."""
-    monkeypatch.setattr("edgenas.devices.local.DeviceLock", lambda: DeviceLock(tmp_path))
+    monkeypatch.setattr("edgenas.devices.local.DeviceLock", lambda path: DeviceLock(tmp_path))
     refused = pytest.raises(DeviceError, match=f"lock {tmp_path} cannot be taken .*directory.* writable for you")
     with local_device(tmp_path) as device, refused, device.lock(Deadline(600)):
         pass

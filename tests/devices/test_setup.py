@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgenas import on_device
-from edgenas.devices import Deadline, Device, DeviceProfile, connect_device, local
+from edgenas.devices import Deadline, Device, DeviceProfile, connect_device, local, wheels
 from edgenas.devices import setup as installing
 from edgenas.devices.fake import FakeDevice, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
@@ -159,9 +159,9 @@ def test_fetching_ends_with_the_deadline(tmp_path: Path, monkeypatch: pytest.Mon
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(slow))
-    runtimes = installing._runtime_packages(profile_in(tmp_path), ())
+    runtimes = wheels.runtime_packages(profile_in(tmp_path), ())
     with pytest.raises(DeviceError, match=r"fetching wheels of onnxruntime by pip here: did not end within 0\.5 s"):
-        installing._download_wheels(runtimes[0], probe_result(), tmp_path, Deadline(0.5))
+        wheels.download_wheels(runtimes[0], probe_result().interpreter, tmp_path, Deadline(0.5))
 
 
 @pytest.mark.parametrize("python", ["bin/python", "~/bin/python", "x\x00"])
@@ -287,8 +287,8 @@ def probe_result(**changes: Any) -> ProbeResult:
 def test_platforms_follow_from_the_c_library() -> None:
     """glibc 2.19 runs wheels for 2.19, 2.18 and 2.17, newest first; musl those of musllinux."""
     glibc = ["manylinux_2_19_aarch64", "manylinux_2_18_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"]
-    assert probe_result().platforms == glibc
-    assert probe_result(libc=("", "")).platforms == ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"]
+    assert probe_result().interpreter.platforms == glibc
+    assert probe_result(libc=("", "")).interpreter.platforms == ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"]
 
 
 def test_a_32_bit_python_is_refused(device: Device, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,9 +408,9 @@ def test_the_script_runs_on_python_3_8() -> None:
 @pytest.mark.slow
 def test_wheels_for_an_arm_board_are_fetched(tmp_path: Path) -> None:
     """From the real index come wheels for the board's processor, not for this one's."""
-    runtimes = installing._runtime_packages(profile_in(tmp_path), ())
-    found = installing._download_wheels(
-        runtimes[0], probe_result(libc=("glibc", "2.36")), tmp_path / "wheels", Deadline(300)
+    runtimes = wheels.runtime_packages(profile_in(tmp_path), ())
+    found = wheels.download_wheels(
+        runtimes[0], probe_result(libc=("glibc", "2.36")).interpreter, tmp_path / "wheels", Deadline(300)
     )
     assert sorted(path.name.partition("-")[0] for path in found) == ["numpy", "onnxruntime"]
     assert all("cp311" in path.name and path.name.endswith("aarch64.whl") for path in found)

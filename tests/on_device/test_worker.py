@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from edgenas.devices.link import SENT_MODULES
 from edgenas.files import sha256_hex
 from edgenas.on_device import worker
-from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, read_file_digest
+from edgenas.on_device.work_folder import DeviceLock, KeptFiles, WorkFolder, find_device_lock, read_file_digest
 
 HERE = Path(worker.__file__).parent
 
@@ -97,6 +98,32 @@ def test_all_files_go_where_the_disk_is_full(tmp_path: Path) -> None:
     keep(tmp_path, b"content")
     kept(tmp_path).trim(1 << 40, 1 << 60)
     assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_files_are_kept_where_links_are_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Android's shell may make no hard links: a file is copied, and a copy that was cut off is no obstacle."""
+
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / ".model.onnx.tmp").write_bytes(b"half")
+    sha256 = keep(tmp_path, b"content")
+    target = tmp_path / "model.onnx"
+    assert kept(tmp_path).link_if_kept(sha256, target)
+    assert target.read_bytes() == b"content"
+    assert [path.name for path in (tmp_path / "files").iterdir()] == [sha256]
+    assert not (tmp_path / ".model.onnx.tmp").exists()
+
+
+def test_the_lock_lies_where_all_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in /tmp; on a phone, which has none, where TMPDIR says; elsewhere in the folder of the work folders."""
+    assert find_device_lock(tmp_path) == Path("/tmp/edgenas.lock")  # noqa: S108 - where everybody looks
+    monkeypatch.setattr("edgenas.on_device.work_folder._DEVICE_LOCK", tmp_path / "absent/edgenas.lock")
+    monkeypatch.setenv("TMPDIR", "/data/local/tmp")
+    assert find_device_lock(tmp_path) == Path("/data/local/tmp/edgenas.lock")
+    monkeypatch.delenv("TMPDIR")
+    assert find_device_lock(tmp_path) == tmp_path / "edgenas.lock"
 
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from edgenas.devices.adb.plain_shell import PlainShell
 from edgenas.devices.channel import ConnectionLostError
 from edgenas.devices.contract import Deadline, check_digest, checked_file_name
 from edgenas.devices.facts import complete_facts
-from edgenas.devices.worker_device import FIND_PYTHON, MARK, START_SECONDS, WorkerDevice, transfer_deadline
+from edgenas.devices.self_contained.install import has_python
+from edgenas.devices.worker_device import MARK, START_SECONDS, WorkerDevice, transfer_deadline
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import read_bytes
 from edgenas.shell import format_command
@@ -54,8 +55,7 @@ class AdbDevice(WorkerDevice):
     def __init__(self, profile: DeviceProfile, *, silence_seconds: float = 60.0) -> None:
         if not isinstance(profile.connection, AdbConnection):
             raise UsageError(f"{profile.name}: connection must be of kind adb")
-        self._work_dir = profile.work_dir or DEFAULT_WORK_DIR
-        super().__init__(profile, [self._work_dir], silence_seconds)
+        super().__init__(profile, [profile.work_dir or DEFAULT_WORK_DIR], silence_seconds)
         self._cli_name = profile.cli_name
         self._adb = find_adb()
         self._serial = find_serial(profile.connection, profile.name, Deadline(_CONNECT_SECONDS))
@@ -106,7 +106,7 @@ class AdbDevice(WorkerDevice):
 
     def facts(self) -> dict[str, Any]:
         facts = super().facts()
-        properties = parse_properties(self._run_in_shell(Deadline(START_SECONDS), _PROPERTIES))
+        properties = parse_properties(self.run_in_shell(Deadline(START_SECONDS), _PROPERTIES))
         return complete_facts({**facts, **android_facts(properties)}, self.name)
 
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
@@ -126,8 +126,7 @@ class AdbDevice(WorkerDevice):
         """Return whether the device has a Python that works; without one the profile may still name it."""
         self._check_open()
         if self._has_python is None:
-            printed = self._run_in_shell(deadline, FIND_PYTHON, self._resolve_python(deadline))
-            self._has_python = bool(printed.partition("\n")[0].strip())
+            self._has_python = has_python(self, self._resolve_python(deadline), deadline)
         return self._has_python
 
     @contextlib.contextmanager
@@ -136,7 +135,7 @@ class AdbDevice(WorkerDevice):
         self._check_open()
         try:
             if self._plain is None:
-                self._plain = PlainShell(self._start_command, self._serial, self.name, self._work_dir, _LOCK, deadline)
+                self._plain = PlainShell(self._start_command, self._serial, self.name, self.work_dir, _LOCK, deadline)
             yield self._plain
         except ConnectionLostError as error:
             self._disconnect(str(error))

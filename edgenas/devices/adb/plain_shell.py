@@ -24,11 +24,11 @@ from edgenas.devices.channel import (
 )
 from edgenas.devices.contract import Deadline
 from edgenas.devices.output import CommandOutput, CompletedCommand, last_line
+from edgenas.devices.worker_device import MARK
 from edgenas.errors import DeviceError
 from edgenas.files import sha256_hex, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 
-_MARK = "== edgenas == "
 _CLOSE_SECONDS = 5.0
 _SIGNALS = range(129, 193)  # the shell's status of a command that a signal has ended: 128 and its number
 # Makes the work folder below $0 and removes it when its input ends, or adbd.
@@ -39,7 +39,7 @@ find "$0" -maxdepth 1 -name 'edgenas-shell-*' -mtime +1 -exec rm -rf {{}} +
 find "$0/files" -type f -mtime +30 -exec rm -f {{}} +
 d=$(mktemp -d "$0/edgenas-shell-XXXXXX") || exit 1
 trap 'rm -rf "$d"; exit 0' HUP TERM
-echo "{_MARK}$d"
+echo "{MARK}$d"
 read -r line
 rm -rf "$d"
 """
@@ -47,18 +47,18 @@ rm -rf "$d"
 # not name it, and leaves a copy of it open when it is closed: so the lock has a process of its own.
 _LOCK = (
     'exec 9<>"$0" || exit 1; if flock -n 9 9>&9; then '
-    f'printf %s "$1" >"$0"; echo "{_MARK}taken"; read -r line; : >"$0"; '
-    f'else printf \'{_MARK}by %s\\n\' "$(cat "$0")"; fi'
+    f'printf %s "$1" >"$0"; echo "{MARK}taken"; read -r line; : >"$0"; '
+    f'else printf \'{MARK}by %s\\n\' "$(cat "$0")"; fi'
 )
 # Runs "$@" in the folder $0, killed when adb's connection ends. A job in the background gets no input but a named one.
 _RUN = 'cd "$0" || exit 1; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
 # Copies the kept file of the hash $1 to $2, if it is kept and intact.
 _COPY = (
-    f'echo "{_MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
+    f'echo "{MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
     ' cp "$f" "$2.new" && mv -f "$2.new" "$2" && echo copied'
 )
-_KEEP = f'echo "{_MARK}"; mv -f "$2" "$0/files/$1"'
-_DIGEST = f'echo "{_MARK}"; [ -f "$0" ] && sha256sum <"$0"'
+_KEEP = f'echo "{MARK}"; mv -f "$2" "$0/files/$1"'
+_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && sha256sum <"$0"'
 
 
 class PlainShell:
@@ -192,7 +192,7 @@ class PlainShell:
         except BaseException:
             channel.close()
             raise
-        return channel, printed.decode(errors="replace").partition(_MARK)[2].strip()
+        return channel, printed.decode(errors="replace").partition(MARK)[2].strip()
 
     def _keeper_error(self, channel: CommandChannel, stderr: bytearray) -> DeviceError:
         channel.settimeout(1.0)
@@ -208,7 +208,7 @@ class PlainShell:
         )
 
     def _run_script(self, script: str, *arguments: str, deadline: Deadline) -> str:
-        return run_in_shell(self._start, self._name, ["sh", "-c", script, *arguments], _MARK, deadline).strip()
+        return run_in_shell(self._start, self._name, ["sh", "-c", script, *arguments], MARK, deadline).strip()
 
     def _run_adb(self, *arguments: str, what: str, deadline: Deadline) -> CompletedCommand:
         return run_adb(["-s", self._serial, *arguments], f"{self._name}: {what}", deadline)

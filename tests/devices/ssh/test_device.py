@@ -345,7 +345,7 @@ def test_a_lock_that_cannot_be_taken_is_named(
         link, "_build_worker_program", lambda *of: program(*of).replace(b"/tmp/edgenas.lock", elsewhere)
     )
     with connect_device(ssh_profile) as device:
-        refused = r"lock /tmp/edgenas.lock cannot be taken \(Is a directory\); make it writable for you there"
+        refused = rf"lock {tmp_path} cannot be taken \(Is a directory\); make it writable for you there"
         with pytest.raises(DeviceError, match=refused):
             take_and_release_lock(device, Deadline(30))
         assert device.run(["true"], deadline=Deadline(30)).exit_status == 0

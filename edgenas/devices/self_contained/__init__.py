@@ -1,0 +1,1 @@
+"""Python and the runtimes in one folder that needs nothing of a device but its kernel and a shell."""
