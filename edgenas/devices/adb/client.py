@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +23,12 @@ from edgenas.errors import DeviceError, one_line
 _DEFAULT_PORT = 5037
 _SERVER_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
+_READY_SECONDS = 10.0  # adbd that starts, or was connected to a moment ago, is offline first
+_POLL_SECONDS = 0.2
 _LINE = re.compile(r"(\S+)\s+(no permissions|\S+)(.*)")
 _ADDRESS = re.compile(r".+:\d{1,5}")
 _READY = "device"
+_PASSING = ("offline", "connecting", "authorizing")
 _REMEDIES = {
     "unauthorized": "unlock it and allow USB debugging for this computer on its screen, then try again",
     "authorizing": "unlock it and allow USB debugging for this computer on its screen, then try again",
@@ -101,12 +105,23 @@ def find_serial(connection: AdbConnection, name: str, deadline: Deadline) -> str
     """
     check_server(name)
     wanted = connection.serial or os.environ.get("ANDROID_SERIAL") or None
-    attached = list_attached(name, deadline)
-    if wanted and _ADDRESS.fullmatch(wanted) and not _answers(wanted, attached):
+    if wanted and _ADDRESS.fullmatch(wanted) and not _answers(wanted, list_attached(name, deadline)):
         # adb's server takes a machine that was reset for attached until it is told to try again.
         for verb in ("disconnect", "connect"):
             run_adb([verb, wanted], f"{name}: adb {verb} {wanted}", deadline)
-        attached = list_attached(name, deadline)
+    ready = Deadline(min(_READY_SECONDS, deadline.seconds_left))
+    while True:
+        device = _choose(list_attached(name, deadline), wanted, name)
+        if device.state == _READY:
+            return device.serial
+        if device.state not in _PASSING or not ready.seconds_left:
+            remedy = _REMEDIES.get(device.state, "see what adb devices says")
+            raise DeviceError(f"{name}: {device.serial} is {device.state}; {remedy}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -> AttachedDevice:
+    """Return the device of a serial number, or the only one; raise DeviceError where there is no such one."""
     listed = ", ".join(map(str, attached)) or "none"
     found = [one for one in attached if one.serial == wanted] if wanted else attached
     if wanted and not found:
@@ -124,11 +139,7 @@ def find_serial(connection: AdbConnection, name: str, deadline: Deadline) -> str
             f"{name}: {len(found)} devices are attached to adb ({listed}); name one of them as connection.serial in"
             " the profile, or in ANDROID_SERIAL"
         )
-    (device,) = found
-    if device.state != _READY:
-        remedy = _REMEDIES.get(device.state, "see what adb devices says")
-        raise DeviceError(f"{name}: {device.serial} is {device.state}; {remedy}")
-    return device.serial
+    return found[0]
 
 
 def _answers(serial: str, attached: Sequence[AttachedDevice]) -> bool:
