@@ -24,7 +24,7 @@ _DEFAULT_PORT = 5037
 _SERVER_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
 _READY_SECONDS = 10.0  # adbd that starts, or was connected to a moment ago, is offline first
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.5
 _LINE = re.compile(r"(\S+)\s+(no permissions|\S+)(.*)")
 _ADDRESS = re.compile(r".+:\d{1,5}")
 _READY = "device"
@@ -41,6 +41,10 @@ _REMEDIES = {
     "rescue": "it runs its rescue system: start Android on it",
     "bootloader": "it runs its boot loader: start Android on it",
 }
+
+
+class _NotYetError(DeviceError):
+    """A device that is not ready and may be in a moment."""
 
 
 @dataclass(frozen=True)
@@ -105,23 +109,26 @@ def find_serial(connection: AdbConnection, name: str, deadline: Deadline) -> str
     """
     check_server(name)
     wanted = connection.serial or os.environ.get("ANDROID_SERIAL") or None
-    if wanted and _ADDRESS.fullmatch(wanted) and not _answers(wanted, list_attached(name, deadline)):
-        # adb's server takes a machine that was reset for attached until it is told to try again.
-        for verb in ("disconnect", "connect"):
-            run_adb([verb, wanted], f"{name}: adb {verb} {wanted}", deadline)
+    by_address = wanted is not None and _ADDRESS.fullmatch(wanted) is not None
     ready = Deadline(min(_READY_SECONDS, deadline.seconds_left))
     while True:
-        device = _choose(list_attached(name, deadline), wanted, name)
-        if device.state == _READY:
-            return device.serial
-        if device.state not in _PASSING or not ready.seconds_left:
-            remedy = _REMEDIES.get(device.state, "see what adb devices says")
-            raise DeviceError(f"{name}: {device.serial} is {device.state}; {remedy}")
+        if by_address and wanted and not _answers(wanted, list_attached(name, deadline)):
+            # adb's server takes a machine that was reset for attached until it is told to try again.
+            for verb in ("disconnect", "connect"):
+                run_adb([verb, wanted], f"{name}: adb {verb} {wanted}", deadline)
+        try:
+            return _choose(list_attached(name, deadline), wanted, name)
+        except _NotYetError:
+            if not ready.seconds_left:
+                raise
+        except DeviceError:
+            if not by_address or not ready.seconds_left:
+                raise
         time.sleep(_POLL_SECONDS)
 
 
-def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -> AttachedDevice:
-    """Return the device of a serial number, or the only one; raise DeviceError where there is no such one."""
+def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -> str:
+    """Return the serial number of the named device, or of the only one. Raise DeviceError where none is ready."""
     listed = ", ".join(map(str, attached)) or "none"
     found = [one for one in attached if one.serial == wanted] if wanted else attached
     if wanted and not found:
@@ -139,7 +146,12 @@ def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -
             f"{name}: {len(found)} devices are attached to adb ({listed}); name one of them as connection.serial in"
             " the profile, or in ANDROID_SERIAL"
         )
-    return found[0]
+    (device,) = found
+    if device.state == _READY:
+        return device.serial
+    remedy = _REMEDIES.get(device.state, "see what adb devices says")
+    error = _NotYetError if device.state in _PASSING else DeviceError
+    raise error(f"{name}: {device.serial} is {device.state}; {remedy}")
 
 
 def _answers(serial: str, attached: Sequence[AttachedDevice]) -> bool:
