@@ -247,7 +247,8 @@ class WorkerLink:
         if status in (126, 127):
             return DeviceError(
                 f"{self._name}: {python} cannot be run there ({reason or 'not found'});"
-                " install Python 3.8 or newer (sudo apt install python3), or correct python in the profile"
+                " install Python 3.8 or newer (sudo apt install python3), bring it along by edgenas device setup"
+                " --self-contained, or correct python in the profile"
             )
         return DeviceError(
             f"{self._name}: {python} ended at once there ({reason or f'status {status}'});"

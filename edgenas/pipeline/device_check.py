@@ -44,7 +44,10 @@ _SETTINGS = MeasureSettings(
     processes=1, max_processes=1, max_runs=10, min_seconds=0, max_seconds=0.05, warmup_runs=1, warmup_seconds=0
 )
 _KEY_STATES = {"unknown": "is not in", "changed": "is another than that in", "revoked": "is revoked in"}
-_INSTALL_PYTHON = "install it: sudo apt-get install python3, or name another one as python in the profile"
+_INSTALL_PYTHON = (
+    "install it: sudo apt-get install python3, bring it along: edgenas device setup --self-contained,"
+    " or name another one as python in the profile"
+)
 _WORK_FOLDER = (
     "import json, os, time; disk = os.statvfs('.'); noexec = bool(disk.f_flag & getattr(os, 'ST_NOEXEC', 0));"
     " print(json.dumps({'time': time.time(), 'folder': os.getcwd(), 'free_bytes': disk.f_bavail * disk.f_frsize,"

@@ -111,7 +111,10 @@ def create_profile(
     if connection["kind"] == "ssh":
         trust_host_keys(profile, confirm)
     with connect_device(profile) as device:
-        data = complete_draft(draft, {**device.facts(), **read_conditions(device)}, _read_providers(device))
+        facts, providers = device.facts(), list[str]()
+        if facts["python"] is not None:  # else setup brings it along
+            facts, providers = {**facts, **read_conditions(device)}, _read_providers(device)
+        data = complete_draft(draft, facts, providers)
     try:
         profile_from_dict(data, str(path))
     except UsageError as error:

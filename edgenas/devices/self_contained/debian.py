@@ -17,6 +17,7 @@ from edgenas.devices.contract import Deadline
 from edgenas.errors import EdgeNASError, UsageError
 
 _PROGRAMS = ("apt-get", "apt-config", "dpkg-deb")
+_REMEDY = "give a userland that was made on a Debian machine with --userland FILE"
 _CONFIG = """
 Dir::Etc::Main "/dev/null";
 Dir::Etc::Parts "/dev/null";
@@ -59,7 +60,7 @@ def fetch_packages(
         EdgeNASError: apt cannot fetch them.
     """
     if not is_debian_here():
-        raise UsageError("no apt-get and dpkg-deb here to fetch Debian's packages with")
+        raise UsageError(f"no apt-get and dpkg-deb here to fetch Debian's packages with; {_REMEDY}")
     mirror = find_debian_mirror(deadline)
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
@@ -68,8 +69,8 @@ def fetch_packages(
     inherited = _run(["apt-config", "dump", "Acquire"], deadline)  # proxies, among others
     (folder / "apt.conf").write_text(inherited + _CONFIG.format(folder=folder, architecture=architecture))
     environment = {"APT_CONFIG": str(folder / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    _run(["apt-get", "--quiet", "update"], deadline, environment)
-    _run(["apt-get", "--quiet", "install", "--download-only", *names], deadline, environment)
+    _run(["apt-get", "update", "--quiet"], deadline, environment)
+    _run(["apt-get", "install", "--quiet", "--download-only", *names], deadline, environment)
     return sorted((folder / "cache/archives").glob("*.deb"))
 
 
@@ -90,7 +91,7 @@ def find_debian_mirror(deadline: Deadline) -> str:
         label, _, address = line.partition(" ")
         if label == "Debian":
             return address
-    raise UsageError("apt here has no mirror of Debian among its sources, or has not read it; run apt-get update")
+    raise UsageError(f"apt here has no mirror of Debian among its sources, or never read it; {_REMEDY}")
 
 
 def _run(command: Sequence[str], deadline: Deadline, environment: dict[str, str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,34 +24,35 @@ from edgenas.errors import DeviceError, UsageError
 from edgenas.runtimes import load_runtime
 from edgenas.units import format_bytes
 
+_LOCK_SECONDS = 30.0
 _NOTE = "userland.sha256"
-_DONE = "it is in place"
+_DONE, _NONE = "it is in place", "none"
 # Scripts stand on one line and hold no !, or csh could not read them.
 _PYTHON_WORKS = f'echo "{MARK}"; "$0" -I -c "" 2>/dev/null && echo yes'
 # Makes the folder $0; prints the processor, the folder's path, and the digest of the userland there.
 _LOOK = (
     'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; '
     f'echo "{MARK}"; exec 2>&1; mkdir -p "$p" && cd "$p" && uname -m && pwd && '
-    f"{{ cat venv/{_NOTE} 2>/dev/null || echo none; }}"
+    f"{{ cat venv/{_NOTE} 2>/dev/null || echo {_NONE}; }}"
 )
 # Unpacks standard input in the folder $0, checks it by the program $1 with the digest $2 of its manifest, and puts it
 # in the place of what was there before. $3 is the digest of the whole.
 _UNPACK = (
     f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -C venv.new && '
-    f'echo "$3" >venv.new/{_NOTE} && "$0/venv.new/bin/python" -I -c "$1" "$2" && '
+    f'echo "$3" >venv.new/{_NOTE} && "$0/venv.new/bin/python" -I -c "$1" "$0/venv.new" "$2" && '
     "{ [ -e venv ] && mv venv venv.old; mv venv.new venv; } && rm -rf venv.old && "
     f'echo "{_DONE}" || rm -rf venv.new'
 )
-# Checks the folder of the Python that runs it against its manifest, and that against argv[1].
+# Checks the folder argv[1] against its manifest, and that against argv[2].
 _CHECK = """
 import hashlib, json, pathlib, sys
-root = pathlib.Path(sys.executable).parent.parent
+root = pathlib.Path(sys.argv[1])
 def digest(name):
     return hashlib.sha256((root / name).read_bytes()).hexdigest()
-if digest("userland.json") != sys.argv[1]:
+if digest("userland.json") != sys.argv[2]:
     sys.exit("userland.json arrived changed")
 for name, wanted in json.loads((root / "userland.json").read_text())["files"].items():
-    print(name)
+    print(name, flush=True)  # a sign of life
     if digest(name) != wanted:
         sys.exit(name + " arrived changed")
 """
@@ -58,11 +60,11 @@ for name, wanted in json.loads((root / "userland.json").read_text())["files"].it
 
 @dataclass(frozen=True)
 class _Place:
-    """A device's processor, the folder there, and the digest of the userland in it, which may be any text."""
+    """A device's processor, the folder there, and the digest of the userland in it (any text), None without one."""
 
     machine: str
     base: str
-    installed: str
+    installed: str | None
 
 
 def has_python(device: WorkerDevice, python: str, deadline: Deadline) -> bool:
@@ -107,13 +109,15 @@ def install_userland(
     else:
         packed = read_userland(userland)
         _check_fits(packed, profile, place.machine)
-    how = "self-contained, already installed"
-    if place.installed != packed.sha256:
-        how = "self-contained"
-        say(f"{profile.name}: sending Python and runtimes, {format_bytes(len(packed.packed))}")
-        _send(device, profile, place.base, packed, deadline)
     python = f"{place.base}/{VENV_PYTHON}"
-    with device.lock(deadline):
+    with contextlib.ExitStack() as stack:
+        if place.installed:  # by a Python that holds the lock; without one, nobody measures there
+            stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
+        how = "self-contained, already installed"
+        if place.installed != packed.sha256:
+            how = "self-contained"
+            say(f"{profile.name}: sending Python and runtimes, {format_bytes(len(packed.packed))}")
+            _send(device, profile, place.base, packed, deadline)
         environment = _read_environment(device, profile, packed, python, deadline)
     return checked_installed_runtimes(profile, environment, python, how)
 
@@ -133,7 +137,8 @@ def _look_at_place(device: WorkerDevice, profile: DeviceProfile, deadline: Deadl
             f"{profile.name}: its processor is {machine}, and there are self-contained runtimes for"
             f" {' and '.join(MACHINES)} only; install Python 3.8 or newer and a runtime there yourself"
         )
-    return _Place(machine, check_answer(PathText, lines[1], f"{profile.name}: its folder"), lines[2])
+    installed = lines[2] if lines[2] != _NONE else None
+    return _Place(machine, check_answer(PathText, lines[1], f"{profile.name}: its folder"), installed)
 
 
 def _check_fits(userland: Userland, profile: DeviceProfile, machine: str) -> None:
