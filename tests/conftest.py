@@ -21,6 +21,7 @@ settings.load_profile("edgenas")
 pytest_plugins = (
     "tests.fixtures.adb_machine",
     "tests.fixtures.exported_models",
+    "tests.fixtures.file_server",
     "tests.fixtures.models_on_device",
     "tests.fixtures.mounted_disk",
     "tests.fixtures.virtual_machines",

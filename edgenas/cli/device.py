@@ -157,11 +157,15 @@ def set_up_profile(
     userland: Annotated[
         Path | None, typer.Option(help="A self-contained runtime packed by this command on a Debian machine.")
     ] = None,
+    benchmark_model: Annotated[
+        Path | None, typer.Option(help="LiteRT's benchmark_model, for a profile that measures by it.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Install the profile's runtimes on its board."""
     from edgenas.devices import load_profile
     from edgenas.pipeline.device_setup import set_up_device
+    from edgenas.pipeline.progress import Progress
 
     loaded = load_profile(profile)
     installed = set_up_device(
@@ -171,6 +175,8 @@ def set_up_profile(
         python=python,
         self_contained=self_contained,
         userland=userland,
+        benchmark_model=benchmark_model,
+        progress=Progress(sys.stderr),
         say=lambda text: print_lines(text, file=sys.stderr),
     )
     if json:
@@ -181,7 +187,10 @@ def set_up_profile(
         print_lines(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
     for runtime, reason in installed.skipped.items():
         print_lines(f"{runtime}: skipped ({reason})")
-    print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
+    if installed.python:
+        print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
+    else:
+        print_lines(f"next: {format_command('measure', 'MODEL.tflite', '--device')} {loaded.cli_name}")
 
 
 def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:

@@ -98,11 +98,11 @@ Current cooling devices from HAL:
 
 
 def answers(battery: str | None, thermal: str | None) -> dict[str, object]:
-    said = {("dumpsys", "battery"): battery, ("dumpsys", "thermalservice"): thermal}
+    said = {"dumpsys battery": battery, "dumpsys thermalservice": thermal}
     with TemporaryDirectory() as folder:
         (Path(folder) / "system/bin").mkdir(parents=True)
         (Path(folder) / "system/bin/dumpsys").touch()
-        return board.read_conditions(Path(folder), ask=lambda command: said.get(tuple(command)))
+        return board.read_conditions(Path(folder), ask=lambda command: said.get(" ".join(command)))
 
 
 @pytest.mark.parametrize(
