@@ -95,6 +95,8 @@ class Target:
         if self.affinity is not None:
             clusters = (name for name, cpus in sorted(self.profile.clusters.items()) if cpus == self.affinity)
             name += "-" + next(clusters, "cpu" + ".".join(map(str, self.affinity)))
+        if self.runner != AGENT:
+            name += f"-{self.runner}"
         return name + (f"-{self.profile.power_mode.lower()}" if self.profile.power_mode else "")
 
     @property

@@ -28,6 +28,7 @@ _PROVIDER_FLAGS = {
     "NnapiDelegate": "--use_nnapi=true",
 }
 _FLAG = re.compile(r"[a-z][a-z0-9_]{0,60}")
+_OTHER_NAMES = {"xnnpack": "use_xnnpack"}  # of options that the agent has, too
 _OWN_FLAGS = {"graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs"}
 
 
@@ -70,7 +71,7 @@ def benchmark_flags(target: Target, settings: MeasureSettings) -> list[str]:
         for name, value in options.items():
             if not _FLAG.fullmatch(name) or name in _OWN_FLAGS:
                 raise UsageError(f"{target.runner}: option {name!r} is none of its flags, or one that edgenas sets")
-            flags.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
+            flags.append(f"--{_OTHER_NAMES.get(name, name)}={str(value).lower() if isinstance(value, bool) else value}")
     return [
         f"--num_threads={target.threads}",
         f"--num_runs={settings.min_runs}",

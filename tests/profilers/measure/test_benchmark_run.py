@@ -10,6 +10,7 @@ import pytest
 from edgenas.devices import DeviceProfile, Target
 from edgenas.devices.profile_files import profile_from_dict
 from edgenas.errors import ModelError, UsageError
+from edgenas.pipeline.device_check import check_device
 from edgenas.profilers import MeasureSettings, MeasuringRounds, MeasuringSession, ModelInputs
 from edgenas.profilers.measure.benchmark_run import (
     benchmark_flags,
@@ -47,7 +48,7 @@ def phone_profile(name: str = "phone", **litert: Any) -> DeviceProfile:
 def test_threads_and_accelerators_are_its_flags() -> None:
     """Threads, runs and times are those of the target and the settings, options those of the profile."""
     settings = MeasureSettings(min_runs=20, min_seconds=0.5, max_seconds=1, warmup_runs=2, warmup_seconds=0.25)
-    options = {"GpuDelegate": {"gpu_precision_loss_allowed": True}, "CPUExecutionProvider": {"use_xnnpack": False}}
+    options = {"GpuDelegate": {"gpu_precision_loss_allowed": True}, "CPUExecutionProvider": {"xnnpack": False}}
     providers = ["GpuDelegate", "CPUExecutionProvider"]
     flags = benchmark_flags(Target(phone_profile(providers=providers, options=options), threads=4), settings)
     assert flags == [
@@ -90,6 +91,7 @@ def test_an_unknown_runner_and_an_absent_program_are_named() -> None:
 def test_the_runner_is_part_of_a_target() -> None:
     """Measurements by another program are those of another target; the agent's are as they were."""
     assert Target(phone_profile()).to_dict()["runner"] == "benchmark_model"
+    assert Target(phone_profile()).name == "phone-litert-fp32-1t-benchmark_model"
     assert "runner" not in Target("localhost").to_dict()
 
 
@@ -156,3 +158,11 @@ class TestOnAMachine:
         (tmp_path / "model.tflite").write_bytes(bytes(1000))
         with MeasuringSession(target) as session, pytest.raises(UsageError, match="makes up its inputs"):
             list(session.iter_measurements([tmp_path / "model.tflite"], inputs=ModelInputs({"image": (1, 3)})))
+
+    def test_a_check_runs_a_small_model(self, target: Target) -> None:
+        """edgenas device check needs no Python there; what is not known makes a warning."""
+        results = {result.name: result for result in check_device(target)}
+        assert list(results) == ["connection", "lock", "runtime", "conditions"]
+        assert results["runtime"].status == "ok"
+        assert results["runtime"].found.startswith("litert 2.3.0 by benchmark_model")
+        assert results["conditions"].status == "warning"
