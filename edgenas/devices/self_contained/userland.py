@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_userland(path: Path) -> Userland:
             stream = archive.extractfile(first)
             assert stream is not None
             text = stream.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise FormatError(f"{path}: is no gzipped tar archive ({error}); give a userland's file") from None
     with WorkFolder() as folder:
         write_bytes(folder / MANIFEST, text)
@@ -114,13 +115,14 @@ def prepare_userland(
         [[each.runtime.name, *each.fingerprint, *each.runtime.needed_files] for each in runtimes],
     )
     path = cache_folder("userlands") / f"{machine}-{recipe}.tar.gz"
-    if not path.exists():
-        names = ", ".join(each.runtime.name for each in runtimes)
-        say(f"{profile.name}: putting Python {layout.PYTHON}, {names} for {machine} together from Debian's packages")
-        with WorkFolder() as folder:
-            manifest = _build(folder, profile, machine, runtimes, deadline)
-            write_bytes(path, _pack(folder / "root", manifest))
-        say(f"{profile.name}: kept in {path}; a machine without Debian takes it by --userland FILE")
+    if path.exists() and not (kept := read_userland(path)).manifest.skipped:
+        return kept
+    names = ", ".join(each.runtime.name for each in runtimes)
+    say(f"{profile.name}: putting Python {layout.PYTHON}, {names} for {machine} together from Debian's packages")
+    with WorkFolder() as folder:
+        manifest = _build(folder, profile, machine, runtimes, deadline)
+        write_bytes(path, _pack(folder / "root", manifest))
+    say(f"{profile.name}: kept in {path}; a machine without Debian takes it by --userland FILE")
     return read_userland(path)
 
 
