@@ -35,10 +35,10 @@ _LOOK = (
     f'echo "{MARK}"; exec 2>&1; mkdir -p "$p" && cd "$p" && uname -m && pwd && '
     f"{{ cat venv/{_NOTE} 2>/dev/null || echo {_NONE}; }}"
 )
-# Unpacks standard input in the folder $0, checks it by the program $1 with the digest $2 of its manifest, and puts it
-# in the place of what was there before. $3 is the digest of the whole.
+# Unpacks standard input in the folder $0 (-v: signs of life), checks it by the program $1 with the digest $2 of its
+# manifest, and puts it in the place of what was there before. $3 is the digest of the whole.
 _UNPACK = (
-    f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -C venv.new && '
+    f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -v -C venv.new && '
     f'echo "$3" >venv.new/{_NOTE} && "$0/venv.new/bin/python" -I -c "$1" "$0/venv.new" "$2" && '
     "{ [ -e venv ] && mv venv venv.old; mv venv.new venv; } && rm -rf venv.old && "
     f'echo "{_DONE}" || rm -rf venv.new'
