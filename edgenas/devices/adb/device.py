@@ -55,6 +55,8 @@ class AdbDevice(WorkerDevice):
     def __init__(self, profile: DeviceProfile, *, silence_seconds: float = 60.0) -> None:
         if not isinstance(profile.connection, AdbConnection):
             raise UsageError(f"{profile.name}: connection must be of kind adb")
+        if profile.work_dir is not None and profile.work_dir.startswith("~"):
+            raise UsageError(f"{profile.name}: work_dir must be absolute over adb, whose shell has no home folder")
         super().__init__(profile, [profile.work_dir or DEFAULT_WORK_DIR], silence_seconds)
         self._cli_name = profile.cli_name
         self._adb = find_adb()
@@ -78,7 +80,7 @@ class AdbDevice(WorkerDevice):
             return super().run(command, deadline=deadline, stdin=stdin, on_line=on_line)
         if command[0] == self._python:
             raise DeviceError(
-                f"{self.name}: there is no Python ({self._python} cannot be run); bring one there with"
+                f"there is no Python there ({self._python} cannot be run); bring one along with"
                 f" {format_command('device', 'setup')} {self._cli_name}, or name one as python in the profile"
             )
         with self._opened_plain_shell(deadline) as plain:

@@ -319,8 +319,8 @@ class MeasuringSession:
 
 
 def _check_runner_can(target: Target, kind: type[Result] | type[Profiled], inputs: ModelInputs) -> None:
-    """Raise UsageError for what only the agent can do."""
+    """Raise ModelError for operators, UsageError for inputs: with both only the agent can do something."""
     if kind is not Result:
-        raise UsageError(f"{target.profile.name}: {target.runner} lists no operators; use the agent")
+        raise ModelError(f"{target.profile.name}: {target.runner} lists no operators; measure by the agent")
     if inputs.file is not None or inputs.shapes:
         raise UsageError(f"{target.profile.name}: {target.runner} makes up its inputs; leave out --inputs and --shape")

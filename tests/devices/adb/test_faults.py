@@ -131,5 +131,5 @@ def test_an_absent_python_is_said(bare_phone: AdbMachine) -> None:
     """What needs Python says how to get it there; facts do not need it."""
     with connect_device(bare_phone.profile()) as device:
         assert device.facts()["python"] is None
-        with pytest.raises(DeviceError, match=r"there is no Python .*edgenas device setup phone"):
+        with pytest.raises(DeviceError, match=r"there is no Python there .*edgenas device setup phone"):
             device.run([device.python, "-c", "1"], deadline=Deadline(20))

@@ -154,10 +154,12 @@ class TestOnAMachine:
         assert "is refused by litert 2.3.0 (ERROR: Failed to load model)" in str(found)
 
     def test_what_only_the_agent_can_is_refused(self, target: Target, tmp_path: Path) -> None:
-        """Inputs of one's own cannot be given to it."""
+        """Inputs of one's own cannot be given to it, and it lists no operators."""
         (tmp_path / "model.tflite").write_bytes(bytes(1000))
         with MeasuringSession(target) as session, pytest.raises(UsageError, match="makes up its inputs"):
             list(session.iter_measurements([tmp_path / "model.tflite"], inputs=ModelInputs({"image": (1, 3)})))
+        with MeasuringSession(target) as session, pytest.raises(ModelError, match="lists no operators"):
+            session.list_operators([tmp_path / "model.tflite"], MeasureSettings(), ModelInputs())
 
     def test_a_check_runs_a_small_model(self, target: Target) -> None:
         """edgenas device check needs no Python there; what is not known makes a warning."""
