@@ -201,6 +201,7 @@ DEVICES = Registry(
     {
         "local": "edgenas.devices.local:LocalDevice",
         "ssh": "edgenas.devices.ssh.device:SshDevice",
+        "adb": "edgenas.devices.adb.device:AdbDevice",
         "fake": "edgenas.devices.fake:FakeDevice",
         "absent": "edgenas.devices.absent:AbsentDevice",
     },

@@ -19,7 +19,9 @@ settings.load_profile("edgenas")
 
 # Fixtures that the tests of several packages use.
 pytest_plugins = (
+    "tests.fixtures.adb_machine",
     "tests.fixtures.exported_models",
+    "tests.fixtures.file_server",
     "tests.fixtures.models_on_device",
     "tests.fixtures.mounted_disk",
     "tests.fixtures.virtual_machines",

@@ -53,13 +53,29 @@ def list_profiles(json: JsonOption = False) -> None:
             continue
         target = Target(profile).name
         kind, cores = profile.connection.kind, profile.cores
-        rows.append({"name": name, "connection": kind, "cores": cores, "target": target, "file": str(path)})
-        host = getattr(profile.connection, "host", None)
-        table.append((name, f"{kind} {host}" if host else kind, str(cores or "?"), target))
+        row = {"name": name, "connection": kind, "cores": cores, "target": target, "file": str(path)}
+        rows.append({**row, "notes": profile.notes})
+        address = getattr(profile.connection, "host", None) or getattr(profile.connection, "serial", None)
+        table.append((name, f"{kind} {address}" if address else kind, str(cores or "?"), target))
     if json:
         print_json({"profiles": rows})
     else:
         print_table(("profile", "connection", "cores", "default target"), table, texts=4)
+
+
+@app.command("show", epilog="Example: edgenas device show pixel-8")
+def show_profile(profile: Profile, json: JsonOption = False) -> None:
+    """Show a device profile, with the documents it was checked against; nothing is connected to."""
+    from edgenas.devices import load_profile
+
+    data = {key: value for key, value in load_profile(profile).to_dict().items() if value not in (None, {}, "")}
+    if json:
+        print_json(data)
+    else:
+        notes = data.pop("notes", "")
+        print_table(("key", "value"), [(key, _format_value(value)) for key, value in data.items()], texts=2)
+        if notes:
+            print_lines("", notes)
 
 
 @app.command("facts", epilog="Example: edgenas device facts raspberry-pi-5")
@@ -122,6 +138,7 @@ def new_profile(
     name: Annotated[str, typer.Argument(help="What to call the device.", show_default=False)],
     host: Annotated[str, typer.Option(help="user@host:port, or a name of ~/.ssh/config.")] = "",
     local: Annotated[bool, typer.Option("--local", help="This machine, instead of a host.")] = False,
+    adb: Annotated[str, typer.Option(help="A phone, by its serial number of adb devices.")] = "",
     jump: Annotated[str, typer.Option(help="Jump hosts on the way, as for ssh -J.")] = "",
     identity_file: Annotated[str, typer.Option(help="The private key to log in with.")] = "",
     known_hosts: Annotated[str, typer.Option(help="The file of host keys; by default ssh's.")] = "",
@@ -136,9 +153,12 @@ def new_profile(
     ssh_options = {key: _absolute_path(value) for key, value in files.items() if value}
     if jump:
         ssh_options["jump"] = jump
-    if local == bool(host) or (local and ssh_options):
-        raise UsageError("give either --host user@host, with its options, or --local")
-    connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **ssh_options}
+    if [local, bool(host), bool(adb)].count(True) != 1 or (ssh_options and not host):
+        raise UsageError("give one of --host user@host, with its options, --adb SERIAL and --local")
+    if adb:
+        connection = {"kind": "adb", "serial": adb}
+    else:
+        connection = {"kind": "local"} if local else {"kind": "ssh", **_parse_host(host), **ssh_options}
     path = create_profile(name, connection, lambda key: _confirm_host_key(key, yes, False), out)
     print_lines(f"wrote {path}", f"next: {format_command('device', 'check' if local else 'setup', out or name)}")
 
@@ -157,11 +177,15 @@ def set_up_profile(
     userland: Annotated[
         Path | None, typer.Option(help="A self-contained runtime packed by this command on a Debian machine.")
     ] = None,
+    benchmark_model: Annotated[
+        Path | None, typer.Option(help="LiteRT's benchmark_model, for a profile that measures by it.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Install the profile's runtimes on its board."""
     from edgenas.devices import load_profile
     from edgenas.pipeline.device_setup import set_up_device
+    from edgenas.pipeline.progress import Progress
 
     loaded = load_profile(profile)
     installed = set_up_device(
@@ -171,6 +195,8 @@ def set_up_profile(
         python=python,
         self_contained=self_contained,
         userland=userland,
+        benchmark_model=benchmark_model,
+        progress=Progress(sys.stderr),
         say=lambda text: print_lines(text, file=sys.stderr),
     )
     if json:
@@ -181,7 +207,10 @@ def set_up_profile(
         print_lines(f"{runtime} {version}{f' with {chr(44).join(providers)}' if providers else ''}, {installed.how}")
     for runtime, reason in installed.skipped.items():
         print_lines(f"{runtime}: skipped ({reason})")
-    print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
+    if installed.python:
+        print_lines(f"python: {installed.python}", f"next: {format_command('device', 'check')} {loaded.cli_name}")
+    else:
+        print_lines(f"next: {format_command('measure', 'MODEL.tflite', '--device')} {loaded.cli_name}")
 
 
 def _confirm_host_key(key: HostKey, yes: bool, replace: bool) -> bool:
@@ -214,6 +243,16 @@ def _parse_host(text: str) -> dict[str, Any]:
 def _absolute_path(path: str) -> str:
     """Return a path that means the same from any folder. A path that begins with ~ stays as it is."""
     return path if path.startswith("~") else str(Path(path).absolute())
+
+
+def _format_value(value: object) -> str:
+    """Return a value of a profile on one line, without what it leaves open."""
+    if isinstance(value, dict):
+        given = {key: part for key, part in value.items() if part not in (None, {})}
+        return ", ".join(f"{key} {_format_value(part)}" for key, part in given.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return str(value)
 
 
 def _format_fact(value: object) -> str:

@@ -45,6 +45,18 @@ _ARM_CORES = {
     ("0x41", "0xd41"): "Cortex-A78",
     ("0x41", "0xd42"): "Cortex-A78AE",
     ("0x41", "0xd44"): "Cortex-X1",
+    ("0x41", "0xd46"): "Cortex-A510",
+    ("0x41", "0xd47"): "Cortex-A710",
+    ("0x41", "0xd48"): "Cortex-X2",
+    ("0x41", "0xd4b"): "Cortex-A78C",
+    ("0x41", "0xd4c"): "Cortex-X1C",
+    ("0x41", "0xd4d"): "Cortex-A715",
+    ("0x41", "0xd4e"): "Cortex-X3",
+    ("0x41", "0xd80"): "Cortex-A520",
+    ("0x41", "0xd81"): "Cortex-A720",
+    ("0x41", "0xd82"): "Cortex-X4",
+    ("0x41", "0xd85"): "Cortex-X925",
+    ("0x41", "0xd87"): "Cortex-A725",
 }
 # Equal cores may differ by one part of this many in their highest frequency: chips are binned by pairs of cores.
 _FREQUENCY_PARTS = 10
@@ -76,6 +88,8 @@ class DeviceFacts(TypedDict):
     synthetic: bool
     missing: list[ShortText]
     jetson_linux: NotRequired[ShortText]
+    board: NotRequired[FreeText]
+    soc: NotRequired[FreeText]
 
 
 def collect_facts(

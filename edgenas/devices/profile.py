@@ -12,12 +12,14 @@ from edgenas.errors import UsageError
 from edgenas.files import format_suggestion
 from edgenas.runtimes import target_precisions
 
+AGENT = "agent"  # the runner of a runtime whose models edgenas's own program runs
 ALL_CPUS = "all"  # the affinity of a target that may use every CPU
 _MOST_THREADS = 256
 _MOST_CPUS = 4096
 _FORBID_UNKNOWN = {"extra": "forbid"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PROVIDER = re.compile(r"[A-Za-z0-9]+")
+_RUNNER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _POWER_MODE = re.compile(r"[A-Za-z0-9_]{1,40}")
 _SECRET = re.compile(r"passw|passphrase|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
 _CODE_FILE = re.compile(r"\.(so(\.\d+)*|dll|dylib|py|sh)$", re.IGNORECASE)
@@ -42,15 +44,18 @@ class RuntimeOptions:
     ``providers`` are execution providers in order: the first that supports a
     node runs it. ``options`` are those of a provider, by its name: plain
     values, neither secrets nor libraries to load. A value that begins with
-    ``~/`` is a path below the home folder on the device.
+    ``~/`` is a path below the home folder on the device. ``runner`` is what
+    runs models: the agent of edgenas, or the runtime's own benchmark program.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID_UNKNOWN
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     options: Mapping[str, Mapping[str, bool | int | float | str]] = field(default_factory=dict)
+    runner: str = AGENT
 
     def __post_init__(self) -> None:
+        require(_RUNNER.fullmatch(self.runner) is not None, f"runner: {self.runner!r} is no name of a program")
         if not self.providers:
             raise UsageError("providers must name at least one, for example [CPUExecutionProvider]")
         for provider in self.providers:

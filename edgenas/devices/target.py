@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenas.devices.profile import DeviceProfile, check_target
+from edgenas.devices.profile import AGENT, DeviceProfile, check_target
 from edgenas.devices.profile_files import load_profile
 
 
@@ -84,12 +84,19 @@ class Target:
         return self.profile.runtimes[self.runtime].options
 
     @property
+    def runner(self) -> str:
+        """What runs its models: ``agent``, or the name of the runtime's own benchmark program."""
+        return self.profile.runtimes[self.runtime].runner
+
+    @property
     def name(self) -> str:
         """A name for files: ``localhost-onnxruntime-fp32-1t``, ``rock-5b-…-4t-big``."""
         name = f"{self.profile.name}-{self.runtime}-{self.precision}-{self.threads}t"
         if self.affinity is not None:
             clusters = (name for name, cpus in sorted(self.profile.clusters.items()) if cpus == self.affinity)
             name += "-" + next(clusters, "cpu" + ".".join(map(str, self.affinity)))
+        if self.runner != AGENT:
+            name += f"-{self.runner}"
         return name + (f"-{self.profile.power_mode.lower()}" if self.profile.power_mode else "")
 
     @property
@@ -116,6 +123,8 @@ class Target:
             "precision": self.precision,
             "threads": self.threads,
         }
+        if self.runner != AGENT:
+            data["runner"] = self.runner
         if self.options:
             data["options"] = {provider: dict(options) for provider, options in self.options.items()}
         if self.affinity is not None:

@@ -22,7 +22,7 @@ from edgenas.files import read_bytes, sha256_hex, write_bytes
 if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
-_START_SECONDS = 60.0
+START_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 20_000
 MARK = "== edgenas == "
@@ -64,7 +64,6 @@ class WorkerDevice(Device):
     def __init__(self, profile: DeviceProfile, work_folder_parents: list[str], silence_seconds: float) -> None:
         self.name = profile.name
         self._python = profile.python
-        self._venv_python = f"{work_folder_parents[0]}/{VENV_PYTHON}"
         self._work_folder_parents = work_folder_parents
         self._silence_seconds = silence_seconds
         self._link: WorkerLink | None = None
@@ -79,16 +78,21 @@ class WorkerDevice(Device):
         """
 
     @abstractmethod
-    def _close_connection(self) -> None:
-        """Close the connection to the device."""
+    def _close_connection(self, *, wait: bool) -> None:
+        """Close the connection to the device. ``wait`` says whether what runs there may take some seconds to end."""
+
+    @property
+    def work_dir(self) -> str:
+        """The folder there that work folders and installed runtimes go to; it may begin with ``~/``."""
+        return self._work_folder_parents[0]
 
     @property
     def python(self) -> str:
-        return self._resolve_python(Deadline(_START_SECONDS))
+        return self._resolve_python(Deadline(START_SECONDS))
 
     def _resolve_python(self, deadline: Deadline) -> str:
         if self._python is None or self._python.startswith("~/"):
-            printed = self.run_in_shell(deadline, _FIND_PYTHON, self._python or self._venv_python)
+            printed = self.run_in_shell(deadline, _FIND_PYTHON, self._python or f"{self.work_dir}/{VENV_PYTHON}")
             found = printed.partition("\n")[0].strip() or self._python or "python3"
             self._python = check_answer(PathText, found, f"{self.name}: looking for python")
         return self._python
@@ -148,7 +152,7 @@ class WorkerDevice(Device):
         write_bytes(Path(local), data)
 
     def facts(self) -> dict[str, Any]:
-        deadline = Deadline(_START_SECONDS)
+        deadline = Deadline(START_SECONDS)
         printed = self.run_in_shell(deadline, _FACTS, self._resolve_python(deadline), *FACT_PATTERNS)
         texts = {path: text[:-1] for path, _, text in (part.partition("\n") for part in printed.split(MARK))}
         kernel, arch, python, *_ = [*texts.pop("system", "").split("\n"), "", "", ""]
@@ -219,7 +223,7 @@ class WorkerDevice(Device):
     @contextlib.contextmanager
     def _open_exchange(self, size: int) -> Iterator[tuple[WorkerLink, Deadline]]:
         """Give the link for a request with this many bytes; disconnect when the exchange breaks off."""
-        deadline = _transfer_deadline(size)
+        deadline = transfer_deadline(size)
         link = self._get_or_start_worker(deadline)
         try:
             yield link, deadline
@@ -251,7 +255,7 @@ class WorkerDevice(Device):
             self._link.close(wait=wait)
             self._link = None
         if self._why_closed is None:
-            self._close_connection()
+            self._close_connection(wait=wait)
             self._why_closed = why
 
 
@@ -278,7 +282,7 @@ def _run_to_end(
 
 def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
     """Return the content of a file that the worker has announced."""
-    data, deadline = bytearray(), _transfer_deadline(size)
+    data, deadline = bytearray(), transfer_deadline(size)
     while len(data) < size:
         letter, piece = link.receive_frame(deadline, what)
         if letter != b"F" or len(data) + len(piece) > size:
@@ -287,5 +291,6 @@ def _receive_file(link: WorkerLink, size: int, what: str) -> bytes:
     return bytes(data)
 
 
-def _transfer_deadline(size: int) -> Deadline:
-    return Deadline(_START_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
+def transfer_deadline(size: int) -> Deadline:
+    """Return the time that a file of this many bytes may take on a slow line."""
+    return Deadline(START_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)

@@ -4,7 +4,7 @@ Python 3.8, standard library only; never imports edgenas. Everything is read
 below a root folder, so that recorded file trees can stand for a board. Sources of
 the files: Linux, Documentation/admin-guide/pm/cpufreq.rst, hwmon/ina3221.rst,
 thermal; Raspberry Pi documentation, vcgencmd get_throttled; NVIDIA Jetson Linux
-Developer Guide, Platform Power and Performance.
+Developer Guide, Platform Power and Performance; AOSP, BatteryService and ThermalManagerService (dumpsys).
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
 POWER_SECONDS = 0.05
 FREQUENCY_SECONDS = 0.1
 IDLE_SECONDS = 1.0
+# Of Android: BatteryManager.BATTERY_STATUS_..., and types of android.hardware.thermal (AIDL).
+CHARGING, KNOWN_BATTERY_STATES = 2, range(2, 6)
+PROCESSOR_TYPE, WATCHED_TYPES = 0, (0, 1, 2, 3, 9)  # CPU; with GPU, battery, skin and NPU
+COOLED_TYPES = (2, 3, 5, 7)  # CPU, GPU, NPU, TPU
 MIN_READINGS = 3
 
 
@@ -35,7 +39,7 @@ def read_conditions(
     """
     ask = ask or (try_run_command if root == Path("/") else ignore_command)
     load = re.match(r"\d+\.\d+", read_text_or_none(root / "proc/loadavg") or "")
-    return {
+    conditions = {
         "time": round(time.time(), 3),
         **read_cpu_conditions(root / "sys/devices/system/cpu", cores),
         "temperature_c": read_temperature(root),
@@ -44,6 +48,51 @@ def read_conditions(
         "power_mode": read_power_mode(root, ask),
         "power": read_power_source(root),
         **read_gpu_conditions(root),
+    }
+    if not (root / "system/bin/dumpsys").exists():
+        return conditions
+    # Android. A phone on its battery is as it should be.
+    battery, thermal = (ask(["dumpsys", service]) for service in ("battery", "thermalservice"))
+    heat = parse_thermal_service(thermal or "")
+    hottest = heat.pop("temperature_c")
+    conditions.update(parse_battery(battery or ""), power=None, **heat)
+    return conditions if hottest is None else {**conditions, "temperature_c": hottest}
+
+
+def parse_battery(dump: str) -> dict[str, Any]:
+    """Return what Android's ``dumpsys battery`` says of charging and heat; None for what it does not say."""
+    fields = dict(re.findall(r"^ *(status|temperature): (-?\d{1,4}) *\r?$", dump, re.MULTILINE))
+    state, tenths = int_or_none(fields.get("status")), int_or_none(fields.get("temperature"))
+    return {
+        "charging": state == CHARGING if state in KNOWN_BATTERY_STATES else None,
+        "battery_temperature_c": tenths / 10 if tenths is not None and -400 < tenths < 1500 else None,
+    }
+
+
+def parse_thermal_service(dump: str) -> dict[str, Any]:
+    """Return what Android's ``dumpsys thermalservice`` says now; None for what it does not say.
+
+    ``thermal_status`` is the highest of the whole phone and of its processors, battery and skin: 0 for none,
+    1 light, up to 6. ``cooling`` says whether a processor is slowed down. The cached temperatures are old.
+    """
+    now = dump.partition("Current temperatures from HAL:")[2].partition("Temperature static thresholds")[0]
+    whole = re.search(r"^Thermal Status: ([0-6]) *\r?$", dump, re.MULTILINE)
+    sensors = re.findall(
+        r"^\s*Temperature\{mValue=(-?\d{1,3}(?:\.\d+)?), mType=(-?\d+), mName=[^,}]*, mStatus=([0-6])\}",
+        now,
+        re.MULTILINE,
+    )
+    slowed = re.findall(r"^\s*CoolingDevice\{mValue=(\d+), mType=(\d+), mName=[^,}]*\}", now, re.MULTILINE)
+    states = [int(state) for _, kind, state in sensors if int(kind) in WATCHED_TYPES] + (
+        [int(whole[1])] if whole else []
+    )
+    heat = [float(value) for value, kind, _ in sensors if int(kind) == PROCESSOR_TYPE]
+    cooled = [value for value, kind in slowed if int(kind) in COOLED_TYPES]
+    is_ready = re.search(r"^HAL Ready: true *\r?$", dump, re.MULTILINE) is not None
+    return {
+        "thermal_status": max(states) if states and is_ready else None,
+        "cooling": any(int(value) > 0 for value in cooled) if cooled else None,
+        "temperature_c": max((value for value in heat if 0 < value < 150), default=None),
     }
 
 

@@ -11,13 +11,15 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from edgenas.devices import Deadline, Device, Target, connect_device
 from edgenas.devices.answers import STRICT, PathText, read_answer
-from edgenas.devices.profile import check_cores
+from edgenas.devices.profile import AGENT, check_cores
 from edgenas.errors import EdgeNASError, MissingExtraError, ModelError, one_line
 from edgenas.export import build_onnx, random_weights
 from edgenas.files import Amount, Count, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings
 from edgenas.profilers.measure.agent_run import AgentRun
+from edgenas.profilers.measure.benchmark_run import BenchmarkRun, find_benchmark_program
+from edgenas.profilers.measure.board_conditions import read_conditions_by_shell
 from edgenas.profilers.measure.protocol import (
     Answer,
     Conditions,
@@ -39,6 +41,7 @@ _FREE_BYTES = 100_000_000
 _CLOCK_SECONDS = 60.0
 _OLDEST_PYTHON = (3, 8)
 _STEPS_ON_DEVICE = ("python", "work folder", "clock", "lock", "runtime", "conditions")
+_STEPS_WITHOUT_AGENT = ("lock", "runtime", "conditions")
 # Of the small model that shows whether a runtime works: one process of a few runs.
 _SETTINGS = MeasureSettings(
     processes=1, max_processes=1, max_runs=10, min_seconds=0, max_seconds=0.05, warmup_runs=1, warmup_seconds=0
@@ -106,7 +109,8 @@ def check_device(target: Target) -> list[CheckResult]:
         results.append(_error_to_failed_result(error, target))
     connecting = ("reach", "host key", "login") if _is_ssh(target) else ("connection",)
     tried = {result.name for result in results}
-    untried = [name for name in (*connecting, *_STEPS_ON_DEVICE) if name not in tried]
+    on_device = _STEPS_ON_DEVICE if target.runner == AGENT else _STEPS_WITHOUT_AGENT
+    untried = [name for name in (*connecting, *on_device) if name not in tried]
     return [*results, *(CheckResult(name, "not tried", "needs what failed") for name in untried)]
 
 
@@ -193,6 +197,9 @@ def _check_host_key(target: Target) -> Iterator[CheckResult]:
 
 
 def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult]:
+    if target.runner != AGENT:
+        yield from _check_benchmark_program(device, target)
+        return
     with _step("python"):
         python = _check_python(device)
     yield python
@@ -213,6 +220,27 @@ def _run_steps_on_device(device: Device, target: Target) -> Iterator[CheckResult
         yield runtime
         with _step("conditions"):
             conditions = read_conditions(device, target.affinity)
+        yield from _conditions_results(conditions, target)
+
+
+def _check_benchmark_program(device: Device, target: Target) -> Iterator[CheckResult]:
+    """Let the runtime's own benchmark program run a small model; it needs no Python there."""
+    with contextlib.ExitStack() as stack:
+        with _step("lock"):
+            stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
+        yield CheckResult("lock", "ok", "free")
+        with _step("runtime"), WorkFolder() as folder:
+            check_cores(target.profile.name, target.threads, device.facts()["cores"])
+            version, _ = find_benchmark_program(target)
+            runtime = load_runtime(target.runtime)
+            models = []
+            if (data := _try_build_small_model(runtime)) is not None:
+                write_bytes(folder / f"small{runtime.suffix}", data)
+                models.append(device.push(folder / f"small{runtime.suffix}", f"small{runtime.suffix}"))
+            answers = list(BenchmarkRun(device, target, models, _SETTINGS).iter_answers())[1:]
+        yield _runtime_result(f"{target.runtime} {version} by {target.runner}", next(iter(answers), None), target)
+        with _step("conditions"):
+            conditions = read_conditions_by_shell(device, target.affinity)
         yield from _conditions_results(conditions, target)
 
 

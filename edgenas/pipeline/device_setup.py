@@ -15,7 +15,10 @@ from edgenas.devices.setup import PYTHON_BY_DEFAULT, InstalledRuntimes, install_
 from edgenas.devices.worker_device import WorkerDevice
 from edgenas.errors import DeviceError, UsageError
 from edgenas.files import write_bytes
+from edgenas.pipeline.benchmark_program import set_up_benchmark_program, uses_benchmark_program
 from edgenas.pipeline.device_check import read_conditions
+from edgenas.pipeline.progress import Progress, Silent
+from edgenas.registry import DEVICES
 from edgenas.runtimes import FLOAT32, Runtime, all_runtimes, load_runtime
 
 if TYPE_CHECKING:
@@ -132,34 +135,45 @@ def set_up_device(
     python: str = PYTHON_BY_DEFAULT,
     self_contained: bool = False,
     userland: str | Path | None = None,
+    benchmark_model: str | Path | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> InstalledRuntimes:
     """Connect to a device, take its lock and install the runtimes of its profile.
 
-    A device without Python gets a self-contained runtime.
+    A device without Python gets a self-contained runtime. Nothing is installed on a device all of whose runtimes
+    measure by their own benchmark programs.
 
     Args:
-        profile: A profile of kind ``ssh`` without ``python``.
+        profile: A profile of kind ``ssh`` or ``adb`` without ``python``.
         offline: Fetch wheels on this machine, without trying the device's pip.
         wheels: Wheel files to use instead of the index's.
         python: The interpreter on the device to make the environment with.
         self_contained: Bring Python and its libraries along, whatever the device has.
         userland: A self-contained runtime that was packed before.
+        benchmark_model: The benchmark program of runtimes whose ``runner`` it is, instead of a downloaded one.
+        progress: Receives the progress of that download; by default nothing does.
         say: Called with a line about each longer step.
 
     Raises:
         UsageError: The profile would not use the installation, or an argument is wrong.
         DeviceError: The device cannot be reached or installed on.
     """
+    programs: dict[str, str] = {}
+    if benchmark_model is not None or uses_benchmark_program(profile):
+        file = None if benchmark_model is None else Path(benchmark_model)
+        programs = set_up_benchmark_program(profile, file, progress or Silent(), say)
+    if programs.keys() >= profile.runtimes.keys():
+        return InstalledRuntimes("", programs, {}, {}, "by its own benchmark program, which is sent when it is used")
     if profile.python is not None:
         raise UsageError(
             f"{profile.name}: its profile names python {profile.python}, so nothing that setup installs would be used;"
             " remove python from the profile, or install there yourself"
         )
-    if profile.connection.kind != "ssh":
+    if not issubclass(DEVICES.load(profile.connection.kind, profile.name), WorkerDevice):
         raise UsageError(
-            f"{profile.name}: setup is for boards that are reached by ssh, this one is {profile.connection.kind};"
-            " install here with: pip install onnxruntime ai-edge-litert"
+            f"{profile.name}: setup is for devices that are reached by ssh or adb, this one is"
+            f" {profile.connection.kind}; install here with: pip install onnxruntime ai-edge-litert"
         )
     files, deadline = [Path(wheel) for wheel in wheels], Deadline(_SETUP_SECONDS)
     packed = None if userland is None else Path(userland)

@@ -1,4 +1,4 @@
-"""Downloads of released checkpoints by name into a cache: resumed, and refused when the file changed."""
+"""Downloads of files into a cache, such as released checkpoints: resumed, and refused when the file changed."""
 
 from __future__ import annotations
 
@@ -48,17 +48,31 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
         FormatError: The checksum disagrees.
         EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
     """
-    address = _resolve_address(name, mirror)
     path = cache_folder("checkpoints") / name
+    fetch_file(_resolve_address(name, mirror), path, progress, f"delete it and import {name} again")
+    return path
+
+
+def fetch_file(address: str, path: Path, progress: Progress, remedy: str) -> None:
+    """Download a file unless it is there. Its SHA-256 is recorded beside it, and must be the same at every later use.
+
+    Args:
+        address: Where it is.
+        path: Where it goes, in the cache.
+        progress: Receives progress.
+        remedy: What to do where the file there has changed; the end of that message.
+
+    Raises:
+        FormatError: The checksum disagrees.
+        EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
+    """
     with _lock(path):
         if not path.exists():
             _download(address, path, progress)
         elif _read_checksum(path) != sha256_hex(read_bytes(path)):
             raise FormatError(
-                f"{path}: does not have the checksum that was recorded when it was first downloaded;"
-                f" delete it and import {name} again"
+                f"{path}: does not have the checksum that was recorded when it was first downloaded; {remedy}"
             )
-    return path
 
 
 def _resolve_address(name: str, mirror: str | None) -> str:

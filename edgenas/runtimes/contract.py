@@ -122,6 +122,7 @@ class Runtime(ABC):
         script_body: the lines that set ``logits`` from ``image``, by the model file below the path ``HERE``.
         leaves_layers_in_float: an integer file may have layers in float that nobody named.
         file_start: the first bytes of its files, where these are those of an archive, as of zip; else empty.
+        benchmark_program: the name of its makers' own program that measures its files; empty where edgenas knows none.
         checker: words for messages that name a program which checks a file, such as `` with onnx.checker``.
     """
 
@@ -140,6 +141,7 @@ class Runtime(ABC):
     script_body: ClassVar[str]
     leaves_layers_in_float: ClassVar[bool] = False
     file_start: ClassVar[bytes] = b""
+    benchmark_program: ClassVar[str] = ""
     checker: ClassVar[str] = ""
 
     def __repr__(self) -> str:

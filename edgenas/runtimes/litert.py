@@ -24,6 +24,7 @@ class LiteRT(Runtime):
     file_format = "tflite"
     precisions = (Precision("fp32"), Precision("fp16"), Precision("dynamic"), Precision("int8", True))
     package = "ai-edge-litert"
+    benchmark_program = "benchmark_model"
     version_program = (
         "import importlib.metadata as m; from ai_edge_litert.interpreter import Interpreter; "
         "print(m.version('ai-edge-litert'))"

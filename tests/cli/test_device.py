@@ -100,6 +100,18 @@ def test_list_shows_all_profiles(call: Call, folder: Path) -> None:
     assert (found["target"], found["cores"]) == ("rock-5b-onnxruntime-fp32-4t-big", 8)
 
 
+def test_show_explains_a_profile(call: Call) -> None:
+    """A profile's values, and what it was checked against, are shown without connecting to the device."""
+    code, out, _ = call("device", "show", "galaxy-s24")
+    assert code == 0
+    assert "little 0 1, middle 2 3 4 5 6, big 7" in out
+    assert "Never run on the board. Checked against documents: CPU numbers" in out
+    assert json.loads(call("device", "show", "galaxy-s24", "--json")[1])["connection"] == {
+        "kind": "adb",
+        "serial": None,
+    }
+
+
 def test_a_broken_profile_hides_no_other(call: Call, folder: Path) -> None:
     """One that cannot be read, or not by its name, is listed with what is wrong with it."""
     (folder / "device_profiles").mkdir()
@@ -283,7 +295,15 @@ def test_new_overwrites_nothing(call: Call, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--host", "x", "--local"], [], ["--local", "--jump", "x"], ["--host", "a b"], ["--host", "@"]]
+    "wrong",
+    [
+        ["--host", "x", "--local"],
+        [],
+        ["--local", "--jump", "x"],
+        ["--host", "a b"],
+        ["--host", "@"],
+        ["--host", "x", "--adb", "y"],
+    ],
 )
 def test_new_wants_one_way_to_the_board(call: Call, wrong: list[str]) -> None:
     """Neither a host nor --local, both, or a host that is none: wrong use."""

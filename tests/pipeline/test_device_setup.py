@@ -119,7 +119,7 @@ def test_setup_refuses_what_it_would_do_in_vain(profile: Make) -> None:
     """Nothing is installed when the profile names an interpreter, or the device is this machine."""
     with pytest.raises(UsageError, match="remove python from the profile"):
         set_up_device(profile(python="/usr/bin/python3"))
-    with pytest.raises(UsageError, match="reached by ssh, this one is local"):
+    with pytest.raises(UsageError, match="reached by ssh or adb, this one is local"):
         set_up_device(profile())
 
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import email.utils
 import fcntl
 import hashlib
-import re
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,85 +11,19 @@ import pytest
 from edgenas.errors import EdgeNASError, FormatError, RunError, UsageError
 from edgenas.pipeline.downloads import OFFICIAL, fetch
 from edgenas.pipeline.progress import Silent
+from tests.fixtures.file_server import FileServer
 
 NAME = "ofa_resnet50"
 CONTENT = bytes(range(256)) * 4096
 
 
-@dataclass
-class Server:
-    """What a file server has, how it misbehaves, and which ranges it was asked for."""
-
-    address: str = ""
-    content: bytes = CONTENT
-    status: int = 200
-    sends: int = 1 << 30
-    ranges: bool = True
-    length: bool = True
-    tag: str | None = '"v1"'
-    modified: float | None = None
-    location: str = ""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-
-
-def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            server.asked.append((self.path, asked))
-            if server.location:
-                self.send_response(302)
-                self.send_header("Location", server.location)
-                self.end_headers()
-                return
-            if server.status != 200:
-                self.send_error(server.status)
-                return
-            validators = {server.tag, None if server.modified is None else email.utils.formatdate(server.modified)}
-            match = re.fullmatch(r"bytes=(\d+)-", asked or "")
-            first = int(match[1]) if match and server.ranges and self.headers.get("If-Range") in validators else 0
-            total = len(server.content)
-            if first >= total:
-                self.send_error(416)
-                return
-            self.send_response(206 if first else 200)
-            if first:
-                self.send_header("Content-Range", f"bytes {first}-{total - 1}/{total}")
-            if server.length:
-                self.send_header("Content-Length", str(total - first))
-            if server.tag is not None:
-                self.send_header("ETag", server.tag)
-            if server.modified is not None:
-                self.send_header("Last-Modified", email.utils.formatdate(server.modified))
-            self.end_headers()
-            self.wfile.write(server.content[first:][: server.sends])
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    return Handler
-
-
-class _Listening(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a client that goes away in the middle is what some tests want."""
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(file_server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FileServer:
     """A running file server, named as the mirror; the cache is a new folder."""
-    served = Server()
-    listening = _Listening(("127.0.0.1", 0), _handler(served))
-    served.address = f"http://127.0.0.1:{listening.server_port}/nets"
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("EDGENAS_MIRROR", served.address)
+    file_server.content = CONTENT
+    monkeypatch.setenv("EDGENAS_MIRROR", file_server.address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("no_proxy", "*")
-    yield served
-    listening.shutdown()
-    listening.server_close()
-    thread.join()
+    return file_server
 
 
 @pytest.fixture
@@ -108,7 +36,7 @@ def get(mirror: str | None = None) -> bytes:
     return fetch(NAME, mirror, Silent()).read_bytes()
 
 
-def break_off(server: Server, after: int) -> None:
+def break_off(server: FileServer, after: int) -> None:
     """Let a download break off after so many bytes, and mend the server."""
     server.sends = after
     with pytest.raises(EdgeNASError, match=f"broke off after {after} of {len(server.content)} bytes"):
@@ -116,7 +44,7 @@ def break_off(server: Server, after: int) -> None:
     server.sends = 1 << 30
 
 
-def test_file_is_downloaded_once(server: Server, cache: Path) -> None:
+def test_file_is_downloaded_once(server: FileServer, cache: Path) -> None:
     """The first use downloads the file of the name, whose checksum is recorded beside it; the second only reads it."""
     assert [get(), get()] == [CONTENT, CONTENT]
     assert server.asked == [(f"/nets/{OFFICIAL[NAME]}", None)]
@@ -124,20 +52,20 @@ def test_file_is_downloaded_once(server: Server, cache: Path) -> None:
     assert sorted(path.name for path in cache.iterdir()) == [NAME, f"{NAME}.lock", f"{NAME}.sha256"]
 
 
-def test_mirror_goes_before_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_goes_before_the_environment(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror that is named is asked, not that of the environment; a slash at its end changes nothing."""
     monkeypatch.setenv("EDGENAS_MIRROR", "http://127.0.0.1:1")
     assert get(f"{server.address}/") == CONTENT
 
 
-def test_broken_download_is_resumed(server: Server) -> None:
+def test_broken_download_is_resumed(server: FileServer) -> None:
     """What arrived before the connection broke is not asked for again."""
     break_off(server, 1000)
     assert get() == CONTENT
     assert [asked for _, asked in server.asked] == [None, "bytes=1000-"]
 
 
-def test_download_broken_twice_is_resumed(server: Server) -> None:
+def test_download_broken_twice_is_resumed(server: FileServer) -> None:
     """A resumed download that breaks again goes on from where it came to."""
     break_off(server, 1000)
     server.sends = 500
@@ -148,14 +76,14 @@ def test_download_broken_twice_is_resumed(server: Server) -> None:
     assert server.asked[-1][1] == "bytes=1500-"
 
 
-def test_file_that_changed_in_between_is_downloaded_anew(server: Server) -> None:
+def test_file_that_changed_in_between_is_downloaded_anew(server: FileServer) -> None:
     """Parts of two versions are never put together."""
     break_off(server, 1000)
     server.content, server.tag = CONTENT[::-1], '"v2"'
     assert get() == CONTENT[::-1]
 
 
-def test_server_without_ranges(server: Server) -> None:
+def test_server_without_ranges(server: FileServer) -> None:
     """A server that always sends the whole file is understood."""
     server.ranges = False
     break_off(server, 1000)
@@ -163,7 +91,7 @@ def test_server_without_ranges(server: Server) -> None:
 
 
 @pytest.mark.parametrize("tag", [None, 'W/"v1"'])
-def test_without_a_strong_tag_nothing_is_resumed(server: Server, tag: str | None) -> None:
+def test_without_a_strong_tag_nothing_is_resumed(server: FileServer, tag: str | None) -> None:
     """Where nothing tells whether the file is still the same, it is downloaded from the beginning."""
     server.tag = tag
     break_off(server, 1000)
@@ -171,7 +99,7 @@ def test_without_a_strong_tag_nothing_is_resumed(server: Server, tag: str | None
     assert [asked for _, asked in server.asked] == [None, None]
 
 
-def test_date_tells_versions_apart(server: Server) -> None:
+def test_date_tells_versions_apart(server: FileServer) -> None:
     """A server that gives only a date is resumed by it."""
     server.tag, server.modified = None, 1e9
     break_off(server, 1000)
@@ -179,7 +107,7 @@ def test_date_tells_versions_apart(server: Server) -> None:
     assert server.asked[-1][1] == "bytes=1000-"
 
 
-def test_download_killed_before_its_last_step(server: Server, cache: Path) -> None:
+def test_download_killed_before_its_last_step(server: FileServer, cache: Path) -> None:
     """A whole file that was not given its name yet is asked for from the beginning, not for a part that is none."""
     get()
     (cache / NAME).rename(cache / f"{NAME}.part")
@@ -187,7 +115,7 @@ def test_download_killed_before_its_last_step(server: Server, cache: Path) -> No
     assert get() == CONTENT
 
 
-def test_absent_file(server: Server) -> None:
+def test_absent_file(server: FileServer) -> None:
     """A server's refusal is told with the remedy, and is no wrong use."""
     server.status = 404
     with pytest.raises(EdgeNASError, match=r"the server answered 404 Not Found\); .* import it by its path") as error:
@@ -195,14 +123,14 @@ def test_absent_file(server: Server) -> None:
     assert error.value.exit_code == 1
 
 
-def test_no_network(server: Server) -> None:
+def test_no_network(server: FileServer) -> None:
     """A server that cannot be reached is told in one line with the remedy."""
     with pytest.raises(EdgeNASError, match=r"Connection refused\); .* import it by its path") as error:
         get("http://127.0.0.1:1")
     assert error.value.exit_code == 1
 
 
-def test_file_of_unknown_length(server: Server) -> None:
+def test_file_of_unknown_length(server: FileServer) -> None:
     """A server that does not promise a length is refused: a cut file could not be told from a whole one."""
     server.length = False
     with pytest.raises(EdgeNASError, match="does not say how long the file is"):
@@ -210,21 +138,21 @@ def test_file_of_unknown_length(server: Server) -> None:
 
 
 @pytest.mark.parametrize("mirror", ["ftp://127.0.0.1/", "file:///etc", "nets", "http://"])
-def test_mirror_that_is_no_web_address(server: Server, mirror: str) -> None:
+def test_mirror_that_is_no_web_address(server: FileServer, mirror: str) -> None:
     """Only http and https are spoken."""
     with pytest.raises(UsageError, match="must be an http or https address"):
         get(mirror)
 
 
 @pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
-def test_redirection_to_another_protocol(server: Server, location: str) -> None:
+def test_redirection_to_another_protocol(server: FileServer, location: str) -> None:
     """A redirection away from http and https is not followed."""
     server.location = location
     with pytest.raises(EdgeNASError, match="cannot be downloaded"):
         get()
 
 
-def test_cached_file_that_changed(server: Server, cache: Path) -> None:
+def test_cached_file_that_changed(server: FileServer, cache: Path) -> None:
     """A cached file that is not what was downloaded is refused at its next use."""
     get()
     (cache / NAME).write_bytes(CONTENT[:-1])
@@ -232,7 +160,7 @@ def test_cached_file_that_changed(server: Server, cache: Path) -> None:
         get()
 
 
-def test_later_download_must_agree_with_the_first(server: Server, cache: Path) -> None:
+def test_later_download_must_agree_with_the_first(server: FileServer, cache: Path) -> None:
     """Another file under the same name is refused, again and again, as long as the first one's checksum is there."""
     get()
     (cache / NAME).unlink()
@@ -244,7 +172,7 @@ def test_later_download_must_agree_with_the_first(server: Server, cache: Path) -
     assert get() == CONTENT[::-1]
 
 
-def test_one_download_at_a_time(server: Server, cache: Path) -> None:
+def test_one_download_at_a_time(server: FileServer, cache: Path) -> None:
     """While another process downloads the file, a second is refused."""
     cache.mkdir(parents=True)
     with (cache / f"{NAME}.lock").open("w") as lock:
@@ -253,7 +181,7 @@ def test_one_download_at_a_time(server: Server, cache: Path) -> None:
             get()
 
 
-def test_cache_in_the_home_folder(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_in_the_home_folder(server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without XDG_CACHE_HOME, read when a download is wanted, the cache is below ~/.cache."""
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))

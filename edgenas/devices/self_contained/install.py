@@ -14,7 +14,6 @@ from edgenas.devices.profile import DeviceProfile
 from edgenas.devices.self_contained.layout import MACHINES
 from edgenas.devices.self_contained.userland import Userland, prepare_userland, read_userland
 from edgenas.devices.setup import (
-    DEFAULT_WORK_DIR,
     VENV_PYTHON,
     Environment,
     InstalledRuntimes,
@@ -36,10 +35,10 @@ _LOOK = (
     f'echo "{MARK}"; exec 2>&1; mkdir -p "$p" && cd "$p" && uname -m && pwd && '
     f"{{ cat venv/{_NOTE} 2>/dev/null || echo {_NONE}; }}"
 )
-# Unpacks standard input in the folder $0, checks it by the program $1 with the digest $2 of its manifest, and puts it
-# in the place of what was there before. $3 is the digest of the whole.
+# Unpacks standard input in the folder $0 (-v: signs of life), checks it by the program $1 with the digest $2 of its
+# manifest, and puts it in the place of what was there before. $3 is the digest of the whole.
 _UNPACK = (
-    f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -C venv.new && '
+    f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -v -C venv.new && '
     f'echo "$3" >venv.new/{_NOTE} && "$0/venv.new/bin/python" -I -c "$1" "$0/venv.new" "$2" && '
     "{ [ -e venv ] && mv venv venv.old; mv venv.new venv; } && rm -rf venv.old && "
     f'echo "{_DONE}" || rm -rf venv.new'
@@ -125,7 +124,7 @@ def install_userland(
 
 def _look_at_place(device: WorkerDevice, profile: DeviceProfile, deadline: Deadline) -> _Place:
     """Return what is in the folder that a userland goes to, which is made; raise DeviceError where that fails."""
-    base = profile.work_dir or DEFAULT_WORK_DIR
+    base = device.work_dir
     lines = device.run_in_shell(deadline, _LOOK, base).strip().splitlines()
     if len(lines) != 3:
         raise DeviceError(

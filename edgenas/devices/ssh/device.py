@@ -47,5 +47,5 @@ class SshDevice(WorkerDevice):
     def _start_command(self, command: str, deadline: Deadline) -> CommandChannel:
         return start_command(self._route.device_transport, command, self.name, deadline)
 
-    def _close_connection(self) -> None:
+    def _close_connection(self, *, wait: bool) -> None:
         self._route.close()

@@ -76,6 +76,10 @@ class Conditions(TypedDict, total=False):
     gpu_frequency_khz: Count | None
     gpu_limit_khz: Count | None
     gpu_fixed: bool | None
+    charging: bool | None
+    battery_temperature_c: Number | None
+    thermal_status: Count | None
+    cooling: bool | None
     interrupted_share: Fraction | None
     lowest_frequency_khz: Count | None
 

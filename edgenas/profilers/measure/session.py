@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgenas.devices import Deadline, Device, Target, connect_device
-from edgenas.devices.profile import check_cores
-from edgenas.errors import ModelError
+from edgenas.devices.profile import AGENT, check_cores
+from edgenas.errors import ModelError, UsageError
 from edgenas.files import read_bytes, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers.measure.agent_run import AgentRun
+from edgenas.profilers.measure.benchmark_run import BenchmarkRun
 from edgenas.profilers.measure.measurement import Measurement
 from edgenas.profilers.measure.model_files import ModelFile, ModelInputs, read_model_files
 from edgenas.profilers.measure.outputs import Array, read_outputs
@@ -207,6 +208,8 @@ class MeasuringSession:
             DeviceError: As ``measure``.
         """
         (file,) = read_model_files([Path(model)], self._target)
+        if self._target.runner != AGENT:
+            raise UsageError(f"{self._target.profile.name}: {self._target.runner} gives no outputs; use the agent")
         device = self._open()
         with WorkFolder() as folder:
             local_inputs, local_outputs = folder / _INPUTS, folder / _OUTPUTS
@@ -240,7 +243,31 @@ class MeasuringSession:
         distinct = {model.remote_name: model for model in models}
         with WorkFolder() as folder:
             paths = {name: model.push(device, folder) for name, model in distinct.items()}
-        run = AgentRun(
+        run: AgentRun | BenchmarkRun
+        if self._target.runner != AGENT:
+            _check_runner_can(self._target, kind, inputs)
+            run = BenchmarkRun(device, self._target, [paths[model.remote_name] for model in models], settings)
+        else:
+            run = self._agent_run(device, models, paths, settings, inputs, kind, request)
+        with contextlib.closing(run.iter_answers()) as answers:
+            hello = next(answers)
+            assert isinstance(hello, Hello)
+            for model, answer in zip(models, answers, strict=True):
+                assert not isinstance(answer, Hello)
+                yield hello, model, answer
+
+    def _agent_run(
+        self,
+        device: Device,
+        models: Sequence[ModelFile],
+        paths: Mapping[str, str],
+        settings: MeasureSettings,
+        inputs: ModelInputs,
+        kind: type[Result] | type[Profiled],
+        request: Mapping[str, str],
+    ) -> AgentRun:
+        """Return a run of the agent on models that were pushed."""
+        return AgentRun(
             device,
             self._target,
             self._command,
@@ -252,12 +279,6 @@ class MeasuringSession:
             kind,
             {**request, "settings": settings.to_dict(), "inputs": inputs.push(device)},
         )
-        with contextlib.closing(run.iter_answers()) as answers:
-            hello = next(answers)
-            assert isinstance(hello, Hello)
-            for model, answer in zip(models, answers, strict=True):
-                assert not isinstance(answer, Hello)
-                yield hello, model, answer
 
     def _open(self) -> Device:
         """Return the device: connected to, locked, and with the agent on it."""
@@ -268,7 +289,8 @@ class MeasuringSession:
                 self._facts = device.facts()
                 # The profile may not say how many cores there are.
                 check_cores(self._target.profile.name, self._target.threads, self._facts.get("cores"))
-                self._command = send_agent(device, load_runtime(self._target.runtime))
+                if self._target.runner == AGENT:
+                    self._command = send_agent(device, load_runtime(self._target.runtime))
                 self._stack, self._device = stack.pop_all(), device
         return self._device
 
@@ -294,3 +316,11 @@ class MeasuringSession:
             synthetic=self._facts["synthetic"],
             settings=settings.to_dict(),
         )
+
+
+def _check_runner_can(target: Target, kind: type[Result] | type[Profiled], inputs: ModelInputs) -> None:
+    """Raise ModelError for operators, UsageError for inputs: with both only the agent can do something."""
+    if kind is not Result:
+        raise ModelError(f"{target.profile.name}: {target.runner} lists no operators; measure by the agent")
+    if inputs.file is not None or inputs.shapes:
+        raise UsageError(f"{target.profile.name}: {target.runner} makes up its inputs; leave out --inputs and --shape")

@@ -11,8 +11,12 @@ from edgenas.runtimes import all_runtimes
 
 # The facts without which nobody can say that the device ran at full, steady speed.
 REQUIRED_FACTS = ("governor", "frequency_khz", "temperature_c", "interrupted_share")
+_PHONE_FACTS = ("lowest_frequency_khz", "charging", "thermal_status")
 _SLOW_GOVERNORS = {"ondemand", "powersave", "conservative", "schedutil", "interactive"}
 _MAX_HEATING_C = 15.0
+_MAX_BATTERY_C = 40.0
+# By PowerManager.THERMAL_STATUS_... of Android.
+_THERMAL_STATES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 MAX_INTERRUPTED = 0.5
 _MIN_FREQUENCY_SHARE = 0.9
 # Bits of a Raspberry Pi's get_throttled; 16 higher, the same since it started.
@@ -55,6 +59,9 @@ def assess_validity(
     clock of a GPU that ran nodes; and no node on the first of ``providers``. Some nodes elsewhere are a fallback,
     which is noted in the reasons.
 
+    A phone is rejected while it charges, is hot or slows itself down. Its governor cannot be chosen, and it may run
+    on its battery: what it must show instead is the frequency that it kept.
+
     Args:
         before: conditions before the runs.
         after: conditions after the runs, with ``interrupted_share`` and ``lowest_frequency_khz``.
@@ -63,11 +70,12 @@ def assess_validity(
         power_mode: the power mode that the profile names.
     """
     problems = [
-        *_governor_problems(before, after),
+        *([] if _is_phone(after) else _governor_problems(before, after)),
         *_frequency_problems(after),
         *_heat_problems(before, after),
         *_throttled_flag_problems(before, after),
         *_power_problems(after, power_mode),
+        *_phone_problems(before, after),
         *_interruption_problems(after),
         *_first_provider_problems(placement, providers),
         *_gpu_clock_problems(after, placement),
@@ -75,7 +83,8 @@ def assess_validity(
     notes = [*_fallback_notes(placement, providers), *_frequency_cap_notes(after)]
     if problems:
         return Validity("rejected", (*problems, *notes))
-    missing = [fact for fact in REQUIRED_FACTS if after.get(fact) is None]
+    required = (*REQUIRED_FACTS, *_PHONE_FACTS) if _is_phone(after) else REQUIRED_FACTS
+    missing = [fact for fact in required if after.get(fact) is None]
     if placement is not None and not placement:
         missing.append("placement")
     if missing:
@@ -168,6 +177,28 @@ def _power_problems(after: Mapping[str, Any], wanted: str | None) -> list[str]:
             f"power mode is {mode}, the profile's is {wanted}: run sudo nvpmodel -m with its number"
             " (grep POWER_MODEL /etc/nvpmodel.conf), then sudo jetson_clocks"
         )
+    return problems
+
+
+def _is_phone(after: Mapping[str, Any]) -> bool:
+    return "thermal_status" in after  # only Android has it
+
+
+def _phone_problems(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Check what a phone says before or after of its charging and its heat."""
+    problems = []
+    if before.get("charging") or after.get("charging"):
+        problems.append(
+            "it charges, which heats it: wait until it is full, or unplug it and reach it by adb over Wi-Fi"
+        )
+    status = max(before.get("thermal_status") or 0, after.get("thermal_status") or 0)
+    if status:
+        problems.append(f"the phone is hot (thermal status {_THERMAL_STATES[min(status, 6)]}): let it cool down")
+    if before.get("cooling") or after.get("cooling"):
+        problems.append("the phone slows its processors down to cool them: let it cool down, then measure again")
+    heat = max((facts.get("battery_temperature_c") or 0.0 for facts in (before, after)), default=0.0)
+    if heat >= _MAX_BATTERY_C:
+        problems.append(f"its battery has {heat:.0f} °C, {_MAX_BATTERY_C:.0f} or more: let it cool down")
     return problems
 
 

@@ -24,6 +24,14 @@ GOOD: dict[str, Any] = {
     "power": None,
     "interrupted_share": 0.01,
 }
+PHONE: dict[str, Any] = {
+    **GOOD,
+    "governor": "schedutil",
+    "charging": False,
+    "battery_temperature_c": 27.1,
+    "thermal_status": 0,
+    "cooling": False,
+}
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, XNNPACK = "TensorrtExecutionProvider", "XnnpackExecutionProvider"
 
@@ -43,6 +51,10 @@ CONDITIONS = st.fixed_dictionaries(
         "power_mode": st.none() | st.sampled_from(["15W", "MAXN"]),
         "power": st.none() | st.sampled_from(["mains", "battery"]),
         "gpu_fixed": st.none() | st.booleans(),
+        "charging": st.none() | st.booleans(),
+        "battery_temperature_c": st.none() | st.floats(-40, 150),
+        "thermal_status": st.none() | st.integers(0, 9),
+        "cooling": st.none() | st.booleans(),
         "interrupted_share": st.none() | st.floats(0, 1),
     },
 )
@@ -183,9 +195,36 @@ def test_missing_facts_never_reject(
     before: dict[str, Any], after: dict[str, Any], placement: dict[str, int] | None
 ) -> None:
     """A device that says less is never rejected for it where one that said more was not."""
-    # These two speak in a device's favour: a base frequency below the bound, a clock that cannot change.
-    hidden = set(after) - {"frequency_base_khz", "frequency_fixed"}
+    # These speak in a device's favour: a base frequency below the bound, a clock that cannot change, being a phone.
+    hidden = set(after) - {"frequency_base_khz", "frequency_fixed", "thermal_status"}
     if assess_validity(before, after, placement=placement, providers=(CUDA, CPU)).status != "rejected":
         for fact in hidden:
             less = {key: value for key, value in after.items() if key != fact}
             assert assess_validity(before, less, placement=placement, providers=(CUDA, CPU)).status != "rejected"
+
+
+def test_a_phone_that_kept_its_frequency_is_valid() -> None:
+    """Its governor cannot be chosen, so the frequency that it kept decides; unknown, it is unverified."""
+    assert assess_validity(PHONE, PHONE) == Validity("valid")
+    validity = assess_validity(PHONE, {**PHONE, "lowest_frequency_khz": None})
+    assert validity == Validity("unverified", ("the device does not give lowest_frequency_khz",))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"charging": True}, "it charges, which heats it"),
+        ({"thermal_status": 1}, "the phone is hot (thermal status light)"),
+        ({"thermal_status": 3}, "the phone is hot (thermal status severe)"),
+        ({"cooling": True}, "the phone slows its processors down"),
+        ({"battery_temperature_c": 40.0}, "its battery has 40 °C"),
+        ({"lowest_frequency_khz": 900_000}, "the frequency fell to 900 of 1800 MHz"),
+    ],
+)
+def test_a_phone_that_charges_or_is_hot_is_rejected(change: dict[str, Any], reason: str) -> None:
+    """Each is a reason with its remedy, after the runs, and but for the frequency also before them."""
+    found = assess_validity(PHONE, {**PHONE, **change})
+    assert found.status == "rejected"
+    assert found.reasons[0].startswith(reason)
+    if "lowest_frequency_khz" not in change:
+        assert assess_validity({**PHONE, **change}, PHONE) == found
