@@ -67,7 +67,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def profile(sshd: Sshd, tmp_path: Path) -> DeviceProfile:
     """The server on loopback, whose Python setup brings along."""
-    runtimes = {"runtimes": {"onnxruntime": {}}, "default": {"runtime": "onnxruntime"}}
+    runtimes: dict[str, Any] = {"runtimes": {"onnxruntime": {}}, "default": {"runtime": "onnxruntime"}}
     return sshd.profile(python=None, work_dir=str(tmp_path / "board"), **runtimes)
 
 

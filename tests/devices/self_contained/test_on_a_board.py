@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgenas.devices import Deadline, Target, connect_device
+from edgenas.devices import Deadline, Target, connect_device, load_profile
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.errors import DeviceError
+from edgenas.errors import DeviceError, ExitCode
 from edgenas.export import build_onnx, random_weights
 from edgenas.pipeline import Run
 from edgenas.pipeline.device_setup import set_up_device
@@ -59,6 +59,12 @@ FAKE = {
     "default": {"runtime": "onnxruntime"},
 }
 TINY = ("mlperf_tiny_resnet8_float", "mlperf_tiny_resnet8_int8", "mlperf_tiny_vww96_float", "mlperf_tiny_vww96_int8")
+
+
+def test_a_profile_is_written_without_python(installed_board: SetUpBoard) -> None:
+    """A shell is enough to say what the board is."""
+    profile = load_profile(installed_board.written)
+    assert (profile.cores, profile.python, set(profile.runtimes)) == (2, None, {"onnxruntime", "litert"})
 
 
 def test_python_is_brought_along(installed_board: SetUpBoard) -> None:
@@ -175,12 +181,10 @@ def test_both_runtimes_are_measured(ready_board: SetUpBoard, conv: Path, make_re
     models = [conv, make_relu((1, 16))]
     command = [sys.executable, "-m", "edgenas", "measure", *map(str, models), "--device", str(ready_board.file)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=540, check=False)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["errors"] == [] or not document["errors"]
-    found = document["models"]
-    assert len(found) == len(models)
-    assert all(each["validity"]["status"] == "unverified" for each in found)
+    assert done.returncode in (ExitCode.OK, ExitCode.NOT_MEASURABLE), done.stderr  # a busy machine is rejected
+    found = json.loads(done.stdout)["models"]
+    assert [Path(each["model"]) for each in found] == models
+    assert all(each["median_ms"] > 0 and each["validity"]["status"] != "valid" for each in found)
 
 
 class Resetting(Silent):

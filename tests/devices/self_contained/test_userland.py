@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DevicePro
     server = Sshd(tmp_path / "sshd")
     config = server.folder / "sshd_config"
     config.write_text(config.read_text().replace("SetEnv ", "SetEnv PATH=/usr/bin:/bin HOME=/ PYTHONPATH=/no/where "))
-    runtimes = {"runtimes": {"onnxruntime": {}, "litert": {}}, "default": {"runtime": "onnxruntime"}}
+    runtimes: dict[str, Any] = {"runtimes": {"onnxruntime": {}, "litert": {}}, "default": {"runtime": "onnxruntime"}}
     with server:
         yield server.profile(python=None, work_dir=str(tmp_path / "board"), **runtimes)
 
