@@ -50,11 +50,10 @@ def set_up_phone(booted_android: Machine, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_python_is_brought_along(set_up_phone: SetUpPhone, android: Machine) -> None:
-    """Set-up notices that there is no Python, and sends one through adb, once."""
+    """Set-up notices that there is no Python, and sends one through adb."""
     assert set_up_phone.said[0] == "phone: has no python3, so Python is brought along (--self-contained)"
     assert set_up_phone.installed.python == "/data/local/tmp/edgenas/venv/bin/python"
     assert set(set_up_phone.installed.versions) == {"litert", "onnxruntime"}
-    assert set_up_device(set_up_phone.profile).how == "self-contained, already installed"
 
 
 def test_a_phone_says_what_it_is(set_up_phone: SetUpPhone, android: Machine) -> None:
@@ -75,17 +74,14 @@ def test_a_phone_says_whether_it_charges(set_up_phone: SetUpPhone, android: Mach
     assert (conditions["cooling"], conditions["temperature_c"], conditions["power"]) == (False, 33.1, None)
 
 
-def test_models_are_measured(
-    set_up_phone: SetUpPhone, android: Machine, conv: Path, make_relu: Callable[..., Path]
-) -> None:
-    """edgenas measure gives a number for an ONNX and a TFLite file, none of which is valid."""
-    models = [conv, make_relu((1, 16))]
-    command = [sys.executable, "-m", "edgenas", "measure", *map(str, models), "--device", str(set_up_phone.file)]
+def test_a_model_is_measured(set_up_phone: SetUpPhone, android: Machine, make_relu: Callable[..., Path]) -> None:
+    """edgenas measure gives a number, which is not valid: emulated time is none."""
+    model = make_relu((1, 16))
+    command = [sys.executable, "-m", "edgenas", "measure", str(model), "--device", str(set_up_phone.file)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["models"]
-    assert len(found) == len(models)
-    assert all(each["validity"]["status"] != "valid" for each in found)
+    (found,) = json.loads(done.stdout)["models"]
+    assert found["validity"]["status"] != "valid"
 
 
 def test_a_reset_phone_is_given_up_and_works_again(set_up_phone: SetUpPhone, android: Machine) -> None:
