@@ -387,7 +387,7 @@ def test_an_interpreter_that_cannot_run_the_agent_is_refused(
 ) -> None:
     """An old Python, or another than CPython, for which there are no wheels, is refused before anything is fetched."""
     monkeypatch.setattr(installing._Installer, "_run_script", lambda self, kind, request: probe_result(**change))
-    with pytest.raises(DeviceError, match=r"install CPython 3\.8 or newer there, or name one with --python"):
+    with pytest.raises(DeviceError, match=r"install CPython 3\.8 or newer there, name one with --python, or bring one"):
         install(device, profile_in(base))
 
 
