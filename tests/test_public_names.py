@@ -25,6 +25,7 @@ PUBLIC = [
     "ExportFormat",
     "ExportSettings",
     "ExportedBundle",
+    "FinetunedSubnet",
     "Front",
     "HoldoutReport",
     "LatencyTable",
