@@ -37,7 +37,7 @@ SPACE = MobileNetV3(
     head=(96, 128),
 )
 SUBNET = SPACE.decode(SPACE.sample(1, np.random.default_rng(0)))[0]
-EPOCHS, SEEDS = (1, 3, 10), (0, 1, 2)
+EPOCHS, SEEDS = (1, 3, 10), (0, 1)
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     data = load_photos(folder / "photos", TARGET, 500)
     runs = [_train_supernet(folder / f"seed-{seed}", data, seed) for seed in SEEDS]
-    print("| images seen | weights | test accuracy: mean of 3 seeds | least, greatest |\n|---|---|---|---|")
+    print("| images seen | weights | test accuracy: mean of 2 seeds | least, greatest |\n|---|---|---|---|")
     _print_row("0", "inherited", [_test_accuracy(run, SUBNET) for run in runs])
     for epochs in EPOCHS:
         for way, from_scratch in (("fine-tuned", False), ("from scratch", True)):

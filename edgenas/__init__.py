@@ -28,6 +28,7 @@ _MODULES = {
     "ExportFormat": "edgenas.runtimes",
     "ExportSettings": "edgenas.pipeline.prepared_model",
     "ExportedBundle": "edgenas.pipeline.export",
+    "FinetunedSubnet": "edgenas.pipeline.finetuned",
     "Front": "edgenas.search",
     "HoldoutReport": "edgenas.profilers",
     "LatencyTable": "edgenas.profilers",
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from edgenas.pipeline.explain import Explanation as Explanation
     from edgenas.pipeline.explain import PartLatency as PartLatency
     from edgenas.pipeline.export import ExportedBundle as ExportedBundle
+    from edgenas.pipeline.finetuned import FinetunedSubnet as FinetunedSubnet
     from edgenas.pipeline.import_tables import import_tables as import_tables
     from edgenas.pipeline.import_weights import import_weights as import_weights
     from edgenas.pipeline.prepared_model import ExportSettings as ExportSettings

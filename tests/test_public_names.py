@@ -26,6 +26,7 @@ PUBLIC = [
     "ExportFormat",
     "ExportSettings",
     "ExportedBundle",
+    "FinetunedSubnet",
     "Front",
     "HoldoutReport",
     "LatencyTable",

@@ -58,10 +58,12 @@ def finetune(
         progress = workspace.progress if ranks.is_first else Silent()
         files = TrainingFiles(place.checkpoint, workspace.folder.checkpoint)
         trainer = Trainer(workspace.space, workspace.data, schedule, workspace.seed, files, ranks, subnet=subnet)
-        if place.result.exists() and trainer.finished:
+        is_trained, is_evaluated = trainer.finished, place.result.exists()
+        ranks.wait()  # all have looked before the first writes
+        if is_trained and is_evaluated:
             progress.say(f"finetune  already done ({named})")
             return load_finetuned(workspace, named)
-        if not trainer.finished:
+        if not is_trained:
             watched = Watched("finetune", place, {"subnet": architecture}, workspace.data, workspace.seed)
             run_trainer(trainer, watched, ranks, progress)
         if ranks.is_first:

@@ -54,6 +54,15 @@ def test_a_folder_of_its_classes_makes_it_a_run_with_data(imported: Run, photos:
     assert json.loads((imported.folder.root / "data.json").read_text())["labels"] == ["a", "b", "c", "d"]
 
 
+def test_a_subnet_of_it_is_fine_tuned_with_the_data(imported: Run, photos: Path) -> None:
+    """Its largest network teaches, in batches of 64 as imported weights have no schedule of their own."""
+    imported.evaluate(10, data=str(photos))
+    subnet = imported.finetune(imported.space.smallest, max_steps=2)
+    assert (subnet.images, subnet.validation_images) == (128, 12)
+    assert subnet.teacher == imported.space.largest.id
+    assert imported.finetuned() == [subnet]
+
+
 def test_what_cannot_be_given(imported: Run, photos: Path, finished: Path) -> None:
     """Other classes than the weights', another data set than before, and any to a run that was trained here."""
     with pytest.raises(UsageError, match=r"has 10 classes, the weights have 4; .*--from"):

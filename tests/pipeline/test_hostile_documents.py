@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import resource
 import shutil
 import signal
@@ -21,7 +22,8 @@ from edgenas.ofa import load_checkpoint
 from edgenas.ofa.checkpoint import has_ended_training
 from edgenas.pipeline import Run
 from edgenas.pipeline.choice import Choice
-from edgenas.pipeline.documents import CHOICE, EVALUATED, PROFILE_PLAN, RUN
+from edgenas.pipeline.documents import CHOICE, EVALUATED, FINETUNED, PROFILE_PLAN, RUN
+from edgenas.pipeline.finetuned import FinetunedSubnet
 from edgenas.pipeline.measurement_log import MeasurementLog, log_bytes
 from edgenas.pipeline.profile_plan import ProfilePlan
 from edgenas.pipeline.progress import Silent
@@ -92,6 +94,10 @@ class Case:
         self.run = Run(root, progress=Silent())
         self.target = self.run.target("localhost")
         self.name, self.folder, self.space = self.target.name, self.run.folder, self.run.space
+        subnet = dataclasses.replace(self.space.smallest, weights="000000").id
+        weights, largest = self.run.workspace.weights_digest, self.space.largest.id
+        finetuned = FinetunedSubnet(subnet, weights, "random weights", largest, "digits", 1.0, 32, 0.1, 360, 0.5, 0.5)
+        FINETUNED.write(self.folder.finetuned(subnet).result, dataclasses.asdict(finetuned))
 
     def documents(self) -> dict[str, tuple[Path, Schema, Callable[[], object]]]:
         folder, space, name = self.folder, self.space, self.name
@@ -113,6 +119,7 @@ class Case:
             "front": (folder.front(name), FRONT_SCHEMA, read_front),
             "table": (folder.table(name), TABLE_SCHEMA, read_table),
             "plan": (folder.plan(name), PROFILE_PLAN, lambda: ProfilePlan.load(folder.plan(name), "")),
+            "finetuned": (next(self.folder.root.glob("finetuned/*/result.json")), FINETUNED, self.run.finetuned),
             "choice": (choice, CHOICE, lambda: repr(Choice.load(choice, space))),
         }
 
@@ -157,7 +164,7 @@ def fuzz(seed: int, change: Callable[[np.random.Generator], None], read: Callabl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["run", "evaluated", "front", "table", "plan", "choice"])
+@pytest.mark.parametrize("kind", ["run", "evaluated", "front", "table", "plan", "choice", "finetuned"])
 def test_a_changed_document_is_read_or_refused(case: Case, kind: str) -> None:
     """Any change of a signed document leaves it readable or gives one line; no traceback, no hang, no control code."""
     path, schema, read = case.documents()[kind]
