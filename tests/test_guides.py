@@ -108,7 +108,7 @@ def test_a_new_board_is_measured_in_four_commands(person: Type, tmp_path: Path) 
 
 def _run_here(line: str, folder: Path) -> str:
     """Run a command of a guide in a folder, short, and return its output."""
-    done = subprocess.run(_shorten(line), cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(_shorten(line), cwd=folder, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, f"{line}: {done.stderr}"
     return done.stdout
 
@@ -211,7 +211,7 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     """
     reference = data_folder / "ofa" / "reference" / "mbv3_w0.35.pth"
     arguments = json.loads(reference.with_suffix(".json").read_text())["args"]
-    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 100)
+    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 300)
     same_classes, others, alone = blocks("use_released_weights.md")
     (config,) = blocks("use_released_weights.md", "yaml")
     settings = yaml.safe_load("\n".join(config))
@@ -228,12 +228,12 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     run = Run(tmp_path / "runs" / "adapted", progress=Silent())
     (subnet,), card = run.finetuned(), Bundle(tmp_path / "ship" / "onnx-int8").card
     assert run.architecture("chosen").id == card["architecture"]["id"] == subnet.architecture
-    assert card["finetuned"]["images"] == 10 * 320  # five batches of the 320 training images in each epoch
+    assert card["finetuned"]["images"] == 10 * 960  # fifteen batches of 64 in each epoch
     assert card["measured"]["processes"] >= 6
     log = MeasurementLog(next(run.folder.targets.glob("*int8*")) / "measurements.jsonl")
     assert {entry.measurement.model_sha256 for entry in log.entries[-6:]} == {card["model_sha256"]}
     # Photos in as many folders as the reference has classes stand for those that it was trained on.
-    folder, photos = tmp_path / "same classes", sorted((tmp_path / "photos").rglob("*.jpg"))
+    folder, photos = tmp_path / "same classes", sorted((tmp_path / "photos").rglob("*.jpg"))[::5]
     for number, path in enumerate(photos):
         label = folder / "photos" / f"{number % arguments['n_classes']:02}"
         label.mkdir(parents=True, exist_ok=True)
