@@ -104,6 +104,7 @@ def test_two_machines_need_a_name(phone: AdbMachine, bare_phone: AdbMachine, mon
 def test_the_command_ends_with_the_host(bare_phone: AdbMachine) -> None:
     """A command that its caller gives up is not running any more."""
     with connect_device(bare_phone.profile()) as device:
+        device.run(["true"], deadline=Deadline(60))  # so that the next command is running when its time is over
         with pytest.raises(DeviceError, match="did not end within 2 s"):
             device.run(["sleep", "612"], deadline=Deadline(2))
         listing = ["sh", "-c", "ps -A -o ARGS | grep '[s]leep 612'; true"]
