@@ -108,10 +108,14 @@ def _describe_regret(regret: Regret) -> str:
 
 
 def _print_next(run: Run, choice: Choice, targets: Mapping[str, Target]) -> None:
+    from edgenas.runtimes import is_runtime
+
     if not choice.is_measured and not run.folder.checkpoint.exists():
         return  # imported tables have no weights to export
     for deployment in choice.deployments:
         target = targets[deployment.target]
+        if not is_runtime(target.runtime):
+            continue  # a device of imported tables, for which edgenas writes no files
         options = f"--device {target.cli_name}{_format_export_options(target)} --out {_out(choice, deployment)}"
         command = format_command("export", "--run", run.folder.root, "--arch", choice.arch)
         print_lines(f"next: {command} {options}")

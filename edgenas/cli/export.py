@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgenas.cli.common import JsonOption, RunOption, RuntimeOption, ThreadsOption, print_json, print_lines, print_table
-from edgenas.errors import UsageError
+from edgenas.errors import RunError, UsageError
 from edgenas.shell import format_command, quote
 from edgenas.units import format_bytes
 
 if TYPE_CHECKING:
+    from edgenas.devices import Target
+    from edgenas.pipeline import Run
     from edgenas.pipeline.export import ExportedBundle
+    from edgenas.space import Architecture
 
 EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
 _DYNAMIC = "dynamic"
@@ -70,14 +73,17 @@ def command(
     )
     opened = Run(run)
     only_precision = precision[0] if precision and len(precision) == 1 else None
-    measured_on, usual = opened.target(device or "localhost", runtime, threads, only_precision), ExportFormat()
-    if arch is not None:
-        architecture = opened.architecture(arch)
-    elif device is None:
-        raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
-    else:
-        architecture, measured_on = opened.chosen(device, runtime, threads, only_precision)
+    asked = (runtime, threads, only_precision)
+    if arch in (None, "chosen"):
+        if device is None:
+            raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
+        architecture, measured_on = opened.chosen(device, *asked)
         usual = format_of(measured_on)
+    else:
+        architecture = opened.architecture(arch)
+        chosen_on = _find_target_of_choice(opened, architecture, device, *asked)
+        measured_on = chosen_on or opened.target(device or "localhost", *asked)
+        usual = ExportFormat() if chosen_on is None else format_of(chosen_on)
     formats, skipped = combine_formats(format or [usual.format], precision or [usual.precision])
     if target is not None:
         formats = make_for(target, formats)
@@ -94,6 +100,16 @@ def command(
         print_json({**described, "bundles": [_bundle_to_dict(each) for each in done], "failed": {}})
         return
     _print_bundles(done, device)
+
+
+def _find_target_of_choice(run: Run, architecture: Architecture, device: str | None, *asked: Any) -> Target | None:
+    """Return the target of a named device that an architecture was chosen for, if there is one."""
+    if device is None:
+        return None
+    try:
+        return run.target_of_choice(architecture, run.targets(device, *asked))
+    except RunError:  # the device has no latency table, so nothing was chosen for it
+        return None
 
 
 def _parse_batch(text: str) -> int | None:

@@ -6,10 +6,10 @@ from types import TracebackType
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.export import top1_accuracy
+from edgenas.export import check_parity, top1_accuracy
 from edgenas.pipeline.choice import MeasuredSubnet
 from edgenas.pipeline.export_formats import format_of
-from edgenas.pipeline.file_accuracy import accuracy_on_test_images, accuracy_on_validation_images
+from edgenas.pipeline.file_accuracy import accuracy_on_test_images
 from edgenas.pipeline.measurement_store import SETTINGS, MeasurementStore
 from edgenas.pipeline.prepared_model import PreparedModel, prepare
 from edgenas.pipeline.workspace import Workspace
@@ -45,12 +45,18 @@ class CandidateFiles:
             self._store[1].__exit__(kind, error, traceback)
 
     def evaluate(self, architecture: Architecture, target: Target) -> tuple[float, float]:
-        """Return the accuracies on the validation images of the PyTorch subnet, and of its file for a target."""
+        """Return the accuracies on the validation images of the PyTorch subnet, and of its file for a target.
+
+        Raises:
+            VerificationError: The file is none that ``export`` would write: it loses more than its precision may.
+            ModelError: The runtime refuses the file.
+        """
         prepared, export_format = self._prepare(architecture), format_of(target)
-        accuracy = accuracy_on_validation_images(prepared, export_format, prepared.build(export_format))
         reference = prepared.parity_reference
         assert reference.labels is not None  # the run has images
-        return top1_accuracy(reference.expected, reference.labels), accuracy
+        logits = export_format.runtime.run(prepared.build(export_format), reference.inputs)
+        check_parity(reference.expected, logits, export_format.precision)
+        return top1_accuracy(reference.expected, reference.labels), top1_accuracy(logits, reference.labels)
 
     def measure(
         self, architecture: Architecture, target: Target, budget: Budget, accuracies: tuple[float, float]

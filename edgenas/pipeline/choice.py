@@ -252,6 +252,13 @@ def find_chosen(workspace: Workspace, targets: Sequence[Target]) -> tuple[Archit
     return architecture, target
 
 
+def find_target_of_choice(workspace: Workspace, targets: Sequence[Target], architecture: Architecture) -> Target | None:
+    """Return the only one of some targets that an architecture was chosen for; None for none and for several."""
+    choices = [choice for choice in _load_all(workspace, targets) if choice.arch == architecture]
+    found = {target for choice in choices for target in targets if choice.on(target)}
+    return found.pop() if len(found) == 1 else None
+
+
 def find_only_choice(workspace: Workspace) -> Architecture:
     """Return what was chosen, for whatever targets; RunError for nothing, and for several different architectures."""
     folder = workspace.folder

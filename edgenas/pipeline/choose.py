@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from edgenas.costs import MEDIAN, Budget
 from edgenas.devices import Target, is_absent
-from edgenas.errors import DeviceError, NoChoiceError, UsageError
+from edgenas.errors import DeviceError, FormatError, NoChoiceError, UsageError
 from edgenas.files import digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.candidate_files import CandidateFiles
 from edgenas.pipeline.choice import Choice
@@ -50,11 +51,8 @@ def _choose_by_measuring(
         inputs_digest = _digest_inputs(workspace, devices, budgets, max_drop)
         file_name = _file_name(devices, budgets)
         considered = {target.name for target in budgets}
-        earlier = {
-            path: Choice.load(path, workspace.space)
-            for path in (folder.choice(target.name, file_name) for target in next(iter(devices.values())))
-            if path.exists()
-        }
+        paths = [folder.choice(target.name, file_name) for target in next(iter(devices.values()))]
+        earlier = {path: choice for path in paths if (choice := _load_earlier(workspace, path)) is not None}
         for choice in earlier.values():
             if choice.inputs_digest == inputs_digest:
                 progress.say(f"choose    already done ({choice.arch})")
@@ -66,9 +64,20 @@ def _choose_by_measuring(
         path = folder.choice(choice.deployments[0].target, file_name)
         choice.save(path)
         for other, old in earlier.items():
-            if other != path and {outcome.target for outcome in old.considered} == considered:
+            if other != path and {outcome.target for outcome in old.considered} <= considered:
                 other.unlink()  # the older answer to the same question, with another target
     return choice
+
+
+def _load_earlier(workspace: Workspace, path: Path) -> Choice | None:
+    """Return an earlier choice; None where there is none, or a damaged one, which is made again."""
+    if not path.exists():
+        return None
+    try:
+        return Choice.load(path, workspace.space)
+    except FormatError as error:
+        workspace.progress.say(f"choose    {error}")
+        return None
 
 
 def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inputs_digest: str = "") -> Choice:
@@ -97,6 +106,12 @@ def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inpu
         f"{targets[0].budget} on {targets[0].target if len(targets) == 1 else name}" for name, targets in places
     )
     last = trials.rejected[-1]
+    if not trials.measured:
+        raise NoChoiceError(
+            f"none of the {len(trials.rejected)} best candidates is good enough as a file for the budget ({budgets});"
+            f" the last, {last.architecture} for {last.target}: {last.reason}; choose another precision, or allow a"
+            " larger loss with --max-drop"
+        )
     raise NoChoiceError(
         f"none of the {len(trials.rejected)} best candidates kept the budget ({budgets}) when measured; the last,"
         f" {last.architecture} on {last.target}: {last.reason}; raise the budget or profile longer"
@@ -149,8 +164,7 @@ def _digest_inputs(workspace: Workspace, devices: Devices, budgets: Mapping[Targ
         ]
         for target in budgets
     ]
-    if len(devices) > 1:  # then it is searched for all together
-        described.append([sha256_hex(read_bytes(find_predictor_file(workspace)))])
+    described.append([sha256_hex(read_bytes(find_predictor_file(workspace)))])
     return choice_inputs_digest(digest_weights(workspace), described, max_drop)
 
 

@@ -9,13 +9,6 @@ from edgenas.pipeline.prepared_model import PreparedModel
 from edgenas.runtimes import ExportFormat
 
 
-def accuracy_on_validation_images(prepared: PreparedModel, export_format: ExportFormat, model: bytes) -> float:
-    """Return a file's share of the validation images that it is compared on which it classifies correctly."""
-    labels, inputs = prepared.parity_reference.labels, prepared.parity_reference.inputs
-    assert labels is not None  # of a run with data
-    return top1_accuracy(export_format.runtime.run(model, inputs), labels)
-
-
 def accuracy_on_test_images(prepared: PreparedModel, export_format: ExportFormat, model: bytes) -> float:
     """Return a file's share of the test images, which never decide anything, which it classifies correctly."""
     data = prepared.workspace.data

@@ -67,8 +67,9 @@ def finetune(
             watched = Watched("finetune", place, {"subnet": architecture}, workspace.data, workspace.seed)
             run_trainer(trainer, watched, ranks, progress)
         if ranks.is_first:
-            record = _evaluate(workspace, subnet, named, schedule, trainer.images_total, ranks)
-            FINETUNED.write(place.result, asdict(record))
+            with place.running():
+                record = _evaluate(workspace, subnet, named, schedule, trainer.images_total, ranks)
+                FINETUNED.write(place.result, asdict(record))
         ranks.wait()  # the others read the result
         return load_finetuned(workspace, named)
 

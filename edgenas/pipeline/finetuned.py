@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgenas.costs import Genes, Vector
+from edgenas.costs import Vector
 from edgenas.errors import FormatError, RunError, SpaceError
 from edgenas.files import Amount, Count, Fraction, ShortText, digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.documents import FINETUNED
@@ -88,24 +88,16 @@ def load_evaluator(workspace: Workspace, architecture: Architecture) -> Evaluato
     return Evaluator(network, workspace.data, workspace.seed, workspace.trained.threads)
 
 
-def find_best_versions(workspace: Workspace, genes: Genes) -> tuple[dict[int, Architecture], Vector]:
-    """Return which of N subnets have weights of their own that beat inherited ones, and what these gain (N,), 0 to 1.
+def find_best_versions(workspace: Workspace) -> tuple[list[Architecture], Vector]:
+    """Return the N architectures with weights of their own that are no worse than inherited ones, and their gains (N,).
 
-    Equal accuracy is enough: fine-tuned weights saw more images. The gain, from real accuracy to real accuracy, is
-    to be added to the prediction: the real accuracy in its place would compare an evaluated subnet with predictions,
-    which are too high where a search ends.
-
-    Returns:
-        The architectures with their own weights, by row of ``genes`` (N, G), and the gains.
+    Of several of an architecture, the most accurate. Equal accuracy is enough: fine-tuned weights saw more images.
+    The gain, from real accuracy to real accuracy, is to be added to the prediction: the real accuracy in its place
+    would compare an evaluated subnet with predictions, which are too high where a search ends.
     """
-    versions: dict[int, Architecture] = {}
-    gains = np.zeros(len(genes))
-    for best in _list_best(workspace).values():
-        architecture = workspace.space.from_id(best.architecture)
-        row = (genes == workspace.space.encode([architecture.inherited])).all(axis=1)
-        versions |= dict.fromkeys(np.flatnonzero(row).tolist(), architecture)
-        gains[row] = best.accuracy_finetuned - best.accuracy_inherited
-    return versions, gains
+    best = _list_best(workspace).values()
+    gains = np.array([each.accuracy_finetuned - each.accuracy_inherited for each in best])
+    return [workspace.space.from_id(each.architecture) for each in best], gains
 
 
 def digest_weights(workspace: Workspace) -> str:

@@ -29,12 +29,17 @@ def resolve_target(
     Raises UsageError, listing what exists, for an unknown name, runtime or
     precision, and for a precision that the runtime's files do not have.
     """
-    imported = folder.device(str(device))
-    is_imported = Path(device).name == str(device) and imported.exists()
-    target = Target(load_profile(imported if is_imported else device, str(device)), runtime, precision, threads)
+    target = Target(_load_device(folder, device), runtime, precision, threads)
     if is_runtime(target.runtime):
         format_of(target)
     return target
+
+
+def _load_device(folder: RunFolder, device: str | Path) -> DeviceProfile:
+    """Return the profile of a device: that of imported tables if the run has any."""
+    imported = folder.device(str(device))
+    is_imported = Path(device).name == str(device) and imported.exists()
+    return load_profile(imported if is_imported else device, str(device))
 
 
 def resolve_targets(
@@ -45,9 +50,9 @@ def resolve_targets(
     Raises UsageError as ``resolve_target``, and RunError, listing the targets of the device that have a table, where
     no such one has.
     """
-    named = resolve_target(folder, device, runtime, threads, precision)
+    profile = _load_device(folder, device)
     tabulated = [
-        target for name in folder.targets_with_table() if (target := _target_of_name(named.profile, name)) is not None
+        target for name in folder.targets_with_table() if (target := _target_of_name(profile, name)) is not None
     ]
     found = [
         target
@@ -57,6 +62,7 @@ def resolve_targets(
         and threads in (None, target.threads)
     ]
     if not found:
+        named = resolve_target(folder, device, runtime, threads, precision)
         others = ", ".join(target.name for target in tabulated)
         raise RunError(
             f"{folder.root}: has no latency table of {named.name} yet{f', only of {others}' if others else ''};"

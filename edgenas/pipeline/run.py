@@ -300,7 +300,7 @@ class Run:
             budgets: The targets with their budgets, one budget a device: ``{target: budget}``, or
                 ``dict.fromkeys(run.targets("raspberry-pi-5"), budget)``.
             max_drop: Accuracy that the file may lose against the subnet, as a fraction (0.01 is one point).
-            measure: False chooses by predictions alone, without images and device. Nothing is written then.
+            measure: False chooses by predictions alone, without images and device. No choice is written then.
 
         Raises:
             BudgetError: No subnet is predicted to fit.
@@ -404,6 +404,12 @@ class Run:
         except RunError:  # then nothing was chosen, which is what to say
             targets = [self.target(*asked)]
         return find_chosen(self.workspace, targets)
+
+    def target_of_choice(self, architecture: Architecture, targets: Sequence[Target]) -> Target | None:
+        """Return the only one of some targets that an architecture was chosen for; None for none and for several."""
+        from edgenas.pipeline.choice import find_target_of_choice
+
+        return find_target_of_choice(self.workspace, targets, architecture)
 
     def targets(
         self,

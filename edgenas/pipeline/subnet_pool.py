@@ -8,6 +8,7 @@ from statistics import median
 
 import numpy as np
 
+from edgenas.accuracy import AccuracyPredictor
 from edgenas.costs import Budget, CostModel, Genes, Vector
 from edgenas.devices import Target
 from edgenas.errors import BudgetError, UsageError
@@ -15,7 +16,7 @@ from edgenas.pipeline.choice import Prediction
 from edgenas.pipeline.evaluate import load_predictor
 from edgenas.pipeline.export_formats import format_of
 from edgenas.pipeline.finetuned import find_best_versions
-from edgenas.pipeline.search import ACCURACY_STD, add_accuracy_std, reference_genes
+from edgenas.pipeline.search import reference_genes
 from edgenas.pipeline.workspace import Workspace
 from edgenas.profilers.measure.statistics import percentile
 from edgenas.runtimes import is_runtime
@@ -112,26 +113,36 @@ def make_pool(
     if len(devices) > 1:
         groups = {name: [models[target] for target in group] for name, group in devices.items()}
         all_fronts.append(_search_together(workspace, groups, np.concatenate([front.genes for front in all_fronts])))
-    stacked = np.concatenate([front.genes for front in all_fronts])
-    genes, places = np.unique(stacked, axis=0, return_inverse=True)
-    places = places.reshape(-1)
-    accuracy = np.concatenate([front.accuracy for front in all_fronts])
-    std = np.concatenate([front.values.get(ACCURACY_STD, np.zeros(len(front))) for front in all_fronts])
-    surest_last = np.argsort(-std, kind="stable")  # a measured accuracy replaces a predicted one
-    merged = np.empty((2, len(genes)))
-    merged[:, places[surest_last]] = accuracy[surest_last], std[surest_last]
+    versions, gains = find_best_versions(workspace)
+    own_genes = workspace.space.encode([version.inherited for version in versions])
+    stacked = [*(front.genes for front in all_fronts), own_genes]
+    genes, places = np.unique(np.concatenate(stacked), axis=0, return_inverse=True)
+    *front_rows, own_rows = np.split(places.reshape(-1), np.cumsum([len(each) for each in stacked[:-1]]))
+    accuracy, std = _predict_accuracy(workspace, genes)
+    for front, rows in zip(all_fronts, front_rows, strict=True):
+        if ACCURACY in front.measured:
+            accuracy[rows], std[rows] = front.accuracy, 0.0
+    # Both versions of a subnet compete; of equals the first is taken, that with weights of its own.
+    genes = np.concatenate([own_genes, genes])
+    accuracy = np.concatenate([np.minimum(accuracy[own_rows] + gains, 1.0), accuracy])
     predictions = {target: model.predict(genes) for target, model in models.items()}
-    versions, gains = find_best_versions(workspace, genes)
     pool = SubnetPool(
         workspace.space,
         genes,
-        AccuracyEstimates(np.minimum(merged[0] + gains, 1.0), merged[1], optimism),
+        AccuracyEstimates(accuracy, np.concatenate([std[own_rows], std]), optimism),
         tuple(devices),
         tuple(tuple(predictions[target] for target in group) for group in devices.values()),
-        versions,
+        dict(enumerate(versions)),
     )
     pool.check_any_fits()
     return pool
+
+
+def _predict_accuracy(workspace: Workspace, genes: Genes) -> tuple[Vector, Vector]:
+    """Return predicted accuracies (N,) and their standard deviations, 0 where the predictor does not know them."""
+    predictor = load_predictor(workspace)
+    known = isinstance(predictor, AccuracyPredictor)
+    return predictor(genes), predictor.accuracy_std(genes) if known else np.zeros(len(genes))
 
 
 class _TargetModel:
@@ -194,8 +205,7 @@ def _search_together(workspace: Workspace, groups: Mapping[str, Sequence[_Target
 
     The front of one device has subnets that are good there; a compromise between devices may be on none.
     """
-    predictor = load_predictor(workspace)
-    costs: dict[str, CostModel] = {ACCURACY: predictor}
+    costs: dict[str, CostModel] = {ACCURACY: load_predictor(workspace)}
     limits: dict[str, float] = {}
     for name, models in groups.items():
         budget = models[0].budget
@@ -207,8 +217,7 @@ def _search_together(workspace: Workspace, groups: Mapping[str, Sequence[_Target
             limits[f"{MEMORY}@{name}"] = budget.memory_bytes
     known = np.concatenate([reference_genes(workspace.space), known])
     problem = Problem(workspace.space, costs, list(costs), limits, known=known)
-    front = search_front(problem, evaluations=_JOINT_EVALUATIONS + len(problem.first_genes))
-    return add_accuracy_std(front, predictor)
+    return search_front(problem, evaluations=_JOINT_EVALUATIONS + len(problem.first_genes))
 
 
 def _least(models: Sequence[CostModel]) -> CostModel:

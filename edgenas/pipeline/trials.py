@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from edgenas.costs import Budget
 from edgenas.devices import Target
+from edgenas.errors import ModelError, VerificationError
 from edgenas.pipeline.candidate_files import CandidateFiles
 from edgenas.pipeline.choice import Deployment, EvaluatedFile, MeasuredSubnet, Prediction, RejectedCandidate
 from edgenas.pipeline.progress import Bar
@@ -48,6 +49,7 @@ class Trials:
         self._workspace, self._pool, self._targets = workspace, pool, targets
         self._max_drop, self._files, self._bar = max_drop, files, bar
         self._accuracies: dict[tuple[int, str], tuple[float, float]] = {}  # of subnet and file
+        self._broken: set[tuple[int, str]] = set()  # files that cannot be evaluated
         self._is_warned = False
         self.measured: dict[tuple[int, str], MeasuredSubnet] = {}
         self.evaluated: list[EvaluatedFile] = []
@@ -70,7 +72,7 @@ class Trials:
             candidate = (candidates.best(only_known=True) if left <= 0 else None) or candidates.best()
             if candidate is None or self._files is None:
                 return candidate
-            missing = [target for target in candidate.targets if not self.is_evaluated(candidate.index, target)]
+            missing = [target for target in candidate.targets if not self._is_tried(candidate.index, target)]
             if not missing:
                 return candidate
             for target in missing:
@@ -82,12 +84,18 @@ class Trials:
         """Return whether the file of a subnet for a target was evaluated."""
         return (index, target.file_format) in self._accuracies
 
+    def _is_tried(self, index: int, target: TargetPredictions) -> bool:
+        """Return whether the file was evaluated, or cannot be."""
+        return self.is_evaluated(index, target) or (index, target.file_format) in self._broken
+
     def accuracy(self, index: int, target: TargetPredictions) -> float:
-        """Return the accuracy of a subnet's file for a target; where there are no files, the prediction."""
+        """Return the accuracy of a subnet's file for a target; where there is no such file, the prediction."""
         if self._files is None:
             return float(self._pool.estimates.predicted[index])
-        if not self.is_evaluated(index, target):
+        if not self._is_tried(index, target):
             self._evaluate(self._files, index, target)
+        if not self.is_evaluated(index, target):
+            return self._pool.estimates.expected(index, target.file_format)
         return self._accuracies[index, target.file_format][1]
 
     def prove(self, candidates: Candidates, candidate: Candidate) -> tuple[Deployment, ...] | None:
@@ -116,19 +124,26 @@ class Trials:
         """Evaluate a file; reject it, on every target that runs it, where it loses too much against its subnet."""
         architecture, estimates = self._pool.architecture(index), self._pool.estimates
         self._show(f"evaluating {architecture} as {target.file_format}")
-        subnet, accuracy = files.evaluate(architecture, self._targets[target.target])
+        try:
+            subnet, accuracy = files.evaluate(architecture, self._targets[target.target])
+        except (ModelError, VerificationError) as error:
+            self._broken.add((index, target.file_format))
+            self._reject_file(index, target, str(error))
+            return
         self._accuracies[index, target.file_format] = subnet, accuracy
         predicted = float(estimates.predicted[index])
         self.evaluated.append(EvaluatedFile(architecture.id, target.file_format, predicted, subnet, accuracy))
         estimates.learn(index, target.file_format, accuracy)
         if subnet - accuracy > self._max_drop + 1e-9:  # 1e-9: the difference of two shares rounds
-            for other in (other for targets in self._pool.predictions for other in targets):
-                if other.file_format == target.file_format:
-                    other.reject(index)
             drop = f"over {100 * self._max_drop:g} points less"
-            self._record_rejection(
-                index, target, f"its file has accuracy {accuracy:.2%}, the subnet {subnet:.2%}, {drop}"
-            )
+            self._reject_file(index, target, f"its file has accuracy {accuracy:.2%}, the subnet {subnet:.2%}, {drop}")
+
+    def _reject_file(self, index: int, target: TargetPredictions, reason: str) -> None:
+        """Reject a subnet on every target that runs its file of this format."""
+        for other in (other for targets in self._pool.predictions for other in targets):
+            if other.file_format == target.file_format:
+                other.reject(index)
+        self._record_rejection(index, target, reason)
 
     def _measure(
         self, files: CandidateFiles, index: int, target: TargetPredictions, predicted: Prediction

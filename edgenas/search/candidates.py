@@ -130,7 +130,9 @@ class AccuracyEstimates:
     def expected(self, index: int, file_format: str) -> float:
         """Return the accuracy that a file was evaluated at, or else its corrected prediction."""
         known = self.known(index, file_format)
-        return float(self.predicted[index]) + self._bias(file_format) if known is None else known
+        if known is not None:
+            return known
+        return min(1.0, max(0.0, float(self.predicted[index]) + self._bias(file_format)))
 
     def upper(self, file_format: str, only_known: bool = False) -> Vector:
         """Return the accuracies (N,) of files of a format: evaluated, or else the upper ends of their predictions.

@@ -13,7 +13,7 @@ import pytest
 import edgenas as en
 from edgenas.costs import Budget
 from edgenas.devices import Target
-from edgenas.errors import DeviceError, NoChoiceError, RunError, UsageError
+from edgenas.errors import DeviceError, ModelError, NoChoiceError, RunError, UsageError, VerificationError
 from edgenas.files import write_document
 from edgenas.pipeline import choose as choosing
 from edgenas.pipeline.choice import Choice, MeasuredSubnet, find_chosen
@@ -197,6 +197,36 @@ def test_a_file_that_loses_too_much_is_not_measured(world: World) -> None:
     assert world.choose([FITS], evaluate=lossy, max_drop=0.02).arch == ARCHITECTURES[3]
 
 
+@pytest.mark.parametrize("error", [VerificationError("90.0% of 40 images keep their class"), ModelError("is refused")])
+def test_a_file_that_cannot_be_shipped_makes_room_for_the_next(world: World, error: Exception) -> None:
+    """A file that export would refuse, or the runtime, is rejected with the reason, and is no end of the choice."""
+
+    def evaluate(architecture: Architecture, target: Target) -> tuple[float, float]:
+        if architecture == ARCHITECTURES[3]:
+            raise error
+        return as_predicted(architecture, target)
+
+    choice = world.choose([FITS], evaluate=evaluate)
+    assert choice.arch == ARCHITECTURES[2]
+    assert [(each.architecture, each.reason) for each in choice.rejected] == [(ARCHITECTURES[3].id, str(error))]
+
+
+def test_no_file_that_is_good_enough_is_no_question_of_the_budget(world: World) -> None:
+    """Where all files lose too much nothing was measured, and the message names what helps."""
+    with pytest.raises(NoChoiceError, match=r"good enough as a file .* choose another precision, or .* --max-drop"):
+        world.choose([], evaluate=lambda *_: (0.95, 0.9))
+
+
+def test_a_damaged_choice_is_made_again(world: World) -> None:
+    """It is said, and in its place is the new one."""
+    world.choose([FITS])
+    (path,) = world.run.folder.choices()
+    path.write_bytes(path.read_bytes()[:-5])
+    world.choose([FITS])
+    assert any(str(path) in line for line in world.told.lines)
+    assert Choice.load(path, SPACE).arch == ARCHITECTURES[3]
+
+
 def test_an_optimistic_prediction_is_found_out_before_it_is_measured(world: World) -> None:
     """The first is predicted at 96% and evaluated at 91%; the second, not far behind, is the one that is measured."""
 
@@ -304,6 +334,21 @@ def test_an_answer_replaces_the_older_one_on_another_target(world: World) -> Non
     world.run.folder.checkpoint.write_bytes(b"other weights")
     world.choose([FITS], both, latencies={FOUR.name: (0.1, 0.1, 0.1, 0.1)})
     assert [path.parts[-3] for path in world.run.folder.choices()] == [FOUR.name]
+
+
+def test_an_answer_replaces_the_one_from_before_there_was_another_target(world: World) -> None:
+    """The same question with one more table; the answer to the narrower question is not kept beside it."""
+    world.choose([FITS])
+    world.choose([FITS], {target(): BUDGET, FOUR: BUDGET}, latencies={FOUR.name: (0.1, 0.1, 0.1, 0.1)})
+    assert [path.parts[-3] for path in world.run.folder.choices()] == [FOUR.name]
+
+
+def test_an_architecture_finds_the_target_that_it_was_chosen_for(world: World) -> None:
+    """With the target its format is known; None for what was not chosen."""
+    both = [target(), FOUR]
+    world.choose([FITS], dict.fromkeys(both, BUDGET), latencies={FOUR.name: (0.1, 0.1, 0.1, 0.1)})
+    assert world.run.target_of_choice(ARCHITECTURES[3], both) == FOUR
+    assert world.run.target_of_choice(ARCHITECTURES[0], both) is None
 
 
 def test_one_device_has_one_budget(world: World) -> None:

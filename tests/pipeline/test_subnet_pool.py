@@ -93,19 +93,27 @@ def test_a_measured_accuracy_replaces_a_predicted_one(run: en.Run, tmp_path: Pat
     assert (pool.estimates.std[rows] == 0).all()
 
 
-def test_a_fine_tuned_subnet_takes_the_place_of_the_inherited_one(
+def test_a_fine_tuned_subnet_competes_with_the_inherited_one(
     run: en.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ships with its own weights, and is predicted to be more accurate by what they gained; others stay."""
+    """It comes before all others, also where it is on no front, and is predicted to be better by what it gained."""
     target = add_target(run, tmp_path, "board", {})
     plain = pool_of(run, {target: Budget(latency="1s")})
-    own = dataclasses.replace(plain.architecture(1), weights="000000")
-    record = FinetunedSubnet(own.id, "0" * 64, "inherited weights", "max", "digits", 1, 100, 0.02, 10, 0.5, 0.625)
-    monkeypatch.setattr("edgenas.pipeline.finetuned.list_finetuned", lambda workspace: [record])
+    on_no_front = next(each for each in SPACE.decode(SPACE.sample(20, np.random.default_rng(1))) if not (
+        plain.genes == np.array(each.genes)).all(axis=1).any())  # fmt: skip
+    own = [dataclasses.replace(each, weights="000000") for each in (plain.architecture(1), on_no_front)]
+    records = [
+        FinetunedSubnet(each.id, "0" * 64, "inherited weights", "max", "digits", 1, 100, 0.02, 10, 0.5, 0.5625)
+        for each in own
+    ]
+    monkeypatch.setattr("edgenas.pipeline.finetuned.list_finetuned", lambda workspace: records)
     pool = pool_of(run, {target: Budget(latency="1s")})
-    assert [pool.architecture(row) for row in range(3)] == [plain.architecture(0), own, plain.architecture(2)]
-    gains = pool.estimates.predicted - plain.estimates.predicted
-    assert gains[:3] == pytest.approx([0.0, min(0.125, 1 - plain.estimates.predicted[1]), 0.0])
+    assert [pool.architecture(row) for row in range(2)] == own
+    assert len(pool.genes) == len(plain.genes) + 3
+    predicted = run.predictor()(SPACE.encode([each.inherited for each in own])) + 0.0625
+    assert pool.estimates.predicted[:2] == pytest.approx(np.minimum(predicted, 1.0))
+    rows = [(pool.genes[2:] == genes).all(axis=1).argmax() + 2 for genes in plain.genes]
+    assert pool.estimates.predicted[rows] == pytest.approx(plain.estimates.predicted)
 
 
 def test_a_compromise_between_devices_is_searched(run: en.Run, tmp_path: Path) -> None:

@@ -190,3 +190,11 @@ def test_a_subnet_that_failed_on_a_target_may_run_on_another() -> None:
     second = candidates.best()
     assert second is not None
     assert (second.index, second.targets) == (0, (four,))
+
+
+def test_an_expected_accuracy_is_a_share() -> None:
+    """What a collapsed file lost cannot make another one's less than nothing, nor a gain more than all."""
+    for predicted, found in (([0.76, 0.748], 0.001), ([0.5, 0.9], 0.8)):
+        estimates = AccuracyEstimates(np.array(predicted), np.zeros(2))
+        estimates.learn(0, "int8", found)
+        assert 0 <= estimates.expected(1, "int8") <= 1
