@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Train one subnet alone, taught by the supernet's largest network; resumes where it was interrupted.
 
-    Its weights get an id of their own. choose takes them in place of the inherited ones where they are as accurate or
+    Its weights get an id of their own. choose tries them beside the inherited ones where they are as accurate or
     more; export takes the id.
     """
     from edgenas.ofa import is_first_rank, select_accelerator

@@ -132,7 +132,7 @@ class Run:
         """Train one subnet alone, taught by the supernet's largest network, and evaluate it on the validation images.
 
         Its weights get a name, which follows from everything that decides them: the same call finds them again, or
-        resumes where it was interrupted. ``choose`` takes them in place of the inherited ones where they are as
+        resumes where it was interrupted. ``choose`` tries them beside the inherited ones where they are as
         accurate or more.
 
         Args:

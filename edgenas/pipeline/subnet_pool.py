@@ -141,8 +141,8 @@ def make_pool(
 def _predict_accuracy(workspace: Workspace, genes: Genes) -> tuple[Vector, Vector]:
     """Return predicted accuracies (N,) and their standard deviations, 0 where the predictor does not know them."""
     predictor = load_predictor(workspace)
-    known = isinstance(predictor, AccuracyPredictor)
-    return predictor(genes), predictor.accuracy_std(genes) if known else np.zeros(len(genes))
+    std = predictor.accuracy_std(genes) if isinstance(predictor, AccuracyPredictor) else np.zeros(len(genes))
+    return predictor(genes), std
 
 
 class _TargetModel:
