@@ -211,11 +211,12 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     """
     reference = data_folder / "ofa" / "reference" / "mbv3_w0.35.pth"
     arguments = json.loads(reference.with_suffix(".json").read_text())["args"]
-    _extract_photos(data_folder, tmp_path / "photos", ("bird", "cat", "frog", "ship"), 300)
+    _extract_photos(data_folder, tmp_path / "photos", ("cat", "frog", "ship"), 300)
     same_classes, others, alone = blocks("use_released_weights.md")
     (config,) = blocks("use_released_weights.md", "yaml")
     settings = yaml.safe_load("\n".join(config))
-    settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32]}
+    settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32], "classes": 3}
+    settings["schedule"] = "sandwich-small"  # the checkpoint was hardly trained; less than this is too little for int8
     (tmp_path / "adapted.yaml").write_text(yaml.safe_dump(settings))
     outputs = [_run_here(line.replace("FILE", str(reference)), tmp_path) for line in others]
     assert "trained on" in outputs[0]
@@ -228,7 +229,7 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     run = Run(tmp_path / "runs" / "adapted", progress=Silent())
     (subnet,), card = run.finetuned(), Bundle(tmp_path / "ship" / "onnx-int8").card
     assert run.architecture("chosen").id == card["architecture"]["id"] == subnet.architecture
-    assert card["finetuned"]["images"] == 10 * 960  # fifteen batches of 64 in each epoch
+    assert card["finetuned"]["images"] == 10 * 704  # eleven batches of 64 in each epoch
     assert card["measured"]["processes"] >= 6
     log = MeasurementLog(next(run.folder.targets.glob("*int8*")) / "measurements.jsonl")
     assert {entry.measurement.model_sha256 for entry in log.entries[-6:]} == {card["model_sha256"]}
