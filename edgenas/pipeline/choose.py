@@ -109,8 +109,8 @@ def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inpu
     if not trials.measured:
         raise NoChoiceError(
             f"none of the {len(trials.rejected)} best candidates is good enough as a file for the budget ({budgets});"
-            f" the last, {last.architecture} for {last.target}: {last.reason}; choose another precision, or allow a"
-            " larger loss with --max-drop"
+            f" the last, {last.architecture} for {last.target}: {last.reason}; choose another precision,"
+            " train longer, or allow a larger loss of accuracy with --max-drop"
         )
     raise NoChoiceError(
         f"none of the {len(trials.rejected)} best candidates kept the budget ({budgets}) when measured; the last,"

@@ -213,7 +213,7 @@ def test_a_file_that_cannot_be_shipped_makes_room_for_the_next(world: World, err
 
 def test_no_file_that_is_good_enough_is_no_question_of_the_budget(world: World) -> None:
     """Where all files lose too much nothing was measured, and the message names what helps."""
-    with pytest.raises(NoChoiceError, match=r"good enough as a file .* choose another precision, or .* --max-drop"):
+    with pytest.raises(NoChoiceError, match=r"good enough as a file .* choose another precision, .* --max-drop"):
         world.choose([], evaluate=lambda *_: (0.95, 0.9))
 
 
