@@ -59,7 +59,12 @@ class WorkerDevice(Device):
             written is used.
         silence_seconds: The worker ends when it receives nothing for this long,
             not even a heartbeat.
+
+    Attributes:
+        locks_without_python: Whether its shell holds the lock where there is no Python.
     """
+
+    locks_without_python = False
 
     def __init__(self, profile: DeviceProfile, work_folder_parents: list[str], silence_seconds: float) -> None:
         self.name = profile.name

@@ -51,6 +51,7 @@ class AdbDevice(WorkerDevice):
     """
 
     connection_type = AdbConnection
+    locks_without_python = True
 
     def __init__(self, profile: DeviceProfile, *, silence_seconds: float = 60.0) -> None:
         if not isinstance(profile.connection, AdbConnection):
