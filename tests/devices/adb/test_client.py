@@ -137,6 +137,7 @@ def test_a_server_of_another_version_is_left_alone(adb: Adb, tmp_path: Path, mon
     monkeypatch.delenv("ADB_SERVER_SOCKET")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.getsockname()[1]))
+        server.settimeout(20)
 
         def answer() -> None:
             for _ in range(2):
@@ -146,10 +147,10 @@ def test_a_server_of_another_version_is_left_alone(adb: Adb, tmp_path: Path, mon
                     client.sendall(b"OKAY0004" + versions.pop(0))
 
         versions = [b"0029", b"0027"]  # 41, 39
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         check_server("phone")
         with pytest.raises(DeviceError, match=r"another adb's server runs here \(version 39, .* has 41\)"):
             check_server("phone")
-        thread.join()
+        thread.join(20)
     assert (tmp_path / "asked").read_text() == "version\nversion\n"
