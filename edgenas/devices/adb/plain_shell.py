@@ -50,8 +50,9 @@ _LOCK = (
     f'printf %s "$1" >"$0"; echo "{MARK}taken"; read -r line; : >"$0"; '
     f'else printf \'{MARK}by %s\\n\' "$(cat "$0")"; fi'
 )
-# Runs "$@" in the folder $0, killed when adb's connection ends. A job in the background gets no input but a named one.
-_RUN = 'cd "$0" || exit 1; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
+# Runs "$@" in the folder $0, killed when adb's connection ends; 126 is the shell's status of what it cannot run. A job
+# in the background gets no input but a named one.
+_RUN = 'cd "$0" || exit 126; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
 # Copies the kept file of the hash $1 to $2, if it is kept and intact.
 _COPY = (
     f'echo "{MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
