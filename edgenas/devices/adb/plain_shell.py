@@ -6,12 +6,13 @@ Needs what Android's toybox has: flock, mktemp, sha256sum, find, touch.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgenas.devices.adb.client import run_adb
-from edgenas.devices.answers import FreeText, PathText, check_answer
+from edgenas.devices.answers import MAX_FILE_BYTES, FreeText, PathText, check_answer
 from edgenas.devices.channel import (
     CHUNK_BYTES,
     POLL_SECONDS,
@@ -24,12 +25,13 @@ from edgenas.devices.channel import (
 )
 from edgenas.devices.contract import Deadline
 from edgenas.devices.output import CommandOutput, CompletedCommand, last_line
-from edgenas.devices.worker_device import MARK
-from edgenas.errors import DeviceError
+from edgenas.devices.worker_device import MARK, transfer_deadline
+from edgenas.errors import DeviceError, one_line
 from edgenas.files import sha256_hex, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 
 _CLOSE_SECONDS = 5.0
+_FILE_SIZE = re.compile(r"\d{1,12}", re.ASCII)
 _SIGNALS = range(129, 193)  # the shell's status of a command that a signal has ended: 128 and its number
 # Makes the work folder below $0 and removes it when its input ends, or adbd.
 _KEEPER = f"""
@@ -59,7 +61,7 @@ _COPY = (
     ' cp "$f" "$2.new" && mv -f "$2.new" "$2" && echo copied'
 )
 _KEEP = f'echo "{MARK}"; mv -f "$2" "$0/files/$1"'
-_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && sha256sum <"$0"'
+_SIZE_AND_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && wc -c <"$0" && sha256sum <"$0"'
 
 
 class PlainShell:
@@ -142,15 +144,22 @@ class PlainShell:
     def pull(self, remote: str, name: str, local: Path, deadline: Deadline) -> None:
         """Fetch a file of the work folder, whole or not at all."""
         path = f"{self.folder}/{name}"
-        digest = self._run_script(_DIGEST, path, deadline=deadline)[:64]
+        size, _, digest = self._run_script(_SIZE_AND_DIGEST, path, deadline=deadline).partition("\n")
         if not digest:
             raise DeviceError(f"{remote}: there is no such file on the device")
+        if not _FILE_SIZE.fullmatch(size) or int(size) > MAX_FILE_BYTES:
+            raise DeviceError(
+                f"{remote}: has {one_line(size)} bytes on the device, which is no size of at most"
+                f" {MAX_FILE_BYTES >> 20} MiB; look at what writes it"
+            )
+        deadline = transfer_deadline(int(size))
         with WorkFolder() as folder:
             done = self._run_adb("pull", path, str(folder / name), what=f"fetching {remote}", deadline=deadline)
             if done.exit_status:
                 raise DeviceError(f"{remote}: cannot be fetched from the device ({done.failure})")
-            data = (folder / name).read_bytes()
-        if sha256_hex(data) != digest:
+            came = folder / name
+            data = came.read_bytes() if came.stat().st_size == int(size) else b""
+        if len(data) != int(size) or sha256_hex(data) != digest[:64]:
             raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
         write_bytes(local, data)
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from edgenas.devices.adb import plain_shell
+from edgenas.devices.adb.plain_shell import PlainShell
+from edgenas.devices.contract import Deadline
+from edgenas.errors import DeviceError
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -18,3 +23,22 @@ def test_a_folder_that_is_gone_is_not_the_commands_status(tmp_path: Path) -> Non
     assert run(plain_shell._RUN, str(tmp_path), "sh", "-c", "exit 1").returncode == 1
     assert run(plain_shell._RUN, str(tmp_path / "absent"), "sh", "-c", "exit 1").returncode == 126
     assert run(plain_shell._RUN, str(tmp_path), "no-such-program").returncode == 127
+
+
+def test_size_and_digest_of_a_file_are_said(tmp_path: Path) -> None:
+    """The size stands on the first line; of an absent file nothing is said."""
+    (tmp_path / "file").write_bytes(b"content")
+    size, digest = run(plain_shell._SIZE_AND_DIGEST, str(tmp_path / "file")).stdout.splitlines()[1:]
+    assert (size.strip(), digest[:64]) == ("7", "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73")
+    assert run(plain_shell._SIZE_AND_DIGEST, str(tmp_path / "absent")).stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [str((256 << 20) + 1), "9" * 400, "-1", "many"])
+def test_a_file_of_impossible_size_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    """What a device says of a file's size is checked before adb is asked for it."""
+    shell = PlainShell.__new__(PlainShell)
+    shell.folder = "/work"
+    monkeypatch.setattr(shell, "_run_script", lambda *of, **options: f"{size}\n{'0' * 64}")
+    with pytest.raises(DeviceError, match=r"file: has .* bytes on the device, which is no size of at most 256 MiB"):
+        shell.pull("file", "file", tmp_path / "file", Deadline(10))
+    assert not (tmp_path / "file").exists()
