@@ -19,6 +19,7 @@ from edgenas.runtimes import load_runtime
 from edgenas.shell import format_command
 
 _STEP_SECONDS = 60.0
+_MAX_SHARE = 0.25  # of a process's time: as much again goes for the warm-up, and each exceeds it by one run
 _NOT_STARTED = (126, 127)  # the shell's status of a program that cannot be run, or is not there
 _CPU = "CPUExecutionProvider"
 # The flag that lets a provider run nodes; the processor runs what is left.
@@ -77,7 +78,7 @@ def benchmark_flags(target: Target, settings: MeasureSettings) -> list[str]:
         f"--num_threads={target.threads}",
         f"--num_runs={settings.min_runs}",
         f"--min_secs={settings.min_seconds:g}",
-        f"--max_secs={settings.model_timeout_seconds:g}",
+        f"--max_secs={settings.model_timeout_seconds * _MAX_SHARE:g}",
         f"--warmup_runs={settings.warmup_runs}",
         f"--warmup_min_secs={settings.warmup_seconds:g}",
         *flags,

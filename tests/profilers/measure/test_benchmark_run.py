@@ -57,7 +57,7 @@ def test_threads_and_accelerators_are_its_flags() -> None:
         "--num_threads=4",
         "--num_runs=20",
         "--min_secs=0.5",
-        "--max_secs=300",
+        "--max_secs=75",
         "--warmup_runs=2",
         "--warmup_min_secs=0.25",
         "--use_gpu=true",
