@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WORK_DIR = "/data/local/tmp/edgenas"  # where adb's shell may write, and run programs
 _LOCK = "/data/local/tmp/edgenas.lock"
-_CONNECT_SECONDS = 30.0
+_CONNECT_SECONDS = 60.0
 _PROPERTIES = f"echo '{MARK}'; getprop 2>/dev/null"
 
 
