@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
 DEFAULT_WORK_DIR = "/data/local/tmp/edgenas"  # where adb's shell may write, and run programs
-_LOCK = "/data/local/tmp/edgenas.lock"
 _CONNECT_SECONDS = 60.0
 _PROPERTIES = f"echo '{MARK}'; getprop 2>/dev/null"
 
@@ -138,7 +137,7 @@ class AdbDevice(WorkerDevice):
         self._check_open()
         try:
             if self._plain is None:
-                self._plain = PlainShell(self._start_command, self._serial, self.name, self.work_dir, _LOCK, deadline)
+                self._plain = PlainShell(self._start_command, self._serial, self.name, self.work_dir, deadline)
             yield self._plain
         except ConnectionLostError as error:
             self._disconnect(str(error))

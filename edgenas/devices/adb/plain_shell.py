@@ -45,13 +45,21 @@ echo "{MARK}$d"
 read -r line
 rm -rf "$d"
 """
-# Takes the lock $0, notes its holder $1 and keeps it until its input ends, or adbd. mksh keeps 9 from commands that do
-# not name it, and leaves a copy of it open when it is closed: so the lock has a process of its own.
-_LOCK = (
-    'exec 9<>"$0" || exit 1; if flock -n 9 9>&9; then '
-    f'printf %s "$1" >"$0"; echo "{MARK}taken"; read -r line; : >"$0"; '
-    f'else printf \'{MARK}by %s\\n\' "$(cat "$0")"; fi'
-)
+# Takes the machine's lock, notes its holder $1 and keeps it until its input ends, or adbd. Its path is that of
+# find_device_lock for the work_dir $0. mksh keeps 9 from commands that do not name it, and leaves a copy of it open
+# when it is closed: so the lock has a process of its own.
+_LOCK = f"""
+command -v flock >/dev/null || {{ echo 'it has no flock' >&2; exit 1; }}
+if [ -d /tmp ]; then f=/tmp/edgenas.lock; else f=${{TMPDIR:-$0}}/edgenas.lock; fi
+[ ! -L "$f" ] || {{ echo "$f is a link" >&2; exit 1; }}
+umask 0
+exec 9<>"$f" || exit 1
+if flock -n 9 9>&9; then
+    printf %s "$1" >"$f"; echo "{MARK}taken"; read -r line; : >"$f"
+else
+    printf '{MARK}by %s\\n' "$(cat "$f")"
+fi
+"""
 # Runs "$@" in the folder $0, killed when adb's connection ends; 126 is the shell's status of what it cannot run. A job
 # in the background gets no input but a named one.
 _RUN = 'cd "$0" || exit 126; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
@@ -72,7 +80,6 @@ class PlainShell:
         serial: The phone, for adb's push and pull.
         name: The phone's name in messages.
         work_dir: The folder for the work folder and the kept files.
-        lock: The path of the lock.
         deadline: The time until it must be ready.
 
     Attributes:
@@ -82,11 +89,8 @@ class PlainShell:
         DeviceError: The folder cannot be made there, or the phone is lost.
     """
 
-    def __init__(
-        self, start: StartCommand, serial: str, name: str, work_dir: str, lock: str, deadline: Deadline
-    ) -> None:
+    def __init__(self, start: StartCommand, serial: str, name: str, work_dir: str, deadline: Deadline) -> None:
         self._start, self._serial, self._name, self._work_dir = start, serial, name, work_dir
-        self._lock_path = lock
         self._lock: CommandChannel | None = None
         self._keeper, line = self._start_keeper([_KEEPER, work_dir], deadline)
         try:
@@ -165,7 +169,7 @@ class PlainShell:
 
     def take_lock_or_get_holder(self, holder: str, deadline: Deadline) -> str | None:
         """Take the lock and note its holder in it; return None, or the other holder's note."""
-        channel, line = self._start_keeper([_LOCK, self._lock_path, holder], deadline)
+        channel, line = self._start_keeper([_LOCK, self._work_dir, holder], deadline)
         if line == "taken":
             self._lock = channel
             return None
@@ -213,8 +217,8 @@ class PlainShell:
         if channel.exit_status < 0:
             return lost_error(self._name, reason)
         return DeviceError(
-            f"{self._name}: no files can be stored in {self._work_dir} there, or its lock {self._lock_path} not be"
-            f" taken ({reason}); free space there or set work_dir in the profile"
+            f"{self._name}: no files can be stored in {self._work_dir} there, or its lock cannot be taken ({reason});"
+            " free space there or set work_dir in the profile"
         )
 
     def _run_script(self, script: str, *arguments: str, deadline: Deadline) -> str:

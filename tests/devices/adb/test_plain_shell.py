@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 from pathlib import Path
 
@@ -13,9 +15,16 @@ from edgenas.devices.contract import Deadline
 from edgenas.errors import DeviceError
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["/bin/sh", "-c", script, *arguments]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", script, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
 
 
 def test_a_folder_that_is_gone_is_not_the_commands_status(tmp_path: Path) -> None:
@@ -42,3 +51,42 @@ def test_a_file_of_impossible_size_is_not_fetched(tmp_path: Path, monkeypatch: p
     with pytest.raises(DeviceError, match=r"file: has .* bytes on the device, which is no size of at most 256 MiB"):
         shell.pull("file", "file", tmp_path / "file", Deadline(10))
     assert not (tmp_path / "file").exists()
+
+
+@pytest.fixture
+def lock_script(tmp_path: Path) -> str:
+    """Takes a lock below a folder of the test's own instead of /tmp, which is absent at first."""
+    return plain_shell._LOCK.replace("/tmp", f"{tmp_path}/tmp")  # noqa: S108
+
+
+def test_the_lock_is_where_the_worker_has_it(lock_script: str, tmp_path: Path) -> None:
+    """In /tmp; where there is none in TMPDIR, and else in the work_dir."""
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    work.mkdir()
+    temporary.mkdir()
+    assert run(lock_script, str(work), "me").stdout == f"{plain_shell.MARK}taken\n"
+    assert (work / "edgenas.lock").exists()
+    run(lock_script, str(work), "me", TMPDIR=str(temporary))
+    assert (temporary / "edgenas.lock").exists()
+    (tmp_path / "tmp").mkdir()
+    run(lock_script, str(work), "me", TMPDIR=str(temporary))
+    assert (tmp_path / "tmp/edgenas.lock").stat().st_mode & 0o777 == 0o666
+
+
+def test_the_holder_of_the_lock_is_said(lock_script: str, tmp_path: Path) -> None:
+    """A lock that another process holds is not taken, and what it noted is printed."""
+    with (tmp_path / "edgenas.lock").open("w") as lock:
+        lock.write("somebody")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(lock_script, str(tmp_path), "me").stdout == f"{plain_shell.MARK}by somebody\n"
+
+
+def test_a_lock_that_cannot_be_taken_has_no_holder(lock_script: str, tmp_path: Path) -> None:
+    """Nobody waits for a holder where there is no flock, or where the file is a link."""
+    done = run(lock_script, str(tmp_path), "me", PATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "it has no flock\n")
+    (tmp_path / "edgenas.lock").symlink_to(tmp_path / "file")
+    done = run(lock_script, str(tmp_path), "me")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("is a link\n")
