@@ -33,14 +33,24 @@ from edgenas.on_device.work_folder import WorkFolder
 _CLOSE_SECONDS = 5.0
 _FILE_SIZE = re.compile(r"\d{1,12}", re.ASCII)
 _SIGNALS = range(129, 193)  # the shell's status of a command that a signal has ended: 128 and its number
-# Makes the work folder below $0 and removes it when its input ends, or adbd.
+# Makes the work folder below $0 and removes it when its input ends, or adbd. It holds a lock in it: a folder whose lock
+# is free was left by a reset. Those of earlier versions have none.
 _KEEPER = f"""
 umask 077
 mkdir -p "$0/files" || exit 1
-find "$0" -maxdepth 1 -name 'edgenas-shell-*' -mtime +1 -exec rm -rf {{}} +
+for old in "$0"/edgenas-shell-*; do
+    if [ -f "$old/.lock" ]; then
+        flock -n 8 8<>"$old/.lock" && rm -rf "$old"
+    else
+        find "$old" -prune -mtime +1 -exec rm -rf {{}} + 2>/dev/null
+    fi
+done
 find "$0/files" -type f -mtime +30 -exec rm -f {{}} +
 d=$(mktemp -d "$0/edgenas-shell-XXXXXX") || exit 1
 trap 'rm -rf "$d"; exit 0' HUP TERM
+exec 9>"$d/lock.new" || exit 1
+flock -n 9 9>&9
+mv "$d/lock.new" "$d/.lock"
 echo "{MARK}$d"
 read -r line
 rm -rf "$d"
@@ -68,6 +78,12 @@ _COPY = (
     f'echo "{MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
     ' cp "$f" "$2.new" && mv -f "$2.new" "$2" && echo copied'
 )
+# Removes the kept files that were used least recently, so that the others take $1 bytes at most; mksh counts to 2 GiB.
+_TRIM = (
+    f'echo "{MARK}"; cd "$0/files" || exit 1; t=0; ls -t | while read -r f; do'
+    ' [ $t -gt $1 ] || t=$((t + $(wc -c <"$f"))); [ $t -le $1 ] || rm -f "$f"; done'
+)
+_MOST_KEPT_BYTES = 512 << 20
 _KEEP = f'echo "{MARK}"; mv -f "$2" "$0/files/$1"'
 _SIZE_AND_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && wc -c <"$0" && sha256sum <"$0"'
 
@@ -131,6 +147,7 @@ class PlainShell:
         """Store a file in the work folder and return its path; its content is sent if it is not kept there."""
         sha256, target = sha256_hex(data), f"{self.folder}/{name}"
         if self._run_script(_COPY, self._work_dir, sha256, target, deadline=deadline) != "copied":
+            self._run_script(_TRIM, self._work_dir, str(_MOST_KEPT_BYTES), deadline=deadline)
             with WorkFolder() as folder:
                 write_bytes(folder / name, data)  # what was read and checked, whatever the file is by now
                 done = self._run_adb(

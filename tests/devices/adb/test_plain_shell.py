@@ -90,3 +90,44 @@ def test_a_lock_that_cannot_be_taken_has_no_holder(lock_script: str, tmp_path: P
     done = run(lock_script, str(tmp_path), "me")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith("is a link\n")
+
+
+def test_the_least_recently_used_files_go(tmp_path: Path) -> None:
+    """The newest stay up to the limit, whatever their names are; files that fit are left alone."""
+    files = tmp_path / "files"
+    files.mkdir()
+    for age, name in enumerate(["b", "a", "d", "c"]):
+        (files / name).write_bytes(bytes(400))
+        os.utime(files / name, (1e9 - age, 1e9 - age))
+    run(plain_shell._TRIM, str(tmp_path), "1600")
+    assert len(list(files.iterdir())) == 4
+    run(plain_shell._TRIM, str(tmp_path), "1000")
+    assert {path.name for path in files.iterdir()} == {"a", "b"}
+
+
+def test_a_folder_goes_when_nobody_holds_it(tmp_path: Path) -> None:
+    """The age by a clock that jumps does not count: what a living session holds stays, what a reset left goes."""
+    held, left, fresh, old = (tmp_path / f"edgenas-shell-{name}" for name in ("held", "left", "fresh", "old"))
+    for folder in (held, left, fresh, old):
+        folder.mkdir()
+    for folder in (held, left):
+        (folder / ".lock").touch()
+    for folder in (held, old):
+        os.utime(folder, (0, 0))
+    with (held / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(plain_shell._KEEPER, str(tmp_path))
+    assert done.stderr == ""
+    assert {path.name for path in tmp_path.iterdir()} == {held.name, fresh.name, "files"}
+
+
+def test_the_work_folder_is_held(tmp_path: Path) -> None:
+    """While a session lives, another does not remove its folder; it goes with its session."""
+    command = ["/bin/sh", "-c", plain_shell._KEEPER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout is not None
+        folder = Path(session.stdout.readline().strip().removeprefix(plain_shell.MARK))
+        run(plain_shell._KEEPER, str(tmp_path))
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        session.communicate("\n", timeout=60)
+    assert not folder.exists()
