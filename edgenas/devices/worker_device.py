@@ -59,12 +59,7 @@ class WorkerDevice(Device):
             written is used.
         silence_seconds: The worker ends when it receives nothing for this long,
             not even a heartbeat.
-
-    Attributes:
-        locks_without_python: Whether its shell holds the lock where there is no Python.
     """
-
-    locks_without_python = False
 
     def __init__(self, profile: DeviceProfile, work_folder_parents: list[str], silence_seconds: float) -> None:
         self.name = profile.name
@@ -85,6 +80,14 @@ class WorkerDevice(Device):
     @abstractmethod
     def _close_connection(self, *, wait: bool) -> None:
         """Close the connection to the device. ``wait`` says whether what runs there may take some seconds to end."""
+
+    def locks_without_python(self, deadline: Deadline) -> bool:
+        """Return whether the device holds its lock where there is no Python.
+
+        Raises:
+            DeviceError: The device is lost or silent.
+        """
+        return False
 
     @property
     def work_dir(self) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_WORK_DIR = "/data/local/tmp/edgenas"  # where adb's shell may write, and run programs
 _CONNECT_SECONDS = 60.0
 _PROPERTIES = f"echo '{MARK}'; getprop 2>/dev/null"
+_FIND_FLOCK = f"echo '{MARK}'; command -v flock"
 
 
 class AdbDevice(WorkerDevice):
@@ -50,7 +51,6 @@ class AdbDevice(WorkerDevice):
     """
 
     connection_type = AdbConnection
-    locks_without_python = True
 
     def __init__(self, profile: DeviceProfile, *, silence_seconds: float = 60.0) -> None:
         if not isinstance(profile.connection, AdbConnection):
@@ -110,6 +110,9 @@ class AdbDevice(WorkerDevice):
         facts = super().facts()
         properties = parse_properties(self.run_in_shell(Deadline(START_SECONDS), _PROPERTIES))
         return complete_facts({**facts, **android_facts(properties)}, self.name)
+
+    def locks_without_python(self, deadline: Deadline) -> bool:
+        return bool(self.run_in_shell(deadline, _FIND_FLOCK).strip())
 
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
         deadline = Deadline(START_SECONDS)

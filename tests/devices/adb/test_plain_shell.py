@@ -12,6 +12,7 @@ import pytest
 from edgenas.devices.adb import plain_shell
 from edgenas.devices.adb.plain_shell import PlainShell
 from edgenas.devices.contract import Deadline
+from edgenas.devices.worker_device import MARK
 from edgenas.errors import DeviceError
 
 
@@ -64,7 +65,7 @@ def test_the_lock_is_where_the_worker_has_it(lock_script: str, tmp_path: Path) -
     work, temporary = tmp_path / "work", tmp_path / "temporary"
     work.mkdir()
     temporary.mkdir()
-    assert run(lock_script, str(work), "me").stdout == f"{plain_shell.MARK}taken\n"
+    assert run(lock_script, str(work), "me").stdout == f"{MARK}taken\n"
     assert (work / "edgenas.lock").exists()
     run(lock_script, str(work), "me", TMPDIR=str(temporary))
     assert (temporary / "edgenas.lock").exists()
@@ -79,7 +80,7 @@ def test_the_holder_of_the_lock_is_said(lock_script: str, tmp_path: Path) -> Non
         lock.write("somebody")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert run(lock_script, str(tmp_path), "me").stdout == f"{plain_shell.MARK}by somebody\n"
+        assert run(lock_script, str(tmp_path), "me").stdout == f"{MARK}by somebody\n"
 
 
 def test_a_lock_that_cannot_be_taken_has_no_holder(lock_script: str, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_the_work_folder_is_held(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", plain_shell._KEEPER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout is not None
-        folder = Path(session.stdout.readline().strip().removeprefix(plain_shell.MARK))
+        folder = Path(session.stdout.readline().strip().removeprefix(MARK))
         run(plain_shell._KEEPER, str(tmp_path))
         assert [path.name for path in folder.iterdir()] == [".lock"]
         session.communicate("\n", timeout=60)

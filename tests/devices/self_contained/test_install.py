@@ -168,7 +168,7 @@ def test_a_device_whose_shell_locks_is_locked(
     device: WorkerDevice, profile: DeviceProfile, make_userland: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A phone may measure without Python, so the first set-up waits for it."""
-    monkeypatch.setattr(type(device), "locks_without_python", True)
+    monkeypatch.setattr(device, "locks_without_python", lambda deadline: True)
     monkeypatch.setattr(installing, "_LOCK_SECONDS", 0.5)
     monkeypatch.setattr(device, "_take_lock_or_get_holder", lambda us: "another")
     with pytest.raises(DeviceError, match="loopback: is taken by another"):
