@@ -121,9 +121,8 @@ def install_userland(
         _check_fits(packed, profile, place.machine)
     python = f"{place.base}/{VENV_PYTHON}"
     with contextlib.ExitStack() as stack:
-        if place.installed or device.locks_without_python(
-            deadline
-        ):  # else nobody measures there, and nothing can hold it
+        # Who can hold no lock there measures nothing.
+        if place.installed or device.locks_without_python(deadline):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
         if place.installed == packed.sha256:
             try:
