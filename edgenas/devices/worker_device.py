@@ -81,6 +81,14 @@ class WorkerDevice(Device):
     def _close_connection(self, *, wait: bool) -> None:
         """Close the connection to the device. ``wait`` says whether what runs there may take some seconds to end."""
 
+    def locks_without_python(self, deadline: Deadline) -> bool:
+        """Return whether the device holds its lock where there is no Python.
+
+        Raises:
+            DeviceError: The device is lost or silent.
+        """
+        return False
+
     @property
     def work_dir(self) -> str:
         """The folder there that work folders and installed runtimes go to; it may begin with ``~/``."""

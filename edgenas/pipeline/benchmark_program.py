@@ -11,7 +11,7 @@ from edgenas.devices import DeviceProfile
 from edgenas.devices.profile import AGENT
 from edgenas.errors import EdgeNASError, UsageError
 from edgenas.files import read_bytes, sha256_hex, write_bytes
-from edgenas.pipeline.downloads import fetch_file
+from edgenas.pipeline.downloads import fetch_file, remove_download
 from edgenas.pipeline.progress import Progress
 from edgenas.profilers.measure.benchmark_run import benchmark_program_folder
 from edgenas.runtimes import Runtime, load_runtime
@@ -74,8 +74,16 @@ def _set_up(
     path = folder / version / program
     if not path.exists():
         say(f"{profile.name}: fetching {program} of {runtime.name} {version} for {_FOLDER}")
-    fetch_file(f"{BASE}{version}/{_FOLDER}/{program}", path, progress, "delete it and run setup again")
-    _check_program(read_bytes(path), path)
+    address = f"{BASE}{version}/{_FOLDER}/{program}"
+    fetch_file(address, path, progress, "delete it and run setup again", "give another by --benchmark-model FILE")
+    try:
+        _check_program(read_bytes(path), path)
+    except UsageError:
+        remove_download(path)  # or it would stay for ever what this address has
+        raise EdgeNASError(
+            f"{address}: gave no program for 64-bit Arm; try again where no proxy answers instead,"
+            " or give another by --benchmark-model FILE"
+        ) from None
     _remove_others(folder, version)
     return version
 

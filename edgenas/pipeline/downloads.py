@@ -49,11 +49,12 @@ def fetch(name: str, mirror: str | None, progress: Progress) -> Path:
         EdgeNASError: The download failed; what arrived is kept, and the same call resumes.
     """
     path = cache_folder("checkpoints") / name
-    fetch_file(_resolve_address(name, mirror), path, progress, f"delete it and import {name} again")
+    elsewhere = "download the file elsewhere and import it by its path"
+    fetch_file(_resolve_address(name, mirror), path, progress, f"delete it and import {name} again", elsewhere)
     return path
 
 
-def fetch_file(address: str, path: Path, progress: Progress, remedy: str) -> None:
+def fetch_file(address: str, path: Path, progress: Progress, remedy: str, elsewhere: str) -> None:
     """Download a file unless it is there. Its SHA-256 is recorded beside it, and must be the same at every later use.
 
     Args:
@@ -61,6 +62,7 @@ def fetch_file(address: str, path: Path, progress: Progress, remedy: str) -> Non
         path: Where it goes, in the cache.
         progress: Receives progress.
         remedy: What to do where the file there has changed; the end of that message.
+        elsewhere: What to do where it cannot be downloaded here; the end of that message.
 
     Raises:
         FormatError: The checksum disagrees.
@@ -68,7 +70,7 @@ def fetch_file(address: str, path: Path, progress: Progress, remedy: str) -> Non
     """
     with _lock(path):
         if not path.exists():
-            _download(address, path, progress)
+            _download(address, path, progress, elsewhere)
         elif _read_checksum(path) != sha256_hex(read_bytes(path)):
             raise FormatError(
                 f"{path}: does not have the checksum that was recorded when it was first downloaded; {remedy}"
@@ -111,7 +113,7 @@ def remove_download(path: Path) -> None:
     _beside(path, "sha256").unlink(missing_ok=True)
 
 
-def _download(address: str, path: Path, progress: Progress) -> None:
+def _download(address: str, path: Path, progress: Progress, elsewhere: str) -> None:
     """Receive what is missing, record or compare the checksum, then rename the file."""
     partial, validator = _beside(path, "part"), _beside(path, "part.validator")
     try:
@@ -120,8 +122,7 @@ def _download(address: str, path: Path, progress: Progress) -> None:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise EdgeNASError(
-            f"{address}: cannot be downloaded ({_describe_failure(error)}); the same command resumes it,"
-            " or download the file elsewhere and import it by its path"
+            f"{address}: cannot be downloaded ({_describe_failure(error)}); the same command resumes it, or {elsewhere}"
         ) from None
     checksum, recorded = sha256_hex(read_bytes(partial)), _read_checksum(path)
     if recorded not in (None, checksum):

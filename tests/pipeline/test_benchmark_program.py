@@ -68,8 +68,21 @@ def test_a_download_that_broke_off_goes_on(server: FileServer) -> None:
 def test_an_absent_version_is_said(server: FileServer) -> None:
     """A version without a program there is an error that names the address."""
     server.status = 404
-    with pytest.raises(EdgeNASError, match=rf"/{VERSION}/android_arm64/benchmark_model: cannot be downloaded"):
+    problem = rf"/{VERSION}/android_arm64/benchmark_model: cannot be downloaded .*, or give .* --benchmark-model FILE$"
+    with pytest.raises(EdgeNASError, match=problem):
         set_up_device(phone())
+
+
+def test_a_page_instead_of_the_program_is_not_kept(server: FileServer) -> None:
+    """What a proxy answers instead is refused once, and the program is fetched the next time."""
+    server.content = b"<html>log in first</html>"
+    with pytest.raises(EdgeNASError, match="benchmark_model: gave no program for 64-bit Arm"):
+        set_up_device(phone())
+    with pytest.raises(UsageError, match="there is no benchmark_model"):
+        find_benchmark_program(Target(phone()))
+    server.content = PROGRAM
+    assert set_up_device(phone()).versions == {"litert": VERSION}
+    assert find_benchmark_program(Target(phone()))[1].read_bytes() == PROGRAM
 
 
 def test_a_file_takes_its_place(server: FileServer, tmp_path: Path) -> None:

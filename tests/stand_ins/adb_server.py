@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.stand_ins.machine import pick_free_port
+from tests.stand_ins.machine import ATTEMPTS, pick_free_port
 
 _START_SECONDS = 20.0
 
@@ -31,19 +31,22 @@ class AdbServer:
     def __enter__(self) -> Self:
         setpriv = shutil.which("setpriv")
         die_with_parent = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-        command = [*die_with_parent, shutil.which("adb") or "adb", "-P", str(self.port), "nodaemon", "server"]
         # It looks for keys in the home folder, and for emulators at ports from 5555 on.
         environment = {**os.environ, "HOME": str(self._folder), "ADB_LOCAL_TRANSPORT_MAX_PORT": "1"}
-        with (self._folder / "adb.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        end = time.monotonic() + _START_SECONDS
-        while not self._is_listening():
-            assert self._process.poll() is None, (self._folder / "adb.log").read_text(errors="replace")
-            assert time.monotonic() < end, "adb's server does not listen"
-            time.sleep(0.05)
-        return self
+        for _ in range(ATTEMPTS):
+            command = [*die_with_parent, shutil.which("adb") or "adb", "-P", str(self.port), "nodaemon", "server"]
+            with (self._folder / "adb.log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            end = time.monotonic() + _START_SECONDS
+            while self._process.poll() is None and time.monotonic() < end:
+                if self._is_listening():
+                    return self
+                time.sleep(0.05)
+            self.__exit__(None, None, None)
+            self.port = pick_free_port()  # somebody else may have taken the first one meanwhile
+        raise AssertionError(f"adb's server does not listen: {(self._folder / 'adb.log').read_text(errors='replace')}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

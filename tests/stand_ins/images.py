@@ -7,7 +7,6 @@ between test sessions, by a digest of everything that it is built from.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import os
@@ -66,8 +65,11 @@ def build_image() -> Image:
         made = Path(temporary) / "made"
         made.mkdir()
         _build_into(made, Path(temporary))
-        with contextlib.suppress(OSError):  # another session was faster
+        try:
             made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another session was faster
+                raise
     return image
 
 

@@ -22,6 +22,7 @@ from tests.stand_ins.images import Image
 
 Daemon = Literal["adbd", "dropbear"]
 
+ATTEMPTS = 3  # of starting a server, each at another port
 _BOOT_SECONDS = 120.0
 _DISK_BYTES = 2 << 30  # sparse
 _HOST_KEY = re.compile(r"host key: (ssh-\S+ \S+) ")
@@ -43,31 +44,38 @@ class Machine:
 
     def __init__(self, image: Image, folder: Path, daemon: Daemon, authorized_key: str = "") -> None:
         self.port = pick_free_port()
-        self.folder, self._daemon = folder, daemon
+        self.folder, self._image, self._daemon = folder, image, daemon
         self._disk, self._log, self._control = folder / "disk", folder / "console.log", folder / "qmp"
         self._process: subprocess.Popen[bytes] | None = None
         _make_disk(self._disk, folder / "content", authorized_key)
+
+    def _command(self) -> list[str]:
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:5555"
-        self._command = [
+        return [
             *(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []),
             *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024"),
             *("-accel", "tcg,thread=multi", "-nodefaults", "-display", "none"),
-            *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-            *("-append", f"console=ttyAMA0 quiet panic=-1 edgenas.daemon={daemon}"),
+            *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
+            *("-append", f"console=ttyAMA0 quiet panic=-1 edgenas.daemon={self._daemon}"),
             *("-drive", f"if=none,id=disk,format=raw,file={self._disk}", "-device", "virtio-blk-device,drive=disk"),
             *("-netdev", network, "-device", "virtio-net-device,netdev=net"),
             *("-serial", f"file:{self._log}", "-qmp", f"unix:{self._control},server=on,wait=off"),
         ]
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            self.wait_until_it_answers()
-        except BaseException:
-            self.stop()
-            raise
+        for attempts_left in reversed(range(ATTEMPTS)):
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+            try:
+                self.wait_until_it_answers()
+                break
+            except BaseException:
+                has_ended = self._process.poll() is not None
+                self.stop()
+                if not has_ended or not attempts_left:
+                    raise
+            self.port = pick_free_port()  # somebody else may have taken the first one meanwhile
         return self
 
     def __exit__(

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from edgenas.devices.adb.config import AdbConnection
 from edgenas.devices.contract import Deadline
-from edgenas.devices.output import CompletedCommand
+from edgenas.devices.output import CompletedCommand, last_line
 from edgenas.errors import DeviceError, one_line
 
 _DEFAULT_PORT = 5037
 _SERVER_SECONDS = 2.0
-_ANSWER_SECONDS = 5.0
+_SILENT_SECONDS = 30.0  # a busy phone may take some
 _READY_SECONDS = 10.0  # adbd that starts, or was connected to a moment ago, is offline first
 _POLL_SECONDS = 0.5
 _LINE = re.compile(r"(\S+)\s+(no permissions|\S+)(.*)")
@@ -109,22 +109,61 @@ def find_serial(connection: AdbConnection, name: str, deadline: Deadline) -> str
     """
     check_server(name)
     wanted = connection.serial or os.environ.get("ANDROID_SERIAL") or None
-    by_address = wanted is not None and _ADDRESS.fullmatch(wanted) is not None
-    ready = Deadline(min(_READY_SECONDS, deadline.seconds_left))
+    if wanted is not None and _ADDRESS.fullmatch(wanted):
+        return _reach_address(wanted, name, deadline)
+    ready = _within(_READY_SECONDS, deadline)
     while True:
-        if by_address and wanted and not _answers(wanted, list_attached(name, deadline)):
-            # adb's server takes a machine that was reset for attached until it is told to try again.
-            for verb in ("disconnect", "connect"):
-                run_adb([verb, wanted], f"{name}: adb {verb} {wanted}", deadline)
         try:
             return _choose(list_attached(name, deadline), wanted, name)
         except _NotYetError:
             if not ready.seconds_left:
                 raise
-        except DeviceError:
-            if not by_address or not ready.seconds_left:
-                raise
         time.sleep(_POLL_SECONDS)
+
+
+def _reach_address(address: str, name: str, deadline: Deadline) -> str:
+    """Return an address that is attached and answers; adb is connected to it.
+
+    adb's server takes a machine that was reset for attached until it is told to try again. That takes it from
+    everybody who uses the server, so it is done once, to one that is not ready or has said nothing for long.
+    """
+    ready, silent = _within(_READY_SECONDS, deadline), _within(_SILENT_SECONDS, deadline)
+    may_disconnect, said = True, ""
+    while True:
+        attached = list_attached(name, deadline)
+        state = next((one.state for one in attached if one.serial == address), None)
+        if state == _READY and _answers(address, silent):
+            return address
+        is_over = not (silent if state == _READY else ready).seconds_left
+        if may_disconnect and state is not None and (state != _READY or is_over):
+            may_disconnect = False
+            run_adb(["disconnect", address], f"{name}: adb disconnect {address}", deadline)
+            said = _connect(address, name, deadline)
+            ready = silent = _within(_READY_SECONDS, deadline)
+        elif is_over:
+            raise _unreachable_error(attached, address, name, said)
+        elif state is None:
+            said = _connect(address, name, deadline)
+        time.sleep(_POLL_SECONDS)
+
+
+def _connect(address: str, name: str, deadline: Deadline) -> str:
+    """Connect adb to an address and return what it says of that: its exit status is 0 where it fails, too."""
+    done = run_adb(["connect", address], f"{name}: adb connect {address}", deadline)
+    return last_line(done.stdout) or done.failure
+
+
+def _unreachable_error(attached: Sequence[AttachedDevice], address: str, name: str, said: str) -> DeviceError:
+    reason = f" (adb connect: {said})" if said else ""
+    try:
+        _choose(attached, address, name)
+    except DeviceError as error:
+        return DeviceError(f"{error}{reason}")
+    return DeviceError(f"{name}: {address} does not answer; check the device and its network{reason}")
+
+
+def _within(seconds: float, deadline: Deadline) -> Deadline:
+    return Deadline(min(seconds, deadline.seconds_left))
 
 
 def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -> str:
@@ -154,12 +193,10 @@ def _choose(attached: Sequence[AttachedDevice], wanted: str | None, name: str) -
     raise error(f"{name}: {device.serial} is {device.state}; {remedy}")
 
 
-def _answers(serial: str, attached: Sequence[AttachedDevice]) -> bool:
-    """Return whether an attached device runs a command at once."""
-    if not any(one.serial == serial and one.state == _READY for one in attached):
-        return False
+def _answers(serial: str, deadline: Deadline) -> bool:
+    """Return whether an attached device runs a command until the deadline."""
     try:
-        return run_adb(["-s", serial, "shell", "-T", "exit 7"], serial, Deadline(_ANSWER_SECONDS)).exit_status == 7
+        return run_adb(["-s", serial, "shell", "-T", "exit 7"], serial, deadline).exit_status == 7
     except DeviceError:
         return False
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from edgenas.devices.profile import DeviceProfile
 
 DEFAULT_WORK_DIR = "/data/local/tmp/edgenas"  # where adb's shell may write, and run programs
-_LOCK = "/data/local/tmp/edgenas.lock"
-_CONNECT_SECONDS = 30.0
+_CONNECT_SECONDS = 60.0
 _PROPERTIES = f"echo '{MARK}'; getprop 2>/dev/null"
+_FIND_FLOCK = f"echo '{MARK}'; command -v flock"
 
 
 class AdbDevice(WorkerDevice):
@@ -111,6 +111,9 @@ class AdbDevice(WorkerDevice):
         properties = parse_properties(self.run_in_shell(Deadline(START_SECONDS), _PROPERTIES))
         return complete_facts({**facts, **android_facts(properties)}, self.name)
 
+    def locks_without_python(self, deadline: Deadline) -> bool:
+        return bool(self.run_in_shell(deadline, _FIND_FLOCK).strip())
+
     def _take_lock_or_get_holder(self, holder: str) -> str | None:
         deadline = Deadline(START_SECONDS)
         if self._finds_python(deadline):
@@ -137,7 +140,7 @@ class AdbDevice(WorkerDevice):
         self._check_open()
         try:
             if self._plain is None:
-                self._plain = PlainShell(self._start_command, self._serial, self.name, self.work_dir, _LOCK, deadline)
+                self._plain = PlainShell(self._start_command, self._serial, self.name, self.work_dir, deadline)
             yield self._plain
         except ConnectionLostError as error:
             self._disconnect(str(error))

@@ -6,12 +6,13 @@ Needs what Android's toybox has: flock, mktemp, sha256sum, find, touch.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgenas.devices.adb.client import run_adb
-from edgenas.devices.answers import FreeText, PathText, check_answer
+from edgenas.devices.answers import MAX_FILE_BYTES, FreeText, PathText, check_answer
 from edgenas.devices.channel import (
     CHUNK_BYTES,
     POLL_SECONDS,
@@ -24,41 +25,67 @@ from edgenas.devices.channel import (
 )
 from edgenas.devices.contract import Deadline
 from edgenas.devices.output import CommandOutput, CompletedCommand, last_line
-from edgenas.devices.worker_device import MARK
-from edgenas.errors import DeviceError
+from edgenas.devices.worker_device import MARK, transfer_deadline
+from edgenas.errors import DeviceError, one_line
 from edgenas.files import sha256_hex, write_bytes
 from edgenas.on_device.work_folder import WorkFolder
 
 _CLOSE_SECONDS = 5.0
+_FILE_SIZE = re.compile(r"\d{1,12}", re.ASCII)
 _SIGNALS = range(129, 193)  # the shell's status of a command that a signal has ended: 128 and its number
-# Makes the work folder below $0 and removes it when its input ends, or adbd.
+# Makes the work folder below $0 and removes it when its input ends, or adbd. It holds a lock in it: a folder whose lock
+# is free was left by a reset. Those of earlier versions have none.
 _KEEPER = f"""
 umask 077
 mkdir -p "$0/files" || exit 1
-find "$0" -maxdepth 1 -name 'edgenas-shell-*' -mtime +1 -exec rm -rf {{}} +
+for old in "$0"/edgenas-shell-*; do
+    if [ -f "$old/.lock" ]; then
+        flock -n 8 8<>"$old/.lock" && rm -rf "$old"
+    else
+        find "$old" -prune -mtime +1 -exec rm -rf {{}} + 2>/dev/null
+    fi
+done
 find "$0/files" -type f -mtime +30 -exec rm -f {{}} +
 d=$(mktemp -d "$0/edgenas-shell-XXXXXX") || exit 1
 trap 'rm -rf "$d"; exit 0' HUP TERM
+exec 9>"$d/lock.new" || exit 1
+flock -n 9 9>&9
+mv "$d/lock.new" "$d/.lock"
 echo "{MARK}$d"
 read -r line
 rm -rf "$d"
 """
-# Takes the lock $0, notes its holder $1 and keeps it until its input ends, or adbd. mksh keeps 9 from commands that do
-# not name it, and leaves a copy of it open when it is closed: so the lock has a process of its own.
-_LOCK = (
-    'exec 9<>"$0" || exit 1; if flock -n 9 9>&9; then '
-    f'printf %s "$1" >"$0"; echo "{MARK}taken"; read -r line; : >"$0"; '
-    f'else printf \'{MARK}by %s\\n\' "$(cat "$0")"; fi'
-)
-# Runs "$@" in the folder $0, killed when adb's connection ends. A job in the background gets no input but a named one.
-_RUN = 'cd "$0" || exit 1; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
+# Takes the machine's lock, notes its holder $1 and keeps it until its input ends, or adbd. Its path is that of
+# find_device_lock for the work_dir $0. mksh keeps 9 from commands that do not name it, and leaves a copy of it open
+# when it is closed: so the lock has a process of its own.
+_LOCK = f"""
+command -v flock >/dev/null || {{ echo 'it has no flock' >&2; exit 1; }}
+if [ -d /tmp ]; then f=/tmp/edgenas.lock; else f=${{TMPDIR:-$0}}/edgenas.lock; fi
+[ ! -L "$f" ] || {{ echo "$f is a link" >&2; exit 1; }}
+umask 0
+exec 9<>"$f" || exit 1
+if flock -n 9 9>&9; then
+    printf %s "$1" >"$f"; echo "{MARK}taken"; read -r line; : >"$f"
+else
+    printf '{MARK}by %s\\n' "$(cat "$f")"
+fi
+"""
+# Runs "$@" in the folder $0, killed when adb's connection ends; 126 is the shell's status of what it cannot run. A job
+# in the background gets no input but a named one.
+_RUN = 'cd "$0" || exit 126; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
 # Copies the kept file of the hash $1 to $2, if it is kept and intact.
 _COPY = (
     f'echo "{MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
     ' cp "$f" "$2.new" && mv -f "$2.new" "$2" && echo copied'
 )
+# Removes the kept files that were used least recently, so that the others take $1 bytes at most; mksh counts to 2 GiB.
+_TRIM = (
+    f'echo "{MARK}"; cd "$0/files" || exit 1; t=0; ls -t | while read -r f; do'
+    ' [ $t -gt $1 ] || t=$((t + $(wc -c <"$f"))); [ $t -le $1 ] || rm -f "$f"; done'
+)
+_MOST_KEPT_BYTES = 512 << 20
 _KEEP = f'echo "{MARK}"; mv -f "$2" "$0/files/$1"'
-_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && sha256sum <"$0"'
+_SIZE_AND_DIGEST = f'echo "{MARK}"; [ -f "$0" ] && wc -c <"$0" && sha256sum <"$0"'
 
 
 class PlainShell:
@@ -69,7 +96,6 @@ class PlainShell:
         serial: The phone, for adb's push and pull.
         name: The phone's name in messages.
         work_dir: The folder for the work folder and the kept files.
-        lock: The path of the lock.
         deadline: The time until it must be ready.
 
     Attributes:
@@ -79,11 +105,8 @@ class PlainShell:
         DeviceError: The folder cannot be made there, or the phone is lost.
     """
 
-    def __init__(
-        self, start: StartCommand, serial: str, name: str, work_dir: str, lock: str, deadline: Deadline
-    ) -> None:
+    def __init__(self, start: StartCommand, serial: str, name: str, work_dir: str, deadline: Deadline) -> None:
         self._start, self._serial, self._name, self._work_dir = start, serial, name, work_dir
-        self._lock_path = lock
         self._lock: CommandChannel | None = None
         self._keeper, line = self._start_keeper([_KEEPER, work_dir], deadline)
         try:
@@ -124,6 +147,7 @@ class PlainShell:
         """Store a file in the work folder and return its path; its content is sent if it is not kept there."""
         sha256, target = sha256_hex(data), f"{self.folder}/{name}"
         if self._run_script(_COPY, self._work_dir, sha256, target, deadline=deadline) != "copied":
+            self._run_script(_TRIM, self._work_dir, str(_MOST_KEPT_BYTES), deadline=deadline)
             with WorkFolder() as folder:
                 write_bytes(folder / name, data)  # what was read and checked, whatever the file is by now
                 done = self._run_adb(
@@ -141,21 +165,28 @@ class PlainShell:
     def pull(self, remote: str, name: str, local: Path, deadline: Deadline) -> None:
         """Fetch a file of the work folder, whole or not at all."""
         path = f"{self.folder}/{name}"
-        digest = self._run_script(_DIGEST, path, deadline=deadline)[:64]
+        size, _, digest = self._run_script(_SIZE_AND_DIGEST, path, deadline=deadline).partition("\n")
         if not digest:
             raise DeviceError(f"{remote}: there is no such file on the device")
+        if not _FILE_SIZE.fullmatch(size) or int(size) > MAX_FILE_BYTES:
+            raise DeviceError(
+                f"{remote}: has {one_line(size)} bytes on the device, which is no size of at most"
+                f" {MAX_FILE_BYTES >> 20} MiB; look at what writes it"
+            )
+        deadline = transfer_deadline(int(size))
         with WorkFolder() as folder:
             done = self._run_adb("pull", path, str(folder / name), what=f"fetching {remote}", deadline=deadline)
             if done.exit_status:
                 raise DeviceError(f"{remote}: cannot be fetched from the device ({done.failure})")
-            data = (folder / name).read_bytes()
-        if sha256_hex(data) != digest:
+            came = folder / name
+            data = came.read_bytes() if came.stat().st_size == int(size) else b""
+        if len(data) != int(size) or sha256_hex(data) != digest[:64]:
             raise DeviceError(f"{remote}: changed while it was fetched; fetch it when nothing writes to it")
         write_bytes(local, data)
 
     def take_lock_or_get_holder(self, holder: str, deadline: Deadline) -> str | None:
         """Take the lock and note its holder in it; return None, or the other holder's note."""
-        channel, line = self._start_keeper([_LOCK, self._lock_path, holder], deadline)
+        channel, line = self._start_keeper([_LOCK, self._work_dir, holder], deadline)
         if line == "taken":
             self._lock = channel
             return None
@@ -203,8 +234,8 @@ class PlainShell:
         if channel.exit_status < 0:
             return lost_error(self._name, reason)
         return DeviceError(
-            f"{self._name}: no files can be stored in {self._work_dir} there, or its lock {self._lock_path} not be"
-            f" taken ({reason}); free space there or set work_dir in the profile"
+            f"{self._name}: no files can be stored in {self._work_dir} there, or its lock cannot be taken ({reason});"
+            " free space there or set work_dir in the profile"
         )
 
     def _run_script(self, script: str, *arguments: str, deadline: Deadline) -> str:

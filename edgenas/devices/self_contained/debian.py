@@ -86,9 +86,9 @@ def find_debian_mirror(deadline: Deadline) -> str:
     Raises:
         UsageError: apt has none.
     """
-    listing = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
+    listing = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"]
     for line in _run(listing, deadline).splitlines():
-        label, _, address = line.partition(" ")
+        address, _, label = line.partition(" ")  # a label may hold blanks: Debian Backports
         if label == "Debian":
             return address
     raise UsageError(f"apt here has no mirror of Debian among its sources, or never read it; {_REMEDY}")

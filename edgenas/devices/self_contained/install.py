@@ -33,15 +33,18 @@ _PYTHON_WORKS = f'echo "{MARK}"; "$0" -I -c "" 2>/dev/null && echo yes'
 _LOOK = (
     'p=$0; case "$p" in "~/"*) p="$HOME/${p#??}";; esac; '
     f'echo "{MARK}"; exec 2>&1; mkdir -p "$p" && cd "$p" && uname -m && pwd && '
-    f"{{ cat venv/{_NOTE} 2>/dev/null || echo {_NONE}; }}"
+    f'{{ n=$(cat venv/{_NOTE} 2>/dev/null); echo "${{n:-{_NONE}}}"; }}'
 )
 # Unpacks standard input in the folder $0 (-v: signs of life), checks it by the program $1 with the digest $2 of its
-# manifest, and puts it in the place of what was there before. $3 is the digest of the whole.
+# manifest, and puts it in the place of what was there before. $3 is the digest of the whole. The number of its process
+# is in the names, so that two can run; what one that ended has left goes first.
 _UNPACK = (
-    f'echo "{MARK}"; exec 2>&1; cd "$0" && rm -rf venv.new venv.old && mkdir venv.new && tar xzf - -v -C venv.new && '
-    f'echo "$3" >venv.new/{_NOTE} && "$0/venv.new/bin/python" -I -c "$1" "$0/venv.new" "$2" && '
-    "{ [ -e venv ] && mv venv venv.old; mv venv.new venv; } && rm -rf venv.old && "
-    f'echo "{_DONE}" || rm -rf venv.new'
+    f'echo "{MARK}"; exec 2>&1; n=venv.new.$$; o=venv.old.$$; cd "$0" && '
+    '{ for d in venv.new* venv.old*; do [ -d "/proc/${d##*.}" ] || rm -rf "$d"; done; } && '
+    "rm -rf $n $o && mkdir $n && tar xzf - -v -C $n && "
+    f'echo "$3" >$n/{_NOTE} && "$0/$n/bin/python" -I -c "$1" "$0/$n" "$2" && sync && '
+    "{ if [ -e venv ]; then mv venv $o; fi && mv $n venv || { mv $o venv 2>/dev/null; false; }; } && rm -rf $o && "
+    f'echo "{_DONE}" || rm -rf $n'
 )
 # Checks the folder argv[1] against its manifest, and that against argv[2].
 _CHECK = """
@@ -60,11 +63,18 @@ for name, wanted in json.loads((root / "userland.json").read_text())["files"].it
 
 @dataclass(frozen=True)
 class _Place:
-    """A device's processor, the folder there, and the digest of the userland in it (any text), None without one."""
+    """A device's processor, the folder there, and the digest of the userland in it (any text), None without one.
+
+    A userland whose Python does not start is none.
+    """
 
     machine: str
     base: str
     installed: str | None
+
+
+class _ImportError(DeviceError):
+    """A runtime of a userland cannot be imported there."""
 
 
 def has_python(device: WorkerDevice, python: str, deadline: Deadline) -> bool:
@@ -111,22 +121,26 @@ def install_userland(
         _check_fits(packed, profile, place.machine)
     python = f"{place.base}/{VENV_PYTHON}"
     with contextlib.ExitStack() as stack:
-        if place.installed:  # by a Python that holds the lock; without one, nobody measures there
+        # Who can hold no lock there measures nothing.
+        if place.installed or device.locks_without_python(deadline):
             stack.enter_context(device.lock(Deadline(_LOCK_SECONDS)))
-        how = "self-contained, already installed"
-        if place.installed != packed.sha256:
-            how = "self-contained"
-            say(f"{profile.name}: sending Python and runtimes, {format_bytes(len(packed.packed))}")
-            _send(device, profile, place.base, packed, deadline)
+        if place.installed == packed.sha256:
+            try:
+                environment = _read_environment(device, profile, packed, python, deadline)
+                return checked_installed_runtimes(profile, environment, python, "self-contained, already installed")
+            except _ImportError:
+                say(f"{profile.name}: what is installed there is damaged")
+        say(f"{profile.name}: sending Python and runtimes, {format_bytes(len(packed.packed))}")
+        _send(device, profile, place.base, packed, deadline)
         environment = _read_environment(device, profile, packed, python, deadline)
-    return checked_installed_runtimes(profile, environment, python, how)
+    return checked_installed_runtimes(profile, environment, python, "self-contained")
 
 
 def _look_at_place(device: WorkerDevice, profile: DeviceProfile, deadline: Deadline) -> _Place:
     """Return what is in the folder that a userland goes to, which is made; raise DeviceError where that fails."""
     base = device.work_dir
     lines = device.run_in_shell(deadline, _LOOK, base).strip().splitlines()
-    if len(lines) != 3:
+    if len(lines) < 3:
         raise DeviceError(
             f"{profile.name}: {base} cannot be made there ({last_line(chr(10).join(lines)) or 'no answer'});"
             " set work_dir in the profile to a folder that can be written"
@@ -137,8 +151,11 @@ def _look_at_place(device: WorkerDevice, profile: DeviceProfile, deadline: Deadl
             f"{profile.name}: its processor is {machine}, and there are self-contained runtimes for"
             f" {' and '.join(MACHINES)} only; install Python 3.8 or newer and a runtime there yourself"
         )
-    installed = lines[2] if lines[2] != _NONE else None
-    return _Place(machine, check_answer(PathText, lines[1], f"{profile.name}: its folder"), installed)
+    folder = check_answer(PathText, lines[1], f"{profile.name}: its folder")
+    installed = "\n".join(lines[2:])
+    if installed == _NONE or not has_python(device, f"{folder}/{VENV_PYTHON}", deadline):
+        return _Place(machine, folder, None)
+    return _Place(machine, folder, installed)
 
 
 def _check_fits(userland: Userland, profile: DeviceProfile, machine: str) -> None:
@@ -175,7 +192,7 @@ def _read_environment(
         program = load_runtime(name, f"{profile.name}: edgenas cannot install runtime").version_program
         done = device.run([python, "-I", "-c", program], deadline=deadline)
         if done.exit_status:
-            raise DeviceError(
+            raise _ImportError(
                 f"{profile.name}: {name} was installed and cannot be imported ({done.failure});"
                 f" the device may lack memory, or {userland.path} is for another"
             )

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from edgenas.errors import EdgeNASError
+
 PYTHON = "3.11"
 SUITE = "bookworm"  # Debian's, which has this Python
 GLIBC = ("glibc", "2.36")  # of this suite
@@ -86,9 +88,7 @@ def lay_out_python(unpacked: Path, root: Path, machine: Machine) -> None:
     shutil.copy(unpacked / f"usr/bin/python{PYTHON}", binaries)
     wrapper = binaries / "python"
     wrapper.write_text(_WRAPPER.format(loader=machine.loader, version=PYTHON))
-    found = {path.name: path for path in unpacked.rglob("lib*/**/*.so*")}
-    for name in (machine.loader, *_LIBRARIES, *machine.libraries):
-        shutil.copy(found[name], libraries / name)
+    copy_libraries(unpacked, libraries, (machine.loader, *_LIBRARIES, *machine.libraries))
     for executable in (wrapper, libraries / machine.loader):
         executable.chmod(0o755)
     shutil.copytree(debian_standard, standard, ignore=shutil.ignore_patterns(*_UNUSED_MODULES))
@@ -98,6 +98,21 @@ def lay_out_python(unpacked: Path, root: Path, machine: Machine) -> None:
             shutil.copy(path, standard / "lib-dynload")
     numpy = unpacked / "usr/lib/python3/dist-packages/numpy"
     shutil.copytree(numpy, site / "numpy", ignore=shutil.ignore_patterns(*_UNUSED_OF_NUMPY))
+
+
+def copy_libraries(unpacked: Path, target: Path, names: Iterable[str]) -> None:
+    """Copy shared libraries to a folder.
+
+    Raises:
+        EdgeNASError: A library is in none of the packages.
+    """
+    inside = unpacked.resolve()
+    # An absolute link, as in lib64, leads to this machine's own files.
+    found = {path.name: path for path in unpacked.rglob("lib*/**/*.so*") if path.resolve().is_relative_to(inside)}
+    for name in names:
+        if name not in found:
+            raise EdgeNASError(f"{name} is in none of Debian's packages; use another mirror of {SUITE}")
+        shutil.copy(found[name], target / name)
 
 
 def copy_needed_files(wheel: Path, root: Path, patterns: Iterable[str]) -> None:

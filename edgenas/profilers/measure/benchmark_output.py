@@ -25,7 +25,8 @@ _TIMINGS = re.compile(
 _MEMORY = re.compile(rf"Memory footprint delta from the start of the tool \(MB\): init={_NUMBER} overall={_NUMBER}\s*$")
 _DELEGATED = re.compile(r"Replacing (\d{1,9}) out of (\d{1,9}) node\(s\) with delegate \(([A-Za-z0-9_]{1,60})\) node")
 _EXPLICIT = re.compile(r"Explicitly applied ([A-Za-z0-9]{1,40}) delegate, and the model graph will be (\w+) executed")
-_MAX_US = 1e11
+_MIN_US, _MAX_US = 1e-3, 1e11
+_MAX_MB = 1e7
 _XNNPACK = "XNNPack"  # in the name of the delegate of the CPU
 
 
@@ -34,7 +35,6 @@ class BenchmarkOutput:
     """What one process of benchmark_model measured.
 
     Attributes:
-        runs: The number of timed runs.
         times_ms: Times of single runs: the shortest, the 5th percentile, the median, the 95th percentile, the longest.
             Their median is the median of all runs.
         load_ms: The time until the model was ready.
@@ -42,7 +42,6 @@ class BenchmarkOutput:
         delegated: Whether an accelerator runs all nodes, some or none of them; None where it does not say.
     """
 
-    runs: int
     times_ms: tuple[float, float, float, float, float]
     load_ms: float
     peak_bytes: int | None
@@ -66,26 +65,30 @@ def parse_benchmark_output(printed: str) -> BenchmarkOutput:
         raise DeviceError("this benchmark_model prints no median; give a newer one with --benchmark-model FILE")
     low, high, average = (_microseconds(last[number]) for number in (4, 5, 6))
     p5, median, p95 = (_microseconds(last[number]) for number in (8, 9, 10))
-    if not low <= p5 <= median <= p95 <= high or not low <= average <= high * (1 + 1e-4):
+    rounding = 1e-4  # of the average, which is printed with six digits
+    if not low <= p5 <= median <= p95 <= high or not low * (1 - rounding) <= average <= high * (1 + rounding):
         raise DeviceError(f"benchmark_model printed times out of order ({last[0]!r}); try again")
     memory = [match for line in lines if (match := _MEMORY.search(line))]
     return BenchmarkOutput(
-        runs=int(last[1]),
         times_ms=(low / 1000, p5 / 1000, median / 1000, p95 / 1000, high / 1000),
         load_ms=_microseconds(timings[0][1]) / 1000,
-        peak_bytes=round(float(memory[-1][2]) * (1 << 20)) if memory else None,
+        peak_bytes=round(_number(memory[-1][2], 0.0, _MAX_MB, "a size") * (1 << 20)) if memory else None,
         delegated=_delegated(printed),
     )
 
 
 def _microseconds(text: str) -> float:
-    """Return a time above zero. Raise DeviceError for anything else."""
+    return _number(text, _MIN_US, _MAX_US, "a time")
+
+
+def _number(text: str, least: float, most: float, what: str) -> float:
+    """Return a number that is between two others. Raise DeviceError for anything else."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < _MAX_US:
-        raise DeviceError(f"benchmark_model printed {text!r} where a time was due; try again")
+    if not least <= value <= most:
+        raise DeviceError(f"benchmark_model printed {text!r} where {what} was due; try again")
     return value
 
 

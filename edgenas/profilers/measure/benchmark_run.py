@@ -19,6 +19,8 @@ from edgenas.runtimes import load_runtime
 from edgenas.shell import format_command
 
 _STEP_SECONDS = 60.0
+_MAX_SHARE = 0.25  # of a process's time: as much again goes for the warm-up, and each exceeds it by one run
+_NOT_STARTED = (126, 127)  # the shell's status of a program that cannot be run, or is not there
 _CPU = "CPUExecutionProvider"
 # The flag that lets a provider run nodes; the processor runs what is left.
 _PROVIDER_FLAGS = {
@@ -76,7 +78,7 @@ def benchmark_flags(target: Target, settings: MeasureSettings) -> list[str]:
         f"--num_threads={target.threads}",
         f"--num_runs={settings.min_runs}",
         f"--min_secs={settings.min_seconds:g}",
-        f"--max_secs={settings.model_timeout_seconds:g}",
+        f"--max_secs={settings.model_timeout_seconds * _MAX_SHARE:g}",
         f"--warmup_runs={settings.warmup_runs}",
         f"--warmup_min_secs={settings.warmup_seconds:g}",
         *flags,
@@ -109,7 +111,9 @@ class BenchmarkRun:
         flags = benchmark_flags(self.target, self.settings)
         version, local = find_benchmark_program(self.target)
         program = self.device.push(local, self.target.runner)
-        self.device.run(["chmod", "755", program], deadline=Deadline(_STEP_SECONDS))
+        done = self.device.run(["chmod", "755", program], deadline=Deadline(_STEP_SECONDS))
+        if done.exit_status:
+            raise self._start_error(done.failure)
         versions = {self.target.runtime: version, self.target.runner: sha256_hex(read_bytes(local))[:12]}
         yield Hello("hello", versions, {})
         cpus = self.target.affinity
@@ -138,6 +142,8 @@ class BenchmarkRun:
             return Failed("failed", number, "timeout", f"did not end within {seconds:g} s")
         if done.exit_status < 0:
             return Failed("failed", number, "crashed", f"its process was killed by signal {-done.exit_status}")
+        if done.exit_status in _NOT_STARTED:
+            raise self._start_error(done.failure)
         if done.exit_status:
             return Failed("failed", number, "refused", done.failure)
         output = parse_benchmark_output(f"{done.stdout}\n{done.stderr}")
@@ -153,6 +159,12 @@ class BenchmarkRun:
             running_s=round(time.monotonic() - started, 6),
             placement=_placement(output, self.target.providers),
             memory_reason=None if output.peak_bytes is not None else "the program does not say",
+        )
+
+    def _start_error(self, reason: str) -> DeviceError:
+        return DeviceError(
+            f"{self.device.name}: {self.target.runner} cannot be started there ({reason}); set work_dir in the profile"
+            " to a folder on a disk that is not mounted noexec, or give another program with --benchmark-model FILE"
         )
 
 

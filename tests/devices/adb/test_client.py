@@ -116,6 +116,51 @@ def test_a_device_that_is_not_ready_has_a_remedy(adb: Adb, lines: list[str], ser
         find(serial)
 
 
+ADDRESS = "10.0.0.9:5555"
+BY_ADDRESS = """\
+#!/bin/sh
+echo "$@" >>"{folder}/asked"
+case "$*" in
+    devices*) printf 'List of devices attached\\n{line}\\n' ;;
+    connect*) echo "failed to connect to '10.0.0.9:5555': Connection refused" ;;
+    *shell*) exit {status} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "verbs", "message"),
+    [
+        ("device", 7, [], None),
+        ("device", 1, ["disconnect", "connect"], r"10\.0\.0\.9:5555 does not answer; .*: Connection refused\)"),
+        ("offline", 1, ["disconnect", "connect"], r"10\.0\.0\.9:5555 is offline; .*: Connection refused\)"),
+        (None, 1, ["connect"], r"no device 10\.0\.0\.9:5555 is attached .*: Connection refused\)"),
+    ],
+)
+def test_a_device_is_taken_from_others_once_at_most(
+    adb: Adb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str | None,
+    status: int,
+    verbs: list[str],
+    message: str | None,
+) -> None:
+    """One that answers is left alone, an absent one only connected to; in the end adb's own words are said."""
+    monkeypatch.setattr("edgenas.devices.adb.client._SILENT_SECONDS", 1.0)
+    adb("")
+    line = f"{ADDRESS} {state}" if state else ""
+    (tmp_path / "adb").write_text(BY_ADDRESS.format(folder=tmp_path, line=line, status=status))
+    if message is None:
+        assert find(ADDRESS) == ADDRESS
+    else:
+        with pytest.raises(DeviceError, match=message):
+            find(ADDRESS)
+    asked = [line.split()[0] for line in (tmp_path / "asked").read_text().splitlines()]
+    connects = [verb for verb in asked if verb in ("connect", "disconnect")]
+    assert (connects if state else sorted(set(connects))) == verbs
+
+
 def test_an_absent_adb_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without adb the message says how to get it."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -137,6 +182,7 @@ def test_a_server_of_another_version_is_left_alone(adb: Adb, tmp_path: Path, mon
     monkeypatch.delenv("ADB_SERVER_SOCKET")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.getsockname()[1]))
+        server.settimeout(20)
 
         def answer() -> None:
             for _ in range(2):
@@ -146,10 +192,10 @@ def test_a_server_of_another_version_is_left_alone(adb: Adb, tmp_path: Path, mon
                     client.sendall(b"OKAY0004" + versions.pop(0))
 
         versions = [b"0029", b"0027"]  # 41, 39
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         check_server("phone")
         with pytest.raises(DeviceError, match=r"another adb's server runs here \(version 39, .* has 41\)"):
             check_server("phone")
-        thread.join()
+        thread.join(20)
     assert (tmp_path / "asked").read_text() == "version\nversion\n"

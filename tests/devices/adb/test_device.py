@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgenas.devices import Device, connect_device
+from edgenas.devices import Deadline, Device, connect_device
 from edgenas.devices.testing import DeviceContract
+from edgenas.errors import DeviceError
+from edgenas.pipeline.device_setup import set_up_device
 from tests.fixtures.adb_machine import AdbMachine
 
 # COMMANDS of the contract for a shell: there is no Python.
@@ -53,3 +55,20 @@ class TestAdbWithoutPython(DeviceContract):
     def other(self, bare_phone: AdbMachine) -> Iterator[Device]:
         with connect_device(bare_phone.profile()) as device:
             yield device
+
+
+@pytest.mark.slow
+def test_set_up_waits_for_who_measures_without_python(bare_phone: AdbMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the phone's shell holds the lock nothing is installed; then Python is, again where it does not start."""
+    monkeypatch.setattr("edgenas.devices.self_contained.install._LOCK_SECONDS", 0.5)
+    profile = bare_phone.profile(runtimes={"litert": {}}, work_dir="/data/local/tmp/set-up")
+    with (
+        connect_device(profile) as device,
+        device.lock(Deadline(20)),
+        pytest.raises(DeviceError, match="phone: is taken by"),
+    ):
+        set_up_device(profile)
+    assert set_up_device(profile).how == "self-contained"
+    assert set_up_device(profile).how == "self-contained, already installed"
+    (bare_phone.root / "data/local/tmp/set-up/venv/bin/python").write_text("#!/bin/false\n")
+    assert set_up_device(profile).how == "self-contained"

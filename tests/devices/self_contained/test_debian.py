@@ -74,6 +74,13 @@ def test_a_machine_without_apt_is_told_what_to_do(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("on_debian")
 def test_a_machine_without_a_mirror_of_debian_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ubuntu's packages are others."""
-    monkeypatch.setattr(debian, "_run", lambda *_: "Ubuntu http://localhost/ubuntu\n")
+    monkeypatch.setattr(debian, "_run", lambda *_: "http://localhost/ubuntu Ubuntu\n")
     with pytest.raises(UsageError, match=r"no mirror of Debian among its sources.*--userland FILE"):
         debian.find_debian_mirror(Deadline(30))
+
+
+def test_a_label_with_blanks_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backports and security updates are no mirror of Debian itself."""
+    others = "http://localhost/a Debian Backports\nhttp://localhost/b Debian-Security\n"
+    monkeypatch.setattr(debian, "_run", lambda *_: f"{others}http://localhost/debian/ Debian\n")
+    assert debian.find_debian_mirror(Deadline(30)) == "http://localhost/debian/"

@@ -103,6 +103,78 @@ def test_it_is_sent_once(device: WorkerDevice, profile: DeviceProfile, make_user
     assert said == []
 
 
+def break_python(venv: Path) -> None:
+    (venv / "bin/python").write_text("#!/bin/false\n")
+
+
+def empty_note(venv: Path) -> None:
+    (venv / "userland.sha256").write_text("")
+
+
+def spoil_note(venv: Path) -> None:
+    (venv / "userland.sha256").write_text("two\nlines\n")
+
+
+@pytest.mark.parametrize("damage", [break_python, empty_note, spoil_note])
+def test_what_is_damaged_is_sent_again(
+    profile: DeviceProfile, make_userland: Make, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """A Python that does not start, and a note that a reset has spoilt, are as good as none."""
+    set_up_device(profile, userland=make_userland())
+    damage(tmp_path / "board/venv")
+    assert set_up_device(profile, userland=make_userland()).how == "self-contained"
+    assert set_up_device(profile, userland=make_userland()).how == "self-contained, already installed"
+
+
+def test_a_runtime_that_cannot_be_imported_is_sent_again(
+    profile: DeviceProfile, make_userland: Make, tmp_path: Path
+) -> None:
+    """Its Python starts and the note is intact, but a library is damaged."""
+    set_up_device(profile, userland=make_userland())
+    python = tmp_path / "board/venv/bin/python"
+    refusing = 'case "$*" in *onnxruntime*) echo damaged >&2; exit 1;; esac\nexec'
+    python.write_text(PYTHON.replace("exec", refusing, 1))
+    said: list[str] = []
+    assert set_up_device(profile, userland=make_userland(), say=said.append).how == "self-contained"
+    assert said[0] == "loopback: what is installed there is damaged"
+    assert python.read_text() == PYTHON
+
+
+def test_what_was_there_comes_back(
+    device: WorkerDevice, profile: DeviceProfile, make_userland: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the new one cannot take its place, the earlier one still works and nothing else is left."""
+    install(device, profile, make_userland())
+    assert "mv $n venv" in installing._UNPACK
+    monkeypatch.setattr(installing, "_UNPACK", installing._UNPACK.replace("mv $n venv", "mv no-such-folder venv"))
+    with pytest.raises(DeviceError, match=r"cannot be installed in .*no-such-folder"):
+        install(device, profile, make_userland(runtimes=("onnxruntime", "litert")))
+    assert [path.name for path in (tmp_path / "board").glob("venv*")] == ["venv"]
+    assert has_python(device, f"{tmp_path}/board/venv/bin/python", Deadline(30))
+
+
+def test_what_is_half_made_goes_unless_its_process_lives(
+    device: WorkerDevice, profile: DeviceProfile, make_userland: Make, tmp_path: Path
+) -> None:
+    """What another set-up unpacks now stays; what a reset or an earlier version left is removed."""
+    board, living = tmp_path / "board", f"venv.new.{os.getpid()}"
+    for name in ("venv.new", "venv.new.4999999", "venv.old.4999999", living):
+        (board / name).mkdir(parents=True)
+    install(device, profile, make_userland())
+    assert sorted(path.name for path in board.glob("venv*")) == ["venv", living]
+
+
+def test_a_device_whose_shell_locks_is_locked(
+    device: WorkerDevice, profile: DeviceProfile, make_userland: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone may measure without Python, so the first set-up waits for it."""
+    monkeypatch.setattr(device, "locks_without_python", lambda deadline: True)
+    monkeypatch.setattr(installing, "_LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(device, "_take_lock_or_get_holder", lambda us: "another")
+    with pytest.raises(DeviceError, match="loopback: is taken by another"):
+        install(device, profile, make_userland())
+
+
 def test_another_userland_takes_its_place(device: WorkerDevice, profile: DeviceProfile, make_userland: Make) -> None:
     """What differs by anything is sent, and replaces what was there."""
     install(device, profile, make_userland())

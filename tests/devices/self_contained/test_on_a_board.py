@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -238,18 +238,20 @@ def fault_after_begun(board: SetUpBoard, fault: Callable[[], None]) -> float:
     """Run a command on the board, let something happen to it when the command has begun, and return the seconds from
     then until the error."""
     began: list[float] = []
+    faults: list[Future[None]] = []
 
     def begin(line: str) -> None:
         began.append(time.monotonic())
-        threading.Thread(target=fault).start()
+        faults.append(pool.submit(fault))
 
-    with connect_device(board.profile) as device:
+    with ThreadPoolExecutor(1) as pool, connect_device(board.profile) as device:
         sleeper = [device.python, "-I", "-c", "import time; print('begun', flush=True); time.sleep(600)"]
         with pytest.raises(DeviceError, match=r"gave no sign of life for 10 s|the connection was lost"):
             device.run(sleeper, deadline=Deadline(300), on_line=begin)
         seconds = time.monotonic() - began[0]
         with pytest.raises(DeviceError):  # and stays so
             device.run(["true"], deadline=Deadline(30))
+        faults[0].result()
     return seconds
 
 
@@ -283,13 +285,19 @@ def test_a_link_cut_while_sending_leaves_what_was_there(ready_board: SetUpBoard,
     """Set-up that cannot send all of it fails within two minutes, and the board has no half of a runtime."""
     profile = board_profile(bare_board, work_dir="/data/root/other")
 
+    def cut_in_a_second() -> None:
+        time.sleep(1.0)
+        bare_board.cut_link()
+
     def cut(text: str) -> None:
         if "sending Python" in text:
-            threading.Timer(1.0, bare_board.cut_link).start()
+            cuts.append(pool.submit(cut_in_a_second))
 
-    started = time.monotonic()
-    with pytest.raises(DeviceError, match=r"gave no sign of life|the connection was lost"):
-        set_up_device(profile, say=cut)
+    started, cuts = time.monotonic(), list[Future[None]]()
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(DeviceError, match=r"gave no sign of life|the connection was lost"):
+            set_up_device(profile, say=cut)
+        cuts[0].result()
     assert time.monotonic() - started < 120
     bare_board.mend_link()
     with connect_device(ready_board.profile) as device:

@@ -57,7 +57,6 @@ SYNAPTICS = """\
 def test_the_order_of_times_is_kept() -> None:
     """The median of the five times is that of all runs; microseconds become milliseconds, MB bytes."""
     found = parse_benchmark_output(TI)
-    assert found.runs == 50
     assert found.times_ms == (1238.588, 1238.753, 1239.807, 1247.415, 1252.566)
     assert statistics.median(found.times_ms) == 1239.807
     assert found.load_ms == 5.579
@@ -94,6 +93,8 @@ def test_a_version_without_a_median_is_refused(text: str) -> None:
         ("max=1252566", "max=1e999", "where a time was due"),
         ("avg=1.24027e+06", "avg=9.24027e+06", "out of order"),
         ("median=1239807", "median=nan", "no result"),
+        ("overall=109.832", "overall=1.2.3", "where a size was due"),
+        ("overall=109.832", "overall=1e999", "where a size was due"),
     ],
 )
 def test_what_is_not_printed_by_it_is_refused(old: str, new: str, message: str) -> None:
@@ -101,6 +102,14 @@ def test_what_is_not_printed_by_it_is_refused(old: str, new: str, message: str) 
     assert old in TI
     with pytest.raises(DeviceError, match=message):
         parse_benchmark_output(TI.replace(old, new))
+
+
+def test_an_average_is_rounded() -> None:
+    """Six digits of it are printed, so that it may be less than the shortest of equal times."""
+    old = "min=1238588 max=1252566 avg=1.24027e+06 std=2565 p5=1238753 median=1239807 p95=1247415"
+    assert old in TI
+    equal = "min=1238588 max=1238588 avg=1.23858e+06 std=0 p5=1238588 median=1238588 p95=1238588"
+    assert parse_benchmark_output(TI.replace(old, equal)).times_ms == (1238.588,) * 5
 
 
 @given(st.text(alphabet=st.sampled_from("count=first curr min max avg std p5 median 0123456789.e+\n"), max_size=400))

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from edgenas.devices import DeviceProfile, Target
+from edgenas.devices.fake import FakeDevice, Reply, Request
 from edgenas.devices.profile_files import profile_from_dict
-from edgenas.errors import ModelError, UsageError
+from edgenas.errors import DeviceError, ModelError, UsageError
 from edgenas.pipeline.device_check import check_device
 from edgenas.profilers import MeasureSettings, MeasuringRounds, MeasuringSession, ModelInputs
 from edgenas.profilers.measure.benchmark_run import (
+    BenchmarkRun,
     benchmark_flags,
     benchmark_program_folder,
     find_benchmark_program,
@@ -55,7 +57,7 @@ def test_threads_and_accelerators_are_its_flags() -> None:
         "--num_threads=4",
         "--num_runs=20",
         "--min_secs=0.5",
-        "--max_secs=300",
+        "--max_secs=75",
         "--warmup_runs=2",
         "--warmup_min_secs=0.25",
         "--use_gpu=true",
@@ -93,6 +95,29 @@ def test_the_runner_is_part_of_a_target() -> None:
     assert Target(phone_profile()).to_dict()["runner"] == "benchmark_model"
     assert Target(phone_profile()).name == "phone-litert-fp32-1t-benchmark_model"
     assert "runner" not in Target("localhost").to_dict()
+
+
+@pytest.mark.parametrize(
+    ("fails", "status", "said"),
+    [
+        ("chmod", 1, "Read-only file system"),
+        ("/fake/benchmark_model", 126, "Permission denied"),
+        ("taskset", 127, "not found"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_no_models_fault(fails: str, status: int, said: str) -> None:
+    """A program that the device does not run ends the measurement; no model is refused for it."""
+    folder = benchmark_program_folder("phone") / "2.3.0"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark_model").write_text(SYNTHETIC)
+
+    def answer(request: Request) -> Reply:
+        return Reply(stderr=f"sh: {fails}: {said}\n", exit_status=status) if request.command[0] == fails else Reply()
+
+    target = Target(phone_profile(), affinity=[0] if fails == "taskset" else None)
+    run = BenchmarkRun(FakeDevice(answer), target, ["/fake/model.tflite"], MeasureSettings())
+    with pytest.raises(DeviceError, match=f"benchmark_model cannot be started there .*{said}.*--benchmark-model FILE"):
+        list(run.iter_answers())
 
 
 @pytest.mark.slow
