@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -26,6 +27,7 @@ from sklearn.datasets import load_digits
 from edgenas.bundle import Bundle
 from edgenas.devices.ssh.testing import Sshd
 from edgenas.export import build_onnx, random_weights
+from edgenas.ofa import SCHEDULES
 from edgenas.pipeline import Run
 from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.progress import Silent
@@ -228,7 +230,10 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     (config,) = blocks("use_released_weights.md", "yaml")
     settings = yaml.safe_load("\n".join(config))
     settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32], "classes": 10}
-    settings["data"] = {"name": settings["data"], "augmentation": {"crop": [0.8, 1.0]}}
+    settings["data"] = {"name": settings["data"], "augmentation": {"crop": [0.9, 1.0]}}
+    # The checkpoint was hardly trained; in the ten epochs of the guide's schedule int8 changes 3% of the classes.
+    phase = dataclasses.replace(SCHEDULES["adapt-small"].phases[0], epochs=20, learning_rate=0.1)
+    settings["schedule"] = dataclasses.replace(SCHEDULES["adapt-small"], name="longer", phases=(phase,)).to_dict()
     (tmp_path / "adapted.yaml").write_text(yaml.safe_dump(settings))
     outputs = [_run_here(line.replace("FILE", str(reference)), tmp_path) for line in others]
     assert "trained on" in outputs[0]
