@@ -220,8 +220,8 @@ def test_what_became_slower_is_found(tmp_path: Path) -> None:
 def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: Path) -> None:
     """The guide's commands on a checkpoint in the reference's format: adapted, searched, one subnet fine-tuned.
 
-    Fine-tuning is killed once. The bundle has the fine-tuned subnet in int8, measured anew. On the checkpoint's own
-    classes nothing is trained.
+    Fine-tuning is killed once. The bundle has the better of the subnet's weights in int8, measured. On the checkpoint's
+    own classes nothing is trained.
     """
     reference = data_folder / "ofa" / "reference" / "mbv3_w0.35.pth"
     arguments = json.loads(reference.with_suffix(".json").read_text())["args"]
@@ -245,8 +245,11 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     assert "intact" in outputs[-1]
     run = Run(tmp_path / "runs" / "adapted", progress=Silent())
     (subnet,), card = run.finetuned(), Bundle(tmp_path / "ship" / "onnx-int8").card
-    assert run.architecture("chosen").id == card["architecture"]["id"] == subnet.architecture
-    assert card["finetuned"]["images"] == 10 * 22 * 64  # whole batches in each epoch
+    chosen = run.architecture("chosen")
+    assert card["architecture"]["id"] == chosen.id
+    # Which of its weights are chosen is decided by the accuracies of the int8 files.
+    assert (card["finetuned"] is not None) == (chosen.id == subnet.architecture)
+    assert subnet.images == 10 * 22 * 64  # whole batches in each epoch
     assert card["measured"]["processes"] >= 6
     log = MeasurementLog(next(run.folder.targets.glob("*int8*")) / "measurements.jsonl")
     assert {entry.measurement.model_sha256 for entry in log.entries[-6:]} == {card["model_sha256"]}

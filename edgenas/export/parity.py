@@ -55,12 +55,14 @@ class ParityLimits:
 
 # On four networks of the digits float16 lost up to 0.0018 (largest) and 0.0015 (relative error), dynamic 0.04 and 0.03,
 # int8 0.11 and 0.055. Another runtime's kernels gave up to 0.026 (dynamic) and 0.07 (int8) for the same file. The share
-# of equal classes decides; the limits on logits only tell a network that lost precision from a broken one.
+# of equal classes decides; the limits on logits only tell a network that lost precision from a broken one. In int8,
+# images near a boundary change their class at equal accuracy: files of a network that is right for 92% kept 94% to 98%.
+# So its limit only tells a broken file, too; choosing bounds the accuracy that a file may lose.
 PARITY_LIMITS = {
     "fp32": ParityLimits(largest=1e-4, relative_error=1e-4, top1=0.98, again=1e-4),
     "fp16": ParityLimits(largest=0.05, relative_error=0.05, top1=0.98, again=0.01),
     "dynamic": ParityLimits(largest=0.3, relative_error=0.1, top1=0.98, again=0.1),
-    "int8": ParityLimits(largest=0.5, relative_error=0.25, top1=0.98, again=0.15),
+    "int8": ParityLimits(largest=0.5, relative_error=0.25, top1=0.9, again=0.15),
 }
 
 
