@@ -163,14 +163,17 @@ def test_each_precision_has_its_own_limits(precision: str, change: float, rule: 
         check_parity(expected, actual, precision)
 
 
-def test_too_many_changed_classes_are_refused() -> None:
-    """Ninety-seven of a hundred images with the same class are too few, but noise has no class to keep."""
-    expected = np.tile(np.array([[1.0, 0.9]]), (100, 1))
+@pytest.mark.parametrize(("precision", "changed"), [("dynamic", 3), ("int8", 11)])
+def test_too_many_changed_classes_are_refused(precision: str, changed: int) -> None:
+    """More than two of a hundred images with another class are too many, in int8 ten; noise has no class to keep."""
+    expected = np.tile(np.array([[1.0, 0.95]]), (100, 1))
     actual = expected.copy()
-    actual[:3] = [0.9, 1.0]
-    with pytest.raises(VerificationError, match=r"97\.0% of 100 images keep their class"):
-        check_parity(expected, actual, "int8")
-    assert check_parity(expected, actual, "int8", real=False).top1_agreement == 0.97
+    actual[: changed - 1] = [0.95, 1.0]
+    assert check_parity(expected, actual, precision).top1_agreement == 1 - (changed - 1) / 100
+    actual[:changed] = [0.95, 1.0]
+    with pytest.raises(VerificationError, match=rf"{100 - changed}\.0% of 100 images keep their class"):
+        check_parity(expected, actual, precision)
+    assert check_parity(expected, actual, precision, real=False).top1_agreement == 1 - changed / 100
 
 
 def test_logits_that_are_off_everywhere_are_refused() -> None:
