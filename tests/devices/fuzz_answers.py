@@ -331,7 +331,7 @@ def main(seed: int, cases: int) -> int:
     with (
         tempfile.TemporaryDirectory() as name,
         patch("edgenas.devices.worker_device._KILL_SECONDS", 0.1),
-        patch("edgenas.devices.setup._download_wheels", refuse),
+        patch("edgenas.devices.setup.download_wheels", refuse),
     ):
         write_model(Path(name, "model.onnx"))
         for number in range(-len(READERS), cases):

@@ -66,10 +66,13 @@ def test_a_wheel_of_numpy_is_refused(board: DeviceProfile, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_runtime_without_wheels_is_named(board: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_without_wheels_is_named(
+    board: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the default runtime cannot be fetched nothing is kept of the others."""
     if not is_debian_here():
         pytest.skip("a userland is put together on Debian")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where no other test has put one together
     with pytest.raises(EdgeNASError, match=r"loopback: no wheel of onnxruntime for Python 3\.11 on aarch64"):
         prepare_userland(board, "aarch64", Deadline(300))
