@@ -231,7 +231,7 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     settings = yaml.safe_load("\n".join(config))
     settings["space"] |= {"width": arguments["width_mult"], "resolutions": [32], "classes": 10}
     settings["data"] = {"name": settings["data"], "augmentation": {"crop": [0.9, 1.0]}}
-    # The checkpoint was hardly trained; in the ten epochs of the guide's schedule int8 changes 3% of the classes.
+    # The checkpoint was hardly trained, so that the few steps of this test need a higher rate than the guide's.
     phase = dataclasses.replace(SCHEDULES["adapt-small"].phases[0], epochs=20, learning_rate=0.1)
     settings["schedule"] = dataclasses.replace(SCHEDULES["adapt-small"], name="longer", phases=(phase,)).to_dict()
     (tmp_path / "adapted.yaml").write_text(yaml.safe_dump(settings))
@@ -249,7 +249,7 @@ def test_released_weights_become_a_verified_bundle(data_folder: Path, tmp_path: 
     assert card["architecture"]["id"] == chosen.id
     # Which of its weights are chosen is decided by the accuracies of the int8 files.
     assert (card["finetuned"] is not None) == (chosen.id == subnet.architecture)
-    assert subnet.images == 10 * 22 * 64  # whole batches in each epoch
+    assert subnet.images == 150 * 64
     assert card["measured"]["processes"] >= 6
     log = MeasurementLog(next(run.folder.targets.glob("*int8*")) / "measurements.jsonl")
     assert {entry.measurement.model_sha256 for entry in log.entries[-6:]} == {card["model_sha256"]}

@@ -219,7 +219,7 @@ class Choice:
         try:
             architecture = space.from_id(str(data.architecture.get("id")))
         except SpaceError as error:
-            raise FormatError(f"{path}: {error}; choose again") from None
+            raise FormatError(f"{path}: {error}; delete it and choose again") from None
         return cls(
             architecture, data.deployments, data.considered, data.evaluated, data.rejected, data.regret,
             data.inputs_digest,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from edgenas.costs import MEDIAN, Budget
 from edgenas.devices import Target, is_absent
-from edgenas.errors import DeviceError, FormatError, NoChoiceError, UsageError
+from edgenas.errors import DeviceError, NoChoiceError, UsageError
 from edgenas.files import digest_of_inputs, read_bytes, sha256_hex
 from edgenas.pipeline.candidate_files import CandidateFiles
 from edgenas.pipeline.choice import Choice
@@ -52,7 +51,7 @@ def _choose_by_measuring(
         file_name = _file_name(devices, budgets)
         considered = {target.name for target in budgets}
         paths = [folder.choice(target.name, file_name) for target in next(iter(devices.values()))]
-        earlier = {path: choice for path in paths if (choice := _load_earlier(workspace, path)) is not None}
+        earlier = {path: Choice.load(path, workspace.space) for path in paths if path.exists()}
         for choice in earlier.values():
             if choice.inputs_digest == inputs_digest:
                 progress.say(f"choose    already done ({choice.arch})")
@@ -67,17 +66,6 @@ def _choose_by_measuring(
             if other != path and {outcome.target for outcome in old.considered} <= considered:
                 other.unlink()  # the older answer to the same question, with another target
     return choice
-
-
-def _load_earlier(workspace: Workspace, path: Path) -> Choice | None:
-    """Return an earlier choice; None where there is none, or a damaged one, which is made again."""
-    if not path.exists():
-        return None
-    try:
-        return Choice.load(path, workspace.space)
-    except FormatError as error:
-        workspace.progress.say(f"choose    {error}")
-        return None
 
 
 def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inputs_digest: str = "") -> Choice:

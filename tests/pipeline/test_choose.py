@@ -217,16 +217,6 @@ def test_no_file_that_is_good_enough_is_no_question_of_the_budget(world: World) 
         world.choose([], evaluate=lambda *_: (0.95, 0.9))
 
 
-def test_a_damaged_choice_is_made_again(world: World) -> None:
-    """It is said, and in its place is the new one."""
-    world.choose([FITS])
-    (path,) = world.run.folder.choices()
-    path.write_bytes(path.read_bytes()[:-5])
-    world.choose([FITS])
-    assert any(str(path) in line for line in world.told.lines)
-    assert Choice.load(path, SPACE).arch == ARCHITECTURES[3]
-
-
 def test_an_optimistic_prediction_is_found_out_before_it_is_measured(world: World) -> None:
     """The first is predicted at 96% and evaluated at 91%; the second, not far behind, is the one that is measured."""
 

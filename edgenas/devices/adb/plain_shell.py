@@ -72,7 +72,12 @@ fi
 """
 # Runs "$@" in the folder $0, killed when adb's connection ends; 126 is the shell's status of what it cannot run. A job
 # in the background gets no input but a named one.
-_RUN = 'cd "$0" || exit 126; exec 3<&0; "$@" <&3 3<&- & p=$!; trap \'kill -9 $p\' HUP; exec 3<&-; wait $p'
+_RUN = (
+    'cd "$0" || exit 126; exec 3<&0; "$@" <&3 3<&- & p=$!; echo $p >.running; '
+    "trap 'kill -9 $p' HUP; exec 3<&-; wait $p"
+)
+# Kills the command that runs in the folder $0: adbd does not always notice that its client was killed.
+_KILL = f'echo "{MARK}"; kill -9 "$(cat "$0/.running")"'
 # Copies the kept file of the hash $1 to $2, if it is kept and intact.
 _COPY = (
     f'echo "{MARK}"; f="$0/files/$1"; [ "$(sha256sum <"$f" 2>/dev/null | cut -c 1-64)" = "$1" ] && touch "$f" &&'
@@ -136,6 +141,10 @@ class PlainShell:
                         break
                     output.add_stdout(data)
             _add_last_errors(channel, output, deadline)
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                self._run_script(_KILL, self.folder, deadline=Deadline(_CLOSE_SECONDS))
+            raise
         finally:
             channel.close()
         status = channel.exit_status
