@@ -55,7 +55,7 @@ class CandidateFiles:
         reference = prepared.parity_reference
         assert reference.labels is not None  # the run has images
         logits = export_format.runtime.run(prepared.build(export_format), reference.inputs)
-        check_parity(reference.expected, logits, export_format.precision)
+        check_parity(reference.expected, logits, export_format.parity_precision)
         return top1_accuracy(reference.expected, reference.labels), top1_accuracy(logits, reference.labels)
 
     def measure(
