@@ -62,6 +62,8 @@ def test_from_training_to_a_measurement(shell: Shell, finished: Path, tmp_path: 
         assert line.startswith(f"{START} {step} ")
         if step == "profile":
             line += " --minutes 0.01"  # instead of ten
+        if step == "choose":  # of twenty microseconds a busy machine makes forty
+            line = f"{line.partition(' --latency ')[0]} --latency 1s"
     assert "validity: " in shell(line)
 
 
