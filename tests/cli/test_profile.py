@@ -10,20 +10,9 @@ import pytest
 
 import edgenas as en
 from edgenas.pipeline.progress import Silent
-from edgenas.space import Stage
+from tests.small_run import SPACE
 
 Call = Callable[..., tuple[int, str, str]]
-SPACE = en.MobileNetV3(
-    width=0.25,
-    resolutions=(8, 12),
-    classes=10,
-    kernel_sizes=(3, 5),
-    expand_ratios=(2, 3),
-    depths=(1, 2),
-    stem_stride=1,
-    stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
-    head=(96, 128),
-)
 FAKE = "name: board\nconnection: {kind: fake}\nruntimes: {onnxruntime: {}}\ndefault: {runtime: onnxruntime}\n"
 
 

@@ -28,19 +28,8 @@ from edgenas.pipeline.measurement_log import MeasurementLog
 from edgenas.pipeline.profile import SETTINGS
 from edgenas.pipeline.progress import Bar, Progress, Silent
 from edgenas.profilers import LatencyTable, Measurement
-from edgenas.space import MobileNetV3, Stage
+from tests.small_run import SPACE
 
-SPACE = MobileNetV3(
-    width=0.25,
-    resolutions=(8, 12),
-    classes=10,
-    kernel_sizes=(3, 5),
-    expand_ratios=(2, 3),
-    depths=(1, 2),
-    stem_stride=1,
-    stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
-    head=(96, 128),
-)
 CONNECT = "edgenas.profilers.measure.session.connect_device"
 # A process of the fake device takes 0.3 s, so a batch of 20 takes 0.1 minutes: these are two and three batches.
 BRIEFLY, LONGER = 0.19, 0.28

@@ -31,9 +31,10 @@ from edgenas.profilers.measure.agent_run import AgentRun
 from edgenas.profilers.measure.outputs import read_outputs
 from edgenas.profilers.measure.protocol import Hello, Stored, send_agent
 from edgenas.runtimes import SourceModel, load_runtime
-from edgenas.space import MobileNetV3, Stage
+from edgenas.space import MobileNetV3
 from tests.devices.self_contained.conftest import SetUpBoard
 from tests.fixtures.virtual_machines import board_profile
+from tests.small_run import SPACE as TINY_SPACE
 from tests.stand_ins.machine import Machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.aarch64]
@@ -41,17 +42,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.aarch64]
 Arrays = list[npt.NDArray[Any]]
 SPACE = MobileNetV3(width=0.35, resolutions=(32, 48, 64, 96), classes=10)
 SUBNETS = 5
-TINY_SPACE = MobileNetV3(
-    width=0.25,
-    resolutions=(8, 12),
-    classes=10,
-    kernel_sizes=(3, 5),
-    expand_ratios=(2, 3),
-    depths=(1, 2),
-    stem_stride=1,
-    stages=(Stage(32, 2, "relu", False), Stage(64, 2, "hswish", True)),
-    head=(96, 128),
-)
 FAKE = {
     "name": "fake",
     "connection": {"kind": "fake"},
