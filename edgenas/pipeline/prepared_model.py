@@ -118,7 +118,7 @@ class PreparedModel:
     settings: ExportSettings
     batch_norm_images: CalibrationImages | None = None  # of imported weights; integers are calibrated on them too
 
-    @property
+    @cached_property
     def finetuned(self) -> FinetunedSubnet | None:
         """How its weights were trained where they are its own; None for those inherited from the supernet."""
         return load_finetuned(self.workspace, self.architecture) if self.architecture.weights else None
