@@ -4,7 +4,7 @@ A device may be broken, or somebody else's. What it says is read into a type:
 whatever is missing, unknown, of another type, out of range, no UTF-8, nested
 without end or too long is a DeviceError that names the field. Types of answers
 are dataclasses and typed dictionaries with ``__pydantic_config__ = STRICT`` and
-fields of the types here and in edgenas/files.py.
+fields of the types here and in edgenas/files/typed.py.
 """
 
 from __future__ import annotations
