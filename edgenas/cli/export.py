@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgenas.devices import Target
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import ExportedBundle
+    from edgenas.runtimes import ExportFormat
     from edgenas.space import Architecture
 
 EXAMPLE = "Example: edgenas export --run runs/digits --arch max --format tflite --precision int8 --out ship"
@@ -61,9 +63,8 @@ def command(
     """Export a subnet as bundles, each verified against PyTorch in its own runtime."""
     from edgenas.pipeline import Run
     from edgenas.pipeline.export import FailedExportError
-    from edgenas.pipeline.export_formats import combine_formats, format_of, make_for
+    from edgenas.pipeline.export_formats import combine_formats, make_for
     from edgenas.pipeline.prepared_model import ExportSettings
-    from edgenas.runtimes import ExportFormat
 
     settings = ExportSettings(
         calibration=calibration,
@@ -73,17 +74,7 @@ def command(
     )
     opened = Run(run)
     only_precision = precision[0] if precision and len(precision) == 1 else None
-    asked = (runtime, threads, only_precision)
-    if arch in (None, "chosen"):
-        if device is None:
-            raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
-        architecture, measured_on = opened.chosen(device, *asked)
-        usual = format_of(measured_on)
-    else:
-        architecture = opened.architecture(arch)
-        chosen_on = _find_target_of_choice(opened, architecture, device, *asked)
-        measured_on = chosen_on or opened.target(device or "localhost", *asked)
-        usual = ExportFormat() if chosen_on is None else format_of(chosen_on)
+    architecture, measured_on, usual = _find_subnet(opened, arch, device, (runtime, threads, only_precision))
     formats, skipped = combine_formats(format or [usual.format], precision or [usual.precision])
     if target is not None:
         formats = make_for(target, formats)
@@ -102,14 +93,29 @@ def command(
     _print_bundles(done, device)
 
 
-def _find_target_of_choice(run: Run, architecture: Architecture, device: str | None, *asked: Any) -> Target | None:
-    """Return the target of a named device that an architecture was chosen for, if there is one."""
-    if device is None:
-        return None
-    try:
-        return run.target_of_choice(architecture, run.targets(device, *asked))
-    except RunError:  # the device has no latency table, so nothing was chosen for it
-        return None
+def _find_subnet(
+    run: Run, arch: str | None, device: str | None, asked: tuple[str | None, int | None, str | None]
+) -> tuple[Architecture, Target, ExportFormat]:
+    """Return the subnet to export, the target on whose latency the card reports, and the usual format there.
+
+    ``asked`` are the runtime, the threads and the precision of the target.
+    """
+    from edgenas.pipeline.export_formats import format_of
+    from edgenas.runtimes import ExportFormat
+
+    if arch in (None, "chosen"):
+        if device is None:
+            raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
+        architecture, target = run.chosen(device, *asked)
+        return architecture, target, format_of(target)
+    architecture = run.architecture(arch)
+    chosen_on = None
+    if device is not None:
+        with contextlib.suppress(RunError):  # without a latency table, nothing was chosen for the device
+            chosen_on = run.target_of_choice(architecture, run.targets(device, *asked))
+    if chosen_on is not None:
+        return architecture, chosen_on, format_of(chosen_on)
+    return architecture, run.target(device or "localhost", *asked), ExportFormat()
 
 
 def _parse_batch(text: str) -> int | None:
