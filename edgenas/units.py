@@ -10,6 +10,7 @@ from edgenas.errors import UsageError
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MAX_PERCENT = 1_000_000
 UNRESOLVED = "below what can be resolved"
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
@@ -79,7 +80,9 @@ def parse_percent(text: str, name: str = "tolerance") -> float:
     match = re.fullmatch(r"\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
     if not match:
         raise UsageError(f"{name} must be a percentage, but got {text!r}; write for example 5%")
-    return float(match.group(1)) / 100
+    if (percent := float(match.group(1))) > _MAX_PERCENT:
+        raise UsageError(f"{name} must be at most {_MAX_PERCENT}%, but got {text!r}")
+    return percent / 100
 
 
 def format_ms(value: float) -> str:

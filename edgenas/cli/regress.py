@@ -56,6 +56,7 @@ def record(
     from edgenas.profilers import ModelInputs
     from edgenas.regression import record_baseline
 
+    given = ModelInputs.parse(shape or [], inputs)
     with Progress().step("record", 1) as bar:
         baseline = record_baseline(
             model,
@@ -64,18 +65,21 @@ def record(
             runtime=runtime,
             precision=precision,
             threads=threads,
-            inputs=ModelInputs.parse(shape or [], inputs),
+            inputs=given,
             on_process=lambda done, total: bar(done / total),
         )
-    kept = out.with_name(str(baseline.kept))
-    check = f"{format_command('regress', 'check', model, '--baseline', out)} --device {device}"
+    kept, *weights = baseline.list_kept_files(out)
+    options = {"--device": device, "--runtime": runtime, "--precision": precision, "--threads": threads}
+    words = [word for option, value in options.items() if value is not None for word in (option, value)]
+    check = format_command("regress", "check", model, "--baseline", out, *words, *given.cli_words)
     if json:
         result = {key: value for key, value in baseline.result.to_dict().items() if key not in _SAMPLES}
         print_json({"baseline": str(out), "model": str(kept), "target": dict(baseline.target), **result})
         return
     print_lines(
         f"{out}: {baseline.result.summary}",
-        f"{kept}: the model, which checks measure again beside the new one; commit both",
+        f"{kept}: the model, which checks measure again beside the new one; commit {'all' if weights else 'both'}",
+        *(f"{each}: weights of the model" for each in weights),
         *([] if baseline.anchor else ["no anchor was measured, so checks need that copy of the model"]),
         *([] if baseline.operators is not None else ["the runtime lists no operators, so checks do not compare them"]),
         f"next: {check}",

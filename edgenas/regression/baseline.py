@@ -24,7 +24,7 @@ from edgenas.profilers import (
     OperatorProfile,
 )
 from edgenas.profilers.measure.measurement import upgrade_baseline_from_3
-from edgenas.profilers.measure.model_files import read_model_files
+from edgenas.profilers.measure.model_files import list_files, read_model_files
 from edgenas.profilers.measure.models import target_of_file
 from edgenas.regression.anchor import write_anchor
 from edgenas.regression.listing import list_placed_operators
@@ -84,7 +84,7 @@ class Baseline:
             other = next((value for value in values if value != values[0]), None)
             if other is not None:
                 raise UsageError(f"a baseline must be of one {what}, but got {values[0]} and {other}; record it again")
-        if self.kept is not None and Path(self.kept).name != self.kept:
+        if self.kept is not None and (Path(self.kept).name != self.kept or self.kept in ("", "..")):
             raise UsageError(f"a baseline must keep its model beside itself, but names {self.kept!r}; record it again")
 
     @property
@@ -118,6 +118,10 @@ class Baseline:
     def __repr__(self) -> str:
         return f"Baseline({self.result.summary})"
 
+    def list_kept_files(self, path: Path) -> list[Path]:
+        """Return the copy of the model beside the baseline's file, and the files with weights that belong to it."""
+        return [] if self.kept is None else list_files(path.with_name(self.kept))
+
     def save(self, path: Path | str) -> None:
         """Write an ``edgenas.baseline`` file; the model's copy is not written again."""
         _SCHEMA.write(Path(path), asdict(self))
@@ -144,7 +148,9 @@ def record_baseline(
 
     The copy has the baseline's name and the beginning of the model's hash: ``kws-3f2a90c41b7e.onnx`` beside
     ``kws.json``. Checks measure it again, side by side with the new model. Without it they have the stored samples
-    only. Of an earlier baseline in this place, the copy is removed when the new one is complete.
+    only. Weights in files of their own are copied, too, under names that are their hashes: several baselines in one
+    folder may share them. Of an earlier baseline in this place, the copy of the model is removed when the new one is
+    complete.
 
     Args:
         model: an ONNX or TFLite file, or a bundle, which is verified.
@@ -161,7 +167,7 @@ def record_baseline(
         The baseline, without rejected processes; those are repeated.
 
     Raises:
-        UsageError: for a file that cannot be read.
+        UsageError: for a file that cannot be read, or another file than a baseline in its place.
         ModelError: when the runtime refuses the file, or the file kills its process.
         DeviceError: when the device cannot be reached.
         MeasurementError: when the device's conditions reject too many processes.
@@ -180,6 +186,7 @@ def record_baseline(
         ['baseline-ac2878215ad3.onnx', 'baseline.json']
     """
     path = Path(path)
+    earlier = _load_earlier(path)
     with opened_model(Path(model)) as opened, WorkFolder() as folder:
         target = target_of_file(opened.path, device, runtime, precision, threads)
         rounds = _rounds_with_anchor(opened, target, folder, inputs, settings or SETTINGS, on_process)
@@ -192,14 +199,35 @@ def record_baseline(
                 f"{model}: no baseline can be recorded on {target.name}: {'; '.join(result.rejection_reasons)}"
             )
         (file,) = read_model_files([opened.path], target)
-        kept = f"{path.stem}-{file.sha256[:12]}{opened.path.suffix.lower()}"
+        kept = f"{_name_copy(path, file.sha256)}{opened.path.suffix.lower()}"
         file.copy_to(path.with_name(kept))
-    earlier = _kept_before(path)
     baseline = Baseline(result.measurements, opened.facts, kept, anchor, operators)
     baseline.save(path)
-    if earlier not in (None, kept):
-        path.with_name(str(earlier)).unlink(missing_ok=True)
+    before = None if earlier is None else earlier.kept
+    # A baseline from elsewhere could name any file beside it.
+    if (
+        earlier is not None
+        and before not in (None, kept)
+        and Path(str(before)).stem == _name_copy(path, earlier.model_sha256)
+    ):
+        path.with_name(str(before)).unlink(missing_ok=True)
     return baseline
+
+
+def _load_earlier(path: Path) -> Baseline | None:
+    """Return the baseline in this place, if there is one; raise UsageError for another file, which is not replaced."""
+    if not path.exists():
+        return None
+    try:
+        return Baseline.load(path)
+    except UsageError as error:
+        problem = f"{path}: is there already, and is no baseline that can be replaced"
+        raise UsageError(f"{problem} ({error}); choose another name, or move it away") from None
+
+
+def _name_copy(path: Path, sha256: str) -> str:
+    """Return the name, without suffix, of the copy of a model beside its baseline."""
+    return f"{path.stem}-{sha256[:12]}"
 
 
 def _rounds_with_anchor(
@@ -246,11 +274,3 @@ def find_kept_model(baseline: Baseline, path: Path, target: Target) -> tuple[Pat
     if file.sha256 != baseline.model_sha256:
         return None, f"{kept}: is not the model that was recorded, its SHA-256 is another; copy that one there"
     return kept, ""
-
-
-def _kept_before(path: Path) -> str | None:
-    """Return the name of the model's copy that the baseline in this place keeps, if there is one."""
-    try:
-        return Baseline.load(path).kept
-    except UsageError:
-        return None

@@ -11,6 +11,7 @@ from edgenas.devices import DeviceProfile, Target
 from edgenas.errors import DeviceError, UsageError
 from edgenas.on_device.work_folder import WorkFolder
 from edgenas.profilers import MeasureSettings, MeasuringSession, ModelInputs, OperatorProfile
+from edgenas.profilers.measure.model_files import read_model_files
 from edgenas.profilers.measure.models import target_of_file
 from edgenas.regression.anchor import write_anchor
 from edgenas.regression.baseline import PROCESSES, SETTINGS, Baseline, find_kept_model
@@ -20,7 +21,7 @@ from edgenas.regression.fingerprint import (
     SYSTEM,
     Difference,
     compare_fields,
-    compare_models,
+    compare_signatures,
     read_fingerprint,
     read_target_fields,
 )
@@ -29,13 +30,16 @@ from edgenas.regression.listing import profile_in_session
 from edgenas.regression.model import OpenedModel, opened_model
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Finding, Method, Outcome, worst_outcome
-from edgenas.regression.reasons import describe_conditions, describe_findings, describe_lost_rounds
-from edgenas.regression.rounds import Round, TakenRounds, iter_rounds
+from edgenas.regression.reasons import (
+    describe_conditions,
+    describe_findings,
+    describe_lost_rounds,
+    describe_unmeasured_memory,
+)
+from edgenas.regression.rounds import SECONDS, Round, TakenRounds, check_seconds, iter_rounds
 from edgenas.regression.stored import compare_with_stored_samples
 from edgenas.shell import format_command
 
-SECONDS = 30.0
-MAX_SECONDS = 3600.0
 _HOPELESS_ROUNDS = 6  # where all of the first are rejected, the next would be, too
 
 
@@ -89,7 +93,7 @@ def check_model(
         on_round: called after each round with the seconds since the first.
 
     Raises:
-        UsageError: for a malformed limit, or a file that cannot be read.
+        UsageError: for a malformed limit, a baseline that is not there, or a file that cannot be read.
         ModelError: when the runtime refuses one of the two models, or it kills its process.
 
     Example:
@@ -108,26 +112,35 @@ def check_model(
         >>> check_model(folder / "new.onnx", toy, latency="15ms").outcome
         'ok'
     """
-    if not 0 < seconds <= MAX_SECONDS:
-        raise UsageError(f"seconds must be above 0 and at most {MAX_SECONDS:g}, but got {seconds:g}")
+    check_seconds(seconds)
     texts: dict[Quantity, tuple[str, ...]]
     texts = {"latency": as_texts(latency), "memory": as_texts(memory), "size": as_texts(size)}
     limits = parse_limits(texts, baseline is not None)
-    recorded = None if baseline is None else Baseline.load(baseline)
+    recorded = None if baseline is None else _load_baseline(Path(baseline), Path(model), device)
     if recorded is not None and recorded.model is None and any(limit.needs_size_before for limit in limits):
         raise UsageError(
             f"{baseline}: does not say how large its model is, an earlier edgenas wrote it; record it again"
         )
     with opened_model(Path(model)) as opened, WorkFolder() as folder:
         target = target_of_file(opened.path, device, runtime, precision, threads)
+        read_model_files([opened.path], target)  # refuses what is no model also where nothing is measured
         with MeasuringSession(target) as session:
             settings = settings or SETTINGS
             request = _Request(opened, target, limits, seconds, inputs, settings, on_round, recorded, session)
             if recorded is None or baseline is None:
                 return _check_by_rounds(request, None, "budget only")
             check = _check_against(request, recorded, Path(baseline), folder)
-    update = f"{format_command('regress', 'record', model, '-o', baseline)} --device {target.cli_name}"
+    words = ("regress", "record", model, "-o", baseline, *(inputs.cli_words if inputs else ()))
+    update = f"{format_command(*words)} --device {target.cli_name}"
     return replace(check, then=recorded.model, update_command=update)
+
+
+def _load_baseline(path: Path, model: Path, device: DeviceProfile | Target) -> Baseline:
+    """Return the baseline in a file; raise UsageError with the command that records one where there is none."""
+    if not path.exists():
+        record = f"{format_command('regress', 'record', model, '-o', path)} --device {device.cli_name}"
+        raise UsageError(f"{path}: there is no baseline; record one of the model to compare with: {record}")
+    return Baseline.load(path)
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,7 @@ def _check_against(request: _Request, baseline: Baseline, place: Path, folder: P
     now = read_target_fields(request.target.to_dict())
     differences = compare_fields(read_target_fields(baseline.target), now, now)
     if baseline.model is not None:
-        differences += compare_models(baseline.model, request.opened.facts)
+        differences += compare_signatures(baseline.model, request.opened.facts)
     if differences:
         return _conclude(request, "side by side", TakenRounds(), differences=differences)
     if not any(limit.is_relative for limit in request.measured_limits):
@@ -174,7 +187,8 @@ def _check_by_rounds(request: _Request, other: Path | None, method: Method) -> M
     """Measure until the outcome is known, which one regressed limit decides, or the time is up."""
 
     def find(counted: Sequence[Round]) -> list[Finding]:
-        return [find_in_rounds(limit, counted) for limit in request.measured_limits]
+        measured = [one for each in counted for one in each.measurements]
+        return [find_in_rounds(limit, counted) for limit in request.measured_limits if limit.is_known_in(measured)]
 
     def is_decided(counted: Sequence[Round]) -> bool:
         outcomes = [finding.outcome for finding in find(counted)]
@@ -191,7 +205,9 @@ def _check_by_stored_samples(request: _Request, baseline: Baseline, problem: str
     models = [request.opened.path, *([anchor] if anchor else [])]
     method: Method = "stored samples"
     taken = _measure(request, method, models, lambda counted: len(counted) >= PROCESSES)
-    stored = compare_with_stored_samples(request.measured_limits, taken.counted, baseline)
+    measured = [*baseline.measurements, *(one for each in taken.counted for one in each.measurements)]
+    limits = [limit for limit in request.measured_limits if limit.is_known_in(measured)]
+    stored = compare_with_stored_samples(limits, taken.counted, baseline)
     check = _conclude(request, method, taken, stored.findings, stored.reasons, [problem, *stored.warnings])
     return replace(check, stored=baseline.measurements)
 
@@ -243,12 +259,16 @@ def _conclude(
         reasons = [f"{each}; record a new baseline here" for each in differences]
     else:
         then = request.baseline.model if request.baseline else None
+        lost = describe_lost_rounds(taken.rounds, taken.lost, request.measured_limits)
+        if lost:  # what is left of the rounds tells nothing, however clear it seems
+            findings = [replace(one, outcome="not measurable") for one in findings]
         findings = [*findings, *find_sizes(request.limits, request.opened.facts, then)]
-        problems = [*reasons, *describe_lost_rounds(taken.rounds, taken.lost, request.measured_limits)]
-        outcome = worst_outcome([one.outcome for one in findings])
-        if problems:
-            outcome = "not measurable"
-        reasons = problems or describe_findings(findings, taken.rounds)
+        problems = [*reasons, *lost, *([] if lost else describe_unmeasured_memory(taken.rounds, request.limits))]
+        outcomes = [one.outcome for one in findings]
+        outcome = worst_outcome([*outcomes, "not measurable"] if problems else outcomes)
+        if outcome == "regressed":
+            warnings = [*problems, *warnings]
+        reasons = problems if problems and outcome != "regressed" else describe_findings(findings, taken.rounds)
     check = ModelCheck(
         outcome,
         request.opened.facts,

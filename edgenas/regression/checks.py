@@ -12,9 +12,11 @@ from edgenas.devices import load_profile
 from edgenas.errors import EdgeNASError, ExitCode, UsageError
 from edgenas.files import ShortText, check_keys, parse_dataclass, read_yaml
 from edgenas.profilers import ModelInputs
-from edgenas.regression.check import SECONDS, check_model
+from edgenas.regression.check import check_model
+from edgenas.regression.limits import parse_limits
 from edgenas.regression.model_check import ModelCheck
 from edgenas.regression.outcome import Outcome
+from edgenas.regression.rounds import SECONDS, check_seconds
 
 _LISTS = ("latency", "memory", "size", "shape")  # keys that may also have a single text
 # The exit code of several checks is the first of these that one of them has.
@@ -63,6 +65,11 @@ class CheckRequest:
     def label(self) -> str:
         """The name, or else those of model and device."""
         return self.name or f"{Path(self.model).name} on {Path(self.device).stem}"
+
+    def validate(self) -> None:
+        """Raise UsageError for a limit or a time that is none, before anything is measured."""
+        parse_limits({"latency": self.latency, "memory": self.memory, "size": self.size}, self.baseline is not None)
+        check_seconds(self.seconds)
 
     def run(self, on_round: Callable[[float], None] = lambda seconds: None) -> ModelCheck:
         """Run the check; raise as ``check_model`` does."""
@@ -120,21 +127,32 @@ def load_checks(path: Path) -> tuple[CheckRequest, ...]:
     if not isinstance(document, dict) or not isinstance(document.get("checks"), list) or not document["checks"]:
         raise UsageError(f"{path}: must have the key 'checks' with a list of checks; examples/checks.yaml shows one")
     check_keys(document, ["checks"], str(path))
-    checks = tuple(
-        parse_dataclass(CheckRequest, _with_lists(entry), f"{path}, check {number}")
-        for number, entry in enumerate(document["checks"], 1)
-    )
+    checks = tuple(_parse_check(entry, f"{path}, check {number}") for number, entry in enumerate(document["checks"], 1))
     label, times = Counter(check.label for check in checks).most_common(1)[0]
     if times > 1:
         raise UsageError(f"{path}: {times} checks are called {label!r}; give each a name of its own")
     return checks
 
 
+def _parse_check(entry: Any, where: str) -> CheckRequest:
+    check = parse_dataclass(CheckRequest, _with_lists(entry), where)
+    try:
+        check.validate()
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return check
+
+
 def _with_lists(entry: Any) -> Any:
-    """Return an entry of a file of checks with lists for single texts."""
+    """Return an entry of a file of checks with lists for single texts; a number there is a text without its unit."""
     if not isinstance(entry, dict):
         return entry
-    return {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in entry.items()}
+    return {key: _as_list(value) if key in _LISTS else value for key, value in entry.items()}
+
+
+def _as_list(value: Any) -> list[Any]:
+    values = value if isinstance(value, list) else [value]
+    return [str(each) if isinstance(each, (int, float)) else each for each in values]
 
 
 def run_checks(

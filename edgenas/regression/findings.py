@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgenas.profilers import Measurement
+from edgenas.profilers.measure.cpu_speed import measurement_with_probe_deviation, median_probe_ms
 from edgenas.profilers.measure.statistics import median_of_medians_with_interval, ratio_interval
 from edgenas.regression.limits import Limit
 from edgenas.regression.model import ModelFacts
@@ -32,12 +34,29 @@ def find_sizes(limits: Sequence[Limit], now: ModelFacts, then: ModelFacts | None
 
 
 def find_in_rounds(limit: Limit, rounds: Sequence[Round]) -> Finding:
-    """Return the finding for a limit of latency or memory from one or more rounds, as it is after the last of them."""
+    """Return the finding for a limit of latency or memory from one or more rounds, as it is after the last of them.
+
+    A latency above a budget tells nothing while the CPU's speed changes: the rounds have nothing to be compared with.
+    """
     now = [_cost(limit, each.new) for each in rounds]
     then = [_cost(limit, each.other) for each in rounds if each.other is not None]
     bases = then if limit.is_relative else [limit.value] * len(now)
     interval = sequential_median_interval([math.log(cost / base) for cost, base in zip(now, bases, strict=True)])
-    return _make_finding(limit, interval, statistics.median(now), statistics.median(then) if then else None)
+    finding = _make_finding(limit, interval, statistics.median(now), statistics.median(then) if then else None)
+    if finding.outcome == "regressed" and limit.is_latency_budget and is_speed_unsteady(rounds):
+        return replace(finding, outcome="not measurable")
+    return finding
+
+
+def is_speed_unsteady(rounds: Sequence[Round]) -> bool:
+    """Return true where the speed probe was off its median in more than a quarter of the new model's processes."""
+    return count_unsteady(rounds) > len(rounds) / 4
+
+
+def count_unsteady(rounds: Sequence[Round]) -> int:
+    """Return in how many of the new model's processes the speed probe was more than 10% off its median."""
+    usual_ms = median_probe_ms([each.new for each in rounds])
+    return sum(measurement_with_probe_deviation(each.new, usual_ms).is_disturbed for each in rounds)
 
 
 def find_by_stored_samples(
@@ -59,7 +78,8 @@ def find_by_stored_samples(
 def _cost(limit: Limit, measurement: Measurement) -> float:
     if limit.quantity == "latency":
         return measurement.median_ms
-    return max(_PAGE, float(measurement.peak_bytes or 0))
+    assert measurement.peak_bytes is not None  # limits of memory that is not measured have no findings
+    return max(_PAGE, float(measurement.peak_bytes))
 
 
 def _make_finding(limit: Limit, interval: MedianInterval, now: float, then: float | None) -> Finding:

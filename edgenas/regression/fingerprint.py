@@ -27,7 +27,13 @@ class Difference:
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.field} was {format_value(self.then)} in the baseline, is {format_value(self.now)} now"
+        return f"{self.field} was {_format_field(self.then)} in the baseline, is {_format_field(self.now)} now"
+
+
+def _format_field(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(format_value, value)) or "none"
+    return "unknown" if value is None else format_value(value)
 
 
 def read_target_fields(target: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def compare_fields(then: Mapping[str, Any], now: Mapping[str, Any], names: Itera
     return tuple(Difference(name, then[name], now[name]) for name in names if name in then and then[name] != now[name])
 
 
-def compare_models(then: ModelFacts, now: ModelFacts) -> tuple[Difference, ...]:
+def compare_signatures(then: ModelFacts, now: ModelFacts) -> tuple[Difference, ...]:
     """Return inputs and outputs that differ; names do not count, since exporters rename."""
     if then.signature is None or now.signature is None:
         return ()

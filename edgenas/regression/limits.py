@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgenas.errors import UsageError
+from edgenas.profilers import Measurement
 from edgenas.units import format_bytes, format_change, format_ms, parse_bytes, parse_ms, parse_percent
 
 Quantity = Literal["latency", "memory", "size"]
@@ -46,6 +47,15 @@ class Limit:
     def needs_size_before(self) -> bool:
         """True for a limit relative to the size of the baseline's model."""
         return self.quantity == "size" and self.is_relative
+
+    def is_known_in(self, measurements: Iterable[Measurement]) -> bool:
+        """Return true where the measurements have the quantity; some devices do not tell the memory."""
+        return self.quantity != "memory" or all(one.peak_bytes is not None for one in measurements)
+
+    @property
+    def is_latency_budget(self) -> bool:
+        """True for a budget in ms."""
+        return self.quantity == "latency" and not self.is_relative
 
     def format_ratio(self, ratio: float) -> str:
         """Return a cost as a change of the baseline's, ``+2.1%``, or as a part of the budget, ``97.3%``."""

@@ -7,11 +7,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
+
+from annotated_types import Interval
 
 from edgenas.bundle import Bundle, open_bundle
 from edgenas.errors import UsageError
-from edgenas.files import Count, Fraction, ShortText, check_regular_file, read_bytes
+from edgenas.files import Fraction, ShortText, check_regular_file, read_bytes
 from edgenas.profilers.measure.model_files import count_file_bytes
 from edgenas.runtimes import ModelSignature, runtime_of_suffix
 
@@ -30,7 +32,7 @@ class ModelFacts:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: ShortText
-    file_bytes: Count
+    file_bytes: Annotated[int, Interval(ge=1, le=2**62)]
     signature: ModelSignature | None = None
     accuracy: Fraction | None = None
 
@@ -54,6 +56,8 @@ def opened_model(path: Path) -> Iterator[OpenedModel]:
     if runtime_of_suffix(path.suffix.lower()) is not None or not (path.is_dir() or zipfile.is_zipfile(path)):
         yield OpenedModel(path, _read_facts(path, path.name))
         return
+    if path.is_dir() and not (path / "card.json").exists():
+        raise UsageError(f"{path}: is a folder without card.json, so it is no bundle; give a model file or a bundle")
     with open_bundle(path) as bundle:
         bundle.verify()
         facts = _read_facts(bundle.model_path, path.name, _read_accuracy(bundle))

@@ -9,9 +9,18 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgenas.errors import ModelError
+from edgenas.errors import ModelError, UsageError
 from edgenas.profilers import Measurement, MeasureSettings, MeasuringSession, ModelInputs
 from edgenas.regression.statistics import MAX_ROUNDS
+
+SECONDS = 30.0
+MAX_SECONDS = 3600.0
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise UsageError for a time that no check may take."""
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(f"seconds must be above 0 and at most {MAX_SECONDS:g}, but got {seconds:g}")
 
 
 @dataclass(frozen=True)

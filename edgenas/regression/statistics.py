@@ -15,7 +15,8 @@ CONFIDENCE = 0.95
 MAX_ROUNDS = 1000
 ASSUMPTION = (
     "a round is as likely above the median as below it, whatever the rounds before it were;"
-    " nothing is assumed of how far off it is"
+    " nothing is assumed of how far off it is."
+    " Ratios of models side by side are like that; latencies alone, which budgets bound, on a steady device only"
 )
 # Half of what may go wrong at all is spent in the first 20 rounds. A smaller number would narrow the first intervals
 # and widen the later ones, by about one order statistic either way.
@@ -61,6 +62,12 @@ def sequential_median_interval(values: Sequence[float]) -> MedianInterval:
     if not rank:
         return MedianInterval(statistics.median(ordered), -math.inf, math.inf)
     return MedianInterval(statistics.median(ordered), ordered[rank - 1], ordered[-rank])
+
+
+@functools.cache
+def fewest_values() -> int:
+    """Return the fewest values that have an interval."""
+    return next(number for number, rank in enumerate(_interval_ranks(), 1) if rank)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from edgenas.regression.baseline import Baseline
 from edgenas.regression.findings import find_by_stored_samples, find_in_rounds
 from edgenas.regression.limits import Limit
 from edgenas.regression.outcome import Finding
+from edgenas.regression.reasons import count_rounds
 from edgenas.regression.rounds import Round
 
 _REMEDY = "put the baseline's model beside it, or record a new baseline"
@@ -40,7 +41,7 @@ def compare_with_stored_samples(
         why = "the stored samples cannot be used, because nothing tells whether the device is as fast as it was"
         return StoredComparison(absolute, (f"{why}; {_REMEDY}",))
     if len(rounds) < MIN_PROCESSES:
-        why = f"the stored samples cannot be compared with {len(rounds)} processes, it takes {MIN_PROCESSES}"
+        why = f"{count_rounds(len(rounds))} cannot be compared with the stored samples, it takes {MIN_PROCESSES}"
         return StoredComparison(absolute, (f"{why}; allow more time with --seconds",))
     anchor = compare_anchor(baseline.anchor, anchors)
     if not anchor.agrees:

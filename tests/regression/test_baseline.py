@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,8 +96,29 @@ def test_recording_again_leaves_one_copy(model: Path, fake_target: Target, tmp_p
     assert [path.name for path in tmp_path.glob("b-*")] == [kept]
 
 
-def test_a_model_of_several_files_is_kept_whole(tmp_path: Path, target: Target) -> None:
-    """Weights in a file beside the model are copied, and the copy has the model's hash."""
+@pytest.mark.parametrize("name", ["model.onnx", "README.md"])
+def test_no_other_file_is_replaced(model: Path, fake_target: Target, tmp_path: Path, name: str) -> None:
+    """Neither the model itself nor somebody's notes; said before anything is measured."""
+    path = model if name == "model.onnx" else tmp_path / name
+    path.write_bytes(b"m" * 1000)
+    with pytest.raises(UsageError, match=r"is there already, and is no baseline that can be replaced") as error:
+        record_baseline(model, fake_target, path, on_process=lambda done, total: pytest.fail("measured"))
+    assert str(error.value).endswith("choose another name, or move it away")
+    assert path.read_bytes() == b"m" * 1000
+
+
+def test_a_foreign_baseline_cannot_have_a_file_removed(
+    model: Path, make: Make, fake_target: Target, tmp_path: Path
+) -> None:
+    """Only a name that edgenas gives to the copy of that model is removed with it."""
+    (tmp_path / "notes.txt").write_text("mine")
+    Baseline(make([1.0] * 6), kept="notes.txt").save(tmp_path / "b.json")
+    record_baseline(model, fake_target, tmp_path / "b.json")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_of_several_files_is_kept_whole(tmp_path: Path, target: Target, make: Make) -> None:
+    """Weights in a file beside the model are copied and listed, and the copy has the model's hash."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -111,6 +133,9 @@ def test_a_model_of_several_files_is_kept_whole(tmp_path: Path, target: Target) 
     (again,) = read_model_files([tmp_path / "copies" / "kept.onnx"], target)
     assert again.sha256 == file.sha256
     assert len(list((tmp_path / "copies").iterdir())) == 2
+    kept = Baseline(make([1.0] * 6), kept="kept.onnx").list_kept_files(tmp_path / "copies" / "b.json")
+    assert kept[0].name == "kept.onnx"
+    assert set(kept) == set((tmp_path / "copies").iterdir())
 
 
 def test_a_baseline_of_version_5_has_no_copy_of_its_model(make: Make, tmp_path: Path) -> None:
@@ -120,10 +145,11 @@ def test_a_baseline_of_version_5_has_no_copy_of_its_model(make: Make, tmp_path: 
     assert Baseline.load(path) == Baseline(make([1.0] * 6))
 
 
-def test_a_baseline_keeps_its_model_beside_itself(make: Make) -> None:
+@pytest.mark.parametrize("name", ["../key", "", ".."])
+def test_a_baseline_keeps_its_model_beside_itself(make: Make, name: str) -> None:
     """A name that leads elsewhere is refused: whoever gives you a baseline may not name your files."""
-    with pytest.raises(UsageError, match=r"must keep its model beside itself, but names '\.\./key'"):
-        Baseline(make([1.0] * 6), kept="../key")
+    with pytest.raises(UsageError, match=re.escape(f"must keep its model beside itself, but names {name!r}")):
+        Baseline(make([1.0] * 6), kept=name)
 
 
 def test_paths_may_be_text(make: Make, tmp_path: Path) -> None:

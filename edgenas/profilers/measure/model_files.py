@@ -76,6 +76,13 @@ class ModelInputs:
             parsed[name] = tuple(map(int, numbers))
         return cls(parsed, file)
 
+    @property
+    def cli_words(self) -> list[str]:
+        """The inputs as options of commands."""
+        shapes = [f"{name}={'x'.join(map(str, sizes)) or 'scalar'}" for name, sizes in self.shapes.items()]
+        words = [word for shape in shapes for word in ("--shape", shape)]
+        return words if self.file is None else [*words, "--inputs", str(self.file)]
+
     def push(self, device: Device) -> dict[str, Any]:
         """Send the arrays, if there are any; return the keys of a request."""
         if self.file is None:
@@ -186,11 +193,16 @@ def _read_model_file(path: Path, runtime: Runtime) -> ModelFile:
     return ModelFile(path, sha256_hex(content), content, files, parts.unranked)
 
 
-def count_file_bytes(path: Path) -> int:
-    """Return the bytes of a model file and of the files that it names."""
+def list_files(path: Path) -> list[Path]:
+    """Return a model file and the files that it names, each once."""
     runtime = runtime_of_suffix(path.suffix.lower())
     parts = () if runtime is None else runtime.read_parts(path, read_bytes(path)).locations.values()
-    return path.stat().st_size + sum(part.stat().st_size for part in set(parts))
+    return [path, *dict.fromkeys(parts)]
+
+
+def count_file_bytes(path: Path) -> int:
+    """Return the bytes of a model file and of the files that it names."""
+    return sum(file.stat().st_size for file in list_files(path))
 
 
 def _sha256_of_file(path: Path) -> str:
