@@ -55,6 +55,11 @@ def command(
         f" {subnet.accuracy_inherited:.2%}, on {subnet.validation_images:,} validation images",
         f"trained alone on {subnet.images:,} images ({subnet.epochs:g} epochs), from {subnet.began_with}, taught by"
         f" {subnet.teacher}",
-        "choose with the same budget again to measure its file on the device",
-        f"next: {format_command('export', '--run', run, '--arch', subnet.architecture, '--out', 'ship')}",
     )
+    if opened.folder.choices():
+        print_lines(
+            f"next, with the device and the budget of the choice: {format_command('choose', '--run', run)} ...;"
+            " it tries this subnet's file there, too"
+        )
+    else:
+        print_lines(f"next: {format_command('export', '--run', run, '--arch', subnet.architecture, '--out', 'ship')}")

@@ -61,7 +61,7 @@ class EvaluatedSubnets:
 DATA_SOURCE = Schema("data_source", 1)
 RUN = Schema("run", 2, {1: _begin_upgrade})
 EVALUATED = Schema("evaluated", 2, {1: _rename_digest})
-FINETUNED = Schema("finetuned", 1)
+FINETUNED = Schema("finetuned", 2)
 PROFILE_PLAN = Schema("profile_plan", 2, {1: _rename_digest})
 TABLE_CHECK = Schema("table_check", 5)
 TABLE_CHECK_PLAN = Schema("table_check_plan", 3)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 from edgenas.accuracy import Evaluator
 from edgenas.errors import UsageError
+from edgenas.files import read_bytes, sha256_hex
 from edgenas.ofa import (
     InitialWeights,
     Ranks,
@@ -90,13 +91,15 @@ def _evaluate(
 ) -> FinetunedSubnet:
     """Evaluate a subnet on the validation split with inherited weights and with its own."""
     architecture, data = subnet.architecture, workspace.data
-    trained = load_checkpoint(workspace.folder.finetuned(named.id).checkpoint).supernet
+    checkpoint = workspace.folder.finetuned(named.id).checkpoint
+    trained = load_checkpoint(checkpoint).supernet
     inherited, own = (
         Evaluator(network, data, workspace.seed, workspace.trained.threads, ranks.accelerator)(architecture)
         for network in (workspace.supernet, trained)
     )
     return FinetunedSubnet(
         architecture=named.id,
+        weights_sha256=sha256_hex(read_bytes(checkpoint)),
         supernet_sha256=subnet.supernet.sha256,
         began_with=subnet.began_with,
         teacher=workspace.space.largest.at_resolution(architecture.resolution).id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ class FinetunedSubnet:
 
     Attributes:
         architecture: Its id, which ends with the name of its weights.
+        weights_sha256: SHA-256 of its checkpoint, whose weights were evaluated.
         supernet_sha256: SHA-256 of the checkpoint that it was made from.
         began_with: ``inherited weights`` or ``random weights``.
         teacher: The id of the supernet's network that taught it.
@@ -40,6 +41,7 @@ class FinetunedSubnet:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     architecture: ShortText
+    weights_sha256: ShortText
     supernet_sha256: ShortText
     began_with: ShortText
     teacher: ShortText
@@ -80,18 +82,20 @@ def load_evaluator(workspace: Workspace, architecture: Architecture) -> Evaluato
     from edgenas.accuracy import Evaluator
     from edgenas.ofa import load_checkpoint
 
-    load_finetuned(workspace, architecture)
-    path = workspace.folder.finetuned(architecture.id).checkpoint
+    record, path = load_finetuned(workspace, architecture), workspace.folder.finetuned(architecture.id).checkpoint
+    remedy = "move its folder away and fine-tune again"
+    if not path.exists():
+        raise FormatError(f"{path}: is missing, so the weights that were evaluated are lost; {remedy}")
+    if sha256_hex(read_bytes(path)) != record.weights_sha256:
+        raise FormatError(f"{path}: has other weights than those that were evaluated; {remedy}")
     network = load_checkpoint(path).supernet
-    if network.only is None or network.only != architecture.inherited:
-        raise FormatError(f"{path}: has the weights of another network; move its folder away and fine-tune again")
     return Evaluator(network, workspace.data, workspace.seed, workspace.trained.threads)
 
 
 def find_best_versions(workspace: Workspace) -> tuple[list[Architecture], Vector]:
     """Return the N architectures with weights of their own that are no worse than inherited ones, and their gains (N,).
 
-    Of several of an architecture, the most accurate. Equal accuracy is enough: fine-tuned weights saw more images.
+    Of several of an architecture, the most accurate. Equal accuracy is enough: they were trained for it alone.
     The gain, from real accuracy to real accuracy, is to be added to the prediction: the real accuracy in its place
     would compare an evaluated subnet with predictions, which are too high where a search ends.
     """
@@ -102,13 +106,8 @@ def find_best_versions(workspace: Workspace) -> tuple[list[Architecture], Vector
 
 def digest_weights(workspace: Workspace) -> str:
     """Return a digest of all weights that candidates may have: the supernet's, and fine-tuned ones."""
-    digest, folder = workspace.weights_digest, workspace.folder
-    files = [
-        path
-        for each in list_finetuned(workspace)
-        for path in (folder.finetuned(each.architecture).checkpoint, folder.finetuned(each.architecture).result)
-    ]
-    return digest_of_inputs(digest, [sha256_hex(read_bytes(path)) for path in files]) if files else digest
+    finetuned = [asdict(each) for each in list_finetuned(workspace)]
+    return digest_of_inputs(workspace.weights_digest, finetuned) if finetuned else workspace.weights_digest
 
 
 def _list_best(workspace: Workspace) -> dict[str, FinetunedSubnet]:

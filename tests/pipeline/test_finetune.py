@@ -172,10 +172,35 @@ def test_its_bundle_says_how_it_was_trained(tuned: Run, tmp_path: Path) -> None:
     assert bundle.card["finetuned"] == described
     assert bundle.card["accuracy"]["validation_in_pytorch"] == subnet.accuracy_finetuned
     text = (tmp_path / "ship" / "README.md").read_text()
-    assert f'| finetuned | {{"supernet_sha256": "{subnet.supernet_sha256}", "began_with": "inherited weights"' in text
+    assert f'"supernet_sha256": "{subnet.supernet_sha256}", "began_with": "inherited weights"' in text
     plain = tuned.export(architecture.inherited, target, tmp_path / "plain")
     assert plain.card["finetuned"] is None
     assert plain.card["accuracy"]["validation_in_pytorch"] == subnet.accuracy_inherited
+
+
+@pytest.mark.slow
+def test_it_is_chosen_measured_and_shipped(plain: Run, tmp_path: Path) -> None:
+    """Where it is far better than all others, choose takes its weights, and the bundle has them and says so."""
+    shutil.copytree(plain.folder.root, tmp_path / "run")
+    run = Run(tmp_path / "run", progress=Silent())
+    (tmp_path / "board.yaml").write_text(
+        "{name: board, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
+    )
+    target = run.target(tmp_path / "board.yaml")
+    run.evaluate(12)
+    run.profile(target, 0.01)
+    run.search([target])
+    subnet = run.finetune(SPACE.smallest, epochs=15, learning_rate=0.1)
+    assert subnet.accuracy_finetuned > subnet.accuracy_inherited + 0.3
+    choice = run.choose({target: BUDGET})
+    assert choice.arch.id == subnet.architecture
+    (deployment,) = choice.deployments
+    assert deployment.measured is not None
+    assert deployment.measured.subnet_accuracy == subnet.accuracy_finetuned
+    card = run.export(*run.chosen(tmp_path / "board.yaml"), tmp_path / "ship").card
+    assert card["architecture"]["id"] == subnet.architecture
+    assert card["finetuned"]["weights_sha256"] == subnet.weights_sha256
+    assert card["measured"] is not None
 
 
 def _record(run: Run, gain: float, weights: str = "") -> FinetunedSubnet:
@@ -226,7 +251,7 @@ def test_subnets_of_other_weights_do_not_count(copied: Run) -> None:
 
 
 def test_a_result_of_something_else_is_refused(copied: Run) -> None:
-    """One line names the file: of another id, of no id of the space, of weights of another network, not intact."""
+    """One line names the file: of another id, of no id of the space, not intact."""
     real, inherited = only(copied), copied.architecture("chosen")
     folder = copied.folder.finetuned(real.architecture)
     for wrong in (inherited.id, "nonsense"):
@@ -236,10 +261,19 @@ def test_a_result_of_something_else_is_refused(copied: Run) -> None:
     folder.result.write_bytes(folder.result.read_bytes().replace(b"inherited", b"Inherited"))
     with pytest.raises(FormatError, match="is damaged or was edited"):
         copied.finetuned()
-    FINETUNED.write(folder.result, dataclasses.asdict(real))
-    shutil.copy(copied.folder.checkpoint, folder.checkpoint)
-    with pytest.raises(FormatError, match="has the weights of another network"):
-        prepare(copied.workspace, own(copied))
+
+
+def test_only_the_weights_that_were_evaluated_are_used(copied: Run) -> None:
+    """Others, of the same architecture too, and a checkpoint that is lost, have neither evaluator nor file."""
+    subnet = own(copied)
+    checkpoint = copied.folder.finetuned(subnet.id).checkpoint
+    other = copied.finetune(copied.architecture("chosen"), **{**TUNING, "learning_rate": 0.05})
+    shutil.copy(copied.folder.finetuned(other.architecture).checkpoint, checkpoint)
+    with pytest.raises(FormatError, match="has other weights than those that were evaluated"):
+        prepare(copied.workspace, subnet)
+    checkpoint.unlink()
+    with pytest.raises(FormatError, match=r"checkpoint\.safetensors: is missing, .* move its folder away"):
+        load_evaluator(copied.workspace, subnet)
 
 
 def test_what_cannot_be_fine_tuned(tuned: Run, released: Write, tmp_path: Path) -> None:

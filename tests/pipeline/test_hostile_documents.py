@@ -96,7 +96,8 @@ class Case:
         self.name, self.folder, self.space = self.target.name, self.run.folder, self.run.space
         subnet = dataclasses.replace(self.space.smallest, weights="000000").id
         weights, largest = self.run.workspace.weights_digest, self.space.largest.id
-        finetuned = FinetunedSubnet(subnet, weights, "random weights", largest, "digits", 1.0, 32, 0.1, 360, 0.5, 0.5)
+        facts = ("random weights", largest, "digits", 1.0, 32, 0.1, 360, 0.5, 0.5)
+        finetuned = FinetunedSubnet(subnet, "0" * 64, weights, *facts)
         FINETUNED.write(self.folder.finetuned(subnet).result, dataclasses.asdict(finetuned))
 
     def documents(self) -> dict[str, tuple[Path, Schema, Callable[[], object]]]:

@@ -103,7 +103,9 @@ def test_a_fine_tuned_subnet_competes_with_the_inherited_one(
         plain.genes == np.array(each.genes)).all(axis=1).any())  # fmt: skip
     own = [dataclasses.replace(each, weights="000000") for each in (plain.architecture(1), on_no_front)]
     records = [
-        FinetunedSubnet(each.id, "0" * 64, "inherited weights", "max", "digits", 1, 100, 0.02, 10, 0.5, 0.5625)
+        FinetunedSubnet(
+            each.id, "1" * 64, "0" * 64, "inherited weights", "max", "digits", 1, 100, 0.02, 10, 0.5, 0.5625
+        )
         for each in own
     ]
     monkeypatch.setattr("edgenas.pipeline.finetuned.list_finetuned", lambda workspace: records)
