@@ -160,9 +160,10 @@ def show_history(
     json: JsonOption = False,
 ) -> None:
     """Show the latencies of past checks, and where their level changed."""
-    from edgenas.regression.history import read_history, summarise_series
+    from edgenas.regression.history import read_history
+    from edgenas.regression.series import make_series
 
-    series = [summarise_series(name, entries) for name, entries in read_history(folder).items()]
+    series = make_series(read_history(folder))
     if out is not None:
         from edgenas.report.history_plot import write_history_plot
 
