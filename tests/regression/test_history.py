@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_few_or_equal_values_have_no_change(values: list[float]) -> None:
     assert find_change_points(values) == []
 
 
-def entries(level_ms: float, model: str, days: range, **fields: str) -> list[HistoryEntry]:
+def entries(level_ms: float, model: str, days: range, **fields: Any) -> list[HistoryEntry]:
     """A check a day on one level, with a little noise."""
     return [
         replace(ENTRY, now_ms=level_ms + 0.01 * (day % 3), time=f"2026-11-{day:02}T00:00:00Z", model_sha256=model * 64,
