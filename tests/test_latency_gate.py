@@ -230,10 +230,67 @@ def test_the_action_hands_on_the_outcome(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_the_action_fails_on_a_file_of_checks_that_is_none(shell: Shell, tmp_path: Path) -> None:
-    """With the code of wrong use and the message in the log."""
+    """With the code of wrong use and the message in the log, in the comment and in the summary."""
     done = run_action(shell, tmp_path, "absent.yaml")
     assert done.returncode == ExitCode.WRONG_USE
     assert "absent.yaml: cannot be read" in done.stderr
+    comment = (tmp_path / "runner" / "latency-gate" / "comment.md").read_text()
+    assert comment.startswith(
+        "### Latency gate\n\nNothing was checked (exit code 2):\n\n    edgenas: absent.yaml: cannot"
+    )
+    assert (tmp_path / "runner" / "summary").read_text() == comment
+
+
+# A stand-in for GitHub's program, synthetic: it lists the comments of comments.json by the real jq, and records what it
+# would write as lines of requests.
+GH = """#!/bin/sh
+test "$1" = api
+for last in "$@"; do :; done
+case "$*" in
+  *--jq*) exec jq --raw-output "$last" comments.json ;;
+  *) echo "$*" >> requests; cp "${last#body=@}" body ;;
+esac
+"""
+OWN = "<!-- latency gate / gate -->\n### Latency gate"
+
+
+def comment(number: int, login: str, body: str) -> dict[str, Any]:
+    return {"id": number, "user": {"login": login}, "body": body}
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+@pytest.mark.parametrize(
+    ("own", "request_line"),
+    [
+        ([], "api --silent repos/me/nets/issues/7/comments"),
+        ([12], "api --silent --method PATCH repos/me/nets/issues/comments/12"),
+        ([12, 14], "api --silent --method PATCH repos/me/nets/issues/comments/12"),
+    ],
+)
+@pytest.mark.parametrize("result", ["### Latency gate\n\nall ok\n", None])
+def test_the_example_edits_its_own_comment(
+    shell: Shell, tmp_path: Path, own: list[int], request_line: str, result: str | None
+) -> None:
+    """Neither another workflow's nor a person's; without a result it says so, instead of leaving an old one."""
+    bot = "github-actions[bot]"
+    others = [comment(11, "somebody", OWN), comment(13, bot, "coverage: 99%"), comment(15, bot, f"> {OWN}")]
+    (tmp_path / "bin" / "gh").write_text(GH)
+    (tmp_path / "bin" / "gh").chmod(0o755)
+    work = tmp_path / "work"
+    (work / "comments.json").write_text(json.dumps([*others, *(comment(number, bot, OWN) for number in own)]))
+    if result is not None:
+        (work / "comment.md").write_text(result)
+    (step,) = [step for step in load("examples/latency_gate.yml")["jobs"]["gate"]["steps"] if "GH_TOKEN" in str(step)]
+    done = shell(
+        step["run"], "-e", GITHUB_WORKFLOW="latency gate", GITHUB_JOB="gate", RUNNER_TEMP=str(tmp_path), NUMBER="7",
+        GITHUB_REPOSITORY="me/nets", GITHUB_SERVER_URL="https://github.com", GITHUB_RUN_ID="99",
+        COMMENT="comment.md" if result else "",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (found,) = (work / "requests").read_text().splitlines()
+    assert found.startswith(f"{request_line} --field body=@")
+    text = result or "### Latency gate\n\nIt gave no result: [log](https://github.com/me/nets/actions/runs/99)\n"
+    assert (work / "body").read_text() == f"<!-- latency gate / gate -->\n{text}"
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from edgenas.cli.common import (
     print_lines,
     print_table,
 )
-from edgenas.errors import UsageError
+from edgenas.errors import EdgeNASError, InterruptedByUserError, UsageError
 from edgenas.shell import format_command
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def check(
     Exit codes: 0 ok, 3 regressed, 4 incomparable, 5 not measurable; 1 and 2 as everywhere.
     """
     from edgenas.files import parse_dataclass
-    from edgenas.regression.checks import CheckRequest, exit_code_of, load_checks
-    from edgenas.regression.history import append_history
+    from edgenas.regression.checks import CheckRequest, add_unfinished, exit_code_of, load_checks
+    from edgenas.regression.report_files import ReportFiles
 
     options = {
         "device": device,
@@ -139,19 +140,30 @@ def check(
         requests = load_checks(model)
     else:
         requests = (parse_dataclass(CheckRequest, {"model": str(model), **given}, "edgenas regress check"),)
-    reports = _run_with_progress(requests)
+    files = ReportFiles(junit, markdown, history)
+    files.prepare(requests)
+    finished: list[CheckReport] = []
+    errors: list[EdgeNASError] = []
+    try:
+        for report in _run_with_progress(requests):
+            finished.append(report)
+            errors += files.write(finished, requests)
+    except KeyboardInterrupt:
+        if not finished:
+            raise
+    reports = add_unfinished(finished, requests)
     if json:
         from edgenas.regression.reports import build_json
 
         print_json(build_json(reports))
     elif len(reports) > 1 or reports[0].check is not None:
         _print_reports(reports)
-    _write_reports(reports, junit, markdown)
-    if history is not None:
-        append_history(history, reports)
+    print_lines(*dict.fromkeys(f"edgenas: {error}" for error in errors), file=sys.stderr)
+    if len(finished) < len(requests):
+        raise InterruptedByUserError("interrupted; what was checked until then is shown, the same command begins anew")
     if len(reports) == 1 and reports[0].error is not None:
         raise reports[0].error
-    raise typer.Exit(exit_code_of(reports))
+    raise typer.Exit(exit_code_of(reports, errors))
 
 
 app.command("compare", epilog=regress_compare.EXAMPLE)(regress_compare.command)
@@ -164,9 +176,10 @@ def show_history(
     json: JsonOption = False,
 ) -> None:
     """Show the latencies of past checks, and where their level changed."""
-    from edgenas.regression.history import read_history, summarise_series
+    from edgenas.regression.history import read_history
+    from edgenas.regression.series import make_series
 
-    series = [summarise_series(name, entries) for name, entries in read_history(folder).items()]
+    series = make_series(read_history(folder))
     if out is not None:
         from edgenas.report.history_plot import write_history_plot
 
@@ -180,28 +193,20 @@ def show_history(
         print_lines(f"{out}: the picture")
 
 
-def _run_with_progress(requests: Sequence[CheckRequest]) -> list[CheckReport]:
+def _run_with_progress(requests: Sequence[CheckRequest]) -> Iterator[CheckReport]:
     """Run checks with progress in seconds: nobody knows how many rounds a check takes."""
     from edgenas.pipeline.progress import Progress
     from edgenas.regression.checks import run_checks
 
     total = sum(request.seconds for request in requests)
     before = {id(request): sum(one.seconds for one in requests[:place]) for place, request in enumerate(requests)}
+    is_any_done = False
     with contextlib.suppress(_NothingDoneError), Progress().step("check", total) as bar:
-        reports = run_checks(requests, lambda request, seconds: bar(before[id(request)] + seconds, request.label))
-        if all(report.check is None for report in reports):
+        for report in run_checks(requests, lambda request, seconds: bar(before[id(request)] + seconds, request.label)):
+            is_any_done |= report.check is not None
+            yield report
+        if not is_any_done:
             raise _NothingDoneError  # through the progress, or else it would say that checking is done
-    return reports
-
-
-def _write_reports(reports: Sequence[CheckReport], junit: Path | None, markdown: Path | None) -> None:
-    from edgenas.files import write_bytes
-    from edgenas.regression.reports import build_junit, build_markdown
-
-    if junit is not None:
-        write_bytes(junit, build_junit(reports))
-    if markdown is not None:
-        write_bytes(markdown, build_markdown(reports).encode())
 
 
 def _print_reports(reports: Sequence[CheckReport]) -> None:

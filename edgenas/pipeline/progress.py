@@ -39,15 +39,15 @@ class Progress:
     @contextmanager
     def _lines(self, name: str, total: float) -> Iterator[Bar]:
         began = shown = time.monotonic()
-        first: float | None = None  # what an earlier call had done
+        first: tuple[float, float] | None = None  # when it was first called, and what was done: waiting is no work
 
         def bar(done: float, note: str = "") -> None:
             nonlocal shown, first
             now = time.monotonic()
-            first = done if first is None else first
-            if now - shown >= LINE_SECONDS and done > first:
+            first = first or (now, done)
+            if now - shown >= LINE_SECONDS and done > first[1]:
                 shown = now
-                left = (now - began) * (total - done) / (done - first)
+                left = (now - first[0]) * (total - done) / (done - first[1])
                 self.say(f"{name} {done / total:4.0%}  {note}  {left:.0f} s left")
 
         yield bar

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgenas.devices import load_profile
-from edgenas.errors import EdgeNASError, ExitCode, UsageError
+from edgenas.errors import EdgeNASError, ExitCode, InterruptedByUserError, UsageError
 from edgenas.files import ShortText, check_keys, parse_dataclass, read_yaml
 from edgenas.profilers import ModelInputs
 from edgenas.regression.check import check_model
@@ -21,6 +21,7 @@ from edgenas.regression.rounds import SECONDS, check_seconds
 _LISTS = ("latency", "memory", "size", "shape")  # keys that may also have a single text
 # The exit code of several checks is the first of these that one of them has.
 _SEVERITY = (
+    ExitCode.INTERRUPTED,
     ExitCode.REGRESSED,
     ExitCode.FAILED,
     ExitCode.WRONG_USE,
@@ -156,19 +157,25 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def run_checks(
-    requests: Sequence[CheckRequest], on_round: Callable[[CheckRequest, float], None] = lambda request, seconds: None
-) -> list[CheckReport]:
-    """Run checks one after the other; one that fails does not stop the others."""
-    reports = []
+    requests: Iterable[CheckRequest], on_round: Callable[[CheckRequest, float], None] = lambda request, seconds: None
+) -> Iterator[CheckReport]:
+    """Run checks one after the other, and yield what came of each when it ends; one that fails stops no other."""
     for request in requests:
         try:
             check = request.run(lambda seconds, request=request: on_round(request, seconds))  # type: ignore[misc]
-            reports.append(CheckReport(request, check))
         except EdgeNASError as error:
-            reports.append(CheckReport(request, error=error))
-    return reports
+            yield CheckReport(request, error=error)
+        else:
+            yield CheckReport(request, check)
 
 
-def exit_code_of(reports: Sequence[CheckReport]) -> ExitCode:
-    """Return the exit code of several checks: a proven regression counts first, then failures."""
-    return min((report.exit_code for report in reports), key=_SEVERITY.index, default=ExitCode.OK)
+def add_unfinished(reports: Sequence[CheckReport], requests: Sequence[CheckRequest]) -> list[CheckReport]:
+    """Return a report of each request: those of the first ones, which are given, and that the others did not end."""
+    error = InterruptedByUserError("the command ended before this check did")
+    return [*reports, *(CheckReport(request, error=error) for request in requests[len(reports) :])]
+
+
+def exit_code_of(reports: Iterable[CheckReport], errors: Iterable[EdgeNASError] = ()) -> ExitCode:
+    """Return the exit code of several checks, and of what else failed: a proven regression counts before failures."""
+    codes = [*(report.exit_code for report in reports), *(ExitCode(error.exit_code) for error in errors)]
+    return min(codes, key=_SEVERITY.index, default=ExitCode.OK)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,21 +22,18 @@ from edgenas.files import (
     Milliseconds,
     ShortText,
     canonical_json_bytes,
+    opened_without_links,
     parse_dataclass,
     parse_header_version,
     parse_json,
     read_bytes,
     sha256_hex,
 )
-from edgenas.regression.checks import CheckReport
-from edgenas.regression.picture import draw_line
-from edgenas.units import format_change, format_ms
+from edgenas.locks import take_lock
+from edgenas.regression.checks import CheckReport, CheckRequest
 
 _KIND, _VERSION = "history", 1
 _HEADER = canonical_json_bytes({"format": f"edgenas.{_KIND}", "version": _VERSION}) + b"\n"
-_FEWEST = 3  # entries on each side of a change point
-_SHOWN = 100  # of the latest checks, in a line of text
-_PENALTY = 4.0  # of a change point, for each unit of the logarithm of the length
 Ratio = Annotated[float, Interval(ge=1e-9, le=1e9)]
 
 
@@ -98,8 +96,30 @@ def make_entry(report: CheckReport, now_s: float | None = None) -> HistoryEntry 
     )
 
 
+def history_path(folder: Path, name: str) -> Path:
+    """Return the file of a check's history."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.') or 'check'}.jsonl"
+
+
+def check_history(folder: Path, requests: Iterable[CheckRequest]) -> None:
+    """Make the folder of a history, and raise UsageError where these checks could not be appended to it."""
+    for request in requests:
+        path = history_path(folder, request.label)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with opened_without_links(path, os.O_RDWR):
+                _complete_bytes(read_bytes(path), path)
+        except FileNotFoundError:  # it is made with its first line
+            if not os.access(folder, os.W_OK):
+                raise UsageError(f"{folder}: cannot be written; choose another folder") from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+
+
 def append_history(folder: Path, reports: Iterable[CheckReport]) -> None:
     """Append checks to the files of a history, which need not exist yet; a last line that was cut off is replaced.
+
+    Each file is locked from reading to writing, so that checks that end at the same time all keep their lines.
 
     Raises:
         EdgeNASError: a file cannot be written.
@@ -109,102 +129,29 @@ def append_history(folder: Path, reports: Iterable[CheckReport]) -> None:
         entry = make_entry(report)
         if entry is None:
             continue
-        path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('-.') or 'check'}.jsonl"
+        path = history_path(folder, entry.name)
         line = canonical_json_bytes(asdict(entry)) + b"\n"
         try:
-            end = _complete_bytes(read_bytes(path), path) if path.exists() else 0
-            append_at(path, end, line if end else _HEADER + line)
+            folder.mkdir(parents=True, exist_ok=True)
+            with opened_without_links(path, os.O_RDWR | os.O_CREAT) as descriptor:
+                take_lock(descriptor, math.inf)
+                end = _complete_bytes(read_bytes(path), path)
+                append_at(path, end, line if end else _HEADER + line)
         except OSError as error:
             raise EdgeNASError(f"{path}: cannot be written ({error.strerror}); free space or choose another") from None
 
 
-def read_history(folder: Path) -> dict[str, list[HistoryEntry]]:
-    """Return the entries of each check by its name, in the order of time.
+def read_history(folder: Path) -> list[HistoryEntry]:
+    """Return the entries of all checks, in the order of time.
 
     Raises:
         UsageError: the folder holds no history.
         FormatError: a line is damaged; the message names it.
     """
-    found: dict[str, list[HistoryEntry]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        for entry in _read_file(path):
-            found.setdefault(entry.name, []).append(entry)
-    if not found:
+    entries = [entry for path in sorted(folder.glob("*.jsonl")) for entry in _read_file(path)]
+    if not entries:
         raise UsageError(f"{folder}: holds no history; give the folder of edgenas regress check --history")
-    return {name: sorted(entries, key=lambda entry: entry.time) for name, entries in found.items()}
-
-
-def find_change_points(values: Sequence[float]) -> list[int]:
-    """Return the places, from 1 on, where the level of a series of latencies changes: the first entry of each new one.
-
-    PELT (R. Killick, P. Fearnhead and I. Eckley, Optimal detection of changepoints with a linear computational cost,
-    JASA 107 (2012) 1590) by ruptures, with the sum of absolute deviations from the median of each part as the cost,
-    so that a single outlier is no change. The noise is that of the differences between neighbours.
-    """
-    import ruptures
-
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    if len(logs) < 2 * _FEWEST:
-        return []
-    noise = max(float(np.median(np.abs(np.diff(logs)))) / 0.9539, 1e-3)  # of a normal variable's differences
-    pelt = ruptures.Pelt(model="l1", min_size=_FEWEST, jump=1).fit(logs[:, None] / noise)
-    places: list[int] = pelt.predict(pen=_PENALTY * float(np.log(len(logs))))[:-1]
-    return places
-
-
-@dataclass(frozen=True)
-class Series:
-    """The measured latencies of one check over time, and the places where their level changed."""
-
-    name: str
-    entries: tuple[HistoryEntry, ...]
-    changes: tuple[int, ...]
-
-    @property
-    def values_ms(self) -> list[float]:
-        """The median latencies, ms."""
-        return [entry.now_ms for entry in self.entries if entry.now_ms is not None]
-
-    def levels(self) -> list[tuple[int, int, float]]:
-        """Return the first entry, the one after the last, and the median, ms, of each part between changes."""
-        if not self.entries:
-            return []
-        ends = [0, *self.changes, len(self.entries)]
-        return [(first, end, float(np.median(self.values_ms[first:end]))) for first, end in pairwise(ends)]
-
-    def lines(self) -> list[str]:
-        """Return it as text: the series as bars, then a line for each change."""
-        levels, values = self.levels(), self.values_ms
-        if not values:
-            return [f"{self.name}: nothing was measured"]
-        first, last = self.entries[0].time, self.entries[-1].time
-        checks = f"{len(values)} check{'s' * (len(values) != 1)}"
-        lines = [
-            f"{self.name}: {checks} from {first} to {last}, {format_ms(min(values))} to {format_ms(max(values))}",
-            f"  {draw_line(values[-_SHOWN:])}",
-        ]
-        for (_, _, before), (place, _, after) in pairwise(levels):
-            entry = self.entries[place]
-            lines.append(
-                f"  from {entry.time} on, model {entry.model_sha256[:12]}: {format_ms(before)} became"
-                f" {format_ms(after)} ({format_change(after / before)})"
-            )
-        return lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        levels = [
-            {"from": self.entries[first].time, "model_sha256": self.entries[first].model_sha256, "median_ms": median}
-            for first, _, median in self.levels()
-        ]
-        return {"name": self.name, "levels": levels, "checks": [asdict(entry) for entry in self.entries]}
-
-
-def summarise_series(name: str, entries: Sequence[HistoryEntry]) -> Series:
-    """Return the series of the entries in which something was measured."""
-    measured = tuple(entry for entry in entries if entry.now_ms is not None)
-    values = [entry.now_ms for entry in measured if entry.now_ms is not None]
-    return Series(name, measured, tuple(find_change_points(values)))
+    return sorted(entries, key=lambda entry: entry.time)
 
 
 def _read_file(path: Path) -> list[HistoryEntry]:

@@ -13,6 +13,9 @@ from edgenas.regression.operator_text import format_blame, make_operator_table
 from edgenas.regression.picture import draw_distributions
 from edgenas.regression.text import COLUMNS, MAX_OPERATORS, format_headline, format_notes, format_rows
 
+_SUITE, _XML = "edgenas regress check", '<?xml version="1.0" encoding="utf-8"?>\n'
+JUNIT_START = f'{_XML}<testsuite name="{_SUITE}"'  # of each file of this kind, by which it is known again
+MARKDOWN_START = "### Latency gate"
 _SIGNS = {"ok": "✅", "regressed": "❌", "failed": "💥"}
 _UNDECIDED = "⚠️"
 
@@ -27,7 +30,7 @@ def build_junit(reports: Sequence[CheckReport]) -> bytes:
     failures = sum(report.outcome == "regressed" for report in reports)
     errors = sum(report.outcome not in ("ok", "regressed") for report in reports)
     counts = {"tests": str(len(reports)), "failures": str(failures), "errors": str(errors)}
-    suite = ElementTree.Element("testsuite", {"name": "edgenas regress check", **counts})
+    suite = ElementTree.Element("testsuite", {"name": _SUITE, **counts})
     for report in reports:
         seconds = report.check.seconds if report.check else 0.0
         attributes = {"classname": "edgenas.regress", "name": printable(report.request.label), "time": f"{seconds:.3f}"}
@@ -39,7 +42,7 @@ def build_junit(reports: Sequence[CheckReport]) -> bytes:
         tag = "failure" if report.outcome == "regressed" else "error"
         message = printable(next(iter(report.check.reasons), "") if report.check else str(report.error))
         ElementTree.SubElement(case, tag, {"type": report.outcome, "message": message}).text = text
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}\n'.encode()
+    return f"{_XML}{ElementTree.tostring(suite, encoding='unicode')}\n".encode()
 
 
 def build_markdown(reports: Sequence[CheckReport]) -> str:
@@ -47,7 +50,7 @@ def build_markdown(reports: Sequence[CheckReport]) -> str:
 
     The picture is text, because GitHub shows neither SVG nor data: links in comments and job summaries.
     """
-    lines = ["### Latency gate", "", f"| | check | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
+    lines = [MARKDOWN_START, "", f"| | check | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
     for report in reports:
         for *cells, outcome in format_rows(report) or [("",) * (len(COLUMNS) - 1) + (report.outcome,)]:
             sign = _SIGNS.get(outcome, _UNDECIDED)
@@ -80,4 +83,10 @@ def _build_operator_table(comparison: OperatorComparison) -> list[str]:
 
 def _escape(text: str) -> str:
     """Return text that Markdown shows as it is, also in a table: names of files may hold anything."""
-    return "".join(f"\\{sign}" if sign in r"\`*_{}[]<>#|~@" else sign for sign in printable(text))
+    return "".join(map(_escape_sign, printable(text)))
+
+
+def _escape_sign(sign: str) -> str:
+    if sign in "$#@":  # GitHub finds formulas, issues and people in the text of an element, without its backslashes
+        return f"<span>{sign}</span>"
+    return f"\\{sign}" if sign in r"\`*_{}[]<>|~&" else sign

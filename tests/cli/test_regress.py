@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt  # comes with rich
 
 from edgenas.devices import load_profile
-from edgenas.regression import record_baseline
+from edgenas.errors import UsageError
+from edgenas.regression import ModelCheck, record_baseline
+from edgenas.regression.checks import CheckReport, CheckRequest
+from edgenas.regression.reports import build_markdown
 
 Call = Callable[..., tuple[int, str, str]]
 FAKE = "{name: board, connection: {kind: fake}, runtimes: {onnxruntime: {}}, default: {runtime: onnxruntime}}"
@@ -270,12 +281,165 @@ def test_a_malformed_file_of_checks_is_refused(call: Call, folder: Path, text: s
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_report_that_cannot_be_written_loses_no_result(call: Call) -> None:
-    """What was found is printed before, and the job has failed: its code is not that of the check."""
-    code, out, err = check(call, "slow.onnx", "--markdown", "old.onnx/gate.md")
-    assert code == 1
-    assert out.startswith("slow.onnx on board: regressed")
-    assert "gate.md: cannot be written" in err
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("old.onnx/report", "old.onnx/report: cannot be written"),
+        ("same.onnx", "same.onnx: is there already and is no report of checks; choose another name"),
+        ("b.json", "b.json: is there already and is no report of checks"),
+        ("board.yaml", "board.yaml: is there already and is no report of checks"),
+        (".", ".: is a folder"),
+        ("/dev/null", "/dev/null: is no regular file"),
+    ],
+)
+def test_a_report_that_would_replace_an_input_is_refused(
+    call: Call, folder: Path, option: str, path: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one that cannot be written: before anything is measured, and all files stay as they are."""
+    monkeypatch.setattr(CheckRequest, "run", lambda *arguments: pytest.fail("was measured"))
+    before = {each: each.read_bytes() for each in folder.iterdir()}
+    code, out, err = check(call, "same.onnx", option, path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"edgenas: {message}")
+    assert {each: each.read_bytes() for each in folder.iterdir()} == before
+
+
+def test_one_file_for_both_reports_is_refused(call: Call) -> None:
+    """However it is written."""
+    code, _, err = check(call, "same.onnx", "--junit", "gate", "--markdown", "./gate")
+    assert (code, err) == (2, "edgenas: gate: cannot be both JUnit XML and Markdown; give two files\n")
+
+
+def test_a_history_that_cannot_be_written_is_refused(call: Call) -> None:
+    """Before anything is measured."""
+    code, out, err = check(call, "same.onnx", "--history", "old.onnx")
+    assert (code, out) == (2, "")
+    assert "cannot be written (File exists); choose another folder" in err
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_report_replaces_an_earlier_one_or_an_empty_file(call: Call, folder: Path) -> None:
+    """As a second check in the same folder does, or one whose file ``mktemp`` made."""
+    (folder / "gate.md").touch()
+    for _ in range(2):
+        code, _, _ = check(call, "same.onnx", "--markdown", "gate.md", "--junit", "junit.xml")
+        assert code == 0
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(("model", "code"), [("slow", 3), ("same", 1)])
+def test_a_report_that_can_no_longer_be_written_loses_no_result(
+    call: Call, folder: Path, model: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk fills in mid-check: what was found is printed, the other files are written, and a regression stays one."""
+    run = CheckRequest.run
+
+    def run_and_remove(request: CheckRequest, on_round: Callable[[float], None]) -> ModelCheck:
+        shutil.rmtree(folder / "out")
+        (folder / "out").touch()
+        return run(request, on_round)
+
+    monkeypatch.setattr(CheckRequest, "run", run_and_remove)
+    found, out, err = check(
+        call, f"{model}.onnx", "--junit", "out/j.xml", "--markdown", "gate.md", "--history", "history"
+    )
+    assert found == code
+    assert out.startswith(f"{model}.onnx on board: ")
+    assert "edgenas: out/j.xml: cannot be written (" in err
+    assert f"{model}.onnx on board" in (folder / "gate.md").read_text()
+    assert "the command ended before" not in (folder / "gate.md").read_text()
+    assert len(list((folder / "history").iterdir())) == 1
+
+
+@pytest.fixture
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of three checks, and a Ctrl-C in the second."""
+    (folder / "checks.yaml").write_text(CHECKS)
+    run = CheckRequest.run
+
+    def run_or_stop(request: CheckRequest, on_round: Callable[[float], None]) -> ModelCheck:
+        if request.label == "slow | one":
+            raise KeyboardInterrupt
+        return run(request, on_round)
+
+    monkeypatch.setattr(CheckRequest, "run", run_or_stop)
+
+
+@pytest.mark.usefixtures("recorded", "interrupted")
+def test_an_interrupted_file_of_checks_keeps_what_was_checked(call: Call, folder: Path) -> None:
+    """It is printed and written; checks that did not end are errors, so that no report reads as if all were ok."""
+    code, out, err = call(
+        "regress", "check", "checks.yaml", "--junit", "j.xml", "--markdown", "gate.md", "--history", "history"
+    )
+    assert code == 130
+    assert out.startswith("same.onnx on board: ok")
+    assert "slow | one: failed\nfailed: the command ended before this check did" in out
+    assert err == "edgenas: interrupted; what was checked until then is shown, the same command begins anew\n"
+    suite = ElementTree.parse(folder / "j.xml").getroot()  # noqa: S314 - written just now
+    assert [case[0].tag for case in suite] == ["system-out", "error", "error", "error"]
+    assert (folder / "gate.md").read_text().count("the command ended before this check did") == 3
+    assert [path.name for path in (folder / "history").iterdir()] == ["same.onnx-on-board.jsonl"]
+
+
+@pytest.mark.usefixtures("recorded", "interrupted")
+def test_the_document_of_an_interrupted_file_of_checks_has_its_exit_code(call: Call) -> None:
+    """The one check that ended is complete."""
+    code, out, _ = call("regress", "check", "checks.yaml", "--json")
+    document = json.loads(out)
+    assert (code, document["exit_code"]) == (130, 130)
+    assert [one["exit_code"] for one in document["checks"]] == [0, 130, 130, 130]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_check_that_is_interrupted_alone_leaves_a_report_that_says_so(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier report, which said ok, does not stay."""
+    check(call, "same.onnx", "--markdown", "gate.md")
+
+    def stop(request: CheckRequest, on_round: Callable[[float], None]) -> ModelCheck:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckRequest, "run", stop)
+    code, out, err = check(call, "same.onnx", "--markdown", "gate.md")
+    assert (code, out, err) == (130, "", "edgenas: interrupted; the same command begins anew\n")
+    assert "failed: the command ended before this check did" in (folder / "gate.md").read_text()
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_reader_that_leaves_early_loses_no_report(folder: Path) -> None:
+    """As ``| head`` does: reports and history are written before anything is printed."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "edgenas", "regress", "check", "same.onnx", "--device", "./board.yaml"]
+    options = ["--latency", "15ms", "--junit", "j.xml", "--markdown", "gate.md", "--history", "history"]
+    done = subprocess.run([*command, *options], stdout=write, stderr=subprocess.DEVNULL, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert "the command ended before" not in (folder / "j.xml").read_text()
+    assert "the command ended before" not in (folder / "gate.md").read_text()
+    assert len(list((folder / "history").iterdir())) == 1
+
+
+SIGNS = [*r"\`*_{}[]<>()#|~@&$!+-.:;=^'/ ab1", '"', "&lt;", "&#36;", "<b>", "~~", "**"]
+
+
+@given(st.lists(st.sampled_from(SIGNS), max_size=30))
+def test_markdown_shows_a_name_as_it_is(signs: list[str]) -> None:
+    """Whatever it holds; the page that a reader of CommonMark with tables makes of it has that text."""
+    request = CheckRequest("a.onnx", name=f"x{''.join(signs)}x")
+    text = build_markdown([CheckReport(request, error=UsageError("no"))])
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
+    (cell,) = re.findall(r"<tr>\n<td>💥</td>\n<td>(.*?)</td>", page)
+    assert html.unescape(re.sub(r"</?span>", "", cell)) == request.label
+
+
+def test_markdown_takes_signs_of_github_apart() -> None:
+    """It looks for formulas, issues and people in the text of an element, where no backslash is left."""
+    request = CheckRequest("a.onnx", name="$x$ #1 @you")
+    text = build_markdown([CheckReport(request, error=UsageError("no"))])
+    assert "<span>$</span>x<span>$</span> <span>#</span>1 <span>@</span>you" in text
 
 
 @pytest.mark.usefixtures("recorded")

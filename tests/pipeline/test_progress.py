@@ -18,3 +18,14 @@ def test_the_time_left_counts_only_what_is_done_now(monkeypatch: pytest.MonkeyPa
         bar(50)
         bar(60, "60 subnets")
     assert stream.getvalue() == "profile  60%  60 subnets  80 s left\nprofile done in 25.0 s\n"
+
+
+def test_the_time_left_does_not_count_waiting_for_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 100 s of waiting for a device, 4 of 30 in 4 s, from 1 to 5, leave 25 s."""
+    clock = iter([0.0, 100.0, 104.0, 130.0])
+    monkeypatch.setattr("edgenas.pipeline.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with Progress(stream).step("check", 30) as bar:
+        bar(1)
+        bar(5, "kws")
+    assert stream.getvalue() == "check  17%  kws  25 s left\ncheck done in 130.0 s\n"
