@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -28,6 +28,7 @@ from edgenas.shell import format_command
 
 if TYPE_CHECKING:
     from edgenas.regression.checks import CheckReport, CheckRequest
+    from edgenas.regression.report_files import ReportFiles
 
 
 class _NothingDoneError(Exception):
@@ -116,8 +117,6 @@ def check(
 
     Exit codes: 0 ok, 3 regressed, 4 incomparable, 5 not measurable; 1 and 2 as everywhere.
     """
-    from edgenas.files import parse_dataclass
-    from edgenas.regression.checks import CheckRequest, add_unfinished, exit_code_of, load_checks
     from edgenas.regression.report_files import ReportFiles
 
     options = {
@@ -133,37 +132,10 @@ def check(
         "shape": shape,
         "inputs": None if inputs is None else str(inputs),
     }
-    given = {name: value for name, value in options.items() if value not in (None, [])}
-    if model.suffix.lower() in (".yaml", ".yml"):
-        if given:
-            raise UsageError(f"{model}: is a file of checks, so --{next(iter(given))} stands in it; leave it out here")
-        requests = load_checks(model)
-    else:
-        requests = (parse_dataclass(CheckRequest, {"model": str(model), **given}, "edgenas regress check"),)
+    requests = _read_requests(model, {name: value for name, value in options.items() if value not in (None, [])})
     files = ReportFiles(junit, markdown, history)
     files.prepare(requests)
-    finished: list[CheckReport] = []
-    errors: list[EdgeNASError] = []
-    try:
-        for report in _run_with_progress(requests):
-            finished.append(report)
-            errors += files.write(finished, requests)
-    except KeyboardInterrupt:
-        if not finished:
-            raise
-    reports = add_unfinished(finished, requests)
-    if json:
-        from edgenas.regression.reports import build_json
-
-        print_json(build_json(reports))
-    elif len(reports) > 1 or reports[0].check is not None:
-        _print_reports(reports)
-    print_lines(*dict.fromkeys(f"edgenas: {error}" for error in errors), file=sys.stderr)
-    if len(finished) < len(requests):
-        raise InterruptedByUserError("interrupted; what was checked until then is shown, the same command begins anew")
-    if len(reports) == 1 and reports[0].error is not None:
-        raise reports[0].error
-    raise typer.Exit(exit_code_of(reports, errors))
+    _run_and_report(requests, files, json)
 
 
 app.command("compare", epilog=regress_compare.EXAMPLE)(regress_compare.command)
@@ -191,6 +163,46 @@ def show_history(
         print_lines(*one.lines())
     if out is not None:
         print_lines(f"{out}: the picture")
+
+
+def _read_requests(model: Path, options: Mapping[str, Any]) -> tuple[CheckRequest, ...]:
+    """Return the checks of a YAML file, or the one of a model and the options that were given."""
+    from edgenas.files import parse_dataclass
+    from edgenas.regression.checks import CheckRequest, load_checks
+
+    if model.suffix.lower() not in (".yaml", ".yml"):
+        return (parse_dataclass(CheckRequest, {"model": str(model), **options}, "edgenas regress check"),)
+    if options:
+        raise UsageError(f"{model}: is a file of checks, so --{next(iter(options))} stands in it; leave it out here")
+    return load_checks(model)
+
+
+def _run_and_report(requests: Sequence[CheckRequest], files: ReportFiles, json: bool) -> NoReturn:
+    """Run checks, write and print what comes of them, and end with their exit code."""
+    from edgenas.regression.checks import add_unfinished, exit_code_of
+
+    finished: list[CheckReport] = []
+    errors: list[EdgeNASError] = []
+    try:
+        for report in _run_with_progress(requests):
+            finished.append(report)
+            errors += files.write(finished, requests)
+    except KeyboardInterrupt:
+        if not finished:
+            raise
+    reports = add_unfinished(finished, requests)
+    if json:
+        from edgenas.regression.reports import build_json
+
+        print_json(build_json(reports))
+    elif len(reports) > 1 or reports[0].check is not None:
+        _print_reports(reports)
+    print_lines(*dict.fromkeys(f"edgenas: {error}" for error in errors), file=sys.stderr)
+    if len(finished) < len(requests):
+        raise InterruptedByUserError("interrupted; what was checked until then is shown, the same command begins anew")
+    if len(reports) == 1 and reports[0].error is not None:
+        raise reports[0].error
+    raise typer.Exit(exit_code_of(reports, errors))
 
 
 def _run_with_progress(requests: Sequence[CheckRequest]) -> Iterator[CheckReport]:
