@@ -42,12 +42,10 @@ FAKE = {
     "default": {"runtime": "onnxruntime"},
 }
 TINY = ("mlperf_tiny_resnet8_float", "mlperf_tiny_resnet8_int8", "mlperf_tiny_vww96_float", "mlperf_tiny_vww96_int8")
-# The kernel kills the agent, which is made its first choice, because the programs of all SSH sessions together have
-# less memory than they use.
-KILL_AGENT = (
-    'cd /sys/fs/cgroup/ssh; until agent=$(pgrep -o -f "agent[.]py"); do sleep 0.1; done; '
-    "echo 1000 >/proc/$agent/oom_score_adj; used=$(sed -n 's/^anon //p' memory.stat); "
-    "echo $((used * 3 / 4)) >memory.max; echo max >memory.max"
+# The agent gets a control group whose limit it exceeds with the next memory that it asks for.
+LIMIT_MEMORY = (
+    'cd /sys/fs/cgroup; mkdir -p agent; until agent=$(pgrep -o -f "agent[.]py"); do sleep 0.1; done; '
+    "echo 1 >agent/memory.oom.group; echo $agent >agent/cgroup.procs; echo 1M >agent/memory.max"
 )
 
 
@@ -144,8 +142,8 @@ def reset(board: SetUpBoard) -> None:
     board.machine.reset()
 
 
-def kill_agent_by_memory_limit(board: SetUpBoard) -> None:
-    run_on_board(board, KILL_AGENT)
+def limit_memory(board: SetUpBoard) -> None:
+    run_on_board(board, LIMIT_MEMORY)
 
 
 class Faulty(Silent):
@@ -170,7 +168,7 @@ class Faulty(Silent):
     ("any_board", "fault", "error"),
     [
         ("ready_board", reset, r"gave no sign of life for 10 s|the connection was lost"),
-        ("ready_debian", kill_agent_by_memory_limit, r"agent was killed by SIGKILL, .* want of memory; free memory on"),
+        ("ready_debian", limit_memory, r"the agent was killed by SIGKILL, .* want of memory; free memory on"),
     ],
     indirect=["any_board"],
 )
