@@ -12,6 +12,9 @@ from tests.stand_ins.machine import Machine
 pytestmark = [pytest.mark.slow, pytest.mark.aarch64]
 
 _BARE = "command -v python3; ls /lib /usr /tmp 2>/dev/null; echo $?; uname -m; id -u"
+_MODULES = (
+    'from importlib.util import find_spec as f; print(*(f(name) is not None for name in ("venv", "pip", "ensurepip")))'
+)
 
 
 def test_android_has_no_python(android: Machine, adb_server: AdbServer) -> None:
@@ -29,13 +32,24 @@ def test_android_answers_getprop_and_dumpsys(android: Machine, adb_server: AdbSe
     assert adb_server.run(*shell, f"echo hot > {answer}; dumpsys battery; rm {answer}").stdout == "hot\n"
 
 
+def run_by_ssh(board: Machine, command: str) -> str:
+    options = ["-F", str(board.folder / "ssh_config"), "-i", str(board.folder / "client_key")]
+    options += ["-o", f"UserKnownHostsFile={board.folder / 'known_hosts'}", "-p", str(board.port)]
+    ssh = ["ssh", *options, "root@127.0.0.1", command]
+    done = subprocess.run(ssh, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_board_has_no_python(bare_board: Machine) -> None:
     """SSH logs in as root on an arm64 machine without Python and without the usual folders."""
-    options = ["-F", str(bare_board.folder / "ssh_config"), "-i", str(bare_board.folder / "client_key")]
-    options += ["-o", f"UserKnownHostsFile={bare_board.folder / 'known_hosts'}", "-p", str(bare_board.port)]
-    command = ["ssh", *options, "root@127.0.0.1", _BARE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stdout) == (0, "1\naarch64\n0\n")
+    assert run_by_ssh(bare_board, _BARE) == "1\naarch64\n0\n"
+
+
+def test_the_debian_board_has_python_without_pip(debian_board: Machine) -> None:
+    """SSH logs in as root on an arm64 machine with Debian 12, whose Python has neither pip nor ensurepip."""
+    said = run_by_ssh(debian_board, f". /etc/os-release; echo $ID $VERSION_ID; uname -m; python3 -c '{_MODULES}'")
+    assert said == "debian 12\naarch64\nTrue False False\n"
 
 
 def test_a_reset_keeps_the_disk(android: Machine, adb_server: AdbServer) -> None:

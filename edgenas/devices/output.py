@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,9 +24,24 @@ class CompletedCommand:
     stderr: str
 
     @property
+    def was_killed(self) -> bool:
+        """Whether it was killed by SIGKILL, which is what the kernel does where memory runs out."""
+        return self.exit_status == -signal.SIGKILL
+
+    @property
     def failure(self) -> str:
-        """Why the command failed: the last line of standard error, else the exit status."""
+        """Why the command failed: the signal that killed it, the last line of standard error, else the exit status."""
+        if self.exit_status < 0:
+            likely = ", most likely by the kernel for want of memory" if self.was_killed else ""
+            return f"killed by {_signal_name(-self.exit_status)}{likely}"
         return last_line(self.stderr) or f"status {self.exit_status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def last_line(output: str) -> str:

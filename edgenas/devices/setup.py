@@ -249,6 +249,8 @@ class _Installer:
         done = self._device.run([self._python, "-I", script], deadline=self._deadline, stdin=stdin)
         if done.exit_status == REFUSED_STATUS:
             return read_answer(Failure, done.stdout, self._profile.name)
+        if done.was_killed:
+            raise DeviceError(f"{self._profile.name}: setup was {done.failure}; free memory there, then run it again")
         if done.exit_status or not done.stdout:
             raise DeviceError(
                 f"{self._profile.name}: {self._python} there cannot be used ({done.failure});"

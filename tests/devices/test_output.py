@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgenas.devices.answers import MAX_OUTPUT_BYTES
-from edgenas.devices.output import CommandOutput
+from edgenas.devices.output import CommandOutput, CompletedCommand
 from edgenas.errors import DeviceError
 
 
@@ -25,3 +25,18 @@ def test_many_lines_are_no_endless_one() -> None:
     for _ in range(3):
         output.add_stdout(b"e" * (MAX_OUTPUT_BYTES // 2) + b"\n")
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "failure"),
+    [
+        (1, "first\nlast\n", "last"),
+        (1, "", "status 1"),
+        (-11, "last\n", "killed by SIGSEGV"),
+        (-9, "last\n", "killed by SIGKILL, most likely by the kernel for want of memory"),
+        (-255, "", "killed by signal 255"),
+    ],
+)
+def test_a_failure_is_the_signal_or_the_last_words(status: int, stderr: str, failure: str) -> None:
+    """A signal says more than what was printed before it; SIGKILL is what the kernel sends where memory runs out."""
+    assert CompletedCommand(status, "", stderr).failure == failure

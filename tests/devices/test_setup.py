@@ -397,6 +397,12 @@ def test_a_python_that_does_not_answer_is_named(device: Device, base: Path) -> N
         install_runtimes(device, profile_in(base), Deadline(60), python="/bin/true")
 
 
+def test_a_setup_without_memory_is_not_blamed_on_python(base: Path) -> None:
+    """A script that is killed by SIGKILL found too little memory; another Python would not help."""
+    with pytest.raises(DeviceError, match=r"setup was killed by SIGKILL, .*; free memory there, then"):
+        install_runtimes(scripted(PROBE, "", status=-9), profile_in(base), Deadline(60))
+
+
 def test_the_script_runs_on_python_3_8() -> None:
     """The script that is sent has the syntax of Python 3.8 and imports the standard library only."""
     tree = ast.parse(Path(on_device.__file__).with_name("install.py").read_text(), feature_version=(3, 8))

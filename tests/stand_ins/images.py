@@ -1,8 +1,9 @@
-"""Building the arm64 machines that stand in for boards: a kernel and one initrd, from Debian's packages.
+"""Building the arm64 machines that stand in for boards: a kernel, one initrd and a Debian, from Debian's packages.
 
-The root has busybox, drivers, and a server with its libraries in a folder of
-their own: no Python, no C library elsewhere, no /tmp. What is built is kept
-between test sessions, by a digest of everything that it is built from.
+The initrd's root has busybox, drivers, and a server with its libraries in a folder of
+their own: no Python, no C library elsewhere, no /tmp. A machine stays there, or goes on
+to Debian, which has Python and OpenSSH, on a disk. What is built is kept between test
+sessions, by a digest of everything that it is built from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from edgenas.devices.self_contained.debian import fetch_packages, unpack_package
 TOOLS = ("apt-get", "dpkg-deb", "cpio", "mkfs.ext4", "qemu-system-aarch64")
 # Read when this module is loaded: tests get a cache folder of their own.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-_HERE = Path(__file__).parent
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+_GUEST = Path(__file__).parent / "guest"
 _SECONDS = 600.0
 _LIBRARIES = "usr/lib/aarch64-linux-gnu"
 _LOADER = "ld-linux-aarch64.so.1"
@@ -37,27 +39,42 @@ _DRIVERS = (
     "virtio_net",
     "virtio-rng",
 )
-_EMPTY_FOLDERS = ("data", "dev", "proc", "sys")
+_EMPTY_FOLDERS = ("data", "debian", "dev", "proc", "sys")
+_ESSENTIAL = (
+    "apt",
+    "base-files",
+    "bash",
+    "coreutils",
+    "dash",
+    "grep",
+    "gzip",
+    "mount",
+    "procps",
+    "sed",
+    "tar",
+    "util-linux",
+)
+_DEBIAN_BYTES = 512 << 20  # sparse
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a machine boots from: ``kernel`` and ``initrd`` are files."""
+    """What a machine boots from: files. ``debian`` is a disk."""
 
     kernel: Path
     initrd: Path
+    debian: Path
 
 
 def missing_tools() -> list[str]:
     """Return the programs that building and starting a machine needs and that are not installed here."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
+    return [tool for tool in TOOLS if shutil.which(tool, path=_PATH) is None]
 
 
 def build_image() -> Image:
-    """Return the image with adbd and dropbear; it is built where no earlier session has done so."""
+    """Return the image with adbd, dropbear and Debian; it is built where no earlier session has done so."""
     folder = _CACHE / "edgenas-stand-ins" / _recipe_digest()
-    image = Image(folder / "vmlinuz", folder / "initrd.gz")
+    image = Image(folder / "vmlinuz", folder / "initrd.gz", folder / "debian")
     if folder.is_dir():
         return image
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +92,8 @@ def build_image() -> Image:
 
 def _recipe_digest() -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for file in sorted(path for path in (_HERE / "guest").rglob("*") if path.is_file()):
-        digest.update(str(file.relative_to(_HERE)).encode() + b"\0" + file.read_bytes())
+    for file in sorted(path for path in _GUEST.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(_GUEST)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -89,6 +106,21 @@ def _build_into(made: Path, temporary: Path) -> None:
     _lay_out_root(root, board, server)
     archive = _pack(root)
     (made / "initrd.gz").write_bytes(gzip.compress(archive, 1, mtime=0))
+    debian = _unpack([*_ESSENTIAL, "openssh-server", "python3"], "bookworm", temporary / "debian")
+    for name in ("passwd", "group"):
+        shutil.copy(_GUEST / name, debian / "etc")
+    _copy_executables([_GUEST / "debian_init"], debian)
+    (debian / "data").mkdir()
+    make_disk(made / "debian", debian, _DEBIAN_BYTES)
+
+
+def make_disk(disk: Path, content: Path, size: int) -> None:
+    """Write a disk image of some bytes, sparse, with the content of a folder. Its label is the file's name."""
+    with disk.open("wb") as file:
+        file.truncate(size)
+    program = shutil.which("mkfs.ext4", path=_PATH) or "mkfs.ext4"
+    command = [program, "-q", "-F", "-L", disk.name, "-d", str(content), str(disk)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def _unpack(names: list[str], suite: str, folder: Path) -> Path:
@@ -109,12 +141,11 @@ def _lay_out_root(root: Path, board: Path, server: Path) -> None:
     (root / "etc").symlink_to("system/etc")
     shutil.copy(board / "bin/busybox", binaries)
     (binaries / "sh").symlink_to("busybox")
-    guest = _HERE / "guest"
-    _copy_executables([guest / "getprop", guest / "dumpsys"], binaries)
-    _copy_executables([guest / "init"], root)
+    _copy_executables([_GUEST / "getprop", _GUEST / "dumpsys"], binaries)
+    _copy_executables([_GUEST / "init"], root)
     for name in ("passwd", "group"):
-        shutil.copy(guest / name, settings)
-    shutil.copytree(guest / "answers", settings / "answers")
+        shutil.copy(_GUEST / name, settings)
+    shutil.copytree(_GUEST / "answers", settings / "answers")
     for driver in _DRIVERS:
         (module,) = (board / "lib/modules").rglob(f"{driver}.ko")
         shutil.copy(module, modules)

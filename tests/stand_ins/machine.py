@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.stand_ins.images import Image
+from tests.stand_ins.images import Image, make_disk
 
-Daemon = Literal["adbd", "dropbear"]
+Daemon = Literal["adbd", "dropbear", "sshd"]
 
 ATTEMPTS = 3  # of starting a server, each at another port
 _BOOT_SECONDS = 120.0
@@ -34,8 +34,8 @@ class Machine:
     Args:
         image: What it boots from.
         folder: The folder of its disk and log.
-        daemon: The server.
-        authorized_key: The public key that may log in to dropbear as root.
+        daemon: The server. OpenSSH's runs in Debian, which forgets all but what is below /data when the machine ends.
+        authorized_key: The public key that may log in by SSH as root.
 
     Attributes:
         port: The server's port on 127.0.0.1.
@@ -45,11 +45,12 @@ class Machine:
     def __init__(self, image: Image, folder: Path, daemon: Daemon, authorized_key: str = "") -> None:
         self.port = pick_free_port()
         self.folder, self._image, self._daemon = folder, image, daemon
-        self._disk, self._log, self._control = folder / "disk", folder / "console.log", folder / "qmp"
+        self._disk, self._log, self._control = folder / "data", folder / "console.log", folder / "qmp"
         self._process: subprocess.Popen[bytes] | None = None
-        _make_disk(self._disk, folder / "content", authorized_key)
+        _make_data_disk(self._disk, folder / "content", authorized_key)
 
     def _command(self) -> list[str]:
+        debian = f"if=none,id=debian,format=raw,snapshot=on,file={self._image.debian}"
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:5555"
         return [
             *(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []),
@@ -58,6 +59,7 @@ class Machine:
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
             *("-append", f"console=ttyAMA0 quiet panic=-1 edgenas.daemon={self._daemon}"),
             *("-drive", f"if=none,id=disk,format=raw,file={self._disk}", "-device", "virtio-blk-device,drive=disk"),
+            *(["-drive", debian, "-device", "virtio-blk-device,drive=debian"] if self._daemon == "sshd" else []),
             *("-netdev", network, "-device", "virtio-net-device,netdev=net"),
             *("-serial", f"file:{self._log}", "-qmp", f"unix:{self._control},server=on,wait=off"),
         ]
@@ -135,7 +137,7 @@ class Machine:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def host_key(self) -> str:
-        """Return dropbear's public key, as the machine printed it on its console."""
+        """Return the SSH server's public key, as the machine printed it on its console."""
         found = _HOST_KEY.search(self.console())
         assert found is not None, self.console()[-2000:]
         return found[1]
@@ -177,16 +179,13 @@ def pick_free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _make_disk(disk: Path, content: Path, authorized_key: str) -> None:
+def _make_data_disk(disk: Path, content: Path, authorized_key: str) -> None:
     keys = content / "root/.ssh"
     keys.mkdir(parents=True)
     for folder in (content / "root", keys):
         folder.chmod(0o700)
     (keys / "authorized_keys").write_text(authorized_key)
-    with disk.open("wb") as file:
-        file.truncate(_DISK_BYTES)
-    program = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "mkfs.ext4"
-    subprocess.run([program, "-q", "-F", "-d", str(content), str(disk)], check=True, stdin=subprocess.DEVNULL)
+    make_disk(disk, content, _DISK_BYTES)
 
 
 def _adb_hello() -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from edgenas.devices import Deadline, Device, Target
 from edgenas.devices.answers import MAX_OUTPUT_BYTES
+from edgenas.devices.output import CompletedCommand
 from edgenas.errors import DeviceError, EdgeNASError
 from edgenas.profilers.measure.protocol import (
     Answer,
@@ -54,8 +55,7 @@ class AgentRun:
     model_timeout_seconds: float
     result: ResultKind = Result
     request: Mapping[str, Any] = field(default_factory=dict)
-    _lines: queue.Queue[str | BaseException | None] = field(default_factory=queue.Queue, init=False)
-    _stderr: str = field(default="", init=False)
+    _lines: queue.Queue[str | BaseException | CompletedCommand] = field(default_factory=queue.Queue, init=False)
 
     def iter_answers(self) -> Generator[Hello | Result | Stored | Profiled | Failed, None, None]:
         """Yield the agent's greeting, then one answer for each model. Closing the iterator ends the agent.
@@ -81,9 +81,7 @@ class AgentRun:
         settings = {"model_timeout_seconds": self.model_timeout_seconds}
         request = encode_request(self.target, **{"settings": settings, **self.request}, models=list(self.models))
         try:
-            done = self.device.run(self.command, deadline=deadline, stdin=request, on_line=self._queue_line)
-            self._stderr = done.stderr
-            self._lines.put(None)
+            self._lines.put(self.device.run(self.command, deadline=deadline, stdin=request, on_line=self._queue_line))
         except BaseException as error:
             self._lines.put(error)
 
@@ -106,8 +104,8 @@ class AgentRun:
             raise DeviceError(f"{where}: {line}") from line
         if isinstance(line, BaseException):
             raise line
-        if line is None:
-            raise ended_early_error(self._stderr, where)
+        if isinstance(line, CompletedCommand):
+            raise ended_early_error(line, where)
         answer = parse_answer(line, self.result, where)
         if isinstance(answer, Unable):
             raise device_error(answer, where, self.target, self.device.python)

@@ -141,7 +141,7 @@ class BenchmarkRun:
             read_conditions_by_shell(self.device, self.target.affinity)  # raises where the device is to blame
             return Failed("failed", number, "timeout", f"did not end within {seconds:g} s")
         if done.exit_status < 0:
-            return Failed("failed", number, "crashed", f"its process was killed by signal {-done.exit_status}")
+            return Failed("failed", number, "crashed", f"its process was {done.failure}")
         if done.exit_status in _NOT_STARTED:
             raise self._start_error(done.failure)
         if done.exit_status:

@@ -22,7 +22,7 @@ from edgenas.devices.answers import (
     Texts,
     read_answer,
 )
-from edgenas.devices.output import last_line
+from edgenas.devices.output import CompletedCommand, last_line
 from edgenas.errors import DeviceError, ModelError, one_line
 from edgenas.files import Amount, Count, Fraction, Milliseconds, Number, ShortText
 from edgenas.on_device.onnxruntime_profile import MAX_OPERATORS, MAX_RANK, MAX_SHAPES
@@ -306,9 +306,12 @@ def model_error(model: ModelFile, answer: Failed, versions: Mapping[str, str], t
     return ModelError(f"{model.path}: {happened} {runtime} {version} ({detail.rstrip('.')}); {remedy}")
 
 
-def ended_early_error(stderr: str, where: str) -> DeviceError:
-    """Return the error for an agent that ended before its last answer, with the last line of its errors."""
-    last = last_line(stderr)
+def ended_early_error(done: CompletedCommand, where: str) -> DeviceError:
+    """Return the error for an agent that ended before its last answer, with how it ended or its last words."""
+    if done.exit_status < 0:
+        remedy = "free memory on the device or use smaller models, then try again" if done.was_killed else "try again"
+        return DeviceError(f"{where}: the agent was {done.failure}; {remedy}")
+    last = last_line(done.stderr)
     return DeviceError(f"{where}: the agent ended too early{f' ({last})' if last else ''}; try again")
 
 
