@@ -32,13 +32,14 @@ def evaluate(
 ) -> AccuracyPredictor:
     """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
     from edgenas.accuracy import Evaluator  # here, because a search of imported tables needs no torch
-    from edgenas.ofa import join_ranks
+    from edgenas.ofa import join_ranks, select_accelerator
 
-    if data is not None:
-        _give_data(workspace, data)
-    workspace.require_data()
     if subnets < _LEAST_SUBNETS:
         raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")
+    select_accelerator(accelerator)
+    if data is not None:  # last, because a command that is refused must not bind it to the run
+        _give_data(workspace, data)
+    workspace.require_data()
     space, path = workspace.space, workspace.folder.evaluated
     with join_ranks(accelerator) as ranks, workspace.folder.writing() if ranks.is_first else nullcontext():
         progress = workspace.progress if ranks.is_first else Silent()

@@ -63,6 +63,15 @@ def test_a_subnet_of_it_is_fine_tuned_with_the_data(imported: Run, photos: Path)
     assert imported.finetuned() == [subnet]
 
 
+@pytest.mark.parametrize(("subnets", "device"), [(9, "cpu"), (10, "tpu")])
+def test_a_call_that_is_refused_gives_no_data_set(subnets: int, device: str, imported: Run, photos: Path) -> None:
+    """A wrong number of subnets or device leaves the run free for another data set."""
+    with pytest.raises(UsageError, match="must be"):
+        imported.evaluate(subnets, device, str(photos))
+    assert not imported.workspace.has_data
+    assert not imported.folder.data.exists()
+
+
 def test_what_cannot_be_given(imported: Run, photos: Path, finished: Path) -> None:
     """Other classes than the weights', another data set than before, and any to a run that was trained here."""
     with pytest.raises(UsageError, match=r"has 10 classes, the weights have 4; .*--from"):
