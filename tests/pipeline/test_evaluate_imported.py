@@ -49,6 +49,11 @@ def test_a_folder_of_its_classes_makes_it_a_run_with_data(imported: Run, photos:
     (bundle,) = again.export_all(
         again.space.smallest, again.target("localhost"), tmp_path / "ship", [ExportFormat("onnx", "fp32")]
     )
+    recipe = again.workspace.recipe
+    assert bundle.card["origin"] == {"imported": "net.pth", "sha256": recipe["sha256"]}
+    assert f'| origin | {{"imported": "net.pth", "sha256": "{recipe["sha256"]}"}} |' in (
+        (bundle.bundle.path / "README.md").read_text()
+    )
     assert bundle.card["images"] == {"train": 96, "validation": 12, "test": 12}
     assert 0 <= bundle.card["accuracy"]["test"] <= 1
     assert json.loads((imported.folder.root / "data.json").read_text())["labels"] == ["a", "b", "c", "d"]

@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from edgenas.errors import FormatError, RunError, UsageError
+from edgenas.files import sha256_hex
 from edgenas.ofa import load_released
 from edgenas.pipeline import Run
 from edgenas.pipeline.initial_weights import load_initial_weights
+from edgenas.pipeline.progress import Silent
 from edgenas.space import MobileNetV3
+from tests.small_run import SCHEDULE, SPACE
 
 Write = Callable[..., Path]
+ONE_STEP = {**SCHEDULE, "max_steps": 1}
 
 
 def test_weights_of_a_run(finished: Path) -> None:
@@ -35,6 +39,26 @@ def test_weights_of_a_released_file(released: Write) -> None:
     expected = load_released(path).state_dict()
     found = load_initial_weights(path, space).supernet.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+@pytest.fixture
+def adapted(tmp_path: Path) -> Run:
+    """A run that began with the weights of the run ``source`` beside it; one step each."""
+    source, run = (Run(tmp_path / name, SPACE, progress=Silent()) for name in ("source", "adapted"))
+    source.train(schedule=ONE_STEP)
+    run.train(schedule=ONE_STEP, initial=source.folder.root)
+    return run
+
+
+def test_the_card_names_the_weights_that_training_began_with(adapted: Run, tmp_path: Path) -> None:
+    """A bundle of an adapted run has their name and digest; of a run that began with random weights, nothing."""
+    cards = [
+        run.export(SPACE.smallest, run.target("localhost"), tmp_path / f"ship{number}").card
+        for number, run in enumerate((adapted, Run(tmp_path / "source", progress=Silent())))
+    ]
+    sha256 = sha256_hex((tmp_path / "source" / "training" / "checkpoint.safetensors").read_bytes())
+    assert cards[0]["origin"] == {"initial": str(tmp_path / "source"), "sha256": sha256}
+    assert cards[1]["origin"] is None
 
 
 def test_what_are_no_weights(tmp_path: Path, released: Write) -> None:
