@@ -51,7 +51,7 @@ def test_another_space_is_refused_by_field(tiny: MobileNetV3) -> None:
 def test_training_begins_with_them_and_remembers_whose_they_are(
     tiny: MobileNetV3, digits: DataSet, brief: Schedule, lively: Lively, tmp_path: Path
 ) -> None:
-    """One step at a tiny rate leaves the weights where they were; without them, or with others, it does not resume."""
+    """One step at a tiny rate leaves the weights where they were; it resumes with the same ones only, from anywhere."""
     slow = dataclasses.replace(brief.phases[0], learning_rate=1e-9)
     schedule = dataclasses.replace(brief, phases=(slow,), max_steps=1, weight_decay=0.0)
     files, source = TrainingFiles(tmp_path / "checkpoint", tmp_path / "teacher"), lively(tiny)
@@ -60,8 +60,15 @@ def test_training_begins_with_them_and_remembers_whose_they_are(
     assert trained.recipe["initial"] == {"name": "runs/source", "sha256": "0" * 64}
     for name, parameter in trained.supernet.named_parameters():
         torch.testing.assert_close(parameter, source.get_parameter(name), rtol=0, atol=1e-6)
-    assert Trainer(tiny, digits, schedule, 0, files, initial=_initial(source)).finished
-    others = dataclasses.replace(_initial(source), sha256="1" * 64)
-    for initial in (None, others):
-        with pytest.raises(RunError, match=r"trained with another file or run to begin with \(--from\);"):
-            _ = Trainer(tiny, digits, schedule, 0, files, initial=initial).finished
+    moved = dataclasses.replace(_initial(source), name="/elsewhere/runs/source")
+    for initial in (_initial(source), moved):
+        assert Trainer(tiny, digits, schedule, 0, files, initial=initial).finished
+    others = dataclasses.replace(moved, sha256="1" * 64)
+    changed = dataclasses.replace(_initial(source), sha256="1" * 64)
+    for wrong, message in (
+        (None, "runs/source then, none now"),
+        (others, "runs/source then, /elsewhere/runs/source now"),
+        (changed, "runs/source, whose weights were changed"),
+    ):
+        with pytest.raises(RunError, match=rf"trained with another file or run to begin with \(--from {message}\);"):
+            _ = Trainer(tiny, digits, schedule, 0, files, initial=wrong).finished
