@@ -6,8 +6,9 @@ from pathlib import Path
 
 from edgenas.errors import UsageError
 from edgenas.files import read_bytes, sha256_hex
-from edgenas.ofa import load_released
-from edgenas.ofa.initial_weights import InitialWeights, check_initial_weights
+from edgenas.ofa.initial_weights import InitialWeights, check_family, check_initial_weights
+from edgenas.ofa.released import build_supernet, infer_family
+from edgenas.ofa.released_file import read_released_file
 from edgenas.pipeline.progress import Silent
 from edgenas.pipeline.workspace import Workspace
 from edgenas.space import SearchSpace
@@ -31,8 +32,10 @@ def load_initial_weights(source: str | Path, space: SearchSpace) -> InitialWeigh
         workspace = Workspace(path, None, Silent())
         initial = InitialWeights(workspace.supernet, str(path), workspace.weights_digest)
     elif path.exists():
+        released = read_released_file(path)
+        check_family(space, str(path), infer_family(released))  # first, because each family has choices of its own
         choices = {name: value for name, value in space.to_dict().items() if name in CHOICE_FIELDS}
-        initial = InitialWeights(load_released(path, choices), str(path), sha256_hex(read_bytes(path)))
+        initial = InitialWeights(build_supernet(released, choices), str(path), sha256_hex(read_bytes(path)))
     else:
         raise UsageError(f"{path}: does not exist; give a run folder, or a file of a released checkpoint")
     check_initial_weights(space, initial)

@@ -13,7 +13,7 @@ from edgenas.data import DataSet
 from edgenas.errors import RunError, UsageError
 from edgenas.ofa import InitialWeights, Schedule, Supernet, Trainer, TrainingFiles, load_checkpoint
 from edgenas.ofa.initial_weights import adapt_supernet, check_initial_weights
-from edgenas.space import MobileNetV3, SearchSpace
+from edgenas.space import MobileNetV3, ProxylessNAS, SearchSpace, Stage
 
 Lively = Callable[[SearchSpace], Supernet]
 
@@ -42,10 +42,15 @@ def test_equal_classes_keep_the_classifier(tiny: MobileNetV3, lively: Lively) ->
 
 
 def test_another_space_is_refused_by_field(tiny: MobileNetV3) -> None:
-    """The message says which field differs and how."""
-    wider = dataclasses.replace(tiny, width=1.0)
-    with pytest.raises(UsageError, match=r"runs/source: is of another space: width is 1.0 there and 0.5 here"):
-        check_initial_weights(tiny, _initial(Supernet(wider)))
+    """The message says which fields differ and how, in few words where a value is long; and families before all."""
+    wider = dataclasses.replace(tiny, width=1.0, stages=(*tiny.stages, Stage(48, 2, "relu", False)))
+    for space, message in (
+        (wider, "is of another space: width is 1.0 there and 0.5 here; stages differs"),
+        (ProxylessNAS(width=0.1), "is of family proxyless, the config has mobilenet_v3"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            check_initial_weights(tiny, _initial(Supernet(space)))
+        assert str(refused.value) == f"runs/source: {message}; give the config the space of the weights"
 
 
 def test_training_begins_with_them_and_remembers_whose_they_are(

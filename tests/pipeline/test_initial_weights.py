@@ -15,7 +15,7 @@ from edgenas.ofa import load_released
 from edgenas.pipeline import Run
 from edgenas.pipeline.initial_weights import load_initial_weights
 from edgenas.pipeline.progress import Silent
-from edgenas.space import MobileNetV3
+from edgenas.space import MobileNetV3, ResNet50D
 from tests.small_run import SCHEDULE, SPACE
 
 Write = Callable[..., Path]
@@ -73,3 +73,5 @@ def test_what_are_no_weights(tmp_path: Path, released: Write) -> None:
         load_initial_weights(tmp_path / "text.pth", space)
     with pytest.raises(UsageError, match=r"is of another space: width is 0.1 there and 0.2 here"):
         load_initial_weights(released(), dataclasses.replace(space, width=0.2))
+    with pytest.raises(UsageError, match=r"net\.pth: is of family mobilenet_v3, the config has resnet50d;"):
+        load_initial_weights(released(), ResNet50D())
