@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgenas.cli.common import AcceleratorOption, JsonOption, RunOption, print_json, print_lines
+from edgenas.errors import UsageError
 from edgenas.shell import format_command
 
 _LEAST_TAU = 0.3  # of a predictor that is worth searching by
@@ -20,6 +21,9 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="For imported weights: images of the same classes, as in a training config.")
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With --data: leave out images that cannot be read, naming the first.")
+    ] = False,
     device: AcceleratorOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -30,8 +34,10 @@ def command(
     from edgenas.ofa import is_first_rank
     from edgenas.pipeline import Run
 
+    if skip_bad and data is None:
+        raise UsageError("--skip-bad is for --data FOLDER; give both")
     opened = Run(run)
-    predictor = opened.evaluate(subnets, device, data)
+    predictor = opened.evaluate(subnets, device, {"name": data, "skip_bad": True} if skip_bad else data)
     if not is_first_rank():
         return
     if json:

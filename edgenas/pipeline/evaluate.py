@@ -70,7 +70,7 @@ def evaluate(
 def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) -> None:
     """Give imported weights a data set of the same classes, which then stays the run's."""
     from edgenas.data import load_data
-    from edgenas.ofa import check_channels
+    from edgenas.ofa import check_channels, is_first_rank
 
     root, folder = workspace.folder.root, workspace.folder
     if "imported" not in workspace.recipe:
@@ -79,9 +79,12 @@ def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) ->
     if loaded.class_count != workspace.space.classes:
         raise UsageError(
             f"data {loaded.name} has {loaded.class_count} classes, the weights have {workspace.space.classes}; give"
-            f" images of the same classes, or train on yours ({format_command('train', '--from', root)} CONFIG)"
+            " images of the same classes, or train on yours"
+            f" ({format_command('train', 'CONFIG.yaml', '--from', root, '--run', 'NEW')})"
         )
     check_channels(workspace.space, loaded)
+    for warning in loaded.warnings if is_first_rank() else ():
+        workspace.progress.say(f"evaluate  {warning}")
     body = {"data": loaded.recipe}
     with folder.writing(wait_s=10.0):  # processes that torchrun starts do the same together
         if folder.data_source.exists() and DATA_SOURCE.read(folder.data_source) != body:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgenas.errors import UsageError
+from edgenas.errors import RunError, UsageError
 from edgenas.files import read_bytes, sha256_hex
 from edgenas.ofa.initial_weights import InitialWeights, check_family, check_initial_weights
 from edgenas.ofa.released import build_supernet, infer_family
 from edgenas.ofa.released_file import read_released_file
 from edgenas.pipeline.progress import Silent
+from edgenas.pipeline.run_folder import RunFolder
 from edgenas.pipeline.workspace import Workspace
 from edgenas.space import SearchSpace
 from edgenas.space.choices import CHOICE_FIELDS
@@ -29,6 +30,8 @@ def load_initial_weights(source: str | Path, space: SearchSpace) -> InitialWeigh
     """
     path = Path(source)
     if path.is_dir():
+        if not RunFolder(path).run.exists():
+            raise RunError(f"{path}: is no run folder; give --from a run folder, or a file of a released checkpoint")
         workspace = Workspace(path, None, Silent())
         initial = InitialWeights(workspace.supernet, str(path), workspace.weights_digest)
     elif path.exists():

@@ -16,12 +16,12 @@ class TrainingStatus:
     """How far a training is.
 
     Attributes:
-        state: Whether it has not begun, is running now, was interrupted, or has ended.
+        state: Whether it has not begun, is running now, was interrupted, or has ended, or the weights were imported.
         latest: The latest metrics; None before the first, and for weights that were imported.
         evaluated: The latest metrics with accuracies on validation images.
     """
 
-    state: Literal["not begun", "running", "interrupted", "finished"]
+    state: Literal["not begun", "running", "interrupted", "finished", "imported"]
     latest: TrainingMetrics | None
     evaluated: TrainingMetrics | None
 
@@ -31,8 +31,8 @@ def read_training_status(folder: TrainingFolder) -> TrainingStatus:
     metrics, path = read_metrics(folder.metrics), folder.checkpoint
     latest = metrics[-1] if metrics else None
     evaluated = next((each for each in reversed(metrics) if (each.largest, each.subnet) != (None, None)), None)
-    if path.exists() and has_ended_training(load_checkpoint(path), str(path)):
-        return TrainingStatus("finished", latest, evaluated)
+    if path.exists() and has_ended_training(checkpoint := load_checkpoint(path), str(path)):
+        return TrainingStatus("imported" if "imported" in checkpoint.recipe else "finished", latest, evaluated)
     if folder.is_running():
         return TrainingStatus("running", latest, evaluated)
     return TrainingStatus("interrupted" if path.exists() or latest is not None else "not begun", latest, evaluated)

@@ -67,7 +67,7 @@ def test_what_are_no_weights(tmp_path: Path, released: Write) -> None:
     (tmp_path / "text.pth").write_text("no checkpoint")
     with pytest.raises(UsageError, match="does not exist; give a run folder, or a file"):
         load_initial_weights(tmp_path / "none", space)
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is no run folder; give --from a run folder, or a file of a released"):
         load_initial_weights(tmp_path, space)
     with pytest.raises(FormatError, match=r"text\.pth"):
         load_initial_weights(tmp_path / "text.pth", space)
