@@ -55,7 +55,10 @@ def _finetuning_lines(name: str, status: TrainingStatus) -> list[str]:
         lines += _progress_lines(status.latest, is_running=status.state == "running")
     if status.evaluated is not None:
         lines.append(f"accuracy  {status.evaluated.subnet:.1%} on validation, at {status.evaluated.images:,} images")
-    return [*lines, "the same edgenas finetune command resumes it"] if status.state == "interrupted" else lines
+    if status.state == "interrupted":
+        begun_again = "it has no checkpoint yet; the same edgenas finetune command begins it again"
+        lines.append(f"resume it with: {status.resumed_by}" if status.resumed_by else begun_again)
+    return lines
 
 
 def _progress_lines(latest: TrainingMetrics, *, is_running: bool) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from edgenas.ofa import load_checkpoint
 from edgenas.ofa.checkpoint import has_ended_training
+from edgenas.pipeline.finetune_command import format_finetune_command
 from edgenas.pipeline.run_folder import RunFolder, TrainingFolder
 from edgenas.pipeline.training_metrics import TrainingMetrics, read_metrics
 
@@ -19,11 +21,13 @@ class TrainingStatus:
         state: Whether it has not begun, is running now, was interrupted, or has ended, or the weights were imported.
         latest: The latest metrics; None before the first, and for weights that were imported.
         evaluated: The latest metrics with accuracies on validation images.
+        resumed_by: The command that resumes a fine-tuning that was interrupted; empty where no checkpoint says it.
     """
 
     state: Literal["not begun", "running", "interrupted", "finished", "imported"]
     latest: TrainingMetrics | None
     evaluated: TrainingMetrics | None
+    resumed_by: str = ""
 
 
 def read_training_status(folder: TrainingFolder) -> TrainingStatus:
@@ -40,10 +44,13 @@ def read_training_status(folder: TrainingFolder) -> TrainingStatus:
 
 def read_finetuning_statuses(folder: RunFolder) -> dict[str, TrainingStatus]:
     """Return the states of all fine-tunings that have begun, by id. One that is not evaluated yet has not ended."""
-    statuses = {name: read_training_status(folder.finetuned(name)) for name in folder.finetuned_ids()}
-    return {
-        name: replace(status, state="interrupted")
-        if status.state == "finished" and not folder.finetuned(name).result.exists()
-        else status
-        for name, status in statuses.items()
-    }
+    return {name: _read_finetuning_status(folder.root, folder.finetuned(name)) for name in folder.finetuned_ids()}
+
+
+def _read_finetuning_status(run: Path, place: TrainingFolder) -> TrainingStatus:
+    status = read_training_status(place)
+    if status.state == "finished" and not place.result.exists():
+        status = replace(status, state="running" if place.is_running() else "interrupted")
+    if status.state == "interrupted" and place.checkpoint.exists():
+        return replace(status, resumed_by=format_finetune_command(run, place.checkpoint))
+    return status
