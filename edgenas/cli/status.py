@@ -50,6 +50,8 @@ _STATES = {
 
 
 def _finetuning_lines(name: str, status: TrainingStatus) -> list[str]:
+    if status.state == "damaged":
+        return [f"{name}: fine-tuning is damaged: {status.problem}"]
     lines = [f"{name}: fine-tuning {_STATES[status.state]}"]
     if status.latest is not None:
         lines += _progress_lines(status.latest, is_running=status.state == "running")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from edgenas.errors import FormatError
 from edgenas.ofa import load_checkpoint
 from edgenas.ofa.checkpoint import has_ended_training
 from edgenas.pipeline.finetune_command import format_finetune_command
@@ -18,16 +19,19 @@ class TrainingStatus:
     """How far a training is.
 
     Attributes:
-        state: Whether it has not begun, is running now, was interrupted, or has ended, or the weights were imported.
+        state: Whether it has not begun, is running now, was interrupted, or has ended, or the weights were imported,
+            or the checkpoint of a fine-tuning is damaged.
         latest: The latest metrics; None before the first, and for weights that were imported.
         evaluated: The latest metrics with accuracies on validation images.
         resumed_by: The command that resumes a fine-tuning that was interrupted; empty where no checkpoint says it.
+        problem: What is wrong with the checkpoint of a fine-tuning; empty for one that can be read.
     """
 
-    state: Literal["not begun", "running", "interrupted", "finished", "imported"]
+    state: Literal["not begun", "running", "interrupted", "finished", "imported", "damaged"]
     latest: TrainingMetrics | None
     evaluated: TrainingMetrics | None
     resumed_by: str = ""
+    problem: str = ""
 
 
 def read_training_status(folder: TrainingFolder) -> TrainingStatus:
@@ -48,9 +52,12 @@ def read_finetuning_statuses(folder: RunFolder) -> dict[str, TrainingStatus]:
 
 
 def _read_finetuning_status(run: Path, place: TrainingFolder) -> TrainingStatus:
-    status = read_training_status(place)
-    if status.state == "finished" and not place.result.exists():
-        status = replace(status, state="running" if place.is_running() else "interrupted")
-    if status.state == "interrupted" and place.checkpoint.exists():
-        return replace(status, resumed_by=format_finetune_command(run, place.checkpoint))
+    try:
+        status = read_training_status(place)
+        if status.state == "finished" and not place.result.exists():
+            status = replace(status, state="running" if place.is_running() else "interrupted")
+        if status.state in ("interrupted", "imported") and place.checkpoint.exists():  # imported weights are refused
+            return replace(status, resumed_by=format_finetune_command(run, place.checkpoint))
+    except FormatError as error:  # of one, which must not hide the others
+        return TrainingStatus("damaged", None, None, problem=str(error))
     return status

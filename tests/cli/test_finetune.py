@@ -58,6 +58,11 @@ def test_a_subnet_is_fine_tuned_shown_and_exported(call: Call, plain: Path, tmp_
     code, out, _ = call("export", *arguments)
     assert code == 0
     assert json.loads(out)["architecture"] == subnet["architecture"]
+    (checkpoint,) = plain.glob("finetuned/*/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    code, out, _ = call("status", "--run", plain)
+    assert code == 0
+    assert f"{subnet['architecture']}: fine-tuning is damaged: {checkpoint}: " in out
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,19 @@ def test_interrupted_it_goes_on_to_the_same_bits(copied: Run, monkeypatch: pytes
     assert copied.finetuning_statuses()[name].state == "finished"
 
 
+def test_a_damaged_checkpoint_hides_no_other(copied: Run) -> None:
+    """Its state says so with the file, and those of the others are told: also where it is no fine-tuning's."""
+    subnet = only(copied)
+    other = _record(copied, 0.0, "000000")
+    path = copied.folder.finetuned(other.architecture).checkpoint
+    for data in (path.read_bytes()[:-9], copied.folder.checkpoint.read_bytes()):
+        path.write_bytes(data)
+        copied.folder.finetuned(other.architecture).result.unlink(missing_ok=True)
+        statuses = copied.finetuning_statuses()
+        assert (statuses[other.architecture].state, statuses[subnet.architecture].state) == ("damaged", "finished")
+        assert statuses[other.architecture].problem.startswith(f"{path}: ")
+
+
 def test_killed_before_it_was_evaluated_it_is_evaluated(copied: Run) -> None:
     """The trained weights stay as they are, and the result is made again."""
     subnet = only(copied)
