@@ -29,17 +29,19 @@ def load_initial_weights(source: str | Path, space: SearchSpace) -> InitialWeigh
         RunError: The folder is no run, or its training has not ended.
     """
     path = Path(source)
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist; give a run folder, or a file of a released checkpoint")
     if path.is_dir():
         if not RunFolder(path).run.exists():
             raise RunError(f"{path}: is no run folder; give --from a run folder, or a file of a released checkpoint")
         workspace = Workspace(path, None, Silent())
         initial = InitialWeights(workspace.supernet, str(path), workspace.weights_digest)
-    elif path.exists():
+    elif path.suffix == ".safetensors":
+        raise UsageError(f"{path}: is no released checkpoint; to begin with the weights of a run, give the run folder")
+    else:
         released = read_released_file(path)
         check_family(space, str(path), infer_family(released))  # first, because each family has choices of its own
         choices = {name: value for name, value in space.to_dict().items() if name in CHOICE_FIELDS}
         initial = InitialWeights(build_supernet(released, choices), str(path), sha256_hex(read_bytes(path)))
-    else:
-        raise UsageError(f"{path}: does not exist; give a run folder, or a file of a released checkpoint")
     check_initial_weights(space, initial)
     return initial

@@ -22,7 +22,8 @@ def test_import_makes_a_run(call: Call, released: Write, tmp_path: Path) -> None
     code, out, _ = call("import", released(), "--run", tmp_path / "run")
     assert code == 0
     assert "mobilenet_v3 of 4 classes" in out
-    assert f"next: edgenas profile --run {tmp_path / 'run'}" in out
+    assert f"next: edgenas evaluate --run {tmp_path / 'run'} --data FOLDER\n" in out
+    assert f"without images: edgenas profile --run {tmp_path / 'run'} --device localhost\n" in out
     code, _, err = call("import", released(), "--run", tmp_path / "run")
     assert (code, err) == (0, "import    already done (net.pth)\n")
 

@@ -64,11 +64,14 @@ def test_the_card_names_the_weights_that_training_began_with(adapted: Run, tmp_p
 def test_what_are_no_weights(tmp_path: Path, released: Write) -> None:
     """A missing file, a folder that is no run, a file of something else, and weights of another width."""
     space = MobileNetV3(width=0.1, classes=2, resolutions=(32,))
-    (tmp_path / "text.pth").write_text("no checkpoint")
+    for name in ("text.pth", "checkpoint.safetensors"):
+        (tmp_path / name).write_text("no checkpoint")
     with pytest.raises(UsageError, match="does not exist; give a run folder, or a file"):
         load_initial_weights(tmp_path / "none", space)
     with pytest.raises(RunError, match="is no run folder; give --from a run folder, or a file of a released"):
         load_initial_weights(tmp_path, space)
+    with pytest.raises(UsageError, match="to begin with the weights of a run, give the run folder"):
+        load_initial_weights(tmp_path / "checkpoint.safetensors", space)
     with pytest.raises(FormatError, match=r"text\.pth"):
         load_initial_weights(tmp_path / "text.pth", space)
     with pytest.raises(UsageError, match=r"is of another space: width is 0.1 there and 0.2 here"):
