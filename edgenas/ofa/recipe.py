@@ -72,7 +72,7 @@ def describe_change(key: str, found: Any, wanted: Any) -> str:
     if found == wanted:
         return ""
     if key == "initial":
-        then, now = ((value or {}).get("name", "none") for value in (found, wanted))
+        then, now = (value.get("name") if isinstance(value, dict) else "none" for value in (found, wanted))
         described = f"{then}, whose weights were changed" if then == now else f"{then} then, {now} now"
         return f"file or run to begin with (--from {described})"
     if isinstance(found, dict) and isinstance(wanted, dict):
