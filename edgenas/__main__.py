@@ -5,7 +5,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-_RESUMING = {"demo", "train", "import", "evaluate", "profile", "choose", "export"}
+_RESUMING = {"demo", "train", "import", "evaluate", "profile", "choose", "finetune", "export"}
 
 
 class _Interrupt(KeyboardInterrupt):

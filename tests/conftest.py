@@ -24,6 +24,7 @@ pytest_plugins = (
     "tests.fixtures.file_server",
     "tests.fixtures.models_on_device",
     "tests.fixtures.mounted_disk",
+    "tests.fixtures.released_weights",
     "tests.fixtures.virtual_machines",
 )
 

@@ -105,7 +105,7 @@ def _find_subnet(
 
     if arch in (None, "chosen"):
         if device is None:
-            raise UsageError("export needs --arch ARCH, or --device PROFILE for what was chosen there")
+            raise UsageError("export needs --device PROFILE for what was chosen there, or --arch ID, min or max")
         architecture, target = run.chosen(device, *asked)
         return architecture, target, format_of(target)
     architecture = run.architecture(arch)

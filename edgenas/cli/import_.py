@@ -65,7 +65,10 @@ def command(
     elif source is not None:
         _check_options_absent(of_tables, "a checkpoint")
         opened = _import_weights(run, source, choices, mirror)
-        following = [format_command("profile", "--run", run, "--device", "localhost")]
+        following = [
+            f"{format_command('evaluate', '--run', run)} --data FOLDER",
+            f"without images: {format_command('profile', '--run', run, '--device', 'localhost')}",
+        ]
     else:
         raise UsageError(f"import needs a FILE or --tables; see: {format_command('import', '--help')}")
     if json:

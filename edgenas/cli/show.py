@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edgenas.cli.common import JsonOption, RunOption, print_json, print_lines, print_table
-from edgenas.units import format_bytes, format_count, format_ms, format_ms_part
+from edgenas.units import format_bytes, format_count, format_ms, format_ms_part, is_resolved
 
 EXAMPLE = "Example: edgenas show max --run runs/digits"
 
@@ -61,7 +61,8 @@ def command(
             f" {each.began_with} on {each.images:,} images; inherited weights have {each.accuracy_inherited:.2%}"
         )
     for latency in shown.latencies:
-        outside = format_ms_part(latency.overhead_ms, latency.latency_ms)
-        overhead = f", {outside} of it outside of the parts" if latency.overhead_ms > 0 else ""
+        outside, whole = latency.overhead_ms, latency.latency_ms
+        is_shown = is_resolved(outside, whole)
+        overhead = f", {format_ms_part(outside, whole)} of it outside of the parts" if is_shown else ""
         memory = f"peak memory {format_bytes(latency.peak_bytes)}"
         print_lines(f"{latency.target}: {format_ms(latency.latency_ms)}{overhead}; {memory}, predicted")

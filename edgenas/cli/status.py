@@ -25,15 +25,16 @@ def command(run: RunOption, json: JsonOption = False) -> None:
         finetuned = {name: asdict(each) for name, each in finetunings.items()}
         print_json({"run": str(run), **asdict(status), "finetuned": finetuned})
         return
-    print_lines(f"{run}: training {_STATES[status.state]}")
+    print_lines(f"{run}: imported" if status.state == "imported" else f"{run}: training {_STATES[status.state]}")
     if status.latest is not None:
         print_lines(*_progress_lines(status.latest, is_running=status.state == "running"))
     if status.evaluated is not None:
         smallest, largest, images = status.evaluated.smallest, status.evaluated.largest, status.evaluated.images
         print_lines(f"accuracy  smallest {smallest:.1%}, largest {largest:.1%} on validation, at {images:,} images")
-    if status.state == "finished":
+    if status.state in ("finished", "imported"):
         if not opened.folder.evaluated.exists():
-            print_lines(f"next: {format_command('evaluate', '--run', run)}")
+            needs_data = status.state == "imported" and not opened.folder.data_source.exists()
+            print_lines(f"next: {format_command('evaluate', '--run', run)}{' --data FOLDER' if needs_data else ''}")
     elif status.state == "interrupted":
         print_lines("the edgenas train command that began it resumes it")
     for name, each in finetunings.items():
@@ -49,12 +50,17 @@ _STATES = {
 
 
 def _finetuning_lines(name: str, status: TrainingStatus) -> list[str]:
+    if status.state == "damaged":
+        return [f"{name}: fine-tuning is damaged: {status.problem}"]
     lines = [f"{name}: fine-tuning {_STATES[status.state]}"]
     if status.latest is not None:
         lines += _progress_lines(status.latest, is_running=status.state == "running")
     if status.evaluated is not None:
         lines.append(f"accuracy  {status.evaluated.subnet:.1%} on validation, at {status.evaluated.images:,} images")
-    return [*lines, "the same edgenas finetune command resumes it"] if status.state == "interrupted" else lines
+    if status.state == "interrupted":
+        begun_again = "it has no checkpoint yet; the same edgenas finetune command begins it again"
+        lines.append(f"resume it with: {status.resumed_by}" if status.resumed_by else begun_again)
+    return lines
 
 
 def _progress_lines(latest: TrainingMetrics, *, is_running: bool) -> list[str]:

@@ -53,8 +53,9 @@ def command(
     where = str(config or "the default config")
     settings = DEFAULT if config is None else TrainingConfig.load(config)
     schedule = settings.make_schedule(where, max_steps)
+    # Before a run folder is made, and before all images are read.
+    weights = None if initial is None else load_initial_weights(initial, settings.make_space(where))
     space, data = settings.check(where, schedule, skip_bad)
-    weights = None if initial is None else load_initial_weights(initial, space)  # before a run folder is made
     opened = Run(run, space)
     opened.train(data, schedule, settings.seed, device, tensorboard, weights)
     if not is_first_rank():

@@ -114,14 +114,31 @@ class _ImportedRecipe:
 
 
 @dataclass(frozen=True)
+class _Initial:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: ShortText
+    sha256: ShortText
+
+
+@dataclass(frozen=True)
+class _Finetuned:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    architecture: ShortText
+    supernet: ShortText
+    began_with: ShortText
+
+
+@dataclass(frozen=True)
 class _TrainedRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     data: ShortText | dict[str, Any]
     schedule: Schedule
     seed: Count
-    initial: dict[str, ShortText] | None = None
-    finetuned: dict[str, ShortText] | None = None
+    initial: _Initial | None = None
+    finetuned: _Finetuned | None = None
 
 
 def has_ended_training(checkpoint: Checkpoint, where: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from edgenas.ofa.supernet import Supernet
 from edgenas.space import SearchSpace
 
 _FREE = ("classes", "resolutions")  # what two spaces may differ in: the classifier is made anew
+_LONGEST_FIELD = 100  # characters of a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +30,33 @@ class InitialWeights:
     sha256: str
 
 
+def check_family(space: SearchSpace, name: str, family: str) -> None:
+    """Raise UsageError unless weights of this name are of the space's family."""
+    if family != space.family:
+        raise UsageError(
+            f"{name}: is of family {family}, the config has {space.family}; give the config the space of the weights"
+        )
+
+
 def check_initial_weights(space: SearchSpace, initial: InitialWeights) -> None:
     """Raise UsageError unless the weights are of this space, other classes and resolutions aside."""
+    check_family(space, initial.name, initial.supernet.space.family)
     here, there = space.to_dict(), initial.supernet.space.to_dict()
-    fields = [name for name in {**here, **there} if name not in _FREE and here.get(name) != there.get(name)]
-    if fields:
-        described = "; ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in fields)
-        raise UsageError(f"{initial.name}: is of another space: {described}; give the config the space of the weights")
+    differing = [
+        _describe_field(name, there[name], here[name])
+        for name in here
+        if name not in _FREE and here[name] != there[name]
+    ]
+    if differing:
+        raise UsageError(
+            f"{initial.name}: is of another space: {'; '.join(differing)}; give the config the space of the weights"
+        )
+
+
+def _describe_field(name: str, there: Any, here: Any) -> str:
+    """Return a field with both values; without them where they are long, as those of stages."""
+    described = f"{name} is {there} there and {here} here"
+    return described if len(described) <= _LONGEST_FIELD else f"{name} differs"
 
 
 def adapt_supernet(space: SearchSpace, initial: InitialWeights, seed: int) -> Supernet:

@@ -56,12 +56,25 @@ def check_channels(space: SearchSpace, data: DataSet) -> None:
         raise UsageError(f"data {data.name} has {data.preprocessing.channels} channels, the space {channels}")
 
 
+def keep_initial_name(recipe: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe with the recorded name of the weights to begin with, where ``found`` has the same weights.
+
+    Their digest decides: the same file or run may have another path now.
+    """
+    initial, recorded = recipe.get("initial"), found.get("initial")
+    if isinstance(initial, dict) and isinstance(recorded, dict) and initial["sha256"] == recorded.get("sha256"):
+        return {**recipe, "initial": recorded}
+    return recipe
+
+
 def describe_change(key: str, found: Any, wanted: Any) -> str:
     """Return the name of a value of a recipe that differs, empty where it does not."""
     if found == wanted:
         return ""
     if key == "initial":
-        return "file or run to begin with (--from)"
+        then, now = (value.get("name") if isinstance(value, dict) else "none" for value in (found, wanted))
+        described = f"{then}, whose weights were changed" if then == now else f"{then} then, {now} now"
+        return f"file or run to begin with (--from {described})"
     if isinstance(found, dict) and isinstance(wanted, dict):
         if key == "schedule" and {**found, "max_steps": None} == {**wanted, "max_steps": None}:
             return f"--max-steps ({found['max_steps'] or 'none'} then, {wanted['max_steps'] or 'none'} now)"

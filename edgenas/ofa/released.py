@@ -99,6 +99,11 @@ def _describe_misfits(released: ReleasedCheckpoint, shapes: Mapping[str, tuple[i
     )
 
 
+def infer_family(released: ReleasedCheckpoint) -> str:
+    """Return the family of a checkpoint's network. Raises FormatError when no family has such tensors."""
+    return _published_space(released).family
+
+
 def infer_space(released: ReleasedCheckpoint, choices: Mapping[str, Any]) -> SearchSpace:
     """Return the search space whose largest network has the checkpoint's tensors.
 

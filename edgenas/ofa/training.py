@@ -23,7 +23,7 @@ from edgenas.ofa.checkpoint import Checkpoint, Position, load_checkpoint, save_c
 from edgenas.ofa.initial_weights import InitialWeights, check_initial_weights
 from edgenas.ofa.layers import to_channels_last
 from edgenas.ofa.ranks import ALONE, Ranks
-from edgenas.ofa.recipe import check_recipe, describe_change, make_recipe
+from edgenas.ofa.recipe import check_recipe, describe_change, keep_initial_name, make_recipe
 from edgenas.ofa.schedule import Phase, Schedule, load_schedule
 from edgenas.ofa.supernet import Supernet
 from edgenas.ofa.threads import cores_but_one, torch_threads
@@ -177,6 +177,7 @@ class Trainer:
         found = checkpoint.recipe
         if "schedule" in found:  # one of an older version lacks the settings that were added since
             found = {**found, "schedule": load_schedule(found["schedule"], str(path)).to_dict()}
+        self._recipe = keep_initial_name(self._recipe, found)
         if found != self._recipe:
             described = (
                 describe_change(key, found.get(key), self._recipe.get(key)) for key in {**self._recipe, **found}

@@ -95,10 +95,12 @@ def _try_candidates(workspace: Workspace, pool: SubnetPool, trials: Trials, inpu
     )
     last = trials.rejected[-1]
     if not trials.measured:
+        remedies = ["choose another precision", "train longer"]
+        if trials.loses_too_much:
+            remedies.append("allow a larger loss of accuracy with --max-drop")
         raise NoChoiceError(
             f"none of the {len(trials.rejected)} best candidates is good enough as a file for the budget ({budgets});"
-            f" the last, {last.architecture} for {last.target}: {last.reason}; choose another precision,"
-            " train longer, or allow a larger loss of accuracy with --max-drop"
+            f" the last, {last.architecture} for {last.target}: {last.reason}; {', or '.join(remedies)}"
         )
     raise NoChoiceError(
         f"none of the {len(trials.rejected)} best candidates kept the budget ({budgets}) when measured; the last,"

@@ -32,13 +32,14 @@ def evaluate(
 ) -> AccuracyPredictor:
     """Evaluate subnets, each recorded at once, and fit the predictor, as ``Run.evaluate`` describes."""
     from edgenas.accuracy import Evaluator  # here, because a search of imported tables needs no torch
-    from edgenas.ofa import join_ranks
+    from edgenas.ofa import join_ranks, select_accelerator
 
-    if data is not None:
-        _give_data(workspace, data)
-    workspace.require_data()
     if subnets < _LEAST_SUBNETS:
         raise UsageError(f"subnets must be at least {_LEAST_SUBNETS}, but got {subnets}")
+    select_accelerator(accelerator)
+    if data is not None:  # last, because a command that is refused must not bind it to the run
+        _give_data(workspace, data)
+    workspace.require_data()
     space, path = workspace.space, workspace.folder.evaluated
     with join_ranks(accelerator) as ranks, workspace.folder.writing() if ranks.is_first else nullcontext():
         progress = workspace.progress if ranks.is_first else Silent()
@@ -69,7 +70,7 @@ def evaluate(
 def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) -> None:
     """Give imported weights a data set of the same classes, which then stays the run's."""
     from edgenas.data import load_data
-    from edgenas.ofa import check_channels
+    from edgenas.ofa import check_channels, is_first_rank
 
     root, folder = workspace.folder.root, workspace.folder
     if "imported" not in workspace.recipe:
@@ -78,9 +79,12 @@ def _give_data(workspace: Workspace, data: str | Mapping[str, Any] | DataSet) ->
     if loaded.class_count != workspace.space.classes:
         raise UsageError(
             f"data {loaded.name} has {loaded.class_count} classes, the weights have {workspace.space.classes}; give"
-            f" images of the same classes, or train on yours ({format_command('train', '--from', root)} CONFIG)"
+            " images of the same classes, or train on yours"
+            f" ({format_command('train', 'CONFIG.yaml', '--from', root, '--run', 'NEW')})"
         )
     check_channels(workspace.space, loaded)
+    for warning in loaded.warnings if is_first_rank() else ():
+        workspace.progress.say(f"evaluate  {warning}")
     body = {"data": loaded.recipe}
     with folder.writing(wait_s=10.0):  # processes that torchrun starts do the same together
         if folder.data_source.exists() and DATA_SOURCE.read(folder.data_source) != body:

@@ -68,7 +68,14 @@ def load_finetuned(workspace: Workspace, architecture: Architecture) -> Finetune
     """Return how an architecture with weights of its own got them; RunError, listing those there are, for others."""
     known = {each.architecture: each for each in list_finetuned(workspace)}
     if architecture.id not in known:
-        root = workspace.folder.root
+        root, place = workspace.folder.root, workspace.folder.finetuned(architecture.id)
+        if place.checkpoint.exists() and not place.result.exists():
+            from edgenas.pipeline.finetune_command import format_finetune_command
+
+            resuming = format_finetune_command(root, place.checkpoint)
+            raise RunError(
+                f"{root}: fine-tuning of {architecture.id} has not ended; if interrupted, resume it with: {resuming}"
+            )
         command = format_command("finetune", "--run", root, "--arch", architecture.inherited)
         listed = f" it has {', '.join(known)};" if known else ""
         raise RunError(f"{root}: has no fine-tuned subnet {architecture.id};{listed} make one with: {command}")

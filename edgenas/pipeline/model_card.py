@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +61,7 @@ def bundle_digest(prepared: PreparedModel, export_format: ExportFormat, target: 
         None if target is None else target.to_dict(),
         _list_versions(export_format),
         *([] if prepared.finetuned is None else [asdict(prepared.finetuned)]),
+        *([] if (origin := _describe_origin(prepared.workspace.recipe)) is None else [origin]),
     )
 
 
@@ -81,6 +83,7 @@ def describe_bundle(
         "activation_of": "the float32 graph, its nodes in file order",
         "input": file.interface.input.to_dict(),
         "output": file.interface.output.to_dict(),
+        "origin": _describe_origin(workspace.recipe),
         **_describe_accuracy(prepared, file),
         "finetuned": None if prepared.finetuned is None else _describe_finetuning(prepared.finetuned),
         "agreement_with_pytorch": _describe_agreement(prepared, file),
@@ -96,8 +99,16 @@ def describe_bundle(
     }
 
 
+def _describe_origin(recipe: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the weights that were imported, or that training began with; None for random ones."""
+    if "imported" in recipe:
+        return {"imported": recipe["imported"], "sha256": recipe["sha256"]}
+    initial = recipe.get("initial")
+    return None if initial is None else {"initial": initial["name"], "sha256": initial["sha256"]}
+
+
 def _describe_accuracy(prepared: PreparedModel, file: VerifiedFile) -> dict[str, Any]:
-    """Return what the weights were trained on, and the accuracy of the file itself."""
+    """Return the run's data set, if it has one, and the accuracy of the file itself."""
     workspace, labels = prepared.workspace, prepared.parity_reference.labels
     if labels is None:
         return {"data": f"imported from {workspace.recipe['imported']}", "images": {}, "accuracy": _NOT_MEASURED}

@@ -51,6 +51,7 @@ class Trials:
         self._accuracies: dict[tuple[int, str], tuple[float, float]] = {}  # of subnet and file
         self._broken: set[tuple[int, str]] = set()  # files that cannot be evaluated
         self._is_warned = False
+        self.loses_too_much = False  # a file, against its subnet
         self.measured: dict[tuple[int, str], MeasuredSubnet] = {}
         self.evaluated: list[EvaluatedFile] = []
         self.rejected: list[RejectedCandidate] = []
@@ -135,6 +136,7 @@ class Trials:
         self.evaluated.append(EvaluatedFile(architecture.id, target.file_format, predicted, subnet, accuracy))
         estimates.learn(index, target.file_format, accuracy)
         if subnet - accuracy > self._max_drop + 1e-9:  # 1e-9: the difference of two shares rounds
+            self.loses_too_much = True
             drop = f"over {100 * self._max_drop:g} points less"
             self._reject_file(index, target, f"its file has accuracy {accuracy:.2%}, the subnet {subnet:.2%}, {drop}")
 

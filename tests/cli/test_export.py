@@ -85,7 +85,8 @@ def _write_another_choice(path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "rule"),
     [
-        ((), "needs --arch ARCH, or --device PROFILE"),
+        ((), "needs --device PROFILE for what was chosen there, or --arch ID, min or max"),
+        (("--arch", "chosen"), "needs --device PROFILE for what was chosen there"),
         (("--device", "localhost"), "has no choice for localhost-onnxruntime-fp32-1t yet; run: edgenas choose"),
         (("--arch", "min", "--precision", "dynamic"), "onnx has no precision 'dynamic'; it has fp32, fp16, int8"),
         (("--arch", "min", "--format", "coreml"), "unknown format 'coreml'; known are onnx, tflite"),

@@ -58,6 +58,11 @@ def test_a_subnet_is_fine_tuned_shown_and_exported(call: Call, plain: Path, tmp_
     code, out, _ = call("export", *arguments)
     assert code == 0
     assert json.loads(out)["architecture"] == subnet["architecture"]
+    (checkpoint,) = plain.glob("finetuned/*/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    code, out, _ = call("status", "--run", plain)
+    assert code == 0
+    assert f"{subnet['architecture']}: fine-tuning is damaged: {checkpoint}: " in out
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,9 @@ def test_status_follows_a_fine_tuning_that_is_killed(call: Call, plain: Path) ->
     assert f"{name}: fine-tuning is running" in text
     out = call("status", "--run", plain)[1]
     assert f"{name}: fine-tuning was interrupted" in out
-    assert "the same edgenas finetune command resumes it" in out
+    options = "--epochs 400 --learning-rate 0.05"
+    resumed = f"resume it with: edgenas finetune --run {plain} --arch {name.partition('+')[0]} {options}\n"
+    assert resumed in out or "it has no checkpoint yet; the same edgenas finetune command begins it again\n" in out
 
 
 # Fine-tunes a run with files of at most so many bytes from its fourth step on.

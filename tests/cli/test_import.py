@@ -5,24 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-
-from edgenas.ofa import Supernet
-from edgenas.ofa.released_keys import released_names
-from edgenas.space import MobileNetV3
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def net(tmp_path: Path) -> Path:
-    """A thin network in the released format."""
-    tensors = Supernet(MobileNetV3(width=0.1, classes=4)).state_dict()
-    weights = {
-        theirs: tensors[ours] for theirs, ours in released_names(MobileNetV3(width=0.1, classes=4), tensors).items()
-    }
-    torch.save({"state_dict": weights}, tmp_path / "net.pth")
-    return tmp_path / "net.pth"
+Write = Callable[..., Path]
 
 
 def test_help_shows_an_example(call: Call) -> None:
@@ -32,21 +17,22 @@ def test_help_shows_an_example(call: Call) -> None:
     assert "Example: edgenas import ofa_mbv3_d234_e346_k357_w1.0 --run runs/ofa" in out
 
 
-def test_import_makes_a_run(call: Call, net: Path, tmp_path: Path) -> None:
+def test_import_makes_a_run(call: Call, released: Write, tmp_path: Path) -> None:
     """import says what the run is of and what comes next; again, it is already done."""
-    code, out, _ = call("import", net, "--run", tmp_path / "run")
+    code, out, _ = call("import", released(), "--run", tmp_path / "run")
     assert code == 0
     assert "mobilenet_v3 of 4 classes" in out
-    assert f"next: edgenas profile --run {tmp_path / 'run'}" in out
-    code, _, err = call("import", net, "--run", tmp_path / "run")
+    assert f"next: edgenas evaluate --run {tmp_path / 'run'} --data FOLDER\n" in out
+    assert f"without images: edgenas profile --run {tmp_path / 'run'} --device localhost\n" in out
+    code, _, err = call("import", released(), "--run", tmp_path / "run")
     assert (code, err) == (0, "import    already done (net.pth)\n")
 
 
-def test_choices_and_json(call: Call, net: Path, tmp_path: Path) -> None:
+def test_choices_and_json(call: Call, released: Write, tmp_path: Path) -> None:
     """--choices names a file of choices; --json prints the run's space."""
     choices = tmp_path / "choices.json"
     choices.write_text('{"resolutions": [96, 128]}')
-    code, out, _ = call("import", net, "--run", tmp_path / "run", "--choices", choices, "--json")
+    code, out, _ = call("import", released(), "--run", tmp_path / "run", "--choices", choices, "--json")
     assert code == 0
     assert json.loads(out)["space"]["resolutions"] == [96, 128]
 

@@ -44,6 +44,7 @@ def interrupt(tmp_path: Path) -> Interrupt:
         ("profile", "--minutes", "5"),
         ("profile", "--check"),
         ("choose", "--latency", "40ms"),
+        ("finetune", "--arch", "max", "--epochs", "4000"),
         ("export", "--arch", "max", "--precision", "int8", "--precision", "fp32", "--out", "ship"),
     ],
     ids=" ".join,
@@ -95,11 +96,12 @@ def test_a_set_up_begins_anew(interrupt: Interrupt, sshd: Sshd, tmp_path: Path) 
     assert (code, errors.splitlines(keepends=True)[-1]) == (130, BEGINS_ANEW)
 
 
-def test_while_the_command_line_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_while_the_command_line_is_loaded(tmp_path: Path, command: str) -> None:
     """Ctrl-C is one line before a command has begun, and the exit code is 130 within code made at run time, too."""
     (tmp_path / "typer.py").write_text("import os, signal\nexec('os.kill(os.getpid(), signal.SIGINT)')\n")
-    command = [sys.executable, "-m", "edgenas", "train", "--run", "run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "edgenas", command, "--run", "run"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", RESUMES)
 
 

@@ -6,9 +6,13 @@ import csv
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from edgenas.pipeline.show import ShownArchitecture, show
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -27,6 +31,24 @@ def test_an_architecture_is_shown_block_by_block(call: Call, run: Path) -> None:
     assert code == 0
     for word in ("kernel", "expand", "width", "MACs", "params", "stage1.block1", "localhost-onnxruntime-fp32-1t", "±"):
         assert word in out
+
+
+@pytest.mark.parametrize(("overhead_ms", "is_shown"), [(0.00001, False), (0.25, True)])
+def test_an_overhead_of_nothing_is_left_out(
+    call: Call, run: Path, monkeypatch: pytest.MonkeyPatch, overhead_ms: float, is_shown: bool
+) -> None:
+    """What would be written as 0.0000 ms is not worth a word."""
+
+    def shown(*arguments: Any) -> ShownArchitecture:
+        found = show(*arguments)
+        latencies = tuple(replace(each, latency_ms=1.0, overhead_ms=overhead_ms) for each in found.latencies)
+        return replace(found, latencies=latencies)
+
+    monkeypatch.setattr("edgenas.pipeline.show.show", shown)
+    code, out, _ = call("show", "min", "--run", run)
+    assert code == 0
+    assert ("0.250 ms of it outside of the parts" in out) == is_shown
+    assert ("outside of the parts" in out) == is_shown
 
 
 def test_the_same_as_json(call: Call, run: Path) -> None:

@@ -74,6 +74,14 @@ def test_bad_images_are_refused_without_the_flag(photos: Path, train: Call, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_to_begin_with_come_before_the_images(photos: Path, train: Call) -> None:
+    """A mistyped --from is said before every image of a folder is read."""
+    (photos / "dark/03.png").write_text("no image")
+    code, _, err = train("photos", "--from", "runs/mistyped")
+    assert code == 2
+    assert err.startswith("edgenas: runs/mistyped: does not exist; ")
+
+
 def test_bad_images_are_left_out_with_the_flag(call: Call, photos: Path, train: Call) -> None:
     """A line names them; later steps see the same images, and none once the image was repaired."""
     whole = (photos / "dark/03.png").read_bytes()

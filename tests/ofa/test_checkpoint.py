@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from edgenas.errors import FormatError, UsageError
 from edgenas.files import read_tensors_and_body, write_tensors
-from edgenas.ofa import Checkpoint, Position, Supernet, load_checkpoint, save_checkpoint, to_channels_last
+from edgenas.ofa import Checkpoint, Position, Schedule, Supernet, load_checkpoint, save_checkpoint, to_channels_last
+from edgenas.ofa.checkpoint import has_ended_training
 from edgenas.space import MobileNetV3, SearchSpace
 
 
@@ -81,3 +83,13 @@ def test_weights_that_do_not_fit_the_space_are_refused(saved: tuple[Path, Supern
     with pytest.raises(FormatError, match=r"do not fit its space.*stem\.conv\.weight") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "origin", [{"initial": {"name": "net.pth"}}, {"finetuned": {"architecture": "a", "supernet": "b"}}]
+)
+def test_a_recipe_names_its_origin_whole(tiny: MobileNetV3, brief: Schedule, origin: dict[str, Any]) -> None:
+    """What training began with lacks no digest and no field, which messages and cards name later."""
+    recipe = {"data": "digits", "schedule": brief.to_dict(), "seed": 0, **origin}
+    with pytest.raises(FormatError, match=rf"file: recipe.*{next(iter(origin))}"):
+        has_ended_training(Checkpoint(Supernet(tiny), Position(0, 0), {}, recipe, 1), "file")

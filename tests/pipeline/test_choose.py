@@ -213,8 +213,18 @@ def test_a_file_that_cannot_be_shipped_makes_room_for_the_next(world: World, err
 
 def test_no_file_that_is_good_enough_is_no_question_of_the_budget(world: World) -> None:
     """Where all files lose too much nothing was measured, and the message names what helps."""
-    with pytest.raises(NoChoiceError, match=r"good enough as a file .* choose another precision, .* --max-drop"):
+    with pytest.raises(NoChoiceError, match=r"good enough as a file .* choose another precision, or .* --max-drop$"):
         world.choose([], evaluate=lambda *_: (0.95, 0.9))
+
+
+def test_a_larger_loss_is_no_remedy_for_files_that_cannot_be_shipped(world: World) -> None:
+    """Where no file was rejected for its loss, the message does not name --max-drop."""
+
+    def refuse(*_: object) -> tuple[float, float]:
+        raise VerificationError("60% of 40 images keep their class")
+
+    with pytest.raises(NoChoiceError, match=r"keep their class; choose another precision, or train longer$"):
+        world.choose([], evaluate=refuse)
 
 
 def test_an_optimistic_prediction_is_found_out_before_it_is_measured(world: World) -> None:

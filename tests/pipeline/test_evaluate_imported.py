@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from edgenas.data import load_data
 from edgenas.errors import RunError, UsageError
@@ -26,18 +24,6 @@ def imported(released: Write, tmp_path: Path) -> Run:
     return import_weights(tmp_path / "run", str(released()), {"resolutions": [32]}, progress=Silent())
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Four classes of 30 images each; synthetic."""
-    rng = np.random.default_rng(0)
-    for label in "abcd":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(30):
-            pixels = rng.integers(0, 256, (36, 40, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number:02}.png")
-    return tmp_path / "photos"
-
-
 def test_a_folder_of_its_classes_makes_it_a_run_with_data(imported: Run, photos: Path, tmp_path: Path) -> None:
     """Subnets are evaluated; a later process has the same images; int8 is calibrated and tested on them."""
     with pytest.raises(RunError, match=r"give it one \(.*evaluate --run .* --data FOLDER\)"):
@@ -48,6 +34,11 @@ def test_a_folder_of_its_classes_makes_it_a_run_with_data(imported: Run, photos:
     assert again.workspace.data.labels == ("a", "b", "c", "d")
     (bundle,) = again.export_all(
         again.space.smallest, again.target("localhost"), tmp_path / "ship", [ExportFormat("onnx", "fp32")]
+    )
+    recipe = again.workspace.recipe
+    assert bundle.card["origin"] == {"imported": "net.pth", "sha256": recipe["sha256"]}
+    assert f'| origin | {{"imported": "net.pth", "sha256": "{recipe["sha256"]}"}} |' in (
+        (bundle.bundle.path / "README.md").read_text()
     )
     assert bundle.card["images"] == {"train": 96, "validation": 12, "test": 12}
     assert 0 <= bundle.card["accuracy"]["test"] <= 1
@@ -63,9 +54,18 @@ def test_a_subnet_of_it_is_fine_tuned_with_the_data(imported: Run, photos: Path)
     assert imported.finetuned() == [subnet]
 
 
+@pytest.mark.parametrize(("subnets", "device"), [(9, "cpu"), (10, "tpu")])
+def test_a_call_that_is_refused_gives_no_data_set(subnets: int, device: str, imported: Run, photos: Path) -> None:
+    """A wrong number of subnets or device leaves the run free for another data set."""
+    with pytest.raises(UsageError, match="must be"):
+        imported.evaluate(subnets, device, str(photos))
+    assert not imported.workspace.has_data
+    assert not imported.folder.data.exists()
+
+
 def test_what_cannot_be_given(imported: Run, photos: Path, finished: Path) -> None:
     """Other classes than the weights', another data set than before, and any to a run that was trained here."""
-    with pytest.raises(UsageError, match=r"has 10 classes, the weights have 4; .*--from"):
+    with pytest.raises(UsageError, match=r"has 10 classes, the weights have 4; .*--from \S+ --run NEW\)"):
         imported.evaluate(10, data=load_data("digits"))
     imported.evaluate(10, data=str(photos))
     (photos / "a" / "00.png").unlink()

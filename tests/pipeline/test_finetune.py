@@ -122,7 +122,7 @@ def test_the_same_call_finds_it_and_another_makes_another(copied: Run) -> None:
 
 
 def test_interrupted_it_goes_on_to_the_same_bits(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are those of an unbroken fine-tuning; before, it is no subnet of the run."""
+    """Its files are those of an unbroken fine-tuning; before, it is no subnet, and the message says how to resume."""
     monkeypatch.setattr("edgenas.ofa.training.CHECKPOINT_SECONDS", 0.0)
     subnet = only(copied)
     folder, name = copied.folder.finetuned(subnet.architecture), subnet.architecture
@@ -131,12 +131,27 @@ def test_interrupted_it_goes_on_to_the_same_bits(copied: Run, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         Run(copied.folder.root, progress=Interrupted()).finetune(copied.architecture("chosen"), **TUNING)
     assert copied.finetuned() == []
-    assert copied.finetuning_statuses()[name].state == "interrupted"
-    with pytest.raises(RunError, match=rf"has no fine-tuned subnet {name[:-7]}\+.*; make one with: .* finetune --run"):
+    status = copied.finetuning_statuses()[name]
+    command = f"--arch {name.partition('+')[0]} --epochs 10 --learning-rate 0.1 --max-steps {STEPS}"
+    assert (status.state, status.resumed_by.partition("--arch")[2]) == ("interrupted", command.removeprefix("--arch"))
+    with pytest.raises(RunError, match=rf"if interrupted, resume it with: .* finetune --run \S+ {command}$"):
         copied.architecture(name)
     copied.finetune(copied.architecture("chosen"), **TUNING)
     assert {path.name: path.read_bytes() for path in (folder.checkpoint, folder.result)} == expected
     assert copied.finetuning_statuses()[name].state == "finished"
+
+
+def test_a_damaged_checkpoint_hides_no_other(copied: Run) -> None:
+    """Its state says so with the file, and those of the others are told: also where it is no fine-tuning's."""
+    subnet = only(copied)
+    other = _record(copied, 0.0, "000000")
+    path = copied.folder.finetuned(other.architecture).checkpoint
+    for data in (path.read_bytes()[:-9], copied.folder.checkpoint.read_bytes()):
+        path.write_bytes(data)
+        copied.folder.finetuned(other.architecture).result.unlink(missing_ok=True)
+        statuses = copied.finetuning_statuses()
+        assert (statuses[other.architecture].state, statuses[subnet.architecture].state) == ("damaged", "finished")
+        assert statuses[other.architecture].problem.startswith(f"{path}: ")
 
 
 def test_killed_before_it_was_evaluated_it_is_evaluated(copied: Run) -> None:
