@@ -118,9 +118,9 @@ class Baseline:
     def __repr__(self) -> str:
         return f"Baseline({self.result.summary})"
 
-    def list_kept_files(self, path: Path) -> list[Path]:
+    def list_kept_files(self, path: Path | str) -> list[Path]:
         """Return the copy of the model beside the baseline's file, and the files with weights that belong to it."""
-        return [] if self.kept is None else list_files(path.with_name(self.kept))
+        return [] if self.kept is None else list_files(Path(path).with_name(self.kept))
 
     def save(self, path: Path | str) -> None:
         """Write an ``edgenas.baseline`` file; the model's copy is not written again."""
