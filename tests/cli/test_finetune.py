@@ -35,6 +35,17 @@ def plain(shared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shared, tmp_path / "run"))
 
 
+def test_where_something_was_chosen_the_next_command_chooses_again(call: Call, plain: Path) -> None:
+    """An export before that would ship what was never measured."""
+    choice = Run(plain, progress=Silent()).folder.choice("board", "latency-5ms")
+    choice.parent.mkdir(parents=True)
+    choice.write_text("only its name is read")
+    code, out, _ = call("finetune", "--run", plain, "--arch", "min", "--max-steps", 3)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("next, with the device and the budget of the choice: ")
+    assert f"choose --run {plain} ..." in out
+
+
 def test_a_subnet_is_fine_tuned_shown_and_exported(call: Call, plain: Path, tmp_path: Path) -> None:
     """The id that it prints is that of show and export; status says that it has ended; the second call finds it."""
     code, out, _ = call("finetune", "--run", plain, "--arch", "min", "--max-steps", 3, "--json")
@@ -43,10 +54,9 @@ def test_a_subnet_is_fine_tuned_shown_and_exported(call: Call, plain: Path, tmp_
     assert (subnet["began_with"], subnet["images"]) == ("inherited weights", 96)
     code, out, err = call("finetune", "--run", plain, "--arch", "min", "--max-steps", 3)
     assert (code, "already done" in err) == (0, True)
-    first, how, again, following = out.splitlines()
+    first, how, following = out.splitlines()
     assert first.startswith(f"{subnet['architecture']}: accuracy {subnet['accuracy_finetuned']:.2%}, with inherited")
     assert how.startswith("trained alone on 96 images (0.091 epochs), from inherited weights, taught by ")
-    assert "choose" in again
     assert following.endswith(f"export --run {plain} --arch {subnet['architecture']} --out ship")
     line = (
         f"{subnet['architecture']}: accuracy {subnet['accuracy_finetuned']:.2%}, evaluated; fine-tuned from inherited"
