@@ -220,9 +220,9 @@ def _load_earlier(path: Path) -> Baseline | None:
         return None
     try:
         return Baseline.load(path)
-    except UsageError as error:
-        problem = f"{path}: is there already, and is no baseline that can be replaced"
-        raise UsageError(f"{problem} ({error}); choose another name, or move it away") from None
+    except UsageError:
+        problem = "is there already and is no baseline that can be read, so it is not replaced"
+        raise UsageError(f"{path}: {problem}; choose another name, or move it away") from None
 
 
 def _name_copy(path: Path, sha256: str) -> str:

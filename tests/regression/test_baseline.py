@@ -101,7 +101,9 @@ def test_no_other_file_is_replaced(model: Path, fake_target: Target, tmp_path: P
     """Neither the model itself nor somebody's notes; said before anything is measured."""
     path = model if name == "model.onnx" else tmp_path / name
     path.write_bytes(b"m" * 1000)
-    with pytest.raises(UsageError, match=r"is there already, and is no baseline that can be replaced") as error:
+    with pytest.raises(
+        UsageError, match=r"is there already and is no baseline that can be read, so it is not replaced"
+    ) as error:
         record_baseline(model, fake_target, path, on_process=lambda done, total: pytest.fail("measured"))
     assert str(error.value).endswith("choose another name, or move it away")
     assert path.read_bytes() == b"m" * 1000
