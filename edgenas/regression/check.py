@@ -116,31 +116,35 @@ def check_model(
     texts: dict[Quantity, tuple[str, ...]]
     texts = {"latency": as_texts(latency), "memory": as_texts(memory), "size": as_texts(size)}
     limits = parse_limits(texts, baseline is not None)
-    recorded = None if baseline is None else _load_baseline(Path(baseline), Path(model), device)
+    recorded = None if baseline is None else _load_baseline(Path(baseline), Path(model), device, inputs)
     if recorded is not None and recorded.model is None and any(limit.needs_size_before for limit in limits):
         raise UsageError(
             f"{baseline}: does not say how large its model is, an earlier edgenas wrote it; record it again"
         )
     with opened_model(Path(model)) as opened, WorkFolder() as folder:
         target = target_of_file(opened.path, device, runtime, precision, threads)
-        read_model_files([opened.path], target)  # refuses what is no model also where nothing is measured
         with MeasuringSession(target) as session:
             settings = settings or SETTINGS
             request = _Request(opened, target, limits, seconds, inputs, settings, on_round, recorded, session)
             if recorded is None or baseline is None:
                 return _check_by_rounds(request, None, "budget only")
             check = _check_against(request, recorded, Path(baseline), folder)
-    words = ("regress", "record", model, "-o", baseline, *(inputs.cli_words if inputs else ()))
-    update = f"{format_command(*words)} --device {target.cli_name}"
+    update = _format_record_command(Path(model), Path(baseline), target, inputs)
     return replace(check, then=recorded.model, update_command=update)
 
 
-def _load_baseline(path: Path, model: Path, device: DeviceProfile | Target) -> Baseline:
+def _load_baseline(path: Path, model: Path, device: DeviceProfile | Target, inputs: ModelInputs | None) -> Baseline:
     """Return the baseline in a file; raise UsageError with the command that records one where there is none."""
     if not path.exists():
-        record = f"{format_command('regress', 'record', model, '-o', path)} --device {device.cli_name}"
+        record = _format_record_command(model, path, device, inputs)
         raise UsageError(f"{path}: there is no baseline; record one of the model to compare with: {record}")
     return Baseline.load(path)
+
+
+def _format_record_command(model: Path, path: Path, device: DeviceProfile | Target, inputs: ModelInputs | None) -> str:
+    """Return the command that records a baseline of a model, which is given these inputs."""
+    words = ("regress", "record", model, "-o", path, *(inputs.cli_words if inputs else ()))
+    return f"{format_command(*words)} --device {device.cli_name}"
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,11 @@ def _check_by_rounds(request: _Request, other: Path | None, method: Method) -> M
         return "regressed" in outcomes or "not measurable" not in outcomes
 
     models = [request.opened.path, *([other] if other else [])]
-    taken = _measure(request, method, models, is_decided) if request.measured_limits else TakenRounds()
+    if request.measured_limits:
+        taken = _measure(request, method, models, is_decided)
+    else:
+        read_model_files([request.opened.path], request.target)  # measuring would refuse what is no model
+        taken = TakenRounds()
     return _conclude(request, method, taken, find(taken.counted) if taken.counted else [], kept=other)
 
 

@@ -43,14 +43,10 @@ def find_in_rounds(limit: Limit, rounds: Sequence[Round]) -> Finding:
     bases = then if limit.is_relative else [limit.value] * len(now)
     interval = sequential_median_interval([math.log(cost / base) for cost, base in zip(now, bases, strict=True)])
     finding = _make_finding(limit, interval, statistics.median(now), statistics.median(then) if then else None)
-    if finding.outcome == "regressed" and limit.is_latency_budget and is_speed_unsteady(rounds):
+    is_over_budget = finding.outcome == "regressed" and limit.is_latency_budget
+    if is_over_budget and count_unsteady(rounds) > len(rounds) / 4:
         return replace(finding, outcome="not measurable")
     return finding
-
-
-def is_speed_unsteady(rounds: Sequence[Round]) -> bool:
-    """Return true where the speed probe was off its median in more than a quarter of the new model's processes."""
-    return count_unsteady(rounds) > len(rounds) / 4
 
 
 def count_unsteady(rounds: Sequence[Round]) -> int:
